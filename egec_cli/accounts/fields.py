@@ -1,0 +1,111 @@
+"""What a client's file may hold: each field checked and brought into its one form."""
+
+import unicodedata
+from typing import NamedTuple
+
+from egec_cli import email_address, identifier
+from egec_cli.email_address import EmailAddress
+from egec_cli.errors import BadInput
+from egec_cli.settings import LANGUAGES
+
+LONGEST_NAME = 100
+CIVILITIES = ("M.", "Mme", "Mlle", "Dr", "Pr", "Me", "Mr", "Mrs", "Ms", "Mx")
+_OTHER_SPELLINGS = {
+    "m": "M.",
+    "monsieur": "M.",
+    "madame": "Mme",
+    "mademoiselle": "Mlle",
+    "docteur": "Dr",
+    "professeur": "Pr",
+    "maître": "Me",
+}
+# Zero-width joiners are part of some scripts' spelling; every other invisible character is refused.
+_JOINERS = "\u200c\u200d"
+
+
+class ClientFields(NamedTuple):
+    """The checked fields of a client's file; an empty text stands for what is not known."""
+
+    email: EmailAddress
+    identifier: str | None = None
+    reference: str | None = None
+    civility: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    language: str = ""
+
+
+def checked(
+    email: str,
+    *,
+    given_identifier: str = "",
+    reference: str = "",
+    civility: str = "",
+    first_name: str = "",
+    last_name: str = "",
+    language: str = "",
+) -> ClientFields:
+    """Return the fields of a file, checked.
+
+    Raises:
+        BadInput: one of them is not valid; the message names it.
+    """
+    return ClientFields(
+        email=email_address.checked(email),
+        identifier=identifier.checked(given_identifier) if given_identifier else None,
+        reference=line("reference", reference) or None,
+        civility=known_civility(civility),
+        first_name=line("first name", first_name),
+        last_name=line("last name", last_name),
+        language=known_language(language),
+    )
+
+
+def line(field: str, text: str) -> str:
+    """Return one line of text in NFC, with single blanks and none around it.
+
+    Raises:
+        BadInput: it is too long, or has control or invisible characters, or `=?`, by which a name could
+            become a header of a mail.
+    """
+    normal = unicodedata.normalize("NFC", text)
+    for character in normal:
+        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} and character not in _JOINERS:
+            raise BadInput(
+                f"the {field} has the character U+{ord(character):04X}, which is invisible or controls a terminal",
+                f"Type the {field} anew, without pasting.",
+            )
+    stripped = " ".join(normal.split())
+    if "=?" in stripped:
+        raise BadInput(f"the {field} has =?, which mail programs take for an encoded word", "Leave =? out.")
+    if len(stripped) > LONGEST_NAME:
+        raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
+    return stripped
+
+
+def known_civility(text: str) -> str:
+    """Return the civility in its one spelling; `Monsieur` and the like are known too.
+
+    Raises:
+        BadInput: it is none of `CIVILITIES`.
+    """
+    plain = line("civility", text).casefold()
+    by_spelling = {civility.casefold().rstrip("."): civility for civility in CIVILITIES} | _OTHER_SPELLINGS
+    if not plain:
+        return ""
+    civility = by_spelling.get(plain.rstrip("."))
+    if civility is None:
+        raise BadInput(f"{text!r} is no civility", f"Use one of: {', '.join(CIVILITIES)}.")
+    return civility
+
+
+def known_language(text: str) -> str:
+    """Return the language's code; empty for the one of the settings.
+
+    Raises:
+        BadInput: it is none of `LANGUAGES`.
+    """
+    code = text.strip().lower()
+    if code and code not in LANGUAGES:
+        raise BadInput(f"{text!r} is no language that the mails are written in", f"Use one of: {', '.join(LANGUAGES)}.")
+    return code

@@ -1,0 +1,210 @@
+"""Issuing: a new password for a client, recorded, mailed, settled.
+
+The order is the point. The credential is committed before the mail server hears of it, no transaction is
+open while bcrypt or the mail server works, and the former password is replaced only when the server has
+accepted the mail. So a crash, a lost answer or a refused mail locks nobody out (see `credentials`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from egec_cli import email_address
+from egec_cli.accounts import audit, credentials, leases
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.leases import Lease
+from egec_cli.errors import NotNow, NotPermitted
+from egec_cli.hashing import Hashing
+from egec_cli.mail import message
+from egec_cli.mail.message import Mail
+from egec_cli.mail.transport import AnswerLost, Refused, Reply, Transport
+from egec_cli.password import Password
+from egec_cli.store.models import Client, CredentialState
+
+
+class Issued(NamedTuple):
+    """A credential that was issued, and what became of its mail."""
+
+    identifier: str
+    email: str
+    sequence: int
+    state: CredentialState
+    message_id: str | None
+    server_reply: str | None
+
+
+class HandedOver(NamedTuple):
+    """A credential about to be shown to the operator rather than mailed."""
+
+    identifier: str
+    email: str
+    sequence: int
+    password: Password
+
+
+# What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
+# the sequence.
+_Handover = tuple[str | None, Callable[[int], Reply]]
+
+
+def issue(egec: Egec, client: Client, transport: Transport, *, hashing: Hashing, revoke: bool = False) -> Issued:
+    """Issue a credential for a client and mail it.
+
+    Args:
+        egec: where.
+        client: for whom.
+        transport: by which the mail leaves.
+        hashing: the new password, whose hash may still be under way.
+        revoke: void every former password and every mail under way at once.
+
+    Raises:
+        NotPermitted: the client is disabled.
+        NotNow: another issuer is mailing this client, too many mails are in doubt, the mail server is
+            away, or its answer was lost.
+        EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
+    """
+
+    def by_mail() -> _Handover:
+        mail = _mail(egec, client, hashing.password)
+        transport.prepare()
+        return mail.message_id, lambda _sequence: transport.deliver(mail)
+
+    return _issue(egec, client, by_mail, hashing=hashing, revoke=revoke)
+
+
+def hand_over(
+    egec: Egec, client: Client, show: Callable[[HandedOver], None], *, hashing: Hashing, revoke: bool = False
+) -> Issued:
+    """Issue a credential for a client and show it to the operator instead of mailing it.
+
+    Args:
+        egec: where.
+        client: for whom.
+        show: shows it; when it returns, the password counts as handed over.
+        hashing: the new password, whose hash may still be under way.
+        revoke: void every former password and every mail under way at once.
+
+    Raises:
+        NotPermitted: the client is disabled.
+        NotNow: another issuer is mailing this client, or too many mails are in doubt.
+    """
+
+    def by_hand() -> _Handover:
+        def shown(sequence: int) -> Reply:
+            show(HandedOver(client.identifier, _registered_email(client), sequence, hashing.password))
+            return Reply("shown to the operator")
+
+        return None, shown
+
+    return _issue(egec, client, by_hand, hashing=hashing, revoke=revoke)
+
+
+def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool) -> Issued:
+    email = _registered_email(client)
+    lease = leases.take(egec, client)
+    try:
+        message_id, hand = prepare()
+        sequence = _record(egec, client, hashing.result(), message_id=message_id, revoke=revoke)
+        reply = _deliver(egec, client, sequence, lease, hand, hashing.password)
+        state = _accept(egec, client, sequence, lease, reply)
+        return Issued(client.identifier, email, sequence, state, message_id, reply)
+    finally:
+        if lease.held:
+            lease.release()
+
+
+def _registered_email(client: Client) -> str:
+    """Return the e-mail of a client who may get a credential."""
+    if client.email is None:
+        raise NotPermitted(f"client {client.identifier} was erased", "An erased file stays so.", code="client_erased")
+    if client.disabled_at is not None:
+        raise NotPermitted(
+            f"client {client.identifier} is disabled",
+            f"Type `egec client enable {client.identifier}` first.",
+            code="client_disabled",
+        )
+    return client.email
+
+
+def _mail(egec: Egec, client: Client, new_password: Password) -> Mail:
+    return message.credentials_mail(
+        egec.settings,
+        recipient=email_address.checked(_registered_email(client)).wire,
+        language=client.language or egec.settings.language,
+        name=greeted_name(client),
+        identifier=client.identifier,
+        password=new_password,
+        issued_at=egec.clock(),
+    )
+
+
+def greeted_name(client: Client) -> str:
+    """Return how a mail names the client: `M. Dupont`, or both names where there is no civility."""
+    if client.civility:
+        return f"{client.civility} {client.last_name or client.first_name}".strip()
+    return f"{client.first_name} {client.last_name}".strip()
+
+
+def _record(egec: Egec, client: Client, password_hash: str, *, message_id: str | None, revoke: bool) -> int:
+    with egec.database.atomic():
+        sequence = credentials.record(
+            client,
+            password_hash,
+            at=egec.clock(),
+            by=egec.actor.user,
+            message_id=message_id,
+            unused_days=egec.settings.unused_password_days,
+            revoke=revoke,
+        )
+        if revoke:
+            audit.record(egec, "credential.revoke", "revoked", client=client, below=sequence)
+        return sequence
+
+
+def _deliver(
+    egec: Egec, client: Client, sequence: int, lease: Lease, hand: Callable[[int], Reply], secret: Password
+) -> str:
+    """Let the password leave and return what was said; settle what did not end as accepted, and raise."""
+    try:
+        return _without(secret, hand(sequence).text)
+    except Refused as refusal:
+        reply = None if refusal.reply is None else _without(secret, refusal.reply)
+        with _settling(egec, client, sequence, lease, CredentialState.REFUSED):
+            credentials.refuse(client, sequence, at=egec.clock(), failure=refusal.error.code, server_reply=reply)
+        refusal.error.message = _without(secret, refusal.error.message)
+        raise refusal.error from None
+    except BaseException as interruption:
+        with _settling(egec, client, sequence, lease, CredentialState.IN_DOUBT):
+            credentials.doubt(client, sequence, failure=type(interruption).__name__)
+        if isinstance(interruption, AnswerLost):
+            raise _in_doubt(client, interruption) from None
+        raise
+
+
+def _accept(egec: Egec, client: Client, sequence: int, lease: Lease, reply: str) -> CredentialState:
+    with egec.database.atomic():
+        lease.release()
+        state = credentials.accept(client, sequence, at=egec.clock(), server_reply=reply)
+        audit.record(egec, "credential.issue", state, client=client, sequence=sequence)
+    return state
+
+
+@contextmanager
+def _settling(egec: Egec, client: Client, sequence: int, lease: Lease, state: CredentialState) -> Iterator[None]:
+    with egec.database.atomic():
+        lease.release()
+        yield
+        audit.record(egec, "credential.issue", state, client=client, sequence=sequence)
+
+
+def _in_doubt(client: Client, loss: AnswerLost) -> NotNow:
+    return NotNow(
+        f"{loss}. The mail may have left: the former password still works, and the new one will if it arrived",
+        f"Run the same again if client {client.identifier} gets no mail.",
+        code="in_doubt",
+    )
+
+
+def _without(secret: Password, words: str) -> str:
+    """Return a server's words without the password, should it have quoted the message."""
+    return words.replace(secret.reveal(), repr(secret))

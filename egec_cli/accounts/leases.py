@@ -1,0 +1,96 @@
+"""Leases: who is mailing a client now, so that two issuers do not mail the same client at once.
+
+A lease keeps mails in the order of their sequences. It is a courtesy: no promise to a client rests on it.
+"""
+
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from egec_cli.accounts.egec import Egec
+from egec_cli.errors import NotNow
+from egec_cli.store.models import Client
+
+# How long a second issuer waits for the first, in seconds.
+PATIENCE = 15.0
+# An issue has about this many answers of the mail server to wait for.
+_ANSWERS = 10
+_PAUSE = 0.05
+
+
+@dataclass
+class Lease:
+    """The right to mail one client, held by one issue."""
+
+    client: Client
+    owner: str
+    held: bool = True
+
+    def release(self) -> None:
+        """Let the next issuer go on; a lease that another has taken over is left alone."""
+        Client.update(lease_owner=None, lease_until=None).where(
+            (Client.id == self.client.id) & (Client.lease_owner == self.owner)
+        ).execute()
+        self.held = False
+
+
+def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
+    """Wait for the lease of a client and return it.
+
+    Args:
+        egec: where.
+        client: whom to mail.
+        patience: how long to wait, in seconds.
+
+    Raises:
+        NotNow: another issuer still held it when the patience was at its end.
+    """
+    owner = f"{_this_process()}/{secrets.token_hex(8)}"
+    deadline = time.monotonic() + patience
+    while True:
+        until = egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
+        free = Client.lease_owner.is_null() | (Client.lease_until < egec.clock())
+        holder = Client.select(Client.lease_owner).where(Client.id == client.id).scalar()
+        if holder is not None and _is_gone(holder):
+            free |= Client.lease_owner == holder
+        taken = Client.update(lease_owner=owner, lease_until=until).where((Client.id == client.id) & free).execute()
+        if taken:
+            return Lease(client, owner)
+        if time.monotonic() >= deadline:
+            raise NotNow(
+                f"client {client.identifier} is being mailed by another egec: {holder.rpartition('/')[0]}",
+                "Wait for it to end, then run the same again if it is still wanted.",
+                code="client_busy",
+            )
+        time.sleep(_PAUSE)
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{_started_at(os.getpid())}"
+
+
+def _started_at(pid: int) -> str:
+    """Return when a process began, in ticks since boot, to tell it from a later one of the same number."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _is_gone(owner: str) -> bool:
+    """Tell whether the owner's process ran on this host and is no more."""
+    host, pid, started_at, _ = owner.split("/")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return _started_at(int(pid)) != started_at

@@ -1,0 +1,71 @@
+"""What `egec activate` and `egec client create --activate` show of an activation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from egec_cli.accounts import clients, issuing
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.issuing import HandedOver, Issued
+from egec_cli.errors import NoSuchClient, NotPermitted
+from egec_cli.hashing import Hashing
+from egec_cli.mail import template, transport
+from egec_cli.settings import MaildirFolder
+from egec_cli.show import OutputFormat, note, say, show
+from egec_cli.store.models import Client, CredentialState
+
+
+def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
+    """Issue a credential for the client that is wanted, mail it, and show the memo's words or the result."""
+    with _refusal_relayed(egec, output):
+        client = clients.find(wanted)
+        issued = send(egec, client, hashing, revoke=revoke)
+    if output is OutputFormat.TABLE:
+        tell(egec, client, issued)
+    else:
+        show(issued, output)
+
+
+def send(egec: Egec, client: Client, hashing: Hashing, *, revoke: bool = False) -> Issued:
+    """Issue a credential for a client by the transport of the settings."""
+    way = transport.of(egec.settings)
+    try:
+        return issuing.issue(egec, client, way, hashing=hashing, revoke=revoke)
+    finally:
+        way.close()
+
+
+def tell(egec: Egec, client: Client, issued: Issued) -> None:
+    """Print the memo's words for the client, and for the operator what he alone may know."""
+    say(template.text(egec.settings, "sent", client.language or egec.settings.language))
+    if isinstance(egec.settings.mail_server, MaildirFolder):
+        note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {issued.server_reply}")
+    if issued.state is not CredentialState.ACCEPTED:
+        note(f"egec: a later issue has replaced this one already ({issued.state})")
+
+
+def hand_over(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
+    """Issue a credential for the client that is wanted and print its password instead of mailing it."""
+
+    def show_it(handed_over: HandedOver) -> None:
+        clear = handed_over.password.reveal()
+        if output is OutputFormat.TABLE:
+            say(f"{handed_over.identifier}  {clear}")
+        else:
+            accepted = Issued(
+                handed_over.identifier, handed_over.email, handed_over.sequence, CredentialState.ACCEPTED, None, None
+            )
+            show(accepted._asdict() | {"password": clear}, output)
+
+    with _refusal_relayed(egec, output):
+        issuing.hand_over(egec, clients.find(wanted), show_it, hashing=hashing, revoke=revoke)
+
+
+@contextmanager
+def _refusal_relayed(egec: Egec, output: OutputFormat) -> Iterator[None]:
+    """Print the memo's refusal to stdout, for a script to relay, where the client may not be activated."""
+    try:
+        yield
+    except (NoSuchClient, NotPermitted):
+        if output is OutputFormat.TABLE:
+            say(template.text(egec.settings, "refused", egec.settings.language))
+        raise

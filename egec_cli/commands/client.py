@@ -1,0 +1,79 @@
+"""`egec client`: create, show, list."""
+
+from typing import Annotated
+
+import typer
+
+from egec_cli.accounts import clients, fields
+from egec_cli.accounts.clients import ClientRecord, Status
+from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
+from egec_cli.commands.session import opened, read_settings
+from egec_cli.show import OutputFormat, show, show_all
+
+app = typer.Typer(help="Create, show and list client files.")
+
+_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+
+
+@app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
+def create_command(
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The registered e-mail.")],
+    civility: Annotated[str, typer.Option("--civility", help=f"One of {' '.join(fields.CIVILITIES)}.")] = "",
+    first_name: Annotated[str, typer.Option("--first-name", help="The first name.")] = "",
+    last_name: Annotated[str, typer.Option("--last-name", help="The last name, or the name of the firm.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="The number of the client's file elsewhere.")] = "",
+    language: Annotated[str, typer.Option("--language", help="fr or en; without it, that of EGEC_LANGUAGE.")] = "",
+    identifier: Annotated[str, typer.Option("--identifier", help="10 digits, to keep one given elsewhere.")] = "",
+    activate: Annotated[bool, typer.Option("--activate", help="Mail a password at once, unless one was.")] = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Show the client who has this e-mail already; exit code 0.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Create a client's file; the identifier that it gets never changes."""
+    checked = fields.checked(
+        email,
+        given_identifier=identifier,
+        reference=reference,
+        civility=civility,
+        first_name=first_name,
+        last_name=last_name,
+        language=language,
+    )
+    with opened(read_settings(), create=True) as egec:
+        client = clients.create(egec, checked, if_missing=if_missing)
+        record = clients.shown(client, egec.clock())
+        if not activate or record.status is not Status.NEW:
+            show(record, output)
+            return
+        # Only what activates loads what mails.
+        from egec_cli import hashing
+        from egec_cli.commands import activation
+
+        if output is OutputFormat.TABLE:
+            show(record, output)
+            activation.tell(egec, client, activation.send(egec, client, hashing.begin(egec.settings)))
+        else:
+            issued = activation.send(egec, client, hashing.begin(egec.settings))
+            record = clients.shown(clients.find(client.identifier), egec.clock())
+            show(record._asdict() | {"activation": issued._asdict()}, output)
+
+
+@app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
+def show_command(client: ClientArgument, fields: FieldsOption = "", output: OutputOption = OutputFormat.TABLE) -> None:
+    """Show a client's file."""
+    with opened() as egec:
+        show(clients.shown(clients.find(client), egec.clock()), output, names(fields))
+
+
+@app.command("list", epilog="Example: egec client list --status new --format ids")
+def list_command(
+    status: Annotated[Status | None, typer.Option("--status", help="Only clients of this status.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List the client files in the order in which they were made."""
+    with opened() as egec:
+        records = clients.listed(egec, status=status, limit=limit)
+        show_all(records, ClientRecord, output, names(fields), in_table=_IN_TABLE)

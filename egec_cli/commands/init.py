@@ -1,0 +1,31 @@
+"""`egec init`."""
+
+from typing import NamedTuple
+
+import typer
+
+from egec_cli.accounts import egec
+from egec_cli.commands.options import OutputOption
+from egec_cli.commands.session import read_settings
+from egec_cli.show import OutputFormat, show
+
+app = typer.Typer()
+
+
+class Places(NamedTuple):
+    """Where things are."""
+
+    database: str
+    created: bool
+    mail: str
+    env_file: str | None
+
+
+@app.command("init", epilog="Example: egec init")
+def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
+    """Create the database and say where things are."""
+    found = read_settings()
+    created = egec.create(found)
+    with egec.opened(found):
+        env_file = str(found.env_file) if found.env_file else None
+        show(Places(str(found.database), created, str(found.mail_server), env_file), output)

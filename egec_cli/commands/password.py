@@ -1,0 +1,51 @@
+"""`egec password`."""
+
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
+
+import typer
+
+from egec_cli.commands.options import OutputOption
+from egec_cli.commands.session import read_settings
+from egec_cli.password import Alphabet, generate
+from egec_cli.show import OutputFormat, note, say, show_all
+
+app = typer.Typer()
+
+
+class GeneratedPassword(NamedTuple):
+    """A password made for somebody else's use: none of eGEC's accounts has it."""
+
+    password: str
+
+
+class RatedPassword(NamedTuple):
+    """The same with the entropy of its making, in bits."""
+
+    password: str
+    entropy_bits: float
+
+
+@app.command("password", epilog="Example: egec password --count 5")
+def password_command(
+    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many.")] = 1,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Tell how many bits of entropy they have.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Print generated passwords, as accounts get them; no account is changed."""
+    alphabet = read_settings().alphabet
+    if output is OutputFormat.TABLE:
+        for _ in range(count):
+            say(generate(alphabet).reveal())
+        if entropy:
+            note(f"entropy: {alphabet.entropy_bits:.1f} bits each")
+        return
+    kind = RatedPassword if entropy else GeneratedPassword
+    show_all(_generated(alphabet, count, entropy), kind, output)
+
+
+def _generated(alphabet: Alphabet, count: int, entropy: bool) -> Iterator[GeneratedPassword | RatedPassword]:
+    bits = round(alphabet.entropy_bits, 2)
+    for _ in range(count):
+        clear = generate(alphabet).reveal()
+        yield RatedPassword(clear, bits) if entropy else GeneratedPassword(clear)

@@ -1,0 +1,38 @@
+"""What commands open: the settings and eGEC itself, built here and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from egec_cli import settings
+from egec_cli.settings import Settings
+from egec_cli.show import note
+
+if TYPE_CHECKING:
+    from egec_cli.accounts.egec import Egec
+
+
+def read_settings() -> Settings:
+    """Return the settings, and warn the operator of what is unsafe about them."""
+    found = settings.load()
+    for warning in found.warnings:
+        note(f"egec: warning: {warning}")
+    return found
+
+
+@contextmanager
+def opened(found: Settings | None = None, *, create: bool = False) -> "Iterator[Egec]":
+    """Open eGEC for one command.
+
+    Args:
+        found: the settings, where the command has read them already.
+        create: make the database where there is none, and say so.
+    """
+    found = found or read_settings()
+    # Imported here: it brings the database's library, which a command may start other work before.
+    from egec_cli.accounts import egec
+
+    if create and egec.create(found):
+        note(f"egec: made the database {found.database}")
+    with egec.opened(found) as opened_egec:
+        yield opened_egec

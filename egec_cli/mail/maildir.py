@@ -1,0 +1,49 @@
+"""Mail laid down in a Maildir: for trying things out, and for what another program carries on."""
+
+import os
+import secrets
+import socket
+import time
+
+from egec_cli.errors import FileSystemFailed, NotPermitted
+from egec_cli.mail.message import Mail
+from egec_cli.mail.transport import Refused, Reply
+from egec_cli.settings import MaildirFolder
+
+
+class MaildirTransport:
+    """Writes each mail as a file of `new/`, complete or not at all."""
+
+    def __init__(self, folder: MaildirFolder) -> None:
+        self._folder = folder.path.absolute()
+
+    def prepare(self) -> None:
+        """There is nothing to connect to."""
+
+    def deliver(self, mail: Mail) -> Reply:
+        """Write one mail durably and return the path of its file."""
+        name = f"{time.time_ns() // 10**9}.{secrets.token_hex(8)}.{socket.gethostname().replace('/', '_')}"
+        unfinished, finished = self._folder / "tmp" / name, self._folder / "new" / name
+        try:
+            for folder in (self._folder, *(self._folder / part for part in ("tmp", "new", "cur"))):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                    file.write(mail.content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.rename(finished)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except PermissionError as error:
+            raise Refused(
+                NotPermitted(f"{error.filename} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.")
+            ) from None
+        except OSError as error:
+            raise Refused(
+                FileSystemFailed(f"the mail cannot be written to {self._folder}: {error.strerror}", "Free some space.")
+            ) from None
+        return Reply(str(finished))
+
+    def close(self) -> None:
+        """There is nothing to let go of."""

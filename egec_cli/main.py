@@ -1,0 +1,154 @@
+"""The entry of `egec`: runs a command and answers for how the program ends.
+
+Only what every start needs is imported at the top: `egec --version` is answered before Typer is loaded.
+"""
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType, TracebackType
+
+from egec_cli import __version__
+from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
+
+WHERE_TO_REPORT = "the maintainers of egec"
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: what is under way is settled on the way up."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run `egec` with these arguments, those of the process by default, and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"egec {__version__}")
+        return ExitCode.OK
+    signal.signal(signal.SIGTERM, _terminate)
+    _set_up_streams()
+    machine = _wants_machine_format(arguments)
+    try:
+        code = _run_command(arguments)
+        sys.stdout.flush()
+        return code
+    except EgecError as error:
+        return _fail(error, machine)
+    except KeyboardInterrupt:
+        return _stopped("interrupted", ExitCode.INTERRUPTED)
+    except _Terminated:
+        return _stopped("terminated", ExitCode.TERMINATED)
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        return _fail(_file_system_failed(error), machine)
+    except Exception as defect:  # noqa: BLE001 - the last stop for what nobody expected
+        return _fail(_described(defect), machine)
+    finally:
+        # The interpreter's own clean-up would look through all that was imported once more.
+        gc.freeze()
+
+
+def _run_command(arguments: list[str]) -> int:
+    # Loading makes many objects and no garbage.
+    gc.disable()
+    import typer
+    from typer.main import get_command
+
+    from egec_cli.commands import root
+
+    command = get_command(root.app)
+    try:
+        with command.make_context("egec", arguments or ["--help"]) as context:
+            gc.freeze()
+            gc.enable()
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        failed_in = getattr(error, "ctx", None)
+        hint = f"Type `{failed_in.command_path} --help`." if failed_in else "Type `egec --help`."
+        raise Usage(error.format_message(), hint) from None
+    return ExitCode.OK
+
+
+def _set_up_streams() -> None:
+    """Make every byte of output the same everywhere: UTF-8, whatever the locale; a closed stream is no stream."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _wants_machine_format(arguments: Sequence[str]) -> bool:
+    """Tell whether `--format` asks for anything but a table; read by hand, for errors before the command is parsed."""
+    asked = "table"
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before == "--format":
+            asked = argument
+        elif argument.startswith("--format="):
+            asked = argument.removeprefix("--format=")
+    return asked in {"json", "jsonl", "csv", "ids"}
+
+
+def _fail(error: EgecError, machine: bool) -> int:
+    from egec_cli.show import show_error
+
+    # What was said before the error is kept, where it can be.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout)
+    try:
+        show_error(error, machine=machine)
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+    return error.exit_code
+
+
+def _file_system_failed(error: OSError) -> EgecError:
+    where = f"{error.filename}: " if error.filename else "the output could not be written: "
+    return FileSystemFailed(f"{where}{error.strerror}", "Free some space or mend the file, then run the same again.")
+
+
+def _described(defect: Exception) -> EgecError:
+    """Return what may be told of a defect: its type and the lines it went through.
+
+    Its message may quote a value, and any value may be a secret, so neither goes further.
+    """
+    lines = [f"  {place}" for place in _places(defect.__traceback__)]
+    return EgecError(
+        "\n".join([f"a defect of the program: {type(defect).__name__}", *lines]),
+        f"Please report these lines to {WHERE_TO_REPORT}, with the version: egec {__version__}.",
+    )
+
+
+def _places(trace: TracebackType | None) -> list[str]:
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return places
+
+
+def _stopped(how: str, code: ExitCode) -> int:
+    with suppress(OSError):
+        print(f"egec: {how}. Nothing is lost; run the same again to go on.", file=sys.stderr)
+    return code
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _silence(stream: object) -> None:
+    """Send what is still to come of a stream nowhere, so that the interpreter does not stumble over it at its end."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, stream.fileno())  # type: ignore[attr-defined]

@@ -1,0 +1,135 @@
+"""The password generator: nine characters, uniform over all that have every class.
+
+The length is the memo's (« toujours sur 9 caractères »). The floor of 50 bits is that of CNIL's
+deliberation 2022-100 for accounts whose login attempts are limited.
+"""
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from math import log2
+
+from egec_cli.errors import BadInput
+
+LENGTH = 9
+MINIMUM_BITS = 50.0
+LOOKALIKES = frozenset("0O1lI")
+DEFAULT_SPECIALS = "#%+=?*-!"
+
+Choice = Callable[[Sequence[str]], str]
+
+
+class Password:
+    """A clear password. It shows itself only to who asks by `reveal()`, never in a log or a traceback."""
+
+    __slots__ = ("_clear",)
+
+    def __init__(self, clear: str) -> None:
+        self._clear = clear
+
+    def reveal(self) -> str:
+        """Return the clear text."""
+        return self._clear
+
+    def __repr__(self) -> str:
+        return "Password('*********')"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a password is not to be pickled")
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The characters that passwords are made of, by class."""
+
+    capitals: str
+    small_letters: str
+    digits: str
+    specials: str
+
+    @classmethod
+    def of(cls, specials: str = DEFAULT_SPECIALS, *, lookalikes: bool = False) -> "Alphabet":
+        """Return the alphabet with these specials, and with `0 O 1 l I` only where `lookalikes` is true.
+
+        Raises:
+            BadInput: a special is no ASCII punctuation or comes twice, or the passwords would have
+                less than `MINIMUM_BITS` of entropy.
+        """
+        strangers = "".join(sorted(set(specials) - set(string.punctuation)))
+        if strangers:
+            raise BadInput(
+                f"{strangers!r} cannot be a special character of a password",
+                f"Use ASCII punctuation, such as {DEFAULT_SPECIALS}",
+            )
+        if len(set(specials)) != len(specials):
+            raise BadInput("a special character is given twice", f"Give each once, such as {DEFAULT_SPECIALS}")
+        left_out = frozenset() if lookalikes else LOOKALIKES
+        capitals, small_letters, digits = (
+            "".join(c for c in letters if c not in left_out)
+            for letters in (string.ascii_uppercase, string.ascii_lowercase, string.digits)
+        )
+        alphabet = cls(capitals, small_letters, digits, specials)
+        if alphabet.entropy_bits < MINIMUM_BITS:
+            raise BadInput(
+                f"passwords of these characters would have {alphabet.entropy_bits:.1f} bits of entropy, "
+                f"below the {MINIMUM_BITS:.0f} that are asked",
+                f"Allow more special characters, such as {DEFAULT_SPECIALS}",
+            )
+        return alphabet
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, one string each."""
+        return (self.capitals, self.small_letters, self.digits, self.specials)
+
+    @cached_property
+    def characters(self) -> str:
+        """All characters."""
+        return "".join(self.classes)
+
+    @cached_property
+    def count(self) -> int:
+        """How many passwords there are with at least one of each class (inclusion-exclusion)."""
+        sizes = [len(letters) for letters in self.classes]
+        total = sum(sizes)
+        return sum(
+            (-1) ** absent * (total - sum(without)) ** LENGTH
+            for absent in range(len(sizes) + 1)
+            for without in combinations(sizes, absent)
+        )
+
+    @cached_property
+    def entropy_bits(self) -> float:
+        """The entropy of one generated password, in bits."""
+        return log2(self.count) if self.count else 0.0
+
+    def satisfied_by(self, clear: str) -> bool:
+        """Tell whether the text has at least one character of each class."""
+        return all(any(c in letters for c in clear) for letters in self.classes)
+
+
+def random_choice(characters: Sequence[str]) -> str:
+    """Return one of the characters, by the operating system's source of randomness."""
+    # Imported here: most commands read the alphabet of the settings and make no password.
+    import secrets
+
+    return secrets.choice(characters)
+
+
+def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:
+    """Return a new password, uniform over all that `alphabet` allows.
+
+    Candidates that lack a class are thrown away: to put one of each and shuffle would be biased.
+
+    Args:
+        alphabet: the characters to use.
+        choice: the source of randomness.
+    """
+    while True:
+        clear = "".join(choice(alphabet.characters) for _ in range(LENGTH))
+        if alphabet.satisfied_by(clear):
+            return Password(clear)

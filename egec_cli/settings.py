@@ -1,0 +1,495 @@
+"""The settings: read from the environment and one file, checked all at once, kept in one frozen object.
+
+`SETTINGS` describes every variable; the README's table and `.env.example` are held against it by tests.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from egec_cli.errors import BadInput, Misconfigured
+from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
+
+ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
+SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
+LANGUAGES = ("fr", "en")
+
+
+class SqliteFile(NamedTuple):
+    """A database in a file of this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class PostgresqlServer(NamedTuple):
+    """A database on a PostgreSQL server; `url` may hold a password, `str()` and `repr()` never do."""
+
+    url: str
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"PostgreSQL {parts.hostname or ''}{parts.path}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+Database = SqliteFile | PostgresqlServer
+
+
+class Tls(StrEnum):
+    """How the connection to the mail server is made private."""
+
+    STARTTLS = "required"
+    IMPLICIT = "implicit"
+    NONE = "none"
+
+
+class SmtpServer(NamedTuple):
+    """A mail server spoken to by SMTP."""
+
+    host: str
+    port: int
+    tls: Tls
+    user: str = ""
+    password: Password = Password("")
+    ca_file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class SendmailProgram(NamedTuple):
+    """A program that takes mail as sendmail does."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class MaildirFolder(NamedTuple):
+    """A folder in which mail is laid down rather than sent."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+MailServer = SmtpServer | SendmailProgram | MaildirFolder
+
+
+class Settings(NamedTuple):
+    """Every setting, parsed. `env_file` is the file that was read; `warnings` are for the operator."""
+
+    database: Database
+    mail_server: MailServer
+    mail_from: str
+    mail_reply_to: str
+    mail_timeout: float
+    app_name: str
+    app_url: str
+    support: str
+    language: str
+    templates: Path | None
+    bcrypt_cost: int
+    alphabet: Alphabet
+    unused_password_days: int
+    env_file: Path | None
+    warnings: tuple[str, ...] = ()
+
+
+class Setting(NamedTuple):
+    """What is to be known of one environment variable.
+
+    Attributes:
+        parse: makes the value of its text and the folder that relative paths start at; raises `_Fault`
+            or `BadInput` with what is wrong.
+        default: how the documentation words the value that holds where the variable is not set.
+        secret: the value may hold a password, so it may also come from the file that `NAME_FILE` names.
+    """
+
+    name: str
+    parse: Callable[[str, Path], Any]
+    default: str
+    example: str
+    meaning: str
+    secret: bool = False
+
+
+class _Fault(Exception):
+    """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
+
+
+def _one_line(text: str, _folder: Path) -> str:
+    if not text.isprintable():
+        raise _Fault("has a line break or another control character")
+    if "=?" in text:
+        raise _Fault("has =?, which mail programs take for an encoded word")
+    return text
+
+
+def _mail_address(text: str, folder: Path) -> str:
+    _one_line(text, folder)
+    if not re.fullmatch(r"(?:[^<>@,;:\"]*<[^<>@\s,]+@[^<>@\s,]+>|[^<>@\s,]+@[^<>@\s,]+)", text):
+        raise _Fault("is no e-mail address")
+    return text
+
+
+def _number(low: int, high: int) -> Callable[[str, Path], int]:
+    def parse(text: str, _folder: Path) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise _Fault(f"is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _yes_or_no(text: str, _folder: Path) -> bool:
+    if text.lower() not in {"yes", "no", "true", "false", "1", "0"}:
+        raise _Fault("is neither yes nor no")
+    return text.lower() in {"yes", "true", "1"}
+
+
+def _language(text: str, _folder: Path) -> str:
+    if text not in LANGUAGES:
+        raise _Fault(f"is none of {', '.join(LANGUAGES)}")
+    return text
+
+
+def _specials(text: str, _folder: Path) -> str:
+    Alphabet.of(text)
+    return text
+
+
+def _existing_folder(text: str, folder: Path) -> Path:
+    path = folder / text
+    if not path.is_dir():
+        raise _Fault(f"names {path}, which is no folder")
+    return path
+
+
+def _database(text: str, folder: Path) -> Database:
+    if text.startswith("sqlite:"):
+        path = text.removeprefix("sqlite:").removeprefix("///")
+        if not path or (path.startswith("//") and not path.startswith("///")):
+            raise _Fault("names no file")
+        return SqliteFile(folder / path)
+    if text.startswith(("postgresql://", "postgres://")):
+        _url_parts(text)
+        return PostgresqlServer("postgresql://" + text.partition("://")[2])
+    raise _Fault("begins with neither sqlite:/// nor postgresql://")
+
+
+def _mail_server(text: str, folder: Path) -> MailServer:
+    scheme, _, rest = text.partition(":")
+    if scheme == "maildir" and rest:
+        return MaildirFolder(folder / rest)
+    if scheme == "sendmail":
+        return SendmailProgram(folder / (rest or "/usr/sbin/sendmail"))
+    if scheme not in {"smtp", "smtps"}:
+        raise _Fault("begins with none of smtp://, smtps://, sendmail: and maildir:")
+    return _smtp_server(text, folder)
+
+
+def _url_parts(text: str) -> tuple[SplitResult, int | None]:
+    # urllib's own messages may quote a part of the URL, so none of them goes further.
+    try:
+        parts = urlsplit(text)
+        return parts, parts.port
+    except ValueError:
+        raise _Fault("is no URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)") from None
+
+
+def _smtp_server(text: str, folder: Path) -> SmtpServer:
+    parts, port = _url_parts(text)
+    if not parts.hostname or parts.path not in {"", "/"} or parts.fragment:
+        raise _Fault("is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    ca_file = options.pop("ca", None)
+    tls = options.pop("tls", None)
+    if options:
+        raise _Fault("has an option after ? that is neither tls= nor ca=")
+    if parts.scheme == "smtps":
+        if tls is not None:
+            raise _Fault("has tls=, which smtps:// always is")
+        mode = Tls.IMPLICIT
+    elif tls is None:
+        mode = Tls.NONE if _is_loopback(parts.hostname) else Tls.STARTTLS
+    elif tls in {Tls.STARTTLS, Tls.NONE}:
+        mode = Tls(tls)
+    else:
+        raise _Fault("has a tls= that is neither required nor none")
+    return SmtpServer(
+        host=parts.hostname,
+        port=port or (465 if mode is Tls.IMPLICIT else 587 if mode is Tls.STARTTLS else 25),
+        tls=mode,
+        user=unquote(parts.username or ""),
+        password=Password(unquote(parts.password or "")),
+        ca_file=folder / ca_file if ca_file else None,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "EGEC_DATABASE_URL",
+        _database,
+        "an SQLite file in the user's data folder",
+        "sqlite:////var/lib/egec/egec.db",
+        "Where the client files are kept: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_MAIL_URL",
+        _mail_server,
+        "a Maildir in the user's data folder",
+        "smtp://egec:secret@smtp.example.org:587",
+        "Who takes the mail: `smtp://` (STARTTLS), `smtps://`, `sendmail:` or `maildir:PATH`.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_MAIL_FROM",
+        _mail_address,
+        "eGEC <ne-pas-repondre@egec.pro>",
+        "eGEC <ne-pas-repondre@egec.pro>",
+        "The sender of the mails; its domain also ends their Message-IDs.",
+    ),
+    Setting(
+        "EGEC_MAIL_REPLY_TO",
+        _mail_address,
+        "none",
+        "service-it@egec.pro",
+        "Where replies go all the same, although the mail says that nobody reads them.",
+    ),
+    Setting(
+        "EGEC_MAIL_TIMEOUT",
+        _number(1, 3600),
+        "60",
+        "60",
+        "How long the mail server may take for each answer, in seconds.",
+    ),
+    Setting("EGEC_APP_NAME", _one_line, "eGEC", "eGEC", "The name of the application in the mails."),
+    Setting("EGEC_APP_URL", _one_line, "www.egec.pro", "www.egec.pro", "The address of the application in the mails."),
+    Setting(
+        "EGEC_SUPPORT",
+        _one_line,
+        "Service IT",
+        "Service IT (01 23 45 67 89)",
+        "Whom a client may turn to, in the mails.",
+    ),
+    Setting(
+        "EGEC_LANGUAGE",
+        _language,
+        "fr",
+        "fr",
+        "The language of clients whose file names none, and of the refusal at login: `fr` or `en`.",
+    ),
+    Setting(
+        "EGEC_TEMPLATES",
+        _existing_folder,
+        "the built-in ones",
+        "/etc/egec/templates",
+        "A folder whose templates replace the built-in ones of the same file name.",
+    ),
+    Setting(
+        "EGEC_BCRYPT_COST",
+        _number(4, 16),
+        "12",
+        "12",
+        "The cost of password hashes: each step doubles the time. Below 10 for tests only.",
+    ),
+    Setting(
+        "EGEC_PASSWORD_SPECIALS",
+        _specials,
+        DEFAULT_SPECIALS,
+        DEFAULT_SPECIALS,
+        "The special characters of passwords: ASCII punctuation, each once.",
+    ),
+    Setting(
+        "EGEC_PASSWORD_LOOKALIKES",
+        _yes_or_no,
+        "no",
+        "no",
+        "Whether passwords may have `0 O 1 l I`: `yes` or `no`.",
+    ),
+    Setting(
+        "EGEC_UNUSED_PASSWORD_DAYS",
+        _number(0, 3650),
+        "30",
+        "30",
+        "After how many days a password that was never used stops working; 0 = never.",
+    ),
+)
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of this process: its environment first, then the one file found.
+
+    Args:
+        environ: the environment to read instead of the process's own.
+
+    Raises:
+        Misconfigured: something is wrong; all faults are told at once.
+    """
+    environ = os.environ if environ is None else environ
+    env_file = _find_env_file(environ)
+    in_file = {} if env_file is None else _read_env_file(env_file)
+    reader = _Reader(environ, in_file, env_file)
+    specials = reader.value("EGEC_PASSWORD_SPECIALS", DEFAULT_SPECIALS)
+    lookalikes = reader.value("EGEC_PASSWORD_LOOKALIKES", False)
+    settings = Settings(
+        database=reader.value("EGEC_DATABASE_URL", None) or SqliteFile(data_folder() / "egec.db"),
+        mail_server=reader.value("EGEC_MAIL_URL", None) or MaildirFolder(data_folder() / "mail"),
+        mail_from=reader.value("EGEC_MAIL_FROM", "eGEC <ne-pas-repondre@egec.pro>"),
+        mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO", ""),
+        mail_timeout=reader.value("EGEC_MAIL_TIMEOUT", 60),
+        app_name=reader.value("EGEC_APP_NAME", "eGEC"),
+        app_url=reader.value("EGEC_APP_URL", "www.egec.pro"),
+        support=reader.value("EGEC_SUPPORT", "Service IT"),
+        language=reader.value("EGEC_LANGUAGE", "fr"),
+        templates=reader.value("EGEC_TEMPLATES", None),
+        bcrypt_cost=reader.value("EGEC_BCRYPT_COST", 12),
+        alphabet=Alphabet.of(specials, lookalikes=lookalikes),
+        unused_password_days=reader.value("EGEC_UNUSED_PASSWORD_DAYS", 30),
+        env_file=env_file,
+        warnings=tuple(reader.warnings()),
+    )
+    if reader.faults:
+        raise Misconfigured("\n".join(reader.faults), _where_to_mend(env_file))
+    return settings
+
+
+def data_folder() -> Path:
+    """Return the folder of the user's data, in which the embedded database and Maildir are."""
+    # Imported where it is needed: with a database and a mail server set, no command pays for it.
+    import platformdirs
+
+    return platformdirs.user_data_path("egec", appauthor=False)
+
+
+def user_env_file() -> Path:
+    """Return where the user's own file of settings is looked for."""
+    import platformdirs
+
+    return platformdirs.user_config_path("egec", appauthor=False) / "egec.env"
+
+
+def _find_env_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(ENV_FILE_VARIABLE)
+    if named:
+        path = Path(named).absolute()
+        if not path.is_file():
+            raise Misconfigured(
+                f"there is no file {path} to read the settings from",
+                f"Mend the path after --env-file or in {ENV_FILE_VARIABLE}.",
+            )
+        return path
+    local = Path(".env").absolute()
+    if local.is_file():
+        return local
+    for path in (user_env_file(), SYSTEM_ENV_FILE):
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    # python-dotenv is imported only where there is a file for it to read.
+    from dotenv import dotenv_values
+
+    try:
+        pairs = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{path} is not UTF-8 text: {error.reason}", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise Misconfigured(
+            f"{path} cannot be read: {error.strerror}", "Give this user the right to read it."
+        ) from None
+    return {name: value or "" for name, value in pairs.items()}
+
+
+def _where_to_mend(env_file: Path | None) -> str:
+    where = f"the environment or {env_file}" if env_file else "the environment"
+    return f"Mend them in {where}; .env.example explains every setting."
+
+
+class _Reader:
+    """Reads variables one by one and gathers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: Path | None) -> None:
+        self._environ = environ
+        self._in_file = in_file
+        self._env_file = env_file
+        self._secret_files: list[Path] = []
+        self._known = {setting.name: setting for setting in SETTINGS}
+        self.faults = [*self._misspelt()]
+
+    def value(self, name: str, default: Any) -> Any:
+        """Return the parsed value of the variable; `default` where it is not set, empty, or faulty."""
+        setting = self._known[name]
+        text, folder = self._text(name)
+        if setting.secret:
+            text, folder = self._text_or_file(name, text, folder)
+        if not text:
+            return default
+        try:
+            return setting.parse(text, folder)
+        except _Fault as fault:
+            reason = str(fault)
+        except BadInput as error:
+            reason = f"is refused: {error.message}"
+        self.faults.append(f"{name} {reason}. Example: {name}={setting.example}")
+        return default
+
+    def _text(self, name: str) -> tuple[str, Path]:
+        if self._environ.get(name):
+            return self._environ[name], Path.cwd()
+        folder = Path.cwd() if self._env_file is None else self._env_file.parent
+        return self._in_file.get(name, ""), folder
+
+    def _text_or_file(self, name: str, text: str, folder: Path) -> tuple[str, Path]:
+        file_name, file_folder = self._text(f"{name}_FILE")
+        if not file_name:
+            return text, folder
+        if text:
+            self.faults.append(f"{name} and {name}_FILE are both set. Keep one of them")
+            return "", folder
+        path = file_folder / file_name
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self.faults.append(f"{name}_FILE names {path}, which cannot be read ({type(error).__name__})")
+            return "", folder
+        self._secret_files.append(path)
+        return text, path.parent
+
+    def _misspelt(self) -> Iterator[str]:
+        secret_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.secret}
+        for name in self._in_file:
+            if name.startswith("EGEC_") and name not in self._known and name not in secret_files:
+                from difflib import get_close_matches
+
+                meant = get_close_matches(name, self._known, 1)
+                yield f"{name} is no setting" + (f"; did you mean {meant[0]}?" if meant else "")
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a warning for each file with secrets that every user of the machine can read."""
+        files = list(self._secret_files)
+        if self._env_file and any(self._in_file.get(s.name, "").count("@") for s in SETTINGS if s.secret):
+            files.append(self._env_file)
+        for path in files:
+            if path.stat().st_mode & stat.S_IROTH:
+                yield f"{path} holds a secret and can be read by others. Type: chmod 600 {path}"

@@ -1,0 +1,196 @@
+"""Results and messages: results to stdout as table, json, jsonl, csv or ids; everything else to stderr.
+
+The only importer of rich, which is loaded for tables on a terminal alone.
+"""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import islice
+from typing import Any, NamedTuple
+
+from egec_cli.errors import EgecError, Usage
+
+# A column's width is settled on so many rows, which are all that is kept in memory.
+_ROWS_AT_A_TIME = 200
+# Spreadsheets take a cell that begins with one of these for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0")
+
+
+class OutputFormat(StrEnum):
+    """How results are shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    IDS = "ids"
+
+
+def show(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
+    """Show one result.
+
+    Args:
+        record: the result, a named tuple or a dictionary.
+        output: the format; json and jsonl are one object.
+        chosen: the names of the fields to show, in this order; empty for all.
+
+    Raises:
+        Usage: a chosen field is unknown.
+    """
+    row = record if isinstance(record, dict) else record._asdict()
+    row = {name: row[name] for name in _known(chosen, row)}
+    if output is OutputFormat.TABLE:
+        width = max(map(len, row))
+        for name, value in row.items():
+            say(f"{name.ljust(width)}  {plain(value)}")
+    elif output is OutputFormat.JSON:
+        say(json.dumps(row, ensure_ascii=False, indent=2))
+    else:
+        _show_rows(iter([row]), list(row), output)
+
+
+def show_all(
+    records: Iterable[NamedTuple],
+    kind: type[NamedTuple],
+    output: OutputFormat,
+    chosen: Sequence[str] = (),
+    *,
+    in_table: Sequence[str] = (),
+) -> None:
+    """Show results one by one as they come: json is one list, jsonl one object a line.
+
+    Args:
+        records: the results, named tuples of one kind.
+        kind: their class, by which the fields are known when there is no result.
+        output: the format.
+        chosen: the names of the fields to show, in this order; empty for all.
+        in_table: the fields that a table shows when none are chosen.
+
+    Raises:
+        Usage: a chosen field is unknown.
+    """
+    everything = chosen or output is not OutputFormat.TABLE or not in_table
+    names = _known(chosen, kind._fields) if everything else list(in_table)
+    _show_rows(({name: getattr(record, name) for name in names} for record in records), names, output)
+
+
+def say(text: str) -> None:
+    """Write a line to stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """Write a line to stderr, for people."""
+    print(plain(text, keep_lines=True), file=sys.stderr)
+
+
+def show_error(error: EgecError, *, machine: bool) -> None:
+    """Show an expected error on stderr: one JSON object for machines, message and hint for people."""
+    if machine:
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"error": body}, ensure_ascii=False), file=sys.stderr)
+        return
+    note(f"egec: {error.message}")
+    if error.hint:
+        note(f"      {error.hint}")
+
+
+def plain(value: Any, *, keep_lines: bool = False) -> str:
+    """Return a value as text that cannot steer a terminal: control and direction characters become `?`."""
+    text = "" if value is None else str(value)
+    kept = "\n" if keep_lines else ""
+    return "".join(
+        "?" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in kept else c for c in text
+    )
+
+
+def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
+    names = list(names)
+    for name in chosen:
+        if name not in names:
+            raise Usage(f"there is no field {name!r}", f"The fields are: {', '.join(names)}.")
+    return list(chosen) or names
+
+
+def _show_rows(rows: Iterator[dict[str, Any]], names: list[str], output: OutputFormat) -> None:
+    if output is OutputFormat.TABLE:
+        _show_table(rows, names)
+    elif output is OutputFormat.JSON:
+        _show_json_list(rows)
+    elif output is OutputFormat.JSONL:
+        for row in rows:
+            say(json.dumps(row, ensure_ascii=False))
+    elif output is OutputFormat.CSV:
+        _show_csv(rows, names)
+    else:
+        for row in rows:
+            say(str(row[names[0]]))
+
+
+def _show_json_list(rows: Iterator[dict[str, Any]]) -> None:
+    separator = "["
+    for row in rows:
+        say(separator)
+        sys.stdout.write(json.dumps(row, ensure_ascii=False))
+        separator = ","
+    say("[]" if separator == "[" else "\n]")
+
+
+def _show_csv(rows: Iterator[dict[str, Any]], names: list[str]) -> None:
+    # Imported here: no other format needs it.
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_harmless_cell(value) for value in row.values()])
+
+
+def _harmless_cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def _show_table(rows: Iterator[dict[str, Any]], names: list[str]) -> None:
+    first = list(islice(rows, _ROWS_AT_A_TIME))
+    if sys.stdout.isatty() and len(first) < _ROWS_AT_A_TIME:
+        _show_rich_table(first, names)
+        return
+    cells = [[plain(value) for value in row.values()] for row in first]
+    widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
+    say(_aligned(names, widths))
+    for line in cells:
+        say(_aligned(line, widths))
+    for row in rows:
+        say(_aligned([plain(value) for value in row.values()], widths))
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return how many columns a terminal needs for the text."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
+    )
+
+
+def _show_rich_table(rows: Sequence[dict[str, Any]], names: list[str]) -> None:
+    # Costs as much as all the rest of a command: only for people at a terminal.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in names:
+        table.add_column(name)
+    for row in rows:
+        # As Text: in a str, rich would take [/] for markup.
+        table.add_row(*(Text(plain(value)) for value in row.values()))
+    Console().print(table)

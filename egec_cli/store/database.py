@@ -1,0 +1,237 @@
+"""The database: made, opened, held against the program's schema. What only one engine has stays here."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from egec_cli.errors import EgecError, FileSystemFailed, Misconfigured, NotNow, NotPermitted
+from egec_cli.settings import Database, PostgresqlServer, SqliteFile
+from egec_cli.store import models
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HISTORY_TABLE = "schema_migration"
+# How long a statement waits for another process's transaction, in seconds.
+BUSY_TIMEOUT = 10
+
+# The number by which two programs that make the same tables know of each other; any number would do.
+_ADVISORY_LOCK = 3042
+
+# synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
+# from the file too.
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1}
+
+
+@contextmanager
+def opened(location: Database) -> Iterator[peewee.Database]:
+    """Open the database for the `with` block and hold its schema against this program's.
+
+    Raises:
+        Misconfigured: there is none, or its schema is older or newer than the program.
+        NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
+    """
+    if isinstance(location, SqliteFile) and not _exists(location.path):
+        raise Misconfigured(
+            f"there is no database at {location.path}",
+            "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
+            code="no_database",
+        )
+    database = _engine(location)
+    with translated_failures(location):
+        models.database.initialize(database)
+        try:
+            database.connect()
+            _check_schema(database, location)
+            yield database
+        finally:
+            if not database.is_closed():
+                database.close()
+
+
+def create(location: Database) -> bool:
+    """Create the database, or its tables where an empty one is there. Return whether anything was made.
+
+    An SQLite file is built under another name and put in place when it is complete, so that
+    neither a crash nor a second process ever meets half a database.
+    """
+    if isinstance(location, SqliteFile) and not _exists(location.path):
+        return _create_file(location)
+    database = _engine(location)
+    with translated_failures(location), database:
+        if _applied(database):
+            return False
+        _migrate(database)
+        return True
+
+
+def known_migrations() -> list[str]:
+    """Return the names of the migrations that this program has, in order."""
+    return sorted(name.removesuffix(".py") for name in os.listdir(MIGRATIONS) if name[:4].isdecimal())
+
+
+@contextmanager
+def translated_failures(location: Database) -> Iterator[None]:
+    """Raise what a database reports in this block as the `EgecError` that tells an operator what to do."""
+    try:
+        yield
+    except peewee.PeeweeException as error:
+        original = error.args[0] if error.args else error
+        expected = (
+            _sqlite_failure(original, location)
+            if isinstance(original, sqlite3.Error)
+            else _postgresql_failure(original, location)
+        )
+        if expected is None:
+            raise
+        raise expected from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        raise NotPermitted(f"{path} cannot be looked at", "Run egec as the user who owns the database.") from None
+
+
+def _engine(location: Database) -> peewee.Database:
+    if isinstance(location, PostgresqlServer):
+        return _postgresql(location)
+    return peewee.SqliteDatabase(
+        f"{location.path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        pragmas=_PRAGMAS,
+        timeout=BUSY_TIMEOUT,
+        lock_type="IMMEDIATE",
+    )
+
+
+def _postgresql(location: PostgresqlServer) -> peewee.Database:
+    try:
+        import psycopg
+        from psycopg.types.json import Json, Jsonb
+    except ImportError:
+        raise Misconfigured(
+            "PostgreSQL needs the driver psycopg, which is not installed",
+            "Type: pip install 'egec[postgres]'",
+        ) from None
+    # Given back to peewee, which was kept from importing it (see egec_cli/store/__init__.py).
+    status = psycopg.pq.TransactionStatus
+    vars(peewee).update(psycopg=psycopg, TransactionStatus=status, Json_pg3=Json, Jsonb_pg3=Jsonb)
+    adapter = peewee.Psycopg3Adapter
+    adapter.txn_idle, adapter.txn_inerror, adapter.txn_unknown = status.IDLE, status.INERROR, status.UNKNOWN
+    return peewee.PostgresqlDatabase(
+        location.url,
+        prefer_psycopg3=True,
+        connect_timeout=BUSY_TIMEOUT,
+        options=f"-c timezone=UTC -c lock_timeout={BUSY_TIMEOUT}s",
+        application_name="egec",
+    )
+
+
+def _create_file(location: SqliteFile) -> bool:
+    path = location.path
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            database = _engine(SqliteFile(unfinished))
+            with translated_failures(location), database:
+                _migrate(database)
+            os.link(unfinished, path)
+        except FileExistsError:
+            return False
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except PermissionError as error:
+        raise NotPermitted(
+            f"{error.filename} cannot be written", "Choose another place with EGEC_DATABASE_URL."
+        ) from None
+    except OSError as error:
+        raise FileSystemFailed(
+            f"{path} cannot be made: {error.strerror}", "Free some space, or set EGEC_DATABASE_URL."
+        ) from None
+    return True
+
+
+def _migrate(database: peewee.Database) -> None:
+    from playhouse.migrations import Runner
+
+    if isinstance(database, peewee.PostgresqlDatabase):
+        # Two programs that start at once do not both make the tables.
+        peewee.Select(columns=[peewee.fn.pg_advisory_lock(_ADVISORY_LOCK)]).execute(database)
+    Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
+
+
+def _applied(database: peewee.Database) -> set[str]:
+    if not database.table_exists(HISTORY_TABLE):
+        return set()
+    history = peewee.Table(HISTORY_TABLE, ("name",)).bind(database)
+    return {name for (name,) in history.select().tuples()}
+
+
+def _check_schema(database: peewee.Database, location: Database) -> None:
+    applied, known = _applied(database), set(known_migrations())
+    if applied == known:
+        return
+    if not applied:
+        raise Misconfigured(f"{location} has no tables of egec", "Type `egec init` to make them.", code="no_database")
+    if applied - known:
+        raise Misconfigured(
+            f"the database {location} was made by a newer egec: {', '.join(sorted(applied - known))}",
+            "Install that version of egec; this one would damage the data.",
+            code="database_newer",
+        )
+    raise Misconfigured(
+        f"the database {location} was made by an older egec",
+        "Type `egec db upgrade`.",
+        code="database_older",
+    )
+
+
+def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | None:
+    # The low byte is the primary result code: https://www.sqlite.org/rescode.html
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return NotNow("the database is busy with another process", "Run the same again.", code="database_busy")
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        return FileSystemFailed(
+            f"{location} could not be written: {error}", "Free some space, then run the same again."
+        )
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}:
+        return NotPermitted(
+            f"{location} cannot be opened for writing: {error}",
+            "Run egec as the user who owns the database; its folder must be writable too.",
+        )
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return Misconfigured(
+            f"{location} is no intact SQLite database: {error}", "Restore a backup, or set EGEC_DATABASE_URL."
+        )
+    return None
+
+
+def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
+    if type(error).__module__.partition(".")[0] != "psycopg":
+        return None
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html; no code: libpq itself could not connect.
+    state = getattr(error, "sqlstate", None) or ""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    refused_at_login = not state and ("authentication failed" in reason or "does not exist" in reason)
+    if state.startswith(("28", "3D")) or refused_at_login:
+        return Misconfigured(f"{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.")
+    if state.startswith("42501") or state == "25006":
+        return NotPermitted(f"{location} does not permit it: {reason}", "Give the database user its rights.")
+    if state in {"53100", "58030"}:
+        return FileSystemFailed(f"{location} could not write: {reason}", "Free some space on the server.")
+    if state.startswith(("08", "40", "53", "55P03", "57")) or (not state and _is_operational(error)):
+        return NotNow(f"{location} is not available: {reason}", "Run the same again.", code="database_busy")
+    return None
+
+
+def _is_operational(error: Any) -> bool:
+    """Tell whether psycopg calls it an operational error: a connection lost or never made."""
+    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)

@@ -1,0 +1,139 @@
+"""The tables, as peewee models. `migrations/` makes them; the two are held against each other by a test."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import peewee
+
+from egec_cli import clock
+
+database = peewee.DatabaseProxy()
+
+
+class CredentialState(StrEnum):
+    """What became of the mail of a credential."""
+
+    SENDING = "sending"
+    IN_DOUBT = "in_doubt"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+
+
+OPEN_STATES = (CredentialState.SENDING, CredentialState.IN_DOUBT)
+
+
+class TimeField(peewee.Field):
+    """An aware moment in UTC: `TIMESTAMPTZ` on PostgreSQL, RFC 3339 text on SQLite."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: datetime | None) -> str | None:
+        """Return the moment as both databases take it."""
+        return None if value is None else clock.rfc3339(value)
+
+    def python_value(self, value: Any) -> datetime | None:
+        """Return the moment of what a database gave."""
+        return clock.parse(value) if isinstance(value, str) else value
+
+
+class Table(peewee.Model):
+    """What all tables share: the database, which is chosen when the program runs."""
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Client(Table):
+    """A client's file."""
+
+    id = peewee.AutoField()
+    identifier = peewee.CharField(max_length=10, unique=True)
+    email = peewee.TextField(null=True)
+    email_key = peewee.TextField(null=True, unique=True)
+    reference = peewee.TextField(null=True, unique=True)
+    civility = peewee.TextField(default="")
+    first_name = peewee.TextField(default="")
+    last_name = peewee.TextField(default="")
+    language = peewee.TextField(default="")
+    disabled_at = TimeField(null=True)
+    created_at = TimeField()
+    updated_at = TimeField()
+    active_sequence = peewee.IntegerField(default=0)
+    revoked_below = peewee.IntegerField(default=0)
+    last_sequence = peewee.IntegerField(default=0)
+    failed_logins = peewee.IntegerField(default=0)
+    blocked_until = TimeField(null=True)
+    last_login_at = TimeField(null=True)
+    lease_owner = peewee.TextField(null=True)
+    lease_until = TimeField(null=True)
+
+
+class ReissueRun(Table):
+    """A named run that issues credentials for many clients."""
+
+    id = peewee.AutoField()
+    name = peewee.TextField(unique=True)
+    selection = peewee.TextField()
+    state = peewee.TextField()
+    options = peewee.TextField()
+    created_at = TimeField()
+    finished_at = TimeField(null=True)
+
+
+class Credential(Table):
+    """One password made for one client, and what became of its mail."""
+
+    id = peewee.AutoField()
+    client = peewee.ForeignKeyField(Client, backref="credentials")
+    sequence = peewee.IntegerField()
+    state = peewee.TextField()
+    password_hash = peewee.TextField(null=True)
+    run = peewee.ForeignKeyField(ReissueRun, null=True)
+    message_id = peewee.TextField(null=True)
+    server_reply = peewee.TextField(null=True)
+    failure = peewee.TextField(null=True)
+    created_at = TimeField()
+    settled_at = TimeField(null=True)
+    expires_at = TimeField(null=True)
+    first_used_at = TimeField(null=True)
+    issued_by = peewee.TextField()
+
+    class Meta:
+        indexes = ((("client", "sequence"), True),)
+
+
+class ReissueItem(Table):
+    """One client of a re-issue run."""
+
+    id = peewee.AutoField()
+    run = peewee.ForeignKeyField(ReissueRun, backref="items")
+    client = peewee.ForeignKeyField(Client)
+    state = peewee.TextField()
+    attempts = peewee.IntegerField(default=0)
+    lease = TimeField(null=True)
+    not_before = TimeField(null=True)
+    failure = peewee.TextField(null=True)
+
+    class Meta:
+        indexes = ((("run", "client"), True),)
+
+
+class Event(Table):
+    """Something that happened; rows are added, never changed."""
+
+    id = peewee.AutoField()
+    at = TimeField()
+    actor = peewee.TextField()
+    host = peewee.TextField()
+    action = peewee.TextField()
+    client = peewee.ForeignKeyField(Client, null=True)
+    run = peewee.ForeignKeyField(ReissueRun, null=True)
+    outcome = peewee.TextField()
+    details = peewee.TextField(default="{}")
+
+
+TABLES = (Client, ReissueRun, Credential, ReissueItem, Event)
