@@ -1,7 +1,5 @@
 """`python -m egec_cli` is the same as `egec`."""
 
-import sys
+from egec_cli.main import entry
 
-from egec_cli.main import run
-
-sys.exit(run())
+entry()

@@ -17,16 +17,19 @@ def rfc3339(moment: datetime) -> str:
 
     Texts of this form sort as the moments do.
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse(text: str) -> datetime:
     """Return the moment that `rfc3339` wrote.
 
     Raises:
-        ValueError: the text is not a date and time with an offset.
+        ValueError: the text is not a date and time with an offset, or UTC has no such date.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"no offset from UTC in {text!r}")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"out of the years 1 to 9999 in UTC: {text!r}") from None

@@ -31,6 +31,8 @@ def checked(text: str) -> EmailAddress:
     from email_validator import EmailNotValidError, validate_email
 
     given = text.strip()
+    if "=?" in given:
+        raise BadInput(f"{given!r} has =?, which mail programs take for an encoded word", "Correct the address.")
     try:
         valid = validate_email(given, check_deliverability=False)
     except EmailNotValidError as error:

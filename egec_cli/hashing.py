@@ -1,5 +1,6 @@
 """Password hashes: bcrypt, on its own thread where there is other work to do meanwhile."""
 
+import re
 from threading import Thread
 
 import bcrypt
@@ -7,6 +8,7 @@ import bcrypt
 from egec_cli.password import Password, generate
 from egec_cli.settings import Settings
 
+_FORM = re.compile(r"\$2[abxy]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 # What bcrypt takes at most; longer input raises since bcrypt 5.
 _MAXIMUM_BYTES = 72
 # The digest of no password: it stands in where there is no hash, so that a refusal takes as long.
@@ -24,7 +26,8 @@ def matches(clear: str, password_hash: str) -> bool:
     Text that bcrypt cannot take is answered by False after as long as any other; a hash that is none, at once.
     """
     secret = clear.encode(errors="surrogatepass")
-    fits = len(secret) <= _MAXIMUM_BYTES
+    # bcrypt repeats its input with a NUL between, so it would take "a\0a" for "a".
+    fits = len(secret) <= _MAXIMUM_BYTES and b"\0" not in secret
     try:
         return bcrypt.checkpw(secret if fits else b"", password_hash.encode()) and fits
     except ValueError:
@@ -38,8 +41,8 @@ def match_nothing(cost: int) -> None:
 
 def cost_of(password_hash: str) -> int:
     """Return the cost of a bcrypt hash; 0 where it is none."""
-    parts = password_hash.split("$")
-    return int(parts[2]) if len(parts) == 4 and parts[2].isdecimal() else 0
+    form = _FORM.fullmatch(password_hash)
+    return int(form[1]) if form else 0
 
 
 class Hashing:

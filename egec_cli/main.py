@@ -21,6 +21,15 @@ class _Terminated(BaseException):
     """SIGTERM came: what is under way is settled on the way up."""
 
 
+def entry() -> None:
+    """Run `egec` and end the process, without the interpreter's look through all that was imported."""
+    code = run()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `egec` with these arguments, those of the process by default, and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,13 +56,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(_file_system_failed(error), machine)
     except Exception as defect:  # noqa: BLE001 - the last stop for what nobody expected
         return _fail(_described(defect), machine)
-    finally:
-        # The interpreter's own clean-up would look through all that was imported once more.
-        gc.freeze()
 
 
 def _run_command(arguments: list[str]) -> int:
-    # Loading makes many objects and no garbage.
+    # Loading makes many objects and no garbage: the collector would look through them for nothing.
     gc.disable()
     import typer
     from typer.main import get_command

@@ -6,10 +6,9 @@ deliberation 2022-100 for accounts whose login attempts are limited.
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from math import log2
+from typing import NamedTuple
 
 from egec_cli.errors import BadInput
 
@@ -42,8 +41,7 @@ class Password:
         raise TypeError("a password is not to be pickled")
 
 
-@dataclass(frozen=True)
-class Alphabet:
+class Alphabet(NamedTuple):
     """The characters that passwords are made of, by class."""
 
     capitals: str
@@ -81,18 +79,18 @@ class Alphabet:
             )
         return alphabet
 
-    @cached_property
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes, one string each."""
         return (self.capitals, self.small_letters, self.digits, self.specials)
 
-    @cached_property
+    @property
     def characters(self) -> str:
         """All characters."""
         return "".join(self.classes)
 
-    @cached_property
-    def count(self) -> int:
+    @property
+    def number_of_passwords(self) -> int:
         """How many passwords there are with at least one of each class (inclusion-exclusion)."""
         sizes = [len(letters) for letters in self.classes]
         total = sum(sizes)
@@ -102,10 +100,10 @@ class Alphabet:
             for without in combinations(sizes, absent)
         )
 
-    @cached_property
+    @property
     def entropy_bits(self) -> float:
         """The entropy of one generated password, in bits."""
-        return log2(self.count) if self.count else 0.0
+        return log2(self.number_of_passwords) if self.number_of_passwords else 0.0
 
     def satisfied_by(self, clear: str) -> bool:
         """Tell whether the text has at least one character of each class."""
@@ -113,11 +111,11 @@ class Alphabet:
 
 
 def random_choice(characters: Sequence[str]) -> str:
-    """Return one of the characters, by the operating system's source of randomness."""
-    # Imported here: most commands read the alphabet of the settings and make no password.
-    import secrets
+    """Return one of the characters, by the operating system's source of randomness: `secrets.choice` itself."""
+    # Imported here and by this name: most commands make no password, and `secrets` brings much else along.
+    from random import SystemRandom
 
-    return secrets.choice(characters)
+    return SystemRandom().choice(characters)
 
 
 def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:
@@ -129,7 +127,8 @@ def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:
         alphabet: the characters to use.
         choice: the source of randomness.
     """
+    characters = alphabet.characters
     while True:
-        clear = "".join(choice(alphabet.characters) for _ in range(LENGTH))
+        clear = "".join(choice(characters) for _ in range(LENGTH))
         if alphabet.satisfied_by(clear):
             return Password(clear)

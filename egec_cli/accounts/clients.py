@@ -5,13 +5,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import peewee
-
 from egec_cli import clock, email_address, identifier
 from egec_cli.accounts import audit
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.fields import ClientFields
 from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
+from egec_cli.store import peewee
 from egec_cli.store.models import Client
 
 _REFERENCE_PREFIX = "ref:"

@@ -13,9 +13,8 @@ any row of its credentials, so that two of them never wait for each other.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-import peewee
-
 from egec_cli.errors import NotNow
+from egec_cli.store import peewee
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun
 
 MOST_OPEN = 8

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import peewee
-
 from egec_cli import clock
 from egec_cli.clock import Clock
 from egec_cli.settings import Settings
-from egec_cli.store import database
+from egec_cli.store import database, peewee
 
 
 class Actor(NamedTuple):

@@ -21,6 +21,9 @@ _OTHER_SPELLINGS = {
 }
 # Zero-width joiners are part of some scripts' spelling; every other invisible character is refused.
 _JOINERS = "\u200c\u200d"
+_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Grapheme joiner, Hangul fillers, Khmer inherent vowels, Braille blank: letters and marks that show nothing.
+_INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 class ClientFields(NamedTuple):
@@ -70,7 +73,7 @@ def line(field: str, text: str) -> str:
     """
     normal = unicodedata.normalize("NFC", text)
     for character in normal:
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} and character not in _JOINERS:
+        if _is_invisible(character):
             raise BadInput(
                 f"the {field} has the character U+{ord(character):04X}, which is invisible or controls a terminal",
                 f"Type the {field} anew, without pasting.",
@@ -81,6 +84,11 @@ def line(field: str, text: str) -> str:
     if len(stripped) > LONGEST_NAME:
         raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
     return stripped
+
+
+def _is_invisible(character: str) -> bool:
+    category = unicodedata.category(character)
+    return character in _INVISIBLE or (category in _INVISIBLE_CATEGORIES and character not in _JOINERS)
 
 
 def known_civility(text: str) -> str:

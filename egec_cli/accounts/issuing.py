@@ -5,6 +5,7 @@ open while bcrypt or the mail server works, and the former password is replaced 
 accepted the mail. So a crash, a lost answer or a refused mail locks nobody out (see `credentials`).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,8 +17,8 @@ from egec_cli.accounts.leases import Lease
 from egec_cli.errors import NotNow, NotPermitted
 from egec_cli.hashing import Hashing
 from egec_cli.mail import message
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
 from egec_cli.mail.message import Mail
-from egec_cli.mail.transport import AnswerLost, Refused, Reply, Transport
 from egec_cli.password import Password
 from egec_cli.store.models import Client, CredentialState
 
@@ -41,6 +42,9 @@ class HandedOver(NamedTuple):
     sequence: int
     password: Password
 
+
+# More of a server's answer helps nobody.
+_LONGEST_WORDS = 600
 
 # What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
 # the sequence.
@@ -206,5 +210,9 @@ def _in_doubt(client: Client, loss: AnswerLost) -> NotNow:
 
 
 def _without(secret: Password, words: str) -> str:
-    """Return a server's words without the password, should it have quoted the message."""
-    return words.replace(secret.reveal(), repr(secret))
+    """Return a server's words, cut to a length, without the password, should the server have quoted the message.
+
+    In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
+    """
+    quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
+    return re.sub(r"(?:= *)?".join(quoted), repr(secret), words)[:_LONGEST_WORDS]

@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "activate": "Make a new password for a client and mail it.",
     "verify": "Check an identifier and a password.",
     "password": "Print generated passwords.",
+    "db": "Look after the database: status, upgrade, backup.",
 }
 
 

@@ -4,10 +4,11 @@ import os
 import secrets
 import socket
 import time
+from pathlib import Path
 
 from egec_cli.errors import FileSystemFailed, NotPermitted
+from egec_cli.mail.delivery import Refused, Reply
 from egec_cli.mail.message import Mail
-from egec_cli.mail.transport import Refused, Reply
 from egec_cli.settings import MaildirFolder
 
 
@@ -33,6 +34,7 @@ class MaildirTransport:
                     file.flush()
                     os.fsync(file.fileno())
                 unfinished.rename(finished)
+                _make_durable(finished.parent)
             finally:
                 unfinished.unlink(missing_ok=True)
         except PermissionError as error:
@@ -41,9 +43,21 @@ class MaildirTransport:
             ) from None
         except OSError as error:
             raise Refused(
-                FileSystemFailed(f"the mail cannot be written to {self._folder}: {error.strerror}", "Free some space.")
+                FileSystemFailed(
+                    f"the mail cannot be written to {self._folder}: {error.strerror}",
+                    "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
+                )
             ) from None
         return Reply(str(finished))
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _make_durable(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

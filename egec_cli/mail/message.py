@@ -107,7 +107,9 @@ def _subject_and_text(source: template.Template, values: dict[str, str]) -> tupl
 
 def _built(settings: Settings, recipient: str, subject: str, text: str, html: str, issued_at: datetime) -> Mail:
     sender = _address(settings.mail_from, "EGEC_MAIL_FROM")
-    needs_smtputf8 = not (recipient.isascii() and sender.addr_spec.isascii())
+    reply_to = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO") if settings.mail_reply_to else None
+    addresses = [recipient, sender.addr_spec, reply_to.addr_spec if reply_to else ""]
+    needs_smtputf8 = not all(address.isascii() for address in addresses)
     rules = policy.SMTPUTF8 if needs_smtputf8 else policy.SMTP
     message_id = f"<{secrets.token_hex(16)}@{sender.domain}>"
     headers: dict[str, str | Address] = {
@@ -118,8 +120,8 @@ def _built(settings: Settings, recipient: str, subject: str, text: str, html: st
         "Message-ID": message_id,
         "Auto-Submitted": "auto-generated",
     }
-    if settings.mail_reply_to:
-        headers["Reply-To"] = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO")
+    if reply_to:
+        headers["Reply-To"] = reply_to
     message = EmailMessage(policy=rules)
     try:
         for header, value in headers.items():
@@ -137,7 +139,9 @@ def _address(setting: str, variable: str) -> Address:
     display_name, bracket, rest = setting.rpartition("<")
     try:
         wire = email_address.checked(rest.removesuffix(">")).wire
-        return Address(display_name=display_name.strip() if bracket else "", addr_spec=wire)
+        # Not by `addr_spec`, which takes ASCII alone.
+        local_part, _, domain = wire.rpartition("@")
+        return Address(display_name.strip() if bracket else "", local_part, domain)
     except (BadInput, ValueError, HeaderParseError):
         raise Misconfigured(f"{variable} is no e-mail address: {setting}", f"Mend {variable}.") from None
 
@@ -152,7 +156,8 @@ def _parse_back(content: bytes, headers: dict[str, str | Address], text: str, ht
             raise _garbled(f"loses a part of its {name} on the way: {value}")
     for kind, written in (("plain", text), ("html", html)):
         part = parsed.get_body((kind,))
-        if part is None or part.get_content().replace("\r\n", "\n") != written:
+        # The standard library ends the last line where a template does not.
+        if part is None or part.get_content().replace("\r\n", "\n").rstrip("\n") != written.rstrip("\n"):
             raise _garbled(f"loses a part of its {kind} text on the way")
 
 

@@ -3,8 +3,8 @@
 import subprocess
 
 from egec_cli.errors import BadInput, EgecError, ExitCode, Misconfigured, NotNow
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
-from egec_cli.mail.transport import AnswerLost, Refused, Reply, one_line
 from egec_cli.settings import SendmailProgram
 
 # The codes of sysexits.h by which sendmail means one address, or a passing trouble.

@@ -5,21 +5,28 @@ unknown. Until the server has said 354, nothing of the message has left, so any 
 From there on only a whole answer of 4xx or 5xx is one.
 """
 
+import base64
 import re
 import smtplib
 import socket
 import ssl
 
 from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
-from egec_cli.mail.transport import AnswerLost, Refused, Reply, one_line
 from egec_cli.settings import SmtpServer, Tls
 
-_READY_FOR_TLS = 220
 _OK = 250
+_WILL_FORWARD = 251
 _GO_AHEAD = 354
+_CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
+_TOO_LARGE = 552
+_ANSWER_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)
+_LONGEST_ANSWER_LINE = 8192
+_MOST_ANSWER_LINES = 100
+_LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 
 
@@ -51,7 +58,7 @@ class SmtpTransport:
             self.close()
             raise
         except (smtplib.SMTPException, OSError) as error:
-            self.close()
+            self._drop()
             raise Refused(NotNow(f"the mail server {self._server} went away: {_words(error)}", _AGAIN)) from None
         return self._transmit(smtp, mail)
 
@@ -61,8 +68,16 @@ class SmtpTransport:
         if smtp is None:
             return
         try:
+            if smtp.sock is not None:
+                smtp.sock.settimeout(min(self._timeout, _LONGEST_GOODBYE))
             smtp.quit()
         except (smtplib.SMTPException, OSError):
+            smtp.close()
+
+    def _drop(self) -> None:
+        """Cut the connection without a goodbye."""
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
             smtp.close()
 
     def _connected(self) -> smtplib.SMTP:
@@ -93,7 +108,7 @@ class SmtpTransport:
                 smtp.ehlo()
             if server.user:
                 smtp.login(server.user, server.password.reveal())
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:
             if smtp is not None:
                 smtp.close()
             raise self._connection_failure(error) from None
@@ -106,20 +121,41 @@ class SmtpTransport:
                 f"the certificate of the mail server {server} is not to be trusted: {error.verify_message}",
                 "Name the host as its certificate does, or add ?ca=FILE to EGEC_MAIL_URL for an authority of your own.",
             )
-        if isinstance(error, smtplib.SMTPNotSupportedError):
-            missing = "STARTTLS" if "STARTTLS" in str(error) else "a login"
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
+            return Misconfigured(
+                f"the mail server {server} does not begin with TLS",
+                "Write smtp:// instead of smtps:// in EGEC_MAIL_URL.",
+            )
+        if isinstance(error, UnicodeError):
+            # smtplib writes logins in ASCII only. The error itself would quote the password.
+            return Misconfigured(
+                f"the mail server {server.host} or its login cannot be written in ASCII",
+                "Mend the host, the user or the password in EGEC_MAIL_URL.",
+            )
+        # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
+        if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
+            missing = "STARTTLS" if "STARTTLS" in str(error) else "a login by user and password"
             return Misconfigured(
                 f"the mail server {server} does not offer {missing}",
                 "Mend EGEC_MAIL_URL: smtps:// for TLS from the start; ?tls=none only where clear text may be.",
             )
+        words = self._without_login(_words(error))
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return Misconfigured(
-                f"the mail server {server} refuses the login of {server.user!r}: {_words(error)}",
+                f"the mail server {server} refuses the login of {server.user!r}: {words}",
                 "Mend the user or the password in EGEC_MAIL_URL.",
             )
         if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-            return Misconfigured(f"the mail server {server} refuses the login: {_words(error)}", "Mend EGEC_MAIL_URL.")
-        return NotNow(f"the mail server {server} cannot be reached: {_words(error)}", _AGAIN)
+            return Misconfigured(f"the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.")
+        return NotNow(f"the mail server {server} cannot be reached: {words}", _AGAIN)
+
+    def _without_login(self, words: str) -> str:
+        """Return a server's words without the password, should it have quoted what it was sent (RFC 4616, RFC 4954)."""
+        user, password = self._server.user, self._server.password
+        for secret in (f"\0{user}\0{password.reveal()}", password.reveal()):
+            for shape in (base64.b64encode(secret.encode()).decode(), secret):
+                words = words.replace(shape, repr(password)) if secret else words
+        return words
 
     def _announce(self, smtp: smtplib.SMTP, mail: Mail) -> None:
         """Carry the dialogue up to the server's 354."""
@@ -134,37 +170,43 @@ class SmtpTransport:
                 )
             smtp.command_encoding = "utf-8"
             options += ["SMTPUTF8", "BODY=8BITMIME"]
-        self._expect(smtp.mail(mail.sender, options), _OK, "the sender", mail)
-        self._expect(smtp.rcpt(mail.recipient), _OK, "the recipient", mail)
-        self._expect(smtp.docmd("DATA"), _GO_AHEAD, "the message", mail)
+        self._expect(smtp.mail(mail.sender, options), {_OK}, "the sender", mail)
+        self._expect(smtp.rcpt(mail.recipient), {_OK, _WILL_FORWARD}, "the recipient", mail)
+        smtp.putcmd("DATA")
+        self._expect(_whole_answer(smtp), {_GO_AHEAD}, "the message", mail)
 
     def _transmit(self, smtp: smtplib.SMTP, mail: Mail) -> Reply:
         """Send the message itself; from here on a lost answer leaves it in doubt."""
         try:
             smtp.send(_LINE_START_DOT.sub(b"..", mail.content) + b".\r\n")
-            code, answer = smtp.getreply()
+            code, answer = _whole_answer(smtp)
         except (smtplib.SMTPException, OSError) as error:
-            smtp.close()
-            self._smtp = None
+            self._drop()
             raise AnswerLost(f"the answer of the mail server {self._server} was lost: {_words(error)}") from None
         except BaseException:
-            smtp.close()
-            self._smtp = None
+            self._drop()
             raise
         if not (code == _OK or 400 <= code <= 599):
-            smtp.close()
-            self._smtp = None
-            raise AnswerLost(f"the mail server {self._server} gave no clear answer: {one_line(answer)}")
-        self._expect((code, answer), _OK, "the message", mail)
+            self._drop()
+            # Not its words: they may quote the message.
+            raise AnswerLost(f"the mail server {self._server} gave no clear answer: {code}")
+        if code == _CLOSING:
+            self._drop()
+        self._expect((code, answer), {_OK}, "the message", mail)
         return Reply(f"{code} {one_line(answer)}")
 
-    def _expect(self, answer: tuple[int, bytes], wanted: int, subject: str, mail: Mail) -> None:
+    def _expect(self, answer: tuple[int, bytes], wanted: set[int], subject: str, mail: Mail) -> None:
         code, words = answer
-        if code == wanted:
+        if code in wanted:
             return
         reply = f"{code} {one_line(words)}"
-        if (subject == "the sender" and code >= 500) or code in _AUTHENTICATION_CODES:
+        if subject == "the sender" and code == _TOO_LARGE:
             error: EgecError = Misconfigured(
+                f"a mail of {len(mail.content)} bytes is too large for the mail server {self._server}: {reply}",
+                "Shorten the templates, or ask the administrator of the mail server.",
+            )
+        elif (subject == "the sender" and code >= 500) or code in _AUTHENTICATION_CODES:
+            error = Misconfigured(
                 f"the mail server {self._server} refuses the sender {mail.sender}: {reply}",
                 "Mend EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
             )
@@ -176,6 +218,34 @@ class SmtpTransport:
         else:
             error = NotNow(f"the mail server {self._server} does not take {subject} now: {reply}", _AGAIN)
         raise Refused(error, reply)
+
+
+def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
+    """Read one answer to its end (RFC 5321, 4.2): its code and its words.
+
+    smtplib's own reading takes a line that was cut short for a whole one, and never tires of further lines.
+
+    Raises:
+        SMTPException: the connection ended first, or this is no answer.
+        OSError: the connection failed, or the time was over.
+    """
+    assert smtp.file is not None, "the answers before this one were read from it"
+    codes: set[int] = set()
+    words: list[bytes] = []
+    while len(words) < _MOST_ANSWER_LINES:
+        line = smtp.file.readline(_LONGEST_ANSWER_LINE)
+        if not line.endswith(b"\n"):
+            raise smtplib.SMTPServerDisconnected("it ended before the answer did")
+        parts = _ANSWER_LINE.fullmatch(line)
+        if parts is None:
+            break
+        codes.add(int(parts[1]))
+        words.append((parts[3] or b"").strip())
+        if len(codes) > 1:
+            break
+        if parts[2] != b"-":
+            return codes.pop(), b"\n".join(words)
+    raise smtplib.SMTPException("it is no answer of a mail server")
 
 
 _AGAIN = "Nothing was changed. Run the same again later."

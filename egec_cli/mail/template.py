@@ -71,7 +71,7 @@ def find(settings: Settings, name: str) -> Template:
     own = settings.templates / name if settings.templates else None
     path = own if own is not None and own.exists() else BUILT_IN / name
     try:
-        return Template(path, path.read_text(encoding="utf-8"))
+        return Template(path, path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise Misconfigured(f"{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.") from None

@@ -3,13 +3,21 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import peewee
 
-from egec_cli.errors import EgecError, FileSystemFailed, Misconfigured, NotNow, NotPermitted
+from egec_cli.errors import (
+    AlreadyExists,
+    EgecError,
+    FileSystemFailed,
+    Misconfigured,
+    NotNow,
+    NotPermitted,
+    Usage,
+)
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import models
 
@@ -35,11 +43,7 @@ def opened(location: Database) -> Iterator[peewee.Database]:
         NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
     """
     if isinstance(location, SqliteFile) and not _exists(location.path):
-        raise Misconfigured(
-            f"there is no database at {location.path}",
-            "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
-            code="no_database",
-        )
+        raise _no_file(location)
     database = _engine(location)
     with translated_failures(location):
         models.database.initialize(database)
@@ -61,11 +65,54 @@ def create(location: Database) -> bool:
     if isinstance(location, SqliteFile) and not _exists(location.path):
         return _create_file(location)
     database = _engine(location)
-    with translated_failures(location), database:
+    with translated_failures(location), database.connection_context():
         if _applied(database):
             return False
         _migrate(database)
         return True
+
+
+def upgrade(location: Database) -> list[str]:
+    """Apply the migrations that the database lacks and return their names; an SQLite file is copied first.
+
+    Raises:
+        Misconfigured: there is no database, or it is newer than the program.
+    """
+    if isinstance(location, SqliteFile) and not _exists(location.path):
+        raise _no_file(location)
+    database = _engine(location)
+    with translated_failures(location), database.connection_context():
+        pending = sorted(set(known_migrations()) - _require_not_newer(database, location))
+        if pending and isinstance(location, SqliteFile):
+            _copy(database, location.path.with_name(f"{location.path.name}.before-{pending[-1]}"))
+        _migrate(database)
+        return pending
+
+
+def backup(location: Database, target: Path) -> None:
+    """Copy the embedded database to a new file for the owner alone; others may write meanwhile, and the copy is whole.
+
+    Raises:
+        Usage: the database is PostgreSQL's, which has a program of its own for this.
+        AlreadyExists: there is a file of that name.
+        Misconfigured: there is no database.
+    """
+    if not isinstance(location, SqliteFile):
+        raise Usage("a PostgreSQL database is not backed up by egec", "Use pg_dump.")
+    if not _exists(location.path):
+        raise _no_file(location)
+    database = _engine(location)
+    with translated_failures(location), database.connection_context():
+        _copy(database, target)
+
+
+def applied_migrations(location: Database) -> list[str]:
+    """Return the names of the migrations that were applied to the database, in order; none where there is none."""
+    if isinstance(location, SqliteFile) and not _exists(location.path):
+        return []
+    database = _engine(location)
+    with translated_failures(location), database.connection_context():
+        return sorted(_applied(database))
 
 
 def known_migrations() -> list[str]:
@@ -79,15 +126,48 @@ def translated_failures(location: Database) -> Iterator[None]:
     try:
         yield
     except peewee.PeeweeException as error:
-        original = error.args[0] if error.args else error
-        expected = (
-            _sqlite_failure(original, location)
-            if isinstance(original, sqlite3.Error)
-            else _postgresql_failure(original, location)
-        )
+        expected = _expected(error, location)
         if expected is None:
             raise
         raise expected from None
+
+
+def _expected(error: BaseException | None, location: Database) -> EgecError | None:
+    """Return what to tell an operator of a failure, or of the one that it followed on; None for a defect."""
+    while error is not None:
+        original = getattr(error, "orig", None)
+        if isinstance(original, sqlite3.Error):
+            expected = _sqlite_failure(original, location)
+        else:
+            expected = _postgresql_failure(original, location)
+        if expected is not None:
+            return expected
+        # A failed transaction may fail once more when it is rolled back.
+        error = error.__context__
+    return None
+
+
+def _no_file(location: SqliteFile) -> Misconfigured:
+    return Misconfigured(
+        f"there is no database at {location.path}",
+        "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
+        code="no_database",
+    )
+
+
+def _copy(database: peewee.Database, target: Path) -> None:
+    """Copy an open SQLite database page by page, by SQLite's own means (https://www.sqlite.org/backup.html)."""
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise AlreadyExists(f"{target} is there already", "Name another file, or move this one away.") from None
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            connection: sqlite3.Connection = database.connection()  # type: ignore[no-untyped-call] # it has none
+            connection.backup(copy)
+    except sqlite3.Error as error:
+        target.unlink()
+        raise FileSystemFailed(f"{target} could not be written: {error}", "Free some space.") from None
 
 
 def _exists(path: Path) -> bool:
@@ -140,7 +220,7 @@ def _create_file(location: SqliteFile) -> bool:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             database = _engine(SqliteFile(unfinished))
-            with translated_failures(location), database:
+            with translated_failures(location), database.connection_context():
                 _migrate(database)
             os.link(unfinished, path)
         except FileExistsError:
@@ -175,22 +255,27 @@ def _applied(database: peewee.Database) -> set[str]:
 
 
 def _check_schema(database: peewee.Database, location: Database) -> None:
-    applied, known = _applied(database), set(known_migrations())
-    if applied == known:
-        return
+    if _require_not_newer(database, location) != set(known_migrations()):
+        raise Misconfigured(
+            f"the database {location} was made by an older egec",
+            "Type `egec db upgrade`.",
+            code="database_older",
+        )
+
+
+def _require_not_newer(database: peewee.Database, location: Database) -> set[str]:
+    """Return the migrations that were applied, all of them known."""
+    applied = _applied(database)
     if not applied:
         raise Misconfigured(f"{location} has no tables of egec", "Type `egec init` to make them.", code="no_database")
-    if applied - known:
+    unknown = sorted(applied - set(known_migrations()))
+    if unknown:
         raise Misconfigured(
-            f"the database {location} was made by a newer egec: {', '.join(sorted(applied - known))}",
+            f"the database {location} was made by a newer egec: {', '.join(unknown)}",
             "Install that version of egec; this one would damage the data.",
             code="database_newer",
         )
-    raise Misconfigured(
-        f"the database {location} was made by an older egec",
-        "Type `egec db upgrade`.",
-        code="database_older",
-    )
+    return applied
 
 
 def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | None:
@@ -215,7 +300,7 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
 
 
 def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
-    if type(error).__module__.partition(".")[0] != "psycopg":
+    if error is None or type(error).__module__.partition(".")[0] != "psycopg":
         return None
     # https://www.postgresql.org/docs/current/errcodes-appendix.html; no code: libpq itself could not connect.
     state = getattr(error, "sqlstate", None) or ""

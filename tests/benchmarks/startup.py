@@ -9,6 +9,7 @@ might have written its administration in.
 
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -41,9 +42,17 @@ class Row(NamedTuple):
 class Sink:
     """An SMTP server's handler that takes everything."""
 
-    async def handle_DATA(self, server: object, session: object, envelope: object) -> str:
+    async def handle_DATA(self, server: object, session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's
         """Accept the message."""
         return "250 taken"
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def wall(command: Sequence[str], stdin: bytes, environment: dict[str, str], folder: Path) -> float:
@@ -76,9 +85,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="egec-startup-"))
     home = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")}
     home |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    controller = Controller(Sink(), hostname="127.0.0.1", port=0)
+    port = free_port()
+    controller = Controller(Sink(), hostname="127.0.0.1", port=port)
     controller.start()
-    port = controller.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     try:
         for number in range(10):
             email = f"client{number}@example.org"

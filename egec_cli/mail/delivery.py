@@ -1,0 +1,57 @@
+"""What may become of a mail: accepted, refused for certain, or nobody knows; the interface of all ways to send it."""
+
+import re
+import unicodedata
+from typing import NamedTuple, Protocol
+
+from egec_cli.errors import EgecError
+from egec_cli.mail.message import Mail
+
+
+class Reply(NamedTuple):
+    """What was said of a mail that was accepted, in one line of harmless characters."""
+
+    text: str
+
+
+class Refused(Exception):
+    """The mail was not taken, for certain.
+
+    Attributes:
+        error: the reason, with the exit code that fits: 65 this address, 74 or 75 not now, 77 or 78 our own set-up.
+        reply: the server's words, if it said any.
+    """
+
+    def __init__(self, error: EgecError, reply: str | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.reply = reply
+
+
+class AnswerLost(Exception):
+    """The mail began to go out and nobody knows whether it was taken."""
+
+
+class Transport(Protocol):
+    """A way for mail to leave. It is used by one thread at a time."""
+
+    def prepare(self) -> None:
+        """Connect ahead of the first mail, so that it does not wait; a failure is told by `deliver`."""
+
+    def deliver(self, mail: Mail) -> Reply:
+        """Hand over one mail; to return means that it was accepted.
+
+        Raises:
+            Refused: it was not taken, for certain.
+            AnswerLost: it may have been taken.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+
+
+def one_line(answer: bytes | str) -> str:
+    """Return a server's answer as one line without control characters."""
+    text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    clean = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return re.sub(" +", " ", clean).strip()

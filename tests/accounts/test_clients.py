@@ -1,0 +1,96 @@
+"""Client files on both databases."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from egec_cli import settings
+from egec_cli.accounts import clients, egec, fields
+from egec_cli.accounts.clients import Status
+from egec_cli.accounts.egec import Egec
+from egec_cli.errors import AlreadyExists, EgecError, NoSuchClient
+from egec_cli.settings import Database
+from egec_cli.store.models import Client, Event
+
+
+def test_what_is_created_is_found_by_email_identifier_and_reference(opened: Egec) -> None:
+    made = clients.create(opened, fields.checked("Jeanne@Example.org", reference="D-1", last_name="Œuvre 山田"))
+    for wanted in ("jeanne@EXAMPLE.org", made.identifier, "ref:D-1", f" {made.identifier} "):
+        found = clients.shown(clients.find(wanted), opened.clock())
+        assert (found.email, found.last_name, found.status) == ("Jeanne@Example.org", "Œuvre 山田", Status.NEW)
+    with pytest.raises(NoSuchClient):
+        clients.find("ref:d-1")
+
+
+def test_a_taken_email_reference_or_identifier_is_refused(opened: Egec) -> None:
+    made = clients.create(opened, fields.checked("a@example.org", reference="D-1", given_identifier="1234567890"))
+    for taken in (
+        fields.checked("A@example.org"),
+        fields.checked("b@example.org", reference="D-1"),
+        fields.checked("b@example.org", given_identifier="1234567890"),
+    ):
+        with pytest.raises(AlreadyExists):
+            clients.create(opened, taken)
+    assert clients.create(opened, fields.checked("A@example.org"), if_missing=True).id == made.id
+    assert Client.select().count() == 1
+
+
+def test_of_many_that_create_the_same_client_at_once_one_succeeds(opened: Egec, location: Database) -> None:
+    def create(_number: int) -> str:
+        try:
+            return clients.create(opened, fields.checked("jeanne@example.org")).identifier
+        except EgecError as error:
+            return type(error).__name__
+        finally:
+            opened.database.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = sorted(pool.map(create, range(8)))
+    assert results[1:] == ["AlreadyExists"] * 7
+    assert Client.select().count() == 1
+
+
+def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Egec) -> None:
+    now = opened.clock()
+    later, earlier = now + timedelta(hours=1), now - timedelta(hours=1)
+    for number, state in enumerate(
+        {"active_sequence": active, "revoked_below": revoked, "blocked_until": blocked, "disabled_at": disabled}
+        for active in (0, 1, 2)
+        for revoked in (0, 1, 2)
+        for blocked in (None, earlier, later)
+        for disabled in (None, earlier)
+    ):
+        made = clients.create(opened, fields.checked(f"c{number}@example.org"))
+        Client.update(**state).where(Client.id == made.id).execute()
+    everyone = list(clients.listed(opened))
+    assert len(everyone) == 54
+    for status in Status:
+        assert [c for c in everyone if c.status is status] == list(clients.listed(opened, status=status))
+        assert any(c.status is status for c in everyone)
+
+
+def test_the_list_comes_in_the_order_of_creation(opened: Egec) -> None:
+    for number in range(5):
+        clients.create(opened, fields.checked(f"c{number}@example.org"))
+    assert [c.email for c in clients.listed(opened, limit=3)] == [f"c{n}@example.org" for n in range(3)]
+
+
+def test_what_was_done_is_recorded_with_who_did_it(opened: Egec) -> None:
+    made = clients.create(opened, fields.checked("jeanne@example.org"))
+    event = Event.get()
+    assert (event.action, event.outcome, event.client) == ("client.create", "created", made)
+    assert (event.actor, event.host) == (opened.actor.user, opened.actor.host)
+    assert "jeanne" not in event.details
+
+
+def test_times_come_back_as_the_moment_they_were(opened: Egec) -> None:
+    made = clients.create(opened, fields.checked("jeanne@example.org"))
+    again = Client.get_by_id(made.id)
+    assert again.created_at == made.created_at
+    assert again.created_at.utcoffset() == timedelta(0)
+    assert abs(again.created_at - opened.clock()) < timedelta(minutes=1)
+
+
+def test_to_create_the_tables_again_changes_nothing(opened: Egec) -> None:
+    assert not egec.create(settings.load())

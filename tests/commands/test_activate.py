@@ -1,0 +1,128 @@
+"""`egec activate`."""
+
+import json
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Egec
+
+SENT = (
+    "Un courriel a été envoyé dans votre b-a-l, avec des instructions.\n"
+    "La réception peut atteindre 5 min. Vérifiez éventuellement dans vos SPAMs\n"
+)
+REFUSED = "Identifiant et/ou m-d-p non reconnu(s)\n"
+
+
+@pytest.fixture
+def identifier(egec: Egec) -> str:
+    """Return the identifier of a new client."""
+    created = egec("client", "create", "jeanne@example.org", "--civility", "Mme", "--last-name", "Dupont")
+    assert created.code == 0
+    return egec("client", "list", "--format", "ids").out.strip()
+
+
+def mails(tmp_path: Path) -> list[EmailMessage]:
+    folder = tmp_path / "data" / "egec" / "mail" / "new"
+    return [
+        message_from_bytes(path.read_bytes(), policy=policy.default)
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    ]
+
+
+def password_in(mail: EmailMessage) -> str:
+    text = mail.get_body(("plain",))
+    assert text is not None
+    lines = text.get_content().splitlines()
+    return str(lines[lines.index("Votre mot de passe est\u00a0:") + 2])
+
+
+def test_it_prints_the_two_lines_of_the_memo_and_where_the_mail_is(egec: Egec, identifier: str, tmp_path: Path) -> None:
+    ended = egec("activate", identifier)
+    assert (ended.code, ended.out) == (0, SENT)
+    assert str(tmp_path / "data" / "egec" / "mail" / "new") in ended.err
+
+
+def test_the_mailed_password_opens_the_account_and_no_other_case_of_it_does(
+    egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path
+) -> None:
+    egec("activate", identifier)
+    password = password_in(mails(tmp_path)[0])
+    assert egec_process("verify", identifier, "--password-stdin", stdin=password).code == 0
+    assert egec_process("verify", identifier, "--password-stdin", stdin=password.swapcase()).code == 1
+
+
+def test_only_the_last_of_several_mails_counts(egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert egec("activate", "jeanne@example.org").code == 0
+    passwords = [password_in(mail) for mail in mails(tmp_path)]
+    codes = [egec_process("verify", identifier, "--password-stdin", stdin=p).code for p in passwords]
+    assert codes == [1, 1, 0]
+
+
+def test_json_tells_what_became_of_the_mail(egec: Egec, identifier: str, tmp_path: Path) -> None:
+    ended = egec("activate", f" {identifier} ", "--format", "json")
+    result = json.loads(ended.out)
+    assert list(result) == ["identifier", "email", "sequence", "state", "message_id", "server_reply"]
+    assert (result["identifier"], result["sequence"], result["state"]) == (identifier, 1, "accepted")
+    assert mails(tmp_path)[0]["Message-ID"] == result["message_id"]
+    assert Path(result["server_reply"]).exists()
+
+
+@pytest.mark.parametrize("unknown", ["nobody@example.org", "1111111111", "ref:7", "jeanne@@example.org", "jeanne", ""])
+def test_an_unknown_client_gets_the_memos_refusal_and_the_operator_the_reason(
+    egec: Egec, identifier: str, unknown: str
+) -> None:
+    ended = egec("activate", unknown)
+    assert (ended.code, ended.out) == (67, REFUSED)
+    assert ended.err
+
+
+def test_with_a_machine_format_stdout_stays_empty_on_failure(egec: Egec, identifier: str) -> None:
+    ended = egec("activate", "nobody@example.org", "--format", "json")
+    assert (ended.code, ended.out) == (67, "")
+    error = json.loads(ended.err)["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["code"] == "no_such_client"
+
+
+def test_a_password_may_be_shown_instead_of_mailed(egec: Egec, egec_process: Egec, identifier: str) -> None:
+    ended = egec("activate", identifier, "--no-mail", "--show-password", "--format", "json")
+    result = json.loads(ended.out)
+    assert (result["state"], result["message_id"]) == ("accepted", None)
+    assert egec_process("verify", identifier, "--password-stdin", stdin=result["password"]).code == 0
+
+
+@pytest.mark.parametrize("options", [("--no-mail",), ("--show-password",)])
+def test_to_show_a_password_takes_both_options(egec: Egec, identifier: str, options: tuple[str, ...]) -> None:
+    assert egec("activate", identifier, *options).code == 2
+
+
+def test_revoke_voids_every_former_password(egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path) -> None:
+    egec("activate", identifier)
+    first = password_in(mails(tmp_path)[0])
+    egec("activate", identifier, "--revoke")
+    assert egec_process("verify", identifier, "--password-stdin", stdin=first).code == 1
+    assert egec_process("verify", identifier, "--password-stdin", stdin=password_in(mails(tmp_path)[1])).code == 0
+
+
+def test_a_mail_that_cannot_be_laid_down_changes_nothing(
+    egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egec("activate", identifier)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/file")
+    assert egec("activate", identifier).code == 74
+    password = password_in(mails(tmp_path)[0])
+    assert egec_process("verify", identifier, "--password-stdin", stdin=password).code == 0
+
+
+def test_an_english_client_is_answered_and_mailed_in_english(egec: Egec, tmp_path: Path) -> None:
+    egec("client", "create", "john@example.org", "--last-name", "Smith", "--civility", "Mr", "--language", "en")
+    ended = egec("activate", "john@example.org")
+    assert ended.out.startswith("An e-mail with instructions has been sent")
+    text = mails(tmp_path)[0].get_body(("plain",))
+    assert text is not None
+    assert text.get_content().startswith("Dear Mr Smith,")

@@ -1,0 +1,74 @@
+"""What the tests of the transports share: mails, transports by URL, and how a delivery ended."""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Protocol
+
+import pytest
+
+from egec_cli import settings
+from egec_cli.errors import ExitCode
+from egec_cli.mail import transport
+from egec_cli.mail.delivery import AnswerLost, Refused, Transport
+from egec_cli.mail.message import Mail
+from tests.smtp_server import MailServer
+
+CONTENT = (
+    b"From: ne-pas-repondre@egec.pro\r\nTo: jeanne@example.org\r\nSubject: Votre compte\r\n\r\n"
+    b"Votre mot de passe : aB3#xY7%z\r\n"
+)
+# Long enough for a busy machine; a test that lets it pass has failed.
+PATIENCE = 20.0
+
+
+class End(StrEnum):
+    """The two ends of a delivery beside the exit code of a refusal."""
+
+    ACCEPTED = "accepted"
+    IN_DOUBT = "in doubt"
+
+
+class MailTo(Protocol):
+    """Makes a mail."""
+
+    def __call__(self, recipient: str = ..., content: bytes = ...) -> Mail: ...
+
+
+TransportOf = Callable[..., Transport]
+
+
+def mail_to(recipient: str = "jeanne@example.org", content: bytes = CONTENT) -> Mail:
+    """Return a finished mail."""
+    return Mail("ne-pas-repondre@egec.pro", recipient, "<1@egec.pro>", not recipient.isascii(), content)
+
+
+def end_of_delivery(by: Transport, mail: Mail) -> End | ExitCode:
+    """Deliver and return how it ended: for a refusal, the exit code of its reason."""
+    try:
+        by.deliver(mail)
+    except Refused as refusal:
+        return refusal.error.exit_code
+    except AnswerLost:
+        return End.IN_DOUBT
+    return End.ACCEPTED
+
+
+@pytest.fixture
+def transport_of() -> Iterator[TransportOf]:
+    """Return a function that makes the transport of an EGEC_MAIL_URL; all are closed after the test."""
+    made: list[Transport] = []
+
+    def make(url: str, timeout: float = PATIENCE) -> Transport:
+        made.append(transport.of(settings.load({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    """Start a mail server that asks for neither TLS nor a login."""
+    with MailServer() as server:
+        yield server

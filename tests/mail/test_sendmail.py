@@ -1,0 +1,173 @@
+"""Mail handed to a program: real scripts in the place of sendmail, with every way to end."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from egec_cli.errors import ExitCode
+from egec_cli.mail.delivery import AnswerLost, Refused
+from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
+
+# Writes its arguments and its input beside itself, as a real one queues them.
+TAKES_THE_MAIL = """
+for argument do printf '%s\\n' "$argument"; done > "$0.arguments"
+cat > "$0.mail"
+"""
+
+Program = Callable[[str], Path]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Return a function that makes a program of the lines of a shell script."""
+
+    def make(lines: str) -> Path:
+        path = tmp_path / "sendmail"
+        path.write_text(f"#!/bin/sh\n{lines}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+def test_a_program_that_ends_with_0_has_accepted_the_mail(program: Program, transport_of: TransportOf) -> None:
+    path = program(TAKES_THE_MAIL)
+    reply = transport_of(f"sendmail:{path}").deliver(mail_to())
+    assert reply.text == f"{path} took it"
+    assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
+    assert Path(f"{path}.arguments").read_text().splitlines() == [
+        "-i", "-f", "ne-pas-repondre@egec.pro", "--", "jeanne@example.org"
+    ]  # fmt: skip
+
+
+def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
+    program: Program, transport_of: TransportOf
+) -> None:
+    path = program('cat > "$(mktemp "$0.XXXXXX")"')
+    transport = transport_of(f"sendmail:{path}")
+    transport.prepare()
+    assert list(path.parent.glob("sendmail.*")) == []
+    assert [end_of_delivery(transport, mail_to()) for _ in range(3)] == [End.ACCEPTED] * 3
+    assert len(list(path.parent.glob("sendmail.*"))) == 3
+
+
+@pytest.mark.parametrize("recipient", ["-oX@example.org", "--@example.org", "-bp@example.org", "$(id)`id`@example.org"])
+def test_an_address_is_never_taken_for_an_option_or_a_command(
+    recipient: str, program: Program, transport_of: TransportOf
+) -> None:
+    # getopts ends the options as sendmail does: what is left are recipients.
+    path = program(
+        'while getopts "if:o:b:" option; do echo "option $option"; done > "$0.options"\n'
+        'shift $((OPTIND - 1)); printf "%s\\n" "$@" > "$0.recipients"; cat > /dev/null'
+    )
+    assert end_of_delivery(transport_of(f"sendmail:{path}"), mail_to(recipient)) == End.ACCEPTED
+    assert Path(f"{path}.options").read_text() == "option i\noption f\n"
+    assert Path(f"{path}.recipients").read_text() == f"{recipient}\n"
+
+
+def test_an_address_beyond_ascii_reaches_the_program_as_utf_8(program: Program, transport_of: TransportOf) -> None:
+    path = program(TAKES_THE_MAIL)
+    assert end_of_delivery(transport_of(f"sendmail:{path}"), mail_to("jérôme@example.org")) == End.ACCEPTED
+    assert Path(f"{path}.arguments").read_bytes().endswith("\njérôme@example.org\n".encode())
+
+
+def test_a_line_with_a_single_dot_does_not_end_the_mail(program: Program, transport_of: TransportOf) -> None:
+    path = program(TAKES_THE_MAIL)
+    content = CONTENT + b".\r\nafter the dot\r\n..\r\n"
+    transport_of(f"sendmail:{path}").deliver(mail_to(content=content))
+    assert Path(f"{path}.mail").read_bytes() == content.replace(b"\r\n", b"\n")
+    assert "-i" in Path(f"{path}.arguments").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (1, ExitCode.CONFIGURATION),
+        (64, ExitCode.CONFIGURATION),
+        (65, ExitCode.BAD_INPUT),
+        (67, ExitCode.BAD_INPUT),
+        (68, ExitCode.BAD_INPUT),
+        (69, ExitCode.NOT_NOW),
+        (71, ExitCode.NOT_NOW),
+        (74, ExitCode.NOT_NOW),
+        (75, ExitCode.NOT_NOW),
+        (77, ExitCode.CONFIGURATION),
+        (78, ExitCode.CONFIGURATION),
+        (127, ExitCode.CONFIGURATION),
+    ],
+)
+def test_an_exit_code_other_than_0_is_a_refusal_for_its_reason(
+    code: int, exit_code: ExitCode, program: Program, transport_of: TransportOf
+) -> None:
+    path = program(f"cat > /dev/null; echo 'no, by the way' >&2; exit {code}")
+    with pytest.raises(Refused, match="no, by the way") as refusal:
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+    assert refusal.value.error.exit_code == exit_code
+    assert refusal.value.reply == "no, by the way"
+
+
+def test_a_refusal_without_words_names_the_exit_code(program: Program, transport_of: TransportOf) -> None:
+    with pytest.raises(Refused, match="75") as refusal:
+        transport_of(f"sendmail:{program('exit 75')}").deliver(mail_to())
+    assert refusal.value.error.exit_code == ExitCode.NOT_NOW
+
+
+def test_the_words_of_the_program_become_one_harmless_line(program: Program, transport_of: TransportOf) -> None:
+    path = program(r"""cat > /dev/null; printf 'red \033[31m\r\nand\0more \342\200\256' >&2; exit 67""")
+    with pytest.raises(Refused) as refusal:
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+    assert refusal.value.reply == "red [31m and more"
+
+
+def test_a_program_that_leaves_the_mail_unread_is_believed(program: Program, transport_of: TransportOf) -> None:
+    long_mail = mail_to(content=CONTENT + 20_000 * b"one line more\r\n")
+    assert end_of_delivery(transport_of(f"sendmail:{program('exit 0')}"), long_mail) == End.ACCEPTED
+    assert end_of_delivery(transport_of(f"sendmail:{program('exit 67')}"), long_mail) == ExitCode.BAD_INPUT
+
+
+@pytest.mark.parametrize("signal", ["KILL", "TERM", "SEGV"])
+def test_a_program_that_is_killed_leaves_the_mail_in_doubt(
+    signal: str, program: Program, transport_of: TransportOf
+) -> None:
+    path = program(f"{TAKES_THE_MAIL}\nkill -{signal} $$")
+    with pytest.raises(AnswerLost, match="ended by signal"):
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+
+
+def test_a_program_that_hangs_is_ended_and_leaves_the_mail_in_doubt(
+    program: Program, transport_of: TransportOf
+) -> None:
+    path = program(f'{TAKES_THE_MAIL}\necho $$ > "$0.pid"\nexec sleep 60')
+    begin = time.monotonic()
+    with pytest.raises(AnswerLost, match=r"did not end within 0\.5 s"):
+        transport_of(f"sendmail:{path}", 0.5).deliver(mail_to())
+    assert 0.5 <= time.monotonic() - begin < 10
+    pid = Path(f"{path}.pid").read_text().strip()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_program_that_is_missing_is_a_fault_of_the_configuration(tmp_path: Path, transport_of: TransportOf) -> None:
+    path = tmp_path / "nothing-here"
+    with pytest.raises(Refused, match=f"{path} cannot be run: No such file") as refusal:
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+    assert refusal.value.error.exit_code == ExitCode.CONFIGURATION
+
+
+def test_a_program_that_is_not_executable_is_a_fault_of_the_configuration(
+    program: Program, transport_of: TransportOf
+) -> None:
+    path = program(TAKES_THE_MAIL)
+    path.chmod(0o644)
+    with pytest.raises(Refused, match="Permission denied") as refusal:
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+    assert refusal.value.error.exit_code == ExitCode.CONFIGURATION
+    assert not Path(f"{path}.mail").exists()
+
+
+def test_a_file_that_is_no_program_is_a_fault_of_the_configuration(tmp_path: Path, transport_of: TransportOf) -> None:
+    path = tmp_path / "sendmail"
+    path.write_bytes(b"\0\1\2")
+    path.chmod(0o755)
+    assert end_of_delivery(transport_of(f"sendmail:{path}"), mail_to()) == ExitCode.CONFIGURATION

@@ -1,0 +1,538 @@
+"""A real SMTP server on loopback, which fails on command at every point of the dialogue.
+
+It runs in a thread of the test process; `egec` reaches it as any other server, from this process or from another:
+
+    with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as server:
+        server.fail_next(Fault.RCPT_451, Fault.NONE, Fault.CUT_AFTER_KEEPING)
+        ...                        # three mails to server.url: refused, accepted, in doubt
+        assert len(server.accepted) == 2
+"""
+
+import asyncio
+import atexit
+import functools
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+from types import TracebackType
+from typing import AnyStr, NamedTuple, Self
+from urllib.parse import quote
+
+import trustme
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
+
+from egec_cli.settings import Tls
+
+HOST = "127.0.0.1"
+Call = Callable[[], object]
+Login = tuple[str, str]
+
+
+class Point(Enum):
+    """A point of the dialogue, reached before the server answers."""
+
+    BANNER = auto()  # the client has connected
+    EHLO = auto()
+    STARTTLS = auto()
+    LOGIN = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    MESSAGE = auto()  # the final dot has arrived, the mail is not kept yet
+    KEPT = auto()  # the mail is kept, the answer is not sent yet
+    QUIT = auto()
+
+
+class Step(Enum):
+    """What the server does in a fault beside saying something."""
+
+    HEAR = auto()  # wait until the client sends something
+    HUSH = auto()  # say nothing more, ever
+    HANG_UP = auto()
+
+
+HEAR, HUSH, HANG_UP = Step.HEAR, Step.HUSH, Step.HANG_UP
+
+
+class Fault(Enum):
+    """A failure: the point at which it strikes, then what the server says and does instead of its answer.
+
+    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line.
+    """
+
+    NONE = (Point.KEPT,)  # all goes well: lets one mail pass in a queue of faults
+
+    NO_BANNER = Point.BANNER, HUSH  # takes the connection and stays silent
+    CUT_AT_BANNER = Point.BANNER, HANG_UP
+    BANNER_421 = Point.BANNER, b"421 Too busy\r\n", HANG_UP
+    BANNER_554 = Point.BANNER, b"554 No mail here\r\n", HANG_UP
+    BANNER_OF_ANOTHER_PROTOCOL = Point.BANNER, b"HTTP/1.1 400 Bad Request\r\n\r\n", HANG_UP
+
+    SILENT_AT_EHLO = Point.EHLO, HUSH
+    CUT_AT_EHLO = Point.EHLO, HANG_UP
+    OFFERS_LOGIN_BY_TOKEN = Point.EHLO, b"250-localhost\r\n250 AUTH XOAUTH2\r\n"  # and no other
+    OFFERS_AUTH_LOGIN = Point.EHLO, b"250-localhost\r\n250 AUTH LOGIN\r\n"  # user and password apart, not AUTH PLAIN
+
+    STARTTLS_454 = Point.STARTTLS, b"454 No TLS now\r\n"
+    SILENT_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HUSH
+    CUT_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HEAR, HANG_UP
+    NO_TLS_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HEAR, b"500 What?\r\n", HANG_UP
+
+    LOGIN_454 = Point.LOGIN, b"454 4.7.0 No logins now\r\n"
+    LOGIN_535 = Point.LOGIN, b"535 5.7.8 No such login\r\n"
+    LOGIN_THAT_QUOTES = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, b"535 No such login: {heard}\r\n"
+    SILENT_AT_LOGIN = Point.LOGIN, HUSH
+    CUT_AT_LOGIN = Point.LOGIN, HANG_UP
+
+    MAIL_421 = Point.MAIL, b"421 Shutting down\r\n", HANG_UP
+    MAIL_451 = Point.MAIL, b"451 Not now\r\n"
+    MAIL_530 = Point.MAIL, b"530 5.7.0 Authentication required\r\n"
+    MAIL_550 = Point.MAIL, b"550 No such sender\r\n"
+    SILENT_AT_MAIL = Point.MAIL, HUSH
+    CUT_AT_MAIL = Point.MAIL, HANG_UP
+
+    RCPT_251 = Point.RCPT, b"251 Will forward\r\n"  # no failure: it takes the recipient with this code
+    RCPT_421 = Point.RCPT, b"421 Shutting down\r\n", HANG_UP
+    RCPT_451 = Point.RCPT, b"451 Not now\r\n"
+    RCPT_550 = Point.RCPT, b"550 No such recipient\r\n"
+    SILENT_AT_RCPT = Point.RCPT, HUSH
+    CUT_AT_RCPT = Point.RCPT, HANG_UP
+
+    DATA_421 = Point.DATA, b"421 Shutting down\r\n", HANG_UP
+    DATA_451 = Point.DATA, b"451 Not now\r\n"
+    DATA_554 = Point.DATA, b"554 No\r\n"
+    SILENT_AT_DATA = Point.DATA, HUSH
+    CUT_BEFORE_354 = Point.DATA, HANG_UP
+    CUT_IN_354 = Point.DATA, b"35", HANG_UP
+    CUT_AT_THE_END_OF_354 = Point.DATA, b"354", HANG_UP  # the line has no end
+
+    CUT_IN_MESSAGE = Point.DATA, b"354 Go ahead\r\n", HEAR, HANG_UP
+    SILENT_IN_MESSAGE = Point.DATA, b"354 Go ahead\r\n", HEAR, HUSH
+
+    MESSAGE_421 = Point.MESSAGE, b"421 Shutting down\r\n", HANG_UP
+    MESSAGE_451 = Point.MESSAGE, b"451 Not now\r\n"
+    MESSAGE_554 = Point.MESSAGE, b"554-We take\r\n554 no such thing\r\n"
+    CUT_BEFORE_KEEPING = Point.MESSAGE, HANG_UP
+    SILENT_BEFORE_KEEPING = Point.MESSAGE, HUSH
+    CUT_IN_REFUSAL = Point.MESSAGE, b"55", HANG_UP
+    CUT_AT_THE_END_OF_REFUSAL = Point.MESSAGE, b"554", HANG_UP  # the line has no end
+    CUT_AFTER_FIRST_LINE_OF_REFUSAL = Point.MESSAGE, b"554-We take\r\n", HANG_UP
+    REFUSAL_THAT_QUOTES = Point.MESSAGE, b"554 This is spam: {heard}\r\n"
+
+    CUT_AFTER_KEEPING = Point.KEPT, HANG_UP
+    SILENT_AFTER_KEEPING = Point.KEPT, HUSH
+    CUT_IN_ANSWER = Point.KEPT, b"25", HANG_UP
+    CUT_AT_THE_END_OF_ANSWER = Point.KEPT, b"250", HANG_UP  # the line has no end
+    CUT_AFTER_FIRST_LINE_OF_ANSWER = Point.KEPT, b"250-first\r\n", HANG_UP
+    ANSWER_OF_TWO_MINDS = Point.KEPT, b"554-no, that is\r\n250 yes\r\n"
+    ANSWER_WITHOUT_CODE = Point.KEPT, b"Thank you\r\n"
+    ANSWER_WITHOUT_END = Point.KEPT, b"250 " + 10_000 * b"x", HANG_UP  # a line longer than any may be
+    ANSWER_OF_ENDLESS_LINES = Point.KEPT, 10_000 * b"250-and\r\n", HUSH
+    ANSWER_299 = Point.KEPT, b"299 {heard}\r\n"  # no code of RFC 5321, and it quotes the mail
+    ANSWER_THAT_QUOTES = Point.KEPT, b"250 Got it: {heard}\r\n"
+    ANSWER_WITH_CONTROL_CHARACTERS = Point.KEPT, b"250 \x1b[31mred\x1b]0;title\x07 \x00\x9b2J\xe2\x80\xae ok\r\n"
+
+    QUIT_421 = Point.QUIT, b"421 Shutting down\r\n", HANG_UP
+    SILENT_AT_QUIT = Point.QUIT, HUSH
+    CUT_AT_QUIT = Point.QUIT, HANG_UP
+
+    def __init__(self, point: Point, *steps: bytes | Step) -> None:
+        self.point = point
+        self.steps = steps
+
+
+class Accepted(NamedTuple):
+    """A mail that the server keeps, whether or not the client has heard of it."""
+
+    sender: str
+    recipient: str
+    content: bytes
+
+
+class MailServer:
+    """A mail server in a thread of its own, from `start` (or `with`) to `stop`.
+
+    Args:
+        tls: how its connections are made private.
+        login: the user and the password that it asks for; none by default.
+        certified_host: the host that its certificate names; another than `HOST` makes it a wrong one.
+        smtputf8: whether it offers SMTPUTF8.
+        size_limit: the largest message that it takes, in bytes.
+
+    Attributes:
+        port: known once it has started; the same when it is started again.
+        connections: how many clients have connected; where TLS comes first, those that got as far as its end.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: Tls = Tls.NONE,
+        login: Login | None = None,
+        certified_host: str = HOST,
+        smtputf8: bool = True,
+        size_limit: int = 1_000_000,
+    ) -> None:
+        self.tls = tls
+        self.login = login
+        self.smtputf8 = smtputf8
+        self.size_limit = size_limit
+        self.port = 0
+        self.connections = 0
+        self._context = None if tls is Tls.NONE else _tls_context(certified_host)
+        self._thread: threading.Thread | None = None
+        self._errors: list[Exception] = []
+        # All below is shared by threads, under this lock.
+        self._changed = threading.Condition()
+        self._accepted: list[Accepted] = []
+        self._heard_in_clear = bytearray()
+        self._open: set[object] = set()
+        self._next: deque[Fault] = deque()
+        self._always: list[tuple[Fault, str | None]] = []
+        self._calls: list[tuple[Point, Call]] = []
+
+    @property
+    def url(self) -> str:
+        """The value of EGEC_MAIL_URL that names this server, trusts its authority and logs in."""
+        scheme = "smtps" if self.tls is Tls.IMPLICIT else "smtp"
+        user = "{}:{}@".format(*(quote(part, safe="") for part in self.login)) if self.login else ""
+        options = {
+            Tls.NONE: "?tls=none",
+            Tls.STARTTLS: f"?tls=required&ca={quote(str(authority_file()))}",
+            Tls.IMPLICIT: f"?ca={quote(str(authority_file()))}",
+        }
+        return f"{scheme}://{user}{HOST}:{self.port}{options[self.tls]}"
+
+    @property
+    def accepted(self) -> list[Accepted]:
+        """The mails that it keeps, the first one first."""
+        with self._changed:
+            return list(self._accepted)
+
+    @property
+    def heard_in_clear(self) -> bytes:
+        """All that clients have sent it outside of TLS."""
+        with self._changed:
+            return bytes(self._heard_in_clear)
+
+    def fail_next(self, *faults: Fault) -> None:
+        """Let these faults strike once each, in this order: each as soon as a client comes to its point."""
+        with self._changed:
+            self._next.extend(faults)
+
+    def fail_always(self, fault: Fault, *, recipient: str | None = None) -> None:
+        """Let the fault strike each time, after those of `fail_next`; `recipient` limits it to one address."""
+        with self._changed:
+            self._always.append((fault, recipient))
+
+    def work_again(self) -> None:
+        """Forget all faults."""
+        with self._changed:
+            self._next.clear()
+            self._always.clear()
+
+    def at(self, point: Point, call: Call) -> None:
+        """Call this each time a client comes to the point, before a fault strikes or the answer is sent.
+
+        It runs in a thread of its own and may block: its client waits, other clients do not. Once the final
+        dot has arrived, the mail's fate no longer depends on its client being alive. What `call` raises is
+        raised by `stop`. It must not stop the server.
+        """
+        with self._changed:
+            self._calls.append((point, call))
+
+    def wait_until_quiet(self, seconds: float = 10) -> None:
+        """Wait until no client is connected and no mail is in hand: then `accepted` is final."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._open, seconds):
+                raise TimeoutError(f"a client was still connected after {seconds:g} s")
+
+    def start(self) -> None:
+        """Listen: on a free port the first time, on the same one afterwards."""
+        listening = socket.create_server((HOST, self.port))
+        self.port = listening.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="mail server", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cut all connections and refuse new ones; does nothing where it has stopped.
+
+        Raises:
+            ExceptionGroup: what went wrong in the server or in a callable of `at`.
+        """
+        if self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._thread = None
+        if self._errors:
+            errors, self._errors = self._errors, []
+            raise ExceptionGroup("in the mail server", errors)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, listening: socket.socket) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(listening))
+
+    async def _serve(self, listening: socket.socket) -> None:
+        implicit = self._context if self.tls is Tls.IMPLICIT else None
+        server = await self._loop.create_server(lambda: _Dialogue(self, self._loop), sock=listening, ssl=implicit)
+        await self._stopping.wait()
+        server.close()
+        while self._open:
+            for busy in list(self._open):
+                if isinstance(busy, _Dialogue):
+                    busy.break_off()
+            await asyncio.sleep(0.001)
+        await server.wait_closed()
+
+    # What follows is for `_Dialogue`, in the server's thread.
+
+    def _opened(self, busy: object) -> None:
+        with self._changed:
+            self._open.add(busy)
+            self._changed.notify_all()
+
+    def _closed(self, busy: object) -> None:
+        with self._changed:
+            self._open.discard(busy)
+            self._changed.notify_all()
+
+    def _hear_in_clear(self, data: bytes) -> None:
+        with self._changed:
+            self._heard_in_clear += data
+
+    def _keep(self, envelope: Envelope) -> None:
+        assert envelope.mail_from is not None
+        assert isinstance(envelope.content, bytes)
+        for recipient in envelope.rcpt_tos:
+            with self._changed:
+                self._accepted.append(Accepted(envelope.mail_from, recipient, envelope.content))
+
+    def _calls_at(self, point: Point) -> list[Call]:
+        with self._changed:
+            return [call for at, call in self._calls if at is point]
+
+    def _fault_at(self, point: Point, recipient: str) -> Fault:
+        with self._changed:
+            if self._next and self._next[0].point is point:
+                return self._next.popleft()
+            for fault, only in self._always:
+                if fault.point is point and only in {None, recipient}:
+                    return fault
+        return Fault.NONE
+
+
+class _Dialogue(SMTP):
+    """One connection."""
+
+    def __init__(self, server: MailServer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            _Handler(server),
+            hostname="localhost",
+            data_size_limit=server.size_limit,
+            enable_SMTPUTF8=server.smtputf8,
+            tls_context=server._context if server.tls is Tls.STARTTLS else None,
+            require_starttls=server.tls is Tls.STARTTLS,
+            auth_require_tls=False,  # it knows no other TLS than STARTTLS; `_Handler` keeps logins out of clear text
+            authenticator=_authenticator(server.login),
+            loop=loop,
+        )
+        self._server = server
+        self._greeted = False
+        self._recipient = ""
+        self._heard = b""
+        self._hears = asyncio.Event()
+
+    @property
+    def private(self) -> bool:
+        """Whether the connection is within TLS."""
+        return self.transport is not None and self.transport.get_extra_info("sslcontext") is not None
+
+    def hang_up(self) -> None:
+        """Cut the connection once what was said has left."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def break_off(self) -> None:
+        """Cut the connection at once."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._greeted:  # else the same connection has gone into TLS
+            self._server.connections += 1
+            self._server._opened(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._server._closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.private:
+            self._server._hear_in_clear(data)
+        self._heard = data
+        self._hears.set()
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # a client that went away is owed nothing more
+
+    async def push(self, status: AnyStr | None) -> None:
+        if not self._greeted:
+            self._greeted = True
+            if await self._reach(Point.BANNER):
+                return
+        if status is not None:
+            await super().push(status)
+
+    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd's name, as those below
+        if not await self._reach(Point.EHLO):
+            await super().smtp_EHLO(hostname)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802
+        if not await self._reach(Point.STARTTLS):
+            await super().smtp_STARTTLS(arg)
+
+    async def smtp_AUTH(self, arg: str) -> None:  # noqa: N802
+        if not await self._reach(Point.LOGIN):
+            await super().smtp_AUTH(arg)
+
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
+        if await self._reach(Point.MAIL):
+            return
+        assert self.session is not None
+        if self._server.login and not self.session.authenticated:
+            await self.push("530 5.7.0 Authentication required")
+            return
+        await super().smtp_MAIL(arg)
+
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
+        self._recipient = (arg or "").partition("<")[2].partition(">")[0]
+        fault = await self._come_to(Point.RCPT)
+        if fault is Fault.RCPT_251:
+            assert self.envelope is not None
+            self.envelope.rcpt_tos.append(self._recipient)
+        if not await self._play(fault):
+            await super().smtp_RCPT(arg)
+
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        if not await self._reach(Point.DATA):
+            await super().smtp_DATA(arg)
+
+    async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
+        if not await self._reach(Point.QUIT):
+            await super().smtp_QUIT(arg)
+
+    async def take(self, envelope: Envelope) -> str | None:
+        """Keep the mail, or fail; return the answer, none where it was given."""
+        # A task of its own, since a client that goes away ends the one of its connection.
+        task = self._server._loop.create_task(self._keep(envelope))
+        self._server._opened(task)
+        task.add_done_callback(self._server._closed)
+        fault = await asyncio.shield(task)
+        assert isinstance(envelope.content, bytes)
+        self._heard = envelope.content
+        return None if await self._play(fault) else "250 OK"
+
+    async def _keep(self, envelope: Envelope) -> Fault:
+        fault = await self._come_to(Point.MESSAGE)
+        if fault is not Fault.NONE:
+            return fault
+        self._server._keep(envelope)
+        return await self._come_to(Point.KEPT)
+
+    async def _reach(self, point: Point) -> bool:
+        return await self._play(await self._come_to(point))
+
+    async def _come_to(self, point: Point) -> Fault:
+        for call in self._server._calls_at(point):
+            await self._server._loop.run_in_executor(None, call)
+        return self._server._fault_at(point, self._recipient)
+
+    async def _play(self, fault: Fault) -> bool:
+        """Let the fault strike; tell whether it has answered in the place of the server."""
+        for step in fault.steps:
+            if isinstance(step, bytes):
+                self._hears.clear()
+                assert isinstance(self.transport, asyncio.Transport)
+                self.transport.write(step.replace(b"{heard}", b" ".join(self._heard.split())))
+            elif step is HEAR:
+                await self._hears.wait()
+            elif step is HUSH:
+                await asyncio.Event().wait()
+            else:
+                self.hang_up()
+                await asyncio.Event().wait()  # until the loss of the connection ends this task
+        return bool(fault.steps)
+
+
+class _Handler:
+    """What aiosmtpd asks of its users."""
+
+    def __init__(self, server: MailServer) -> None:
+        self._server = server
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name, as that below
+        self, dialogue: _Dialogue, session: Session, envelope: Envelope, hostname: str, lines: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        lines = [line for line in lines if not line.startswith("250-AUTH")]
+        if self._server.login is not None and (self._server.tls is Tls.NONE or dialogue.private):
+            lines.insert(1, "250-AUTH PLAIN")
+        return lines
+
+    async def handle_DATA(self, dialogue: _Dialogue, session: Session, envelope: Envelope) -> str | None:  # noqa: N802
+        return await dialogue.take(envelope)
+
+    async def handle_exception(self, error: Exception) -> str:
+        if not isinstance(error, ConnectionError | TLSSetupException):
+            self._server._errors.append(error)
+        return "451 A defect of the mail server"
+
+
+def _authenticator(login: Login | None) -> Callable[..., AuthResult]:
+    def authenticate(
+        dialogue: _Dialogue, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
+    ) -> AuthResult:
+        return AuthResult(success=login == (given.login.decode(), given.password.decode()), handled=False)
+
+    return authenticate
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def authority_file() -> Path:
+    """Return a file with the certificate of the servers' authority; it lasts as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix="egec-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _authority().cert_pem.write_to_path(str(folder / "ca.pem"))
+    return folder / "ca.pem"
+
+
+def _tls_context(host: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _authority().issue_cert(host).configure_cert(context)
+    return context

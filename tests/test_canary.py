@@ -1,0 +1,145 @@
+"""No clear password anywhere but in the mail: every place it could leak to is searched for passwords that are known."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer
+from tests.test_main import run_with
+
+KNOWN = "fG69a*6jH"
+# Makes the generator's next password the known one, and counts on nothing else.
+KNOWN_PASSWORD = (
+    "from egec_cli import hashing, password\n"
+    f"hashing.generate = lambda alphabet: password.Password({KNOWN!r})\n"
+)  # fmt: skip
+
+
+def leaks(folder: Path, *, but_in: str) -> list[Path]:
+    """Return the files below the folder that hold the known password, but for those below `but_in`."""
+    wanted = [KNOWN.encode(), KNOWN.encode("utf-16-le"), KNOWN.encode().hex().encode()]
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and but_in not in str(path) and any(form in path.read_bytes() for form in wanted)
+    ]
+
+
+@pytest.fixture
+def client(egec: Egec) -> str:
+    """Return the identifier of a client."""
+    egec("client", "create", "jeanne@example.org")
+    return egec("client", "list", "--format", "ids").out.strip()
+
+
+def test_the_search_finds_what_leaks(tmp_path: Path, client: str) -> None:
+    (tmp_path / "log").write_text(f"issued {KNOWN} to jeanne")
+    assert leaks(tmp_path, but_in="/mail/") == [tmp_path / "log"]
+
+
+def test_an_activation_leaves_the_password_in_the_mail_alone(tmp_path: Path, client: str) -> None:
+    ended = run_with(KNOWN_PASSWORD, "activate", client, "--format", "json")
+    assert json.loads(ended.stdout)["state"] == "accepted"
+    assert KNOWN not in ended.stdout + ended.stderr
+    mail = next((tmp_path / "data" / "egec" / "mail" / "new").iterdir())
+    assert re.sub("=\r?\n", "", mail.read_text()).count(KNOWN) == 2
+    assert leaks(tmp_path, but_in="/mail/new/") == []
+
+
+def test_a_login_leaves_it_nowhere_whether_accepted_or_not(egec_process: Egec, tmp_path: Path, client: str) -> None:
+    for code, typed in ((0, f"{client}\n{KNOWN}\n"), (1, f"{KNOWN}\n{client}\n"), (1, f"1111111111\n{KNOWN}\n")):
+        run_with(KNOWN_PASSWORD, "activate", client)
+        ended = egec_process("verify", "--stdin", stdin=typed)
+        assert ended.code == code
+        assert KNOWN not in ended.out + ended.err
+    assert leaks(tmp_path, but_in="/mail/new/") == []
+
+
+DEFECTS = {
+    "in the hash": "import bcrypt\ndef fail(p, s): raise RuntimeError(p)\nbcrypt.hashpw = fail",
+    "in the message": (
+        "from egec_cli.mail import message\n"
+        "def fail(*a, **k): raise KeyError(k['password'].reveal())\n"
+        "message.credentials_mail = fail"
+    ),
+    "in the transport": (
+        "from egec_cli.mail.maildir import MaildirTransport\n"
+        "def fail(self, mail): raise RuntimeError(mail.content.decode())\n"
+        "MaildirTransport.deliver = fail"
+    ),
+    "while the mail is settled": (
+        "from egec_cli.accounts import credentials\n"
+        "def fail(*a, **k): raise ValueError(k, a, 'fG69a*6jH')\n"
+        "credentials.accept = fail"
+    ),
+    "chained": (
+        "from egec_cli.mail.maildir import MaildirTransport\n"
+        "def fail(self, mail):\n"
+        "    try: raise RuntimeError(mail.content.decode())\n"
+        "    except RuntimeError as e: raise TypeError(str(e)) from e\n"
+        "MaildirTransport.deliver = fail"
+    ),
+}
+
+
+@pytest.mark.parametrize("form", [(), ("--format", "json")])
+@pytest.mark.parametrize("defect", DEFECTS.values(), ids=DEFECTS.keys())
+def test_a_defect_tells_no_password(tmp_path: Path, client: str, defect: str, form: tuple[str, ...]) -> None:
+    ended = run_with(KNOWN_PASSWORD + defect, "activate", client, *form)
+    assert ended.returncode == 70
+    assert KNOWN not in ended.stdout + ended.stderr
+    assert leaks(tmp_path, but_in="/mail/new/") == []
+
+
+@pytest.mark.parametrize(
+    "fault", [f for f in Fault if "QUOTES" in f.name and "LOGIN" not in f.name] + [Fault.ANSWER_299]
+)
+@pytest.mark.parametrize("known", [KNOWN, "fG=9=*6jH"])
+def test_a_server_that_quotes_the_mail_in_its_answer_does_not_get_it_recorded(
+    tmp_path: Path, client: str, fault: Fault, known: str
+) -> None:
+    with MailServer() as server:
+        server.fail_next(fault)
+        patch = KNOWN_PASSWORD.replace(KNOWN, known) + f"import os\nos.environ['EGEC_MAIL_URL'] = {server.url!r}"
+        ended = run_with(patch, "activate", client, "--format", "json")
+    assert ended.returncode in {0, 65, 75}
+    told = ended.stdout + ended.stderr
+    for form in (known, known.replace("=", "=3D")):
+        assert form not in told
+        assert not any(form.encode() in path.read_bytes() for path in tmp_path.rglob("*.db*"))
+    assert any(words in told for words in ("Got it: From: eGEC", "This is spam: From: eGEC", "no clear answer: 299"))
+
+
+def test_secrets_of_the_settings_are_told_by_no_message(egec_process: Egec, tmp_path: Path, client: str) -> None:
+    secret = "s3cr3t-of-the-server"
+    for url in (
+        f"smtp://user:{secret}@127.0.0.1:1",
+        f"smtp://user:{secret}@127.0.0.1:1?tls=none",
+        f"smtp://user:{secret}@[::1",
+        f"smtp://user:{secret}@host:port",
+        f"imap://user:{secret}@host",
+    ):
+        ended = egec_process("activate", client, env={"EGEC_MAIL_URL": url})
+        assert ended.code in {75, 78}, ended
+        assert secret not in ended.out + ended.err
+    for url in (f"postgresql://user:{secret}@127.0.0.1:1/egec", f"mysql://user:{secret}@host/egec"):
+        ended = egec_process("client", "list", env={"EGEC_DATABASE_URL": url})
+        assert ended.code in {75, 78}, ended
+        assert secret not in ended.out + ended.err
+    assert secret not in egec_process("init", env={"EGEC_MAIL_URL": f"smtp://user:{secret}@127.0.0.1:1"}).out
+
+
+def test_no_command_takes_a_password_as_an_argument() -> None:
+    helps = [
+        subprocess.run([sys.executable, "-m", "egec_cli", *command, "--help"], capture_output=True, text=True).stdout
+        for command in ([], ["activate"], ["verify"], ["client", "create"])
+    ]
+    assert all(helps)
+    for text in helps:
+        for option in re.findall(r"--[a-z-]*password[a-z-]*\s+\S+", text):
+            assert not re.search(r"\b(TEXT|PASSWORD)\b", option), option

@@ -1,0 +1,67 @@
+"""The time: aware, UTC, whole milliseconds, and texts that sort as moments do."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli import clock
+
+MILLISECOND = timedelta(milliseconds=1)
+offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=offsets)
+
+
+def test_now_is_the_present_in_utc_cut_to_milliseconds() -> None:
+    before = datetime.now(UTC)
+    now = clock.now()
+    assert now.tzinfo is UTC
+    assert now.microsecond % 1000 == 0
+    assert before - MILLISECOND < now <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2026, 11, 24, 3, 30, tzinfo=UTC), "2026-11-24T03:30:00.000Z"),
+        (datetime(2026, 11, 24, 3, 30, 1, 999_999, tzinfo=UTC), "2026-11-24T03:30:01.999Z"),
+        (datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))), "2025-12-31T23:30:00.000Z"),
+        (datetime(999, 1, 1, tzinfo=UTC), "0999-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_moment_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
+    assert clock.rfc3339(moment) == text
+
+
+@given(moments)
+def test_what_is_written_is_read_again_to_the_millisecond(moment: datetime) -> None:
+    text = clock.rfc3339(moment)
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", text)
+    read = clock.parse(text)
+    assert read.tzinfo is UTC
+    assert timedelta(0) <= moment - read < MILLISECOND
+    assert clock.rfc3339(read) == text
+
+
+@given(moments, moments)
+def test_texts_sort_as_the_moments_do(one: datetime, other: datetime) -> None:
+    earlier, later = sorted((one, other))
+    assert clock.rfc3339(earlier) <= clock.rfc3339(later)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "now", "2026-11-24", "2026-11-24T03:30:00", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
+        "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00",
+    ],
+)  # fmt: skip
+def test_a_text_without_offset_or_of_no_date_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        clock.parse(text)
+
+
+def test_other_offsets_are_read_too() -> None:
+    assert clock.parse("2026-11-24T03:30:00+01:00") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)

@@ -1,0 +1,109 @@
+"""The README, `.env.example` and the help are held against the code, so that they cannot lie."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from egec_cli import settings
+from egec_cli.commands import root
+from egec_cli.errors import EXIT_CODE_MEANINGS
+from egec_cli.settings import SETTINGS
+from tests.conftest import Egec
+
+CHECKOUT = Path(__file__).parent.parent
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+ENV_EXAMPLE = (CHECKOUT / ".env.example").read_text(encoding="utf-8")
+
+
+def table(name: str) -> list[list[str]]:
+    """Return the rows of the README's table below this mark."""
+    block = README.partition(f"<!-- {name} -->")[2].partition("<!-- end -->")[0]
+    rows = [line for line in block.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def commands() -> dict[str, object]:
+    """Return every command with its path as it is typed."""
+    found: dict[str, object] = {}
+    for name in root.SUBCOMMANDS:
+        command = get_command(import_module(f"egec_cli.commands.{name}").app)
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found[f"egec {name}"] = command
+        else:
+            found |= {f"egec {name} {inner_name}": inner_command for inner_name, inner_command in inner.items()}
+    return found
+
+
+def first_sentence(command: object) -> str:
+    return str(command.help).partition("\n")[0]  # type: ignore[attr-defined]
+
+
+def test_the_table_of_commands_is_complete_and_says_what_their_help_says() -> None:
+    expected = []
+    for path, command in commands().items():
+        arguments = [p.make_metavar(None) for p in command.params if p.param_type_name == "argument"]  # type: ignore[attr-defined]
+        expected.append([f"`{' '.join([path, *arguments])}`", first_sentence(command)])
+    assert table("commands") == expected
+
+
+def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
+    assert table("exit codes") == [[str(code.value), meaning] for code, meaning in EXIT_CODE_MEANINGS.items()]
+
+
+def test_the_table_of_settings_is_that_of_the_program() -> None:
+    expected = [[f"`{s.name}`", s.default, s.meaning + (" *Secret.*" if s.secret else "")] for s in SETTINGS]
+    assert table("settings") == expected
+
+
+def test_the_example_file_explains_every_setting_and_no_other() -> None:
+    named = re.findall(r"^#?(EGEC_\w+)=", ENV_EXAMPLE, flags=re.MULTILINE)
+    known = {s.name for s in SETTINGS}
+    assert {name for name in named if not name.endswith("_FILE")} == known
+    assert {name for name in named if name.endswith("_FILE")} == {f"{s.name}_FILE" for s in SETTINGS if s.secret}
+
+
+def test_the_example_file_can_be_used_with_every_setting_switched_on(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    switched_on = re.sub(r"^#(EGEC_\w+=)", r"\1", ENV_EXAMPLE, flags=re.MULTILINE)
+    switched_on = re.sub(r"^EGEC_\w+_FILE=.*\n", "", switched_on, flags=re.MULTILINE)
+    (tmp_path / "egec.env").write_text(switched_on.replace("/etc/egec/templates", "templates"), encoding="utf-8")
+    found = settings.load({"EGEC_ENV_FILE": str(tmp_path / "egec.env")})
+    defaults = settings.load({})
+    assert str(found.mail_server) == "smtp.example.org:587"
+    for name in ("mail_from", "mail_timeout", "app_name", "app_url", "language", "bcrypt_cost", "alphabet"):
+        assert getattr(found, name) == getattr(defaults, name)
+
+
+@pytest.mark.parametrize("path", commands())
+def test_every_command_has_help_with_an_example_that_names_it(egec_process: Egec, path: str) -> None:
+    ended = egec_process(*path.split()[1:], "--help")
+    assert ended.code == 0
+    assert f"Example: {path}" in ended.out
+
+
+@pytest.mark.parametrize("name", root.SUBCOMMANDS)
+def test_the_help_line_of_the_root_fits_its_command(name: str) -> None:
+    command = get_command(import_module(f"egec_cli.commands.{name}").app)
+    stand_in = root.SUBCOMMANDS[name]
+    assert first_sentence(command).startswith(stand_in.rstrip("."))
+
+
+def test_the_first_line_of_the_readmes_first_command_creates_and_activates(tmp_path: Path) -> None:
+    command = README.partition("<!-- first command -->")[2].split("```")[1].removeprefix("sh\n").strip()
+    last = command.rpartition("&& ")[2].replace(".venv/bin/egec", f"{sys.executable} -m egec_cli")
+    done = subprocess.run(["bash", "-c", last], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "Un courriel a été envoyé" in done.stdout
+    mail = Path(done.stderr.split()[-1])
+    assert mail.is_file()
+    assert "jeanne@example.org" in mail.read_text()
+
+
+def test_the_continuous_integration_runs_the_readmes_test_command() -> None:
+    assert "<!-- test command -->" in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8")

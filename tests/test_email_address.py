@@ -1,0 +1,97 @@
+"""E-mail addresses: which are the same, what mail servers are told, which are none."""
+
+import unicodedata
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli import email_address
+from egec_cli.errors import BadInput
+
+HOSTILE = [
+    "", "@", "a@", "@x.fr", "a", "a@x", "a@localhost", "a@x.test", "a@[127.0.0.1]", "a@x..fr", "a..b@x.fr", ".a@x.fr",
+    "a.@x.fr", "a@-x.fr", "a@x.fr.", "a b@x.fr", '"a b"@x.fr', "a@x.fr,evil@y.fr", "a@x.fr;evil@y.fr", "a@evil.fr@x.fr",
+    "Jeanne <a@x.fr>", "<a@x.fr>", "a(c)@x.fr", "a@x.fr(c)", "mailto:a@x.fr", "a@x.fr\nBcc: evil@y.fr", "a\r\n@x.fr",
+    "a\x00@x.fr", "a@x.fr\x00b", "a\x1b[31m@x.fr", "a\u202e@x.fr", "a\u200bb@x.fr", "a@x\u200b\ud800.fr", "\udc80@x.fr",
+    "=?utf-8?q?x=0D=0ABcc:_evil?=@x.fr", "=?utf-8?q?x?=@x.fr", "a@xn--a.fr", "a@" + "b" * 64 + ".fr",
+    "a@" + "b." * 150 + "fr", "<script>@x.fr", "a\\@x.fr",
+]  # fmt: skip
+
+local_parts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12) | st.text("aZéßİ\u017fΣς'+=?.\u0301\u0345")
+known_domains = st.sampled_from(["x.fr", "EXAMPLE.ORG", "straße.de", "ÉCOLE.fr", "例え.jp"])
+domains = known_domains | st.text(max_size=8).map("{}.fr".format)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Jeanne.DUPONT@Example.ORG", "jeanne.dupont@example.org"),
+        ("  jeanne@example.org\t\n", "jeanne@example.org"),
+        ("\u00a0jeanne@example.org\u3000", "jeanne@example.org"),
+        ("no\u00ebl@x.fr", "noe\u0308l@x.fr"),
+        ("NO\u00cbL@x.fr", "noe\u0308l@x.fr"),
+        ("STRASSE@x.fr", "straße@x.fr"),
+        ("a@münchen.de", "a@xn--mnchen-3ya.de"),
+        ("a@MU\u0308NCHEN.de", "a@münchen.de"),
+        ("a@\uff58\u3002fr", "a@x.fr"),
+    ],
+)
+def test_two_spellings_of_one_address_have_one_key(one: str, other: str) -> None:
+    assert email_address.checked(one).key == email_address.checked(other).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a@straße.de", "a@strasse.de"),
+        ("noel@x.fr", "noël@x.fr"),
+        ("a.b@x.fr", "ab@x.fr"),
+        ("a+b@x.fr", "a@x.fr"),
+        ("a@x.fr", "a@y.x.fr"),
+    ],
+)
+def test_two_addresses_have_two_keys(one: str, other: str) -> None:
+    assert email_address.checked(one).key != email_address.checked(other).key
+
+
+def test_servers_are_told_the_local_part_as_given_and_the_domain_in_idna() -> None:
+    address = email_address.checked(" Noe\u0308l@Straße.DE ")
+    assert address == ("No\u00ebl@Straße.DE", "no\u00ebl@xn--strae-oqa.de", "No\u00ebl@xn--strae-oqa.de")
+
+
+@pytest.mark.parametrize("address", ["o'neill@x.fr", "%s@x.fr", "a+b=c@x.fr", "山田@例え.jp", "a_b-c@x-y.museum"])
+def test_unusual_addresses_are_addresses(address: str) -> None:
+    assert email_address.checked(address).given == address
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_mail_cannot_be_sent_to_is_refused_in_one_printable_line(text: str) -> None:
+    with pytest.raises(BadInput, match=r"is no e-mail address|encoded word") as refused:
+        email_address.checked(text)
+    assert refused.value.message.isprintable()
+    assert refused.value.hint
+
+
+@hypothesis.settings(deadline=None)
+@given(local_parts, domains)
+def test_the_key_of_a_key_is_itself_and_every_form_has_the_same_key(local_part: str, domain: str) -> None:
+    try:
+        address = email_address.checked(f"{local_part}@{domain}")
+    except BadInput:
+        return
+    assert [email_address.checked(form).key for form in address] == [address.key] * 3
+    assert all(unicodedata.is_normalized("NFC", form) for form in address)
+    assert address.wire.rpartition("@")[2].isascii()
+
+
+@hypothesis.settings(deadline=None)
+@given(st.text(st.characters()) | st.text(st.characters()).map("{}@x.fr".format))
+def test_no_text_raises_anything_but_bad_input(text: str) -> None:
+    try:
+        address = email_address.checked(text)
+    except BadInput:
+        return
+    assert address.wire.count("@") == 1
+    assert address.wire.isprintable()

@@ -1,0 +1,191 @@
+"""How the program ends: exit codes, messages, pipes, signals, defects."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from egec_cli import __version__
+from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
+from tests.conftest import Egec
+
+PROGRAM = [sys.executable, "-m", "egec_cli"]
+
+
+def run_with(patch: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `egec` after `patch` has broken something of it, to meet what cannot be met otherwise."""
+    script = f"import sys\n{patch}\nfrom egec_cli.main import entry\nsys.argv[1:] = {list(arguments)!r}\nentry()"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, input=stdin, timeout=60)
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
+
+
+def test_version_is_the_packages(egec_process: Egec) -> None:
+    assert egec_process("--version") == (0, f"egec {__version__}\n", "")
+    assert egec_process("--env-file", "none", "--version") == (0, f"egec {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("client", "--help"), ("verify", "--help"), ()])
+def test_help_goes_to_stdout_without_colour_in_a_pipe(egec_process: Egec, arguments: tuple[str, ...]) -> None:
+    ended = egec_process(*arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert "Example: egec" in ended.out or arguments == ("client", "--help")
+    assert "\x1b" not in ended.out
+
+
+@pytest.mark.parametrize(
+    "wrong", [("clent",), ("client",), ("client", "list", "--limit", "x"), ("--nothing",), ("client", "create")]
+)
+def test_a_wrong_command_line_ends_with_2_and_points_to_the_help(egec_process: Egec, wrong: tuple[str, ...]) -> None:
+    ended = egec_process(*wrong)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--help" in ended.err
+
+
+@pytest.mark.parametrize("form", [("--format", "json"), ("--format=jsonl",), ("--format", "csv")])
+def test_with_a_machine_format_an_error_is_one_json_object_on_stderr(egec_process: Egec, form: tuple[str, ...]) -> None:
+    for arguments, code in ((("client", "list"), 78), (("client", "create"), 2), (("client", "create", "x"), 65)):
+        ended = egec_process(*arguments, *form)
+        assert (ended.code, ended.out) == (code, "")
+        assert list(json.loads(ended.err)["error"]) == ["code", "message", "hint"]
+
+
+def test_all_faults_of_the_settings_are_told_at_once(egec_process: Egec) -> None:
+    ended = egec_process("client", "list", env={"EGEC_BCRYPT_COST": "99", "EGEC_LANGUAGE": "de"})
+    assert ended.code == 78
+    assert "EGEC_BCRYPT_COST" in ended.err
+    assert "EGEC_LANGUAGE" in ended.err
+
+
+def test_the_env_file_named_on_the_command_line_is_read(egec_process: Egec, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "my.env").write_text("EGEC_DATABASE_URL=sqlite:///here.db\n")
+    assert egec_process("--env-file", "conf/my.env", "init").code == 0
+    assert (tmp_path / "conf" / "here.db").exists()
+    assert egec_process("--env-file", "nowhere.env", "init").code == 78
+
+
+def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() -> None:
+    patch = (
+        "from egec_cli import settings\n"
+        "def load():\n    secret = 'fG69a*6jH'\n    raise ValueError(f'no good: {secret}')\n"
+        "settings.load = load"
+    )
+    for form in ((), ("--format", "json")):
+        ended = run_with(patch, "client", "list", *form)
+        assert (ended.returncode, ended.stdout) == (70, "")
+        assert "ValueError" in ended.stderr
+        assert "report" in ended.stderr
+        assert "fG69a*6jH" not in ended.stderr
+
+
+def test_the_reader_of_a_pipe_may_go_away(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org")
+    command = f"{' '.join(PROGRAM)} password --count 100000 | head -1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.splitlines()[1:] == ["141"]
+    assert ended.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_output_that_cannot_be_written_ends_with_74(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([*PROGRAM, "client", "list"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert ended.returncode == 74
+    assert b"output" in ended.stderr
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "1>&- 2>&- 0<&-"])
+def test_closed_streams_are_no_streams(egec: Egec, closed: str) -> None:
+    egec("client", "create", "jeanne@example.org")
+    ended = subprocess.run(["bash", "-c", f"{' '.join(PROGRAM)} client list {closed}"], timeout=60, capture_output=True)
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+
+
+def test_a_closed_standard_input_is_no_login(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org")
+    ended = subprocess.run(["bash", "-c", f"{' '.join(PROGRAM)} verify --stdin 0<&-"], timeout=60, capture_output=True)
+    assert ended.returncode == 65
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_it_with_the_code_of_that_signal(egec: Egec, number: int, code: int, word: str) -> None:
+    egec("client", "create", "jeanne@example.org")
+    # It waits for the password, which never comes.
+    with subprocess.Popen(
+        [*PROGRAM, "verify", "--stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while b"egec_cli" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert word in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "fr_FR.ISO-8859-1"])
+def test_the_bytes_of_the_output_are_the_same_in_every_locale(egec: Egec, egec_process: Egec, locale: str) -> None:
+    egec("client", "create", "jeanne@example.org", "--last-name", "Œuvre 山田")
+    environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    here = egec_process("client", "list", "--format", "jsonl")
+    there = egec_process("client", "list", "--format", "jsonl", env=environment)
+    assert here == there
+    assert "Œuvre 山田" in here.out
+
+
+def test_on_a_terminal_a_table_has_borders_and_data_is_no_markup(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org", "--last-name", "[/]", "--first-name", "[red]x[/red]")
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "client", "list"], stdout=follower, env={**os.environ, "COLUMNS": "120"}
+    ) as process:
+        assert process.wait(timeout=60) == 0
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(leader)
+    assert "│" in shown.decode()
+    assert "[/]" in shown.decode()
+    assert "[red]x[/red]" in shown.decode()
+
+
+def test_the_hidden_prompt_shows_nothing_of_the_password(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org")
+    shown = json.loads(egec("activate", "jeanne@example.org", "--no-mail", "--show-password", "--format", "json").out)
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PROGRAM, "verify", shown["identifier"]])
+    seen = b""
+    while b"Password:" not in seen:
+        seen += os.read(leader, 1024)
+    os.write(leader, f"{shown['password']}\n".encode())
+    try:
+        while chunk := os.read(leader, 1024):
+            seen += chunk
+    except OSError:
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert shown["password"] not in seen.decode()

@@ -1,0 +1,215 @@
+"""Generated passwords: their form, their entropy, their evenness, and that they do not show themselves."""
+
+import copy
+import pickle
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from math import factorial, log2, prod
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli.errors import BadInput
+from egec_cli.password import (
+    DEFAULT_SPECIALS,
+    LENGTH,
+    LOOKALIKES,
+    MINIMUM_BITS,
+    Alphabet,
+    Password,
+    generate,
+    random_choice,
+)
+
+CLEAR = "fG69a*6jH"
+alphabets = st.builds(
+    lambda specials, lookalikes: Alphabet.of("".join(specials), lookalikes=lookalikes),
+    st.permutations(DEFAULT_SPECIALS + "$&@_").map(lambda all_specials: all_specials[:7]),
+    st.booleans(),
+)
+
+
+# --- form ---
+
+
+@given(alphabets, st.integers())
+def test_every_password_has_nine_characters_of_its_alphabet_and_each_class(alphabet: Alphabet, seed: int) -> None:
+    clear = generate(alphabet, random.Random(seed).choice).reveal()
+    assert len(clear) == LENGTH == 9
+    assert set(clear) <= set(alphabet.characters)
+    assert all(set(clear) & set(letters) for letters in alphabet.classes)
+
+
+def test_a_candidate_that_lacks_a_class_is_thrown_away() -> None:
+    candidates = iter("aaaaaaaaa" "Bcdefghj2" "Bcdefgh2#")  # fmt: skip
+    assert generate(Alphabet.of(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
+
+
+def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
+    assert not set(Alphabet.of().characters) & LOOKALIKES
+    assert set(Alphabet.of(lookalikes=True).characters) - set(Alphabet.of().characters) == LOOKALIKES == set("0O1lI")
+
+
+@pytest.mark.parametrize(
+    "specials", ["é#%+", "# %+", "#\n%+", "a#%+", "0#%+", "€#%+", "\u200b#%+", "##%+", "#%+\ud800"], ids=ascii
+)
+def test_specials_that_are_no_punctuation_or_come_twice_are_refused(specials: str) -> None:
+    with pytest.raises(BadInput, match=r"cannot be a special character|given twice") as refused:
+        Alphabet.of(specials)
+    assert DEFAULT_SPECIALS in refused.value.hint
+
+
+def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
+    def seeded() -> str:
+        random.seed(1)
+        return generate(Alphabet.of()).reveal()
+
+    assert len({seeded() for _ in range(100)}) == 100
+    assert {random_choice("ab") for _ in range(200)} == {"a", "b"}
+
+
+# --- entropy ---
+
+
+def words(alphabet: Alphabet, length: int, seen: frozenset[int] = frozenset()) -> int:
+    """Count the words with every class, given the classes seen before, by walking from character to character."""
+    ways = Counter({seen: 1})
+    for _ in range(length):
+        longer: Counter[frozenset[int]] = Counter()
+        for classes, number in ways.items():
+            for kind, letters in enumerate(alphabet.classes):
+                longer[classes | {kind}] += number * len(letters)
+        ways = longer
+    return ways[frozenset(range(4))]
+
+
+@given(alphabets)
+def test_the_entropy_is_that_of_all_words_with_every_class(alphabet: Alphabet) -> None:
+    assert alphabet.entropy_bits == pytest.approx(log2(words(alphabet, LENGTH)), abs=1e-9)
+
+
+def test_the_default_alphabet_has_53_bits() -> None:
+    assert f"{Alphabet.of().entropy_bits:.1f}" == "53.0"
+
+
+@given(st.permutations(DEFAULT_SPECIALS), st.integers(0, 8), st.booleans())
+def test_an_alphabet_of_less_than_50_bits_is_refused(specials: list[str], size: int, lookalikes: bool) -> None:
+    letters = (24 + 2 * lookalikes, 25 + lookalikes, 8 + 2 * lookalikes)
+    number = words(Alphabet("A" * letters[0], "a" * letters[1], "2" * letters[2], "#" * size), LENGTH)
+    chosen = "".join(specials[:size])
+    if number < 2**50:
+        with pytest.raises(BadInput, match=r"below the 50"):
+            Alphabet.of(chosen, lookalikes=lookalikes)
+    else:
+        assert Alphabet.of(chosen, lookalikes=lookalikes).entropy_bits >= MINIMUM_BITS == 50
+
+
+def test_one_special_is_too_few_and_two_are_enough() -> None:
+    with pytest.raises(BadInput, match=r"49\.4 bits"):
+        Alphabet.of("#")
+    assert Alphabet.of("#%").entropy_bits > 50
+
+
+# --- evenness ---
+
+
+def deviates(observed: Counter[Any], probabilities: Mapping[Any, float]) -> bool:
+    """Tell whether Pearson's statistic is one that a true model exceeds once in a million times.
+
+    Cells that expect less than 5 are put together. The quantile is Wilson and Hilferty's (1931).
+    """
+    number = observed.total()
+    assert set(observed) <= set(probabilities)
+    assert sum(probabilities.values()) == pytest.approx(1)
+    cells = [(observed[key], number * p) for key, p in probabilities.items() if number * p >= 5]
+    rest = number - sum(seen for seen, _ in cells), number - sum(expected for _, expected in cells)
+    if rest[1] >= 5:
+        cells.append(rest)
+    statistic: float = sum((seen - expected) ** 2 / expected for seen, expected in cells)
+    spread = 2 / (9 * (len(cells) - 1))
+    limit: float = (len(cells) - 1) * (1 - spread + 4.753 * spread**0.5) ** 3
+    return statistic > limit
+
+
+def deviations(alphabet: Alphabet, passwords: Iterable[str]) -> set[str]:
+    """Return by which statistics the passwords are not those that a uniform generator makes."""
+    samples = list(passwords)
+    kind_of = {character: kind for kind, letters in enumerate(alphabet.classes) for character in letters}
+    sizes = [len(letters) for letters in alphabet.classes]
+    total = words(alphabet, LENGTH)
+    of_kind = {k: sizes[k] * words(alphabet, LENGTH - 1, frozenset({k})) / total for k in range(4)}
+    of_character = {character: of_kind[kind] / sizes[kind] for character, kind in kind_of.items()}
+    counts = [(a, b, c, LENGTH - a - b - c) for a in range(1, 7) for b in range(1, 8 - a) for c in range(1, 9 - a - b)]
+    of_counts = {
+        count: factorial(LENGTH) * prod(map(pow, sizes, count)) / prod(map(factorial, count)) / total
+        for count in counts
+    }
+    by_position = list(zip(*samples, strict=True))
+    kinds = [[kind_of[character] for character in sample] for sample in samples]
+    found = {
+        "class by position": any(deviates(Counter(column), of_kind) for column in zip(*kinds, strict=True)),
+        "character by position": any(deviates(Counter(column), of_character) for column in by_position),
+        "classes together": deviates(Counter(tuple(map(row.count, range(4))) for row in kinds), of_counts),
+    }
+    return {statistic for statistic, deviating in found.items() if deviating}
+
+
+def one_of_each_then_shuffled(alphabet: Alphabet, source: random.Random) -> str:
+    """Make a password as many generators do: it looks even and is not."""
+    characters = [source.choice(letters) for letters in alphabet.classes]
+    characters += [source.choice(alphabet.characters) for _ in range(LENGTH - len(characters))]
+    source.shuffle(characters)
+    return "".join(characters)
+
+
+def one_character_short(alphabet: Alphabet, source: random.Random) -> str:
+    """Make a password that can never have the last special."""
+    shorter = alphabet.characters[:-1]
+    return generate(alphabet, lambda _: source.choice(shorter)).reveal()
+
+
+SAMPLES = 60_000
+
+
+def drawn(make: Callable[[Alphabet, random.Random], str]) -> set[str]:
+    alphabet, source = Alphabet.of(), random.Random(20260724)
+    return deviations(alphabet, (make(alphabet, source) for _ in range(SAMPLES)))
+
+
+def test_generated_passwords_are_uniform_over_all_that_have_every_class() -> None:
+    assert drawn(lambda alphabet, source: generate(alphabet, source.choice).reveal()) == set()
+
+
+def test_one_of_each_then_shuffled_is_found_to_be_biased_by_every_statistic() -> None:
+    assert drawn(one_of_each_then_shuffled) == {"class by position", "character by position", "classes together"}
+
+
+def test_a_character_that_never_comes_is_found() -> None:
+    assert "character by position" in drawn(one_character_short)
+
+
+# --- secrecy ---
+
+
+@pytest.mark.parametrize("shown", [repr, str, format, "{!r:>40}".format, "%s".__mod__, lambda p: repr([{"p": (p,)}])])
+def test_a_password_does_not_show_itself(shown: Callable[[Password], str]) -> None:
+    assert "*********" in shown(Password(CLEAR))
+    assert CLEAR not in shown(Password(CLEAR))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_password_cannot_be_pickled(protocol: int) -> None:
+    with pytest.raises(TypeError, match="not to be pickled"):
+        pickle.dumps(Password(CLEAR), protocol)
+
+
+def test_a_password_cannot_be_copied_by_way_of_pickling() -> None:
+    with pytest.raises(TypeError, match="not to be pickled"):
+        copy.deepcopy(Password(CLEAR))
+
+
+def test_a_password_says_its_clear_text_to_who_asks_for_it() -> None:
+    assert Password(CLEAR).reveal() == CLEAR
