@@ -20,6 +20,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+def rfc3339_or_none(moment: datetime | None) -> str | None:
+    """Return a moment as `rfc3339` does, and None for None."""
+    return None if moment is None else rfc3339(moment)
+
+
 def parse(text: str) -> datetime:
     """Return the moment that `rfc3339` wrote.
 

@@ -100,7 +100,7 @@ def show_error(error: EgecError, *, machine: bool) -> None:
 
 def plain(value: Any, *, keep_lines: bool = False) -> str:
     """Return a value as text that cannot steer a terminal: control and direction characters become `?`."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
     kept = "\n" if keep_lines else ""
     return "".join(
         "?" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in kept else c for c in text
@@ -150,6 +150,8 @@ def _show_csv(rows: Iterator[dict[str, Any]], names: list[str]) -> None:
 
 
 def _harmless_cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 

@@ -174,7 +174,7 @@ _COLUMNS = (
 
 
 def _record(row: dict[str, Any], moment: str) -> ClientRecord:
-    times = {name: _rfc3339(row[name]) for name in ("last_login_at", "created_at", "blocked_until")}
+    times = {name: clock.rfc3339_or_none(row[name]) for name in ("last_login_at", "created_at", "blocked_until")}
     if row["disabled_at"] is not None:
         status = Status.DISABLED
     elif times["blocked_until"] is not None and times["blocked_until"] > moment:
@@ -211,7 +211,3 @@ def _has_status(status: Status, moment: datetime) -> peewee.Expression:
         Status.NEW: ~disabled & not_blocked & ~active,
     }
     return conditions[status]
-
-
-def _rfc3339(moment: datetime | None) -> str | None:
-    return None if moment is None else clock.rfc3339(moment)

@@ -69,6 +69,14 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
         time.sleep(_PAUSE)
 
 
+def is_held(egec: Egec, client: Client) -> bool:
+    """Tell whether somebody who may still be alive is mailing the client."""
+    found = Client.get_by_id(client.id)
+    if found.lease_owner is None or found.lease_until is None:
+        return False
+    return found.lease_until >= egec.clock() and not _is_gone(found.lease_owner)
+
+
 def _this_process() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{_started_at(os.getpid())}"
 

@@ -4,14 +4,16 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import clients, fields
+from egec_cli.accounts import clients, fields, mails
 from egec_cli.accounts.clients import ClientRecord, Status
+from egec_cli.accounts.mails import MailRecord
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.show import OutputFormat, show, show_all
+from egec_cli.show import OutputFormat, say, show, show_all
 
 app = typer.Typer(help="Create, show and list client files.")
 
+_OF_MAILS = ("sequence", "state", "issued_at", "first_used_at", "message_id", "failure", "server_reply")
 _IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
 
 
@@ -61,9 +63,18 @@ def create_command(
 
 @app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
 def show_command(client: ClientArgument, fields: FieldsOption = "", output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show a client's file."""
+    """Show a client's file and what became of the last mails."""
     with opened() as egec:
-        show(clients.shown(clients.find(client), egec.clock()), output, names(fields))
+        found = clients.find(client)
+        record = clients.shown(found, egec.clock())
+        last_mails = mails.last_of(egec, found)
+        if output is not OutputFormat.TABLE or fields:
+            show(record._asdict() | {"mails": [mail._asdict() for mail in last_mails]}, output, names(fields))
+            return
+        show(record, output)
+        if last_mails:
+            say("")
+            show_all(last_mails, MailRecord, output, in_table=_OF_MAILS)
 
 
 @app.command("list", epilog="Example: egec client list --status new --format ids")

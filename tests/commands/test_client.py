@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer, Point
 
 KEYS = [
     "identifier", "email", "reference", "civility", "first_name", "last_name", "language", "status",
@@ -30,7 +33,7 @@ def test_create_makes_the_embedded_database_and_shows_the_file(egec: Egec) -> No
     assert list(record) == KEYS
     assert record["status"] == "new"
     assert "made the database" in created.err
-    assert json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out) == record
+    assert json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out) == record | {"mails": []}
 
 
 @pytest.mark.parametrize("same", ["jeanne@example.org", "JEANNE@Example.ORG", " jeanne@example.org "])
@@ -169,3 +172,45 @@ def test_other_commands_make_no_database_and_say_where_they_looked(egec: Egec, t
         assert f"{tmp_path}/data/egec/egec.db" in ended.err
         assert "egec init" in ended.err
     assert not os.path.exists(f"{tmp_path}/data/egec/egec.db")
+
+
+def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> None:
+    egec(*JEANNE)
+    with MailServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EGEC_MAIL_URL", server.url)
+        server.fail_next(Fault.NONE, Fault.RCPT_550, Fault.CUT_AFTER_KEEPING)
+        assert [egec("activate", "jeanne@example.org").code for _ in range(4)] == [0, 65, 75, 0]
+    shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
+    assert list(shown) == [*KEYS, "mails"]
+    mails = shown["mails"]
+    assert list(mails[0]) == [
+        "sequence", "state", "issued_at", "settled_at", "first_used_at", "expires_at", "message_id", "server_reply",
+        "failure", "issued_by",
+    ]  # fmt: skip
+    assert [(mail["sequence"], mail["state"]) for mail in mails] == [
+        (4, "accepted"), (3, "superseded"), (2, "refused"), (1, "superseded"),
+    ]  # fmt: skip
+    assert mails[2]["failure"] == "bad_input"
+    assert mails[2]["server_reply"].startswith("550 ")
+    table = egec("client", "show", "jeanne@example.org").out
+    for mail in mails:
+        assert mail["message_id"] in table
+
+
+def test_show_tells_a_mail_whose_sender_crashed_as_in_doubt(egec: Egec, egec_process: Egec) -> None:
+    egec(*JEANNE)
+    with MailServer() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "egec_cli", "activate", "jeanne@example.org"],
+            env={**os.environ, "EGEC_MAIL_URL": server.url},
+        )
+        states = []
+
+        def kill() -> None:
+            states.append(json.loads(egec_process("client", "show", "jeanne@example.org", "--format", "json").out))
+            process.kill()
+
+        server.at(Point.KEPT, kill)
+        process.wait(timeout=60)
+    states.append(json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out))
+    assert [state["mails"][0]["state"] for state in states] == ["sending", "in_doubt"]

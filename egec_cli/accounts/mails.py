@@ -1,0 +1,52 @@
+"""What became of a client's mails, for a help desk that is told “I never received it”."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from egec_cli import clock
+from egec_cli.accounts import leases
+from egec_cli.accounts.egec import Egec
+from egec_cli.store.models import Client, Credential, CredentialState
+
+LAST = 10
+
+
+class MailRecord(NamedTuple):
+    """One credential and what became of its mail. Times are RFC 3339 in UTC."""
+
+    sequence: int
+    state: CredentialState
+    issued_at: str
+    settled_at: str | None
+    first_used_at: str | None
+    expires_at: str | None
+    message_id: str | None
+    server_reply: str | None
+    failure: str | None
+    issued_by: str
+
+
+def last_of(egec: Egec, client: Client, *, most: int = LAST) -> Sequence[MailRecord]:
+    """Return the last mails of a client, the latest first.
+
+    One that was being sent when its program crashed is told as in doubt, which it is.
+    """
+    rows = Credential.select().where(Credential.client == client).order_by(Credential.sequence.desc()).limit(most)
+    under_way = leases.is_held(egec, client)
+    return [_record(row, under_way) for row in rows]
+
+
+def _record(row: Credential, under_way: bool) -> MailRecord:
+    state = CredentialState(row.state)
+    return MailRecord(
+        sequence=row.sequence,
+        state=CredentialState.IN_DOUBT if state is CredentialState.SENDING and not under_way else state,
+        issued_at=clock.rfc3339(row.created_at),
+        settled_at=clock.rfc3339_or_none(row.settled_at),
+        first_used_at=clock.rfc3339_or_none(row.first_used_at),
+        expires_at=clock.rfc3339_or_none(row.expires_at),
+        message_id=row.message_id,
+        server_reply=row.server_reply,
+        failure=row.failure,
+        issued_by=row.issued_by,
+    )
