@@ -5,7 +5,7 @@ from threading import Thread
 
 import bcrypt
 
-from egec_cli.password import Password, generate
+from egec_cli.password import Alphabet, Password, generate
 from egec_cli.settings import Settings
 
 _FORM = re.compile(r"\$2[abxy]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
@@ -77,6 +77,15 @@ class Hashing:
         return self._hash
 
 
+_ahead: dict[tuple[Alphabet, int], Hashing] = {}
+
+
 def begin(settings: Settings) -> Hashing:
     """Make a new password and begin to hash it; the caller loads and connects what it needs meanwhile."""
-    return Hashing(generate(settings.alphabet), settings.bcrypt_cost)
+    begun = _ahead.pop((settings.alphabet, settings.bcrypt_cost), None)
+    return begun or Hashing(generate(settings.alphabet), settings.bcrypt_cost)
+
+
+def begin_ahead(settings: Settings) -> None:
+    """Begin the hash that the next `begin` of these settings is about to want, before all else is loaded."""
+    _ahead[settings.alphabet, settings.bcrypt_cost] = begin(settings)

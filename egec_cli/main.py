@@ -40,6 +40,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _set_up_streams()
     machine = _wants_machine_format(arguments)
     try:
+        _begin_ahead(arguments)
         code = _run_command(arguments)
         sys.stdout.flush()
         return code
@@ -56,6 +57,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(_file_system_failed(error), machine)
     except Exception as defect:  # noqa: BLE001 - the last stop for what nobody expected
         return _fail(_described(defect), machine)
+
+
+def _begin_ahead(arguments: Sequence[str]) -> None:
+    """Begin the hash that `activate` takes most of its time for, while the command line's library is loaded."""
+    if arguments[:1] == ["activate"] and "--help" not in arguments:
+        from egec_cli import hashing, settings
+
+        # What is wrong with the settings is told when the command itself reads them.
+        with suppress(EgecError):
+            hashing.begin_ahead(settings.load())
 
 
 def _run_command(arguments: list[str]) -> int:

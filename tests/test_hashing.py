@@ -151,3 +151,15 @@ def test_begin_hashes_a_new_password_by_the_settings() -> None:
     assert hashing.matches(first.password.reveal(), first.result())
     assert hashing.cost_of(first.result()) == 5
     assert first.password.reveal() != second.password.reveal()
+
+
+def test_a_hash_begun_ahead_is_the_next_one_of_the_same_settings_and_of_no_others() -> None:
+    cheap = settings.load({"EGEC_BCRYPT_COST": "4"})
+    other = settings.load({"EGEC_BCRYPT_COST": "5"})
+    hashing.begin_ahead(cheap)
+    assert hashing.cost_of(hashing.begin(other).result()) == 5
+    first = hashing.begin(cheap)
+    second = hashing.begin(cheap)
+    assert first is not second
+    assert first.password.reveal() != second.password.reveal()
+    assert [hashing.cost_of(begun.result()) for begun in (first, second)] == [4, 4]

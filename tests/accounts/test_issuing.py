@@ -1,0 +1,225 @@
+"""The issuing protocol, order by order: the interleavings by which the obvious ways lock a client out."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from egec_cli import hashing
+from egec_cli.accounts import clients, credentials, fields, issuing, leases, login, mails
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.issuing import Issued
+from egec_cli.errors import BadInput, NotNow, NotPermitted
+from egec_cli.store.models import Client, Credential
+from tests.accounts.stepwise import End, Issue, without_leases
+
+Begin = Callable[..., Issue]
+
+
+@pytest.fixture
+def client(opened: Egec) -> Client:
+    """Return a client."""
+    return clients.create(opened, fields.checked("jeanne@example.org"))
+
+
+@pytest.fixture
+def begin(opened: Egec, client: Client) -> Iterator[Begin]:
+    """Return a function that takes an issue to the mail server, its credential recorded; without leases."""
+    begun: list[Issue] = []
+
+    def begin_one(*, revoke: bool = False) -> Issue:
+        begun.append(Issue(opened, Client.get_by_id(client.id), revoke=revoke))
+        begun[-1].go_on()
+        return begun[-1]
+
+    with without_leases():
+        yield begin_one
+    for issue in begun:
+        issue.abandon()
+
+
+def state(issue: Issue) -> tuple[str, bool]:
+    """Return the state of an issue's credential, and whether its hash is still there."""
+    row = Credential.get(Credential.message_id == issue.message_id)
+    return row.state, row.password_hash is not None
+
+
+def opens(egec: Egec, client: Client, *issues: Issue) -> list[bool]:
+    """Log in with the password of each issue in turn."""
+    return [login.verify(egec, client.identifier, issue.clear).accepted for issue in issues]
+
+
+def test_the_credential_is_recorded_before_the_server_hears_of_it(begin: Begin) -> None:
+    issue = begin()
+    assert issue.place == "delivering"
+    assert state(issue) == ("sending", True)
+
+
+def test_the_former_password_opens_until_the_server_has_accepted(opened: Egec, client: Client, begin: Begin) -> None:
+    first = begin()
+    first.go_on(End.ACCEPT)
+    second = begin()
+    assert opens(opened, client, first) == [True]
+    second.go_on(End.ACCEPT)
+    assert opens(opened, client, first, second) == [False, True]
+    assert state(first) == ("superseded", False)
+
+
+@pytest.mark.parametrize(("end", "kind"), [(End.REFUSE_ADDRESS, BadInput), (End.REFUSE_FOR_NOW, NotNow)])
+def test_a_refused_mail_changes_nothing(
+    opened: Egec, client: Client, begin: Begin, end: End, kind: type[Exception]
+) -> None:
+    first, second = begin(), begin()
+    first.go_on(End.ACCEPT)
+    second.go_on(end)
+    assert isinstance(second.outcome, kind)
+    assert state(second) == ("refused", False)
+    assert opens(opened, client, first, second) == [True, False]
+
+
+def test_of_a_lost_answer_both_passwords_open_until_the_new_one_is_used(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    first = begin()
+    first.go_on(End.ACCEPT)
+    second = begin()
+    second.go_on(End.LOSE_ANSWER)
+    assert isinstance(second.outcome, NotNow)
+    assert state(second) == ("in_doubt", True)
+    assert opens(opened, client, first, second, first) == [True, True, False]
+    assert state(second) == ("accepted", True)
+
+
+def test_a_retry_after_a_lost_answer_erases_nothing(opened: Egec, client: Client, begin: Begin) -> None:
+    lost = begin()
+    lost.go_on(End.LOSE_ANSWER)
+    retry = begin()
+    assert opens(opened, client, lost) == [True]
+    retry.go_on(End.REFUSE_FOR_NOW)
+    assert opens(opened, client, lost) == [True]
+
+
+def test_a_crash_before_the_answer_leaves_both_passwords_open(opened: Egec, client: Client, begin: Begin) -> None:
+    first = begin()
+    first.go_on(End.ACCEPT)
+    crashed = begin()
+    assert opens(opened, client, first, crashed, first) == [True, True, False]
+
+
+def test_when_the_later_of_two_is_settled_first_the_earlier_is_superseded(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    earlier, later = begin(), begin()
+    later.go_on(End.ACCEPT)
+    earlier.go_on(End.ACCEPT)
+    assert isinstance(earlier.outcome, Issued)
+    assert earlier.outcome.state == "superseded"
+    assert opens(opened, client, earlier, later) == [False, True]
+
+
+def test_a_login_with_the_later_settles_it_before_the_answer_comes(opened: Egec, client: Client, begin: Begin) -> None:
+    earlier, later = begin(), begin()
+    assert opens(opened, client, later, earlier) == [True, False]
+    later.go_on(End.ACCEPT)
+    earlier.go_on(End.ACCEPT)
+    assert isinstance(later.outcome, Issued)
+    assert later.outcome.state == "accepted"
+    assert opens(opened, client, earlier, later) == [False, True]
+
+
+def test_revoke_voids_every_earlier_password_and_every_mail_under_way(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    active, under_way, lost = begin(), begin(), begin()
+    active.go_on(End.ACCEPT)
+    lost.go_on(End.LOSE_ANSWER)
+    revoking = begin(revoke=True)
+    assert opens(opened, client, active, under_way, lost) == [False] * 3
+    under_way.go_on(End.ACCEPT)
+    assert isinstance(under_way.outcome, Issued)
+    assert under_way.outcome.state == "revoked"
+    assert opens(opened, client, active, under_way, lost, revoking) == [False, False, False, True]
+
+
+def test_a_revoked_account_stays_shut_when_the_mail_is_refused(opened: Egec, client: Client, begin: Begin) -> None:
+    active = begin()
+    active.go_on(End.ACCEPT)
+    begin(revoke=True).go_on(End.REFUSE_FOR_NOW)
+    assert opens(opened, client, active) == [False]
+    assert clients.shown(Client.get_by_id(client.id), opened.clock()).status == "new"
+
+
+def test_the_ninth_open_credential_is_declined_and_revoke_makes_room(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    lost = [begin() for _ in range(credentials.MOST_OPEN)]
+    for issue in lost:
+        issue.go_on(End.LOSE_ANSWER)
+    declined = begin()
+    assert isinstance(declined.outcome, NotNow)
+    assert declined.outcome.code == "too_many_open"
+    assert Credential.select().count() == credentials.MOST_OPEN
+    assert opens(opened, client, lost[0]) == [True]
+    begin(revoke=True).go_on(End.ACCEPT)
+    assert opens(opened, client, *lost) == [False] * credentials.MOST_OPEN
+
+
+def test_open_credentials_that_have_expired_take_no_room(opened: Egec, client: Client) -> None:
+    for _ in range(credentials.MOST_OPEN):
+        with opened.database.atomic():
+            credentials.record(
+                client, "-", at=opened.clock() - timedelta(days=31), by="x", message_id=None, unused_days=30
+            )
+    assert issuing.hand_over(opened, client, lambda _shown: None, hashing=hashing.begin(opened.settings)).sequence == 9
+
+
+def test_a_password_that_was_never_used_expires_and_one_that_was_used_does_not(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    issue = begin()
+    issue.go_on(End.ACCEPT)
+    later = opened._replace(clock=lambda: opened.clock() + timedelta(days=30))
+    assert opens(later, client, issue) == [False]
+    assert opens(opened, client, issue) == [True]
+    assert opens(later, client, issue) == [True]
+
+
+def test_a_disabled_client_neither_logs_in_nor_gets_a_mail(opened: Egec, client: Client, begin: Begin) -> None:
+    issue = begin()
+    issue.go_on(End.ACCEPT)
+    Client.update(disabled_at=opened.clock()).execute()
+    assert opens(opened, client, issue) == [False]
+    with pytest.raises(NotPermitted):
+        issuing.hand_over(
+            opened, Client.get_by_id(client.id), lambda _shown: None, hashing=hashing.begin(opened.settings)
+        )
+    assert Credential.select().count() == 1
+
+
+def test_an_issuer_waits_for_another_and_mails_after_it(
+    opened: Egec, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases.take, "__kwdefaults__", {"patience": 0.2})
+    first = Issue(opened, client, revoke=False)
+    first.go_on()
+    second = Issue(opened, client, revoke=False)
+    assert second.place == "ended"
+    assert isinstance(second.outcome, NotNow)
+    assert second.outcome.code == "client_busy"
+    first.go_on(End.ACCEPT)
+    third = Issue(opened, client, revoke=False)
+    third.go_on()
+    third.go_on(End.ACCEPT)
+    assert opens(opened, client, first, third) == [False, True]
+    assert [mail.sequence for mail in mails.last_of(opened, client)] == [2, 1]
+
+
+def test_a_password_that_could_not_be_shown_is_in_doubt(opened: Egec, client: Client) -> None:
+    def fail(_shown: issuing.HandedOver) -> None:
+        raise BrokenPipeError
+
+    begun = hashing.begin(opened.settings)
+    with pytest.raises(BrokenPipeError):
+        issuing.hand_over(opened, client, fail, hashing=begun)
+    assert mails.last_of(opened, client)[0].state == "in_doubt"
+    assert login.verify(opened, client.identifier, begun.password.reveal()).accepted
