@@ -17,8 +17,11 @@ from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
 WHERE_TO_REPORT = "the maintainers of egec"
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: what is under way is settled on the way up."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: what is under way is settled on the way up.
+
+    It is of the kind that libraries know: psycopg cancels the statement under way, so that it can be rolled back.
+    """
 
 
 def entry() -> None:
@@ -46,10 +49,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code
     except EgecError as error:
         return _fail(error, machine)
-    except KeyboardInterrupt:
-        return _stopped("interrupted", ExitCode.INTERRUPTED)
     except _Terminated:
         return _stopped("terminated", ExitCode.TERMINATED)
+    except KeyboardInterrupt:
+        return _stopped("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         _silence(sys.stdout)
         return ExitCode.BROKEN_PIPE

@@ -29,8 +29,8 @@ class Ended(NamedTuple):
 
 Egec = Callable[..., Ended]
 
-# The usual profile takes minutes at most; `--hypothesis-profile=deep` looks twenty times as long.
-hypothesis.settings.register_profile("usual", max_examples=250, stateful_step_count=40, deadline=None)
+# The usual profile takes minutes at most; `--hypothesis-profile=deep` looks forty times as long.
+hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None)
 hypothesis.settings.load_profile("usual")
 

@@ -7,7 +7,7 @@ accepted the mail. So a crash, a lost answer or a refused mail locks nobody out 
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from egec_cli import email_address
@@ -20,6 +20,7 @@ from egec_cli.mail import message
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.password import Password
+from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 
 
@@ -112,9 +113,11 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
         reply = _deliver(egec, client, sequence, lease, hand, hashing.password)
         state = _accept(egec, client, sequence, lease, reply)
         return Issued(client.identifier, email, sequence, state, message_id, reply)
-    finally:
-        if lease.held:
+    except BaseException:
+        # What happened is told, even if the database fails once more; a lease that is not given back ends by itself.
+        with suppress(peewee.PeeweeException):
             lease.release()
+        raise
 
 
 def _registered_email(client: Client) -> str:

@@ -4,7 +4,6 @@ A lease keeps mails in the order of their sequences. It is a courtesy: no promis
 """
 
 import os
-import secrets
 import socket
 import time
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
     Raises:
         NotNow: another issuer still held it when the patience was at its end.
     """
-    owner = f"{_this_process()}/{secrets.token_hex(8)}"
+    owner = f"{_this_process()}/{os.urandom(8).hex()}"
     deadline = time.monotonic() + patience
     while True:
         until = egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
@@ -87,7 +86,9 @@ def _started_at(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    state, *others = stat.rpartition(")")[2].split()
+    # One that has ended is listed until its parent has heard of it, which in a container may be never.
+    return "" if state in {"Z", "X"} else others[18]
 
 
 def _is_gone(owner: str) -> bool:

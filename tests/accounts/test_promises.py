@@ -80,18 +80,18 @@ class Promises(RuleBasedStateMachine):
     # What may happen.
 
     @precondition(lambda self: len(self.issues) < MOST_AT_ONCE and not self.disabled)
-    @rule(revoke=st.sampled_from([False] * 9 + [True]), recorded=st.sampled_from([True, True, False]))
+    @rule(revoke=st.sampled_from([False] * 9 + [True]), recorded=st.sampled_from([True, True, True, False]))
     def begin(self, revoke: bool, recorded: bool) -> None:
         self.issues.append(Issue(self.egec, self.current(), revoke=revoke))
         if recorded:
-            self.go_on_to_record(self.issues[-1])
+            self.record(self.issues[-1])
 
     @precondition(lambda self: any(issue.place == "prepared" for issue in self.issues))
-    @rule(which=st.integers(min_value=0, max_value=99))
-    def record(self, which: int) -> None:
-        self.go_on_to_record(self.at("prepared", which))
+    @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1))
+    def go_on(self, which: int) -> None:
+        self.record(self.at("prepared", which))
 
-    def go_on_to_record(self, issue: Issue) -> None:
+    def record(self, issue: Issue) -> None:
         before = self.all_that_open()
         issue.go_on()
         if issue.place == "ended":
@@ -105,23 +105,21 @@ class Promises(RuleBasedStateMachine):
         else:
             assert self.all_that_open() == before
 
-    @precondition(lambda self: any(i.place == "delivering" and not i.kept for i in self.issues))
-    @rule(which=st.integers(min_value=0, max_value=99))
-    def keep(self, which: int) -> None:
-        """Let the server take the mail; its answer is still to come."""
-        waiting = [issue for issue in self.issues if issue.place == "delivering" and not issue.kept]
-        issue = waiting[which % len(waiting)]
-        issue.kept = True
-        row = Credential.get(Credential.message_id == issue.message_id)
-        self.mailed.append(Mailed(row.sequence, issue.clear, row.expires_at))
-
     @precondition(lambda self: any(issue.place == "delivering" for issue in self.issues))
-    @rule(which=st.integers(min_value=0, max_value=99), end=st.sampled_from(End))
-    def answer(self, which: int, end: End) -> None:
+    @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1), end=st.sampled_from([None, *End, End.ACCEPT]))
+    def the_server_acts(self, which: int, end: End | None) -> None:
+        """Let the server take a mail and keep its answer to itself (None), or answer."""
         issue = self.at("delivering", which)
-        # A server that has kept a mail does not refuse it, and one that has not does not accept it.
-        if issue.kept is (end in {End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW}):
-            end = End.ACCEPT if issue.kept else End.REFUSE_FOR_NOW
+        if not issue.kept and end in {None, End.ACCEPT}:
+            issue.kept = True
+            row = Credential.get(Credential.message_id == issue.message_id)
+            self.mailed.append(Mailed(row.sequence, issue.clear, row.expires_at))
+        if end is not None:
+            # A server that has kept a mail does not refuse it.
+            refused = end in {End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW}
+            self.answer(issue, End.ACCEPT if issue.kept and refused else end)
+
+    def answer(self, issue: Issue, end: End) -> None:
         before, sequence = self.all_that_open(), issue.sequence
         issue.go_on(end)
         self.issues.remove(issue)
@@ -135,38 +133,28 @@ class Promises(RuleBasedStateMachine):
             assert isinstance(issue.outcome, BadInput if end is End.REFUSE_ADDRESS else NotNow), issue.outcome
             assert self.all_that_open() == before, "P3"
 
-    @precondition(lambda self: self.issues)
-    @rule(which=st.integers(min_value=0, max_value=99))
-    def crash(self, which: int) -> None:
-        self.crashed.append(self.issues.pop(which % len(self.issues)))
-
     @precondition(lambda self: self.mailed)
-    @rule(which=st.integers(min_value=0, max_value=99), padded=st.booleans())
-    def log_in(self, which: int, padded: bool) -> None:
+    @rule(which=st.integers(min_value=0, max_value=99), typed=st.sampled_from(["as it is", "padded", "wrong case"]))
+    def log_in(self, which: int, typed: str) -> None:
         mail = self.mailed[which % len(self.mailed)]
-        expected = self.opens(mail.clear)
-        typed = f" \u00a0{mail.clear}\n" if padded else mail.clear
-        assert login.verify(self.egec, self.client.identifier, typed).accepted is expected
+        text = {"as it is": mail.clear, "padded": f" \u00a0{mail.clear}\n", "wrong case": mail.clear.swapcase()}[typed]
+        expected = typed != "wrong case" and self.opens(mail.clear)
+        assert login.verify(self.egec, self.client.identifier, text).accepted is expected
         if expected:
             self.used.add(mail.sequence)
             self.settled = max(self.settled, mail.sequence)
 
-    @precondition(lambda self: self.mailed)
-    @rule(which=st.integers(min_value=0, max_value=99))
-    def log_in_with_the_wrong_case(self, which: int) -> None:
-        mail = self.mailed[which % len(self.mailed)]
-        assert not login.verify(self.egec, self.client.identifier, mail.clear.swapcase()).accepted
-
-    @rule(days=st.sampled_from([0, 0, 0, 1, 10, 31]))
-    def time_passes(self, days: int) -> None:
-        self.passed += timedelta(days=days)
-
-    @rule(disable=st.sampled_from([False, False, False, True]))
-    def disable_or_enable(self, disable: bool) -> None:
-        self.disabled = disable
-        Client.update(disabled_at=self.egec.clock() if self.disabled else None).where(
-            Client.id == self.client.id
-        ).execute()
+    @rule(what=st.sampled_from(["crash"] * 4 + ["a day", "ten days", "a month", "disable", *["enable"] * 4]))
+    def meanwhile(self, what: str) -> None:
+        if what == "crash" and self.issues:
+            self.crashed.append(self.issues.pop())
+        elif what in {"disable", "enable"}:
+            self.disabled = what == "disable"
+            Client.update(disabled_at=self.egec.clock() if self.disabled else None).where(
+                Client.id == self.client.id
+            ).execute()
+        else:
+            self.passed += timedelta(days={"a day": 1, "ten days": 10, "a month": 31}.get(what, 0))
 
     def at(self, place: str, which: int) -> Issue:
         waiting = [issue for issue in self.issues if issue.place == place]
