@@ -223,3 +223,28 @@ def test_a_password_that_could_not_be_shown_is_in_doubt(opened: Egec, client: Cl
         issuing.hand_over(opened, client, fail, hashing=begun)
     assert mails.last_of(opened, client)[0].state == "in_doubt"
     assert login.verify(opened, client.identifier, begun.password.reveal()).accepted
+
+
+def test_a_password_that_was_used_cannot_be_refused_any_more(opened: Egec, client: Client, begin: Begin) -> None:
+    issue = begin()
+    assert opens(opened, client, issue) == [True]
+    issue.go_on(End.REFUSE_FOR_NOW)
+    assert state(issue) == ("accepted", True)
+    assert opens(opened, client, issue) == [True]
+
+
+def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
+    opened: Egec, client: Client, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = begin(), begin()
+    first.go_on(End.ACCEPT)
+    compare = hashing.matches
+
+    def compare_slowly(clear: str, password_hash: str) -> bool:
+        found = compare(clear, password_hash)
+        if second.place == "delivering":
+            second.go_on(End.ACCEPT)
+        return found
+
+    monkeypatch.setattr(hashing, "matches", compare_slowly)
+    assert opens(opened, client, first, second) == [False, True]

@@ -1,5 +1,6 @@
 """`egec activate`."""
 
+import html
 import json
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from egec_cli.settings import Tls
 from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer
 
 SENT = (
     "Un courriel a été envoyé dans votre b-a-l, avec des instructions.\n"
@@ -126,3 +129,46 @@ def test_an_english_client_is_answered_and_mailed_in_english(egec: Egec, tmp_pat
     text = mails(tmp_path)[0].get_body(("plain",))
     assert text is not None
     assert text.get_content().startswith("Dear Mr Smith,")
+
+
+@pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
+def test_by_a_server_with_tls_and_login_both_parts_of_the_mail_carry_what_verify_accepts(
+    egec: Egec, egec_process: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch, tls: Tls
+) -> None:
+    with MailServer(tls=tls, login=("egec", "s3cret/@:")) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        result = json.loads(egec("activate", identifier, "--format", "json").out)
+        assert (result["state"], result["server_reply"][:4]) == ("accepted", "250 ")
+    mail = message_from_bytes(server.accepted[0].content, policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    password = password_in(mail)
+    rich_part = mail.get_body(("html",))
+    assert rich_part is not None
+    for secret in (identifier, password):
+        assert f">{html.escape(secret)}</code>" in rich_part.get_content()
+    assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{password}\n").code == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault.RCPT_550, 65),
+        (Fault.RCPT_451, 75),
+        (Fault.MAIL_530, 78),
+        (Fault.BANNER_421, 75),
+        (Fault.CUT_AFTER_KEEPING, 75),
+    ],
+)
+def test_the_exit_code_of_a_failed_mail_says_whose_turn_it_is_and_the_former_password_keeps_working(
+    egec: Egec, egec_process: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch, fault: Fault, code: int
+) -> None:
+    with MailServer() as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        assert egec("activate", identifier).code == 0
+        server.fail_next(fault)
+        ended = egec("activate", identifier)
+        assert (ended.code, ended.out) == (code, "")
+        assert ended.err
+    mail = message_from_bytes(server.accepted[0].content, policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{password_in(mail)}\n").code == 0
