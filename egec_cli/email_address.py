@@ -30,7 +30,8 @@ def checked(text: str) -> EmailAddress:
     # Imported here: with its tables it takes as long as all else that a command such as `client list` imports.
     from email_validator import EmailNotValidError, validate_email
 
-    given = text.strip()
+    # Composed first: IDNA maps some marks to letters, which what is the same must not become apart by.
+    given = unicodedata.normalize("NFC", text.strip())
     if "=?" in given:
         raise BadInput(f"{given!r} has =?, which mail programs take for an encoded word", "Correct the address.")
     try:
@@ -39,7 +40,7 @@ def checked(text: str) -> EmailAddress:
         raise BadInput(f"{given!r} is no e-mail address: {error}", "Correct the address.") from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(
-        given=unicodedata.normalize("NFC", given),
+        given=given,
         key=f"{local}@{valid.ascii_domain}",
         wire=f"{valid.local_part}@{valid.ascii_domain}",
     )

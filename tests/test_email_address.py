@@ -76,6 +76,7 @@ def test_what_mail_cannot_be_sent_to_is_refused_in_one_printable_line(text: str)
 
 @hypothesis.settings(deadline=None)
 @given(local_parts, domains)
+@hypothesis.example("0", "0\u0345\u0300.fr")
 def test_the_key_of_a_key_is_itself_and_every_form_has_the_same_key(local_part: str, domain: str) -> None:
     try:
         address = email_address.checked(f"{local_part}@{domain}")
