@@ -167,13 +167,15 @@ def _update(client: Client, sequence: int, **changes: object) -> None:
 
 def that_may_open(client: Client, moment: datetime) -> Sequence[Credential]:
     """Return the credentials whose password opens the account at this moment: the active one first."""
-    is_active = (Credential.sequence == client.active_sequence) & (Credential.state == CredentialState.ACCEPTED)
-    is_open = (Credential.sequence > client.active_sequence) & Credential.state.in_(OPEN_STATES)
+    # One statement reads the client and the credentials: what is settled between two is neither open nor yet active.
+    is_active = (Credential.sequence == Client.active_sequence) & (Credential.state == CredentialState.ACCEPTED)
+    is_open = (Credential.sequence > Client.active_sequence) & Credential.state.in_(OPEN_STATES)
     return list(
         Credential.select()
+        .join(Client)
         .where(
             (Credential.client == client)
-            & (Credential.sequence >= client.revoked_below)
+            & (Credential.sequence >= Client.revoked_below)
             & (is_active | is_open)
             & _alive(moment)
         )

@@ -1,6 +1,7 @@
 """The database: made, opened, held against the program's schema. What only one engine has stays here."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +29,15 @@ BUSY_TIMEOUT = 10
 
 # The number by which two programs that make the same tables know of each other; any number would do.
 _ADVISORY_LOCK = 3042
+
+# libpq tells no code of a connection that failed (https://github.com/psycopg/psycopg/issues/1188), only words, those of
+# the server in its own language. What is not known among them is taken to pass.
+_LOGIN_REFUSED = re.compile(
+    "authentication failed|authentification .*chou|no password supplied|pg_hba.conf|does not exist|n'existe pas"
+    "|is not permitted to log in|pas autoris. . se connecter"
+    "|invalid ([a-z_]+ )?value|does not support SSL|root certificate|server certificate|certificate verify failed"
+)
+_PERMISSION_DENIED = re.compile("[Pp]ermission denied|droit refus")
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
@@ -126,25 +136,35 @@ def translated_failures(location: Database) -> Iterator[None]:
     try:
         yield
     except peewee.PeeweeException as error:
+        for earlier in _history(error):
+            # psycopg cannot roll back the statement of an interruption that comes just before it waits for the answer.
+            if isinstance(earlier, KeyboardInterrupt):
+                raise earlier from None
         expected = _expected(error, location)
         if expected is None:
             raise
         raise expected from None
 
 
-def _expected(error: BaseException | None, location: Database) -> EgecError | None:
+def _expected(error: BaseException, location: Database) -> EgecError | None:
     """Return what to tell an operator of a failure, or of the one that it followed on; None for a defect."""
-    while error is not None:
-        original = getattr(error, "orig", None)
+    # A failed transaction may fail once more when it is rolled back.
+    for failure in _history(error):
+        original = getattr(failure, "orig", None)
         if isinstance(original, sqlite3.Error):
             expected = _sqlite_failure(original, location)
         else:
             expected = _postgresql_failure(original, location)
         if expected is not None:
             return expected
-        # A failed transaction may fail once more when it is rolled back.
-        error = error.__context__
     return None
+
+
+def _history(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one in whose handling it came about, and so on."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _no_file(location: SqliteFile) -> Misconfigured:
@@ -155,19 +175,37 @@ def _no_file(location: SqliteFile) -> Misconfigured:
     )
 
 
+def _not_permitted(location: Database, reason: str) -> NotPermitted:
+    return NotPermitted(
+        f"{location} cannot be opened for writing: {reason}",
+        "Run egec as the user who owns the database; its folder must be writable too.",
+    )
+
+
 def _copy(database: peewee.Database, target: Path) -> None:
     """Copy an open SQLite database page by page, by SQLite's own means (https://www.sqlite.org/backup.html)."""
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
         raise AlreadyExists(f"{target} is there already", "Name another file, or move this one away.") from None
+    except PermissionError:
+        raise NotPermitted(f"{target} cannot be written", "Name a file in a folder that is yours.") from None
     try:
-        with closing(sqlite3.connect(target)) as copy:
+        with closing(sqlite3.connect(target, timeout=BUSY_TIMEOUT)) as copy:
             connection: sqlite3.Connection = database.connection()  # type: ignore[no-untyped-call] # it has none
-            connection.backup(copy)
+            connection.backup(copy, progress=_require_progress)
     except sqlite3.Error as error:
         target.unlink()
         raise FileSystemFailed(f"{target} could not be written: {error}", "Free some space.") from None
+    except BaseException:
+        target.unlink()
+        raise
+
+
+def _require_progress(status: int, _remaining: int, _total: int) -> None:
+    """End a copy for whose locks SQLite has waited in vain; sqlite3 would try again for ever, deaf to signals."""
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise NotNow("the database or its copy is busy with another process", "Run the same again.")
 
 
 def _exists(path: Path) -> bool:
@@ -180,6 +218,9 @@ def _exists(path: Path) -> bool:
 def _engine(location: Database) -> peewee.Database:
     if isinstance(location, PostgresqlServer):
         return _postgresql(location)
+    if not os.access(location.path, os.R_OK | os.W_OK):
+        # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
+        raise _not_permitted(location, "permission denied")
     return peewee.SqliteDatabase(
         f"{location.path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -192,11 +233,20 @@ def _engine(location: Database) -> peewee.Database:
 def _postgresql(location: PostgresqlServer) -> peewee.Database:
     try:
         import psycopg
+        from psycopg.conninfo import conninfo_to_dict
         from psycopg.types.json import Json, Jsonb
     except ImportError:
         raise Misconfigured(
             "PostgreSQL needs the driver psycopg, which is not installed",
             "Type: pip install 'egec[postgres]'",
+        ) from None
+    try:
+        conninfo_to_dict(location.url)
+    except psycopg.ProgrammingError:
+        # Its own words may quote the URL, and so the password.
+        raise Misconfigured(
+            f"EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
+            "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
         ) from None
     # Given back to peewee, which was kept from importing it (see egec_cli/store/__init__.py).
     status = psycopg.pq.TransactionStatus
@@ -288,10 +338,7 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
             f"{location} could not be written: {error}", "Free some space, then run the same again."
         )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}:
-        return NotPermitted(
-            f"{location} cannot be opened for writing: {error}",
-            "Run egec as the user who owns the database; its folder must be writable too.",
-        )
+        return _not_permitted(location, str(error))
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Misconfigured(
             f"{location} is no intact SQLite database: {error}", "Restore a backup, or set EGEC_DATABASE_URL."
@@ -305,10 +352,10 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     # https://www.postgresql.org/docs/current/errcodes-appendix.html; no code: libpq itself could not connect.
     state = getattr(error, "sqlstate", None) or ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    refused_at_login = not state and ("authentication failed" in reason or "does not exist" in reason)
-    if state.startswith(("28", "3D")) or refused_at_login:
+    words = reason if not state and _is_operational(error) else ""
+    if state.startswith(("28", "3D")) or _LOGIN_REFUSED.search(words):
         return Misconfigured(f"{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.")
-    if state.startswith("42501") or state == "25006":
+    if state in {"42501", "25006"} or _PERMISSION_DENIED.search(words):
         return NotPermitted(f"{location} does not permit it: {reason}", "Give the database user its rights.")
     if state in {"53100", "58030"}:
         return FileSystemFailed(f"{location} could not write: {reason}", "Free some space on the server.")

@@ -1,0 +1,152 @@
+"""Eight processes activate the same clients at once while the mail server fails now and then: mails stay in order."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from egec_cli import hashing, settings
+from egec_cli.accounts import clients, credentials, fields, issuing, login
+from egec_cli.accounts.egec import Egec
+from egec_cli.mail import transport
+from egec_cli.store.models import Client, Credential
+from tests.smtp_server import Fault, MailServer, Point
+from tests.test_kills import Letter, letter, letters
+
+PROCESSES = 8
+CLIENTS = 20
+LOGINS_AT_ONCE = 6
+ROUNDS_OF_LOGINS = 25
+# Long enough for a busy machine; a crowd that needs it has failed.
+PATIENCE = 120.0
+
+# Activates each of its clients once, in an order of its own, as soon as all are there, and tells how each ended.
+MEMBER = """
+import random, sys
+from egec_cli.main import run
+clients = sys.argv[1:]
+random.shuffle(clients)
+sys.stdin.read()
+codes = [run(["activate", client, "--format", "jsonl"]) for client in clients]
+print(*codes)
+"""
+
+# Now and then a mail is refused or its answer is lost; those between go well.
+FAILURES = (
+    Fault.RCPT_550,
+    Fault.CUT_AFTER_KEEPING,
+    Fault.RCPT_451,
+    Fault.CUT_IN_MESSAGE,
+    Fault.MESSAGE_451,
+    Fault.CUT_BEFORE_KEEPING,
+    Fault.CUT_AT_MAIL,
+    Fault.CUT_IN_ANSWER,
+)
+FAULTS = [fault for failure in 2 * FAILURES for fault in (*[Fault.NONE] * 7, failure)]
+
+
+def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
+    """Let the processes activate these clients, all at once, and return how each activation ended."""
+    gate, opener = os.pipe()
+    with ExitStack() as stack:
+        crowd = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", MEMBER, *identifiers], stdin=gate, stdout=subprocess.PIPE)
+            )
+            for _ in range(PROCESSES)
+        ]
+        os.close(gate)
+        os.close(opener)
+        outputs = [member.communicate(timeout=PATIENCE)[0] for member in crowd]
+    return [int(code) for output in outputs for code in output.splitlines()[-1].split()]
+
+
+class Login(NamedTuple):
+    """A login with a mail that had just come, and all that the server had kept when it was answered."""
+
+    with_letter: Letter
+    accepted: bool
+    kept: int
+
+
+def log_in_with_the_newest(egec: Egec, server: MailServer, logins: list[Login]) -> Callable[[], None]:
+    """Return what a client does who is quicker than the server's answer to the sender of the mail."""
+
+    def log_in() -> None:
+        newest = letter(server.accepted[-1].content)
+        with egec.database.connection_context():
+            accepted = login.verify(egec, newest.identifier, newest.password).accepted
+        logins.append(Login(newest, accepted, len(server.accepted)))
+
+    return log_in
+
+
+def opens(egec: Egec, client: Client, received: Letter) -> bool:
+    """Tell whether the letter's password opens the account, without the trace that a login leaves."""
+    candidates = credentials.that_may_open(client, egec.clock())
+    return any(hashing.matches(received.password, candidate.password_hash or "") for candidate in candidates)
+
+
+def require_kept_promises(egec: Egec, client: Client, received: list[Letter]) -> None:
+    """Hold what a client received, in this order, against what the database says."""
+    rows = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
+    assert [row.sequence for row in rows] == list(range(1, client.last_sequence + 1))
+    sequence_of = {row.message_id: row.sequence for row in rows}
+    sequences = [sequence_of[one.message_id] for one in received]
+    assert sequences == sorted(set(sequences))
+    assert client.lease_owner is None
+    assert not any(row.state == "sending" for row in rows)
+    assert sum(row.state == "accepted" for row in rows) <= 1
+
+    *former, last = received
+    assert opens(egec, client, last)
+    settled_before = [one for one in former if sequence_of[one.message_id] < client.active_sequence]
+    assert not any(opens(egec, client, one) for one in settled_before)
+    assert login.verify(egec, client.identifier, last.password).accepted
+
+
+def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(
+    opened: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(CLIENTS):
+        clients.create(opened, fields.checked(f"c{number}@example.org"))
+    identifiers = {client.identifier for client in Client.select()}
+    logins: list[Login] = []
+    with MailServer() as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        server.at(Point.KEPT, log_in_with_the_newest(opened, server, logins))
+        server.fail_next(*FAULTS)
+        codes = Counter(exit_codes_of_a_crowd(sorted(identifiers)))
+        server.wait_until_quiet()
+    kept = letters(server)
+
+    assert codes.total() == PROCESSES * CLIENTS
+    assert set(codes) == {0, 65, 75}
+    for client in Client.select():
+        require_kept_promises(opened, client, [one for one in kept if one.identifier == client.identifier])
+    assert len(logins) == len(kept)
+    for one in logins:
+        later = kept[kept.index(one.with_letter) + 1 : one.kept]
+        assert one.accepted or one.with_letter.identifier in {other.identifier for other in later}
+
+
+def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(opened: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = clients.create(opened, fields.checked("jeanne@example.org"))
+    logins: list[Login] = []
+    with MailServer() as server, ThreadPoolExecutor(LOGINS_AT_ONCE) as pool:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        log_in = log_in_with_the_newest(opened, server, logins)
+        under_way: list[Future[None]] = []
+        server.at(Point.KEPT, lambda: under_way.extend(pool.submit(log_in) for _ in range(LOGINS_AT_ONCE)))
+        way = transport.of(settings.load())
+        for _ in range(ROUNDS_OF_LOGINS):
+            issuing.issue(opened, client, way, hashing=hashing.begin(opened.settings))
+            wait(under_way)
+        way.close()
+    assert [one.accepted for one in logins] == [True] * LOGINS_AT_ONCE * ROUNDS_OF_LOGINS

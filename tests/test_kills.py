@@ -1,0 +1,258 @@
+"""Processes killed in the middle of an activation, at every point of the dialogue: nobody is locked out or delayed."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from email import message_from_bytes, policy
+from threading import Event, Thread, Timer
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from egec_cli import settings
+from egec_cli.accounts import leases, login
+from egec_cli.accounts.egec import opened
+from egec_cli.settings import Database, SqliteFile
+from egec_cli.store.models import Client, Credential
+from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer, Point
+
+PROGRAM = [sys.executable, "-m", "egec_cli"]
+# The same, but that no statement waits long for another process's transaction.
+IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 3\nfrom egec_cli.main import entry\nentry()"
+IMPATIENT_PROGRAM = [sys.executable, "-c", IMPATIENT]
+# Long enough for a busy machine; a test that lets it pass has failed.
+PATIENCE = 60.0
+
+BEFORE_THE_DOT = (Point.BANNER, Point.EHLO, Point.MAIL, Point.RCPT, Point.DATA)
+# From the final dot on, the mail reaches the client whether or not its sender lives.
+FROM_THE_DOT = (Point.MESSAGE, Point.KEPT, Point.QUIT)
+
+
+class Letter(NamedTuple):
+    """What a client reads in a mail."""
+
+    message_id: str
+    identifier: str
+    password: str
+
+
+def letters(server: MailServer) -> list[Letter]:
+    """Return the mails that the server keeps as their readers see them, the first one first."""
+    return [letter(mail.content) for mail in server.accepted]
+
+
+def letter(content: bytes) -> Letter:
+    """Return what the reader of a mail sees."""
+    mail = message_from_bytes(content, policy=policy.default)
+    text = mail.get_body(("plain",))
+    assert text is not None
+    lines = text.get_content().splitlines()
+    identifier, password = (
+        lines[lines.index(f"{title} est\u00a0:") + 2] for title in ("Votre identifiant CLIENT", "Votre mot de passe")
+    )
+    return Letter(mail["Message-ID"], identifier, password)
+
+
+def activated(egec: Egec, email: str = "jeanne@example.org") -> str:
+    """Make a client's file, activate it, and return its identifier."""
+    ended = egec("client", "create", email, "--activate", "--format", "json")
+    assert ended.code == 0, ended
+    return str(json.loads(ended.out)["identifier"])
+
+
+def opens(received: Letter) -> bool:
+    """Log in with what the letter says; tell whether it is accepted."""
+    with opened(settings.load()) as egec:
+        return login.verify(egec, received.identifier, received.password).accepted
+
+
+def require_intact(location: Database) -> None:
+    """Let SQLite look through the whole of its file; PostgreSQL looks after itself."""
+    if isinstance(location, SqliteFile):
+        with closing(sqlite3.connect(location.path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    """Start a mail server that EGEC_MAIL_URL names."""
+    with MailServer() as running:
+        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def identifier(location: Database, server: MailServer, egec: Egec) -> str:
+    """Return the identifier of a client who was activated once."""
+    return activated(egec)
+
+
+class Struck(NamedTuple):
+    """How a process ended that got a signal."""
+
+    code: int
+    err: str
+
+
+Strike = Callable[[subprocess.Popen[bytes]], None]
+
+
+def struck(server: MailServer, point: Point, strike: Strike, identifier: str, program: list[str] = PROGRAM) -> Struck:
+    """Activate by a process of its own, which is struck when it comes to the point."""
+    victim: Future[subprocess.Popen[bytes]] = Future()
+    server.at(point, lambda: strike(victim.result(PATIENCE)))
+    command = [*program, "activate", identifier]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        victim.set_result(process)
+        _, err = process.communicate(timeout=PATIENCE)
+    server.wait_until_quiet()
+    return Struck(process.returncode, err.decode())
+
+
+def ended_by(number: signal.Signals) -> Strike:
+    """Return a strike that sends a signal and lets the server go on when the process has ended."""
+
+    def strike(process: subprocess.Popen[bytes]) -> None:
+        # It does nothing to a process that has ended, such as those that come to the point after the struck one.
+        process.send_signal(number)
+        process.wait(PATIENCE)
+
+    return strike
+
+
+def require_as_good_as_new(identifier: str, server: MailServer, egec_process: Egec) -> None:
+    """Activate the client again: it succeeds at once, and its mail alone opens the account."""
+    began = time.monotonic()
+    again = egec_process("activate", identifier)
+    assert again.code == 0, again
+    assert time.monotonic() - began < leases.PATIENCE / 2
+    *former, last = letters(server)
+    assert not any(opens(one) for one in former[-3:])
+    assert opens(last)
+    assert {one.identifier for one in (*former, last)} == {identifier}
+
+
+@pytest.mark.parametrize("point", [*BEFORE_THE_DOT, *FROM_THE_DOT])
+def test_a_kill_at_any_point_of_the_dialogue_locks_nobody_out_and_delays_nobody(
+    location: Database, server: MailServer, identifier: str, egec_process: Egec, point: Point
+) -> None:
+    assert struck(server, point, ended_by(signal.SIGKILL), identifier).code == -signal.SIGKILL
+    require_intact(location)
+    kept = letters(server)
+    assert len(kept) == (2 if point in FROM_THE_DOT else 1)
+    assert opens(kept[-1])
+    require_as_good_as_new(identifier, server, egec_process)
+
+
+def test_a_kill_in_the_middle_of_the_message_leaves_the_former_password(
+    location: Database, server: MailServer, identifier: str, egec_process: Egec
+) -> None:
+    server.fail_next(Fault.SILENT_IN_MESSAGE)
+    heard = len(server.heard_in_clear)
+    with subprocess.Popen([*PROGRAM, "activate", identifier], stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: b"\r\nSubject: " in server.heard_in_clear[heard:])
+        process.kill()
+    require_intact(location)
+    (former,) = letters(server)
+    assert opens(former)
+    require_as_good_as_new(identifier, server, egec_process)
+
+
+def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_nobody_out(
+    location: Database, server: MailServer, identifier: str, egec_process: Egec
+) -> None:
+    killed = 0
+    for milliseconds in range(12):
+
+        def strike(process: subprocess.Popen[bytes], delay: float = milliseconds / 1000) -> None:
+            Timer(delay, process.kill).start()
+
+        # From the go-ahead for the message on, or from the answer to it on.
+        point = Point.DATA if milliseconds % 2 else Point.KEPT
+        killed += struck(server, point, strike, identifier).code == -signal.SIGKILL
+        require_intact(location)
+        if milliseconds % 3:
+            assert opens(letters(server)[-1])
+        require_as_good_as_new(identifier, server, egec_process)
+    assert killed
+
+
+def test_a_killed_process_that_its_parent_has_not_waited_for_delays_nobody(
+    server: MailServer, identifier: str, egec_process: Egec
+) -> None:
+    kept = Event()
+    server.at(Point.KEPT, kept.set)
+    server.fail_next(Fault.SILENT_AFTER_KEEPING)
+    with subprocess.Popen([*PROGRAM, "activate", identifier], stdout=subprocess.DEVNULL) as process:
+        assert kept.wait(PATIENCE)
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        require_as_good_as_new(identifier, server, egec_process)
+
+
+@pytest.mark.parametrize("point", [Point.BANNER, Point.RCPT, Point.DATA, *FROM_THE_DOT])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_mail_in_flight_settle_and_frees_the_lease(
+    server: MailServer, identifier: str, egec_process: Egec, number: signal.Signals, code: int, point: Point
+) -> None:
+    ended = struck(server, point, ended_by(number), identifier)
+    assert (ended.code, "Traceback" in ended.err) == (code, False), ended
+    assert "run the same again" in ended.err
+    with opened(settings.load()):
+        assert Client.get().lease_owner is None
+        states = [row.state for row in Credential.select().order_by(Credential.sequence)]
+    if point is Point.BANNER:
+        assert states == ["accepted"]
+    else:
+        assert states == (["superseded", "accepted"] if point is Point.QUIT else ["accepted", "in_doubt"])
+    assert opens(letters(server)[-1])
+    require_as_good_as_new(identifier, server, egec_process)
+
+
+@pytest.mark.parametrize("point", [Point.BANNER, Point.KEPT])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_process_that_waits_for_a_lock_of_postgresql(
+    postgresql: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: MailServer,
+    egec: Egec,
+    egec_process: Egec,
+    number: signal.Signals,
+    code: int,
+    point: Point,
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", url := postgresql())
+    identifier = activated(egec)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as observer:
+
+        def strike(process: subprocess.Popen[bytes]) -> None:
+            if process.poll() is None:
+                other.execute("SELECT 1 FROM client FOR UPDATE")
+                Thread(target=send_signal_when_it_waits, args=(process,)).start()
+
+        def send_signal_when_it_waits(process: subprocess.Popen[bytes]) -> None:
+            wait_until(lambda: observer.execute(waiting).fetchone() is not None)
+            process.send_signal(number)
+
+        ended = struck(server, point, strike, identifier, IMPATIENT_PROGRAM)
+    assert (ended.code, "Traceback" in ended.err) == (code, False), ended
+    assert opens(letters(server)[-1])
+    require_as_good_as_new(identifier, server, egec_process)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.005)
