@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Egec
+from tests.processes import run_with
 from tests.smtp_server import Fault, MailServer
-from tests.test_main import run_with
 
 KNOWN = "fG69a*6jH"
 # Makes the generator's next password the known one, and counts on nothing else.

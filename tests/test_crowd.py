@@ -4,10 +4,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import NamedTuple
 
 import pytest
 
@@ -16,8 +14,8 @@ from egec_cli.accounts import clients, credentials, fields, issuing, login
 from egec_cli.accounts.egec import Egec
 from egec_cli.mail import transport
 from egec_cli.store.models import Client, Credential
+from tests.activations import Letter, Login, letters, log_in_with_the_newest
 from tests.smtp_server import Fault, MailServer, Point
-from tests.test_kills import Letter, letter, letters
 
 PROCESSES = 8
 CLIENTS = 20
@@ -65,26 +63,6 @@ def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
         os.close(opener)
         outputs = [member.communicate(timeout=PATIENCE)[0] for member in crowd]
     return [int(code) for output in outputs for code in output.splitlines()[-1].split()]
-
-
-class Login(NamedTuple):
-    """A login with a mail that had just come, and all that the server had kept when it was answered."""
-
-    with_letter: Letter
-    accepted: bool
-    kept: int
-
-
-def log_in_with_the_newest(egec: Egec, server: MailServer, logins: list[Login]) -> Callable[[], None]:
-    """Return what a client does who is quicker than the server's answer to the sender of the mail."""
-
-    def log_in() -> None:
-        newest = letter(server.accepted[-1].content)
-        with egec.database.connection_context():
-            accepted = login.verify(egec, newest.identifier, newest.password).accepted
-        logins.append(Login(newest, accepted, len(server.accepted)))
-
-    return log_in
 
 
 def opens(egec: Egec, client: Client, received: Letter) -> bool:

@@ -1,16 +1,11 @@
 """Processes killed in the middle of an activation, at every point of the dialogue: nobody is locked out or delayed."""
 
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing
-from email import message_from_bytes, policy
 from threading import Event, Thread, Timer
 from typing import NamedTuple
 
@@ -18,68 +13,21 @@ import psycopg
 import pytest
 
 from egec_cli import settings
-from egec_cli.accounts import leases, login
 from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database, SqliteFile
+from egec_cli.settings import Database
 from egec_cli.store.models import Client, Credential
+from tests.activations import PATIENCE, activated, letters, opens, require_as_good_as_new, require_intact, wait_until
 from tests.conftest import Egec
 from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
-# The same, but that no statement waits long for another process's transaction.
+# The same, but that no statement waits long for another process's transaction: longer, though, than a signal takes.
 IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 3\nfrom egec_cli.main import entry\nentry()"
 IMPATIENT_PROGRAM = [sys.executable, "-c", IMPATIENT]
-# Long enough for a busy machine; a test that lets it pass has failed.
-PATIENCE = 60.0
 
 BEFORE_THE_DOT = (Point.BANNER, Point.EHLO, Point.MAIL, Point.RCPT, Point.DATA)
 # From the final dot on, the mail reaches the client whether or not its sender lives.
 FROM_THE_DOT = (Point.MESSAGE, Point.KEPT, Point.QUIT)
-
-
-class Letter(NamedTuple):
-    """What a client reads in a mail."""
-
-    message_id: str
-    identifier: str
-    password: str
-
-
-def letters(server: MailServer) -> list[Letter]:
-    """Return the mails that the server keeps as their readers see them, the first one first."""
-    return [letter(mail.content) for mail in server.accepted]
-
-
-def letter(content: bytes) -> Letter:
-    """Return what the reader of a mail sees."""
-    mail = message_from_bytes(content, policy=policy.default)
-    text = mail.get_body(("plain",))
-    assert text is not None
-    lines = text.get_content().splitlines()
-    identifier, password = (
-        lines[lines.index(f"{title} est\u00a0:") + 2] for title in ("Votre identifiant CLIENT", "Votre mot de passe")
-    )
-    return Letter(mail["Message-ID"], identifier, password)
-
-
-def activated(egec: Egec, email: str = "jeanne@example.org") -> str:
-    """Make a client's file, activate it, and return its identifier."""
-    ended = egec("client", "create", email, "--activate", "--format", "json")
-    assert ended.code == 0, ended
-    return str(json.loads(ended.out)["identifier"])
-
-
-def opens(received: Letter) -> bool:
-    """Log in with what the letter says; tell whether it is accepted."""
-    with opened(settings.load()) as egec:
-        return login.verify(egec, received.identifier, received.password).accepted
-
-
-def require_intact(location: Database) -> None:
-    """Let SQLite look through the whole of its file; PostgreSQL looks after itself."""
-    if isinstance(location, SqliteFile):
-        with closing(sqlite3.connect(location.path)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.fixture
@@ -127,18 +75,6 @@ def ended_by(number: signal.Signals) -> Strike:
         process.wait(PATIENCE)
 
     return strike
-
-
-def require_as_good_as_new(identifier: str, server: MailServer, egec_process: Egec) -> None:
-    """Activate the client again: it succeeds at once, and its mail alone opens the account."""
-    began = time.monotonic()
-    again = egec_process("activate", identifier)
-    assert again.code == 0, again
-    assert time.monotonic() - began < leases.PATIENCE / 2
-    *former, last = letters(server)
-    assert not any(opens(one) for one in former[-3:])
-    assert opens(last)
-    assert {one.identifier for one in (*former, last)} == {identifier}
 
 
 @pytest.mark.parametrize("point", [*BEFORE_THE_DOT, *FROM_THE_DOT])
@@ -248,11 +184,3 @@ def test_a_signal_ends_a_process_that_waits_for_a_lock_of_postgresql(
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended
     assert opens(letters(server)[-1])
     require_as_good_as_new(identifier, server, egec_process)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Look again and again until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.005)

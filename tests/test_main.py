@@ -14,14 +14,9 @@ import pytest
 from egec_cli import __version__
 from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
 from tests.conftest import Egec
+from tests.processes import run_with
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
-
-
-def run_with(patch: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `egec` after `patch` has broken something of it, to meet what cannot be met otherwise."""
-    script = f"import sys\n{patch}\nfrom egec_cli.main import entry\nsys.argv[1:] = {list(arguments)!r}\nentry()"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, input=stdin, timeout=60)
 
 
 def test_every_exit_code_has_a_meaning() -> None:

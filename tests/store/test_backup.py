@@ -17,12 +17,21 @@ from egec_cli.accounts.egec import opened
 from egec_cli.settings import SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client
+from tests.activations import (
+    PATIENCE,
+    Letter,
+    Login,
+    activated,
+    letters,
+    log_in_with_the_newest,
+    opens,
+    require_intact,
+    wait_until,
+)
 from tests.conftest import Egec
+from tests.processes import IMPATIENT, disk_with_room_to, run_as_any_user, run_patched
 from tests.smtp_server import MailServer, Point
-from tests.store.test_failures import IMPATIENT, disk_with_room_to, run_as_any_user, run_patched
-from tests.test_crowd import Login, log_in_with_the_newest
 from tests.test_crowd import opens as opens_without_trace
-from tests.test_kills import PATIENCE, Letter, activated, letters, opens, require_intact, wait_until
 
 PROCESSES = 3
 CLIENTS = 5

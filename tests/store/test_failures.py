@@ -3,8 +3,6 @@
 import json
 import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,14 +18,10 @@ from egec_cli.accounts.egec import opened
 from egec_cli.settings import Database, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import TABLES, Client, Credential
-from tests.conftest import Egec, Ended
+from tests.activations import activated, letters, once, opens, require_as_good_as_new, wait_until
+from tests.conftest import Egec
+from tests.processes import IMPATIENT, disk_with_room_to, run_as_any_user, run_patched
 from tests.smtp_server import Fault, MailServer, Point
-from tests.test_kills import PATIENCE, activated, letters, once, opens, require_as_good_as_new, wait_until
-from tests.test_main import run_with
-
-# So that no statement waits long for another's transaction.
-IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 1\n"
-
 
 # What a page takes in SQLite's log (https://www.sqlite.org/fileformat2.html#walformat).
 FRAME = 24 + 4096
@@ -56,12 +50,6 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     database.create(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
     return path
-
-
-def run_patched(patch: str, *arguments: str, stdin: str = "") -> Ended:
-    """Run `egec` as a process in which `patch` has been done first."""
-    done = run_with(patch, *arguments, stdin=stdin)
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def login_of(server: MailServer) -> str:
@@ -347,25 +335,6 @@ def require_not_permitted(run: Egec, identifier: str, server: MailServer) -> Non
 # SQLite.
 
 
-def run_as_any_user(*arguments: str, stdin: str = "") -> Ended:
-    """Run `egec` as a process that may not override the rights to a file, as root may."""
-    script = """
-import ctypes, os, sys
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
-if os.getuid() == 0:
-    for right in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        if ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, right, 0, 0, 0) != 0:
-            sys.exit("cannot be dropped")
-os.execv(sys.executable, [sys.executable, "-m", "egec_cli", *sys.argv[1:]])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], input=stdin, capture_output=True, text=True, timeout=PATIENCE
-    )
-    if "cannot be dropped" in done.stderr:
-        pytest.skip("this system does not let root give up its rights")
-    return Ended(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.mark.parametrize(
     ("file_mode", "folder_mode"), [(0o400, 0o700), (0o600, 0o500), (0o000, 0o700), (0o600, 0o000), (0o400, 0o500)]
 )
@@ -408,11 +377,6 @@ def test_a_disk_that_is_full_at_any_write_locks_nobody_out(
     assert codes == [*[74] * frames, 0]
     assert len(server.accepted) > 3
     require_as_good_as_new(identifier, server, egec_process)
-
-
-def disk_with_room_to(size: int) -> str:
-    """Return the patch that lets no file grow beyond so many bytes."""
-    return f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
 
 
 def without_header(content: bytes) -> bytes:
