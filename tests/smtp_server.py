@@ -163,6 +163,7 @@ class MailServer:
         login: the user and the password that it asks for; none by default.
         certified_host: the host that its certificate names; another than `HOST` makes it a wrong one.
         smtputf8: whether it offers SMTPUTF8.
+        pipelining: whether it offers PIPELINING.
         size_limit: the largest message that it takes, in bytes.
 
     Attributes:
@@ -177,11 +178,13 @@ class MailServer:
         login: Login | None = None,
         certified_host: str = HOST,
         smtputf8: bool = True,
+        pipelining: bool = False,
         size_limit: int = 1_000_000,
     ) -> None:
         self.tls = tls
         self.login = login
         self.smtputf8 = smtputf8
+        self.pipelining = pipelining
         self.size_limit = size_limit
         self.port = 0
         self.connections = 0
@@ -498,6 +501,8 @@ class _Handler:
         lines = [line for line in lines if not line.startswith("250-AUTH")]
         if self._server.login is not None and (self._server.tls is Tls.NONE or dialogue.private):
             lines.insert(1, "250-AUTH PLAIN")
+        if self._server.pipelining:
+            lines.insert(1, "250-PIPELINING")
         return lines
 
     async def handle_DATA(self, dialogue: _Dialogue, session: Session, envelope: Envelope) -> str | None:  # noqa: N802

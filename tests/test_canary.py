@@ -75,7 +75,7 @@ DEFECTS = {
     "while the mail is settled": (
         "from egec_cli.accounts import credentials\n"
         "def fail(*a, **k): raise ValueError(k, a, 'fG69a*6jH')\n"
-        "credentials.accept = fail"
+        "credentials.settle = fail"
     ),
     "chained": (
         "from egec_cli.mail.maildir import MaildirTransport\n"

@@ -6,91 +6,128 @@ mails out of order and several issuers at once, because
 - a client's `active_sequence` only ever rises, by one conditional statement (`_promote`);
 - a login tries the active credential and every open one above it, and promotes the one that matches.
 
-Every function here that writes runs inside a transaction of its caller, and locks the client's row before
-any row of its credentials, so that two of them never wait for each other.
+What is recorded and settled comes in batches, of one client each where a single account is activated: what is proved of
+the one holds for the other. Every function here that writes runs inside a transaction of its caller, and locks the
+clients' rows, in the order of their keys, before any row of their credentials, so that two of them never wait for each
+other.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from egec_cli.errors import NotNow
 from egec_cli.store import peewee
+from egec_cli.store.database import locked, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun
 
 MOST_OPEN = 8
 
 
+class NewCredential(NamedTuple):
+    """A credential to record: for the client of this key, and the Message-ID of the mail about to leave, if one is."""
+
+    client: int
+    password_hash: str
+    message_id: str | None
+
+
+class Recorded(NamedTuple):
+    """A credential that is recorded: its key, its client's, and its number among the client's credentials."""
+
+    key: int
+    client: int
+    sequence: int
+
+
+class Outcome(NamedTuple):
+    """What became of the mail of a credential.
+
+    Attributes:
+        state: `ACCEPTED` by the server, `REFUSED` for certain, or `IN_DOUBT`.
+        failure: a stable word for what went wrong.
+        server_reply: the server's words, if it said any.
+    """
+
+    credential: Recorded
+    state: CredentialState
+    failure: str | None = None
+    server_reply: str | None = None
+
+
 def record(
-    client: Client,
-    password_hash: str,
+    new: Sequence[NewCredential],
     *,
     at: datetime,
     by: str,
-    message_id: str | None,
     unused_days: int,
     revoke: bool = False,
     run: ReissueRun | None = None,
-) -> int:
-    """Take the client's next sequence for a new credential in state `sending`, and return it.
+) -> dict[int, Recorded]:
+    """Record new credentials, in state `sending`, under the next sequences of their clients.
 
     Args:
-        client: whose it is.
-        password_hash: the bcrypt hash of its password.
+        new: what to record, one for each client.
         at: the moment of the issue.
         by: who issues.
-        message_id: of the mail that is about to leave; None where no mail does.
-        unused_days: after so many days, the password stops working if it was never used; 0 = never.
+        unused_days: after so many days, the passwords stop working if they were never used; 0 = never.
         revoke: void every former password and every mail under way at once.
-        run: the re-issue run that it belongs to.
+        run: the re-issue run that they belong to.
 
-    Raises:
-        NotNow: the client has `MOST_OPEN` credentials whose fate is unknown.
+    Returns:
+        What was recorded, by the clients' keys; one who has `MOST_OPEN` credentials whose fate is unknown is left out.
     """
-    # The update comes first: it locks the row, so that two issuers cannot take the same sequence.
-    Client.update(last_sequence=Client.last_sequence + 1).where(Client.id == client.id).execute()
-    sequence: int = Client.select(Client.last_sequence).where(Client.id == client.id).scalar()
+    lock([one.client for one in new])
+    full = set() if revoke else _without_room([one.client for one in new], at)
+    new = [one for one in new if one.client not in full]
+    keys = [one.client for one in new]
+    # The update comes first: it locks the rows, so that two issuers cannot take the same sequence.
+    Client.update(last_sequence=Client.last_sequence + 1).where(Client.id.in_(keys)).execute()
+    sequences = dict(tuples(Client.select(Client.id, Client.last_sequence).where(Client.id.in_(keys))))
     if revoke:
-        _revoke_below(client, sequence)
-    else:
-        _require_room(client, at)
+        _revoke_below(keys)
     # Whoever was sending before has lost the lease: it crashed, or it is so late that nobody waits for it.
     Credential.update(state=CredentialState.IN_DOUBT).where(
-        (Credential.client == client) & (Credential.state == CredentialState.SENDING)
+        Credential.client.in_(keys) & (Credential.state == CredentialState.SENDING)
     ).execute()
-    Credential.insert(
-        client=client,
-        sequence=sequence,
-        state=CredentialState.SENDING,
-        password_hash=password_hash,
-        run=run,
-        message_id=message_id,
-        created_at=at,
-        expires_at=at + timedelta(days=unused_days) if unused_days else None,
-        issued_by=by,
-    ).execute()
-    return sequence
+    common = {
+        "state": CredentialState.SENDING,
+        "run": run,
+        "created_at": at,
+        "expires_at": at + timedelta(days=unused_days) if unused_days else None,
+        "issued_by": by,
+    }
+    if new:
+        Credential.insert_many([one._asdict() | common | {"sequence": sequences[one.client]} for one in new]).execute()
+    # What was sending before is not any more, so these are the new ones.
+    rows = Credential.select(Credential.id, Credential.client, Credential.sequence).where(
+        Credential.client.in_(keys) & (Credential.state == CredentialState.SENDING)
+    )
+    return {client: Recorded(key, client, sequence) for key, client, sequence in tuples(rows)}
 
 
-def _revoke_below(client: Client, sequence: int) -> None:
-    Client.update(revoked_below=sequence).where(Client.id == client.id).execute()
+def lock(clients: Sequence[int]) -> None:
+    """Keep other transactions from changing these clients; two that want the same ones never wait for each other."""
+    list(tuples(locked(Client.select(Client.id).where(Client.id.in_(clients)).order_by(Client.id))))
+
+
+def _revoke_below(clients: Sequence[int]) -> None:
+    """Void every credential of the clients that is older than the sequence they have just taken."""
+    Client.update(revoked_below=Client.last_sequence).where(Client.id.in_(clients)).execute()
     living = (*OPEN_STATES, CredentialState.ACCEPTED)
     Credential.update(state=CredentialState.REVOKED, password_hash=None).where(
-        (Credential.client == client) & (Credential.sequence < sequence) & Credential.state.in_(living)
+        Credential.client.in_(clients) & Credential.state.in_(living)
     ).execute()
 
 
-def _require_room(client: Client, moment: datetime) -> None:
-    still_open = (
-        Credential.select()
-        .where((Credential.client == client) & Credential.state.in_(OPEN_STATES) & _alive(moment))
-        .count()
+def _without_room(clients: Sequence[int], moment: datetime) -> set[int]:
+    """Return the keys of the clients who can have no further open credential."""
+    full = (
+        Credential.select(Credential.client)
+        .where(Credential.client.in_(clients) & Credential.state.in_(OPEN_STATES) & _alive(moment))
+        .group_by(Credential.client)
+        .having(peewee.fn.COUNT(Credential.id) >= MOST_OPEN)
     )
-    if still_open >= MOST_OPEN:
-        raise NotNow(
-            f"client {client.identifier} has {still_open} mails whose fate is unknown",
-            "Wait until a login settles them, or add --revoke to void them all.",
-            code="too_many_open",
-        )
+    return {key for (key,) in tuples(full)}
 
 
 def _alive(moment: datetime) -> peewee.Expression:
@@ -98,70 +135,88 @@ def _alive(moment: datetime) -> peewee.Expression:
     return expires.is_null() | used.is_null(False) | (expires > moment)
 
 
-def accept(client: Client, sequence: int, *, at: datetime, server_reply: str | None = None) -> CredentialState:
-    """Settle a credential whose mail the server accepted, and return its new state.
+def settle(outcomes: Sequence[Outcome], *, at: datetime) -> dict[Recorded, CredentialState]:
+    """Settle credentials by what became of their mails, and return their states.
 
-    It is `superseded`, which is no error, where a later one has won or a leak has voided it meanwhile.
+    One whose mail was accepted is `superseded`, which is no error, where a later one of its client has won, and
+    `revoked` where a leak has voided it meanwhile. One that was refused loses its hash, and nothing else is touched.
+    What a login or a later issue has settled meanwhile stays.
+
+    Args:
+        outcomes: one for each client.
+        at: the moment.
     """
-    state = CredentialState.ACCEPTED if _promote(client, sequence) else _state_of_a_late_one(client, sequence)
-    changes: dict[str, object] = {"state": state, "settled_at": at}
-    if server_reply is not None:
-        changes["server_reply"] = server_reply
-    if state is not CredentialState.ACCEPTED:
-        changes["password_hash"] = None
-    _update(client, sequence, **changes)
-    return state
+    lock([outcome.credential.client for outcome in outcomes])
+    accepted = [o.credential for o in outcomes if o.state is CredentialState.ACCEPTED]
+    _promote(accepted)
+    states = _states_of_accepted(accepted)
+    for state in CredentialState:
+        _settle_as(state, [o for o in outcomes if states.get(o.credential, o.state) is state], at)
+    _supersede([one.client for one in accepted])
+    return {o.credential: states.get(o.credential, o.state) for o in outcomes}
 
 
-def _state_of_a_late_one(client: Client, sequence: int) -> CredentialState:
-    active = Client.select(Client.active_sequence, Client.revoked_below).where(Client.id == client.id).get()
-    if sequence < active.revoked_below:
-        return CredentialState.REVOKED
-    # Its own mail may have been used for a login before the server's answer was settled.
-    return CredentialState.ACCEPTED if active.active_sequence == sequence else CredentialState.SUPERSEDED
-
-
-def _promote(client: Client, sequence: int, **more: object) -> bool:
-    """Make this the client's active credential if it is the highest so far. Return whether it is now.
+def _promote(credentials: Sequence[Recorded], **more: object) -> int:
+    """Make each of these the active one of its client if it is the highest so far. Return how many are now.
 
     This one statement keeps the promises: the active sequence never falls, and never to a void one.
     """
-    promoted = (
+    if not credentials:
+        return 0
+    sequence = peewee.Case(Client.id, [(one.client, one.sequence) for one in credentials])
+    promoted: int = (
         Client.update(active_sequence=sequence, failed_logins=0, blocked_until=None, **more)
-        .where((Client.id == client.id) & (Client.active_sequence < sequence) & (Client.revoked_below <= sequence))
+        .where(
+            Client.id.in_([one.client for one in credentials])
+            & (Client.active_sequence < sequence)
+            & (Client.revoked_below <= sequence)
+        )
         .execute()
     )
-    if promoted:
-        Credential.update(state=CredentialState.SUPERSEDED, password_hash=None).where(
-            (Credential.client == client)
-            & (Credential.sequence < sequence)
-            & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
-        ).execute()
-    return bool(promoted)
+    return promoted
 
 
-def refuse(client: Client, sequence: int, *, at: datetime, failure: str, server_reply: str | None) -> None:
-    """Settle a credential whose mail was refused for certain: its hash is erased, nothing else is touched."""
-    _update(
-        client,
-        sequence,
-        state=CredentialState.REFUSED,
-        password_hash=None,
-        settled_at=at,
-        failure=failure,
-        server_reply=server_reply,
+def _supersede(clients: Sequence[int]) -> None:
+    """Void what is older than the active credential of each of these clients."""
+    active = Client.select(Client.active_sequence).where(Client.id == Credential.client)
+    Credential.update(state=CredentialState.SUPERSEDED, password_hash=None).where(
+        Credential.client.in_(clients)
+        & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
+        & (Credential.sequence < active)
+    ).execute()
+
+
+def _states_of_accepted(credentials: Sequence[Recorded]) -> dict[Recorded, CredentialState]:
+    rows = Client.select(Client.id, Client.active_sequence, Client.revoked_below).where(
+        Client.id.in_([one.client for one in credentials])
     )
+    found = {key: (active, revoked_below) for key, active, revoked_below in tuples(rows)}
+    states = {}
+    for one in credentials:
+        active, revoked_below = found[one.client]
+        if one.sequence < revoked_below:
+            states[one] = CredentialState.REVOKED
+        else:
+            # Its own mail may have been used for a login before the server's answer was settled.
+            states[one] = CredentialState.ACCEPTED if active == one.sequence else CredentialState.SUPERSEDED
+    return states
 
 
-def doubt(client: Client, sequence: int, *, failure: str) -> None:
-    """Note that nobody knows whether the mail arrived; the password works if it did."""
-    _update(client, sequence, state=CredentialState.IN_DOUBT, failure=failure)
-
-
-def _update(client: Client, sequence: int, **changes: object) -> None:
-    # Only an open one is settled: what a login or a later issue has settled meanwhile stays.
+def _settle_as(state: CredentialState, outcomes: Sequence[Outcome], at: datetime) -> None:
+    if not outcomes:
+        return
+    changes: dict[str, object] = {"state": state}
+    if state is not CredentialState.IN_DOUBT:
+        changes["settled_at"] = at
+    if state not in {CredentialState.IN_DOUBT, CredentialState.ACCEPTED}:
+        changes["password_hash"] = None
+    for field in ("failure", "server_reply"):
+        known = [(o.credential.key, value) for o in outcomes if (value := getattr(o, field)) is not None]
+        if known:
+            changes[field] = peewee.Case(Credential.id, known)
+    # Only an open one is settled.
     Credential.update(**changes).where(
-        (Credential.client == client) & (Credential.sequence == sequence) & Credential.state.in_(OPEN_STATES)
+        Credential.id.in_([o.credential.key for o in outcomes]) & Credential.state.in_(OPEN_STATES)
     ).execute()
 
 
@@ -188,16 +243,19 @@ def admit(client: Client, credential: Credential, moment: datetime) -> bool:
 
     An open credential is promoted: its password can only have come from its mail.
     """
-    sequence = credential.sequence
-    admitted = _promote(client, sequence, last_login_at=moment) or (
-        Client.update(last_login_at=moment, failed_logins=0)
-        .where((Client.id == client.id) & (Client.active_sequence == sequence) & (Client.revoked_below <= sequence))
+    one = Recorded(credential.id, client.id, credential.sequence)
+    if _promote([one], last_login_at=moment):
+        _settle_as(CredentialState.ACCEPTED, [Outcome(one, CredentialState.ACCEPTED)], moment)
+        _supersede([client.id])
+    elif (
+        not Client.update(last_login_at=moment, failed_logins=0)
+        .where(
+            (Client.id == client.id) & (Client.active_sequence == one.sequence) & (Client.revoked_below <= one.sequence)
+        )
         .execute()
-    )
-    if not admitted:
+    ):
         return False
-    _update(client, sequence, state=CredentialState.ACCEPTED, settled_at=moment)
     Credential.update(first_used_at=moment).where(
-        (Credential.id == credential.id) & Credential.first_used_at.is_null()
+        (Credential.id == one.key) & Credential.first_used_at.is_null()
     ).execute()
     return True

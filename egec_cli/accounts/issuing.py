@@ -6,15 +6,16 @@ accepted the mail. So a crash, a lost answer or a refused mail locks nobody out 
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.accounts import audit, credentials, leases
+from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.leases import Lease
-from egec_cli.errors import NotNow, NotPermitted
+from egec_cli.errors import EgecError, NotNow, NotPermitted
 from egec_cli.hashing import Hashing
 from egec_cli.mail import message
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
@@ -71,8 +72,14 @@ def issue(egec: Egec, client: Client, transport: Transport, *, hashing: Hashing,
 
     def by_mail() -> _Handover:
         mail = _mail(egec, client, hashing.password)
-        transport.prepare()
-        return mail.message_id, lambda _sequence: transport.deliver(mail)
+        failure = _failure_to_connect(transport)
+
+        def sent(_sequence: int) -> Reply:
+            if failure is not None:
+                raise failure
+            return transport.deliver(mail)
+
+        return mail.message_id, sent
 
     return _issue(egec, client, by_mail, hashing=hashing, revoke=revoke)
 
@@ -108,16 +115,57 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
     email = _registered_email(client)
     lease = leases.take(egec, client)
     try:
-        message_id, hand = prepare()
-        sequence = _record(egec, client, hashing.result(), message_id=message_id, revoke=revoke)
-        reply = _deliver(egec, client, sequence, lease, hand, hashing.password)
-        state = _accept(egec, client, sequence, lease, reply)
-        return Issued(client.identifier, email, sequence, state, message_id, reply)
+        message_id, act = prepare()
+        new = NewCredential(client.id, hashing.result(), message_id)
+        recorded = _record(egec, client, new, revoke=revoke)
+        try:
+            outcome, error = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
+        except BaseException as interruption:
+            failure = type(interruption).__name__
+            _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
+            raise
+        state = _settle(egec, client, outcome, lease)
+        if error is not None:
+            raise error
+        return Issued(client.identifier, email, recorded.sequence, state, message_id, outcome.server_reply)
     except BaseException:
         # What happened is told, even if the database fails once more; a lease that is not given back ends by itself.
         with suppress(peewee.PeeweeException):
             lease.release()
         raise
+
+
+def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> tuple[Outcome, EgecError | None]:
+    """Let a password leave that is recorded, and return what became of it, and what to tell of a failure.
+
+    Args:
+        recorded: its credential.
+        act: lets it leave; returns when it was accepted, or raises `Refused` or `AnswerLost`.
+        secret: the password, which no server's words may carry any further.
+    """
+    try:
+        reply = act()
+    except Refused as refusal:
+        words = None if refusal.reply is None else _without(secret, refusal.reply)
+        refusal.error.message = _without(secret, refusal.error.message)
+        return Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words), refusal.error
+    except AnswerLost as loss:
+        error = NotNow(
+            f"{loss}. The mail may have left: the former password still works, and the new one will if it arrived",
+            "Run the same again if the client gets no mail.",
+            code="in_doubt",
+        )
+        return Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error
+    return Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)), None
+
+
+def _failure_to_connect(transport: Transport) -> Refused | None:
+    """Connect, and return what to tell of a failure once the credential is recorded."""
+    try:
+        transport.connect()
+    except Refused as failure:
+        return failure
+    return None
 
 
 def _registered_email(client: Client) -> str:
@@ -152,64 +200,37 @@ def greeted_name(client: Client) -> str:
     return f"{client.first_name} {client.last_name}".strip()
 
 
-def _record(egec: Egec, client: Client, password_hash: str, *, message_id: str | None, revoke: bool) -> int:
+def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool) -> Recorded:
     with egec.database.atomic():
-        sequence = credentials.record(
-            client,
-            password_hash,
+        recorded = credentials.record(
+            [new],
             at=egec.clock(),
             by=egec.actor.user,
-            message_id=message_id,
             unused_days=egec.settings.unused_password_days,
             revoke=revoke,
-        )
+        ).get(client.id)
+        if recorded is None:
+            raise too_many_open(client.identifier)
         if revoke:
-            audit.record(egec, "credential.revoke", "revoked", client=client, below=sequence)
-        return sequence
+            audit.record(egec, "credential.revoke", "revoked", client=client, below=recorded.sequence)
+        return recorded
 
 
-def _deliver(
-    egec: Egec, client: Client, sequence: int, lease: Lease, hand: Callable[[int], Reply], secret: Password
-) -> str:
-    """Let the password leave and return what was said; settle what did not end as accepted, and raise."""
-    try:
-        return _without(secret, hand(sequence).text)
-    except Refused as refusal:
-        reply = None if refusal.reply is None else _without(secret, refusal.reply)
-        with _settling(egec, client, sequence, lease, CredentialState.REFUSED):
-            credentials.refuse(client, sequence, at=egec.clock(), failure=refusal.error.code, server_reply=reply)
-        refusal.error.message = _without(secret, refusal.error.message)
-        raise refusal.error from None
-    except BaseException as interruption:
-        with _settling(egec, client, sequence, lease, CredentialState.IN_DOUBT):
-            credentials.doubt(client, sequence, failure=type(interruption).__name__)
-        if isinstance(interruption, AnswerLost):
-            raise _in_doubt(client, interruption) from None
-        raise
-
-
-def _accept(egec: Egec, client: Client, sequence: int, lease: Lease, reply: str) -> CredentialState:
-    with egec.database.atomic():
-        lease.release()
-        state = credentials.accept(client, sequence, at=egec.clock(), server_reply=reply)
-        audit.record(egec, "credential.issue", state, client=client, sequence=sequence)
-    return state
-
-
-@contextmanager
-def _settling(egec: Egec, client: Client, sequence: int, lease: Lease, state: CredentialState) -> Iterator[None]:
-    with egec.database.atomic():
-        lease.release()
-        yield
-        audit.record(egec, "credential.issue", state, client=client, sequence=sequence)
-
-
-def _in_doubt(client: Client, loss: AnswerLost) -> NotNow:
+def too_many_open(identifier: str) -> NotNow:
+    """Return what to tell of a client who can have no further open credential."""
     return NotNow(
-        f"{loss}. The mail may have left: the former password still works, and the new one will if it arrived",
-        f"Run the same again if client {client.identifier} gets no mail.",
-        code="in_doubt",
+        f"client {identifier} has {credentials.MOST_OPEN} mails whose fate is unknown",
+        f"Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
+        code="too_many_open",
     )
+
+
+def _settle(egec: Egec, client: Client, outcome: Outcome, lease: Lease) -> CredentialState:
+    with egec.database.atomic():
+        lease.release()
+        state = credentials.settle([outcome], at=egec.clock())[outcome.credential]
+        audit.record(egec, "credential.issue", state, client=client, sequence=outcome.credential.sequence)
+    return state
 
 
 def _without(secret: Password, words: str) -> str:

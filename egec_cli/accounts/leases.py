@@ -6,12 +6,14 @@ A lease keeps mails in the order of their sequences. It is a courtesy: no promis
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import NotNow
+from egec_cli.store.database import tuples
 from egec_cli.store.models import Client
 
 # How long a second issuer waits for the first, in seconds.
@@ -31,9 +33,7 @@ class Lease:
 
     def release(self) -> None:
         """Let the next issuer go on; a lease that another has taken over is left alone."""
-        Client.update(lease_owner=None, lease_until=None).where(
-            (Client.id == self.client.id) & (Client.lease_owner == self.owner)
-        ).execute()
+        release_all([self.client.id], self.owner)
         self.held = False
 
 
@@ -48,24 +48,36 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
     Raises:
         NotNow: another issuer still held it when the patience was at its end.
     """
-    owner = f"{_this_process()}/{os.urandom(8).hex()}"
+    owner = new_owner()
     deadline = time.monotonic() + patience
-    while True:
-        until = egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
-        free = Client.lease_owner.is_null() | (Client.lease_until < egec.clock())
-        holder = Client.select(Client.lease_owner).where(Client.id == client.id).scalar()
-        if holder is not None and _is_gone(holder):
-            free |= Client.lease_owner == holder
-        taken = Client.update(lease_owner=owner, lease_until=until).where((Client.id == client.id) & free).execute()
-        if taken:
-            return Lease(client, owner)
+    while not take_all(egec, [client.id], owner):
         if time.monotonic() >= deadline:
+            holder = Client.select(Client.lease_owner).where(Client.id == client.id).scalar() or owner
             raise NotNow(
                 f"client {client.identifier} is being mailed by another egec: {holder.rpartition('/')[0]}",
                 "Wait for it to end, then run the same again if it is still wanted.",
                 code="client_busy",
             )
         time.sleep(_PAUSE)
+    return Lease(client, owner)
+
+
+def take_all(egec: Egec, clients: Sequence[int], owner: str) -> set[int]:
+    """Take the leases of those of the clients who are not being mailed by another, and return their keys."""
+    held = Client.select(Client.lease_owner).where(Client.id.in_(clients) & Client.lease_owner.is_null(False))
+    gone = [holder for (holder,) in tuples(held.distinct()) if is_gone(holder)]
+    free = Client.lease_owner.is_null() | (Client.lease_until < egec.clock()) | Client.lease_owner.in_(gone)
+    until = egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
+    Client.update(lease_owner=owner, lease_until=until).where(Client.id.in_(clients) & free).execute()
+    taken = Client.select(Client.id).where(Client.id.in_(clients) & (Client.lease_owner == owner))
+    return {key for (key,) in tuples(taken)}
+
+
+def release_all(clients: Sequence[int], owner: str) -> None:
+    """Give back the leases of these clients, but for those that another has taken over."""
+    Client.update(lease_owner=None, lease_until=None).where(
+        Client.id.in_(clients) & (Client.lease_owner == owner)
+    ).execute()
 
 
 def is_held(egec: Egec, client: Client) -> bool:
@@ -73,7 +85,12 @@ def is_held(egec: Egec, client: Client) -> bool:
     found = Client.get_by_id(client.id)
     if found.lease_owner is None or found.lease_until is None:
         return False
-    return found.lease_until >= egec.clock() and not _is_gone(found.lease_owner)
+    return found.lease_until >= egec.clock() and not is_gone(found.lease_owner)
+
+
+def new_owner() -> str:
+    """Return a name for an owner of leases: it tells the host and the process, and is like no other."""
+    return f"{_this_process()}/{os.urandom(8).hex()}"
 
 
 def _this_process() -> str:
@@ -91,8 +108,8 @@ def _started_at(pid: int) -> str:
     return "" if state in {"Z", "X"} else others[18]
 
 
-def _is_gone(owner: str) -> bool:
-    """Tell whether the owner's process ran on this host and is no more."""
+def is_gone(owner: str) -> bool:
+    """Tell whether the owner of a lease was a process of this host that is no more."""
     host, pid, started_at, _ = owner.split("/")
     if host != socket.gethostname():
         return False

@@ -20,12 +20,14 @@ class Refused(Exception):
     Attributes:
         error: the reason, with the exit code that fits: 65 this address, 74 or 75 not now, 77 or 78 our own set-up.
         reply: the server's words, if it said any.
+        server_away: no mail would have been taken at this moment, whosever it was.
     """
 
-    def __init__(self, error: EgecError, reply: str | None = None) -> None:
+    def __init__(self, error: EgecError, reply: str | None = None, *, server_away: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
         self.reply = reply
+        self.server_away = server_away
 
 
 class AnswerLost(Exception):
@@ -35,8 +37,12 @@ class AnswerLost(Exception):
 class Transport(Protocol):
     """A way for mail to leave. It is used by one thread at a time."""
 
-    def prepare(self) -> None:
-        """Connect ahead of the first mail, so that it does not wait; a failure is told by `deliver`."""
+    def connect(self) -> None:
+        """Connect where there is no connection, so that the next mail does not wait.
+
+        Raises:
+            Refused: there is no way for mail to leave at present.
+        """
 
     def deliver(self, mail: Mail) -> Reply:
         """Hand over one mail; to return means that it was accepted.

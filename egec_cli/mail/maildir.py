@@ -18,7 +18,7 @@ class MaildirTransport:
     def __init__(self, folder: MaildirFolder) -> None:
         self._folder = folder.path.absolute()
 
-    def prepare(self) -> None:
+    def connect(self) -> None:
         """There is nothing to connect to."""
 
     def deliver(self, mail: Mail) -> Reply:

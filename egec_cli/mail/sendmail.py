@@ -19,7 +19,7 @@ class SendmailTransport:
         self._program = program
         self._timeout = timeout
 
-    def prepare(self) -> None:
+    def connect(self) -> None:
         """There is nothing to connect to."""
 
     def deliver(self, mail: Mail) -> Reply:

@@ -10,6 +10,7 @@ import re
 import smtplib
 import socket
 import ssl
+from collections.abc import Sequence
 
 from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
@@ -28,6 +29,10 @@ _LONGEST_ANSWER_LINE = 8192
 _MOST_ANSWER_LINES = 100
 _LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
+_SENDER, _RECIPIENT, _MESSAGE = "the sender", "the recipient", "the message"
+
+# A command, the codes by which the server goes along with it, and what it is about.
+_Turn = tuple[str, set[int], str]
 
 
 class SmtpTransport:
@@ -37,30 +42,50 @@ class SmtpTransport:
         self._server = server
         self._timeout = timeout
         self._smtp: smtplib.SMTP | None = None
-        self._failure: Refused | None = None
+        # Whether the connection has served before, and whether it was left in the middle of a mail that was refused.
+        self._is_used = False
+        self._must_reset = False
 
-    def prepare(self) -> None:
-        """Connect, make the connection private and log in; `deliver` tells of a failure."""
-        try:
-            self._connected()
-        except Refused as failure:
-            self._failure = failure
+    def connect(self) -> None:
+        """Connect, make the connection private and log in, where that is not done yet."""
+        self._connected()
 
     def deliver(self, mail: Mail) -> Reply:
-        """Send one mail to its one recipient."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        """Send one mail to its one recipient.
+
+        A server that hangs up between two mails, as many do after so many, is connected to once more.
+        """
+        try:
+            smtp = self._announced(mail)
+        except Refused as refusal:
+            if not (refusal.server_away and self._is_used and self._smtp is None):
+                raise
+            smtp = self._announced(mail)
+        self._is_used = True
+        return self._transmit(smtp, mail)
+
+    def _announced(self, mail: Mail) -> smtplib.SMTP:
+        """Return a connection on which the server waits for the message itself."""
         smtp = self._connected()
         try:
             self._announce(smtp, mail)
-        except Refused:
-            self.close()
-            raise
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise Refused(NotNow(f"the mail server {self._server} went away: {_words(error)}", _AGAIN)) from None
-        return self._transmit(smtp, mail)
+            raise self._gone(f"went away: {_words(error)}") from None
+        except Refused as refusal:
+            self._must_reset = True
+            if refusal.server_away:
+                self._drop()
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        return smtp
+
+    def _gone(self, what: str) -> Refused:
+        return Refused(
+            NotNow(f"the mail server {self._server} {what}", _AGAIN, code="mail_server_away"), server_away=True
+        )
 
     def close(self) -> None:
         """Say goodbye; what the server answers to that is of no account."""
@@ -85,7 +110,8 @@ class SmtpTransport:
             try:
                 self._smtp = self._connect()
             except EgecError as error:
-                raise Refused(error) from None
+                raise Refused(error, server_away=True) from None
+            self._is_used = self._must_reset = False
         return self._smtp
 
     def _connect(self) -> smtplib.SMTP:
@@ -147,7 +173,7 @@ class SmtpTransport:
             )
         if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
             return Misconfigured(f"the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.")
-        return NotNow(f"the mail server {server} cannot be reached: {words}", _AGAIN)
+        return NotNow(f"the mail server {server} cannot be reached: {words}", _AGAIN, code="mail_server_away")
 
     def _without_login(self, words: str) -> str:
         """Return a server's words without the password, should it have quoted what it was sent (RFC 4616, RFC 4954)."""
@@ -166,14 +192,47 @@ class SmtpTransport:
                     BadInput(
                         f"the mail server {self._server} takes no address with letters beyond ASCII: {mail.recipient}",
                         "Use another address for this client, or a server that offers SMTPUTF8.",
+                        code="smtputf8_not_offered",
                     )
                 )
-            smtp.command_encoding = "utf-8"
             options += ["SMTPUTF8", "BODY=8BITMIME"]
-        self._expect(smtp.mail(mail.sender, options), {_OK}, "the sender", mail)
-        self._expect(smtp.rcpt(mail.recipient), {_OK, _WILL_FORWARD}, "the recipient", mail)
-        smtp.putcmd("DATA")
-        self._expect(_whole_answer(smtp), {_GO_AHEAD}, "the message", mail)
+        dialogue = [
+            (" ".join([f"MAIL FROM:<{mail.sender}>", *options]), {_OK}, _SENDER),
+            (f"RCPT TO:<{mail.recipient}>", {_OK, _WILL_FORWARD}, _RECIPIENT),
+            ("DATA", {_GO_AHEAD}, _MESSAGE),
+        ]
+        if self._must_reset:
+            dialogue.insert(0, ("RSET", {_OK}, _SENDER))
+            self._must_reset = False
+        if smtp.has_extn("pipelining"):
+            self._speak_at_once(smtp, dialogue, mail)
+        else:
+            for command, wanted, subject in dialogue:
+                smtp.send(f"{command}\r\n".encode())
+                self._expect(_whole_answer(smtp), wanted, subject, mail)
+
+    def _speak_at_once(self, smtp: smtplib.SMTP, dialogue: Sequence[_Turn], mail: Mail) -> None:
+        """Send several commands together and then read all the answers (RFC 2920)."""
+        smtp.send("".join(f"{command}\r\n" for command, _, _ in dialogue).encode())
+        refusal: Refused | None = None
+        code = 0
+        for _, wanted, subject in dialogue:
+            try:
+                code, words = _whole_answer(smtp)
+                self._expect((code, words), wanted, subject, mail)
+            except Refused as first:
+                refusal = refusal or first
+            except (smtplib.SMTPException, OSError):
+                # One that hangs up after its refusal has said enough.
+                if refusal is None:
+                    raise
+                self._drop()
+                break
+        if refusal is not None:
+            if code == _GO_AHEAD:
+                # The server waits for a message that nobody may get: nothing but the end of the connection ends that.
+                self._drop()
+            raise refusal
 
     def _transmit(self, smtp: smtplib.SMTP, mail: Mail) -> Reply:
         """Send the message itself; from here on a lost answer leaves it in doubt."""
@@ -192,7 +251,7 @@ class SmtpTransport:
             raise AnswerLost(f"the mail server {self._server} gave no clear answer: {code}")
         if code == _CLOSING:
             self._drop()
-        self._expect((code, answer), {_OK}, "the message", mail)
+        self._expect((code, answer), {_OK}, _MESSAGE, mail)
         return Reply(f"{code} {one_line(answer)}")
 
     def _expect(self, answer: tuple[int, bytes], wanted: set[int], subject: str, mail: Mail) -> None:
@@ -200,12 +259,12 @@ class SmtpTransport:
         if code in wanted:
             return
         reply = f"{code} {one_line(words)}"
-        if subject == "the sender" and code == _TOO_LARGE:
+        if subject == _SENDER and code == _TOO_LARGE:
             error: EgecError = Misconfigured(
                 f"a mail of {len(mail.content)} bytes is too large for the mail server {self._server}: {reply}",
                 "Shorten the templates, or ask the administrator of the mail server.",
             )
-        elif (subject == "the sender" and code >= 500) or code in _AUTHENTICATION_CODES:
+        elif (subject == _SENDER and code >= 500) or code in _AUTHENTICATION_CODES:
             error = Misconfigured(
                 f"the mail server {self._server} refuses the sender {mail.sender}: {reply}",
                 "Mend EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
@@ -214,10 +273,13 @@ class SmtpTransport:
             error = BadInput(
                 f"the mail server {self._server} refuses {subject} for {mail.recipient}: {reply}",
                 "Correct the client's address, or ask the administrator of the mail server.",
+                code="mail_refused",
             )
         else:
-            error = NotNow(f"the mail server {self._server} does not take {subject} now: {reply}", _AGAIN)
-        raise Refused(error, reply)
+            error = NotNow(
+                f"the mail server {self._server} does not take {subject} now: {reply}", _AGAIN, code="mail_deferred"
+            )
+        raise Refused(error, reply, server_away=code == _CLOSING)
 
 
 def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:

@@ -146,6 +146,25 @@ def translated_failures(location: Database) -> Iterator[None]:
         raise expected from None
 
 
+def tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield what a query finds, one tuple for each row; none of them is kept in memory."""
+    yield from rows.tuples().iterator()
+
+
+def locked(rows: Any, *, skip_locked: bool = False) -> Any:
+    """Return the query that also locks the rows that it finds, to the end of the transaction.
+
+    Of SQLite, a transaction has the whole database to itself from its beginning.
+
+    Args:
+        rows: the query.
+        skip_locked: leave out the rows that another transaction has locked, rather than wait for it.
+    """
+    if isinstance(rows.model._meta.database.obj, peewee.PostgresqlDatabase):
+        return rows.for_update(skip_locked=skip_locked)
+    return rows
+
+
 def _expected(error: BaseException, location: Database) -> EgecError | None:
     """Return what to tell an operator of a failure, or of the one that it followed on; None for a defect."""
     # A failed transaction may fail once more when it is rolled back.

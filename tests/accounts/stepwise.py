@@ -56,7 +56,7 @@ class Issue:
             egec.database.close()
             self._stops.put("ended")
 
-    def prepare(self) -> None:
+    def connect(self) -> None:
         """Stop before the credential is recorded."""
         self._obey("prepared")
 

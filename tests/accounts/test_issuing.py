@@ -7,6 +7,7 @@ import pytest
 
 from egec_cli import hashing
 from egec_cli.accounts import clients, credentials, fields, issuing, leases, login, mails
+from egec_cli.accounts.credentials import NewCredential
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import Issued
 from egec_cli.errors import BadInput, NotNow, NotPermitted
@@ -168,7 +169,7 @@ def test_open_credentials_that_have_expired_take_no_room(opened: Egec, client: C
     for _ in range(credentials.MOST_OPEN):
         with opened.database.atomic():
             credentials.record(
-                client, "-", at=opened.clock() - timedelta(days=31), by="x", message_id=None, unused_days=30
+                [NewCredential(client.id, "-", None)], at=opened.clock() - timedelta(days=31), by="x", unused_days=30
             )
     assert issuing.hand_over(opened, client, lambda _shown: None, hashing=hashing.begin(opened.settings)).sequence == 9
 

@@ -67,8 +67,8 @@ def transport_of() -> Iterator[TransportOf]:
         one.close()
 
 
-@pytest.fixture
-def mail_server() -> Iterator[MailServer]:
-    """Start a mail server that asks for neither TLS nor a login."""
-    with MailServer() as server:
+@pytest.fixture(params=[False, True], ids=["in turn", "at once"])
+def mail_server(request: pytest.FixtureRequest) -> Iterator[MailServer]:
+    """Start a mail server that asks for neither TLS nor a login: once without PIPELINING, once with it."""
+    with MailServer(pipelining=request.param) as server:
         yield server

@@ -47,7 +47,7 @@ def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
 ) -> None:
     path = program('cat > "$(mktemp "$0.XXXXXX")"')
     transport = transport_of(f"sendmail:{path}")
-    transport.prepare()
+    transport.connect()
     assert list(path.parent.glob("sendmail.*")) == []
     assert [end_of_delivery(transport, mail_to()) for _ in range(3)] == [End.ACCEPTED] * 3
     assert len(list(path.parent.glob("sendmail.*"))) == 3

@@ -107,11 +107,11 @@ def by_name(faults: set[Fault]) -> list[Fault]:
     return sorted(faults, key=lambda fault: fault.name)
 
 
-def server_for(fault: Fault) -> MailServer:
+def server_for(fault: Fault, *, pipelining: bool) -> MailServer:
     """Return a server whose dialogue comes to the point of the fault."""
     if fault.point is Point.STARTTLS:
-        return MailServer(tls=Tls.STARTTLS)
-    return MailServer(login=("egec", SECRET) if fault.point is Point.LOGIN else None)
+        return MailServer(tls=Tls.STARTTLS, pipelining=pipelining)
+    return MailServer(login=("egec", SECRET) if fault.point is Point.LOGIN else None, pipelining=pipelining)
 
 
 def patience_with(fault: Fault) -> float:
@@ -135,13 +135,16 @@ def test_every_failure_of_the_server_is_tried() -> None:
 # How a delivery ends
 
 
+@pytest.mark.parametrize("pipelining", [False, True])
 @pytest.mark.parametrize(("fault", "exit_code"), REFUSED_BEFORE_354.items())
 def test_a_failure_before_354_is_a_refusal_and_nothing_of_the_mail_has_left(
-    fault: Fault, exit_code: ExitCode, transport_of: TransportOf
+    fault: Fault, exit_code: ExitCode, pipelining: bool, transport_of: TransportOf
 ) -> None:
-    with server_for(fault) as server:
+    with server_for(fault, pipelining=pipelining) as server:
         server.fail_always(fault)
-        assert end_of_delivery(transport_of(server.url, patience_with(fault)), mail_to()) == exit_code
+        transport = transport_of(server.url, patience_with(fault))
+        assert end_of_delivery(transport, mail_to()) == exit_code
+        transport.close()
         server.wait_until_quiet()
         assert server.accepted == []
         assert b"Subject" not in server.heard_in_clear
@@ -207,7 +210,7 @@ def test_a_server_that_stops_while_it_is_spoken_to_is_a_refusal_and_one_that_is_
     server = MailServer()
     server.start()
     transport = transport_of(server.url)
-    transport.prepare()
+    transport.connect()
     server.stop()
     assert end_of_delivery(transport, mail_to()) == NOT_NOW
     with server:
@@ -262,26 +265,72 @@ def test_the_mail_after_a_failed_one_is_accepted(
     assert mail_server.accepted[-1].recipient == "second@example.org"
 
 
-def test_prepare_connects_and_logs_in_ahead_of_the_mail(transport_of: TransportOf) -> None:
+def test_connect_connects_and_logs_in_ahead_of_the_mail(transport_of: TransportOf) -> None:
     with MailServer(tls=Tls.STARTTLS, login=("egec", SECRET)) as server:
         logged_in = []
         server.at(Point.LOGIN, lambda: logged_in.append(True))
         transport = transport_of(server.url)
-        transport.prepare()
+        transport.connect()
         assert logged_in == [True]
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
         assert server.connections == 1
 
 
-def test_a_failure_of_prepare_is_told_by_the_delivery_and_forgotten_by_the_next_one(
+def test_a_failure_to_connect_is_told_and_the_next_try_is_a_new_one(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     mail_server.fail_next(Fault.BANNER_421)
     transport = transport_of(mail_server.url)
-    transport.prepare()
-    with pytest.raises(Refused, match="421 Too busy"):
-        transport.deliver(mail_to())
+    with pytest.raises(Refused, match="421 Too busy") as refusal:
+        transport.connect()
+    assert refusal.value.server_away
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
+
+
+@pytest.mark.parametrize("fault", [Fault.MAIL_421, Fault.CUT_AT_MAIL, Fault.RCPT_421, Fault.CUT_BEFORE_354])
+def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
+    fault: Fault, mail_server: MailServer, transport_of: TransportOf
+) -> None:
+    transport = transport_of(mail_server.url)
+    assert end_of_delivery(transport, mail_to("first@example.org")) == End.ACCEPTED
+    mail_server.fail_next(fault)
+    assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
+    assert [kept.recipient for kept in mail_server.accepted] == ["first@example.org", "second@example.org"]
+    assert mail_server.connections == 2
+    mail_server.fail_always(fault)
+    with pytest.raises(Refused) as refusal:
+        transport.deliver(mail_to())
+    assert refusal.value.server_away
+    assert len(mail_server.accepted) == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.MAIL_451, Fault.RCPT_550, Fault.RCPT_451, Fault.DATA_554, Fault.MESSAGE_554])
+def test_the_connection_goes_on_after_a_refusal_of_one_mail(
+    fault: Fault, mail_server: MailServer, transport_of: TransportOf
+) -> None:
+    mail_server.fail_next(fault)
+    transport = transport_of(mail_server.url)
+    with pytest.raises(Refused) as refusal:
+        transport.deliver(mail_to("first@example.org"))
+    assert not refusal.value.server_away
+    assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
+    assert [kept.recipient for kept in mail_server.accepted] == ["second@example.org"]
+    assert mail_server.connections == 1
+
+
+@pytest.mark.parametrize("after", [Fault.SILENT_IN_MESSAGE, Fault.CUT_BEFORE_354])
+def test_commands_sent_at_once_end_with_the_first_refusal_whatever_comes_after_it(
+    after: Fault, transport_of: TransportOf
+) -> None:
+    with MailServer(pipelining=True) as server:
+        # The first of these says 354 although it has taken no recipient.
+        server.fail_next(Fault.RCPT_550, after)
+        transport = transport_of(server.url)
+        with pytest.raises(Refused, match="550 No such recipient"):
+            transport.deliver(mail_to("first@example.org"))
+        assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
+        assert [kept.recipient for kept in server.accepted] == ["second@example.org"]
+        assert b"first" not in server.accepted[0].content
 
 
 @pytest.mark.parametrize("fault", [Fault.NONE, Fault.QUIT_421, Fault.CUT_AT_QUIT, Fault.SILENT_AT_QUIT])
