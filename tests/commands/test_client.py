@@ -190,7 +190,7 @@ def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> Non
     assert [(mail["sequence"], mail["state"]) for mail in mails] == [
         (4, "accepted"), (3, "superseded"), (2, "refused"), (1, "superseded"),
     ]  # fmt: skip
-    assert mails[2]["failure"] == "bad_input"
+    assert mails[2]["failure"] == "mail_refused"
     assert mails[2]["server_reply"].startswith("550 ")
     table = egec("client", "show", "jeanne@example.org").out
     for mail in mails:
