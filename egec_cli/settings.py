@@ -104,6 +104,9 @@ class Settings(NamedTuple):
     bcrypt_cost: int
     alphabet: Alphabet
     unused_password_days: int
+    workers: int
+    mail_connections: int
+    mail_rate: int
     env_file: Path | None
     warnings: tuple[str, ...] = ()
 
@@ -345,6 +348,27 @@ SETTINGS: tuple[Setting, ...] = (
         "30",
         "After how many days a password that was never used stops working; 0 = never.",
     ),
+    Setting(
+        "EGEC_WORKERS",
+        _number(1, 256),
+        "as many as the machine has cores",
+        "4",
+        "How many passwords a re-issue run hashes at a time.",
+    ),
+    Setting(
+        "EGEC_MAIL_CONNECTIONS",
+        _number(1, 64),
+        "4",
+        "4",
+        "How many connections to the mail server a re-issue run keeps open.",
+    ),
+    Setting(
+        "EGEC_MAIL_RATE",
+        _number(0, 100_000),
+        "0",
+        "50",
+        "How many mails a second all re-issue runs of the database may send together; 0 = no limit.",
+    ),
 )
 
 
@@ -377,6 +401,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         bcrypt_cost=reader.value("EGEC_BCRYPT_COST", 12),
         alphabet=Alphabet.of(specials, lookalikes=lookalikes),
         unused_password_days=reader.value("EGEC_UNUSED_PASSWORD_DAYS", 30),
+        workers=reader.value("EGEC_WORKERS", os.cpu_count() or 1),
+        mail_connections=reader.value("EGEC_MAIL_CONNECTIONS", 4),
+        mail_rate=reader.value("EGEC_MAIL_RATE", 0),
         env_file=env_file,
         warnings=tuple(reader.warnings()),
     )

@@ -13,7 +13,7 @@ from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
 from egec_cli.store import peewee
 from egec_cli.store.models import Client
 
-_REFERENCE_PREFIX = "ref:"
+REFERENCE_PREFIX = "ref:"
 # Ten million times the present number of clients would have to exist before one try in a hundred fails.
 _TRIES_FOR_A_FREE_IDENTIFIER = 20
 
@@ -122,8 +122,8 @@ def find(text: str) -> Client:
 
 
 def _condition(wanted: str) -> peewee.Expression:
-    if wanted.startswith(_REFERENCE_PREFIX):
-        return Client.reference == wanted.removeprefix(_REFERENCE_PREFIX).strip()
+    if wanted.startswith(REFERENCE_PREFIX):
+        return Client.reference == wanted.removeprefix(REFERENCE_PREFIX).strip()
     if identifier.is_identifier(wanted):
         return Client.identifier == wanted
     if "@" in wanted:
@@ -133,43 +133,49 @@ def _condition(wanted: str) -> peewee.Expression:
             raise NoSuchClient(error.message, error.hint) from None
     raise NoSuchClient(
         f"{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        f"For the number of a file elsewhere, type {_REFERENCE_PREFIX}NUMBER.",
+        f"For the number of a file elsewhere, type {REFERENCE_PREFIX}NUMBER.",
     )
 
 
 def _described(wanted: str) -> str:
-    if wanted.startswith(_REFERENCE_PREFIX):
-        return f"the reference {wanted.removeprefix(_REFERENCE_PREFIX)!r}"
+    if wanted.startswith(REFERENCE_PREFIX):
+        return f"the reference {wanted.removeprefix(REFERENCE_PREFIX)!r}"
     return f"the {'e-mail' if '@' in wanted else 'identifier'} {wanted!r}"
 
 
 def shown(client: Client, moment: datetime) -> ClientRecord:
     """Return the file as it is shown at this moment."""
-    row = {column: getattr(client, column) for column in _COLUMNS}
+    row = {column.name: getattr(client, column.name) for column in COLUMNS}
     return _record(row, clock.rfc3339(moment))
 
 
 def listed(egec: Egec, *, status: Status | None = None, limit: int | None = None) -> Iterator[ClientRecord]:
-    """Yield the files in the order in which they were made, one at a time.
+    """Return the files in the order in which they were made, read one at a time.
 
     Args:
         egec: where.
         status: only clients of this status.
         limit: at most so many.
     """
-    query = Client.select(*(getattr(Client, column) for column in _COLUMNS)).order_by(Client.id)
+    query = Client.select(*COLUMNS).order_by(Client.id)
     if status is not None:
-        query = query.where(_has_status(status, egec.clock()))
+        query = query.where(has_status(status, egec.clock()))
     if limit is not None:
         query = query.limit(limit)
-    moment = clock.rfc3339(egec.clock())
+    return records(query, egec.clock())
+
+
+def records(query: Any, moment: datetime) -> Iterator[ClientRecord]:
+    """Yield the files that a query of `COLUMNS` finds, as they are shown at this moment, one at a time."""
+    now = clock.rfc3339(moment)
     for row in query.dicts().iterator():
-        yield _record(row, moment)
+        yield _record(row, now)
 
 
-_COLUMNS = (
-    "identifier", "email", "reference", "civility", "first_name", "last_name", "language", "last_sequence",
-    "last_login_at", "created_at", "disabled_at", "blocked_until", "active_sequence", "revoked_below",
+COLUMNS = (
+    Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
+    Client.language, Client.last_sequence, Client.last_login_at, Client.created_at, Client.disabled_at,
+    Client.blocked_until, Client.active_sequence, Client.revoked_below,
 )  # fmt: skip
 
 
@@ -198,7 +204,7 @@ def _record(row: dict[str, Any], moment: str) -> ClientRecord:
     )
 
 
-def _has_status(status: Status, moment: datetime) -> peewee.Expression:
+def has_status(status: Status, moment: datetime) -> peewee.Expression:
     """Return the condition that says in SQL what `_record` says of one row."""
     disabled = Client.disabled_at.is_null(False)
     blocked = Client.blocked_until.is_null(False) & (Client.blocked_until > moment)

@@ -39,6 +39,10 @@ class Template(NamedTuple):
                 f"{self.path}:1: the text never uses ${missing[0]}",
                 f"Write ${missing[0]} where the client is to read it.",
             )
+        return self.filled(values)
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """Return what `render` does, of a template that has been rendered once with values of the same names."""
         if self.path.suffix == ".html":
             values = {name: escape(value) for name, value in values.items()}
         return StringTemplate(self.text).substitute(values)

@@ -3,7 +3,7 @@
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,22 @@ def translated_failures(location: Database) -> Iterator[None]:
 def tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
     """Yield what a query finds, one tuple for each row; none of them is kept in memory."""
     yield from rows.tuples().iterator()
+
+
+def insert_many(
+    database: peewee.Database, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Insert rows below peewee, whose own way takes several times as long.
+
+    Args:
+        database: where.
+        table: its name, and below those of its columns, which are the program's own.
+        columns: the columns of the rows.
+        rows: the values, as the database takes them.
+    """
+    places = ", ".join([database.param] * len(columns))
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - no value is in it
+    database.cursor().executemany(statement, rows)
 
 
 def locked(rows: Any, *, skip_locked: bool = False) -> Any:

@@ -25,6 +25,27 @@ class CredentialState(StrEnum):
 OPEN_STATES = (CredentialState.SENDING, CredentialState.IN_DOUBT)
 
 
+class RunState(StrEnum):
+    """How a re-issue run stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
+class ItemState(StrEnum):
+    """How a client of a re-issue run stands."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+
+
+UNFINISHED_STATES = (ItemState.WAITING, ItemState.WORKING)
+
+
 class TimeField(peewee.Field):
     """An aware moment in UTC: `TIMESTAMPTZ` on PostgreSQL, RFC 3339 text on SQLite."""
 
@@ -107,19 +128,33 @@ class Credential(Table):
 
 
 class ReissueItem(Table):
-    """One client of a re-issue run."""
+    """One client of a re-issue run; `line` is where a file named the client."""
 
     id = peewee.AutoField()
     run = peewee.ForeignKeyField(ReissueRun, backref="items")
     client = peewee.ForeignKeyField(Client)
     state = peewee.TextField()
     attempts = peewee.IntegerField(default=0)
-    lease = TimeField(null=True)
+    lease_owner = peewee.TextField(null=True)
+    lease_until = TimeField(null=True)
     not_before = TimeField(null=True)
     failure = peewee.TextField(null=True)
+    details = peewee.TextField(null=True)
+    line = peewee.IntegerField(null=True)
 
     class Meta:
         indexes = ((("run", "client"), True),)
+
+
+# Whatever the size of a run, what is left to do is found at once.
+ReissueItem.add_index(ReissueItem.run, ReissueItem.id, where=ReissueItem.state.in_(UNFINISHED_STATES))
+
+
+class MailPace(Table):
+    """When the next mail of any re-issue run may leave, where their rate is limited: at most one row."""
+
+    id = peewee.AutoField()
+    next_at = TimeField()
 
 
 class Event(Table):
@@ -136,4 +171,4 @@ class Event(Table):
     details = peewee.TextField(default="{}")
 
 
-TABLES = (Client, ReissueRun, Credential, ReissueItem, Event)
+TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace)

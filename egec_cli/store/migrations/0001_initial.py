@@ -1,4 +1,4 @@
-"""The first tables: client, reissue_run, credential, reissue_item, event.
+"""The first tables: client, reissue_run, credential, reissue_item, event, mail_pace.
 
 The models are frozen copies: what this script makes must not change with the program.
 """
@@ -72,13 +72,19 @@ class ReissueItem(peewee.Model):
     client = peewee.ForeignKeyField(Client)
     state = peewee.TextField()
     attempts = peewee.IntegerField()
-    lease = _Time(null=True)
+    lease_owner = peewee.TextField(null=True)
+    lease_until = _Time(null=True)
     not_before = _Time(null=True)
     failure = peewee.TextField(null=True)
+    details = peewee.TextField(null=True)
+    line = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "reissue_item"
         indexes = ((("run", "client"), True),)
+
+
+ReissueItem.add_index(ReissueItem.run, ReissueItem.id, where=ReissueItem.state.in_(("waiting", "working")))
 
 
 class Event(peewee.Model):
@@ -95,8 +101,15 @@ class Event(peewee.Model):
         table_name = "event"
 
 
+class MailPace(peewee.Model):
+    next_at = _Time()
+
+    class Meta:
+        table_name = "mail_pace"
+
+
 def up(migrator, db):
     """Make the tables."""
-    tables = (Client, ReissueRun, Credential, ReissueItem, Event)
+    tables = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace)
     db.bind(tables, bind_refs=False, bind_backrefs=False)
     db.create_tables(tables, safe=False)
