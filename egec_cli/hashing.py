@@ -1,6 +1,5 @@
 """Password hashes: bcrypt, on its own thread where there is other work to do meanwhile."""
 
-import re
 from threading import Thread
 
 import bcrypt
@@ -8,7 +7,6 @@ import bcrypt
 from egec_cli.password import Alphabet, Password, generate
 from egec_cli.settings import Settings
 
-_FORM = re.compile(r"\$2[abxy]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 # What bcrypt takes at most; longer input raises since bcrypt 5.
 _MAXIMUM_BYTES = 72
 # The digest of no password: it stands in where there is no hash, so that a refusal takes as long.
@@ -37,12 +35,6 @@ def matches(clear: str, password_hash: str) -> bool:
 def match_nothing(cost: int) -> None:
     """Take the time of one comparison at this cost."""
     matches("", f"$2b${cost:02d}${_DUMMY_DIGEST}")
-
-
-def cost_of(password_hash: str) -> int:
-    """Return the cost of a bcrypt hash; 0 where it is none."""
-    form = _FORM.fullmatch(password_hash)
-    return int(form[1]) if form else 0
 
 
 class Hashing:

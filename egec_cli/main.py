@@ -29,7 +29,8 @@ def entry() -> None:
     code = run()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
-            stream.flush()
+            if stream is not None:
+                stream.flush()
     os._exit(code)
 
 
@@ -133,6 +134,8 @@ def _fail(error: EgecError, machine: bool) -> int:
 
 
 def _file_system_failed(error: OSError) -> EgecError:
+    if isinstance(error, FileNotFoundError):
+        return FileSystemFailed(f"{error.filename}: there is no such file or folder", "Correct the path, or make it.")
     where = f"{error.filename}: " if error.filename else "the output could not be written: "
     return FileSystemFailed(f"{where}{error.strerror}", "Free some space or mend the file, then run the same again.")
 

@@ -173,7 +173,8 @@ def _language(text: str, _folder: Path) -> str:
 
 
 def _specials(text: str, _folder: Path) -> str:
-    Alphabet.of(text)
+    # With the look-alikes, the most that these can make; `load` checks what they make with the other settings.
+    Alphabet.of(text, lookalikes=True)
     return text
 
 
@@ -387,6 +388,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     reader = _Reader(environ, in_file, env_file)
     specials = reader.value("EGEC_PASSWORD_SPECIALS", DEFAULT_SPECIALS)
     lookalikes = reader.value("EGEC_PASSWORD_LOOKALIKES", False)
+    alphabet = reader.alphabet(specials, lookalikes)
     settings = Settings(
         database=reader.value("EGEC_DATABASE_URL", None) or SqliteFile(data_folder() / "egec.db"),
         mail_server=reader.value("EGEC_MAIL_URL", None) or MaildirFolder(data_folder() / "mail"),
@@ -399,7 +401,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         language=reader.value("EGEC_LANGUAGE", "fr"),
         templates=reader.value("EGEC_TEMPLATES", None),
         bcrypt_cost=reader.value("EGEC_BCRYPT_COST", 12),
-        alphabet=Alphabet.of(specials, lookalikes=lookalikes),
+        alphabet=alphabet,
         unused_password_days=reader.value("EGEC_UNUSED_PASSWORD_DAYS", 30),
         workers=reader.value("EGEC_WORKERS", os.cpu_count() or 1),
         mail_connections=reader.value("EGEC_MAIL_CONNECTIONS", 4),
@@ -485,6 +487,10 @@ def _where_to_mend(env_file: Path | None) -> str:
     return f"Mend them in {where}; .env.example explains every setting."
 
 
+def _has_secret(url: str) -> bool:
+    return "@" in url or "password=" in url
+
+
 class _Reader:
     """Reads variables one by one and gathers what is wrong with them."""
 
@@ -513,6 +519,14 @@ class _Reader:
         self.faults.append(f"{name} {reason}. Example: {name}={setting.example}")
         return default
 
+    def alphabet(self, specials: str, lookalikes: bool) -> Alphabet:
+        """Return the alphabet of both settings; the default one where they do not go together."""
+        try:
+            return Alphabet.of(specials, lookalikes=lookalikes)
+        except BadInput as error:
+            self.faults.append(f"EGEC_PASSWORD_SPECIALS is refused: {error.message}. {error.hint}")
+            return Alphabet.of()
+
     def _text(self, name: str) -> tuple[str, Path]:
         if self._environ.get(name):
             return self._environ[name], Path.cwd()
@@ -521,6 +535,9 @@ class _Reader:
 
     def _text_or_file(self, name: str, text: str, folder: Path) -> tuple[str, Path]:
         file_name, file_folder = self._text(f"{name}_FILE")
+        if text and file_name and bool(self._environ.get(name)) != bool(self._environ.get(f"{name}_FILE")):
+            # The environment comes before the file, in whichever form.
+            text, file_name = (text, "") if self._environ.get(name) else ("", file_name)
         if not file_name:
             return text, folder
         if text:
@@ -549,7 +566,7 @@ class _Reader:
     def warnings(self) -> Iterator[str]:
         """Yield a warning for each file with secrets that every user of the machine can read."""
         files = list(self._secret_files)
-        if self._env_file and any(self._in_file.get(s.name, "").count("@") for s in SETTINGS if s.secret):
+        if self._env_file and any(_has_secret(self._in_file.get(s.name, "")) for s in SETTINGS if s.secret):
             files.append(self._env_file)
         for path in files:
             if path.stat().st_mode & stat.S_IROTH:

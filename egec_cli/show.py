@@ -4,6 +4,7 @@ The only importer of rich, which is loaded for tables on a terminal alone.
 """
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,6 +81,11 @@ def show_all(
 def say(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(f"{text}\n")
+
+
+def has_reader() -> bool:
+    """Tell whether what goes to stdout may be seen: not where stdout was closed before the program began."""
+    return sys.stdout.name != os.devnull
 
 
 def note(text: str) -> None:
@@ -191,7 +197,7 @@ def _show_rich_table(rows: Sequence[dict[str, Any]], names: list[str]) -> None:
 
     table = Table()
     for name in names:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
         # As Text: in a str, rich would take [/] for markup.
         table.add_row(*(Text(plain(value)) for value in row.values()))

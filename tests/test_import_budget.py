@@ -29,7 +29,7 @@ def modules_after(*arguments: str, stdin: str = "") -> set[str]:
     """Return the top-level names of all that a command has imported."""
     script = (
         "import json, sys\nfrom egec_cli.main import run\n"
-        f"run({list(arguments)!r})\n"
+        f"assert run({list(arguments)!r}) == 0\n"
         "sys.stderr.write('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, input=stdin, timeout=60)

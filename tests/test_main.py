@@ -184,3 +184,36 @@ def test_the_hidden_prompt_shows_nothing_of_the_password(egec: Egec) -> None:
     os.close(leader)
     assert os.waitstatus_to_exitcode(status) == 0
     assert shown["password"] not in seen.decode()
+
+
+@pytest.mark.parametrize(("typed", "code"), [(b"\x04", 65), (b"\xe9t\xe9\n", 1)])
+def test_what_is_no_password_at_the_prompt_is_no_defect(egec: Egec, typed: bytes, code: int) -> None:
+    egec("init")
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PROGRAM, "verify", "1234567890"])
+    seen = b""
+    while b"Password:" not in seen:
+        seen += os.read(leader, 1024)
+    os.write(leader, typed)
+    try:
+        while chunk := os.read(leader, 1024):
+            seen += chunk
+    except OSError:
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(status) == code
+    assert b"defect" not in seen
+
+
+def test_the_version_is_told_to_nobody_without_a_traceback() -> None:
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m egec_cli --version >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", [b"ref:\xff", b"\xff@example.org", b"\xff"])
+def test_a_name_that_is_no_text_is_nobodys(egec: Egec, name: bytes) -> None:
+    egec("init")
+    done = subprocess.run([*PROGRAM, "client", "show", name], capture_output=True, text=True)
+    assert done.returncode == 67

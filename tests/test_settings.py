@@ -108,6 +108,9 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         bcrypt_cost=12,
         alphabet=Alphabet.of(),
         unused_password_days=30,
+        workers=os.cpu_count() or 1,
+        mail_connections=4,
+        mail_rate=0,
         env_file=None,
         warnings=(),
     )
@@ -320,12 +323,27 @@ def test_a_secret_may_come_from_a_file_of_its_own(name: str) -> None:
     assert repr(by_file) == repr(by_value)
 
 
+def test_a_secret_of_the_environment_comes_before_that_of_the_file_in_whichever_form() -> None:
+    written(Path("secret"), "sqlite:////x")
+    for environ, text, path in (
+        ({"EGEC_DATABASE_URL": "sqlite:////y"}, "EGEC_DATABASE_URL_FILE=secret\n", "/y"),
+        ({"EGEC_DATABASE_URL_FILE": "secret"}, "EGEC_DATABASE_URL=sqlite:////y\n", "/x"),
+    ):
+        assert load_file(text, environ).database == SqliteFile(Path(path))
+
+
+def test_few_specials_are_enough_with_the_lookalikes_and_refused_without() -> None:
+    assert load({"EGEC_PASSWORD_SPECIALS": "#", "EGEC_PASSWORD_LOOKALIKES": "yes"}).alphabet.specials == "#"
+    (fault,) = faults({"EGEC_PASSWORD_SPECIALS": "#"})
+    assert "49.4 bits" in fault
+
+
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_a_secret_and_its_file_are_not_set_both(name: str) -> None:
     written(Path("secret"), "sqlite:///x")
     for environ, text in (
         ({name: "sqlite:///y", f"{name}_FILE": "secret"}, ""),
-        ({f"{name}_FILE": "secret"}, f"{name}=sqlite:///y\n"),
+        ({}, f"{name}=sqlite:///y\n{name}_FILE=secret\n"),
     ):
         assert faults(environ, text) == [f"{name} and {name}_FILE are both set. Keep one of them"]
 

@@ -102,9 +102,10 @@ def _require_free_identifier(fields: ClientFields) -> None:
 
 
 def _taken(field: str, value: str, existing: Client) -> AlreadyExists:
+    in_a_script = ", or add --if-missing to go on in a script" if field == "e-mail" else ""
     return AlreadyExists(
         f"the {field} {value} belongs to client {existing.identifier} already",
-        f"Type `egec client show {existing.identifier}`, or add --if-missing to go on in a script.",
+        f"Type `egec client show {existing.identifier}`{in_a_script}.",
     )
 
 
@@ -114,7 +115,8 @@ def find(text: str) -> Client:
     Raises:
         NoSuchClient: there is none, or the text is none of the three.
     """
-    wanted = text.strip()
+    # What is no text in the terminal's encoding is no client's either.
+    wanted = text.encode(errors="replace").decode().strip()
     client = Client.get_or_none(_condition(wanted))
     if client is None:
         raise NoSuchClient(f"no client has {_described(wanted)}", "Type `egec client list` to see all.")

@@ -243,18 +243,16 @@ def admit(client: Client, credential: Credential, moment: datetime) -> bool:
 
     An open credential is promoted: its password can only have come from its mail.
     """
+    lock([client.id])
+    # It may have been settled while its hash was compared.
+    if all(still.id != credential.id for still in that_may_open(client, moment)):
+        return False
     one = Recorded(credential.id, client.id, credential.sequence)
     if _promote([one], last_login_at=moment):
         _settle_as(CredentialState.ACCEPTED, [Outcome(one, CredentialState.ACCEPTED)], moment)
         _supersede([client.id])
-    elif (
-        not Client.update(last_login_at=moment, failed_logins=0)
-        .where(
-            (Client.id == client.id) & (Client.active_sequence == one.sequence) & (Client.revoked_below <= one.sequence)
-        )
-        .execute()
-    ):
-        return False
+    else:
+        Client.update(last_login_at=moment, failed_logins=0).where(Client.id == client.id).execute()
     Credential.update(first_used_at=moment).where(
         (Credential.id == one.key) & Credential.first_used_at.is_null()
     ).execute()

@@ -48,6 +48,10 @@ class HandedOver(NamedTuple):
 # More of a server's answer helps nobody.
 _LONGEST_WORDS = 600
 
+# The codes of who may get no credential.
+_ERASED, _DISABLED = "client_erased", "client_disabled"
+NOT_TO_BE_ACTIVATED = (_ERASED, _DISABLED)
+
 # What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
 # the sequence.
 _Handover = tuple[str | None, Callable[[int], Reply]]
@@ -126,6 +130,7 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
             raise
         state = _settle(egec, client, outcome, lease)
         if error is not None:
+            error.hint = f"{_what_holds(outcome, revoke=revoke)} {error.hint}"
             raise error
         return Issued(client.identifier, email, recorded.sequence, state, message_id, outcome.server_reply)
     except BaseException:
@@ -151,12 +156,19 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> t
         return Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words), refusal.error
     except AnswerLost as loss:
         error = NotNow(
-            f"{loss}. The mail may have left: the former password still works, and the new one will if it arrived",
-            "Run the same again if the client gets no mail.",
-            code="in_doubt",
+            f"{loss}. The mail may have left", "Run the same again if the client gets no mail.", code="in_doubt"
         )
         return Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error
     return Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)), None
+
+
+def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
+    """Return which passwords open the account after an issue that was not accepted."""
+    if revoke:
+        return "Every former password is void: the client is locked out until a mail arrives."
+    if outcome.state is CredentialState.IN_DOUBT:
+        return "The former password still works, and so will the new one if its mail arrived."
+    return "Nothing was changed: the former password still works."
 
 
 def _failure_to_connect(transport: Transport) -> Refused | None:
@@ -171,12 +183,12 @@ def _failure_to_connect(transport: Transport) -> Refused | None:
 def _registered_email(client: Client) -> str:
     """Return the e-mail of a client who may get a credential."""
     if client.email is None:
-        raise NotPermitted(f"client {client.identifier} was erased", "An erased file stays so.", code="client_erased")
+        raise NotPermitted(f"client {client.identifier} was erased", "An erased file stays so.", code=_ERASED)
     if client.disabled_at is not None:
         raise NotPermitted(
             f"client {client.identifier} is disabled",
             f"Type `egec client enable {client.identifier}` first.",
-            code="client_disabled",
+            code=_DISABLED,
         )
     return client.email
 

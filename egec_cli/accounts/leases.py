@@ -23,18 +23,16 @@ _ANSWERS = 10
 _PAUSE = 0.05
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lease:
     """The right to mail one client, held by one issue."""
 
     client: Client
     owner: str
-    held: bool = True
 
     def release(self) -> None:
         """Let the next issuer go on; a lease that another has taken over is left alone."""
         release_all([self.client.id], self.owner)
-        self.held = False
 
 
 def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
@@ -118,5 +116,6 @@ def is_gone(owner: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass
+        # It lives, as another user; where the system hides when it began, it is taken for the owner.
+        return _started_at(int(pid)) not in {started_at, ""}
     return _started_at(int(pid)) != started_at

@@ -1,16 +1,17 @@
 """What `egec activate` and `egec client create --activate` show of an activation."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from egec_cli.accounts import clients, issuing
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import HandedOver, Issued
-from egec_cli.errors import NoSuchClient, NotPermitted
+from egec_cli.errors import EgecError, NoSuchClient, NotPermitted, Usage
 from egec_cli.hashing import Hashing
 from egec_cli.mail import template, transport
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, note, say, show
+from egec_cli.show import OutputFormat, has_reader, note, say, show
 from egec_cli.store.models import Client, CredentialState
 
 
@@ -18,11 +19,17 @@ def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: Out
     """Issue a credential for the client that is wanted, mail it, and show the memo's words or the result."""
     with _refusal_relayed(egec, output):
         client = clients.find(wanted)
+        words = words_for(egec, client)
         issued = send(egec, client, hashing, revoke=revoke)
     if output is OutputFormat.TABLE:
-        tell(egec, client, issued)
+        tell(egec, words, issued)
     else:
         show(issued, output)
+
+
+def words_for(egec: Egec, client: Client) -> str:
+    """Return the memo's words for the client; a fault of their template is found before any mail leaves."""
+    return template.text(egec.settings, "sent", client.language or egec.settings.language)
 
 
 def send(egec: Egec, client: Client, hashing: Hashing, *, revoke: bool = False) -> Issued:
@@ -34,9 +41,18 @@ def send(egec: Egec, client: Client, hashing: Hashing, *, revoke: bool = False) 
         way.close()
 
 
-def tell(egec: Egec, client: Client, issued: Issued) -> None:
+def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
+    """Issue the first credential of a client whose file has just been made, by the transport of the settings."""
+    try:
+        return send(egec, client, hashing)
+    except EgecError as error:
+        error.hint = f"The file was made. Type `egec activate {client.identifier}` to mail the password later."
+        raise
+
+
+def tell(egec: Egec, words: str, issued: Issued) -> None:
     """Print the memo's words for the client, and for the operator what he alone may know."""
-    say(template.text(egec.settings, "sent", client.language or egec.settings.language))
+    say(words)
     if isinstance(egec.settings.mail_server, MaildirFolder):
         note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {issued.server_reply}")
     if issued.state is not CredentialState.ACCEPTED:
@@ -55,7 +71,11 @@ def hand_over(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output
                 handed_over.identifier, handed_over.email, handed_over.sequence, CredentialState.ACCEPTED, None, None
             )
             show(accepted._asdict() | {"password": clear}, output)
+        # What is still in a buffer has been shown to nobody.
+        sys.stdout.flush()
 
+    if not has_reader():
+        raise Usage("standard output is closed, so nobody would see the password", "Let it go to a terminal or a file.")
     with _refusal_relayed(egec, output):
         issuing.hand_over(egec, clients.find(wanted), show_it, hashing=hashing, revoke=revoke)
 
@@ -65,7 +85,7 @@ def _refusal_relayed(egec: Egec, output: OutputFormat) -> Iterator[None]:
     """Print the memo's refusal to stdout, for a script to relay, where the client may not be activated."""
     try:
         yield
-    except (NoSuchClient, NotPermitted):
-        if output is OutputFormat.TABLE:
+    except (NoSuchClient, NotPermitted) as error:
+        if output is OutputFormat.TABLE and error.code in {NoSuchClient.code, *issuing.NOT_TO_BE_ACTIVATED}:
             say(template.text(egec.settings, "refused", egec.settings.language))
         raise

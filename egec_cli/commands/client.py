@@ -6,14 +6,13 @@ import typer
 
 from egec_cli.accounts import clients, fields, mails
 from egec_cli.accounts.clients import ClientRecord, Status
-from egec_cli.accounts.mails import MailRecord
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened, read_settings
+from egec_cli.errors import EgecError
 from egec_cli.show import OutputFormat, say, show, show_all
 
 app = typer.Typer(help="Create, show and list client files.")
 
-_OF_MAILS = ("sequence", "state", "issued_at", "first_used_at", "message_id", "failure", "server_reply")
 _IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
 
 
@@ -52,13 +51,20 @@ def create_command(
         from egec_cli import hashing
         from egec_cli.commands import activation
 
+        hash_under_way = hashing.begin(egec.settings)
         if output is OutputFormat.TABLE:
             show(record, output)
-            activation.tell(egec, client, activation.send(egec, client, hashing.begin(egec.settings)))
-        else:
-            issued = activation.send(egec, client, hashing.begin(egec.settings))
-            record = clients.shown(clients.find(client.identifier), egec.clock())
-            show(record._asdict() | {"activation": issued._asdict()}, output)
+            words = activation.words_for(egec, client)
+            activation.tell(egec, words, activation.send_first(egec, client, hash_under_way))
+            return
+        try:
+            issued = activation.send_first(egec, client, hash_under_way)
+        except EgecError:
+            # The file is there all the same, and a script wants to know its identifier.
+            show(record._asdict() | {"activation": None}, output)
+            raise
+        record = clients.shown(clients.find(client.identifier), egec.clock())
+        show(record._asdict() | {"activation": issued._asdict()}, output)
 
 
 @app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
@@ -72,9 +78,9 @@ def show_command(client: ClientArgument, fields: FieldsOption = "", output: Outp
             show(record._asdict() | {"mails": [mail._asdict() for mail in last_mails]}, output, names(fields))
             return
         show(record, output)
-        if last_mails:
+        for mail in last_mails:
             say("")
-            show_all(last_mails, MailRecord, output, in_table=_OF_MAILS)
+            show({name: value for name, value in mail._asdict().items() if value is not None}, output)
 
 
 @app.command("list", epilog="Example: egec client list --status new --format ids")

@@ -62,7 +62,13 @@ def _asked_for() -> str:
     # Imported here: programs that call this command ask for the password themselves.
     import getpass
 
-    return getpass.getpass("Password: ", sys.stderr)
+    try:
+        return getpass.getpass("Password: ", sys.stderr)
+    except EOFError:
+        raise BadInput("no password was typed", "Type it, or use --password-stdin.") from None
+    except UnicodeDecodeError:
+        # Bytes that are no text make a password that matches none.
+        return "\N{REPLACEMENT CHARACTER}"
 
 
 def _line() -> str:

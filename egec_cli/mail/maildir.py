@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from egec_cli.errors import FileSystemFailed, NotPermitted
-from egec_cli.mail.delivery import Refused, Reply
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply
 from egec_cli.mail.message import Mail
 from egec_cli.settings import MaildirFolder
 
@@ -34,7 +34,6 @@ class MaildirTransport:
                     file.flush()
                     os.fsync(file.fileno())
                 unfinished.rename(finished)
-                _make_durable(finished.parent)
             finally:
                 unfinished.unlink(missing_ok=True)
         except PermissionError as error:
@@ -48,6 +47,11 @@ class MaildirTransport:
                     "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
                 )
             ) from None
+        try:
+            _make_durable(finished.parent)
+        except OSError as error:
+            # It is there, though a power cut may yet take it away.
+            raise AnswerLost(f"the mail was written to {finished}, perhaps not for good: {error.strerror}") from None
         return Reply(str(finished))
 
     def close(self) -> None:

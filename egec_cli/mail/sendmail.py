@@ -7,9 +7,11 @@ from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
 
-# The codes of sysexits.h by which sendmail means one address, or a passing trouble.
+# The codes of sysexits.h, and of shells, by which a program says that it has not taken the mail: of one address, of a
+# service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
 _ABOUT_THE_ADDRESS = {65, 67, 68}
-_PASSING = {69, 71, 74, 75}
+_AWAY = {69}
+_SET_UP = {64, 66, 72, 73, 76, 77, 78, 126, 127}
 
 
 class SendmailTransport:
@@ -39,17 +41,25 @@ class SendmailTransport:
         if done.returncode < 0:
             raise AnswerLost(f"{self._program} was ended by signal {-done.returncode}")
         if done.returncode != ExitCode.OK:
-            reply = one_line(done.stderr or done.stdout)
-            raise Refused(_reason(done.returncode, reply, mail.recipient), reply)
+            raise _failure(done.returncode, one_line(done.stderr or done.stdout), mail.recipient)
         return Reply(f"{self._program} took it")
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
 
-def _reason(code: int, reply: str, recipient: str) -> EgecError:
+def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:
+    words = f"exit code {code}: {reply}" if reply else f"exit code {code}"
     if code in _ABOUT_THE_ADDRESS:
-        return BadInput(f"the mail program refuses {recipient}: {reply or code}", "Correct the client's address.")
-    if code in _PASSING:
-        return NotNow(f"the mail program takes no mail now: {reply or code}", "Run the same again later.")
-    return Misconfigured(f"the mail program failed with exit code {code}: {reply}", "Mend EGEC_MAIL_URL.")
+        error: EgecError = BadInput(
+            f"the mail program refuses {recipient}: {words}", "Correct the client's address.", code="mail_refused"
+        )
+    elif code in _AWAY:
+        error = NotNow(
+            f"the mail program takes no mail now: {words}", "Run the same again later.", code="mail_deferred"
+        )
+    elif code in _SET_UP:
+        error = Misconfigured(f"the mail program failed: {words}", "Mend EGEC_MAIL_URL.")
+    else:
+        return AnswerLost(f"the mail program does not say whether it took the mail: {words}")
+    return Refused(error, reply)

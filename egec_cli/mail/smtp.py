@@ -310,7 +310,7 @@ def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
     raise smtplib.SMTPException("it is no answer of a mail server")
 
 
-_AGAIN = "Nothing was changed. Run the same again later."
+_AGAIN = "Run the same again later."
 
 
 def _own_name() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import peewee
 
+from egec_cli import clock
 from egec_cli.errors import (
     AlreadyExists,
     EgecError,
@@ -42,6 +43,10 @@ _PERMISSION_DENIED = re.compile("[Pp]ermission denied|droit refus")
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1}
+
+
+# As above: a commit must be durable, whatever the server's default.
+_SESSION = "-c timezone=UTC -c synchronous_commit=on"
 
 
 @contextmanager
@@ -78,6 +83,8 @@ def create(location: Database) -> bool:
     with translated_failures(location), database.connection_context():
         if _applied(database):
             return False
+        if isinstance(location, SqliteFile):
+            os.chmod(location.path, 0o600)
         _migrate(database)
         return True
 
@@ -94,7 +101,8 @@ def upgrade(location: Database) -> list[str]:
     with translated_failures(location), database.connection_context():
         pending = sorted(set(known_migrations()) - _require_not_newer(database, location))
         if pending and isinstance(location, SqliteFile):
-            _copy(database, location.path.with_name(f"{location.path.name}.before-{pending[-1]}"))
+            moment = f"{clock.now():%Y%m%dT%H%M%SZ}"
+            _copy(database, location.path.with_name(f"{location.path.name}.before-{pending[-1]}-{moment}"))
         _migrate(database)
         return pending
 
@@ -135,7 +143,10 @@ def translated_failures(location: Database) -> Iterator[None]:
     """Raise what a database reports in this block as the `EgecError` that tells an operator what to do."""
     try:
         yield
-    except peewee.PeeweeException as error:
+    except Exception as error:
+        # peewee translates what happens when a statement is executed, not when its rows are fetched.
+        if not (isinstance(error, peewee.PeeweeException | sqlite3.Error) or _is_of_psycopg(error)):
+            raise
         for earlier in _history(error):
             # psycopg cannot roll back the statement of an interruption that comes just before it waits for the answer.
             if isinstance(earlier, KeyboardInterrupt):
@@ -164,7 +175,7 @@ def insert_many(
     """
     places = ", ".join([database.param] * len(columns))
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - no value is in it
-    database.cursor().executemany(statement, rows)
+    database.cursor().executemany(statement, rows)  # type: ignore[no-untyped-call] # it has none
 
 
 def locked(rows: Any, *, skip_locked: bool = False) -> Any:
@@ -185,7 +196,7 @@ def _expected(error: BaseException, location: Database) -> EgecError | None:
     """Return what to tell an operator of a failure, or of the one that it followed on; None for a defect."""
     # A failed transaction may fail once more when it is rolled back.
     for failure in _history(error):
-        original = getattr(failure, "orig", None)
+        original = getattr(failure, "orig", failure)
         if isinstance(original, sqlite3.Error):
             expected = _sqlite_failure(original, location)
         else:
@@ -193,6 +204,10 @@ def _expected(error: BaseException, location: Database) -> EgecError | None:
         if expected is not None:
             return expected
     return None
+
+
+def _is_of_psycopg(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] == "psycopg"
 
 
 def _history(error: BaseException | None) -> Iterator[BaseException]:
@@ -276,7 +291,7 @@ def _postgresql(location: PostgresqlServer) -> peewee.Database:
             "Type: pip install 'egec[postgres]'",
         ) from None
     try:
-        conninfo_to_dict(location.url)
+        asked = conninfo_to_dict(location.url)
     except psycopg.ProgrammingError:
         # Its own words may quote the URL, and so the password.
         raise Misconfigured(
@@ -291,18 +306,23 @@ def _postgresql(location: PostgresqlServer) -> peewee.Database:
     return peewee.PostgresqlDatabase(
         location.url,
         prefer_psycopg3=True,
-        connect_timeout=BUSY_TIMEOUT,
-        options=f"-c timezone=UTC -c lock_timeout={BUSY_TIMEOUT}s",
-        application_name="egec",
+        # What the URL asks for beside these, it gets.
+        connect_timeout=asked.get("connect_timeout", BUSY_TIMEOUT),
+        options=f"{_SESSION} -c lock_timeout={BUSY_TIMEOUT}s {asked.get('options', '')}".rstrip(),
+        application_name=asked.get("application_name", "egec"),
     )
 
 
 def _create_file(location: SqliteFile) -> bool:
     path = location.path
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Imported here: no other command makes a file of a name that nobody else has.
+    from tempfile import mkstemp
+
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        unfinished = Path(name)
         try:
             database = _engine(SqliteFile(unfinished))
             with translated_failures(location), database.connection_context():

@@ -106,7 +106,7 @@ def without_leases() -> Iterator[None]:
 
     class NoLease(Lease):
         def release(self) -> None:
-            self.held = False
+            """There is nothing to give back."""
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leases, "take", lambda _egec, client: NoLease(client, "nobody"))

@@ -234,6 +234,25 @@ def test_a_password_that_was_used_cannot_be_refused_any_more(opened: Egec, clien
     assert opens(opened, client, issue) == [True]
 
 
+@pytest.mark.parametrize("end", [End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW])
+def test_a_login_that_is_overtaken_by_the_refusal_of_its_mail_is_refused_and_the_former_password_stays(
+    opened: Egec, client: Client, begin: Begin, monkeypatch: pytest.MonkeyPatch, end: End
+) -> None:
+    first, second = begin(), begin()
+    first.go_on(End.ACCEPT)
+    compare = hashing.matches
+
+    def compare_slowly(clear: str, password_hash: str) -> bool:
+        found = compare(clear, password_hash)
+        if found and second.place == "delivering":
+            second.go_on(end)
+        return found
+
+    monkeypatch.setattr(hashing, "matches", compare_slowly)
+    assert opens(opened, client, second, first) == [False, True]
+    assert state(second) == ("refused", False)
+
+
 def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
     opened: Egec, client: Client, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,19 +39,19 @@ def test_a_lease_that_is_held_is_waited_for_in_vain(opened: Egec, client: Client
 
 def test_a_released_lease_is_free_at_once(opened: Egec, client: Client) -> None:
     leases.take(opened, client).release()
-    assert leases.take(opened, client, patience=0).held
+    assert leases.take(opened, client, patience=0).owner
 
 
 def test_a_lease_whose_process_is_gone_from_this_host_is_free_at_once(opened: Egec, client: Client) -> None:
     left = leases.take(opened, client).owner.split("/")
     Client.update(lease_owner=f"{left[0]}/{gone_process()}/{left[2]}/{left[3]}").execute()
-    assert leases.take(opened, client, patience=0).held
+    assert leases.take(opened, client, patience=0).owner
 
 
 def test_a_process_number_that_was_given_to_another_process_does_not_hold_it(opened: Egec, client: Client) -> None:
     left = leases.take(opened, client).owner.split("/")
     Client.update(lease_owner=f"{left[0]}/{os.getppid()}/1/{left[3]}").execute()
-    assert leases.take(opened, client, patience=0).held
+    assert leases.take(opened, client, patience=0).owner
 
 
 def test_a_lease_of_another_host_is_kept_until_its_time_ends(opened: Egec, client: Client) -> None:
@@ -60,7 +60,7 @@ def test_a_lease_of_another_host_is_kept_until_its_time_ends(opened: Egec, clien
     with pytest.raises(NotNow):
         leases.take(opened, client, patience=0)
     later = opened.clock() + timedelta(days=1)
-    assert leases.take(opened._replace(clock=lambda: later), client, patience=0).held
+    assert leases.take(opened._replace(clock=lambda: later), client, patience=0).owner
 
 
 def test_to_release_a_lease_that_another_has_taken_over_leaves_it_alone(opened: Egec, client: Client) -> None:

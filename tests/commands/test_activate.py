@@ -2,6 +2,8 @@
 
 import html
 import json
+import subprocess
+import sys
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -172,3 +174,63 @@ def test_the_exit_code_of_a_failed_mail_says_whose_turn_it_is_and_the_former_pas
     mail = message_from_bytes(server.accepted[0].content, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{password_in(mail)}\n").code == 0
+
+
+def shown_password(egec: Egec, identifier: str) -> str:
+    return egec("activate", identifier, "--no-mail", "--show-password").out.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("> /dev/full", 74), ("| true", 141), (">&-", 2), ("> /dev/full 2>&1", 74)]
+)
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_password_that_could_not_be_shown_leaves_the_former_one(
+    egec: Egec, egec_process: Egec, identifier: str, redirection: str, code: int, form: str
+) -> None:
+    former = shown_password(egec, identifier)
+    activate = f"{sys.executable} -m egec_cli activate {identifier} --no-mail --show-password --format {form}"
+    # The reader of the pipe is gone before anything is written.
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; (sleep 0.2; {activate}) {redirection}"])
+    assert done.returncode == code
+    assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{former}\n").code == 0
+
+
+def test_a_fault_of_the_words_for_the_client_is_found_before_the_mail_leaves(
+    egec: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sent.fr.txt").write_text("Bonjour $nom\n", encoding="utf-8")
+    monkeypatch.setenv("EGEC_TEMPLATES", str(tmp_path / "own"))
+    ended = egec("activate", identifier)
+    assert (ended.code, ended.out) == (78, "")
+    assert "sent.fr.txt:1" in ended.err
+    assert not (tmp_path / "data" / "egec" / "mail").exists()
+
+
+def test_trouble_with_the_own_maildir_is_not_relayed_to_the_client(
+    egec: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/file/mail")
+    ended = egec("activate", identifier)
+    assert (ended.code, ended.out) == (74, "")
+
+
+def test_a_refusal_says_what_still_holds(egec: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MailServer() as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        server.fail_next(Fault.RCPT_451, Fault.RCPT_451, Fault.CUT_AFTER_KEEPING)
+        assert "the former password still works. Run the same again later." in egec("activate", identifier).err
+        assert "locked out until a mail arrives" in egec("activate", identifier, "--revoke").err
+        assert "so will the new one if its mail arrived" in egec("activate", identifier).err
+
+
+def test_a_file_that_was_made_although_the_mail_failed_is_told(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MailServer() as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        server.fail_next(Fault.RCPT_451)
+        ended = egec("client", "create", "marc@example.org", "--activate", "--format", "json")
+        made = json.loads(ended.out)
+        assert (ended.code, made["email"], made["activation"]) == (75, "marc@example.org", None)
+        assert f"egec activate {made['identifier']}" in json.loads(ended.err.splitlines()[-1])["error"]["hint"]
+        assert egec("activate", made["identifier"]).code == 0

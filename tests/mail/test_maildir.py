@@ -1,5 +1,6 @@
 """Mail laid down in a Maildir: whole, private, or not at all."""
 
+import errno
 import mailbox
 import os
 import resource
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.errors import ExitCode
-from egec_cli.mail.delivery import Refused
+from egec_cli.mail.delivery import AnswerLost, Refused
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
 NOBODY = 65534
@@ -122,6 +123,22 @@ def test_a_folder_that_may_not_be_written_is_a_refusal(maildir: Path, transport_
         transport.deliver(mail_to())
     assert refusal.value.error.exit_code == ExitCode.NOT_PERMITTED
     assert list(maildir.iterdir()) == []
+
+
+def test_a_mail_that_is_there_but_perhaps_not_for_good_is_in_doubt(
+    maildir: Path, transport_of: TransportOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def fail_for_the_folder(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail_for_the_folder)
+    with pytest.raises(AnswerLost, match="perhaps not for good"):
+        transport_of(f"maildir:{maildir}").deliver(mail_to())
+    assert len(list((maildir / "new").iterdir())) == 1
 
 
 def test_a_disk_that_takes_no_more_is_a_refusal_and_leaves_nothing_behind(

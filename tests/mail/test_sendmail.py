@@ -84,21 +84,17 @@ def test_a_line_with_a_single_dot_does_not_end_the_mail(program: Program, transp
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
-        (1, ExitCode.CONFIGURATION),
         (64, ExitCode.CONFIGURATION),
         (65, ExitCode.BAD_INPUT),
         (67, ExitCode.BAD_INPUT),
         (68, ExitCode.BAD_INPUT),
         (69, ExitCode.NOT_NOW),
-        (71, ExitCode.NOT_NOW),
-        (74, ExitCode.NOT_NOW),
-        (75, ExitCode.NOT_NOW),
         (77, ExitCode.CONFIGURATION),
         (78, ExitCode.CONFIGURATION),
         (127, ExitCode.CONFIGURATION),
     ],
 )
-def test_an_exit_code_other_than_0_is_a_refusal_for_its_reason(
+def test_an_exit_code_of_before_the_mail_was_taken_is_a_refusal_for_its_reason(
     code: int, exit_code: ExitCode, program: Program, transport_of: TransportOf
 ) -> None:
     path = program(f"cat > /dev/null; echo 'no, by the way' >&2; exit {code}")
@@ -108,9 +104,18 @@ def test_an_exit_code_other_than_0_is_a_refusal_for_its_reason(
     assert refusal.value.reply == "no, by the way"
 
 
+@pytest.mark.parametrize("code", [1, 70, 71, 74, 75])
+def test_with_any_other_exit_code_the_mail_may_be_queued(
+    code: int, program: Program, transport_of: TransportOf
+) -> None:
+    path = program(f"cat > /dev/null; echo 'queued, by the way' >&2; exit {code}")
+    with pytest.raises(AnswerLost, match=f"exit code {code}: queued, by the way"):
+        transport_of(f"sendmail:{path}").deliver(mail_to())
+
+
 def test_a_refusal_without_words_names_the_exit_code(program: Program, transport_of: TransportOf) -> None:
-    with pytest.raises(Refused, match="75") as refusal:
-        transport_of(f"sendmail:{program('exit 75')}").deliver(mail_to())
+    with pytest.raises(Refused, match="69") as refusal:
+        transport_of(f"sendmail:{program('exit 69')}").deliver(mail_to())
     assert refusal.value.error.exit_code == ExitCode.NOT_NOW
 
 

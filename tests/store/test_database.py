@@ -64,6 +64,13 @@ def test_the_tables_are_those_of_the_models(location: SqliteFile) -> None:
             made = {column.name: column.null for column in opened.get_columns(table._meta.table_name)}
             known = {field.column_name: field.null for field in table._meta.sorted_fields}
             assert made == known
+            name = table._meta.table_name
+            indexed = {(tuple(index.columns), index.unique) for index in opened.get_indexes(name)}
+            wanted = {
+                (tuple(part.column_name for part in index._expressions), bool(index._unique))
+                for index in table._meta.fields_to_index()
+            }
+            assert indexed - {(("id",), True)} == wanted
 
 
 def test_a_missing_one_is_not_made_by_opening_it(tmp_path: Path) -> None:

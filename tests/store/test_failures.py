@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from egec_cli import settings
+from egec_cli.accounts import clients, fields
 from egec_cli.accounts.egec import opened
 from egec_cli.settings import Database, SqliteFile
 from egec_cli.store import database
@@ -406,3 +407,15 @@ def test_a_damaged_file_is_told_as_such_and_left_as_it_is(
     assert len(server.accepted) == 1
     file.write_bytes(whole)
     require_as_good_as_new(identifier, server, egec_process)
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_damage_that_is_met_in_the_middle_of_a_list_is_told_as_such(file: Path, egec_process: Egec, form: str) -> None:
+    with opened(settings.load()) as found:
+        for number in range(1000):
+            clients.create(found, fields.checked(f"c{number}@example.org"))
+    content = file.read_bytes()
+    middle = len(content) // 2 // 4096 * 4096
+    file.write_bytes(content[:middle] + bytes(8 * 4096) + content[middle + 8 * 4096 :])
+    ended = egec_process("client", "list", "--format", form)
+    assert (ended.code, "no intact SQLite database" in ended.err) == (78, True)
