@@ -6,16 +6,19 @@ The only importer of rich, which is loaded for tables on a terminal alone.
 import json
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from egec_cli.errors import EgecError, Usage
 
 # A column's width is settled on so many rows, which are all that is kept in memory.
 _ROWS_AT_A_TIME = 200
+_SECONDS_BETWEEN_LINES = 30.0
 # Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0")
 
@@ -102,6 +105,63 @@ def show_error(error: EgecError, *, machine: bool) -> None:
     note(f"egec: {error.message}")
     if error.hint:
         note(f"      {error.hint}")
+
+
+class Progress:
+    """How far a long command has come, on stderr, for people: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, name: str, total: int, done: int, output: OutputFormat) -> None:
+        self._name = name
+        self._total = total
+        self._done = self._done_before = done
+        self._failed = 0
+        self._began = self._told = time.monotonic()
+        self._is_told = output is OutputFormat.TABLE
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = _progress_bar()
+            self._task = self._bar.add_task(plain(self._name), total=self._total, completed=self._done, failed=0)
+            self._bar.start()
+        return self
+
+    def advance(self, *, failed: bool) -> None:
+        """Count one more that is done."""
+        self._done += 1
+        self._failed += failed
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, failed=self._failed)
+        elif self._is_told and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def __exit__(self, *_error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._is_told:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        rate = (self._done - self._done_before) / max(self._told - self._began, 0.001)
+        remaining = self._total - self._done
+        left = f", about {timedelta(seconds=round(remaining / rate))} left" if rate and remaining else ""
+        note(f"egec: {self._name}: {self._done} of {self._total} done, {self._failed} failed now, {rate:.1f}/s{left}")
+
+
+def _progress_bar() -> Any:
+    # Costs as much as all the rest of a command: only for people at a terminal.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
 
 
 def plain(value: Any, *, keep_lines: bool = False) -> str:

@@ -1,9 +1,13 @@
 """The record of what was done: one row for each act, in the transaction of the act, never with a secret."""
 
 import json
+from collections.abc import Iterable
 
+from egec_cli.accounts.credentials import Recorded
 from egec_cli.accounts.egec import Egec
-from egec_cli.store.models import Client, Event, ReissueRun
+from egec_cli.clock import rfc3339
+from egec_cli.store.database import insert_many
+from egec_cli.store.models import Client, CredentialState, Event, ReissueRun
 
 
 def record(
@@ -35,3 +39,14 @@ def record(
         outcome=outcome,
         details=json.dumps(details, sort_keys=True),
     ).execute()
+
+
+def record_issues(egec: Egec, run: ReissueRun, issues: Iterable[tuple[Recorded, CredentialState]]) -> None:
+    """Add one event for each credential that a re-issue run has settled, in one statement."""
+    at, user, host = rfc3339(egec.clock()), *egec.actor
+    rows = [
+        (at, user, host, "credential.issue", one.client, run.id, state.value, f'{{"sequence": {one.sequence}}}')
+        for one, state in issues
+    ]
+    columns = ("at", "actor", "host", "action", "client_id", "run_id", "outcome", "details")
+    insert_many(egec.database, "event", columns, rows)

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from egec_cli import clock
 from egec_cli.store import peewee
-from egec_cli.store.database import locked, tuples
-from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun
+from egec_cli.store.database import among, execute_many, insert_many, locked, tuples
+from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
 
 MOST_OPEN = 8
 
@@ -81,41 +82,50 @@ def record(
     new = [one for one in new if one.client not in full]
     keys = [one.client for one in new]
     # The update comes first: it locks the rows, so that two issuers cannot take the same sequence.
-    Client.update(last_sequence=Client.last_sequence + 1).where(Client.id.in_(keys)).execute()
-    sequences = dict(tuples(Client.select(Client.id, Client.last_sequence).where(Client.id.in_(keys))))
+    Client.update(last_sequence=Client.last_sequence + 1).where(among(Client.id, keys)).execute()
+    sequences = dict(tuples(Client.select(Client.id, Client.last_sequence).where(among(Client.id, keys))))
     if revoke:
         _revoke_below(keys)
     # Whoever was sending before has lost the lease: it crashed, or it is so late that nobody waits for it.
     Credential.update(state=CredentialState.IN_DOUBT).where(
-        Credential.client.in_(keys) & (Credential.state == CredentialState.SENDING)
+        among(Credential.client, keys) & (Credential.state == CredentialState.SENDING)
     ).execute()
-    common = {
-        "state": CredentialState.SENDING,
-        "run": run,
-        "created_at": at,
-        "expires_at": at + timedelta(days=unused_days) if unused_days else None,
-        "issued_by": by,
-    }
-    if new:
-        Credential.insert_many([one._asdict() | common | {"sequence": sequences[one.client]} for one in new]).execute()
+    expires = at + timedelta(days=unused_days) if unused_days else None
+    times = clock.rfc3339(at), clock.rfc3339_or_none(expires)
+    insert_many(
+        database.obj,
+        "credential",
+        (
+            "client_id",
+            "password_hash",
+            "message_id",
+            "sequence",
+            "state",
+            "run_id",
+            "created_at",
+            "expires_at",
+            "issued_by",
+        ),
+        [(*one, sequences[one.client], CredentialState.SENDING.value, run and run.id, *times, by) for one in new],
+    )
     # What was sending before is not any more, so these are the new ones.
     rows = Credential.select(Credential.id, Credential.client, Credential.sequence).where(
-        Credential.client.in_(keys) & (Credential.state == CredentialState.SENDING)
+        among(Credential.client, keys) & (Credential.state == CredentialState.SENDING)
     )
     return {client: Recorded(key, client, sequence) for key, client, sequence in tuples(rows)}
 
 
 def lock(clients: Sequence[int]) -> None:
     """Keep other transactions from changing these clients; two that want the same ones never wait for each other."""
-    list(tuples(locked(Client.select(Client.id).where(Client.id.in_(clients)).order_by(Client.id))))
+    list(tuples(locked(Client.select(Client.id).where(among(Client.id, clients)).order_by(Client.id))))
 
 
 def _revoke_below(clients: Sequence[int]) -> None:
     """Void every credential of the clients that is older than the sequence they have just taken."""
-    Client.update(revoked_below=Client.last_sequence).where(Client.id.in_(clients)).execute()
+    Client.update(revoked_below=Client.last_sequence).where(among(Client.id, clients)).execute()
     living = (*OPEN_STATES, CredentialState.ACCEPTED)
     Credential.update(state=CredentialState.REVOKED, password_hash=None).where(
-        Credential.client.in_(clients) & Credential.state.in_(living)
+        among(Credential.client, clients) & Credential.state.in_(living)
     ).execute()
 
 
@@ -123,7 +133,7 @@ def _without_room(clients: Sequence[int], moment: datetime) -> set[int]:
     """Return the keys of the clients who can have no further open credential."""
     full = (
         Credential.select(Credential.client)
-        .where(Credential.client.in_(clients) & Credential.state.in_(OPEN_STATES) & _alive(moment))
+        .where(among(Credential.client, clients) & Credential.state.in_(OPEN_STATES) & _alive(moment))
         .group_by(Credential.client)
         .having(peewee.fn.COUNT(Credential.id) >= MOST_OPEN)
     )
@@ -163,11 +173,14 @@ def _promote(credentials: Sequence[Recorded], **more: object) -> int:
     """
     if not credentials:
         return 0
-    sequence = peewee.Case(Client.id, [(one.client, one.sequence) for one in credentials])
+    keys = [one.key for one in credentials]
+    sequence = Credential.select(Credential.sequence).where(
+        (Credential.client == Client.id) & among(Credential.id, keys)
+    )
     promoted: int = (
         Client.update(active_sequence=sequence, failed_logins=0, blocked_until=None, **more)
         .where(
-            Client.id.in_([one.client for one in credentials])
+            among(Client.id, [one.client for one in credentials])
             & (Client.active_sequence < sequence)
             & (Client.revoked_below <= sequence)
         )
@@ -180,7 +193,7 @@ def _supersede(clients: Sequence[int]) -> None:
     """Void what is older than the active credential of each of these clients."""
     active = Client.select(Client.active_sequence).where(Client.id == Credential.client)
     Credential.update(state=CredentialState.SUPERSEDED, password_hash=None).where(
-        Credential.client.in_(clients)
+        among(Credential.client, clients)
         & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
         & (Credential.sequence < active)
     ).execute()
@@ -188,7 +201,7 @@ def _supersede(clients: Sequence[int]) -> None:
 
 def _states_of_accepted(credentials: Sequence[Recorded]) -> dict[Recorded, CredentialState]:
     rows = Client.select(Client.id, Client.active_sequence, Client.revoked_below).where(
-        Client.id.in_([one.client for one in credentials])
+        among(Client.id, [one.client for one in credentials])
     )
     found = {key: (active, revoked_below) for key, active, revoked_below in tuples(rows)}
     states = {}
@@ -203,21 +216,16 @@ def _states_of_accepted(credentials: Sequence[Recorded]) -> dict[Recorded, Crede
 
 
 def _settle_as(state: CredentialState, outcomes: Sequence[Outcome], at: datetime) -> None:
-    if not outcomes:
-        return
-    changes: dict[str, object] = {"state": state}
-    if state is not CredentialState.IN_DOUBT:
-        changes["settled_at"] = at
-    if state not in {CredentialState.IN_DOUBT, CredentialState.ACCEPTED}:
-        changes["password_hash"] = None
-    for field in ("failure", "server_reply"):
-        known = [(o.credential.key, value) for o in outcomes if (value := getattr(o, field)) is not None]
-        if known:
-            changes[field] = peewee.Case(Credential.id, known)
+    settled_at = None if state is CredentialState.IN_DOUBT else clock.rfc3339(at)
+    erased = "" if state in {CredentialState.IN_DOUBT, CredentialState.ACCEPTED} else "password_hash = NULL, "
     # Only an open one is settled.
-    Credential.update(**changes).where(
-        Credential.id.in_([o.credential.key for o in outcomes]) & Credential.state.in_(OPEN_STATES)
-    ).execute()
+    execute_many(
+        database.obj,
+        f"UPDATE credential SET {erased}state = ?, settled_at = ?, "  # noqa: S608 - no value is in it
+        "failure = COALESCE(?, failure), server_reply = COALESCE(?, server_reply) "
+        "WHERE id = ? AND state IN ('sending', 'in_doubt')",
+        [(state.value, settled_at, o.failure, o.server_reply, o.credential.key) for o in outcomes],
+    )
 
 
 def that_may_open(client: Client, moment: datetime) -> Sequence[Credential]:

@@ -8,6 +8,7 @@ accepted the mail. So a crash, a lost answer or a refused mail locks nobody out 
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import NamedTuple
 
 from egec_cli import email_address
@@ -123,7 +124,7 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
         new = NewCredential(client.id, hashing.result(), message_id)
         recorded = _record(egec, client, new, revoke=revoke)
         try:
-            outcome, error = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
+            outcome, error, _ = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
         except BaseException as interruption:
             failure = type(interruption).__name__
             _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
@@ -140,8 +141,20 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
         raise
 
 
-def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> tuple[Outcome, EgecError | None]:
-    """Let a password leave that is recorded, and return what became of it, and what to tell of a failure.
+class Attempt(NamedTuple):
+    """What became of a password that was to leave, and what to tell of a failure.
+
+    Attributes:
+        server_away: it was refused, and so would have been any other at this moment.
+    """
+
+    outcome: Outcome
+    error: EgecError | None = None
+    server_away: bool = False
+
+
+def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> Attempt:
+    """Let a password leave that is recorded, and return what became of it.
 
     Args:
         recorded: its credential.
@@ -153,13 +166,14 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> t
     except Refused as refusal:
         words = None if refusal.reply is None else _without(secret, refusal.reply)
         refusal.error.message = _without(secret, refusal.error.message)
-        return Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words), refusal.error
+        outcome = Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words)
+        return Attempt(outcome, refusal.error, refusal.server_away)
     except AnswerLost as loss:
         error = NotNow(
             f"{loss}. The mail may have left", "Run the same again if the client gets no mail.", code="in_doubt"
         )
-        return Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error
-    return Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)), None
+        return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
+    return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
 
 
 def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
@@ -181,16 +195,22 @@ def _failure_to_connect(transport: Transport) -> Refused | None:
 
 
 def _registered_email(client: Client) -> str:
-    """Return the e-mail of a client who may get a credential."""
-    if client.email is None:
-        raise NotPermitted(f"client {client.identifier} was erased", "An erased file stays so.", code=_ERASED)
-    if client.disabled_at is not None:
+    return registered_email(client.identifier, client.email, client.disabled_at)
+
+
+def registered_email(identifier: str, email: str | None, disabled_at: datetime | None) -> str:
+    """Return the e-mail of a client who may get a credential.
+
+    Raises:
+        NotPermitted: the file was erased, or is disabled.
+    """
+    if email is None:
+        raise NotPermitted(f"client {identifier} was erased", "An erased file stays so.", code=_ERASED)
+    if disabled_at is not None:
         raise NotPermitted(
-            f"client {client.identifier} is disabled",
-            f"Type `egec client enable {client.identifier}` first.",
-            code=_DISABLED,
+            f"client {identifier} is disabled", f"Type `egec client enable {identifier}` first.", code=_DISABLED
         )
-    return client.email
+    return email
 
 
 def _mail(egec: Egec, client: Client, new_password: Password) -> Mail:
@@ -198,18 +218,18 @@ def _mail(egec: Egec, client: Client, new_password: Password) -> Mail:
         egec.settings,
         recipient=email_address.checked(_registered_email(client)).wire,
         language=client.language or egec.settings.language,
-        name=greeted_name(client),
+        name=greeted_name(client.civility, client.first_name, client.last_name),
         identifier=client.identifier,
         password=new_password,
         issued_at=egec.clock(),
     )
 
 
-def greeted_name(client: Client) -> str:
-    """Return how a mail names the client: `M. Dupont`, or both names where there is no civility."""
-    if client.civility:
-        return f"{client.civility} {client.last_name or client.first_name}".strip()
-    return f"{client.first_name} {client.last_name}".strip()
+def greeted_name(civility: str, first_name: str, last_name: str) -> str:
+    """Return how a mail names a client: `M. Dupont`, or both names where there is no civility."""
+    if civility:
+        return f"{civility} {last_name or first_name}".strip()
+    return f"{first_name} {last_name}".strip()
 
 
 def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool) -> Recorded:
@@ -250,5 +270,7 @@ def _without(secret: Password, words: str) -> str:
 
     In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
     """
+    if not all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
+        return words[:_LONGEST_WORDS]
     quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
     return re.sub(r"(?:= *)?".join(quoted), repr(secret), words)[:_LONGEST_WORDS]

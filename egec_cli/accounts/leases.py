@@ -8,12 +8,12 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import NotNow
-from egec_cli.store.database import tuples
+from egec_cli.store.database import among, tuples
 from egec_cli.store.models import Client
 
 # How long a second issuer waits for the first, in seconds.
@@ -62,19 +62,27 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
 
 def take_all(egec: Egec, clients: Sequence[int], owner: str) -> set[int]:
     """Take the leases of those of the clients who are not being mailed by another, and return their keys."""
-    held = Client.select(Client.lease_owner).where(Client.id.in_(clients) & Client.lease_owner.is_null(False))
+    held = Client.select(Client.lease_owner).where(among(Client.id, clients) & Client.lease_owner.is_null(False))
     gone = [holder for (holder,) in tuples(held.distinct()) if is_gone(holder)]
     free = Client.lease_owner.is_null() | (Client.lease_until < egec.clock()) | Client.lease_owner.in_(gone)
-    until = egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
-    Client.update(lease_owner=owner, lease_until=until).where(Client.id.in_(clients) & free).execute()
-    taken = Client.select(Client.id).where(Client.id.in_(clients) & (Client.lease_owner == owner))
+    Client.update(lease_owner=owner, lease_until=_until(egec)).where(among(Client.id, clients) & free).execute()
+    taken = Client.select(Client.id).where(among(Client.id, clients) & (Client.lease_owner == owner))
     return {key for (key,) in tuples(taken)}
+
+
+def extend_all(egec: Egec, clients: Sequence[int], owner: str) -> None:
+    """Keep the leases of these clients for longer."""
+    Client.update(lease_until=_until(egec)).where(among(Client.id, clients) & (Client.lease_owner == owner)).execute()
+
+
+def _until(egec: Egec) -> datetime:
+    return egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
 
 
 def release_all(clients: Sequence[int], owner: str) -> None:
     """Give back the leases of these clients, but for those that another has taken over."""
     Client.update(lease_owner=None, lease_until=None).where(
-        Client.id.in_(clients) & (Client.lease_owner == owner)
+        among(Client.id, clients) & (Client.lease_owner == owner)
     ).execute()
 
 

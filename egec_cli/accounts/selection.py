@@ -3,9 +3,11 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli import email_address, identifier
@@ -19,6 +21,10 @@ from egec_cli.store.models import Client, Credential, CredentialState, Table
 
 _LINES_AT_A_TIME = 5000
 _LONGEST_LINE = 100_000
+# No e-mail and no reference is as long, in whatever form.
+_LONGEST_NAME = 1000
+# What `egec` and others put before a cell that a spreadsheet would take for a formula.
+_GUARD = re.compile(r"'(?=[=+\-@])")
 
 
 class ClientList(NamedTuple):
@@ -57,8 +63,9 @@ class Selection(NamedTuple):
 
 
 class Unmatched(NamedTuple):
-    """A line of a file that names no client."""
+    """A line of a file that names no client; a very long value is cut."""
 
+    file: str
     line: int
     value: str
 
@@ -72,7 +79,7 @@ class _Named(Table):
     identifier = peewee.TextField(null=True)
     email_key = peewee.TextField(null=True)
     reference = peewee.TextField(null=True)
-    client = peewee.IntegerField(null=True)
+    client = peewee.IntegerField(null=True, index=True)
 
     class Meta:
         table_name = "named_client"
@@ -88,12 +95,14 @@ class Selected:
 
         Raises:
             Usage: there is no selector, or one that can select nobody.
-            BadInput: a file is no UTF-8 text, or lacks the column.
+            BadInput: a file is no UTF-8 text, or no CSV, or lacks the column.
         """
         if not any(selection._replace(excluded=None, limit=None)):
             raise Usage("no client is selected", "Add --all, or --status, --from or another selector.")
         if selection.status is Status.DISABLED:
             raise Usage("a disabled client gets no mail", "Type `egec client enable CLIENT` first.")
+        if selection.limit is not None and selection.limit < 1:
+            raise Usage(f"a limit of {selection.limit} selects nobody", "Use 1 or more, or leave it out.")
         self._egec = egec
         self._selection = selection
         # What makes two selections the same, whenever they are made.
@@ -139,12 +148,13 @@ class Selected:
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
         if self._issued_before is not None:
+            yield Client.active_sequence >= Client.revoked_below
             yield _has_credential(Client.active_sequence, Credential.created_at < self._issued_before)
         if selection.last_mail_failed:
             yield _has_credential(Client.last_sequence, Credential.state == CredentialState.REFUSED)
         if selection.excluded is not None:
-            excluded = _Named.select(_Named.client).where(_Named.is_excluded & _Named.client.is_null(False))
-            yield Client.id.not_in(excluded)
+            # PostgreSQL would look through the whole of a long list again for each client if this were a NOT IN.
+            yield ~peewee.fn.EXISTS(_Named.select(_Named.line).where((_Named.client == Client.id) & _Named.is_excluded))
 
     def count(self) -> int:
         """Return how many clients are selected."""
@@ -156,10 +166,12 @@ class Selected:
         return clients.records(self.query(*clients.COLUMNS), self._egec.clock())
 
     def unmatched(self) -> Iterator[Unmatched]:
-        """Yield the lines of the files that name no client."""
-        strangers = _Named.select(_Named.line, _Named.value).where(_Named.client.is_null())
-        for line, value in tuples(strangers.order_by(_Named.is_excluded, _Named.line)):
-            yield Unmatched(line, value)
+        """Yield the lines of the files that name no client, those of the list before those of the exceptions."""
+        strangers = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
+        for is_excluded, line, value in tuples(strangers.order_by(_Named.is_excluded, _Named.line)):
+            file = self._selection.excluded if is_excluded else self._selection.listed
+            assert file is not None
+            yield Unmatched(file.name, line, value)
 
 
 # Stands in a query for the number of the line that named the client.
@@ -189,72 +201,100 @@ def _moment(text: str, now: datetime) -> datetime:
 
 
 def _remember(egec: Egec, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
-    rows = ((is_excluded, line, value, *_keys(value)) for line, value in _values(listed, digest))
+    rows = ((is_excluded, line, value[:_LONGEST_NAME], *_keys(value)) for line, value in _values(listed, digest))
     columns = ("is_excluded", "line", "value", "identifier", "email_key", "reference")
     while chunk := list(islice(rows, _LINES_AT_A_TIME)):
         insert_many(egec.database, "named_client", columns, chunk)
 
 
 def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
-    """Yield the names of clients in a file, with their lines' numbers; empty lines are left out."""
+    """Yield the names of clients in a file, with the numbers of the lines where they begin; empty ones are left out."""
     lines = _lines(listed, digest)
     if listed.column:
         yield from _cells(listed, lines)
         return
     for number, line in enumerate(lines, 1):
-        if value := line.strip():
+        value = line.strip()
+        if "\r" in value:
+            raise BadInput(
+                f"{listed.name}:{number}: it has a carriage return within a line",
+                "Save it with the line breaks of Unix or Windows.",
+            )
+        if value:
             yield number, value
 
 
-def _cells(listed: ClientList, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    lines = iter(lines)
-    header = next(lines, "")
-    delimiter = max(";,\t", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter), [])
-    wanted = listed.column.strip().casefold()
+def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    first = next(lines, "")
+    # What stands in quotes does not tell what parts the cells.
+    delimiter = max(";,\t", key=re.sub(r'"[^"]*"', "", first).count)
+    # Strict: a quote that nothing closes would else swallow the lines below it.
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
-        place = [name.strip().casefold() for name in names].index(wanted)
+        place = _place(listed, next(reader, []))
+        number = reader.line_num + 1
+        for row in reader:
+            # A row that lacks only this cell is told as one that names nobody.
+            if any(cell.strip() for cell in row):
+                yield number, _GUARD.sub("", row[place].strip(), count=1) if len(row) > place else ""
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise BadInput(f"{listed.name}:{reader.line_num}: {error}", "Save it as CSV.") from None
+
+
+def _place(listed: ClientList, header: list[str]) -> int:
+    try:
+        return [_composed(name).casefold() for name in header].index(_composed(listed.column).casefold())
     except ValueError:
         raise BadInput(
-            f"{listed.name} has no column {listed.column!r}", f"Its columns are: {', '.join(names) or 'none'}."
+            f"{listed.name} has no column {listed.column!r}", f"Its columns are: {', '.join(header) or 'none'}."
         ) from None
-    reader = csv.reader(lines, delimiter=delimiter)
-    try:
-        for row in reader:
-            if len(row) > place and (value := row[place].strip()):
-                yield reader.line_num + 1, value
-    except csv.Error as error:
-        raise BadInput(f"{listed.name}:{reader.line_num + 1}: {error}", "Save it as CSV.") from None
 
 
 def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
     number = 0
-    while line := listed.stream.readline(_LONGEST_LINE):
+    while line := listed.stream.readline(_LONGEST_LINE + 1):
         number += 1
         digest.update(line)
+        if len(line) > _LONGEST_LINE:
+            raise BadInput(
+                f"{listed.name}:{number}: the line is longer than {_LONGEST_LINE} bytes",
+                "Name one client on each line.",
+            )
         try:
-            # The mark at the beginning is that of spreadsheets.
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            text = line.decode()
         except UnicodeDecodeError:
-            raise BadInput(f"{listed.name}:{number}: it is not UTF-8 text", "Save it as UTF-8.") from None
+            text = ""
+        # PostgreSQL takes no NUL; a file that has one is UTF-16 or no text at all.
+        if not text or "\0" in text:
+            raise BadInput(f"{listed.name}:{number}: it is not UTF-8 text", "Save it as UTF-8.")
+        # The mark that spreadsheets begin a file with; where files were joined, it is anywhere.
+        yield text.removeprefix("\ufeff")
 
 
 def _keys(value: str) -> tuple[str | None, str | None, str | None]:
-    """Return how a name may be found: as an identifier, an e-mail, a reference."""
-    if value.startswith(REFERENCE_PREFIX):
-        return None, None, value.removeprefix(REFERENCE_PREFIX).strip()
+    """Return how a name may be found: as an identifier, else as an e-mail, else as a reference."""
+    if len(value) > _LONGEST_NAME:
+        return None, None, None
+    reference = _composed(value)
+    if reference.startswith(REFERENCE_PREFIX):
+        return None, None, reference.removeprefix(REFERENCE_PREFIX).strip()
+    email_key = None
     if "@" in value:
-        try:
-            return None, email_address.checked(value).key, None
-        except BadInput:
-            return None, None, None
-    # Of ten digits, an identifier comes before a reference.
-    return (value if identifier.is_identifier(value) else None), None, value
+        # What is no address may be a reference all the same.
+        with suppress(BadInput):
+            email_key = email_address.checked(value).key
+    return (value if identifier.is_identifier(value) else None), email_key, reference
+
+
+def _composed(text: str) -> str:
+    """Return the text in the form in which the files of clients hold it."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def _resolve() -> None:
-    """Find the clients of the names, by the indexes of their files."""
+    """Find the clients of the names, by the indexes of their files; one who was erased is nobody's."""
     for field in ("identifier", "email_key", "reference"):
         named, column = getattr(_Named, field), getattr(Client, field)
-        found = Client.select(Client.id).where(column == named)
+        found = Client.select(Client.id).where((column == named) & Client.email.is_null(False))
         _Named.update(client=found).where(_Named.client.is_null() & named.is_null(False)).execute()

@@ -8,12 +8,14 @@ No header holds a value of a client but the bare address in To: a name could smu
 import os
 import re
 from binascii import b2a_qp
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
+from html import escape
 from typing import NamedTuple
 
 from egec_cli import email_address
@@ -23,6 +25,10 @@ from egec_cli.password import Password
 from egec_cli.settings import Settings
 
 _REQUIRED = ("identifier", "password")
+
+# The client of a sample: the name, and identifier and password.
+_SAMPLE_NAME = "Mme Dupont"
+_SAMPLE = ("1234567890", Password("fG69a*6jH"))
 
 
 class Mail(NamedTuple):
@@ -75,8 +81,9 @@ def credentials_mail(
 class Form:
     """The mail of the memo in one language, ready to be filled in for many clients.
 
-    The standard library takes a hundred times as long for each; what it makes, of a sample, is filled in here. The two
-    parse to the same message.
+    The standard library takes hundreds of times as long for each. What it makes of a sample is kept, with gaps for what
+    is each client's own; the two parse to the same message. A client of whom that is not certain gets what the standard
+    library makes.
 
     Raises:
         Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
@@ -85,71 +92,146 @@ class Form:
     def __init__(self, settings: Settings, language: str) -> None:
         self._settings = settings
         self._language = language
-        sample = self.sample(datetime.now(UTC))
-        self._domain = sample.message_id.rpartition("@")[2]
-        self._sender = sample.sender
         self._text = template.find(settings, f"credentials.{language}.txt")
         self._html = template.find(settings, f"credentials.{language}.html")
-        self._subject_varies = bool(_OF_EACH_CLIENT.search(self._text.text.partition("\n")[0]))
-        self._unnamed = template.text(settings, "greeting-unnamed", language)
-        self._named = template.find(settings, f"greeting.{language}.txt")
-        head, _, body = sample.content.partition(b"\r\n\r\n")
-        boundary = message_from_bytes(sample.content).get_boundary()
-        self._head = _HEADER_THAT_VARIES.split(head)
-        _, text_part, html_part, self._end = body.split(f"--{boundary}".encode())
-        self._text_head, self._html_head = (part.partition(b"\r\n\r\n")[0] for part in (text_part, html_part))
-        self._delimiter = f"--{boundary}".encode()
+        self._unnamed = _greeting(settings, "", language)
+        name = os.urandom(16).hex()
+        self._named = _with_gaps(_greeting(settings, name, language).encode(), {"name": name}).decode()
+        stand_ins = {name: os.urandom(16).hex() for name in ("greeting", "identifier", "password", "issued_at")}
+        values = _fixed_values(settings) | stand_ins
+        self._subject, text = _subject_and_text(self._text, values)
+        self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
+        html = self._html.render(values, _REQUIRED)
+        self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes] | None = None
+
+        stand_ins["recipient"] = f"{os.urandom(16).hex()}@example.org"
+        issued_at = datetime.now(UTC)
+        stand_ins["date"] = format_datetime(issued_at)
+        # What greets a client without a name may be what cannot be mailed, too.
+        for name in ("", _SAMPLE_NAME):
+            sample = self._by_the_standard_library(stand_ins["recipient"], name, *_SAMPLE, issued_at)
+        stand_ins["message_id"] = sample.message_id
+        self._sender = sample.sender
+        self._needs_smtputf8 = sample.needs_smtputf8
+        self._domain = sample.message_id.rpartition("@")[2].removesuffix(">")
+        self._new_message_id = re.compile(rf"<[0-9a-f]{{32}}@{re.escape(self._domain)}>")
+        # Quoted-printable never has two = in a row, with which the standard library begins a boundary: nothing in a
+        # text is taken for it.
+        delimiter = f"\r\n--{message_from_bytes(sample.content).get_boundary()}".encode()
+        head, text_part, html_part, end = sample.content.split(delimiter)
+        text_head, html_head = (part.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for part in (text_part, html_part))
+        self._up_to_text = _with_gaps(head + delimiter + text_head + _body(text, stand_ins), stand_ins)
+        self._from_html = _with_gaps(delimiter + html_head + _body(html, stand_ins) + delimiter + end, stand_ins)
 
     def sample(self, issued_at: datetime) -> Mail:
         """Return the mail of a client who does not exist, with a password that opens nothing."""
-        return credentials_mail(
-            self._settings,
-            recipient="jeanne.dupont@example.org",
-            language=self._language,
-            name="Mme Dupont",
-            identifier="1234567890",
-            password=Password("fG69a*6jH"),
-            issued_at=issued_at,
-        )
+        return self._by_the_standard_library("jeanne.dupont@example.org", _SAMPLE_NAME, *_SAMPLE, issued_at)
 
     def new_message_id(self) -> str:
         """Return a Message-ID that no other mail has."""
-        return f"<{os.urandom(16).hex()}@{self._domain}"
+        return f"<{os.urandom(16).hex()}@{self._domain}>"
 
     def filled(
         self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
     ) -> Mail:
-        """Return the mail for one client; the arguments are those of `credentials_mail`."""
-        greeting = self._named.filled({"name": name}).rstrip() if name else self._unnamed
-        values = _values(self._settings, greeting, identifier, password, issued_at, self._language)
-        text = self._text.filled(values).partition("\n")[2].lstrip("\n")
-        html = self._html.filled(values)
-        if self._subject_varies or not recipient.isascii() or not self._sender.isascii():
-            subject = self._text.filled(values).partition("\n")[0].removeprefix("Subject: ").strip()
-            return _built(self._settings, recipient, subject, text, html, issued_at, message_id)
-        varying = {b"To": recipient, b"Date": format_datetime(issued_at), b"Message-ID": message_id}
-        head = b"".join(
-            piece if index % 2 == 0 else b"%s: %s" % (piece, varying[piece].encode())
-            for index, piece in enumerate(self._head)
-        )
-        parts = [head, b"\r\n\r\n"]
-        parts += [self._delimiter, self._text_head, b"\r\n\r\n", _quoted_printable(text)]
-        parts += [self._delimiter, self._html_head, b"\r\n\r\n", _quoted_printable(html)]
-        parts += [self._delimiter, self._end]
-        return Mail(self._sender, recipient, message_id, False, b"".join(parts))
+        """Return the mail for one client; the arguments are those of `credentials_mail`.
+
+        Raises:
+            Misconfigured: what is this client's own makes a mail that would not arrive as it was written.
+        """
+        clear = password.reveal()
+        greeting = self._greeted(name)
+        date, moment = self._dated(issued_at)
+        if not (
+            not self._subject_varies
+            and clear not in self._subject
+            and len(recipient) <= _LONGEST_UNFOLDED
+            and _PLAIN_ADDRESS.fullmatch(recipient)
+            and self._new_message_id.fullmatch(message_id)
+            and len(date) == _LENGTH_OF_A_DATE
+            # Neither line breaks nor halves of characters are printable.
+            and f"{name}{identifier}{clear}".isprintable()
+            # Empty lines at the start of a text are left out.
+            and identifier
+            and greeting
+            and greeting[0] != "\n"
+        ):
+            return self._by_the_standard_library(recipient, name, identifier, password, issued_at, message_id)
+        in_text = {
+            b"recipient": recipient.encode(),
+            b"date": date,
+            b"message_id": message_id.encode(),
+            b"greeting": _quoted_printable(greeting),
+            b"identifier": _quoted_printable(identifier),
+            b"password": _quoted_printable(clear),
+            b"issued_at": moment,
+        }
+        in_html = {
+            b"greeting": _quoted_printable(escape(greeting)),
+            b"identifier": _quoted_printable(escape(identifier)),
+            b"password": _quoted_printable(escape(clear)),
+            b"issued_at": moment,
+        }
+        content = self._up_to_text % in_text + self._from_html % in_html
+        return Mail(self._sender, recipient, message_id, self._needs_smtputf8, content)
+
+    def _greeted(self, name: str) -> str:
+        return (self._named % {"name": name}).rstrip() if name else self._unnamed
+
+    def _dated(self, issued_at: datetime) -> tuple[bytes, bytes]:
+        """Return the moment as it stands in the header and in the text."""
+        # Hundreds of clients share a second; what is kept is read and replaced whole, for several threads may ask.
+        second = (issued_at.timestamp() // 1, issued_at.utcoffset())
+        last = self._last_moment
+        if last is None or last[0] != second:
+            text = _quoted_printable(_moment(issued_at, self._language))
+            self._last_moment = last = second, format_datetime(issued_at).encode(), text
+        return last[1:]
+
+    def _by_the_standard_library(
+        self,
+        recipient: str,
+        name: str,
+        identifier: str,
+        password: Password,
+        issued_at: datetime,
+        message_id: str | None = None,
+    ) -> Mail:
+        values = _values(self._settings, self._greeted(name), identifier, password, issued_at, self._language)
+        subject, text = _subject_and_text(self._text, values)
+        html = self._html.render(values, _REQUIRED)
+        return _built(self._settings, recipient, subject, text, html, issued_at, message_id)
 
 
-# Split by this, a block of headers alternates between what stays and the names of those that are each client's own.
-_HEADER_THAT_VARIES = re.compile(rb"^(To|Date|Message-ID):.*(?:\r\n[ \t].*)*", re.MULTILINE)
+# An address that a header holds as it is; with a ? it might be read as an encoded word.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+_PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+_LONGEST_UNFOLDED = 78 - len("To: ")
+_LENGTH_OF_A_DATE = len("Tue, 24 Nov 2026 03:30:07 +0000")
 
 
-_OF_EACH_CLIENT = re.compile(r"\$\{?(greeting|identifier|issued_at)\b", re.IGNORECASE)
+def _with_gaps(written: bytes, stand_ins: Mapping[str, str]) -> bytes:
+    """Return a format of `%`, with the gap `%(NAME)s` wherever the stand-in of that name was."""
+    written = written.replace(b"%", b"%%")
+    for name, stand_in in stand_ins.items():
+        written = written.replace(stand_in.encode(), f"%({name})s".encode())
+    return written
+
+
+def _body(text: str, stand_ins: Mapping[str, str]) -> bytes:
+    """Return a text as the body of a part, in which each stand-in begins and ends where a line does."""
+    written = b""
+    lines = text if text.endswith("\n") else text + "\n"
+    for piece in re.split(f"({'|'.join(map(re.escape, stand_ins.values()))})", lines):
+        inside_a_line = written and not written.endswith(b"\r\n")
+        if inside_a_line and piece and not piece.startswith("\n"):
+            written += b"=\r\n"
+        written += _quoted_printable(piece)
+    return written
 
 
 def _quoted_printable(text: str) -> bytes:
-    """Return a text as the body of a part, up to the line break that belongs to the delimiter after it."""
-    lines = text.rstrip("\n").replace("\n", "\r\n") + "\r\n"
-    return b2a_qp(lines.encode(), istext=True) + b"\r\n"
+    return b2a_qp(text.encode(), istext=True).replace(b"\n", b"\r\n")
 
 
 def _values(
@@ -160,10 +242,12 @@ def _values(
         "identifier": identifier,
         "password": password.reveal(),
         "issued_at": _moment(issued_at, language),
-        "app_name": settings.app_name,
-        "app_url": settings.app_url,
-        "support": settings.support,
+        **_fixed_values(settings),
     }
+
+
+def _fixed_values(settings: Settings) -> dict[str, str]:
+    return {"app_name": settings.app_name, "app_url": settings.app_url, "support": settings.support}
 
 
 def _greeting(settings: Settings, name: str, language: str) -> str:

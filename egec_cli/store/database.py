@@ -1,9 +1,10 @@
 """The database: made, opened, held against the program's schema. What only one engine has stays here."""
 
+import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,29 @@ def insert_many(
         rows: the values, as the database takes them.
     """
     places = ", ".join([database.param] * len(columns))
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608 - no value is in it
-    database.cursor().executemany(statement, rows)  # type: ignore[no-untyped-call] # it has none
+    execute_many(database, f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)  # noqa: S608 - no value
+
+
+def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Execute a statement once for each row of values, below peewee; `?` stands for a value.
+
+    Args:
+        database: where.
+        statement: SQL that both databases know, with no value in it.
+        rows: the values, as the database takes them.
+    """
+    if rows:
+        database.cursor().executemany(statement.replace("?", database.param), rows)  # type: ignore[no-untyped-call] # it has none
+
+
+def among(column: Any, values: Iterable[int]) -> Any:
+    """Return the condition that a column holds one of these numbers, however many they are.
+
+    They are one parameter: peewee takes longer to write a list of them than a database to look them up.
+    """
+    if isinstance(models.database.obj, peewee.PostgresqlDatabase):
+        return column == peewee.fn.ANY(peewee.Value(list(values), unpack=False))
+    return column.in_(peewee.SQL("(SELECT value FROM json_each(?))", [json.dumps(list(values))]))
 
 
 def locked(rows: Any, *, skip_locked: bool = False) -> Any:

@@ -43,9 +43,6 @@ class ItemState(StrEnum):
     FAILED = "failed"
 
 
-UNFINISHED_STATES = (ItemState.WAITING, ItemState.WORKING)
-
-
 class TimeField(peewee.Field):
     """An aware moment in UTC: `TIMESTAMPTZ` on PostgreSQL, RFC 3339 text on SQLite."""
 
@@ -94,7 +91,7 @@ class Client(Table):
 
 
 class ReissueRun(Table):
-    """A named run that issues credentials for many clients."""
+    """A named run that issues credentials for many clients; by `worked_until` its workers will be heard of again."""
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -102,6 +99,7 @@ class ReissueRun(Table):
     state = peewee.TextField()
     options = peewee.TextField()
     created_at = TimeField()
+    worked_until = TimeField(null=True)
     finished_at = TimeField(null=True)
 
 
@@ -128,7 +126,7 @@ class Credential(Table):
 
 
 class ReissueItem(Table):
-    """One client of a re-issue run; `line` is where a file named the client."""
+    """One client of a re-issue run; `attempts` are those that failed, `line` is where a file named the client."""
 
     id = peewee.AutoField()
     run = peewee.ForeignKeyField(ReissueRun, backref="items")
@@ -137,7 +135,7 @@ class ReissueItem(Table):
     attempts = peewee.IntegerField(default=0)
     lease_owner = peewee.TextField(null=True)
     lease_until = TimeField(null=True)
-    not_before = TimeField(null=True)
+    not_before = TimeField()
     failure = peewee.TextField(null=True)
     details = peewee.TextField(null=True)
     line = peewee.IntegerField(null=True)
@@ -146,8 +144,12 @@ class ReissueItem(Table):
         indexes = ((("run", "client"), True),)
 
 
-# Whatever the size of a run, what is left to do is found at once.
-ReissueItem.add_index(ReissueItem.run, ReissueItem.id, where=ReissueItem.state.in_(UNFINISHED_STATES))
+# As literals, for a database uses a partial index only where it can see that the query asks for no more.
+IS_WAITING = ReissueItem.state == peewee.SQL(f"'{ItemState.WAITING}'")
+IS_WORKING = ReissueItem.state == peewee.SQL(f"'{ItemState.WORKING}'")
+# Whatever the size of a run, and however many of its mails were put off, what is to be done next is found at once.
+ReissueItem.add_index(ReissueItem.run, ReissueItem.not_before, ReissueItem.id, where=IS_WAITING, name="item_waiting")
+ReissueItem.add_index(ReissueItem.run, where=IS_WORKING, name="item_working")
 
 
 class MailPace(Table):

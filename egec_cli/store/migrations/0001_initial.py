@@ -41,6 +41,7 @@ class ReissueRun(peewee.Model):
     state = peewee.TextField()
     options = peewee.TextField()
     created_at = _Time()
+    worked_until = _Time(null=True)
     finished_at = _Time(null=True)
 
     class Meta:
@@ -74,7 +75,7 @@ class ReissueItem(peewee.Model):
     attempts = peewee.IntegerField()
     lease_owner = peewee.TextField(null=True)
     lease_until = _Time(null=True)
-    not_before = _Time(null=True)
+    not_before = _Time()
     failure = peewee.TextField(null=True)
     details = peewee.TextField(null=True)
     line = peewee.IntegerField(null=True)
@@ -84,7 +85,9 @@ class ReissueItem(peewee.Model):
         indexes = ((("run", "client"), True),)
 
 
-ReissueItem.add_index(ReissueItem.run, ReissueItem.id, where=ReissueItem.state.in_(("waiting", "working")))
+_TO_DO = {"waiting": (ReissueItem.run, ReissueItem.not_before, ReissueItem.id), "working": (ReissueItem.run,)}
+for _state, _columns in _TO_DO.items():
+    ReissueItem.add_index(*_columns, where=ReissueItem.state == peewee.SQL(f"'{_state}'"), name=f"item_{_state}")
 
 
 class Event(peewee.Model):

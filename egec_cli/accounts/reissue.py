@@ -1,0 +1,275 @@
+"""Re-issue runs: recorded under a name, found, looked at, cancelled. `reissue_worker` works through them."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from egec_cli import clock
+from egec_cli.accounts import audit, fields, reissue_items
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.selection import SELECTED_LINE, Selected
+from egec_cli.errors import AlreadyExists, BadInput, NotPermitted
+from egec_cli.store import peewee
+from egec_cli.store.database import tuples
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
+
+
+class RunRecord(NamedTuple):
+    """A run as it is shown: how many clients it has, and what became of them. Times are RFC 3339 in UTC.
+
+    Attributes:
+        state: `paused` also where nobody works on it any more, as after a crash.
+    """
+
+    name: str
+    state: RunState
+    total: int
+    accepted: int
+    failed: int
+    remaining: int
+    created_at: str
+    finished_at: str | None
+
+
+def begin(
+    egec: Egec, name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None
+) -> ReissueRun:
+    """Record a run and its clients, or find the one that was begun by the same words.
+
+    Args:
+        egec: where.
+        name: the run's name, by which the same command is known again.
+        selected: whom to mail.
+        expect: how many clients there must be.
+        rate: how many mails a second may leave at most, where that is not for EGEC_MAIL_RATE to say.
+
+    Raises:
+        BadInput: the name is none, or there are not as many clients as expected.
+        AlreadyExists: the name was used for other selectors.
+    """
+    checked_name = _checked(name)
+    selection = json.dumps(selected.described, sort_keys=True)
+    while True:
+        try:
+            with egec.database.atomic():
+                run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
+                if run is None:
+                    return _record(egec, checked_name, selection, selected, expect, rate)
+                if run.selection != selection:
+                    raise AlreadyExists(
+                        f"the run {checked_name} was begun with other selectors: {_in_words(run.selection)}",
+                        f"Use another name, or type `egec reissue resume {checked_name}` to go on with that run.",
+                        code="run_exists",
+                    )
+        except peewee.IntegrityError:
+            # Another process has just taken the name.
+            continue
+        return run
+
+
+def _checked(name: str) -> str:
+    checked_name = fields.line("name of the run", name)
+    if not checked_name:
+        raise BadInput("the run has no name", "Name it, such as spring-2026.")
+    return checked_name
+
+
+def _record(
+    egec: Egec, name: str, selection: str, selected: Selected, expect: int | None, rate: int | None
+) -> ReissueRun:
+    run = ReissueRun.create(
+        name=name,
+        selection=selection,
+        state=RunState.RUNNING,
+        options=json.dumps({"rate": rate}),
+        created_at=egec.clock(),
+    )
+    # What is the same for all is read from the run's row, which gives it its type.
+    since = ReissueRun.select(ReissueRun.created_at).where(ReissueRun.id == run.id)
+    query = selected.query(
+        peewee.SQL(str(run.id)), Client.id, peewee.SQL(f"'{ItemState.WAITING}'"), peewee.SQL("0"), since, SELECTED_LINE
+    )
+    columns = [
+        ReissueItem.run,
+        ReissueItem.client,
+        ReissueItem.state,
+        ReissueItem.attempts,
+        ReissueItem.not_before,
+        ReissueItem.line,
+    ]
+    found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
+    if expect is not None and found != expect:
+        raise BadInput(
+            f"{found} clients are selected, not {expect} as expected",
+            "Nothing was started. Mend the selectors, or expect another number.",
+            code="unexpected_number",
+        )
+    audit.record(egec, "reissue.start", "recorded", run=run, clients=found)
+    return run
+
+
+def _in_words(selection: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in json.loads(selection).items())
+
+
+def find(name: str) -> ReissueRun:
+    """Return the run of this name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    run = ReissueRun.get_or_none(ReissueRun.name == _checked(name))
+    if run is None:
+        raise BadInput(f"there is no run {name!r}", "Type `egec reissue status` to see all.", code="no_such_run")
+    return run
+
+
+def shown(egec: Egec, run: ReissueRun) -> RunRecord:
+    """Return the run as it stands at this moment."""
+    return next(_records(egec, ReissueRun.id == run.id))
+
+
+def listed(egec: Egec) -> Iterator[RunRecord]:
+    """Return all runs, in the order in which they were begun."""
+    return _records(egec, None)
+
+
+def _records(egec: Egec, condition: Any) -> Iterator[RunRecord]:
+    numbers = {
+        state: peewee.fn.COUNT(peewee.Case(None, [(ReissueItem.state == state, 1)]))
+        for state in (ItemState.ACCEPTED, ItemState.FAILED)
+    }
+    query = (
+        ReissueRun.select(ReissueRun, peewee.fn.COUNT(ReissueItem.id), *numbers.values())
+        .join(ReissueItem, peewee.JOIN.LEFT_OUTER)
+        .where(condition if condition is not None else peewee.SQL("1 = 1"))
+        .group_by(ReissueRun.id)
+        .order_by(ReissueRun.id)
+    )
+    columns = [field.name for field in ReissueRun._meta.sorted_fields]
+    for row in tuples(query):
+        run, (total, accepted, failed) = dict(zip(columns, row[: len(columns)], strict=True)), row[len(columns) :]
+        yield RunRecord(
+            name=run["name"],
+            state=_state(run, egec.clock()),
+            total=total,
+            accepted=accepted,
+            failed=failed,
+            remaining=total - accepted - failed,
+            created_at=clock.rfc3339(run["created_at"]),
+            finished_at=clock.rfc3339_or_none(run["finished_at"]),
+        )
+
+
+def _state(run: dict[str, Any], moment: datetime) -> RunState:
+    state = RunState(run["state"])
+    is_left_alone = run["worked_until"] is None or run["worked_until"] < moment
+    return RunState.PAUSED if state is RunState.RUNNING and is_left_alone else state
+
+
+def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
+    """Let a run go on that was paused; one that is done stays so.
+
+    Args:
+        egec: where.
+        run: the run.
+        rate: how many mails a second may leave at most from now on.
+
+    Raises:
+        NotPermitted: it was cancelled.
+    """
+    with egec.database.atomic():
+        _require_not_cancelled(run)
+        if rate is not None:
+            ReissueRun.update(options=json.dumps({"rate": rate})).where(ReissueRun.id == run.id).execute()
+        _change(run, RunState.PAUSED, RunState.RUNNING)
+
+
+def retry(egec: Egec, run: ReissueRun) -> int:
+    """Let a run try again those that have failed, and return how many they are.
+
+    Raises:
+        NotPermitted: it was cancelled.
+    """
+    with egec.database.atomic():
+        _require_not_cancelled(run)
+        number: int = (
+            ReissueItem.update(state=ItemState.WAITING, attempts=0, not_before=egec.clock(), failure=None, details=None)
+            .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+            .execute()
+        )
+        if number:
+            ReissueRun.update(state=RunState.RUNNING, finished_at=None).where(ReissueRun.id == run.id).execute()
+            audit.record(egec, "reissue.retry", "recorded", run=run, clients=number)
+        return number
+
+
+def cancel(egec: Egec, run: ReissueRun) -> None:
+    """End a run for good: who works on it stops, and whom it has not mailed keeps the former password.
+
+    Raises:
+        NotPermitted: it is done.
+    """
+    with egec.database.atomic():
+        if _change(run, RunState.RUNNING, RunState.CANCELLED) or _change(run, RunState.PAUSED, RunState.CANCELLED):
+            ReissueRun.update(finished_at=egec.clock()).where(ReissueRun.id == run.id).execute()
+            audit.record(egec, "reissue.cancel", "cancelled", run=run)
+        elif ReissueRun.get_by_id(run.id).state == RunState.DONE:
+            raise NotPermitted(f"the run {run.name} is done", "There is nothing left to cancel.", code="run_done")
+
+
+def _require_not_cancelled(run: ReissueRun) -> None:
+    if ReissueRun.get_by_id(run.id).state == RunState.CANCELLED:
+        raise NotPermitted(
+            f"the run {run.name} was cancelled", "Start another one under another name.", code="run_cancelled"
+        )
+
+
+def _change(run: ReissueRun, before: RunState, after: RunState) -> bool:
+    changed: int = (
+        ReissueRun.update(state=after).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
+    )
+    return bool(changed)
+
+
+# How long a run counts as being worked on after its workers were last heard of.
+HEARD_OF_FOR = timedelta(seconds=60)
+
+
+class Standing(NamedTuple):
+    """What a worker is to know of its run from turn to turn: its state, and how many mails may leave in a second."""
+
+    state: RunState
+    rate: int
+
+
+def standing(egec: Egec, run: ReissueRun) -> Standing:
+    """Return how the run stands, as others may have changed it; a rate of 0 is no limit."""
+    state, options = next(
+        tuples(ReissueRun.select(ReissueRun.state, ReissueRun.options).where(ReissueRun.id == run.id))
+    )
+    rate = json.loads(options)["rate"]
+    return Standing(RunState(state), egec.settings.mail_rate if rate is None else rate)
+
+
+def work_goes_on(egec: Egec, run: ReissueRun, *, alive: bool = True) -> None:
+    """Let be known that somebody works on the run, or that one of its workers has left."""
+    until = egec.clock() + (HEARD_OF_FOR if alive else timedelta())
+    ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
+
+
+def pause(egec: Egec, run: ReissueRun, reason: str) -> None:
+    """Stop all who work on the run until it is resumed. `reason` is a stable word."""
+    if _change(run, RunState.RUNNING, RunState.PAUSED):
+        audit.record(egec, "reissue.pause", reason, run=run)
+
+
+def finish_if_nothing_is_left(egec: Egec, run: ReissueRun) -> bool:
+    """Mark the run as done where every client of it was dealt with. Return whether that is so."""
+    if reissue_items.any_left(run):
+        return False
+    if _change(run, RunState.RUNNING, RunState.DONE):
+        ReissueRun.update(finished_at=egec.clock()).where(ReissueRun.id == run.id).execute()
+        audit.record(egec, "reissue.finish", "done", run=run)
+    return True

@@ -1,0 +1,144 @@
+"""The clients of a re-issue run, one by one: claimed by a worker, put off, given back, dealt with.
+
+Every function here runs inside a transaction of its caller. A worker holds its items under a lease, which it extends
+while it lives; those of one that is gone come back to the others.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from egec_cli.accounts import leases
+from egec_cli.store.database import among, locked, tuples
+from egec_cli.store.models import IS_WAITING, IS_WORKING, Client, ItemState, ReissueItem, ReissueRun
+
+_NOBODY = {"lease_owner": None, "lease_until": None}
+
+
+class Claimed(NamedTuple):
+    """An item that a worker has claimed: its key, its client's, the line that named the client, its failed attempts."""
+
+    key: int
+    client: int
+    line: int | None
+    attempts: int
+
+
+class ItemRecord(NamedTuple):
+    """One client of a run. `failure` is a stable word, `details` what the mail server said."""
+
+    identifier: str
+    email: str | None
+    line: int | None
+    outcome: ItemState
+    failure: str | None
+    details: str | None
+    attempts: int
+
+
+def claim(run: ReissueRun, owner: str, most: int, *, at: datetime, until: datetime) -> Sequence[Claimed]:
+    """Claim at most so many of the items that are due, those that have waited longest first.
+
+    Workers that claim at the same time do not wait for each other.
+    """
+    if most <= 0:
+        return []
+    due = (
+        ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.line, ReissueItem.attempts)
+        .where((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before <= at))
+        .order_by(ReissueItem.not_before, ReissueItem.id)
+        .limit(most)
+    )
+    claimed = [Claimed(*row) for row in tuples(locked(due, skip_locked=True))]
+    ReissueItem.update(state=ItemState.WORKING, lease_owner=owner, lease_until=until).where(
+        among(ReissueItem.id, [item.key for item in claimed])
+    ).execute()
+    return claimed
+
+
+def next_due(run: ReissueRun) -> datetime | None:
+    """Return when the next waiting item may be claimed; none where none is waiting."""
+    first = (
+        ReissueItem.select(ReissueItem.not_before)
+        .where((ReissueItem.run == run) & IS_WAITING)
+        .order_by(ReissueItem.not_before)
+        .limit(1)
+    )
+    return next((moment for (moment,) in tuples(first)), None)
+
+
+def any_left(run: ReissueRun) -> bool:
+    """Tell whether a client of the run is still to be dealt with."""
+    left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_WORKING))
+    return any(items.exists() for items in left)
+
+
+def free_abandoned(run: ReissueRun, moment: datetime) -> None:
+    """Give back what is claimed by workers that are gone, or were not heard of for longer than their lease."""
+    working = ReissueItem.select(ReissueItem.lease_owner).where((ReissueItem.run == run) & IS_WORKING)
+    gone = [owner for (owner,) in tuples(working.distinct()) if leases.is_gone(owner)]
+    abandoned = ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment)
+    ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(
+        (ReissueItem.run == run) & IS_WORKING & abandoned
+    ).execute()
+
+
+def extend(keys: Collection[int], owner: str, until: datetime) -> None:
+    """Keep the leases of these items for longer."""
+    ReissueItem.update(lease_until=until).where(_held(keys, owner)).execute()
+
+
+def accept(keys: Collection[int], owner: str) -> None:
+    """Mark these items as accepted."""
+    ReissueItem.update(state=ItemState.ACCEPTED, failure=None, details=None, **_NOBODY).where(
+        _held(keys, owner)
+    ).execute()
+
+
+def fail(item: Claimed, owner: str, failure: str, details: str) -> None:
+    """Mark an item as failed, for the reason given: a stable word, and what the mail server said."""
+    ReissueItem.update(
+        state=ItemState.FAILED, failure=failure, details=details, attempts=item.attempts, **_NOBODY
+    ).where(_held([item.key], owner)).execute()
+
+
+def put_off(item: Claimed, owner: str, until: datetime, failure: str, details: str | None) -> None:
+    """Let an item wait for its next attempt; the failure is that of the last one."""
+    ReissueItem.update(
+        state=ItemState.WAITING,
+        not_before=until,
+        failure=failure,
+        details=details,
+        attempts=item.attempts,
+        **_NOBODY,
+    ).where(_held([item.key], owner)).execute()
+
+
+def give_back(keys: Collection[int], owner: str) -> None:
+    """Let others have these items at once."""
+    ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(_held(keys, owner)).execute()
+
+
+def failures(run: ReissueRun) -> Iterator[ItemRecord]:
+    """Yield the clients whom the run could not mail, one at a time, in the order of the selection."""
+    query = (
+        ReissueItem.select(
+            Client.identifier,
+            Client.email,
+            ReissueItem.line,
+            ReissueItem.state,
+            ReissueItem.failure,
+            ReissueItem.details,
+            ReissueItem.attempts,
+        )
+        .join(Client)
+        .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+        .order_by(ReissueItem.id)
+    )
+    for identifier, email, line, state, *others in tuples(query):
+        yield ItemRecord(identifier, email, line, ItemState(state), *others)
+
+
+def _held(keys: Collection[int], owner: str) -> object:
+    """Return the condition of those of the items that the owner still holds: another may have taken them over."""
+    return among(ReissueItem.id, keys) & (ReissueItem.lease_owner == owner)

@@ -1,0 +1,297 @@
+"""The work of a re-issue run: claim, hash, record, mail and settle, all at once, until nothing is left.
+
+The caller's thread has the database to itself and takes turns. In one transaction, a turn settles what the mail server
+has answered since the last one, records what was hashed, and claims what comes next; meanwhile other threads hash and
+mail (`reissue_threads`). What is under way is bounded by what about a second of work is, so memory does not grow with
+the run, and a crash leaves little behind: what was claimed comes back, and what was recorded is in doubt, as after the
+crash of a single issue.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import NamedTuple
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from egec_cli.accounts import credentials, leases, mail_pace, reissue, reissue_items
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.reissue_items import Claimed, ItemRecord
+from egec_cli.accounts.reissue_ledger import Ledger, is_our_own_matter
+from egec_cli.accounts.reissue_threads import Broken, Hashed, Hashers, Inbox, Job, Senders, Sent
+from egec_cli.errors import EgecError, NotNow, NotPermitted
+from egec_cli.mail.delivery import Transport
+from egec_cli.store import peewee
+from egec_cli.store.database import translated_failures
+from egec_cli.store.models import ReissueRun, RunState
+
+# A database that is busy or away is tried so many times before the worker gives up: for about a minute.
+MOST_TIMES_BUSY = 8
+# How long a worker that was not heard of keeps what it has claimed, and how often it is heard of, in seconds.
+LEASE = 120.0
+HEARTBEAT = 15.0
+# A turn ends with a durable commit, which takes its time: what comes within this many seconds shares one.
+_BETWEEN_TURNS = 0.05
+# The longest that a worker sleeps, in seconds, before it looks whether it is still to go on.
+_LONGEST_SLEEP = 0.5
+# At most so many claimed items wait to be hashed, and as many recorded ones for their mail to leave.
+_MOST_AT_ONCE = 500
+
+
+class _Turned(NamedTuple):
+    """What a turn has changed in the database, for the worker to go on with once it is committed."""
+
+    finished: list[ItemRecord]
+    recorded: int
+    jobs: list[Job]
+    claimed: Sequence[Claimed]
+    state: RunState
+    is_done: bool
+
+
+def work(egec: Egec, run: ReissueRun, transport: Callable[[], Transport], stop: Event) -> Generator[ItemRecord]:
+    """Work through a run, together with whoever else does; yield each client that was dealt with here.
+
+    Args:
+        egec: where.
+        run: the run; nothing is done if it is done already.
+        transport: makes a way for mail to leave; each of several threads asks for its own.
+        stop: set to have it stop: mails under way are settled, and everything else is given back.
+
+    Raises:
+        Misconfigured: a template makes no mail, which is found before the first one leaves.
+        NotNow: the mail server is away, and the run is paused; or the database is.
+        NotPermitted: the run was cancelled.
+        EgecError: the mail server refuses our own set-up, and the run is paused.
+    """
+    worker = _Worker(egec, run, transport, stop)
+    try:
+        while not worker.is_over:
+            worker.wait()
+            yield from worker.turn()
+    except (GeneratorExit, EgecError):
+        # Nobody reads on, or the database is gone: what is under way is settled all the same, if it can be.
+        with suppress(EgecError):
+            worker.drain()
+        raise
+    finally:
+        worker.stop()
+    worker.say_goodbye()
+    if worker.error is not None:
+        raise worker.error
+
+
+class _Worker:
+    """One process at work on a run.
+
+    Attributes:
+        is_over: nothing is under way here any more, and nothing more will be.
+        error: why it is over before the run was done, where that is to be told.
+    """
+
+    def __init__(self, egec: Egec, run: ReissueRun, transport: Callable[[], Transport], stop: Event) -> None:
+        self._egec = egec
+        self._run = run
+        self._asked_to_stop = stop
+        self._owner = leases.new_owner()
+        self._ledger = Ledger(egec, run, self._owner)
+        self._inbox: Inbox = SimpleQueue()
+        self._hashers = Hashers(egec.settings, self._inbox)
+        self._senders = Senders(egec.settings, transport, self._ledger.mail, self._inbox)
+        # What is under way. Of those being sent, the ones that came back are settled by the next turn.
+        self._hashing: dict[int, Claimed] = {}
+        self._hashed: list[Hashed] = []
+        self._sending: dict[int, Job] = {}
+        self._sent: list[Sent] = []
+        self._is_stopping = False
+        self._next_turn = self._next_heartbeat = time.monotonic()
+        self._most_times_busy = MOST_TIMES_BUSY
+        self.is_over = False
+        self.error: EgecError | None = None
+
+    def wait(self) -> None:
+        """Wait until there is something to do, and take what the threads have done."""
+        if self._is_stopping and self._nothing_is_with_the_server:
+            return
+        self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
+        if not self._is_idle:
+            with suppress(Empty):
+                self._take(self._inbox.get(timeout=_LONGEST_SLEEP))
+                while True:
+                    self._take(self._inbox.get_nowait())
+
+    def turn(self) -> list[ItemRecord]:
+        """Take one turn and return the clients that were dealt with.
+
+        Raises:
+            NotNow: the database was busy or away for too long.
+        """
+        if self._asked_to_stop.is_set():
+            self.stop()
+        retrying = Retrying(
+            retry=retry_if_exception_type(NotNow),
+            stop=stop_after_attempt(self._most_times_busy) | stop_when_event_set(self._asked_to_stop),
+            wait=wait_exponential_jitter(multiplier=0.5, max=20),
+            sleep=sleep_using_event(self._asked_to_stop),
+            reraise=True,
+        )
+        self._next_turn = time.monotonic() + _BETWEEN_TURNS
+        turned = retrying(self._turn_on_a_live_connection)
+        self._go_on_with(turned)
+        return turned.finished
+
+    def stop(self) -> None:
+        """Begin nothing more; what is with the mail server comes back."""
+        self._is_stopping = True
+        self._hashers.close()
+        self._senders.stop()
+
+    def drain(self) -> None:
+        """Stop, and settle what is with the mail server."""
+        self.stop()
+        self._most_times_busy = 1
+        while not self.is_over:
+            self.wait()
+            self.turn()
+
+    def say_goodbye(self) -> None:
+        """Let the connections to the mail server end as they should."""
+        self._senders.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._hashing or self._hashed or self._sending)
+
+    @property
+    def _nothing_is_with_the_server(self) -> bool:
+        return len(self._sending) == len(self._sent)
+
+    def _take(self, done: Hashed | Sent | Broken) -> None:
+        if isinstance(done, Broken):
+            raise done.defect
+        if isinstance(done, Hashed):
+            del self._hashing[done.item.key]
+            self._hashed.append(done)
+            return
+        self._sent.append(done)
+        if done.attempt is not None and is_our_own_matter(done.attempt) and self.error is None:
+            # The next mail would fare no better.
+            self.error = done.attempt.error
+            assert self.error is not None
+            self.error.hint = f"The run is paused and nothing is lost. Later: egec reissue resume {self._run.name}"
+            self.stop()
+
+    def _turn_on_a_live_connection(self) -> _Turned:
+        database = self._egec.database
+        try:
+            with translated_failures(self._egec.settings.database):
+                database.connect(reuse_if_open=True)
+                with database.atomic():
+                    return self._turned()
+        except NotNow:
+            with suppress(peewee.PeeweeException):
+                database.close()
+            raise
+
+    def _turned(self) -> _Turned:
+        """Do a turn's work in the database, and nothing else, so that it may be done again if it failed."""
+        at = self._egec.clock()
+        if self.error is not None:
+            reissue.pause(self._egec, self._run, self.error.code)
+        state, rate = reissue.standing(self._egec, self._run)
+        goes_on = state is RunState.RUNNING and not self._is_stopping
+        hashed = self._hashed[: self._room_to_record(rate, at)] if goes_on else []
+        # All at once and in one order, so that no two workers ever wait for each other.
+        credentials.lock(sorted({one.job.item.client for one in self._sent} | {one.item.client for one in hashed}))
+        finished = self._ledger.settle(self._sent, at) if self._sent else []
+        jobs, unmailed = self._ledger.record(hashed, rate, at) if hashed else ([], [])
+        self._be_heard_of(at)
+        claimed: Sequence[Claimed] = []
+        if goes_on:
+            most, until = self._room_to_claim(len(self._hashed) - len(hashed), rate), at + timedelta(seconds=LEASE)
+            claimed = reissue_items.claim(self._run, self._owner, most, at=at, until=until)
+        elif self._is_stopping and self._nothing_is_with_the_server:
+            reissue_items.give_back([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
+            reissue.work_goes_on(self._egec, self._run, alive=False)
+        nothing_is_held = not (claimed or jobs or self._hashing or len(self._hashed) > len(hashed))
+        is_done = (
+            goes_on
+            and nothing_is_held
+            and self._nothing_is_with_the_server
+            and reissue.finish_if_nothing_is_left(self._egec, self._run)
+        )
+        return _Turned(finished + unmailed, len(hashed), jobs, claimed, state, is_done)
+
+    def _go_on_with(self, turned: _Turned) -> None:
+        """Hand on what a turn has prepared, now that it is committed."""
+        for one in self._sent:
+            del self._sending[one.job.item.key]
+        self._sent = []
+        del self._hashed[: turned.recorded]
+        self._sending |= {job.item.key: job for job in turned.jobs}
+        self._senders.put(turned.jobs)
+        self._hashing |= {item.key: item for item in turned.claimed}
+        self._hashers.put(turned.claimed)
+        if turned.is_done or (self._is_stopping and not self._sending):
+            self.is_over = True
+        elif turned.state is not RunState.RUNNING:
+            self.error = self.error or _why_it_stands_still(self._run, turned.state)
+            self.stop()
+        elif self._is_idle:
+            # What is left is put off, or with other workers.
+            self._next_turn = time.monotonic() + _LONGEST_SLEEP
+
+    def _be_heard_of(self, at: datetime) -> None:
+        if time.monotonic() < self._next_heartbeat and not self._is_idle:
+            return
+        self._next_heartbeat = time.monotonic() + HEARTBEAT
+        held = [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
+        reissue_items.extend(held, self._owner, at + timedelta(seconds=LEASE))
+        leases.extend_all(self._egec, [job.item.client for job in self._sending.values()], self._owner)
+        reissue_items.free_abandoned(self._run, at)
+        reissue.work_goes_on(self._egec, self._run)
+
+    def _most_sending(self, rate: int) -> int:
+        most = _a_second_of(self._egec.settings.mail_connections, self._senders.seconds_each.value)
+        return min(most, rate) if rate else most
+
+    def _room_to_record(self, rate: int, at: datetime) -> int:
+        room = self._most_sending(rate) - (len(self._sending) - len(self._sent))
+        return max(0, min(room, mail_pace.room(rate, at)) if rate else room)
+
+    def _room_to_claim(self, waiting: int, rate: int) -> int:
+        if waiting >= self._most_sending(rate):
+            return 0
+        return _a_second_of(self._egec.settings.workers, self._hashers.seconds_each.value) - len(self._hashing)
+
+
+def _a_second_of(threads: int, seconds_each: float | None) -> int:
+    """Return how much work these threads do in a second: at least enough for none of them to wait."""
+    least = 4 * threads
+    if seconds_each is None:
+        return least
+    return min(max(least, int(threads / max(seconds_each, 1e-6))), max(least, _MOST_AT_ONCE))
+
+
+def _why_it_stands_still(run: ReissueRun, state: RunState) -> EgecError | None:
+    if state is RunState.CANCELLED:
+        return NotPermitted(
+            f"the run {run.name} was cancelled", "Start another one under another name.", code="run_cancelled"
+        )
+    if state is RunState.PAUSED:
+        return NotNow(
+            f"the run {run.name} was paused by another worker, which tells why",
+            f"Type `egec reissue resume {run.name}` to go on.",
+            code="run_paused",
+        )
+    return None

@@ -1,0 +1,210 @@
+"""`egec reissue`: start, resume, status, retry, cancel."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from egec_cli.accounts import reissue, reissue_items, reissue_worker
+from egec_cli.accounts.clients import ClientRecord
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.reissue import RunRecord
+from egec_cli.accounts.reissue_items import ItemRecord
+from egec_cli.accounts.reissue_preview import Preview, preview
+from egec_cli.accounts.selection import Selected, Unmatched
+from egec_cli.commands import selectors
+from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.session import opened
+from egec_cli.commands.signals import orderly_stop
+from egec_cli.errors import ExitCode, Usage
+from egec_cli.mail import transport
+from egec_cli.settings import MaildirFolder
+from egec_cli.show import OutputFormat, Progress, note, show, show_all
+from egec_cli.store.models import ItemState, ReissueRun
+
+app = typer.Typer(help="Mail new passwords to many clients: start, resume, status, retry, cancel.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")]
+RateOption = Annotated[
+    int | None,
+    typer.Option("--rate", min=1, max=100_000, help="At most so many mails a second, of all workers together."),
+]
+
+# With these, one result sums the run up; with the others, each client is a result.
+_SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
+_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+
+
+@app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
+def start_command(
+    name: NameArgument,
+    everyone: selectors.AllOption = False,
+    status: selectors.StatusOption = None,
+    never_logged_in: selectors.NeverLoggedInOption = False,
+    issued_before: selectors.IssuedBeforeOption = "",
+    last_mail_failed: selectors.LastMailFailedOption = False,
+    from_file: selectors.FromOption = "",
+    exclude: selectors.ExcludeOption = "",
+    column: selectors.ColumnOption = "",
+    limit: selectors.LimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show who would get a mail, what it says and how long it takes.")
+    ] = False,
+    expect: Annotated[
+        int | None, typer.Option("--expect", min=0, help="Start nothing unless so many clients are selected.")
+    ] = None,
+    rate: RateOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Mail a new password to each of the selected clients, under a name.
+
+    The same command again goes on where it stopped, and does nothing once all is done.
+    """
+    if not (yes or dry_run or _is_at_terminal()):
+        raise Usage("there is no terminal to ask whether to mail new passwords", "Add --yes; nothing was started.")
+    with (
+        selectors.selection(
+            everyone=everyone,
+            status=status,
+            never_logged_in=never_logged_in,
+            issued_before=issued_before,
+            last_mail_failed=last_mail_failed,
+            from_file=from_file,
+            exclude=exclude,
+            column=column,
+            limit=limit,
+        ) as wanted,
+        opened() as egec,
+    ):
+        selected = Selected(egec, wanted)
+        if dry_run:
+            _show_dry_run(egec, selected, rate, output)
+            return
+        if not yes:
+            typer.confirm(f"Mail new passwords to {selected.count()} clients?", abort=True, err=True)
+        run = reissue.begin(egec, name, selected, expect=expect, rate=rate)
+        reissue.resume(egec, run, rate=rate)
+        _work(egec, run, output, selected)
+
+
+@app.command("resume", epilog="Example: egec reissue resume spring-2026")
+def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
+    """Go on with a run; several machines that share a database may do so at the same time."""
+    with opened() as egec:
+        run = reissue.find(name)
+        reissue.resume(egec, run, rate=rate)
+        _work(egec, run, output)
+
+
+@app.command("status", epilog="Example: egec reissue status spring-2026 --format json")
+def status_command(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The name of the run; all runs without it.")] = "",
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the clients of the run who could not be mailed.")
+    ] = False,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show how a run stands, or all of them."""
+    if failed and not name:
+        raise Usage("--failed lists the clients of one run", "Name the run too.")
+    with opened() as egec:
+        if failed:
+            show_all(reissue_items.failures(reissue.find(name)), ItemRecord, output, names(fields))
+        elif name:
+            show(reissue.shown(egec, reissue.find(name)), output, names(fields))
+        else:
+            show_all(reissue.listed(egec), RunRecord, output, names(fields))
+
+
+@app.command("retry", epilog="Example: egec reissue retry spring-2026")
+def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
+    """Try again those clients of a run who could not be mailed, and go on with it."""
+    with opened() as egec:
+        run = reissue.find(name)
+        reissue.retry(egec, run)
+        reissue.resume(egec, run)
+        _work(egec, run, output)
+
+
+@app.command("cancel", epilog="Example: egec reissue cancel spring-2026")
+def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
+    """End a run for good; whom it has not mailed keeps the former password."""
+    with opened() as egec:
+        run = reissue.find(name)
+        reissue.cancel(egec, run)
+        show(reissue.shown(egec, run), output)
+
+
+def _is_at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
+    """Work through a run, show what becomes of each client, and end with the exit code that fits."""
+    before = reissue.shown(egec, run)
+    if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
+        note(f"egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {egec.settings.mail_server}")
+    unmatched = 0
+    with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
+        for stranger in selected.unmatched() if selected else ():
+            unmatched += 1
+            note(_told(stranger))
+        with closing(reissue_worker.work(egec, run, partial(transport.of, egec.settings), stop)) as outcomes:
+            _tell(_counted(outcomes, progress), output)
+    after = reissue.shown(egec, run)
+    if output in _SUMMARISED:
+        show(after, output)
+    if after.failed or after.remaining or unmatched:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _told(stranger: Unmatched) -> str:
+    return f"egec: {stranger.file}:{stranger.line}: no client is called {stranger.value!r}"
+
+
+def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
+    for outcome in outcomes:
+        yield outcome
+        # Whoever reads along learns of each at once.
+        sys.stdout.flush()
+        progress.advance(failed=outcome.outcome is ItemState.FAILED)
+
+
+def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
+    if output not in _SUMMARISED:
+        show_all(outcomes, ItemRecord, output)
+        return
+    for one in outcomes:
+        if one.outcome is ItemState.FAILED:
+            line = f"line {one.line}: " if one.line else ""
+            note(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
+
+
+def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, output: OutputFormat) -> None:
+    show_all(selected.records(), ClientRecord, output, in_table=_IN_TABLE)
+    unmatched = 0
+    for stranger in selected.unmatched():
+        unmatched += 1
+        note(_told(stranger))
+    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate)))
+    if unmatched:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _in_words(found: Preview) -> str:
+    if found.fault is not None:
+        mails = f"no mail would leave at present: {found.fault}"
+    else:
+        mails = f"the mail server answers within {(found.mail_seconds or 0) * 1000:.0f} ms"
+    duration = timedelta(seconds=round(found.seconds))
+    return (
+        f"egec: {found.clients} clients would get a mail, in about {duration}: "
+        f"a hash takes {found.hash_seconds * 1000:.0f} ms, {mails}\n"
+        f"egec: nothing was started. With another password, each would read:\n\n{found.sample}"
+    )

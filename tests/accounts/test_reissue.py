@@ -1,0 +1,456 @@
+"""Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+import psycopg
+import pytest
+
+from egec_cli import hashing, settings
+from egec_cli.accounts import (
+    clients,
+    fields,
+    issuing,
+    leases,
+    login,
+    reissue,
+    reissue_items,
+    reissue_ledger,
+    reissue_threads,
+)
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.reissue_items import ItemRecord
+from egec_cli.accounts.reissue_worker import work
+from egec_cli.accounts.selection import Selected, Selection
+from egec_cli.errors import AlreadyExists, BadInput, Misconfigured, NotNow, NotPermitted
+from egec_cli.mail import transport
+from egec_cli.settings import PostgresqlServer
+from egec_cli.store import database as store
+from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
+from egec_cli.store.models import Event as AuditEvent
+from tests.activations import Letter, letters, wait_until
+from tests.smtp_server import Fault, MailServer, Point
+
+EVERYONE = Selection(everyone=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait long."""
+    monkeypatch.setattr(reissue_ledger, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(reissue_ledger, "WAIT_FOR_ANOTHER", 0.02)
+    monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.01)
+    monkeypatch.setattr(reissue_threads, "LONGEST_WAIT_FOR_SERVER", 0.02)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    """Start a mail server that EGEC_MAIL_URL names."""
+    with MailServer() as running:
+        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def egec(server: MailServer, opened: Egec) -> Egec:
+    """Return an open eGEC with five clients and the mail server."""
+    for number in range(5):
+        clients.create(opened, fields.checked(f"c{number}@example.org", last_name="Petit"))
+    return opened._replace(settings=settings.load())
+
+
+def begun(egec: Egec, name: str = "spring", selection: Selection = EVERYONE) -> ReissueRun:
+    return reissue.begin(egec, name, Selected(egec, selection))
+
+
+def worked(egec: Egec, run: ReissueRun, stop: Event | None = None) -> list[ItemRecord]:
+    return list(work(egec, run, partial(transport.of, egec.settings), stop or Event()))
+
+
+def outcomes(records: list[ItemRecord]) -> dict[str | None, tuple[str, str | None]]:
+    return {record.email: (record.outcome, record.failure) for record in records}
+
+
+def mailed(server: MailServer) -> Counter[str]:
+    return Counter(mail.recipient for mail in server.accepted)
+
+
+def opens(egec: Egec, received: Letter) -> bool:
+    return login.verify(egec, received.identifier, received.password).accepted
+
+
+def numbers(egec: Egec, run: ReissueRun) -> tuple[str, int, int, int]:
+    shown = reissue.shown(egec, run)
+    return shown.state, shown.accepted, shown.failed, shown.remaining
+
+
+def client(number: int) -> Client:
+    found: Client = Client.get(Client.email == f"c{number}@example.org")
+    return found
+
+
+def require_nothing_held() -> None:
+    assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
+    assert ReissueItem.select().where(ReissueItem.lease_owner.is_null(False)).count() == 0
+    assert Credential.select().where(Credential.state == "sending").count() == 0
+
+
+def test_each_client_gets_one_mail_whose_password_alone_opens(egec: Egec, server: MailServer) -> None:
+    worked(egec, begun(egec, "first"))
+    former = letters(server)
+    run = begun(egec)
+    records = worked(egec, run)
+    assert {record.outcome for record in records} == {"accepted"}
+    assert mailed(server) == {f"c{number}@example.org": 2 for number in range(5)}
+    assert [opens(egec, letter) for letter in former] == [False] * 5
+    assert [opens(egec, letter) for letter in letters(server)[5:]] == [True] * 5
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert Credential.select().where(Credential.run == run).count() == 5
+    require_nothing_held()
+
+
+def test_the_same_run_again_goes_on_with_what_is_there_and_does_nothing_once_done(
+    egec: Egec, server: MailServer
+) -> None:
+    run = begun(egec)
+    worked(egec, run)
+    again = begun(egec)
+    assert again == run
+    assert worked(egec, again) == []
+    assert len(server.accepted) == 5
+
+
+def test_a_used_name_with_other_selectors_is_refused(egec: Egec) -> None:
+    begun(egec)
+    with pytest.raises(AlreadyExists, match="other selectors: everyone True") as refused:
+        begun(egec, selection=Selection(everyone=True, limit=2))
+    assert refused.value.code == "run_exists"
+    assert ReissueItem.select().count() == 5
+
+
+def test_an_unexpected_number_starts_nothing(egec: Egec) -> None:
+    with pytest.raises(BadInput, match="5 clients are selected, not 4"):
+        reissue.begin(egec, "spring", Selected(egec, EVERYONE), expect=4)
+    assert ReissueRun.select().count() == 0
+    assert ReissueItem.select().count() == 0
+    assert reissue.begin(egec, "spring", Selected(egec, EVERYONE), expect=5)
+
+
+def test_a_selection_of_nobody_is_done_at_once(egec: Egec, server: MailServer) -> None:
+    run = begun(egec, selection=Selection(status=clients.Status.ACTIVE))
+    assert worked(egec, run) == []
+    assert numbers(egec, run) == ("done", 0, 0, 0)
+
+
+def test_a_refused_address_fails_alone_with_the_servers_words_and_keeps_its_password(
+    egec: Egec, server: MailServer
+) -> None:
+    worked(egec, begun(egec, "first"))
+    former = next(letter for letter in letters(server) if letter.identifier == client(2).identifier)
+    server.fail_always(Fault.RCPT_550, recipient="c2@example.org")
+    run = begun(egec)
+    records = worked(egec, run)
+    assert numbers(egec, run) == ("done", 4, 1, 0)
+    (failed,) = [record for record in records if record.outcome == "failed"]
+    assert failed[1:] == ("c2@example.org", None, "failed", "mail_refused", "550 No such recipient", 1)
+    assert list(reissue_items.failures(run)) == [failed]
+    assert opens(egec, former)
+    require_nothing_held()
+
+
+def test_a_mail_that_is_refused_for_now_is_tried_again(egec: Egec, server: MailServer) -> None:
+    server.fail_next(Fault.RCPT_451, Fault.MESSAGE_451)
+    run = begun(egec)
+    records = worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert sum(record.attempts for record in records) == 2
+    assert set(mailed(server).values()) == {1}
+
+
+def test_a_mail_that_is_refused_for_now_again_and_again_fails_and_stops_nobody_else(
+    egec: Egec, server: MailServer
+) -> None:
+    server.fail_always(Fault.RCPT_451, recipient="c0@example.org")
+    run = begun(egec)
+    records = worked(egec, run)
+    assert numbers(egec, run) == ("done", 4, 1, 0)
+    assert outcomes(records)["c0@example.org"] == ("failed", "mail_deferred")
+    assert Credential.select().where(Credential.client == client(0)).count() == reissue_ledger.MOST_ATTEMPTS
+
+
+def test_a_mail_whose_answer_was_lost_is_sent_again_and_the_last_one_opens(egec: Egec, server: MailServer) -> None:
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    run = begun(egec)
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert sorted(mailed(server).values()) == [1, 1, 1, 1, 2]
+    last = {letter.identifier: letter for letter in letters(server)}
+    assert [opens(egec, letter) for letter in last.values()] == [True] * 5
+
+
+def test_a_login_that_proves_a_lost_answer_spares_the_client_a_second_mail(
+    egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reissue_ledger, "FIRST_WAIT", 2.0)
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    run = begun(egec)
+
+    def log_in_once_it_is_in_doubt() -> None:
+        with egec.database.connection_context():
+            in_doubt = Credential.select().where(Credential.state == "in_doubt")
+            wait_until(in_doubt.exists)
+            message_id = in_doubt.get().message_id
+            received = next(letter for letter in letters(server) if letter.message_id == message_id)
+            assert opens(egec, received)
+
+    guest = threading.Thread(target=log_in_once_it_is_in_doubt)
+    guest.start()
+    worked(egec, run)
+    guest.join()
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert set(mailed(server).values()) == {1}
+
+
+def test_who_may_get_no_mail_fails_without_one(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    Client.update(disabled_at=egec.clock()).where(Client.id == client(0).id).execute()
+    Client.update(email=None, email_key=None).where(Client.id == client(1).id).execute()
+    records = worked(egec, run)
+    assert {record.failure for record in records} == {None, "client_disabled", "client_erased"}
+    assert numbers(egec, run) == ("done", 3, 2, 0)
+    assert len(server.accepted) == 3
+    require_nothing_held()
+
+
+def test_a_client_with_too_many_mails_in_doubt_fails_and_no_open_one_is_evicted(egec: Egec, server: MailServer) -> None:
+    for _ in range(8):
+        server.fail_next(Fault.CUT_AFTER_KEEPING)
+        with pytest.raises(NotNow):
+            issuing.issue(egec, client(3), transport.of(egec.settings), hashing=hashing.begin(egec.settings))
+    run = begun(egec)
+    assert outcomes(worked(egec, run))["c3@example.org"] == ("failed", "too_many_open")
+    assert Credential.select().where((Credential.client == client(3)) & (Credential.state == "in_doubt")).count() == 8
+    require_nothing_held()
+
+
+def test_a_client_whom_another_is_mailing_waits_for_him(egec: Egec, server: MailServer) -> None:
+    lease = leases.take(egec, client(1))
+    run, records = begun(egec), []
+    for record in work(egec, run, partial(transport.of, egec.settings), Event()):
+        records.append(record)
+        if len(records) == 4:
+            assert "c1@example.org" not in outcomes(records)
+            lease.release()
+    assert outcomes(records)["c1@example.org"] == ("accepted", None)
+    assert records[-1].attempts == 0
+
+
+def test_a_server_that_is_away_pauses_the_run_and_nothing_is_lost(egec: Egec, server: MailServer) -> None:
+    server.stop()
+    run = begun(egec)
+    with pytest.raises(NotNow) as told:
+        worked(egec, run)
+    assert told.value.code == "mail_server_away"
+    assert "egec reissue resume spring" in told.value.hint
+    assert numbers(egec, run) == ("paused", 0, 0, 5)
+    require_nothing_held()
+    with pytest.raises(NotNow, match="paused by another worker"):
+        worked(egec, run)
+    server.start()
+    reissue.resume(egec, run)
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert set(mailed(server).values()) == {1}
+
+
+@pytest.mark.parametrize("fault", [Fault.MAIL_421, Fault.BANNER_421, Fault.CUT_AT_EHLO, Fault.CUT_AT_RCPT])
+def test_a_server_that_is_away_for_a_moment_is_waited_for_with_the_mail_in_hand(
+    egec: Egec, server: MailServer, fault: Fault
+) -> None:
+    server.fail_next(fault, fault)
+    run = begun(egec)
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert Credential.select().count() == 5
+
+
+@pytest.mark.parametrize("fault", [Fault.MAIL_550, Fault.MAIL_530])
+def test_a_server_that_refuses_our_own_set_up_pauses_the_run(egec: Egec, server: MailServer, fault: Fault) -> None:
+    server.fail_always(fault)
+    run = begun(egec)
+    with pytest.raises(Misconfigured, match="refuses the sender"):
+        worked(egec, run)
+    assert numbers(egec, run) == ("paused", 0, 0, 5)
+    require_nothing_held()
+
+
+def test_a_faulty_template_stops_a_run_before_its_first_mail(egec: Egec, server: MailServer, tmp_path: Path) -> None:
+    (tmp_path / "credentials.en.txt").write_text("Subject: x\n\n$pasword")
+    run = begun(egec)
+    with pytest.raises(Misconfigured, match="credentials.en.txt:3: there is no placeholder"):
+        worked(egec._replace(settings=egec.settings._replace(templates=tmp_path)), run)
+    assert server.connections == 0
+    assert numbers(egec, run)[1:] == (0, 0, 5)
+
+
+def test_who_is_asked_to_stop_settles_what_is_under_way_and_gives_back_the_rest(egec: Egec, server: MailServer) -> None:
+    for number in range(5, 60):
+        clients.create(egec, fields.checked(f"c{number}@example.org"))
+    stop = Event()
+    server.at(Point.KEPT, stop.set)
+    run = begun(egec)
+    records = worked(egec, run, stop)
+    kept = mailed(server)
+    assert 1 <= len(records) == len(kept) < 60
+    assert {record.email for record in records} == set(kept)
+    assert numbers(egec, run) == ("paused", len(kept), 0, 60 - len(kept))
+    require_nothing_held()
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 60, 0, 0)
+    assert set(mailed(server).values()) == {1}
+
+
+def test_who_reads_no_further_ends_the_work_in_good_order(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    reader = work(egec, run, partial(transport.of, egec.settings), Event())
+    next(reader)
+    reader.close()
+    require_nothing_held()
+    assert numbers(egec, run)[1] == len(server.accepted)
+
+
+def test_a_run_that_is_cancelled_meanwhile_ends_and_the_others_keep_their_passwords(
+    egec: Egec, server: MailServer
+) -> None:
+    for number in range(5, 60):
+        clients.create(egec, fields.checked(f"c{number}@example.org"))
+    server.at(Point.KEPT, lambda: time.sleep(0.02))
+    run = begun(egec)
+    reader = work(egec, run, partial(transport.of, egec.settings), Event())
+    next(reader)
+    reissue.cancel(egec, run)
+    with pytest.raises(NotPermitted, match="was cancelled"):
+        list(reader)
+    state, accepted, failed, remaining = numbers(egec, run)
+    assert (state, accepted, failed) == ("cancelled", len(server.accepted), 0)
+    assert remaining == 60 - accepted > 0
+    require_nothing_held()
+    for again in (reissue.resume, reissue.retry):
+        with pytest.raises(NotPermitted, match="was cancelled"):
+            again(egec, run)
+    reissue.cancel(egec, run)
+
+
+def test_a_run_that_is_done_cannot_be_cancelled(egec: Egec) -> None:
+    run = begun(egec)
+    worked(egec, run)
+    with pytest.raises(NotPermitted, match="is done"):
+        reissue.cancel(egec, run)
+
+
+def test_a_retry_mails_those_who_failed_and_nobody_else(egec: Egec, server: MailServer) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c2@example.org")
+    run = begun(egec)
+    worked(egec, run)
+    server.work_again()
+    assert reissue.retry(egec, run) == 1
+    assert outcomes(worked(egec, run)) == {"c2@example.org": ("accepted", None)}
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert reissue.retry(egec, run) == 0
+    assert numbers(egec, run)[0] == "done"
+
+
+def claimed_by(owner: str, egec: Egec, run: ReissueRun) -> None:
+    """Leave all items as a worker leaves them that has claimed them and died."""
+    until = egec.clock() + timedelta(minutes=5)
+    with egec.database.atomic():
+        assert len(reissue_items.claim(run, owner, 10, at=egec.clock(), until=until)) == 5
+
+
+def test_what_a_dead_process_of_this_host_had_claimed_comes_back_at_once(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    host, pid, _, rest = leases.new_owner().split("/")
+    claimed_by(f"{host}/{pid}/1/{rest}", egec, run)
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+
+
+def test_what_a_worker_of_another_host_holds_is_left_to_it_until_its_lease_ends(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    claimed_by("elsewhere/1/1/x", egec, run)
+    stop = Event()
+    threading.Timer(1.0, stop.set).start()
+    assert worked(egec, run, stop) == []
+    later = egec.clock() + timedelta(minutes=6)
+    began = time.monotonic()
+    tomorrow = egec._replace(clock=lambda: later + timedelta(seconds=time.monotonic() - began))
+    assert len(worked(tomorrow, run)) == 5
+
+
+def test_mails_keep_to_the_rate(egec: Egec, server: MailServer) -> None:
+    run = reissue.begin(egec, "slow", Selected(egec, EVERYONE), rate=5)
+    began = time.monotonic()
+    worked(egec, run)
+    assert time.monotonic() - began >= 4 / 5
+
+
+def test_a_run_whose_workers_are_gone_is_shown_as_paused(egec: Egec) -> None:
+    run = begun(egec)
+    assert numbers(egec, run)[0] == "paused"
+    reissue.work_goes_on(egec, run)
+    assert numbers(egec, run)[0] == "running"
+    later = egec.clock() + timedelta(minutes=2)
+    assert numbers(egec._replace(clock=lambda: later), run)[0] == "paused"
+
+
+def test_what_a_run_has_done_is_on_record(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    worked(egec, run)
+    events = list(AuditEvent.select().where(AuditEvent.run == run).order_by(AuditEvent.id))
+    assert [event.action for event in events] == ["reissue.start", *["credential.issue"] * 5, "reissue.finish"]
+    assert {event.client_id for event in events} == {None, *(one.id for one in Client.select())}
+    assert json.loads(events[1].details) == {"sequence": 1}
+    assert {event.outcome for event in events} == {"recorded", "accepted", "done"}
+
+
+Break = Callable[[Egec], None]
+
+
+def test_a_database_that_is_away_for_a_moment_does_not_end_a_run(
+    egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(egec)
+    location = egec.settings.database
+    if isinstance(location, PostgresqlServer):
+        backend = store.tuples(Client.raw("SELECT pg_backend_pid()"))
+        number = next(backend)[0]
+
+        def take_away() -> None:
+            with psycopg.connect(location.url, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s)", [number])
+    else:
+        monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.05)
+        egec.database.connection().execute("PRAGMA busy_timeout = 50")  # type: ignore[no-untyped-call]
+        path = location.path
+
+        def take_away() -> None:
+            import sqlite3
+
+            with sqlite3.connect(path, isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                time.sleep(0.5)
+                other.execute("ROLLBACK")
+            other.close()
+
+    first = threading.Lock()
+    server.at(Point.KEPT, lambda: first.acquire(blocking=False) and take_away())
+    worked(egec, run)
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    require_nothing_held()

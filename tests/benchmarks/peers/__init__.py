@@ -1,0 +1,1 @@
+"""What an organisation might use instead of egec: each runs as a program of its own and does the same work."""

@@ -1,0 +1,424 @@
+"""The prepared mail of bulk re-issue: the same message as the standard builder's, for ten thousand clients."""
+
+import string
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+
+from egec_cli import email_address, password, settings
+from egec_cli.errors import Misconfigured
+from egec_cli.mail.message import Form, Mail, credentials_mail
+from egec_cli.password import Alphabet, Password
+from egec_cli.settings import LANGUAGES, Settings
+
+CLIENTS, CHUNKS = 10_000, 20
+CLEAR = "fG69a*6jH"
+
+FIRST_NAMES = ["Noël", "Zoé", "Anne-Lise", "Jean-François", "Aÿ", "Maëlys", "D\u2019Arcy", "Œdipe", "Loïc", "Ève"]
+LAST_NAMES = ["d'Œuvre", "N'Guessan", "L\u2019Haÿ-les-Roses", "Lefèvre-Pontalis", "Du Pont", "O'Hara & Fils", "Müller"]
+AWKWARD_NAMES = [
+    "", "", "Γιώργος Παπαδόπουλος", "محمد بن عبد الله", "山田太郎", "Ægir 山田", "김철수", "Ирина", "R&D <script>x",
+    "&amp; &lt;", '"Guillemets" \'droits\'', "\U0001f468\u200d\U0001f469\u200d\U0001f467", "M. \U0001f600", "[/]",
+    ".", "..", ".Dupont", ".\t.", "From ", "From evil", ">From x", "--", "--=_x", "--===============1==", "=", "=3D=C3",
+    "=\r\n".strip(), "=0D=0ABcc: e@x.fr", "Subject: x", "Bcc: e@x.fr", "$", "$$", "$password", "${identifier}",
+    "%", "%s", "%%", "%(password)s", "{identifier}", "\\", "Dupont  ", "Dupont\t", "Dupont\u00a0", " Dupont", " ", "\t",
+    "\u3000", "\u200c", "\u2028", "\x85", "a\x0bb\x0cc", "\x00", "\x7f", "\x1b[31m", "e\u0301", CLEAR,
+    "a" * 100, "é" * 100, "山" * 100, "\U0001f600" * 100, "=" * 100, "." * 100, "&" * 100, " ".join("ab" * 33),
+]  # fmt: skip
+LOCAL_PARTS = ["jeanne", "noel.d-oeuvre", "o'hara", "a+b=c", "%x_{y}|z~", "x-1", "#!$&*/^`", "a.b.c.d"]
+# Those for which the standard library is asked: each takes hundreds of times as long.
+RARE_LOCAL_PARTS = ["A" * 64, "who?", "noël", "γιώργος", "山田", "straße"]
+# Dates of Paris: midnights, the changes of the clock, the ends of years, a leap day.
+TURNS = [
+    datetime(2026, 11, 24, 23, tzinfo=UTC), datetime(2026, 7, 13, 22, tzinfo=UTC), datetime(2026, 3, 29, 1, tzinfo=UTC),
+    datetime(2026, 10, 25, 0, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC),
+    datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), datetime(2028, 2, 28, 23, tzinfo=UTC),
+    datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC),
+]  # fmt: skip
+ALPHABETS = [Alphabet.of(), Alphabet.of(string.punctuation), Alphabet.of("=._<&%", lookalikes=True)]
+
+
+class Client(NamedTuple):
+    """What both builders are given."""
+
+    recipient: str
+    name: str
+    identifier: str
+    password: Password
+    issued_at: datetime
+
+
+class Generator:
+    """Makes the same clients of the same seed in every run."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        domains = [
+            "example.org",
+            "Example.ORG",
+            "straße.de",
+            "été.example.fr",
+            "παράδειγμα.gr",
+            "例え.jp",
+            "x--y.co.uk",
+        ]
+        self._domains = [email_address.checked(f"a@{domain}").wire.removeprefix("a@") for domain in domains]
+
+    def client(self) -> Client:
+        return Client(
+            recipient=self._recipient(),
+            name=self._name(),
+            identifier=f"{self._random.randrange(10**10):010}",
+            password=password.generate(self._random.choice(ALPHABETS), self._random.choice),
+            issued_at=self._moment(),
+        )
+
+    def _name(self) -> str:
+        if self._random.random() < 0.25:
+            return self._random.choice(AWKWARD_NAMES)
+        name = f"{self._random.choice(FIRST_NAMES)} {self._random.choice(LAST_NAMES)}"
+        return self._random.choice(["", "M. ", "Mme "]) + name
+
+    def _recipient(self) -> str:
+        kind = self._random.random()
+        if kind < 0.03:
+            # Around the length at which a header is folded, up to the longest.
+            length = self._random.choice([73, 74, 75, 76, 100, 254])
+            return f"{'l' * 60}@{('d' * 50 + '.') * 4}"[: length - 3].rstrip(".") + ".fr"
+        local_parts = RARE_LOCAL_PARTS if kind < 0.06 else LOCAL_PARTS
+        return f"{self._random.choice(local_parts)}@{self._random.choice(self._domains)}"
+
+    def _moment(self) -> datetime:
+        moment = self._random.choice(TURNS) + timedelta(
+            seconds=self._random.choice([-3601, -3600, -1, 0, 1, 1800, 3600, self._random.randrange(-86_400, 86_400)]),
+            microseconds=self._random.choice([0, 1, 999_999]),
+        )
+        return moment.astimezone(self._random.choice([UTC, UTC, None, timezone(timedelta(hours=-3, minutes=-30))]))
+
+
+@pytest.fixture(autouse=True)
+def paris(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def built(found: Settings, language: str, client: Client) -> Mail:
+    return credentials_mail(found, language=language, **client._asdict())
+
+
+def filled(form: Form, client: Client, message_id: str = "") -> Mail:
+    return form.filled(**client._asdict(), message_id=message_id or form.new_message_id())
+
+
+def parsed(mail: Mail) -> EmailMessage:
+    return message_from_bytes(mail.content, policy=policy.default)
+
+
+def boundary(mail: Mail) -> str:
+    found = parsed(mail).get_boundary()
+    assert found
+    return found
+
+
+def read(part: Any) -> list[Any]:
+    """Return all that is found in a message, as it was written, but the boundary, which is another in every message."""
+    headers = [(name, value) for name, value in part.items() if name != "Content-Type"]
+    inner = part.get_payload() if part.is_multipart() else part.get_payload(decode=True)
+    inner = [read(inner_part) for inner_part in inner] if isinstance(inner, list) else inner
+    kind = [(key, value) for key, value in part.get_params() if key != "boundary"]
+    return [headers, kind, inner, part.preamble, part.epilogue, part.defects]
+
+
+def check_the_same(form: Form, found: Settings, language: str, client: Client) -> None:
+    standard = built(found, language, client)
+    mail = filled(form, client, standard.message_id)
+    assert mail._replace(content=b"") == standard._replace(content=b"")
+    # What stands before the boundary is the same to the octet.
+    head = mail.content.partition(b"boundary=")[0]
+    assert head == standard.content.partition(b"boundary=")[0]
+    assert head.count(b"\r\nTo:") == head.count(b"\r\nSubject:") == head.count(b"Content-Type:") == 1
+    assert client.password.reveal().encode() not in head
+    # The standard library's older reader is used: it is much faster, and the heads are the same to the octet.
+    whole = read(message_from_bytes(mail.content))
+    assert whole == read(message_from_bytes(standard.content))
+    assert whole[-1] == []
+    assert [part[1][0][0] for part in whole[2]] == ["text/plain", "text/html"]
+    lines = mail.content.split(b"\r\n")
+    assert max(map(len, lines)) <= 998
+    assert lines[-1] == b""
+    assert not any(b"\r" in line or b"\n" in line for line in lines)
+
+
+def own(folder: Path, files: dict[str, str], **environment: str) -> Settings:
+    for name, text in files.items():
+        (folder / name).write_bytes(text.encode())
+    return settings.load({"EGEC_TEMPLATES": str(folder), **environment})
+
+
+def check_own(found: Settings) -> None:
+    """Check some clients with the organisation's own templates."""
+    form, generator = Form(found, "fr"), Generator(2)
+    for client in [PLAIN, PLAIN._replace(name=""), *(generator.client() for _ in range(30))]:
+        check_the_same(form, found, "fr", client)
+
+
+def check_both_refuse(form: Form, found: Settings, client: Client) -> None:
+    with pytest.raises(Misconfigured) as standard:
+        built(found, "fr", client)
+    with pytest.raises(Misconfigured) as prepared:
+        filled(form, client)
+    assert (prepared.value.message, prepared.value.hint) == (standard.value.message, standard.value.hint)
+    assert CLEAR not in prepared.value.message + prepared.value.hint
+
+
+PLAIN = Client("jeanne@example.org", "M. Dupont", "9876543210", Password(CLEAR), datetime(2026, 11, 24, 3, tzinfo=UTC))
+TEXT = "Subject: Bonjour\n\n$identifier $password\n"
+PAGE = "<p>$identifier $password</p>\n"
+
+
+# --- the same as the standard builder's ---
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_ten_thousand_clients_get_the_message_of_the_standard_builder(chunk: int) -> None:
+    found = settings.load({})
+    language = LANGUAGES[chunk % len(LANGUAGES)]
+    form, generator = Form(found, language), Generator(chunk)
+    for _ in range(CLIENTS // CHUNKS):
+        check_the_same(form, found, language, generator.client())
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES, ids=ascii)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_awkward_name_comes_out_as_from_the_standard_builder(language: str, name: str) -> None:
+    check_the_same(Form(settings.load({}), language), settings.load({}), language, PLAIN._replace(name=name))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"EGEC_MAIL_FROM": "Société d'Été <ne-pas-repondre@example.org>"},
+        {"EGEC_MAIL_FROM": "Dr. No (IT) <a@example.org>"},
+        {"EGEC_MAIL_FROM": "100 % IT <a%b@example.org>"},
+        {"EGEC_MAIL_FROM": "eGEC <a@straße.de>"},
+        {"EGEC_MAIL_FROM": "eGEC <noël@example.org>"},
+        {"EGEC_MAIL_FROM": f"eGEC <a@{'d' * 60}.{'e' * 60}.example.org>"},
+        {"EGEC_MAIL_FROM": "jeanne@example.org", "EGEC_MAIL_REPLY_TO": "jeanne@example.org"},
+        {"EGEC_MAIL_REPLY_TO": "Service IT <it@example.org>"},
+        {"EGEC_MAIL_REPLY_TO": "été@example.org"},
+        {"EGEC_APP_NAME": "Énergie", "EGEC_APP_URL": "x.fr/?a=1&b=%20", "EGEC_SUPPORT": "$password %(password)s {x}"},
+        {"EGEC_APP_NAME": "<b>&amp;", "EGEC_SUPPORT": "--===============1=="},
+    ],
+    ids=str,
+)
+def test_settings_of_the_organisation_come_out_as_from_the_standard_builder(environment: dict[str, str]) -> None:
+    found, generator = settings.load(environment), Generator(1)
+    form = Form(found, "fr")
+    for _ in range(40):
+        check_the_same(form, found, "fr", generator.client())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Subject: Bonjour $identifier\n\n$identifier $password",
+        "Subject: ${identifier}, le $issued_at\n\n$identifier $password",
+        "Subject: Prix en $$greeting\n\n$identifier $password $$password $$",
+        "Subject: Votre accès à 100 %\n\n$identifier $password 100 % %s %(password)s",
+        "Subject:   a  \n\n\n\n$identifier $password",
+        "\ufeffSubject: a\r\n\r\n$identifier\r\n$password\r\n",
+        "Subject: a\n\n$identifier$password\n\n\n\n",
+        f"Subject: a\n\n{'é' * 5000}$identifier $password{'=' * 5000}",
+        f"Subject: a\n\n{'x' * 75}\n{'x' * 76}\n{'x' * 77}$identifier\n{'x' * 74} $password {'x' * 76}",
+        "Subject: a\n\n$identifier  \n$password\t\n  \n\t\n$greeting \t\n\tx\n ",
+        "Subject: a\n\n.\n..\n$identifier\n.\n$password.\n.$password\n.$greeting.\n.",
+        "Subject: a\n\nFrom $identifier\nFrom\n>From\n$password",
+        "Subject: a\n\n--\n-- \n--$identifier\n$password--\n--===============1==\n--=_x--\n",
+        f"Subject: a\n\n{'x' * 75}--{'=' * 15}$identifier==\n--{'=' * 15}$password==--\n",
+        "Subject: a\n\n\x0b\x0c\x1c\x85\u2028\u2029$identifier\u2028$password\x00\x7f",
+    ],
+    ids=lambda text: ascii(text)[1:50],
+)
+def test_a_text_of_the_organisation_comes_out_as_from_the_standard_builder(tmp_path: Path, text: str) -> None:
+    check_own(own(tmp_path, {"credentials.fr.txt": text}))
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        PAGE.rstrip(),
+        f"\r\n\r\n{PAGE}\r\n\r\n",
+        "$identifier$password$greeting",
+        "<p>" + "a " * 4000 + "$identifier" + "\t" * 4000 + "$password</p>",
+        "<p title='--$identifier'>\n.\n$password.\n--\n$greeting \n\t</p>  ",
+        "<style>a{width:100%}</style>$$%(identifier)s %s $identifier {password} $password",
+    ],
+    ids=lambda html: ascii(html)[1:50],
+)
+def test_a_page_of_the_organisation_comes_out_as_from_the_standard_builder(tmp_path: Path, html: str) -> None:
+    check_own(own(tmp_path, {"credentials.fr.html": html}))
+
+
+@pytest.mark.parametrize("text", ["$greeting\n\n$identifier\n$password", "$greeting$identifier $password $greeting"])
+@pytest.mark.parametrize(
+    ("named", "unnamed"),
+    [
+        ("$name", ""),
+        ("$name", "\n\nx"),
+        ("\n\nBonjour $name,\n\n$name : 100 %\r\n  \n", "a\r\nb\n"),
+        ("<$name>", "<&>"),
+    ],
+    ids=ascii,
+)
+def test_greetings_of_the_organisation_come_out_as_from_the_standard_builder(
+    tmp_path: Path, named: str, unnamed: str, text: str
+) -> None:
+    greetings = {"greeting.fr.txt": named, "greeting-unnamed.fr.txt": unnamed}
+    check_own(own(tmp_path, {"credentials.fr.txt": f"Subject: a\n\n{text}", **greetings}))
+
+
+@pytest.mark.parametrize("subject", ["$greeting", "$greeting $identifier"])
+def test_a_subject_with_the_greeting_comes_out_as_from_the_standard_builder(tmp_path: Path, subject: str) -> None:
+    found, generator = own(tmp_path, {"credentials.fr.txt": f"Subject: {subject}{TEXT[16:]}"}), Generator(3)
+    form = Form(found, "fr")
+    came_out = 0
+    for _ in range(100):
+        client = generator.client()
+        try:
+            built(found, "fr", client)
+        except Misconfigured:
+            check_both_refuse(form, found, client)
+        else:
+            check_the_same(form, found, "fr", client)
+            came_out += 1
+    assert came_out > 50
+    for name in (f"M. {CLEAR}", "a\nb"):
+        check_both_refuse(form, found, PLAIN._replace(name=name))
+
+
+def test_a_name_with_the_boundary_of_the_mail_does_not_split_it() -> None:
+    found = settings.load({})
+    form = Form(found, "fr")
+    used = boundary(filled(form, PLAIN))
+    for name in (f"--{used}", f"--{used}--", f"x\n--{used}\n\n", f"x\r\n--{used}--\r\n".replace("\r", "")):
+        check_the_same(form, found, "fr", PLAIN._replace(name=name))
+
+
+def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
+    found = settings.load({})
+    form = Form(found, "fr")
+    zones = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-2)), None]
+    for issued_at in [PLAIN.issued_at.astimezone(zone) for zone in zones] * 2 + [datetime(2026, 10, 25, 2, 30)]:
+        check_the_same(form, found, "fr", PLAIN._replace(issued_at=issued_at))
+
+
+# --- what is each mail's own ---
+
+
+def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
+    form = Form(settings.load({}), "fr")
+    plain = [PLAIN, PLAIN._replace(recipient="o'hara+x@xn--strae-oqa.de", name="Mme Noëlle d\u2019Œuvre & <Fils>")]
+    assert len({boundary(filled(form, client)) for client in plain}) == 1
+    # What the standard library builds has a boundary of its own.
+    assert boundary(filled(form, PLAIN._replace(recipient="noël@example.org"))) != boundary(filled(form, PLAIN))
+
+
+@pytest.mark.parametrize("recipient", [PLAIN.recipient, "noël@example.org"])
+def test_the_message_id_is_the_one_that_was_given(recipient: str) -> None:
+    form = Form(settings.load({}), "fr")
+    for message_id in (form.new_message_id(), "<other@example.org>"):
+        mail = filled(form, PLAIN._replace(recipient=recipient), message_id)
+        assert mail.message_id == parsed(mail)["Message-ID"] == message_id
+
+
+def test_every_new_message_id_is_another_at_the_domain_of_the_sender() -> None:
+    form = Form(settings.load({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
+    assert len({form.new_message_id() for _ in range(1000)}) == 1000
+    assert form.new_message_id().endswith("@xn--strae-oqa.de>")
+
+
+def test_the_sample_is_of_nobody() -> None:
+    mail = Form(settings.load({}), "fr").sample(PLAIN.issued_at)
+    assert mail.recipient == parsed(mail)["To"] == "jeanne.dupont@example.org"
+    assert b"\r\n\r\nMme Dupont, bonjour," in mail.content
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recipient": "a@x.fr,evil@y.fr"},
+        {"recipient": "a@x.fr\nBcc: evil@y.fr"},
+        {"recipient": "a@x.fr\r\n\r\nbody"},
+        {"recipient": "a@x.fr\n"},
+        {"recipient": "=?utf-8?q?x?=@x.fr"},
+        {"recipient": "=?utf-8?q?x=0D=0ABcc:_e?=@x.fr"},
+        {"recipient": "\ud800@x.fr"},
+        {"name": "a\rb"},
+        {"name": "a\r\nb"},
+        {"name": "a\ud800b"},
+        {"identifier": "1\r2"},
+        {"password": Password("fG69\ra*6jH")},
+        {"password": Password("\udfff")},
+        {"password": Password("")},
+        {"password": Password("identifiant")},
+        {"issued_at": PLAIN.issued_at.astimezone(timezone(timedelta(minutes=9, seconds=21)))},
+    ],
+    ids=ascii,
+)
+def test_what_the_standard_builder_refuses_is_refused(changed: dict[str, Any]) -> None:
+    found = settings.load({})
+    check_both_refuse(Form(found, "fr"), found, PLAIN._replace(**changed))
+
+
+@pytest.mark.parametrize("message_id", ["<a@x.fr>\r\nBcc: evil@y.fr", "<a@x.fr>\n", "x\r\n\r\nbody"])
+def test_a_message_id_that_would_become_another_header_is_never_written(message_id: str) -> None:
+    form = Form(settings.load({}), "fr")
+    with pytest.raises(Misconfigured, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
+        form.filled(**PLAIN._asdict(), message_id=message_id)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"credentials.fr.txt": f"{TEXT}$pasword"}, r"credentials\.fr\.txt:4: there is no placeholder \$pasword"),
+        ({"credentials.fr.txt": f"{TEXT}$name"}, r"credentials\.fr\.txt:4: there is no placeholder \$name"),
+        ({"credentials.fr.txt": f"{TEXT}5 $ !"}, r"credentials\.fr\.txt:4: a dollar sign stands alone"),
+        ({"credentials.fr.txt": "Subject: a\n\n$identifier"}, r"fr\.txt:1: the text never uses \$password"),
+        ({"credentials.fr.txt": "Subject: a\n\n$password"}, r"fr\.txt:1: the text never uses \$identifier"),
+        ({"credentials.fr.txt": f"Subject: $password{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows the p"),
+        ({"credentials.fr.txt": f"Subject: a${{password}}b{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows"),
+        ({"credentials.fr.txt": TEXT[9:]}, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
+        ({"credentials.fr.txt": f"Subject: =?utf-8?q?x?={TEXT[16:]}"}, r"the mail loses a part of its Subject"),
+        ({"credentials.fr.html": "<p>$identifier</p>"}, r"credentials\.fr\.html:1: the text never uses \$password"),
+        ({"credentials.fr.html": f"{PAGE}$app"}, r"credentials\.fr\.html:2: there is no placeholder \$app"),
+        ({"greeting.fr.txt": "Bonjour"}, r"greeting\.fr\.txt:1: the text never uses \$name"),
+        ({"greeting.fr.txt": "$name $password"}, r"greeting\.fr\.txt:1: there is no placeholder \$password"),
+        ({"greeting-unnamed.fr.txt": "$name"}, r"greeting-unnamed\.fr\.txt:1: there is no placeholder \$name"),
+        (
+            {"credentials.fr.txt": f"Subject: $greeting\n{TEXT[17:]}", "greeting-unnamed.fr.txt": "a\nb"},
+            r"credentials\.fr\.txt:1: the first line is not `Subject: ",
+        ),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_form_of_a_faulty_template_is_not_made(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        Form(own(tmp_path, files), "fr")
+
+
+def test_a_form_with_an_invalid_sender_is_not_made() -> None:
+    with pytest.raises(Misconfigured, match="EGEC_MAIL_FROM"):
+        Form(settings.load({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
