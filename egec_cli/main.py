@@ -89,6 +89,9 @@ def _run_command(arguments: list[str]) -> int:
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except typer.Abort:
+        # Ctrl-C, or the end of the input, where something was asked.
+        raise KeyboardInterrupt from None
     except typer.TyperException as error:
         failed_in = getattr(error, "ctx", None)
         hint = f"Type `{failed_in.command_path} --help`." if failed_in else "Type `egec --help`."

@@ -81,6 +81,8 @@ def _until(egec: Egec) -> datetime:
 
 def release_all(clients: Sequence[int], owner: str) -> None:
     """Give back the leases of these clients, but for those that another has taken over."""
+    if not clients:
+        return
     Client.update(lease_owner=None, lease_until=None).where(
         among(Client.id, clients) & (Client.lease_owner == owner)
     ).execute()

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from egec_cli.accounts import leases
-from egec_cli.store.database import among, locked, tuples
-from egec_cli.store.models import IS_WAITING, IS_WORKING, Client, ItemState, ReissueItem, ReissueRun
+from egec_cli.store import peewee
+from egec_cli.store.database import among, execute_many, locked, tuples
+from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
 
 _NOBODY = {"lease_owner": None, "lease_until": None}
 
@@ -22,6 +23,14 @@ class Claimed(NamedTuple):
     client: int
     line: int | None
     attempts: int
+
+
+class Abandoned(NamedTuple):
+    """An item whose worker is gone: its key, its client's, and who held it."""
+
+    key: int
+    client: int
+    owner: str
 
 
 class ItemRecord(NamedTuple):
@@ -69,23 +78,40 @@ def next_due(run: ReissueRun) -> datetime | None:
 
 def any_left(run: ReissueRun) -> bool:
     """Tell whether a client of the run is still to be dealt with."""
-    left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_WORKING))
+    left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_HELD))
     return any(items.exists() for items in left)
 
 
-def free_abandoned(run: ReissueRun, moment: datetime) -> None:
-    """Give back what is claimed by workers that are gone, or were not heard of for longer than their lease."""
-    working = ReissueItem.select(ReissueItem.lease_owner).where((ReissueItem.run == run) & IS_WORKING)
-    gone = [owner for (owner,) in tuples(working.distinct()) if leases.is_gone(owner)]
-    abandoned = ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment)
+def free_abandoned(run: ReissueRun, moment: datetime) -> Sequence[Abandoned]:
+    """Give back what is claimed by workers that are gone, or were not heard of for longer than their lease.
+
+    Returns:
+        Those of them whose mail was accepted: they need no other, but are to be settled.
+    """
+    holders = ReissueItem.select(ReissueItem.lease_owner).where((ReissueItem.run == run) & IS_HELD)
+    gone = [owner for (owner,) in tuples(holders.distinct()) if leases.is_gone(owner)]
+    abandoned = (
+        (ReissueItem.run == run) & IS_HELD & (ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment))
+    )
     ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(
-        (ReissueItem.run == run) & IS_WORKING & abandoned
+        abandoned & (ReissueItem.state == ItemState.WORKING)
     ).execute()
+    rows = ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.lease_owner).where(abandoned)
+    return [Abandoned(*row) for row in tuples(locked(rows, skip_locked=True))]
 
 
 def extend(keys: Collection[int], owner: str, until: datetime) -> None:
     """Keep the leases of these items for longer."""
     ReissueItem.update(lease_until=until).where(_held(keys, owner)).execute()
+
+
+def mark_sent(database: peewee.Database, keys: Collection[int], owner: str) -> None:
+    """Mark these items as accepted by the mail server, should this process end before it settles them."""
+    execute_many(
+        database,
+        "UPDATE reissue_item SET state = 'sent' WHERE id = ? AND lease_owner = ?",
+        [(key, owner) for key in keys],
+    )
 
 
 def accept(keys: Collection[int], owner: str) -> None:

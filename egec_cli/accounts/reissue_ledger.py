@@ -7,10 +7,11 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from egec_cli import email_address
 from egec_cli.accounts import audit, credentials, issuing, leases, mail_pace, reissue_items
-from egec_cli.accounts.credentials import NewCredential, Outcome
+from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import Attempt
 from egec_cli.accounts.reissue_items import Claimed, ItemRecord
@@ -19,7 +20,7 @@ from egec_cli.errors import ExitCode, NotPermitted
 from egec_cli.mail.message import Form, Mail
 from egec_cli.settings import LANGUAGES
 from egec_cli.store.database import among, tuples
-from egec_cli.store.models import Client, Credential, CredentialState, ItemState, ReissueRun
+from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 
 # So many attempts for a mail that is refused for now, or whose answer is lost.
 MOST_ATTEMPTS = 4
@@ -54,7 +55,7 @@ class Ledger:
         states = credentials.settle([_outcome(one) for one in sent], at=at)
         audit.record_issues(self._egec, self._run, states.items())
         leases.release_all([one.job.item.client for one in sent], self._owner)
-        accepted = [one.job for one in sent if _outcome(one).state is CredentialState.ACCEPTED]
+        accepted = [one.job for one in sent if is_accepted(one)]
         reissue_items.accept([job.item.key for job in accepted], self._owner)
         finished = [_dealt_with(job.item, job.addressee, ItemState.ACCEPTED) for job in accepted]
         for job, attempt in sent:
@@ -70,6 +71,25 @@ class Ledger:
                 else:
                     finished.append(self._failed(item, job.addressee, attempt.error.code, details))
         return finished
+
+    def settle_abandoned(self, at: datetime) -> None:
+        """Give back what a worker held that is gone, and settle the mails of which it knew that they were accepted."""
+        sent = reissue_items.free_abandoned(self._run, at)
+        if not sent:
+            return
+        credentials.lock(sorted(item.client for item in sent))
+        is_open = Credential.state.in_(OPEN_STATES) & (Credential.run == self._run)
+        rows = Credential.select(Credential.id, Credential.client, Credential.sequence).where(
+            among(Credential.client, [item.client for item in sent]) & is_open
+        )
+        # A login may have settled it meanwhile; earlier ones of this run were in doubt before.
+        last = {row[1]: Recorded(*row) for row in sorted(tuples(rows), key=itemgetter(2))}
+        outcomes = [Outcome(one, CredentialState.ACCEPTED) for one in last.values()]
+        states = credentials.settle(outcomes, at=at)
+        audit.record_issues(self._egec, self._run, states.items())
+        for item in sent:
+            leases.release_all([item.client], item.owner)
+            reissue_items.accept([item.key], item.owner)
 
     def record(self, hashed: Sequence[Hashed], rate: int, at: datetime) -> tuple[list[Job], list[ItemRecord]]:
         """Record the credentials of passwords, and return their mails and the clients that are dealt with without one.
@@ -177,6 +197,11 @@ def is_our_own_matter(attempt: Attempt) -> bool:
     if attempt.error is None:
         return False
     return attempt.server_away or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.NOT_NOW}
+
+
+def is_accepted(sent: Sent) -> bool:
+    """Tell whether the server accepted the mail."""
+    return sent.attempt is not None and sent.attempt.outcome.state is CredentialState.ACCEPTED
 
 
 def _outcome(sent: Sent) -> Outcome:

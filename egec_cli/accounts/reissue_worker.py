@@ -27,7 +27,7 @@ from tenacity import (
 from egec_cli.accounts import credentials, leases, mail_pace, reissue, reissue_items
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.reissue_items import Claimed, ItemRecord
-from egec_cli.accounts.reissue_ledger import Ledger, is_our_own_matter
+from egec_cli.accounts.reissue_ledger import Ledger, is_accepted, is_our_own_matter
 from egec_cli.accounts.reissue_threads import Broken, Hashed, Hashers, Inbox, Job, Senders, Sent
 from egec_cli.errors import EgecError, NotNow, NotPermitted
 from egec_cli.mail.delivery import Transport
@@ -40,8 +40,12 @@ MOST_TIMES_BUSY = 8
 # How long a worker that was not heard of keeps what it has claimed, and how often it is heard of, in seconds.
 LEASE = 120.0
 HEARTBEAT = 15.0
-# A turn ends with a durable commit, which takes its time: what comes within this many seconds shares one.
-_BETWEEN_TURNS = 0.05
+# A turn takes its time and ends with a durable commit: what comes within this many seconds shares one. Turns are closer
+# to each other where the hashers would else run out of work, and at the end.
+_MOST_BETWEEN_TURNS = 0.4
+_LEAST_BETWEEN_TURNS = 0.02
+# That a mail was accepted is marked within about so many seconds.
+_BETWEEN_MARKS = 0.01
 # The longest that a worker sleeps, in seconds, before it looks whether it is still to go on.
 _LONGEST_SLEEP = 0.5
 # At most so many claimed items wait to be hashed, and as many recorded ones for their mail to leave.
@@ -120,15 +124,34 @@ class _Worker:
         self.error: EgecError | None = None
 
     def wait(self) -> None:
-        """Wait until there is something to do, and take what the threads have done."""
-        if self._is_stopping and self._nothing_is_with_the_server:
+        """Wait until the next turn is due, and take what the threads have done."""
+        if self._is_idle:
+            self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
             return
-        self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
-        if not self._is_idle:
-            with suppress(Empty):
-                self._take(self._inbox.get(timeout=_LONGEST_SLEEP))
-                while True:
-                    self._take(self._inbox.get_nowait())
+        while not (self._is_stopping and self._nothing_is_with_the_server):
+            left = self._next_turn - time.monotonic()
+            new = self._taken(timeout=max(left, _LEAST_BETWEEN_TURNS))
+            self._mark(new)
+            if left <= 0 or self._asked_to_stop.is_set():
+                return
+            # What comes meanwhile shares a commit.
+            self._asked_to_stop.wait(_BETWEEN_MARKS)
+
+    def _taken(self, timeout: float) -> list[Hashed | Sent]:
+        """Take what the threads have done; wait for it for so many seconds."""
+        taken = []
+        with suppress(Empty):
+            taken.append(self._take(self._inbox.get(timeout=timeout)))
+            while True:
+                taken.append(self._take(self._inbox.get_nowait()))
+        return taken
+
+    def _mark(self, new: Sequence[Hashed | Sent]) -> None:
+        """Let be known at once which mails were accepted: a kill before the next turn has none of them sent again."""
+        accepted = [one.job.item.key for one in new if isinstance(one, Sent) and is_accepted(one)]
+        if accepted:
+            with suppress(EgecError), translated_failures(self._egec.settings.database), self._egec.database.atomic():
+                reissue_items.mark_sent(self._egec.database, accepted, self._owner)
 
     def turn(self) -> list[ItemRecord]:
         """Take one turn and return the clients that were dealt with.
@@ -145,9 +168,9 @@ class _Worker:
             sleep=sleep_using_event(self._asked_to_stop),
             reraise=True,
         )
-        self._next_turn = time.monotonic() + _BETWEEN_TURNS
         turned = retrying(self._turn_on_a_live_connection)
         self._go_on_with(turned)
+        self._next_turn = time.monotonic() + (_LONGEST_SLEEP if self._is_idle else self._until_hashers_want_more())
         return turned.finished
 
     def stop(self) -> None:
@@ -176,13 +199,13 @@ class _Worker:
     def _nothing_is_with_the_server(self) -> bool:
         return len(self._sending) == len(self._sent)
 
-    def _take(self, done: Hashed | Sent | Broken) -> None:
+    def _take(self, done: Hashed | Sent | Broken) -> Hashed | Sent:
         if isinstance(done, Broken):
             raise done.defect
         if isinstance(done, Hashed):
             del self._hashing[done.item.key]
             self._hashed.append(done)
-            return
+            return done
         self._sent.append(done)
         if done.attempt is not None and is_our_own_matter(done.attempt) and self.error is None:
             # The next mail would fare no better.
@@ -190,6 +213,7 @@ class _Worker:
             assert self.error is not None
             self.error.hint = f"The run is paused and nothing is lost. Later: egec reissue resume {self._run.name}"
             self.stop()
+        return done
 
     def _turn_on_a_live_connection(self) -> _Turned:
         database = self._egec.database
@@ -247,9 +271,12 @@ class _Worker:
         elif turned.state is not RunState.RUNNING:
             self.error = self.error or _why_it_stands_still(self._run, turned.state)
             self.stop()
-        elif self._is_idle:
-            # What is left is put off, or with other workers.
-            self._next_turn = time.monotonic() + _LONGEST_SLEEP
+
+    def _until_hashers_want_more(self) -> float:
+        """Return after how many seconds the next turn is due: when half of what they have is done."""
+        hash_seconds = self._hashers.seconds_each.value or 0
+        half = len(self._hashing) * hash_seconds / self._egec.settings.workers / 2
+        return min(max(half, _LEAST_BETWEEN_TURNS), _MOST_BETWEEN_TURNS)
 
     def _be_heard_of(self, at: datetime) -> None:
         if time.monotonic() < self._next_heartbeat and not self._is_idle:
@@ -258,7 +285,7 @@ class _Worker:
         held = [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
         reissue_items.extend(held, self._owner, at + timedelta(seconds=LEASE))
         leases.extend_all(self._egec, [job.item.client for job in self._sending.values()], self._owner)
-        reissue_items.free_abandoned(self._run, at)
+        self._ledger.settle_abandoned(at)
         reissue.work_goes_on(self._egec, self._run)
 
     def _most_sending(self, rate: int) -> int:

@@ -85,8 +85,9 @@ def start_command(
         if dry_run:
             _show_dry_run(egec, selected, rate, output)
             return
-        if not yes:
-            typer.confirm(f"Mail new passwords to {selected.count()} clients?", abort=True, err=True)
+        if not (yes or typer.confirm(f"Mail new passwords to {selected.count()} clients?", err=True)):
+            note("egec: nothing was started")
+            raise typer.Exit(ExitCode.REFUSED)
         run = reissue.begin(egec, name, selected, expect=expect, rate=rate)
         reissue.resume(egec, run, rate=rate)
         _work(egec, run, output, selected)

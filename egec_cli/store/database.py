@@ -195,23 +195,28 @@ def among(column: Any, values: Iterable[int]) -> Any:
 
     They are one parameter: peewee takes longer to write a list of them than a database to look them up.
     """
-    if isinstance(models.database.obj, peewee.PostgresqlDatabase):
+    if _is_postgresql():
         return column == peewee.fn.ANY(peewee.Value(list(values), unpack=False))
     return column.in_(peewee.SQL("(SELECT value FROM json_each(?))", [json.dumps(list(values))]))
 
 
-def locked(rows: Any, *, skip_locked: bool = False) -> Any:
-    """Return the query that also locks the rows that it finds, to the end of the transaction.
+def locks_rows() -> bool:
+    """Tell whether transactions lock single rows; one of SQLite has the whole database to itself from its beginning."""
+    return _is_postgresql()
 
-    Of SQLite, a transaction has the whole database to itself from its beginning.
+
+def _is_postgresql() -> bool:
+    return isinstance(models.database.obj, peewee.PostgresqlDatabase)
+
+
+def locked(rows: Any, *, skip_locked: bool = False) -> Any:
+    """Return the query that also locks the rows that it finds, to the end of the transaction, where rows are locked.
 
     Args:
         rows: the query.
         skip_locked: leave out the rows that another transaction has locked, rather than wait for it.
     """
-    if isinstance(rows.model._meta.database.obj, peewee.PostgresqlDatabase):
-        return rows.for_update(skip_locked=skip_locked)
-    return rows
+    return rows.for_update(skip_locked=skip_locked) if locks_rows() else rows
 
 
 def _expected(error: BaseException, location: Database) -> EgecError | None:

@@ -35,10 +35,11 @@ class RunState(StrEnum):
 
 
 class ItemState(StrEnum):
-    """How a client of a re-issue run stands."""
+    """How a client of a re-issue run stands; `sent` has been accepted by the server, and is to be settled yet."""
 
     WAITING = "waiting"
     WORKING = "working"
+    SENT = "sent"
     ACCEPTED = "accepted"
     FAILED = "failed"
 
@@ -146,10 +147,10 @@ class ReissueItem(Table):
 
 # As literals, for a database uses a partial index only where it can see that the query asks for no more.
 IS_WAITING = ReissueItem.state == peewee.SQL(f"'{ItemState.WAITING}'")
-IS_WORKING = ReissueItem.state == peewee.SQL(f"'{ItemState.WORKING}'")
+IS_HELD = ReissueItem.state.in_(peewee.SQL(f"('{ItemState.WORKING}', '{ItemState.SENT}')"))
 # Whatever the size of a run, and however many of its mails were put off, what is to be done next is found at once.
 ReissueItem.add_index(ReissueItem.run, ReissueItem.not_before, ReissueItem.id, where=IS_WAITING, name="item_waiting")
-ReissueItem.add_index(ReissueItem.run, where=IS_WORKING, name="item_working")
+ReissueItem.add_index(ReissueItem.run, where=IS_HELD, name="item_held")
 
 
 class MailPace(Table):

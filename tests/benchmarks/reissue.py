@@ -467,7 +467,7 @@ class Row(NamedTuple):
 ROWS = {
     "cost12": Row("the usual cost", lambda n, r: throughput(Job(n, 12), r, {"a": 0.97}), 200, 5),
     "cost10": Row("the least cost in use", lambda n, r: throughput(Job(n, 10), r, {"d": 1.9}), 400, 5),
-    "relay": Row("a slow relay", lambda n, r: throughput(Job(n, 10, RELAY_DELAY), r, {"a": 0.95, "d": 1.9}), 400, 5),
+    "relay": Row("a slow relay", lambda n, r: throughput(Job(n, 10, RELAY_DELAY), r, {"a": 0.95, "d": 1.9}), 1000, 3),
     "cost4": Row(
         "hardly any hashing: all the rest", lambda n, r: throughput(Job(n, 4), r, {"a": 0.6, "d": 4.0}), 10_000, 5
     ),

@@ -85,9 +85,14 @@ class ReissueItem(peewee.Model):
         indexes = ((("run", "client"), True),)
 
 
-_TO_DO = {"waiting": (ReissueItem.run, ReissueItem.not_before, ReissueItem.id), "working": (ReissueItem.run,)}
-for _state, _columns in _TO_DO.items():
-    ReissueItem.add_index(*_columns, where=ReissueItem.state == peewee.SQL(f"'{_state}'"), name=f"item_{_state}")
+ReissueItem.add_index(
+    ReissueItem.run,
+    ReissueItem.not_before,
+    ReissueItem.id,
+    where=ReissueItem.state == peewee.SQL("'waiting'"),
+    name="item_waiting",
+)
+ReissueItem.add_index(ReissueItem.run, where=ReissueItem.state.in_(peewee.SQL("('working', 'sent')")), name="item_held")
 
 
 class Event(peewee.Model):

@@ -1,0 +1,224 @@
+"""`egec reissue` as scripts, cron and operators use it."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.activations import letters
+from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer
+
+PROGRAM = [sys.executable, "-m", "egec_cli"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    """Start a mail server that EGEC_MAIL_URL names."""
+    with MailServer() as running:
+        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def people(egec: Egec) -> list[str]:
+    """Make three clients and return their identifiers."""
+    return [
+        egec("client", "create", f"c{n}@example.org", "--reference", f"D-{n}", "--format", "ids").out.strip()
+        for n in range(3)
+    ]
+
+
+def run_of(out: str) -> dict[str, object]:
+    run = json.loads(out)
+    assert list(run) == [
+        "name", "state", "total", "accepted", "failed", "remaining", "created_at", "finished_at",
+    ]  # fmt: skip
+    return {name: run[name] for name in list(run)[:6]}
+
+
+def test_a_run_mails_everybody_and_sums_up(egec: Egec, server: MailServer, people: list[str]) -> None:
+    ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
+    assert ended.code == 0
+    assert run_of(ended.out) == {
+        "name": "spring", "state": "done", "total": 3, "accepted": 3, "failed": 0, "remaining": 0,
+    }  # fmt: skip
+    assert ended.err == ""
+    again = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
+    assert (again.code, again.out) == (0, ended.out)
+    assert sorted(letter.identifier for letter in letters(server)) == sorted(people)
+
+
+def test_jsonl_tells_each_client_once(egec: Egec, server: MailServer, people: list[str], tmp_path: Path) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
+    (tmp_path / "list.txt").write_text(f"\ufeffC0@Example.org\r\n\r\nD-1\r\nnobody@example.org\r\n{people[2]}\r\n")
+    ended = egec("reissue", "start", "spring", "--from", "list.txt", "--yes", "--format", "jsonl")
+    assert ended.code == 3
+    events = sorted(map(json.loads, ended.out.splitlines()), key=lambda event: event["line"])
+    assert events == [
+        {"identifier": people[0], "email": "c0@example.org", "line": 1, "outcome": "accepted",
+         "failure": None, "details": None, "attempts": 0},
+        {"identifier": people[1], "email": "c1@example.org", "line": 3, "outcome": "failed",
+         "failure": "mail_refused", "details": "550 No such recipient", "attempts": 1},
+        {"identifier": people[2], "email": "c2@example.org", "line": 5, "outcome": "accepted",
+         "failure": None, "details": None, "attempts": 0},
+    ]  # fmt: skip
+    assert ended.err == "egec: list.txt:4: no client is called 'nobody@example.org'\n"
+
+
+def test_people_are_told_who_failed_and_what_became_of_the_run(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
+    ended = egec("reissue", "start", "spring", "--all", "--yes")
+    assert ended.code == 3
+    assert f"egec: client {people[1]} (c1@example.org) failed: mail_refused: 550 No such recipient\n" in ended.err
+    assert "egec: spring: 3 of 3 done, 1 failed" in ended.err
+    assert "accepted     2\nfailed       1\nremaining    0\n" in ended.out
+    listed = egec("reissue", "status", "spring", "--failed", "--format", "jsonl")
+    assert [json.loads(line)["identifier"] for line in listed.out.splitlines()] == [people[1]]
+    server.work_again()
+    assert egec("reissue", "retry", "spring").code == 0
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_started(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    ended = egec("reissue", "start", "spring", "--all")
+    assert ended.code == 2
+    assert "Add --yes; nothing was started." in ended.err
+    assert egec("reissue", "status").out.splitlines()[1:] == []
+    assert server.accepted == []
+
+
+@pytest.mark.parametrize(("answer", "mails"), [(b"n\n", 0), (b"y\n", 3)])
+def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[str], answer: bytes, mails: int) -> None:
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        assert b"Mail new passwords to 3 clients? [y/N]" in os.read(controller, 1000)
+        os.write(controller, answer)
+        shown = b""
+        try:
+            while piece := os.read(controller, 1000):
+                shown += piece
+        except OSError:
+            pass  # Linux tells the end of a terminal by an error
+        process.wait(30)
+    os.close(controller)
+    assert len(server.accepted) == mails
+    assert process.returncode == (0 if mails else 1)
+    assert (b"3/3" in shown) == bool(mails)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--yes"], 2, "no client is selected"),
+        (["--all", "--expect", "4", "--yes"], 65, "3 clients are selected, not 4"),
+        (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: there is no such file"),
+        (["--from", "-", "--exclude", "-", "--yes"], 2, "standard input can be read once only"),
+        (["--all", "--column", "email", "--yes"], 2, "--column is about the file"),
+        (["--status", "disabled", "--yes"], 2, "a disabled client gets no mail"),
+        (["--issued-before", "yesterday", "--yes"], 2, "neither a date nor an age"),
+        (["--all", "--limit", "0", "--yes"], 2, "--limit"),
+        (["--all", "--rate", "0", "--yes"], 2, "--rate"),
+    ],
+)
+def test_what_cannot_be_started_is_told_and_leaves_nothing(
+    egec: Egec, server: MailServer, people: list[str], arguments: list[str], code: int, told: str
+) -> None:
+    ended = egec("reissue", "start", "spring", *arguments)
+    assert ended.code == code
+    assert told in ended.err
+    assert egec("reissue", "status", "--format", "jsonl").out == ""
+    assert server.accepted == []
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101])
+def test_a_name_that_is_none_is_refused(egec: Egec, server: MailServer, people: list[str], name: str) -> None:
+    assert egec("reissue", "start", name, "--all", "--yes").code == 65
+    assert server.accepted == []
+
+
+@pytest.mark.parametrize("command", ["resume", "status", "retry", "cancel"])
+def test_an_unknown_run_is_told(egec: Egec, people: list[str], command: str) -> None:
+    ended = egec("reissue", command, "summer", "--format", "json")
+    assert ended.code == 65
+    assert json.loads(ended.err)["error"]["code"] == "no_such_run"
+
+
+def test_a_used_name_with_other_selectors_is_refused(egec: Egec, server: MailServer, people: list[str]) -> None:
+    egec("reissue", "start", "spring", "--all", "--yes")
+    ended = egec("reissue", "start", "spring", "--all", "--limit", "1", "--yes", "--format", "json")
+    assert ended.code == 73
+    assert json.loads(ended.err)["error"]["code"] == "run_exists"
+
+
+def test_a_dry_run_shows_whom_how_long_and_what_and_changes_nothing(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--limit", "2", "--format", "ids")
+    assert ended.code == 0
+    assert ended.out.split() == people[:2]
+    assert "2 clients would get a mail, in about 0:00:00" in ended.err
+    assert "the mail server answers within" in ended.err
+    assert "Votre identifiant CLIENT est" in ended.err
+    assert "fG69a*6jH" in ended.err
+    assert egec("reissue", "status", "--format", "jsonl").out == ""
+    assert server.accepted == []
+
+
+def test_a_dry_run_tells_that_the_mail_server_is_away(egec: Egec, server: MailServer, people: list[str]) -> None:
+    server.stop()
+    ended = egec("reissue", "start", "spring", "--all", "--dry-run")
+    assert ended.code == 0
+    assert "no mail would leave at present: the mail server" in ended.err
+
+
+def test_the_status_of_all_runs(egec: Egec, server: MailServer, people: list[str]) -> None:
+    egec("reissue", "start", "one", "--all", "--yes")
+    egec("reissue", "start", "two", "--status", "blocked", "--yes")
+    listed = egec("reissue", "status", "--format", "jsonl", "--fields", "name,state,total").out
+    assert [json.loads(line) for line in listed.splitlines()] == [
+        {"name": "one", "state": "done", "total": 3},
+        {"name": "two", "state": "done", "total": 0},
+    ]
+
+
+def test_a_server_that_is_away_ends_it_with_75_and_resume_goes_on(
+    egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egec_cli.accounts.reissue_threads.FIRST_WAIT_FOR_SERVER", 0.01)
+    server.stop()
+    ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
+    assert ended.code == 75
+    error = json.loads(ended.err)["error"]
+    assert error["code"] == "mail_server_away"
+    assert error["hint"] == "The run is paused and nothing is lost. Later: egec reissue resume spring"
+    assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == "paused"
+    server.start()
+    assert run_of(egec("reissue", "resume", "spring", "--format", "json").out)["accepted"] == 3
+
+
+def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer, people: list[str]) -> None:
+    egec("reissue", "start", "spring", "--all", "--yes", "--limit", "1")
+    assert egec("reissue", "cancel", "spring").code == 77
+    server.stop()
+    egec("reissue", "start", "summer", "--from", "nowhere", "--yes")
+    assert egec("reissue", "cancel", "summer").code == 65
+
+
+def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server: MailServer, people: list[str]) -> None:
+    command = f"{' '.join(PROGRAM)} reissue start spring --all --yes --format jsonl | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["141"]
+    assert egec("reissue", "start", "spring", "--all", "--yes").code == 0
+    assert len({letter.identifier for letter in letters(server)}) == len(server.accepted) == 3

