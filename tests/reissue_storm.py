@@ -84,8 +84,9 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
     may_be_twice: set[int] = set()
     crew = [_worker() for _ in range(workers)]
     struck = 0
-    for _ in range(kills):
-        time.sleep(chance.uniform(0.3, 1.2))
+    for mails in sorted(chance.sample(range(before, before + people * 9 // 10), kills)):
+        while len(server.accepted) < mails and any(worker.poll() is None for worker in crew):
+            time.sleep(0.002)
         victim = chance.randrange(kept_workers, workers)
         struck += crew[victim].poll() is None
         crew[victim].kill()
