@@ -32,6 +32,12 @@ def matches(clear: str, password_hash: str) -> bool:
         return False
 
 
+def cost_of(password_hash: str) -> int:
+    """Return the cost of a bcrypt hash; 0 of one that is none."""
+    parts = password_hash.split("$")
+    return int(parts[2]) if len(parts) == 4 and parts[2].isdecimal() else 0
+
+
 def match_nothing(cost: int) -> None:
     """Take the time of one comparison at this cost."""
     matches("", f"$2b${cost:02d}${_DUMMY_DIGEST}")

@@ -22,6 +22,8 @@ from egec_cli.store.database import among, execute_many, insert_many, locked, lo
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
 
 MOST_OPEN = 8
+# Of so many former passwords the hash is kept.
+FORMER_HASHES = 2
 
 
 class NewCredential(NamedTuple):
@@ -194,11 +196,20 @@ def _promote(credentials: Sequence[Recorded], **more: object) -> int:
 
 
 def _supersede(clients: Sequence[int]) -> None:
-    """Void what is older than the active credential of each of these clients."""
+    """Void what is older than the active credential of each of these clients.
+
+    The hashes of the last two are kept, for a help desk to recognise the password of a former mail; they open nothing.
+    """
     active = Client.select(Client.active_sequence).where(Client.id == Credential.client)
-    Credential.update(state=CredentialState.SUPERSEDED, password_hash=None).where(
+    is_recent = Credential.sequence + FORMER_HASHES >= active
+    Credential.update(
+        state=CredentialState.SUPERSEDED, password_hash=peewee.Case(None, [(is_recent, Credential.password_hash)], None)
+    ).where(
         among(Credential.client, clients)
-        & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
+        & (
+            Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
+            | ((Credential.state == CredentialState.SUPERSEDED) & Credential.password_hash.is_null(False))
+        )
         & (Credential.sequence < active)
     ).execute()
 
@@ -264,7 +275,7 @@ def admit(client: Client, credential: Credential, moment: datetime) -> bool:
         _settle_as(CredentialState.ACCEPTED, [Outcome(one, CredentialState.ACCEPTED)], moment)
         _supersede([client.id])
     else:
-        Client.update(last_login_at=moment, failed_logins=0).where(Client.id == client.id).execute()
+        Client.update(last_login_at=moment, failed_logins=0, blocked_until=None).where(Client.id == client.id).execute()
     Credential.update(first_used_at=moment).where(
         (Credential.id == one.key) & Credential.first_used_at.is_null()
     ).execute()

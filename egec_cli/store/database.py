@@ -190,13 +190,13 @@ def execute_many(database: peewee.Database, statement: str, rows: Sequence[Seque
         database.cursor().executemany(statement.replace("?", database.param), rows)  # type: ignore[no-untyped-call] # it has none
 
 
-def among(column: Any, values: Iterable[int]) -> Any:
-    """Return the condition that a column holds one of these numbers, however many they are.
+def among(column: Any, values: Iterable[int] | Iterable[str]) -> Any:
+    """Return the condition that a column holds one of these values, however many they are.
 
     They are one parameter: peewee takes longer to write a list of them than a database to look them up.
     """
     if _is_postgresql():
-        return column == peewee.fn.ANY(peewee.Value(list(values), unpack=False))
+        return column == peewee.SQL("ANY(%s)", [list(values)])
     return column.in_(peewee.SQL("(SELECT value FROM json_each(?))", [json.dumps(list(values))]))
 
 

@@ -1,0 +1,157 @@
+"""Why a login fails, for a help desk: told to the operator alone; it counts as an attempt like any other.
+
+A reason is looked for only behind an attempt that the limits allow, with the hashes of the password in use, of those
+whose mails are in doubt, and of at most two that came before.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import NamedTuple
+
+from egec_cli import clock, hashing, identifier
+from egec_cli.accounts import audit, credentials, login, login_limits
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.login import Attempt, Reason
+from egec_cli.password import LENGTH
+from egec_cli.store.database import among, tuples
+from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState
+
+# What looks the same in many typefaces.
+_LOOKALIKES = {c: group for group in ("0O", "1lI") for c in group}
+_MOST_EXCHANGES = 16
+# What is pasted along from a sentence; what passwords may hold themselves is tried first as it is.
+_AROUND = " \t.,;:!?'\"«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}()[]<>*_`"
+
+
+class Explanation(NamedTuple):
+    """Whether a login is accepted, why not by a stable word, and what to tell the client."""
+
+    accepted: bool
+    reason: str
+    hint: str
+
+
+def explain(egec: Egec, given_identifier: str, given_password: str) -> Explanation:
+    """Check a login as `login.verify` does, and return why it fails.
+
+    Args:
+        egec: where.
+        given_identifier: the identifier, as it was typed.
+        given_password: the password, as it was typed.
+    """
+    ended = login.attempt(egec, given_identifier, given_password)
+    reason, hint = _found(egec, ended, login.trimmed(given_identifier), login.trimmed(given_password))
+    with egec.database.atomic():
+        audit.record(egec, "login.explain", reason, client=ended.client)
+    return Explanation(ended.reason is Reason.ACCEPTED, reason, hint)
+
+
+def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[str, str]:
+    client = ended.client
+    if client is None:
+        return _about_the_identifier(typed)
+    if ended.reason is Reason.ACCEPTED:
+        return "accepted", "The login is right."
+    if ended.reason is Reason.BLOCKED:
+        return _about_the_block(client, ended)
+    if client.email is None:
+        return "erased", "The file was erased for good."
+    if client.disabled_at is not None:
+        return "disabled", f"The account is disabled. Type `egec client enable {client.identifier}` if that is wrong."
+    return _about_the_password(egec, client, password) or _about_the_mails(client)
+
+
+def _about_the_identifier(typed: str) -> tuple[str, str]:
+    if not identifier.is_identifier(typed):
+        digits = sum(c in "0123456789" for c in typed)
+        if typed.isdecimal() or digits >= LENGTH:
+            return "identifier_malformed", f"An identifier has 10 digits, the first not 0; {len(typed)} were typed."
+        return "identifier_malformed", "That is no identifier: it has 10 digits, and stands in the mail."
+    swapped = _known(f"{typed[:n]}{typed[n + 1]}{typed[n]}{typed[n + 2 :]}" for n in range(9))
+    if len(swapped) == 1:
+        place = next(n for n in range(9) if typed[n] != swapped[0][n])
+        return "digits_swapped", f"Nobody has this identifier; its digits {place + 1} and {place + 2} look swapped."
+    wrong = _known(f"{typed[:n]}{digit}{typed[n + 1 :]}" for n in range(10) for digit in "0123456789")
+    if len(wrong) == 1:
+        place = next(n for n in range(10) if typed[n] != wrong[0][n])
+        return "digit_wrong", f"Nobody has this identifier; its digit {place + 1} looks wrong."
+    return "unknown_identifier", "Nobody has this identifier. Look for the client by e-mail: `egec client show EMAIL`."
+
+
+def _known(candidates: Iterator[str]) -> list[str]:
+    """Return those of the identifiers that are clients'."""
+    return [known for (known,) in tuples(Client.select(Client.identifier).where(among(Client.identifier, candidates)))]
+
+
+def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
+    new = f"`egec activate {client.identifier}` mails a new password, which frees it at once."
+    if ended.blocked_until == login_limits.FOR_GOOD:
+        return "blocked", f"The account is blocked after {login_limits.FAILURES_BEFORE_BLOCK} failures. {new}"
+    until = clock.rfc3339(ended.blocked_until) if ended.blocked_until else ""
+    return "waiting", f"After several failures the account waits until {until}. {new}"
+
+
+def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str, str] | None:
+    living = [one.password_hash or "" for one in credentials.that_may_open(client, egec.clock())]
+    for former in _former(client):
+        if hashing.matches(password, former.password_hash or ""):
+            day = clock.rfc3339(former.created_at)
+            if former.state == CredentialState.SUPERSEDED:
+                return (
+                    "former_password",
+                    f"That is the password of an earlier mail, of {day}; only the last one counts.",
+                )
+            return "expired", f"The password of {day} was never used and has expired. Mail a new one: `egec activate`."
+    if len(password) > LENGTH:
+        for meant in _without_what_was_pasted(password):
+            if _opens(meant, living):
+                return "pasted_along", "Blanks or punctuation were pasted along with the password."
+    for reason, variants, hint in (
+        ("capitals_swapped", [password.swapcase()], "Capitals and small letters are exchanged: is Caps Lock on?"),
+        ("first_letter_case", [password[:1].swapcase() + password[1:]], "The first letter has the wrong case."),
+        ("lookalikes_exchanged", list(_exchanged(password)), "0 and O, or 1, l and I, are exchanged."),
+    ):
+        if any(variant != password and _opens(variant, living) for variant in variants):
+            return reason, hint
+    if living and len(password) != LENGTH:
+        return "wrong_length", f"A password has {LENGTH} characters; {len(password)} were typed."
+    return None
+
+
+def _former(client: Client) -> Sequence[Credential]:
+    """Return the credentials whose passwords are known but do not open the account any more, the latest first."""
+    known = Credential.password_hash.is_null(False) & (Credential.client == client)
+    rows = Credential.select().where(known).order_by(Credential.sequence.desc())
+    return [row for row in rows if row.state not in OPEN_STATES or row.expires_at is not None]
+
+
+def _opens(password: str, hashes: Sequence[str]) -> bool:
+    return len(password) == LENGTH and any(hashing.matches(password, one) for one in hashes)
+
+
+def _without_what_was_pasted(password: str) -> Iterator[str]:
+    yield "".join(password.split())
+    yield password.strip(_AROUND)
+    yield from (part for part in password.split() if len(part) == LENGTH)
+    yield password[:LENGTH]
+    yield password[-LENGTH:]
+
+
+def _exchanged(password: str) -> Iterator[str]:
+    choices = [_LOOKALIKES.get(c, c) for c in password]
+    yield from islice(map("".join, product(*choices)), _MOST_EXCHANGES)
+
+
+def _about_the_mails(client: Client) -> tuple[str, str]:
+    last = Credential.select().where(Credential.client == client).order_by(Credential.sequence.desc()).first()
+    mail_again = f"`egec activate {client.identifier}` mails a new one."
+    if last is None:
+        return "never_activated", f"The account has no password yet. {mail_again}"
+    day = clock.rfc3339(last.created_at)
+    if last.state == CredentialState.REFUSED:
+        return "last_mail_refused", f"The mail of {day} was refused: {last.server_reply or last.failure}. {mail_again}"
+    if last.state in OPEN_STATES:
+        return "last_mail_in_doubt", f"It is not known whether the mail of {day} arrived. {mail_again}"
+    if last.state == CredentialState.REVOKED:
+        return "revoked", f"Every password was voided. {mail_again}"
+    return "wrong_password", f"The password is wrong; the last mail is of {day}. {mail_again}"

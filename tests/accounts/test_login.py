@@ -1,0 +1,169 @@
+"""Logins on both databases: limits that count before they check, hashes brought up to today's cost, former passwords."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import bcrypt
+import pytest
+
+from egec_cli import hashing
+from egec_cli.accounts import clients, fields, issuing, login, login_limits
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.login import Reason
+from egec_cli.store.models import Client, Credential, Event
+
+# Each of these tries the same wrong password a number of times, at the same moment as the others.
+GUESSER = """
+import sys
+from egec_cli import settings
+from egec_cli.accounts import login
+from egec_cli.accounts.egec import opened
+with opened(settings.load()) as egec:
+    sys.stdin.readline()
+    for _ in range(int(sys.argv[3])):
+        print(login.attempt(egec, sys.argv[1], sys.argv[2]).reason)
+"""
+
+
+def activated(egec: Egec, email: str = "jeanne@example.org") -> tuple[Client, str]:
+    """Make a client with a password; return both."""
+    client = clients.create(egec, fields.checked(email))
+    made = hashing.begin(egec.settings)
+    issuing.hand_over(egec, client, lambda _: None, hashing=made)
+    return client, made.password.reveal()
+
+
+@pytest.fixture
+def client(opened: Egec) -> tuple[str, str]:
+    """Return the identifier and the password of a client."""
+    made, password = activated(opened)
+    return made.identifier, password
+
+
+def reason(egec: Egec, identifier: str, password: str, *, after: timedelta = timedelta()) -> Reason:
+    moment = egec.clock() + after
+    return login.attempt(egec._replace(clock=lambda: moment), identifier, password).reason
+
+
+def test_five_failures_in_a_row_make_the_account_wait_longer_each_time(opened: Egec, client: tuple[str, str]) -> None:
+    identifier, password = client
+    for _ in range(5):
+        assert reason(opened, identifier, "wrong") is Reason.WRONG
+    passed = timedelta()
+    for wait in (1, 2, 4, 8, 16):
+        assert (
+            reason(opened, identifier, password, after=passed + timedelta(minutes=wait, seconds=-5)) is Reason.BLOCKED
+        )
+        passed += timedelta(minutes=wait, seconds=5)
+        assert reason(opened, identifier, "wrong", after=passed) is Reason.WRONG
+    assert reason(opened, identifier, password, after=timedelta(days=365)) is Reason.BLOCKED
+    assert clients.shown(Client.get(), opened.clock()).status == "blocked"
+
+
+def test_a_login_that_succeeds_takes_the_count_away(opened: Egec, client: tuple[str, str]) -> None:
+    identifier, password = client
+    for _ in range(3):
+        for _ in range(4):
+            assert reason(opened, identifier, "wrong") is Reason.WRONG
+        assert reason(opened, identifier, password) is Reason.ACCEPTED
+    for _ in range(5):
+        reason(opened, identifier, "wrong")
+    assert reason(opened, identifier, password, after=timedelta(minutes=2)) is Reason.ACCEPTED
+    assert reason(opened, identifier, "wrong") is Reason.WRONG
+
+
+def test_a_new_password_frees_a_blocked_account(opened: Egec, client: tuple[str, str]) -> None:
+    Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD).execute()
+    made = hashing.begin(opened.settings)
+    issuing.hand_over(opened, Client.get(), lambda _: None, hashing=made)
+    assert reason(opened, client[0], made.password.reveal()) is Reason.ACCEPTED
+
+
+def test_a_blocked_account_says_what_an_unknown_one_says(opened: Egec, client: tuple[str, str]) -> None:
+    Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD).execute()
+    assert login.verify(opened, client[0], client[1]) == login.verify(opened, "1111111111", client[1])
+
+
+def guesses(identifier: str, password: str, *, processes: int, times: int) -> list[str]:
+    """Let processes log in at the same moment; return the reasons of all attempts."""
+    command = [sys.executable, "-c", GUESSER, identifier, password, str(times)]
+    crowd = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+    ]
+    for member in crowd:
+        assert member.stdin is not None
+        member.stdin.write("\n")
+        member.stdin.flush()
+    return [word for member in crowd for word in member.communicate(timeout=120)[0].split()]
+
+
+def test_of_many_wrong_attempts_at_once_at_most_ten_are_checked(opened: Egec, client: tuple[str, str]) -> None:
+    found = guesses(client[0], "wrong", processes=8, times=25)
+    assert len(found) == 200
+    assert 5 <= found.count("wrong") <= 10
+    assert found.count("blocked") == 200 - found.count("wrong")
+
+
+def test_of_many_right_attempts_at_once_all_are_let_in(opened: Egec, client: tuple[str, str]) -> None:
+    assert set(guesses(client[0], client[1], processes=8, times=10)) == {"accepted"}
+
+
+def test_attempts_that_never_came_to_an_end_have_failed(
+    opened: Egec, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_limits, "PATIENCE", 0.2)
+    for _ in range(10):
+        login.begin(opened, client[0], "wrong")
+    assert reason(opened, client[0], client[1]) is Reason.BLOCKED
+    assert Client.get().blocked_until == login_limits.FOR_GOOD
+
+
+def test_a_hash_below_todays_cost_is_replaced_at_login_and_opens_as_before(
+    opened: Egec, client: tuple[str, str]
+) -> None:
+    dearer = opened._replace(settings=opened.settings._replace(bcrypt_cost=5))
+    assert reason(dearer, client[0], "wrong") is Reason.WRONG
+    assert Credential.get().password_hash.startswith("$2b$04$")
+    assert reason(dearer, client[0], client[1]) is Reason.ACCEPTED
+    assert Credential.get().password_hash.startswith("$2b$05$")
+    assert reason(opened, client[0], client[1]) is Reason.ACCEPTED
+    assert Credential.get().password_hash.startswith("$2b$05$")
+
+
+def test_the_hashes_of_two_former_passwords_are_kept_and_open_nothing(opened: Egec) -> None:
+    client = clients.create(opened, fields.checked("jeanne@example.org"))
+    passwords = []
+    for _ in range(5):
+        made = hashing.begin(opened.settings)
+        issuing.hand_over(opened, client, lambda _: None, hashing=made)
+        passwords.append(made.password.reveal())
+    kept = [row.password_hash is not None for row in Credential.select().order_by(Credential.sequence)]
+    assert kept == [False, False, True, True, True]
+    assert [reason(opened, client.identifier, password) for password in passwords[1:]] == [
+        *[Reason.WRONG] * 3,
+        "accepted",
+    ]
+
+
+def test_every_verdict_is_on_record_with_its_reason_and_no_secret(opened: Egec, client: tuple[str, str]) -> None:
+    reason(opened, client[0], "wrong")
+    reason(opened, "1111111111", client[1])
+    reason(opened, client[0], client[1])
+    events = [event for event in Event.select().order_by(Event.id) if event.action == "login"]
+    assert [(event.outcome, event.details) for event in events] == [
+        ("refused", '{"reason": "wrong"}'),
+        ("refused", '{"reason": "unknown_identifier"}'),
+        ("accepted", '{"reason": "accepted"}'),
+    ]
+
+
+@pytest.mark.parametrize("stored", ["", "$2b$", "$2b$04$short", "not a hash", "$2b$99$" + "." * 53])
+def test_a_malformed_stored_hash_refuses_and_never_crashes(opened: Egec, client: tuple[str, str], stored: str) -> None:
+    Credential.update(password_hash=stored).execute()
+    assert reason(opened, client[0], client[1]) is Reason.WRONG
+
+
+def test_the_cost_of_a_hash_is_known() -> None:
+    assert hashing.cost_of(bcrypt.hashpw(b"x", bcrypt.gensalt(5)).decode()) == 5
+    assert hashing.cost_of("nonsense") == 0
