@@ -5,7 +5,9 @@ whose mails are in doubt, and of at most two that came before.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, product
+from itertools import product
+from math import prod
+from operator import ne
 from typing import NamedTuple
 
 from egec_cli import clock, hashing, identifier
@@ -18,7 +20,9 @@ from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialSta
 
 # What looks the same in many typefaces.
 _LOOKALIKES = {c: group for group in ("0O", "1lI") for c in group}
-_MOST_EXCHANGES = 16
+# So many variants are hashed, of at most so many that are there.
+_MOST_EXCHANGES = 32
+_MOST_LOOKED_AT = 20_000
 # What is pasted along from a sentence; what passwords may hold themselves is tried first as it is.
 _AROUND = " \t.,;:!?'\"«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}()[]<>*_`"
 
@@ -138,8 +142,12 @@ def _without_what_was_pasted(password: str) -> Iterator[str]:
 
 
 def _exchanged(password: str) -> Iterator[str]:
+    """Yield the password with look-alikes exchanged, those first that differ least from what was typed."""
     choices = [_LOOKALIKES.get(c, c) for c in password]
-    yield from islice(map("".join, product(*choices)), _MOST_EXCHANGES)
+    if prod(map(len, choices)) > _MOST_LOOKED_AT:
+        return
+    variants = map("".join, product(*choices))
+    yield from sorted(variants, key=lambda variant: sum(map(ne, variant, password)))[:_MOST_EXCHANGES]
 
 
 def _about_the_mails(client: Client) -> tuple[str, str]:

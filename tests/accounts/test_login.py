@@ -1,4 +1,4 @@
-"""Logins on both databases: limits that count before they check, hashes brought up to today's cost, former passwords."""
+"""Logins on both databases: limits that count before they check, hashes of today's cost, former passwords."""
 
 import subprocess
 import sys
