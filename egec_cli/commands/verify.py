@@ -1,30 +1,49 @@
 """`egec verify`."""
 
+import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Annotated, BinaryIO
 
 import typer
 
 from egec_cli.accounts import login
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
-from egec_cli.errors import BadInput, ExitCode, Usage
-from egec_cli.show import OutputFormat, say, show
+from egec_cli.errors import BadInput, EgecError, ExitCode, Usage
+from egec_cli.show import OutputFormat, say, show, show_all, show_error
 
 app = typer.Typer()
 
 # An identifier and a password fit many times over; a longer line is no login.
 _LONGEST_LINE = 4096
+# What https://cr.yp.to/checkpwd/interface.html says of the descriptor, the bytes and the exit codes.
+_DESCRIPTOR = 3
+_MOST_BYTES = 512
+_MISUSED, _NOT_NOW = 2, 111
 
 
 @app.command("verify", epilog="Example: egec verify 1234567890 --password-stdin < password.txt")
 def verify_command(
-    identifier: Annotated[str, typer.Argument(metavar="[IDENTIFIER]", help="The client's 10 digits.")] = "",
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[IDENTIFIER]", help="The client's 10 digits.", show_default=False)
+    ] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input, up to its first line end.")
     ] = False,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read the identifier and the password from standard input, a line each.")
+    ] = False,
+    pam: Annotated[
+        bool, typer.Option("--pam", help="As pam_exec calls it: PAM_USER, and the password on standard input.")
+    ] = False,
+    checkpassword: Annotated[
+        bool, typer.Option("--checkpassword", help="As checkpassword: read descriptor 3, then run the program given.")
+    ] = False,
+    batch: Annotated[str, typer.Option("--batch", metavar="FILE|-", help="Check all logins of a list.")] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell why a login fails; for the help desk alone.")
     ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -32,30 +51,116 @@ def verify_command(
 
     The password is asked for, unseen, where it does not come from standard input.
     """
-    _require_one_source(identifier, password_stdin, stdin)
-    with opened() as egec:
-        if stdin:
-            identifier = _line()
-        password = _line() if stdin or password_stdin else _asked_for()
-        verdict = login.verify(egec, identifier, password)
-        if output is not OutputFormat.TABLE:
-            show(verdict, output)
-        elif not verdict.accepted:
-            # The template is read only now: a login that is accepted needs none.
-            from egec_cli.mail import template
+    words = words or []
+    _require_one_source(words, password_stdin, stdin, pam, checkpassword, batch)
+    if checkpassword:
+        _check_password(words)
+    elif batch:
+        _verify_all(batch, output)
+    else:
+        _verify(words, password_stdin=password_stdin, stdin=stdin, pam=pam, explain=explain, output=output)
 
-            say(template.text(egec.settings, "refused", egec.settings.language))
-    if not verdict.accepted:
+
+def _require_one_source(
+    words: list[str], password_stdin: bool, stdin: bool, pam: bool, checkpassword: bool, batch: str
+) -> None:
+    if sum([password_stdin, stdin, pam, checkpassword, bool(batch)]) > 1:
+        raise Usage("the login would come from several places", "Give one of the options that say where it comes from.")
+    if checkpassword:
+        if not words:
+            raise Usage("--checkpassword runs a program when the login is right", "Name it behind --checkpassword.")
+        return
+    if len(words) > 1 or (words and (stdin or pam or batch)):
+        raise Usage("the identifier is given twice", "Give it once: as an argument, or by an option.")
+    if not (words or stdin or pam or batch):
+        raise Usage("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")
+    if words and not (password_stdin or (sys.stdin is not None and sys.stdin.isatty())):
+        raise Usage("there is no terminal to ask for the password", "Use --password-stdin.")
+
+
+def _verify(
+    words: list[str], *, password_stdin: bool, stdin: bool, pam: bool, explain: bool, output: OutputFormat
+) -> None:
+    with opened() as egec:
+        if stdin or pam:
+            identifier = _line() if stdin else os.environ.get("PAM_USER", "")
+        else:
+            (identifier,) = words
+        password = _line() if stdin or pam or password_stdin else _asked_for()
+        if explain:
+            from egec_cli.accounts import login_explained
+
+            explanation = login_explained.explain(egec, identifier, password)
+            show(explanation, output)
+            accepted = explanation.accepted
+        else:
+            verdict = login.verify(egec, identifier, password)
+            accepted = verdict.accepted
+            if output is not OutputFormat.TABLE:
+                show(verdict, output)
+            elif not (accepted or pam):
+                # The template is read only now: a login that is accepted needs none.
+                from egec_cli.mail import template
+
+                say(template.text(egec.settings, "refused", egec.settings.language))
+    if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _require_one_source(identifier: str, password_stdin: bool, stdin: bool) -> None:
-    if stdin and (identifier or password_stdin):
-        raise Usage("--stdin reads both the identifier and the password", "Give nothing else with it.")
-    if not stdin and not identifier:
-        raise Usage("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")
-    if not (stdin or password_stdin or (sys.stdin is not None and sys.stdin.isatty())):
-        raise Usage("there is no terminal to ask for the password", "Use --password-stdin.")
+def _verify_all(batch: str, output: OutputFormat) -> None:
+    """Check the logins of a list, and end with 3 if some are refused."""
+    from egec_cli.accounts import login_batch
+
+    refused = 0
+    with ExitStack() as files, opened() as egec:
+        stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
+        logins = login_batch.read_logins(stream, "standard input" if batch == "-" else batch)
+
+        def counted() -> Iterator[login_batch.LineVerdict]:
+            nonlocal refused
+            for verdict in login_batch.verify_all(egec, logins):
+                refused += not verdict.accepted
+                yield verdict
+                # Whoever reads along learns of each at once.
+                sys.stdout.flush()
+
+        show_all(counted(), login_batch.LineVerdict, output)
+    if refused:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _check_password(program: list[str]) -> None:
+    """Check the login of descriptor 3, and become the program if it is right; exit codes are those of checkpassword."""
+    identifier, password = _from_descriptor()
+    try:
+        with opened() as egec:
+            accepted = login.verify(egec, identifier, password).accepted
+    except EgecError as error:
+        show_error(error, machine=False)
+        raise typer.Exit(_NOT_NOW) from None
+    if not accepted:
+        raise typer.Exit(ExitCode.REFUSED)
+    sys.stderr.flush()
+    try:
+        os.execvpe(program[0], program, {**os.environ, "USER": login.trimmed(identifier)})  # noqa: S606 - the caller's own
+    except OSError as error:
+        raise Usage(f"{program[0]} cannot be run: {error.strerror}", "Name a program behind --checkpassword.") from None
+
+
+def _from_descriptor() -> tuple[str, str]:
+    data = b""
+    try:
+        while len(data) <= _MOST_BYTES and (piece := os.read(_DESCRIPTOR, _MOST_BYTES + 1)):
+            data += piece
+        os.close(_DESCRIPTOR)
+    except OSError:
+        raise typer.Exit(_MISUSED) from None
+    parts = data.split(b"\0")
+    if len(data) > _MOST_BYTES or len(parts) < 2:
+        raise typer.Exit(ExitCode.REFUSED)
+    # Bytes that are no text make a password that matches none.
+    identifier, password = (part.decode(errors="replace") for part in parts[:2])
+    return identifier, password
 
 
 def _asked_for() -> str:
@@ -71,14 +176,18 @@ def _asked_for() -> str:
         return "\N{REPLACEMENT CHARACTER}"
 
 
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise BadInput("standard input is closed", "Pass the login on standard input.")
+    return sys.stdin.buffer
+
+
 def _line() -> str:
-    """Return the next line of standard input without its end.
+    """Return the next line of standard input without its end; what is behind a NUL belongs to no line.
 
     Raises:
         BadInput: standard input is closed.
     """
-    if sys.stdin is None:
-        raise BadInput("standard input is closed", "Pass the login on standard input.")
+    line = _standard_input().readline(_LONGEST_LINE)
     # Bytes that are no text make a password that matches none.
-    line = sys.stdin.buffer.readline(_LONGEST_LINE)
     return line.decode(errors="replace").rstrip("\r\n")
