@@ -60,6 +60,39 @@ def test_a_login_leaves_it_nowhere_whether_accepted_or_not(egec_process: Egec, t
     assert leaks(tmp_path, but_in="/mail/new/") == []
 
 
+CHANNELS = {
+    "--password-stdin": "{password}",
+    "--stdin": "{identifier}\n{password}\n",
+    "--pam": "{password}",
+    "--checkpassword": "{identifier}\0{password}\0",
+    "--batch csv": "{identifier};{password}\n1111111111;{password}\n{password};{identifier}\n{password}",
+    "--batch jsonl": '{{"identifier": "{identifier}", "password": "{password}"}}\n{{"password": "{password}"}}',
+    "--explain": "{identifier}\n{password}\n",
+}
+
+
+@pytest.mark.parametrize("known", [KNOWN, KNOWN.swapcase(), f"{KNOWN}\0", f"{KNOWN}, merci."])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_no_channel_of_verify_leaves_what_was_typed_anywhere(
+    tmp_path: Path, client: str, channel: str, known: str
+) -> None:
+    run_with(KNOWN_PASSWORD, "activate", client)
+    arguments = {"--explain": ["--stdin", "--explain"], "--password-stdin": [client, "--password-stdin"]}.get(
+        channel, ["--batch", "-"] if "batch" in channel else [channel]
+    )
+    if channel == "--checkpassword":
+        arguments += ["true"]
+    stdin = CHANNELS[channel].format(identifier=client, password=known)
+    patch = f"import os\nos.environ['PAM_USER'] = {client!r}\nos.dup2(0, 3)\n"
+    ended = run_with(patch, "verify", *arguments, stdin=stdin)
+    assert ended.returncode in {0, 1, 65}
+    told = ended.stdout + ended.stderr
+    for form in (KNOWN, KNOWN.swapcase()):
+        assert form not in told
+        stored = [path for path in tmp_path.rglob("*") if path.is_file() and "/mail/new/" not in str(path)]
+        assert not any(form.encode() in path.read_bytes() for path in stored)
+
+
 DEFECTS = {
     "in the hash": "import bcrypt\ndef fail(p, s): raise RuntimeError(p)\nbcrypt.hashpw = fail",
     "in the message": (

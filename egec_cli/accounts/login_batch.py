@@ -3,11 +3,14 @@
 import csv
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, dropwhile
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import BinaryIO, NamedTuple
 
+from egec_cli import identifier
 from egec_cli.accounts import login
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.login import Begun, Compared, Reason
@@ -16,7 +19,9 @@ from egec_cli.errors import BadInput
 # So many logins for each core are under way, for none of them to wait.
 _LOGINS_A_CORE = 4
 _LONGEST_LINE = 4096
-_HEADERS = {"identifier", "identifiant"}
+_DELIMITERS = ",;\t"
+_IDENTIFIER_HEADERS = {"identifier", "identifiant"}
+_PASSWORD_HEADERS = {"password", "mot de passe", "m-d-p", "mdp"}
 
 
 class GivenLogin(NamedTuple):
@@ -28,63 +33,144 @@ class GivenLogin(NamedTuple):
 
 
 class LineVerdict(NamedTuple):
-    """Whether a login of a list is accepted."""
+    """Whether a login of a list is accepted; its identifier is empty where what was given has not the form of one."""
 
-    line: int
     identifier: str
+    line: int
     accepted: bool
 
 
-def verify_all(egec: Egec, logins: Iterable[GivenLogin]) -> Iterator[LineVerdict]:
-    """Check logins as `login.verify` does, and yield their verdicts in the same order, as they are known.
+class _UnderWay(NamedTuple):
+    """A login that is counted, and being compared."""
 
-    Each counts as an attempt, and two on one account never overlap: the second finds what the first has led to.
+    given: GivenLogin
+    begun: Begun
+    compared: "Future[Compared]"
+
+
+class _End(NamedTuple):
+    """The end of the list, and what it could not be read any further for."""
+
+    failure: Exception | None = None
+
+
+class _Reader:
+    """Reads the list on a thread of its own, never more of it than is wanted.
+
+    Attributes:
+        news: what was read; whoever waits for it may be woken by a None.
     """
-    under_way: deque[tuple[GivenLogin, Begun, Future[Compared]]] = deque()
+
+    def __init__(self, logins: Iterable[GivenLogin], most: int) -> None:
+        self.news: SimpleQueue[GivenLogin | _End | None] = SimpleQueue()
+        self._free = Semaphore(most)
+        self._is_over = Event()
+        # It may wait for a line for ever, and dies with the process.
+        Thread(target=self._run, args=(logins,), name="logins", daemon=True).start()
+
+    def _run(self, logins: Iterable[GivenLogin]) -> None:
+        try:
+            for given in logins:
+                self._free.acquire()
+                if self._is_over.is_set():
+                    return
+                self.news.put(given)
+        except Exception as failure:  # noqa: BLE001 - it is raised again where the verdicts are read
+            self.news.put(_End(failure))
+        else:
+            self.news.put(_End())
+
+    def wake(self) -> None:
+        """Let the one who waits for news look at what else there is to do."""
+        self.news.put(None)
+
+    def want_another(self) -> None:
+        """Make room for one more login."""
+        self._free.release()
+
+    def stop(self) -> None:
+        """Read no further."""
+        self._is_over.set()
+        self._free.release()
+
+
+def verify_all(egec: Egec, logins: Iterable[GivenLogin]) -> Generator[LineVerdict, None, None]:
+    """Check logins as `login.verify` does, and yield their verdicts in the same order, each as soon as it is known.
+
+    Each counts as an attempt, and two on one account never overlap: the second finds what the first has led to. The
+    list is read on a thread of its own, so that a verdict never waits for the next line. Whatever ends the work early,
+    the logins that have been counted are brought to their end.
+
+    Raises:
+        BadInput: the list cannot be read any further; the verdicts before that have been given.
+    """
+    reader = _Reader(logins, _LOGINS_A_CORE * egec.settings.workers)
+    waiting: deque[GivenLogin] = deque()
+    under_way: deque[_UnderWay] = deque()
+    end: _End | None = None
     with ThreadPoolExecutor(egec.settings.workers) as pool:
-        for given in logins:
-            wanted = login.trimmed(given.identifier)
-            while len(under_way) >= _LOGINS_A_CORE * egec.settings.workers or _is_under_way(wanted, under_way):
-                yield _settled(egec, *under_way.popleft())
-            begun = login.begin(egec, given.identifier, given.password)
-            under_way.append((given, begun, pool.submit(login.compare, egec, begun)))
-        while under_way:
-            yield _settled(egec, *under_way.popleft())
+        try:
+            while end is None or waiting or under_way:
+                if under_way and under_way[0].compared.done():
+                    reader.want_another()
+                    yield _settled(egec, under_way.popleft())
+                elif waiting and not _is_under_way(waiting[0], under_way):
+                    under_way.append(_begun(egec, waiting.popleft(), pool, reader))
+                elif isinstance(item := reader.news.get(), GivenLogin):
+                    waiting.append(item)
+                else:
+                    end = item or end
+        finally:
+            reader.stop()
+            for one in under_way:
+                _settled(egec, one)
+    if end is not None and end.failure is not None:
+        raise end.failure
 
 
-def _is_under_way(wanted: str, under_way: Iterable[tuple[GivenLogin, Begun, Future[Compared]]]) -> bool:
-    return any(begun.client is not None and begun.client.identifier == wanted for _, begun, _ in under_way)
+def _begun(egec: Egec, given: GivenLogin, pool: ThreadPoolExecutor, reader: _Reader) -> _UnderWay:
+    begun = login.begin(egec, given.identifier, given.password)
+    compared = pool.submit(login.compare, egec, begun)
+    compared.add_done_callback(lambda _: reader.wake())
+    return _UnderWay(given, begun, compared)
 
 
-def _settled(egec: Egec, given: GivenLogin, begun: Begun, compared: "Future[Compared]") -> LineVerdict:
-    ended = login.settle(egec, begun, compared.result())
-    return LineVerdict(given.line, login.trimmed(given.identifier), ended.reason is Reason.ACCEPTED)
+def _is_under_way(given: GivenLogin, under_way: Iterable[_UnderWay]) -> bool:
+    wanted = login.trimmed(given.identifier)
+    return any(one.begun.client is not None and one.begun.client.identifier == wanted for one in under_way)
+
+
+def _settled(egec: Egec, one: _UnderWay) -> LineVerdict:
+    ended = login.settle(egec, one.begun, one.compared.result())
+    wanted = login.trimmed(one.given.identifier)
+    # Whatever else was typed there may be a password in the wrong place.
+    shown = wanted if identifier.is_identifier(wanted) else ""
+    return LineVerdict(shown, one.given.line, ended.reason is Reason.ACCEPTED)
 
 
 def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:
-    """Yield the logins of a list as its lines come: JSON objects, or cells of which the first two count.
+    """Yield the logins of a list as its lines come: JSON objects, or cells.
 
-    The passwords are in memory alone, never in a file.
+    The first line says which. Of cells, the first two count, unless a header says which are the identifier and the
+    password. Empty lines are passed over. The passwords are in memory alone, never in a file.
 
     Raises:
         BadInput: a line is no login, or is too long to be one.
     """
-    lines = _lines(stream, name)
+    lines = dropwhile(lambda numbered: not numbered[1].strip(), _lines(stream, name))
     first = next(lines, None)
     if first is None:
         return
-    _, text = first
+    number, text = first
     if text.lstrip().startswith("{"):
         yield from (_of_object(name, number, line) for number, line in chain([first], lines) if line.strip())
         return
-    delimiter = max(",;\t", key=text.count)
-    for number, line in chain([first], lines):
-        cells = next(csv.reader([line], delimiter=delimiter), [])
-        if not line.strip() or (number == 1 and cells[0].strip().casefold() in _HEADERS):
-            continue
-        if len(cells) < 2:
-            raise _no_login(name, number)
-        yield GivenLogin(number, cells[0], cells[1])
+    # The first that is there: a password may hold the others.
+    delimiter = next((c for c in text if c in _DELIMITERS), ",")
+    columns = _columns(_cells(name, number, text, delimiter))
+    for number, line in lines if columns else chain([first], lines):
+        if line.strip():
+            yield _of_cells(name, number, _cells(name, number, line, delimiter), columns or (0, 1))
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
@@ -100,9 +186,39 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
 def _of_object(name: str, number: int, line: str) -> GivenLogin:
     try:
         row = json.loads(line)
-        return GivenLogin(number, str(row["identifier"]), str(row["password"]))
+        wanted, password = row["identifier"], row["password"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise _no_login(name, number) from None
+    # Many programs write digits as a number.
+    if type(wanted) is int:
+        wanted = str(wanted)
+    if not isinstance(wanted, str) or not isinstance(password, str):
+        raise _no_login(name, number)
+    return GivenLogin(number, wanted, password)
+
+
+def _cells(name: str, number: int, line: str, delimiter: str) -> Sequence[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:
+        # Such as the line end of old Macintoshes, by which the whole file is one line.
+        raise _no_login(name, number) from None
+
+
+def _columns(cells: Sequence[str]) -> tuple[int, int] | None:
+    """Return which cells are the identifier and the password if these are a header."""
+    names = [cell.strip().casefold() for cell in cells]
+    identifiers = [place for place, cell in enumerate(names) if cell in _IDENTIFIER_HEADERS]
+    if not identifiers:
+        return None
+    passwords = [place for place, cell in enumerate(names) if cell in _PASSWORD_HEADERS]
+    return identifiers[0], passwords[0] if passwords else identifiers[0] + 1
+
+
+def _of_cells(name: str, number: int, cells: Sequence[str], columns: tuple[int, int]) -> GivenLogin:
+    if len(cells) <= max(columns):
+        raise _no_login(name, number)
+    return GivenLogin(number, *(cells[place] for place in columns))
 
 
 def _no_login(name: str, number: int) -> BadInput:

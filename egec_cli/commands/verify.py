@@ -1,9 +1,10 @@
 """`egec verify`."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Annotated, BinaryIO
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from egec_cli.accounts import login
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
-from egec_cli.errors import BadInput, EgecError, ExitCode, Usage
+from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
 from egec_cli.show import OutputFormat, say, show, show_all, show_error
 
 app = typer.Typer()
@@ -21,7 +22,7 @@ _LONGEST_LINE = 4096
 # What https://cr.yp.to/checkpwd/interface.html says of the descriptor, the bytes and the exit codes.
 _DESCRIPTOR = 3
 _MOST_BYTES = 512
-_MISUSED, _NOT_NOW = 2, 111
+_NOT_NOW = 111
 
 
 @app.command("verify", epilog="Example: egec verify 1234567890 --password-stdin < password.txt")
@@ -53,6 +54,8 @@ def verify_command(
     """
     words = words or []
     _require_one_source(words, password_stdin, stdin, pam, checkpassword, batch)
+    if explain and (checkpassword or batch):
+        raise Usage("--explain is about one login, for a person to read", "Leave it out, or give one login.")
     if checkpassword:
         _check_password(words)
     elif batch:
@@ -83,10 +86,11 @@ def _verify(
 ) -> None:
     with opened() as egec:
         if stdin or pam:
-            identifier = _line() if stdin else os.environ.get("PAM_USER", "")
+            identifier = os.environ.get("PAM_USER", "") if pam else _line()
         else:
             (identifier,) = words
-        password = _line() if stdin or pam or password_stdin else _asked_for()
+        # Older releases of pam_exec send the NUL at the password's end along; none can be within it.
+        password = _line().removesuffix("\0") if pam else _line() if stdin or password_stdin else _asked_for()
         if explain:
             from egec_cli.accounts import login_explained
 
@@ -112,19 +116,29 @@ def _verify_all(batch: str, output: OutputFormat) -> None:
     from egec_cli.accounts import login_batch
 
     refused = 0
-    with ExitStack() as files, opened() as egec:
+    failure: EgecError | None = None
+    with opened() as egec, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
         logins = login_batch.read_logins(stream, "standard input" if batch == "-" else batch)
 
+        # Closed before the database is: what is under way when the work is cut short is brought to its end.
+        verdicts = files.enter_context(closing(login_batch.verify_all(egec, logins)))
+
         def counted() -> Iterator[login_batch.LineVerdict]:
-            nonlocal refused
-            for verdict in login_batch.verify_all(egec, logins):
-                refused += not verdict.accepted
-                yield verdict
-                # Whoever reads along learns of each at once.
-                sys.stdout.flush()
+            nonlocal refused, failure
+            try:
+                for verdict in verdicts:
+                    refused += not verdict.accepted
+                    yield verdict
+                    # Whoever reads along learns of each at once.
+                    sys.stdout.flush()
+            except EgecError as error:
+                # Told when what came before is shown, the end of a json list or a table included.
+                failure = error
 
         show_all(counted(), login_batch.LineVerdict, output)
+    if failure is not None:
+        raise failure
     if refused:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -136,15 +150,26 @@ def _check_password(program: list[str]) -> None:
         with opened() as egec:
             accepted = login.verify(egec, identifier, password).accepted
     except EgecError as error:
-        show_error(error, machine=False)
-        raise typer.Exit(_NOT_NOW) from None
+        raise _not_now(error) from None
+    except OSError as error:
+        raise _not_now(FileSystemFailed(f"the login could not be checked: {error.strerror}")) from None
     if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
     sys.stderr.flush()
+    # Python ignores these, and the program would inherit that.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(program[0], program, {**os.environ, "USER": login.trimmed(identifier)})  # noqa: S606 - the caller's own
     except OSError as error:
-        raise Usage(f"{program[0]} cannot be run: {error.strerror}", "Name a program behind --checkpassword.") from None
+        hint = "Name a program behind --checkpassword."
+        raise _not_now(Usage(f"{program[0]} cannot be run: {error.strerror}", hint)) from None
+
+
+def _not_now(error: EgecError) -> typer.Exit:
+    """Tell the operator what is wrong, and return what tells the caller that it was not the password."""
+    show_error(error, machine=False)
+    return typer.Exit(_NOT_NOW)
 
 
 def _from_descriptor() -> tuple[str, str]:
@@ -153,8 +178,11 @@ def _from_descriptor() -> tuple[str, str]:
         while len(data) <= _MOST_BYTES and (piece := os.read(_DESCRIPTOR, _MOST_BYTES + 1)):
             data += piece
         os.close(_DESCRIPTOR)
-    except OSError:
-        raise typer.Exit(_MISUSED) from None
+    except OSError as error:
+        raise Usage(
+            f"descriptor {_DESCRIPTOR} cannot be read: {error.strerror}",
+            "--checkpassword is for programs that pass the login there; for others there is --stdin.",
+        ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
         raise typer.Exit(ExitCode.REFUSED)
@@ -183,11 +211,14 @@ def _standard_input() -> BinaryIO:
 
 
 def _line() -> str:
-    """Return the next line of standard input without its end; what is behind a NUL belongs to no line.
+    """Return the next line of standard input without its end, or as much of it as can be part of a login.
 
     Raises:
-        BadInput: standard input is closed.
+        BadInput: standard input is closed, or cannot be read.
     """
-    line = _standard_input().readline(_LONGEST_LINE)
+    try:
+        line = _standard_input().readline(_LONGEST_LINE)
+    except OSError as error:
+        raise BadInput(f"standard input: {error.strerror}", "Pass the login on standard input.") from None
     # Bytes that are no text make a password that matches none.
     return line.decode(errors="replace").rstrip("\r\n")

@@ -1,10 +1,19 @@
 """`egec verify`."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import Egec
+from egec_cli import settings
+from egec_cli.accounts.egec import opened
+from egec_cli.store.models import Client
+from tests.conftest import Egec, Ended
 
 REFUSED = "Identifiant et/ou m-d-p non reconnu(s)\n"
 
@@ -77,3 +86,269 @@ def test_a_login_is_remembered(egec: Egec, egec_process: Egec, login: tuple[str,
     assert json.loads(egec("client", "show", login[0], "--format", "json").out)["last_login_at"] is None
     egec_process("verify", login[0], "--password-stdin", stdin=login[1])
     assert json.loads(egec("client", "show", login[0], "--format", "json").out)["last_login_at"] is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--stdin", "--pam"),
+        ("--stdin", "--batch", "-"),
+        ("--pam", "--checkpassword", "true"),
+        ("--checkpassword", "--batch", "-", "true"),
+        ("--checkpassword",),
+        ("--checkpassword", "--explain", "true"),
+        ("--batch", "-", "--explain"),
+        ("1234567890", "--pam"),
+        ("1234567890", "--batch", "-"),
+        ("1234567890", "5079512743", "--password-stdin"),
+        ("--no-such-option",),
+    ],
+)
+def test_options_that_contradict_each_other_are_a_wrong_command_line(
+    egec_process: Egec, login: tuple[str, str], arguments: tuple[str, ...]
+) -> None:
+    ended = egec_process("verify", *arguments, stdin=f"{login[0]}\n{login[1]}\n")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\0"])
+def test_pam_lets_in_without_a_word(egec_process: Egec, login: tuple[str, str], ending: str) -> None:
+    ended = egec_process("verify", "--pam", stdin=login[1] + ending, env={"PAM_USER": login[0]})
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+HOSTILE = {
+    "nothing": b"",
+    "a NUL": b"\0",
+    "a NUL within": b"fG69\0a*6j",
+    "no text": b"\xff\xfe",
+    "4096 bytes": b"x" * 4096,
+    "many bytes": b"x" * 100_000,
+    "line ends": b"\n\n",
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
+def test_pam_refuses_bad_input_without_a_word(egec_process: Egec, login: tuple[str, str], hostile: bytes) -> None:
+    ended = egec_process("verify", "--pam", stdin=hostile, env={"PAM_USER": login[0]})
+    assert (ended.code, ended.out, ended.err) == (1, "", "")
+
+
+@pytest.mark.parametrize("user", ["", "abc", "٣٣٣٣٣٣٣٣٣٣", "5079512743\n", "\udcff", "x" * 50_000])
+def test_pam_refuses_users_that_are_none(egec_process: Egec, login: tuple[str, str], user: str) -> None:
+    assert egec_process("verify", "--pam", stdin=login[1], env={"PAM_USER": user}).code == 1
+
+
+def test_pam_refuses_where_no_user_is_named(egec_process: Egec, login: tuple[str, str]) -> None:
+    assert egec_process("verify", "--pam", stdin=login[1]).code == 1
+
+
+@pytest.mark.parametrize("arguments", ["verify --stdin", "verify --pam", "verify 1234567890 --password-stdin"])
+@pytest.mark.parametrize("redirected", ["0<&-", "0>written"])
+def test_a_standard_input_that_cannot_be_read_lets_nobody_in(
+    login: tuple[str, str], arguments: str, redirected: str
+) -> None:
+    command = f"{sys.executable} -m egec_cli {arguments} {redirected}"
+    environment = {**os.environ, "PAM_USER": login[0]}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr.startswith("egec: standard input")
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "1>/dev/full"])
+def test_closed_descriptors_never_let_in_a_wrong_password_nor_crash(login: tuple[str, str], closed: str) -> None:
+    command = f"echo x | {sys.executable} -m egec_cli verify {login[0]} --password-stdin {closed}"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, timeout=60).returncode in {1, 65, 74}
+
+
+def test_explain_tells_why_as_stable_keys(egec_process: Egec, login: tuple[str, str]) -> None:
+    def explained(password: str) -> tuple[int, dict[str, object]]:
+        given = f"{login[0]}\n{password}\n"
+        ended = egec_process("verify", "--stdin", "--explain", "--format", "json", stdin=given)
+        assert ended.err == ""
+        return ended.code, json.loads(ended.out)
+
+    good, bad = explained(login[1]), explained(login[1].swapcase())
+    assert good == (0, {"accepted": True, "reason": "accepted", "hint": "The login is right."})
+    assert bad[0] == 1
+    assert list(bad[1]) == ["accepted", "reason", "hint"]
+    assert (bad[1]["accepted"], bad[1]["reason"]) == (False, "capitals_swapped")
+
+
+def test_explain_is_a_table_for_people(egec_process: Egec, login: tuple[str, str]) -> None:
+    ended = egec_process("verify", login[0], "--password-stdin", "--explain", stdin="wrong")
+    assert (ended.code, ended.err) == (1, "")
+    assert ended.out == (
+        "accepted  False\nreason    wrong_length\nhint      A password has 9 characters; 5 were typed.\n"
+    )
+
+
+def batch(egec_process: Egec, text: str | bytes, form: str = "jsonl") -> tuple[int, list[tuple[str, int, bool]], str]:
+    ended = egec_process("verify", "--batch", "-", "--format", form, stdin=text)
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert all(list(row) == ["identifier", "line", "accepted"] for row in rows)
+    return ended.code, [tuple(row.values()) for row in rows], ended.err
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["", "identifier{0}password", "\ufeffIdentifiant{0}Mot de passe", " "])
+def test_a_list_of_cells_is_checked(egec_process: Egec, login: tuple[str, str], delimiter: str, header: str) -> None:
+    text = "\r\n".join([*([header.format(delimiter)] if header else []), delimiter.join(login), ""])
+    assert batch(egec_process, text) == (0, [(login[0], 2 if header else 1, True)], "")
+
+
+def test_a_header_says_where_identifier_and_password_are(egec_process: Egec, login: tuple[str, str]) -> None:
+    text = f"password;email;identifier\n{login[1]};jeanne@example.org;{login[0]}\n"
+    assert batch(egec_process, text) == (0, [(login[0], 2, True)], "")
+
+
+def test_a_list_of_objects_is_checked(egec_process: Egec, login: tuple[str, str]) -> None:
+    rows = [{"identifier": login[0], "password": login[1]}, {"identifier": int(login[0]), "password": login[1]}]
+    text = "\n" + "\n\n".join(map(json.dumps, rows))
+    assert batch(egec_process, text) == (0, [(login[0], 2, True), (login[0], 4, True)], "")
+
+
+def test_a_list_with_refusals_ends_with_3(egec_process: Egec, login: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "logins.csv").write_text(f"{login[0]},{login[1]}\n1111111111,x\n{login[0]},x\nabc,x\n")
+    ended = egec_process("verify", "--batch", "logins.csv")
+    assert (ended.code, ended.err) == (3, "")
+    assert ended.out.splitlines() == [
+        "identifier  line  accepted",
+        f"{login[0]}  1     True",
+        "1111111111  2     False",
+        f"{login[0]}  3     False",
+        "            4     False",
+    ]
+
+
+def test_an_empty_list_is_done(egec_process: Egec, login: tuple[str, str]) -> None:
+    assert batch(egec_process, "") == batch(egec_process, "\n\n") == (0, [], "")
+
+
+def test_a_list_that_is_not_there_is_told(egec_process: Egec, login: tuple[str, str]) -> None:
+    ended = egec_process("verify", "--batch", "no-such-file")
+    assert (ended.code, ended.out) == (74, "")
+    assert "no-such-file" in ended.err
+
+
+def test_verdicts_come_in_the_order_of_the_list_however_long_each_takes(
+    egec: Egec, egec_process: Egec, login: tuple[str, str]
+) -> None:
+    egec("client", "create", "marc@example.org")
+    os.environ["EGEC_BCRYPT_COST"] = "11"
+    slow = json.loads(egec("activate", "marc@example.org", "--no-mail", "--show-password", "--format", "json").out)
+    os.environ["EGEC_BCRYPT_COST"] = "4"
+    logins = [
+        (slow["identifier"], slow["password"]),
+        *[("1111111111", "x")] * 9,
+        login,
+        (slow["identifier"], "x"),
+        login,
+    ]
+    text = "".join(f"{identifier};{password}\n" for identifier, password in logins)
+    code, verdicts, _ = batch(egec_process, text)
+    assert code == 3
+    assert [line for _, line, _ in verdicts] == list(range(1, 14))
+    assert [line for _, line, accepted in verdicts if accepted] == [1, 11, 13]
+
+
+def test_logins_on_one_account_count_one_after_the_other(egec_process: Egec, login: tuple[str, str]) -> None:
+    text = "".join(f"{login[0]};{password}\n" for password in [*["wrong"] * 4, login[1], *["wrong"] * 5, login[1]])
+    _, verdicts, _ = batch(egec_process, text)
+    assert [line for _, line, accepted in verdicts if accepted] == [5]
+
+
+BAD_LINES = {
+    "one cell": b"fG69a*6jH",
+    "a line end of old Macintoshes": b"fG69a*6jH\rfG69a*6jH,x",
+    "a long line": b"fG69a*6jH," + b"x" * 5000,
+}
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "ids"])
+@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_bad_line_ends_the_list_with_its_number_after_the_verdicts_before_it(
+    egec_process: Egec, login: tuple[str, str], bad: bytes, form: str
+) -> None:
+    first = f"{login[0]},{login[1]}\n".encode()
+    given = first * 2 + bad + b"\n" + first
+    ended = egec_process("verify", "--batch", "-", "--format", form, stdin=given)
+    assert ended.code == 65
+    assert ended.out.count(login[0]) == 2
+    assert form != "json" or len(json.loads(ended.out)) == 2
+    assert "standard input:3: it is no login" in ended.err
+    assert "fG69a" not in ended.out + ended.err
+
+
+BAD_OBJECTS = [
+    '{"identifier": 1}',
+    '{"identifier": null, "password": null}',
+    '{"identifier": "1", "password": 1}',
+    "{",
+    "[]",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_OBJECTS)
+def test_an_object_that_is_no_login_ends_the_list(egec_process: Egec, login: tuple[str, str], bad: str) -> None:
+    code, verdicts, _ = batch(egec_process, json.dumps({"identifier": login[0], "password": login[1]}) + f"\n{bad}\n")
+    assert (code, verdicts) == (65, [(login[0], 1, True)])
+
+
+class Conversation:
+    """A `verify --batch -` that is written to and read from in turn."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "egec_cli", "verify", "--batch", "-", "--format", "jsonl"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, line: str) -> dict[str, object]:
+        """Give one login, and wait for its verdict."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        answer: dict[str, object] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def end(self) -> Ended:
+        out, err = self.process.communicate(timeout=60)
+        return Ended(self.process.returncode, out, err)
+
+
+def test_a_verdict_comes_before_the_next_login_is_given(login: tuple[str, str]) -> None:
+    talk = Conversation()
+    assert talk.ask(f"{login[0]},{login[1]}")["accepted"] is True
+    assert talk.ask(f"{login[0]},wrong")["accepted"] is False
+    assert talk.ask(f"{login[0]},{login[1]}")["accepted"] is True
+    assert talk.end().code == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_list_that_never_ends_can_be_interrupted(login: tuple[str, str], number: int, code: int) -> None:
+    talk = Conversation()
+    talk.ask(f"{login[0]},{login[1]}")
+    talk.process.send_signal(number)
+    began = time.monotonic()
+    talk.process.wait(timeout=60)
+    assert time.monotonic() - began < 30
+    assert talk.end().code == code
+
+
+def test_logins_under_way_when_the_reader_goes_are_no_failures(
+    egec: Egec, egec_process: Egec, login: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "logins.csv").write_text(
+        f"{login[0]},{login[1]}\n" + "1111111111,x\n" * 50 + f"{login[0]},{login[1]}\n" * 30
+    )
+    command = f"{sys.executable} -m egec_cli verify --batch logins.csv --format jsonl | head -n 3"
+    subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
+    assert egec_process("verify", login[0], "--password-stdin", stdin=login[1]).code == 0
+    with opened(settings.load()):
+        assert Client.get().failed_logins == 0
