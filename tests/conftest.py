@@ -126,3 +126,12 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
     """Return an open eGEC on each of the databases."""
     with accounts_egec.opened(settings.load()) as opened_egec:
         yield opened_egec
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which of the programs that call `egec verify` were not tried."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith("tests/callers/")]
+    if skipped:
+        terminalreporter.write_sep("!", "not tried with the real programs", red=True, bold=True)
+        for reason in sorted({one.longrepr[2].removeprefix("Skipped: ") for one in skipped}):
+            terminalreporter.write_line(f"  {reason}")

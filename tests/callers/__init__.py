@@ -1,0 +1,1 @@
+"""`egec verify` called by the real programs that rely on it."""

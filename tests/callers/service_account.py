@@ -1,0 +1,99 @@
+"""Servers run under the account that Debian gives them: the tests as root let them, any other user is that account."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.callers.site import CHECKOUT, SEARCHED, require_program
+
+ACCOUNT = "www-data"
+# Long enough for a busy machine; a test that lets it pass has failed.
+PATIENCE = 30.0
+
+
+def as_service_account(command: Sequence[str]) -> list[str]:
+    """Return the command that runs this one under the servers' account, where the tests run as root.
+
+    The account may look into root's folders if this Python or the checkout is in one: only how the tests are installed
+    needs that, and it gives no right to write.
+    """
+    if os.geteuid() != 0:
+        return list(command)
+    setpriv = require_program("setpriv", "util-linux")
+    dropped = [setpriv, f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
+    for rights in ([], ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]):
+        # By a shell, as the scripts do: what setpriv runs itself it may still run with the rights of root.
+        probe = [*dropped, *rights, "sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", "import egec_cli"]
+        if (
+            subprocess.run(probe, env={"PATH": SEARCHED, "PYTHONPATH": str(CHECKOUT)}, capture_output=True).returncode
+            == 0
+        ):
+            return [*dropped, *rights, *command]
+    pytest.skip(f"the account {ACCOUNT} cannot run {sys.executable} or read {CHECKOUT}, and may not be let")
+
+
+@contextmanager
+def folder_of_service_account() -> Iterator[Path]:
+    """Make a folder that a server's account can reach; `give` lets it have what is in it."""
+    folder = Path(tempfile.mkdtemp(prefix="egec-caller-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def give(folder: Path) -> None:
+    """Let the servers' account own the folder with all that is in it."""
+    if os.geteuid() == 0:
+        account = pwd.getpwnam(ACCOUNT)
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+    """Run a server until the end of the `with` block, which begins when it listens on the port."""
+    # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _listens(port):
+            ended = server.poll() is not None
+            if ended or time.monotonic() > deadline:
+                server.kill()
+                told = log.read_text() if log.exists() else ""
+                pytest.fail(f"{command[-1]} does not come up: {server.communicate()[1].decode()} {told}")
+            time.sleep(0.02)
+        yield
+    finally:
+        server.terminate()
+        server.communicate(timeout=PATIENCE)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,86 @@
+"""An installation of egec as other programs call it: settings at an absolute path, small scripts, no environment."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from egec_cli import hashing, settings
+from egec_cli.accounts import clients, egec, fields, issuing, login_limits
+from egec_cli.store.models import Client, Credential, Event
+
+CHECKOUT = Path(__file__).parent.parent.parent
+# Where Debian puts servers and the tools of an administrator; not every account has it in its PATH.
+SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def require_program(name: str, package: str) -> str:
+    """Return the path of a program; skip the test where it is not installed."""
+    found = shutil.which(name, path=SEARCHED)
+    if found is None:
+        pytest.skip(f"{name} is missing: apt-get install {package}")
+    return found
+
+
+class Site(NamedTuple):
+    """An installation: its folder, in which everything is, and its file of settings."""
+
+    folder: Path
+    env_file: Path
+
+    @classmethod
+    def made_in(cls, folder: Path) -> "Site":
+        """Make one, with an empty database and cheap hashes."""
+        site = cls(folder, folder / "egec.env")
+        site.env_file.write_text("EGEC_DATABASE_URL=sqlite:///egec.db\nEGEC_BCRYPT_COST=4\n")
+        egec.create(site.settings())
+        return site
+
+    def settings(self) -> settings.Settings:
+        """Return the settings that the callers' `egec` reads."""
+        return settings.load({"EGEC_ENV_FILE": str(self.env_file)})
+
+    def account(self, email: str = "jeanne@example.org") -> tuple[str, str]:
+        """Make a client with a password; return the identifier and the password."""
+        with egec.opened(self.settings()) as opened:
+            client = clients.create(opened, fields.checked(email))
+            made = hashing.begin(opened.settings)
+            issuing.hand_over(opened, client, lambda _: None, hashing=made)
+            return client.identifier, made.password.reveal()
+
+    def block(self, identifier: str) -> None:
+        """Block an account as ten failures do."""
+        with egec.opened(self.settings()):
+            blocked = Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD)
+            blocked.where(Client.identifier == identifier).execute()
+
+    def stored_hash(self, identifier: str) -> str:
+        """Return the hash of the password that opens the account."""
+        with egec.opened(self.settings()):
+            found = Credential.select().join(Client).where(Client.identifier == identifier).get()
+            return str(found.password_hash)
+
+    def logins(self) -> list[str]:
+        """Return how the logins so far ended, the first one first."""
+        with egec.opened(self.settings()):
+            return [event.outcome for event in Event.select().order_by(Event.id) if event.action == "login"]
+
+    def script(self, name: str, *arguments: str) -> Path:
+        """Write a script that calls `egec` with these arguments and those that it gets; return its path."""
+        return self.program(name, [sys.executable, "-m", "egec_cli", *arguments])
+
+    def program(self, name: str, command: Sequence[str]) -> Path:
+        """Write a script that becomes this command; return its path."""
+        path = self.folder / name
+        path.write_text(
+            "#!/bin/sh\n"
+            f"export EGEC_ENV_FILE={shlex.quote(str(self.env_file))} PYTHONPATH={shlex.quote(str(CHECKOUT))}\n"
+            f'exec {shlex.join(command)} "$@"\n'
+        )
+        path.chmod(0o755)
+        return path
