@@ -14,6 +14,9 @@ from types import FrameType, TracebackType
 from egec_cli import __version__
 from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
 
+# What commands make is gone by itself: the collector need not look for circles as often as it would.
+_OBJECTS_BEFORE_A_LOOK = 50_000
+
 WHERE_TO_REPORT = "the maintainers of egec"
 
 
@@ -85,6 +88,7 @@ def _run_command(arguments: list[str]) -> int:
     try:
         with command.make_context("egec", arguments or ["--help"]) as context:
             gc.freeze()
+            gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
             gc.enable()
             command.invoke(context)
     except typer.Exit as end:

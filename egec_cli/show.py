@@ -5,22 +5,28 @@ The only importer of rich, which is loaded for tables on a terminal alone.
 
 import json
 import os
+import signal
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import timedelta
 from enum import StrEnum
 from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple, Self
 
 from egec_cli.errors import EgecError, Usage
 
 # A column's width is settled on so many rows, which are all that is kept in memory.
 _ROWS_AT_A_TIME = 200
+# What a table has around its rows.
+_LINES_OF_A_FRAME = 5
 _SECONDS_BETWEEN_LINES = 30.0
 # Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0")
+_TO_BE_LOOKED_AT = frozenset((*_FORMULA_STARTS, "'"))
 
 
 class OutputFormat(StrEnum):
@@ -53,7 +59,7 @@ def show(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
     elif output is OutputFormat.JSON:
         say(json.dumps(row, ensure_ascii=False, indent=2))
     else:
-        _show_rows(iter([row]), list(row), output)
+        _show_rows(iter([list(row.values())]), list(row), output)
 
 
 def show_all(
@@ -78,12 +84,29 @@ def show_all(
     """
     everything = chosen or output is not OutputFormat.TABLE or not in_table
     names = _known(chosen, kind._fields) if everything else list(in_table)
-    _show_rows(({name: getattr(record, name) for name in names} for record in records), names, output)
+    try:
+        _show_rows(_chosen(records, kind, names), names, output)
+    finally:
+        # Who reads along may have gone: what the results are read from is given back before the database is closed.
+        if isinstance(records, Generator):
+            records.close()
+
+
+def _chosen(records: Iterable[NamedTuple], kind: type[NamedTuple], names: Sequence[str]) -> Iterator[Sequence[Any]]:
+    places = [kind._fields.index(name) for name in names]
+    if places == list(range(len(kind._fields))):
+        return iter(records)
+    return ([record[place] for place in places] for record in records)
 
 
 def say(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(f"{text}\n")
+
+
+def is_at_terminal() -> bool:
+    """Tell whether what goes to stdout is seen at a terminal."""
+    return sys.stdout.isatty()
 
 
 def has_reader() -> bool:
@@ -166,7 +189,11 @@ def _progress_bar() -> Any:
 
 def plain(value: Any, *, keep_lines: bool = False) -> str:
     """Return a value as text that cannot steer a terminal: control and direction characters become `?`."""
-    text = "" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        value = ", ".join(f"{name}: {_as_json(one) if isinstance(one, list) else one}" for name, one in value.items())
+    text = "" if value is None else _as_json(value) if isinstance(value, list) else str(value)
+    if text.isascii() and text.isprintable():
+        return text
     kept = "\n" if keep_lines else ""
     return "".join(
         "?" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in kept else c for c in text
@@ -181,58 +208,133 @@ def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     return list(chosen) or names
 
 
-def _show_rows(rows: Iterator[dict[str, Any]], names: list[str], output: OutputFormat) -> None:
+def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: OutputFormat) -> None:
     if output is OutputFormat.TABLE:
         _show_table(rows, names)
     elif output is OutputFormat.JSON:
-        _show_json_list(rows)
+        _show_json_list(rows, names)
     elif output is OutputFormat.JSONL:
+        write, as_object = sys.stdout.write, _json_objects(names)
         for row in rows:
-            say(json.dumps(row, ensure_ascii=False))
+            write(f"{as_object(row)}\n")
     elif output is OutputFormat.CSV:
         _show_csv(rows, names)
     else:
         for row in rows:
-            say(str(row[names[0]]))
+            say("" if row[0] is None else str(row[0]))
 
 
-def _show_json_list(rows: Iterator[dict[str, Any]]) -> None:
+def _json_objects(names: Sequence[str]) -> Callable[[Sequence[Any]], str]:
+    """Return a function that writes a row as a JSON object: the same as `json.dumps` does, in a third of the time."""
+    form = "{" + ", ".join(f"{_as_json(name).replace('%', '%%')}: %s" for name in names) + "}"
+    written = _Written()
+    return lambda row: form % tuple([written[value.__class__](value) for value in row])
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+class _Written(dict[type, Callable[[Any], str]]):
+    """How values of each type are written as JSON; those of a list are looked at by the million."""
+
+    def __init__(self) -> None:
+        super().__init__({str: encode_basestring, int: int.__repr__, type(None): lambda _: "null"})
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        self[kind] = encode_basestring if issubclass(kind, str) else _as_json
+        return self[kind]
+
+
+def _show_json_list(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
+    as_object = _json_objects(names)
     separator = "["
     for row in rows:
         say(separator)
-        sys.stdout.write(json.dumps(row, ensure_ascii=False))
+        sys.stdout.write(as_object(row))
         separator = ","
     say("[]" if separator == "[" else "\n]")
 
 
-def _show_csv(rows: Iterator[dict[str, Any]], names: list[str]) -> None:
+def _show_csv(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     # Imported here: no other format needs it.
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(names)
-    for row in rows:
-        writer.writerow([_harmless_cell(value) for value in row.values()])
+    # Nearly every cell is a text that begins with a letter or a digit; no function is called to see that.
+    writer.writerows(
+        [
+            value if value is None or (isinstance(value, str) and value[:1] not in _TO_BE_LOOKED_AT) else _cell(value)
+            for value in row
+        ]
+        for row in rows
+    )
 
 
-def _harmless_cell(value: Any) -> Any:
+def _cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula; to take the `'` off again restores what it was."""
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+        return _as_json(value)
+    # What has this mark of itself, such as '=, gets one more, so that it is not mistaken for one that was put there.
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA_STARTS) else value
 
 
-def _show_table(rows: Iterator[dict[str, Any]], names: list[str]) -> None:
+def _show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     first = list(islice(rows, _ROWS_AT_A_TIME))
-    if sys.stdout.isatty() and len(first) < _ROWS_AT_A_TIME:
+    if not sys.stdout.isatty():
+        _show_aligned(first, rows, names)
+    elif len(first) + _LINES_OF_A_FRAME <= _lines_of_the_terminal():
         _show_rich_table(first, names)
-        return
-    cells = [[plain(value) for value in row.values()] for row in first]
+    else:
+        with _pager():
+            _show_aligned(first, rows, names)
+
+
+def _lines_of_the_terminal() -> int:
+    # Imported here, as below: only for people at a terminal.
+    from shutil import get_terminal_size
+
+    return get_terminal_size().lines
+
+
+def _show_aligned(first: Sequence[Sequence[Any]], rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
+    cells = [[plain(value) for value in row] for row in first]
     widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
     say(_aligned(names, widths))
     for line in cells:
         say(_aligned(line, widths))
     for row in rows:
-        say(_aligned([plain(value) for value in row.values()], widths))
+        say(_aligned([plain(value) for value in row], widths))
+
+
+@contextmanager
+def _pager() -> Iterator[None]:
+    """Let what is written to the terminal in this block be read page by page, if there is `less` and somebody to turn.
+
+    PAGER names another one; `cat`, or nothing, is none.
+    """
+    import subprocess
+    from shutil import which
+
+    command = os.environ.get("PAGER", "less").split()
+    if command in ([], ["cat"]) or which(command[0]) is None or sys.stdin is None or not sys.stdin.isatty():
+        yield
+        return
+    # Long lines are cut, and what was read stays on the screen. Under sudo, nobody gets a shell by it.
+    environment = {"LESS": "FRSX", "LESSCHARSET": "utf-8"} | dict(os.environ) | {"LESSSECURE": "1"}
+    # Ctrl-C is for the pager, which stops a search; to leave the pager ends what is written.
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pager = subprocess.Popen(  # noqa: S603 - the operator's own
+        command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
+    )
+    assert pager.stdin is not None
+    try:
+        with suppress(BrokenPipeError), pager.stdin, redirect_stdout(pager.stdin):
+            yield
+    finally:
+        pager.wait()
+        signal.signal(signal.SIGINT, former)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -249,7 +351,7 @@ def _width(text: str) -> int:
     )
 
 
-def _show_rich_table(rows: Sequence[dict[str, Any]], names: list[str]) -> None:
+def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
     # Costs as much as all the rest of a command: only for people at a terminal.
     from rich.console import Console
     from rich.table import Table
@@ -260,5 +362,5 @@ def _show_rich_table(rows: Sequence[dict[str, Any]], names: list[str]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         # As Text: in a str, rich would take [/] for markup.
-        table.add_row(*(Text(plain(value)) for value in row.values()))
+        table.add_row(*(Text(plain(value)) for value in row))
     Console().print(table)

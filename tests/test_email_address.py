@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli import email_address
+from egec_cli.email_address import EmailAddress
 from egec_cli.errors import BadInput
 
 HOSTILE = [
@@ -96,3 +97,41 @@ def test_no_text_raises_anything_but_bad_input(text: str) -> None:
         return
     assert address.wire.count("@") == 1
     assert address.wire.isprintable()
+
+
+LOCAL_PARTS = st.one_of(
+    st.from_regex(r"[a-zA-Z0-9._+\-]{0,10}", fullmatch=True),
+    st.text(st.sampled_from("ab.@+-_ \"'()<>,;:\\\t\u200b\u00a0éÉ"), max_size=6),
+    st.sampled_from(["x" * 64, "x" * 65, ".a", "a.", "a..b", "postmaster", "test", "=?utf-8?q?a?="]),
+)
+DOMAINS = st.one_of(
+    st.from_regex(r"[a-zA-Z0-9.\-]{0,12}\.(fr|org|com)", fullmatch=True),
+    st.sampled_from(
+        [
+            *("example.org", "EXAMPLE.org", "straße.de", "e\u0301cole.fr", "École.fr", "xn--cole-9oa.fr", "localhost"),
+            *("x.test", "127.0.0.1", "[127.0.0.1]", "-x.fr", "x-.fr", "x..fr", ".fr", "", "x" * 64 + ".fr"),
+            "a." * 126 + "fr",
+        ]
+    ),
+)
+
+
+@given(local_part=LOCAL_PARTS, domain=DOMAINS, around=st.sampled_from(["", " ", "\n", "\u00a0"]))
+def test_the_short_cut_says_what_the_library_says(local_part: str, domain: str, around: str) -> None:
+    text = f"{around}{local_part}@{domain}{around}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(email_address, "plain", lambda _given: None)
+        by_the_library = outcome(text)
+    assert outcome(text) == by_the_library
+
+
+def outcome(text: str) -> EmailAddress | None:
+    try:
+        return email_address.checked(text)
+    except BadInput:
+        return None
+
+
+def test_the_short_cut_is_taken_for_plain_addresses() -> None:
+    assert email_address.plain("Jeanne.Dupont+x@École.fr") == email_address.checked("Jeanne.Dupont+x@École.fr")
+    assert email_address.plain("jeanne@example.org") is not None

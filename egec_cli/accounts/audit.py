@@ -27,7 +27,7 @@ def record(
         outcome: how it ended, a stable word.
         client: whom it is about.
         run: the re-issue run that it belongs to.
-        details: more of it; no secret, and no personal data.
+        details: more of it; no secret, and no personal data but what `client erase` takes away again.
     """
     Event.insert(
         at=egec.clock(),
@@ -39,6 +39,15 @@ def record(
         outcome=outcome,
         details=json.dumps(details, sort_keys=True),
     ).execute()
+
+
+def record_changes(egec: Egec, action: str, outcome: str, clients: Iterable[int], **details: object) -> None:
+    """Add one event for each of these clients, by their keys, in one statement; the rest is as `record` has it."""
+    at, user, host = rfc3339(egec.clock()), *egec.actor
+    told = json.dumps(details, sort_keys=True)
+    rows = [(at, user, host, action, client, outcome, told) for client in clients]
+    columns = ("at", "actor", "host", "action", "client_id", "outcome", "details")
+    insert_many(egec.database, "event", columns, rows)
 
 
 def record_issues(egec: Egec, run: ReissueRun, issues: Iterable[tuple[Recorded, CredentialState]]) -> None:

@@ -1,16 +1,17 @@
-"""Client files: made, found, listed."""
+"""Client files: made, found, shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from egec_cli import clock, email_address, identifier
-from egec_cli.accounts import audit
+from egec_cli import email_address, identifier
+from egec_cli.accounts import audit, fields
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.fields import ClientFields
 from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
 from egec_cli.store import peewee
+from egec_cli.store.database import rfc3339_text, streamed
 from egec_cli.store.models import Client
 
 REFERENCE_PREFIX = "ref:"
@@ -43,12 +44,12 @@ class ClientRecord(NamedTuple):
     created_at: str
 
 
-def create(egec: Egec, fields: ClientFields, *, if_missing: bool = False) -> Client:
+def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Client:
     """Make a client's file and return it.
 
     Args:
         egec: where.
-        fields: what the file holds; without an identifier, a free one is found.
+        given: what the file holds; without an identifier, a free one is found.
         if_missing: return the file that already has this e-mail rather than raise.
 
     Raises:
@@ -57,14 +58,14 @@ def create(egec: Egec, fields: ClientFields, *, if_missing: bool = False) -> Cli
     for _ in range(_TRIES_FOR_A_FREE_IDENTIFIER):
         try:
             with egec.database.atomic():
-                existing = Client.get_or_none(Client.email_key == fields.email.key)
+                existing = Client.get_or_none(Client.email_key == given.email.key)
                 if existing is not None:
                     if if_missing:
                         return existing
-                    raise _taken("e-mail", fields.email.given, existing)
-                _require_free_reference(fields)
-                _require_free_identifier(fields)
-                client = _insert(egec, fields)
+                    raise taken("e-mail", given.email.given, existing, ", or add --if-missing to go on in a script")
+                _require_free_reference(given)
+                _require_free_identifier(given)
+                client = _insert(egec, given)
                 audit.record(egec, "client.create", "created", client=client)
                 return client
         except peewee.IntegrityError:
@@ -73,39 +74,47 @@ def create(egec: Egec, fields: ClientFields, *, if_missing: bool = False) -> Cli
     raise AlreadyExists("no free identifier was found", "Run the same again.")
 
 
-def _insert(egec: Egec, fields: ClientFields) -> Client:
+def _insert(egec: Egec, given: ClientFields) -> Client:
     moment = egec.clock()
     return Client.create(
-        identifier=fields.identifier or identifier.generate(),
-        email=fields.email.given,
-        email_key=fields.email.key,
-        reference=fields.reference,
-        civility=fields.civility,
-        first_name=fields.first_name,
-        last_name=fields.last_name,
-        language=fields.language,
+        identifier=given.identifier or identifier.generate(),
+        email=given.email.given,
+        email_key=given.email.key,
+        reference=given.reference,
+        civility=given.civility,
+        first_name=given.first_name,
+        last_name=given.last_name,
+        language=given.language,
         created_at=moment,
         updated_at=moment,
     )
 
 
-def _require_free_reference(fields: ClientFields) -> None:
-    if fields.reference is not None:
-        existing = Client.get_or_none(Client.reference == fields.reference)
+def _require_free_reference(given: ClientFields) -> None:
+    if given.reference is not None:
+        existing = Client.get_or_none(Client.reference == given.reference)
         if existing is not None:
-            raise _taken("reference", fields.reference, existing)
+            raise taken("reference", given.reference, existing)
 
 
-def _require_free_identifier(fields: ClientFields) -> None:
-    if fields.identifier is not None and Client.get_or_none(Client.identifier == fields.identifier):
-        raise AlreadyExists(f"the identifier {fields.identifier} is taken", "Leave --identifier out to get a free one.")
+def _require_free_identifier(given: ClientFields) -> None:
+    existing = given.identifier and Client.get_or_none(Client.identifier == given.identifier)
+    if not existing:
+        return
+    if existing.email is None:
+        raise AlreadyExists(
+            f"the identifier {given.identifier} is reserved for ever: its client was erased",
+            "Leave --identifier out to get a free one.",
+            code="identifier_reserved",
+        )
+    raise AlreadyExists(f"the identifier {given.identifier} is taken", "Leave --identifier out to get a free one.")
 
 
-def _taken(field: str, value: str, existing: Client) -> AlreadyExists:
-    in_a_script = ", or add --if-missing to go on in a script" if field == "e-mail" else ""
+def taken(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
+    """Return what to tell of a value that must be unique and is in another client's file."""
     return AlreadyExists(
         f"the {field} {value} belongs to client {existing.identifier} already",
-        f"Type `egec client show {existing.identifier}`{in_a_script}.",
+        f"Type `egec client show {existing.identifier}`{or_else}.",
     )
 
 
@@ -125,7 +134,7 @@ def find(text: str) -> Client:
 
 def _condition(wanted: str) -> peewee.Expression:
     if wanted.startswith(REFERENCE_PREFIX):
-        return Client.reference == wanted.removeprefix(REFERENCE_PREFIX).strip()
+        return Client.reference == fields.composed(wanted.removeprefix(REFERENCE_PREFIX))
     if identifier.is_identifier(wanted):
         return Client.identifier == wanted
     if "@" in wanted:
@@ -146,68 +155,37 @@ def _described(wanted: str) -> str:
 
 
 def shown(client: Client, moment: datetime) -> ClientRecord:
-    """Return the file as it is shown at this moment."""
-    row = {column.name: getattr(client, column.name) for column in COLUMNS}
-    return _record(row, clock.rfc3339(moment))
+    """Return the file as it is stored, and as it is shown at this moment."""
+    [record] = records(Client.select(*columns(moment)).where(Client.id == client.id))
+    return record
 
 
-def listed(egec: Egec, *, status: Status | None = None, limit: int | None = None) -> Iterator[ClientRecord]:
-    """Return the files in the order in which they were made, read one at a time.
-
-    Args:
-        egec: where.
-        status: only clients of this status.
-        limit: at most so many.
-    """
-    query = Client.select(*COLUMNS).order_by(Client.id)
-    if status is not None:
-        query = query.where(has_status(status, egec.clock()))
-    if limit is not None:
-        query = query.limit(limit)
-    return records(query, egec.clock())
+def columns(moment: datetime) -> Sequence[Any]:
+    """Return the columns of a query of what `ClientRecord` holds at this moment, for `records`."""
+    by_status = [(has_status(status, moment), status.value) for status in Status if status is not Status.NEW]
+    return (
+        Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
+        Client.language, peewee.Case(None, by_status, Status.NEW.value), Client.last_sequence,
+        rfc3339_text(Client.last_login_at), rfc3339_text(Client.created_at),
+    )  # fmt: skip
 
 
-def records(query: Any, moment: datetime) -> Iterator[ClientRecord]:
-    """Yield the files that a query of `COLUMNS` finds, as they are shown at this moment, one at a time."""
-    now = clock.rfc3339(moment)
-    for row in query.dicts().iterator():
-        yield _record(row, now)
+def records(query: Any) -> Iterator[ClientRecord]:
+    """Yield the files that a query of `columns` finds, one at a time."""
+    for row in streamed(query):
+        yield record(row)
 
 
-COLUMNS = (
-    Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
-    Client.language, Client.last_sequence, Client.last_login_at, Client.created_at, Client.disabled_at,
-    Client.blocked_until, Client.active_sequence, Client.revoked_below,
-)  # fmt: skip
+_STATUSES: dict[str, Status] = {status.value: status for status in Status}
 
 
-def _record(row: dict[str, Any], moment: str) -> ClientRecord:
-    times = {name: clock.rfc3339_or_none(row[name]) for name in ("last_login_at", "created_at", "blocked_until")}
-    if row["disabled_at"] is not None:
-        status = Status.DISABLED
-    elif times["blocked_until"] is not None and times["blocked_until"] > moment:
-        status = Status.BLOCKED
-    elif row["active_sequence"] >= max(1, row["revoked_below"]):
-        status = Status.ACTIVE
-    else:
-        status = Status.NEW
-    return ClientRecord(
-        identifier=row["identifier"],
-        email=row["email"],
-        reference=row["reference"],
-        civility=row["civility"],
-        first_name=row["first_name"],
-        last_name=row["last_name"],
-        language=row["language"],
-        status=status,
-        last_sequence=row["last_sequence"],
-        last_login_at=times["last_login_at"],
-        created_at=times["created_at"] or "",
-    )
+def record(row: tuple[Any, ...]) -> ClientRecord:
+    """Return the file of a row of `columns`."""
+    return ClientRecord._make((*row[:7], _STATUSES[row[7]], *row[8:]))
 
 
 def has_status(status: Status, moment: datetime) -> peewee.Expression:
-    """Return the condition that says in SQL what `_record` says of one row."""
+    """Return the condition that a client has this status at this moment."""
     disabled = Client.disabled_at.is_null(False)
     blocked = Client.blocked_until.is_null(False) & (Client.blocked_until > moment)
     active = (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)

@@ -139,14 +139,15 @@ def _without_room(clients: Sequence[int], moment: datetime) -> set[int]:
     """Return the keys of the clients who can have no further open credential."""
     full = (
         Credential.select(Credential.client)
-        .where(among(Credential.client, clients) & Credential.state.in_(OPEN_STATES) & _alive(moment))
+        .where(among(Credential.client, clients) & Credential.state.in_(OPEN_STATES) & is_alive(moment))
         .group_by(Credential.client)
         .having(peewee.fn.COUNT(Credential.id) >= MOST_OPEN)
     )
     return {key for (key,) in tuples(full)}
 
 
-def _alive(moment: datetime) -> peewee.Expression:
+def is_alive(moment: datetime) -> peewee.Expression:
+    """Return the condition that a credential has not expired unused at this moment."""
     expires, used = Credential.expires_at, Credential.first_used_at
     return expires.is_null() | used.is_null(False) | (expires > moment)
 
@@ -255,7 +256,7 @@ def that_may_open(client: Client, moment: datetime) -> Sequence[Credential]:
             (Credential.client == client)
             & (Credential.sequence >= Client.revoked_below)
             & (is_active | is_open)
-            & _alive(moment)
+            & is_alive(moment)
         )
         .order_by(Credential.sequence)
     )

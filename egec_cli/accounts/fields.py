@@ -1,6 +1,7 @@
 """What a client's file may hold: each field checked and brought into its one form."""
 
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from egec_cli import email_address, identifier
@@ -10,6 +11,9 @@ from egec_cli.settings import LANGUAGES
 
 LONGEST_NAME = 100
 CIVILITIES = ("M.", "Mme", "Mlle", "Dr", "Pr", "Me", "Mr", "Mrs", "Ms", "Mx")
+# A file may also have none.
+CIVILITIES_OR_NONE = frozenset({"", *CIVILITIES})
+LANGUAGES_OR_NONE = frozenset({"", *LANGUAGES})
 _OTHER_SPELLINGS = {
     "m": "M.",
     "monsieur": "M.",
@@ -24,6 +28,7 @@ _JOINERS = "\u200c\u200d"
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Grapheme joiner, Hangul fillers, Khmer inherent vowels, Braille blank: letters and marks that show nothing.
 _INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+INVISIBLE = frozenset(_INVISIBLE)
 
 
 class ClientFields(NamedTuple):
@@ -71,6 +76,8 @@ def line(field: str, text: str) -> str:
         BadInput: it is too long, or has control or invisible characters, or `=?`, by which a name could
             become a header of a mail.
     """
+    if _is_line_as_it_stands(text):
+        return text
     normal = unicodedata.normalize("NFC", text)
     for character in normal:
         if _is_invisible(character):
@@ -86,11 +93,30 @@ def line(field: str, text: str) -> str:
     return stripped
 
 
+def composed(text: str) -> str:
+    """Return what was typed in the form in which files hold it, to look for it."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def _is_line_as_it_stands(text: str) -> bool:
+    """Tell, of most texts, that there is nothing to check or change; of all printable blanks, it knows but one."""
+    return (
+        len(text) <= LONGEST_NAME
+        and text.isprintable()
+        and not text.startswith(" ")
+        and not text.endswith(" ")
+        and "  " not in text
+        and "=?" not in text
+        and (text.isascii() or (unicodedata.is_normalized("NFC", text) and INVISIBLE.isdisjoint(text)))
+    )
+
+
 def _is_invisible(character: str) -> bool:
     category = unicodedata.category(character)
     return character in _INVISIBLE or (category in _INVISIBLE_CATEGORIES and character not in _JOINERS)
 
 
+@lru_cache(maxsize=256)
 def known_civility(text: str) -> str:
     """Return the civility in its one spelling; `Monsieur` and the like are known too.
 

@@ -243,6 +243,8 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool) -> 
         ).get(client.id)
         if recorded is None:
             raise too_many_open(client.identifier)
+        # Looked at again, now that nobody else can change it: who was erased meanwhile is mailed no more.
+        registered_email(client.identifier, Client.get_by_id(client.id).email, disabled_at=None)
         if revoke:
             audit.record(egec, "credential.revoke", "revoked", client=client, below=recorded.sequence)
         return recorded

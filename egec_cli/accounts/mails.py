@@ -26,8 +26,8 @@ class MailRecord(NamedTuple):
     issued_by: str
 
 
-def last_of(egec: Egec, client: Client, *, most: int = LAST) -> Sequence[MailRecord]:
-    """Return the last mails of a client, the latest first.
+def last_of(egec: Egec, client: Client, *, most: int | None = LAST) -> Sequence[MailRecord]:
+    """Return the last mails of a client, or all of them where `most` is None, the latest first.
 
     One that was being sent when its program crashed is told as in doubt, which it is.
     """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from egec_cli.accounts import leases
 from egec_cli.store import peewee
-from egec_cli.store.database import among, execute_many, locked, tuples
+from egec_cli.store.database import among, execute_many, locked, streamed, tuples
 from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
 
 _NOBODY = {"lease_owner": None, "lease_until": None}
@@ -161,7 +161,7 @@ def failures(run: ReissueRun) -> Iterator[ItemRecord]:
         .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
         .order_by(ReissueItem.id)
     )
-    for identifier, email, line, state, *others in tuples(query):
+    for identifier, email, line, state, *others in streamed(query):
         yield ItemRecord(identifier, email, line, ItemState(state), *others)
 
 

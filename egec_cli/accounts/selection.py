@@ -1,17 +1,14 @@
 """Which clients a bulk command means: selectors, all of which must hold, and files that name clients one by one."""
 
-import csv
-import hashlib
 import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli import email_address, identifier
-from egec_cli.accounts import clients
+from egec_cli.accounts import clients, fields
 from egec_cli.accounts.clients import REFERENCE_PREFIX, ClientRecord, Status
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import BadInput, Usage
@@ -20,11 +17,13 @@ from egec_cli.store.database import insert_many, tuples
 from egec_cli.store.models import Client, Credential, CredentialState, Table
 
 _LINES_AT_A_TIME = 5000
+# So many that a transaction is soon over, so few that the commits take the smaller part of the time.
+_CHANGED_AT_A_TIME = 500
 _LONGEST_LINE = 100_000
 # No e-mail and no reference is as long, in whatever form.
 _LONGEST_NAME = 1000
 # What `egec` and others put before a cell that a spreadsheet would take for a formula.
-_GUARD = re.compile(r"'(?=[=+\-@])")
+_GUARD = re.compile(r"'(?='*[=+\-@])")
 
 
 class ClientList(NamedTuple):
@@ -42,7 +41,7 @@ class ClientList(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The selectors of a bulk command. None of them at all selects nobody: `everyone` must be said.
+    """The selectors of a command that means many clients, all of which must hold.
 
     Attributes:
         issued_before: a date, or an age such as `90d`, of the password in use.
@@ -74,7 +73,7 @@ class _Named(Table):
     """A line of a file that names clients, for as long as the database is open."""
 
     is_excluded = peewee.BooleanField()
-    line = peewee.IntegerField()
+    line = peewee.IntegerField(index=True)
     value = peewee.TextField()
     identifier = peewee.TextField(null=True)
     email_key = peewee.TextField(null=True)
@@ -88,40 +87,48 @@ class _Named(Table):
 
 
 class Selected:
-    """The clients of a selection, as a query; files have been read."""
+    """The clients of a selection, as a query; files have been read. One who was erased is never selected."""
 
-    def __init__(self, egec: Egec, selection: Selection) -> None:
+    def __init__(self, egec: Egec, selection: Selection, *, to_mail: bool = True) -> None:
         """Read the files and check the selectors.
+
+        Args:
+            egec: where.
+            selection: the selectors.
+            to_mail: they are to get a mail. So no selector at all selects nobody: `everyone` must be said; and who is
+                disabled is left out, unless a file names the client, who is told as failed then.
 
         Raises:
             Usage: there is no selector, or one that can select nobody.
             BadInput: a file is no UTF-8 text, or no CSV, or lacks the column.
         """
-        if not any(selection._replace(excluded=None, limit=None)):
+        if to_mail and not any(selection._replace(excluded=None, limit=None)):
             raise Usage("no client is selected", "Add --all, or --status, --from or another selector.")
-        if selection.status is Status.DISABLED:
+        if to_mail and selection.status is Status.DISABLED:
             raise Usage("a disabled client gets no mail", "Type `egec client enable CLIENT` first.")
         if selection.limit is not None and selection.limit < 1:
             raise Usage(f"a limit of {selection.limit} selects nobody", "Use 1 or more, or leave it out.")
         self._egec = egec
         self._selection = selection
+        self._to_mail = to_mail
         # What makes two selections the same, whenever they are made.
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
         self._issued_before = _moment(selection.issued_before, egec.clock()) if selection.issued_before else None
-        _Named.drop_table()
-        _Named.create_table()
-        for field, listed in (("listed", selection.listed), ("excluded", selection.excluded)):
-            if listed is not None:
-                digest = hashlib.sha256()
-                _remember(egec, listed, digest, is_excluded=field == "excluded")
-                self.described[field] = {"sha256": digest.hexdigest(), "column": listed.column}
-        _resolve()
+        files = {"listed": selection.listed, "excluded": selection.excluded}
+        if any(files.values()):
+            self.described |= _remember(egec, files)
+            _resolve(Client.email.is_null(False))
 
     def query(self, *columns: Any) -> Any:
         """Return the query of these columns of the clients; `SELECTED_LINE` is the line that named one."""
-        query = Client.select(*columns).where(*self._conditions()).order_by(Client.id)
+        query, place = self.unordered(*columns)
+        return query.order_by(place).limit(self._selection.limit)
+
+    def unordered(self, *columns: Any) -> tuple[Any, Any]:
+        """Return the same query without an order and a limit, and the column by which it is to be ordered."""
+        query, place = Client.select(*columns), Client.id
         if self._selection.listed is not None:
             lines = (
                 _Named.select(_Named.client, peewee.fn.MIN(_Named.line).alias("line"))
@@ -129,18 +136,16 @@ class Selected:
                 .group_by(_Named.client)
                 .alias("listed")
             )
-            query = (
-                Client.select(*(lines.c.line if column is SELECTED_LINE else column for column in columns))
-                .join(lines, on=(lines.c.client == Client.id))
-                .where(*self._conditions())
-                .order_by(lines.c.line)
+            query = Client.select(*(lines.c.line if column is SELECTED_LINE else column for column in columns)).join(
+                lines, on=(lines.c.client == Client.id)
             )
-        return query.limit(self._selection.limit) if self._selection.limit else query
+            place = lines.c.line
+        return query.where(*self._conditions()), place
 
     def _conditions(self) -> Iterator[Any]:
         selection = self._selection
         yield Client.email.is_null(False)
-        if selection.listed is None:
+        if self._to_mail and selection.listed is None:
             # One who is named although disabled is told as failed.
             yield Client.disabled_at.is_null()
         if selection.status is not None:
@@ -163,10 +168,12 @@ class Selected:
 
     def records(self) -> Iterator[ClientRecord]:
         """Yield the files of the clients, one at a time."""
-        return clients.records(self.query(*clients.COLUMNS), self._egec.clock())
+        return clients.records(self.query(*clients.columns(self._egec.clock())))
 
     def unmatched(self) -> Iterator[Unmatched]:
         """Yield the lines of the files that name no client, those of the list before those of the exceptions."""
+        if not (self._selection.listed or self._selection.excluded):
+            return
         strangers = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
         for is_excluded, line, value in tuples(strangers.order_by(_Named.is_excluded, _Named.line)):
             file = self._selection.excluded if is_excluded else self._selection.listed
@@ -200,7 +207,50 @@ def _moment(text: str, now: datetime) -> datetime:
         raise Usage(f"{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.") from None
 
 
-def _remember(egec: Egec, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
+class NamedLine(NamedTuple):
+    """A line of a file, what it says, and the key of the client whom it names, if it names one."""
+
+    line: int
+    value: str
+    client: int | None
+
+
+def lines_of(egec: Egec, listed: ClientList) -> Iterator[Sequence[NamedLine]]:
+    """Read a file, and yield its lines, so many at a time, in their order; who was erased is named by the identifier.
+
+    Raises:
+        BadInput: it is no UTF-8 text, or no CSV, or lacks the column.
+    """
+    _remember(egec, {"listed": listed})
+    _resolve()
+    last = 0
+    while lines := [NamedLine(*row) for row in tuples(_next_lines(last))]:
+        yield lines
+        last = lines[-1].line
+
+
+def _next_lines(last: int) -> Any:
+    named = _Named.select(_Named.line, _Named.value, _Named.client).where(_Named.line > last)
+    return named.order_by(_Named.line).limit(_CHANGED_AT_A_TIME)
+
+
+def _remember(egec: Egec, files: Mapping[str, ClientList | None]) -> dict[str, Any]:
+    """Note what the files name in a table, and return by what each file is known again."""
+    # Imported here: most commands read no file.
+    import hashlib
+
+    _Named.drop_table()
+    _Named.create_table()
+    known_by = {}
+    for field, file in files.items():
+        if file is not None:
+            digest = hashlib.sha256()
+            _note(egec, file, digest, is_excluded=field == "excluded")
+            known_by[field] = {"sha256": digest.hexdigest(), "column": file.column}
+    return known_by
+
+
+def _note(egec: Egec, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
     rows = ((is_excluded, line, value[:_LONGEST_NAME], *_keys(value)) for line, value in _values(listed, digest))
     columns = ("is_excluded", "line", "value", "identifier", "email_key", "reference")
     while chunk := list(islice(rows, _LINES_AT_A_TIME)):
@@ -225,6 +275,9 @@ def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
 
 
 def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    # Imported here: most commands read no file.
+    import csv
+
     first = next(lines, "")
     # What stands in quotes does not tell what parts the cells.
     delimiter = max(";,\t", key=re.sub(r'"[^"]*"', "", first).count)
@@ -244,7 +297,7 @@ def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]
 
 def _place(listed: ClientList, header: list[str]) -> int:
     try:
-        return [_composed(name).casefold() for name in header].index(_composed(listed.column).casefold())
+        return [fields.composed(name).casefold() for name in header].index(fields.composed(listed.column).casefold())
     except ValueError:
         raise BadInput(
             f"{listed.name} has no column {listed.column!r}", f"Its columns are: {', '.join(header) or 'none'}."
@@ -276,7 +329,7 @@ def _keys(value: str) -> tuple[str | None, str | None, str | None]:
     """Return how a name may be found: as an identifier, else as an e-mail, else as a reference."""
     if len(value) > _LONGEST_NAME:
         return None, None, None
-    reference = _composed(value)
+    reference = fields.composed(value)
     if reference.startswith(REFERENCE_PREFIX):
         return None, None, reference.removeprefix(REFERENCE_PREFIX).strip()
     email_key = None
@@ -287,14 +340,9 @@ def _keys(value: str) -> tuple[str | None, str | None, str | None]:
     return (value if identifier.is_identifier(value) else None), email_key, reference
 
 
-def _composed(text: str) -> str:
-    """Return the text in the form in which the files of clients hold it."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
-
-
-def _resolve() -> None:
-    """Find the clients of the names, by the indexes of their files; one who was erased is nobody's."""
+def _resolve(*conditions: Any) -> None:
+    """Find the clients of the names, by the indexes of their files, among those for whom these conditions hold."""
     for field in ("identifier", "email_key", "reference"):
         named, column = getattr(_Named, field), getattr(Client, field)
-        found = Client.select(Client.id).where((column == named) & Client.email.is_null(False))
+        found = Client.select(Client.id).where(column == named, *conditions)
         _Named.update(client=found).where(_Named.client.is_null() & named.is_null(False)).execute()

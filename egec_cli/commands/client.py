@@ -1,19 +1,20 @@
-"""`egec client`: create, show, list."""
+"""`egec client`: create, import and show; the other commands on client files have modules of their own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import clients, fields, mails
-from egec_cli.accounts.clients import ClientRecord, Status
+from egec_cli.accounts import clients, fields
+from egec_cli.accounts.clients import Status
+from egec_cli.accounts.import_options import Given, OnConflict, TableKind
+from egec_cli.commands import client_changes, client_listing
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import EgecError
-from egec_cli.show import OutputFormat, say, show, show_all
+from egec_cli.show import OutputFormat, note, say, show, show_all
 
-app = typer.Typer(help="Create, show and list client files.")
-
-_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+app = typer.Typer(help="Create, import, show, list, export, change and erase client files.")
 
 
 @app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
@@ -67,30 +68,71 @@ def create_command(
         show(record._asdict() | {"activation": issued._asdict()}, output)
 
 
+@app.command("import", epilog="Example: egec client import clients.csv --on-conflict update --rejects rejects.csv")
+def import_command(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV or JSON Lines; - for standard input.")],
+    on_conflict: Annotated[
+        OnConflict, typer.Option("--on-conflict", help="What to do with a client who is there with other data.")
+    ] = OnConflict.FAIL,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Take all rows or none.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option("--rejects", metavar="FILE", help="Write the rejected rows there, with the reason.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="Which field a column stands for.")
+    ] = None,
+    kind: Annotated[TableKind | None, typer.Option("--input", help="What the file is, if not found by itself.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Of the file, such as utf-8 or windows-1252.")] = "",
+    delimiter: Annotated[str, typer.Option("--delimiter", help="What stands between two cells: ; , tab …")] = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Make client files of the rows of a table, or bring them up to date."""
+    # Imported here: no other command reads tables.
+    from egec_cli.commands import client_import
+
+    client_import.run(
+        file,
+        Given(kind, encoding, client_import.delimiter(delimiter), client_import.columns(column or [])),
+        on_conflict=on_conflict,
+        strict=strict,
+        dry_run=dry_run,
+        rejects=rejects,
+        output=output,
+    )
+
+
 @app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
-def show_command(client: ClientArgument, fields: FieldsOption = "", output: OutputOption = OutputFormat.TABLE) -> None:
-    """Show a client's file and what became of the last mails."""
-    with opened() as egec:
-        found = clients.find(client)
-        record = clients.shown(found, egec.clock())
-        last_mails = mails.last_of(egec, found)
-        if output is not OutputFormat.TABLE or fields:
-            show(record._asdict() | {"mails": [mail._asdict() for mail in last_mails]}, output, names(fields))
-            return
-        show(record, output)
-        for mail in last_mails:
-            say("")
-            show({name: value for name, value in mail._asdict().items() if value is not None}, output)
-
-
-@app.command("list", epilog="Example: egec client list --status new --format ids")
-def list_command(
-    status: Annotated[Status | None, typer.Option("--status", help="Only clients of this status.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+def show_command(
+    client: ClientArgument,
+    full: Annotated[bool, typer.Option("--full", help="The whole story, rather than the last of it.")] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List the client files in the order in which they were made."""
+    """Show a client's file and its story: how it came about, its changes, mails and logins."""
+    # Imported here: no other command tells stories.
+    from egec_cli.accounts import mails, story
+
     with opened() as egec:
-        records = clients.listed(egec, status=status, limit=limit)
-        show_all(records, ClientRecord, output, names(fields), in_table=_IN_TABLE)
+        found = clients.find(client)
+        record = clients.shown(found, egec.clock())
+        told = story.of(egec, found, most=None if full else story.LAST)
+        if output is not OutputFormat.TABLE or fields:
+            last_mails = mails.last_of(egec, found, most=None if full else mails.LAST)
+            more = {
+                "mails": [mail._asdict() for mail in last_mails],
+                "story": [entry._asdict() for entry in told.entries],
+            }
+            show(record._asdict() | more, output, names(fields))
+        else:
+            show(record, output)
+            say("")
+            show_all(told.entries, story.StoryEntry, output)
+        if record.email is None:
+            note(f"egec: client {record.identifier} was erased")
+        if told.is_cut:
+            note("egec: what came before is left out; --full shows it")
+
+
+app.add_typer(client_listing.app)
+app.add_typer(client_changes.app)

@@ -16,7 +16,7 @@ from egec_cli.accounts.reissue import RunRecord
 from egec_cli.accounts.reissue_items import ItemRecord
 from egec_cli.accounts.reissue_preview import Preview, preview
 from egec_cli.accounts.selection import Selected, Unmatched
-from egec_cli.commands import selectors
+from egec_cli.commands import consent, selectors
 from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
@@ -58,14 +58,14 @@ def start_command(
         int | None, typer.Option("--expect", min=0, help="Start nothing unless so many clients are selected.")
     ] = None,
     rate: RateOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    yes: consent.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Mail a new password to each of the selected clients, under a name.
 
     The same command again goes on where it stopped, and does nothing once all is done.
     """
-    if not (yes or dry_run or _is_at_terminal()):
+    if not (yes or dry_run or consent.can_be_asked()):
         raise Usage("there is no terminal to ask whether to mail new passwords", "Add --yes; nothing was started.")
     with (
         selectors.selection(
@@ -140,10 +140,6 @@ def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE
         run = reissue.find(name)
         reissue.cancel(egec, run)
         show(reissue.shown(egec, run), output)
-
-
-def _is_at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:

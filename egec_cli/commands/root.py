@@ -15,7 +15,7 @@ from egec_cli.settings import ENV_FILE_VARIABLE
 # Each name is also that of the module in this folder.
 SUBCOMMANDS = {
     "init": "Create the database and say where things are.",
-    "client": "Create, show and list client files.",
+    "client": "Create, import, show, list, export, change and erase client files.",
     "activate": "Make a new password for a client and mail it.",
     "verify": "Check an identifier and a password.",
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
@@ -24,6 +24,14 @@ FromOption = Annotated[
 ExcludeOption = Annotated[str, typer.Option("--exclude", metavar="FILE|-", help="Nobody who is named there.")]
 ColumnOption = Annotated[str, typer.Option("--column", help="The files are CSV; this column names the clients.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")]
+
+
+class Named(NamedTuple):
+    """Whom a command is about: one client, or those whom a file names, in one of its columns or one on each line."""
+
+    client: str
+    from_file: str
+    column: str
 
 
 @contextmanager

@@ -43,11 +43,24 @@ _PERMISSION_DENIED = re.compile("[Pp]ermission denied|droit refus")
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1}
+# cache_size, in KiB: four times the default, for indexes of which new rows touch every part.
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -8192}
 
 
 # As above: a commit must be durable, whatever the server's default.
 _SESSION = "-c timezone=UTC -c synchronous_commit=on"
+
+
+# As peewee's `isolation_level` calls it.
+_REPEATABLE_READ = 3
+# In KiB; peewee's own is twice as much.
+_CACHE_FOR_READING = 4096
+# How many rows a server sends at a time.
+_ROWS_AT_A_TIME = 2000
+# The first that a server has: built in from PostgreSQL 17 on, of ICU, of Linux under its names.
+_COLLATIONS_THAT_KNOW_CASE = ("pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "en_US.utf8")
+
+_AS_PEEWEE_CALLS_IT = peewee.ExceptionWrapper(peewee.EXCEPTIONS)  # type: ignore[attr-defined] # its types lack it
 
 
 @contextmanager
@@ -163,6 +176,80 @@ def tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
     yield from rows.tuples().iterator()
 
 
+def streamed(rows: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield what a query finds as the database's driver gives it, which takes a fraction of peewee's time.
+
+    However much it is, neither this program nor psycopg keeps it in memory. Moments are to be asked for by
+    `rfc3339_text`. What is found is that of one moment, also where the block of a `snapshot` makes several queries.
+    """
+    database = models.database.obj
+    if not _is_postgresql():
+        yield from database.execute(rows)
+        return
+    # A cursor of the server lives in a transaction.
+    with database.atomic():
+        statement, values = rows.sql()
+        with _AS_PEEWEE_CALLS_IT, database._adapter.server_side_cursor(database.connection()) as cursor:
+            cursor.itersize = _ROWS_AT_A_TIME
+            cursor.execute(statement, values)
+            yield from cursor
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Let all that is read in this block be of one moment; others may write meanwhile."""
+    database = models.database.obj
+    if _is_postgresql():
+        options: dict[str, Any] = {"isolation_level": _REPEATABLE_READ}
+    else:
+        # A page of the file that was read is hardly read again. The usual transaction would keep others from writing.
+        database.execute_sql(f"PRAGMA cache_size = -{_CACHE_FOR_READING}")
+        options = {"lock_type": "DEFERRED"}
+    with database.atomic(**options):
+        yield
+
+
+def rfc3339_text(moment: Any) -> Any:
+    """Return the expression of a moment as the text that `clock.rfc3339` makes of it."""
+    if not _is_postgresql():
+        # It is stored as that.
+        return moment
+    return peewee.fn.TO_CHAR(peewee.fn.TIMEZONE("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+
+
+def contains(text: Any, part: str) -> Any:
+    """Return the condition that a text contains another, whatever the case of their letters; accents count."""
+    if not _is_postgresql():
+        return peewee.fn.egec_contains(text, part.casefold())
+    collation = _collation_that_knows_case()
+    text, wanted = (peewee.fn.LOWER(peewee.NodeList((value, collation))) for value in (text, peewee.Value(part)))
+    return peewee.fn.STRPOS(text, wanted) > 0
+
+
+def _contains(text: str | None, part: str) -> bool:
+    return text is not None and part in text.casefold()
+
+
+def _collation_that_knows_case() -> peewee.SQL:
+    """Return the clause of a collation that folds the letters of all languages: the database's own may be that of C."""
+    known = "SELECT collname FROM pg_collation WHERE collencoding IN (-1, pg_char_to_encoding(getdatabaseencoding()))"
+    names = {name for (name,) in models.database.obj.execute_sql(known)}
+    return peewee.SQL(next((f'COLLATE "{name}"' for name in _COLLATIONS_THAT_KNOW_CASE if name in names), ""))
+
+
+def empty_log() -> bool:
+    """Empty the log of an SQLite database into its file, so that what was erased is in neither.
+
+    Returns:
+        Whether it is done; not while another process reads what was there before.
+    """
+    if _is_postgresql():
+        return True
+    # https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
+    [(is_busy, _, _)] = models.database.obj.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    return not is_busy
+
+
 def insert_many(
     database: peewee.Database, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
@@ -178,16 +265,27 @@ def insert_many(
     execute_many(database, f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)  # noqa: S608 - no value
 
 
-def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> None:
+def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> int:
     """Execute a statement once for each row of values, below peewee; `?` stands for a value.
 
     Args:
         database: where.
         statement: SQL that both databases know, with no value in it.
         rows: the values, as the database takes them.
+
+    Returns:
+        How many rows of the database were changed.
+
+    Raises:
+        PeeweeException: what the database's driver raises, as peewee calls it.
     """
-    if rows:
-        database.cursor().executemany(statement.replace("?", database.param), rows)  # type: ignore[no-untyped-call] # it has none
+    if not rows:
+        return 0
+    cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
+    with _AS_PEEWEE_CALLS_IT:
+        cursor.executemany(statement.replace("?", database.param), rows)
+    changed: int = cursor.rowcount
+    return changed
 
 
 def among(column: Any, values: Iterable[int] | Iterable[str]) -> Any:
@@ -298,13 +396,16 @@ def _engine(location: Database) -> peewee.Database:
     if not os.access(location.path, os.R_OK | os.W_OK):
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
         raise _not_permitted(location, "permission denied")
-    return peewee.SqliteDatabase(
+    database = peewee.SqliteDatabase(
         f"{location.path.absolute().as_uri()}?mode=rw",
         uri=True,
         pragmas=_PRAGMAS,
         timeout=BUSY_TIMEOUT,
         lock_type="IMMEDIATE",
     )
+    # SQLite's own LOWER and LIKE know the case of ASCII alone.
+    database.register_function(_contains, "egec_contains", 2, deterministic=True)
+    return database
 
 
 def _postgresql(location: PostgresqlServer) -> peewee.Database:

@@ -90,6 +90,10 @@ class Client(Table):
     lease_owner = peewee.TextField(null=True)
     lease_until = TimeField(null=True)
 
+    # A page of a sorted list is found at once, however many files there are; the other sorts have their unique index.
+    class Meta:
+        indexes = tuple(((column, "id"), False) for column in ("last_name", "created_at", "last_login_at"))
+
 
 class ReissueRun(Table):
     """A named run that issues credentials for many clients; by `worked_until` its workers will be heard of again."""
@@ -161,17 +165,21 @@ class MailPace(Table):
 
 
 class Event(Table):
-    """Something that happened; rows are added, never changed."""
+    """Something that happened; rows are added, never changed, but that an erased client's lose their details."""
 
     id = peewee.AutoField()
     at = TimeField()
     actor = peewee.TextField()
     host = peewee.TextField()
     action = peewee.TextField()
-    client = peewee.ForeignKeyField(Client, null=True)
+    client = peewee.ForeignKeyField(Client, null=True, index=False)
     run = peewee.ForeignKeyField(ReissueRun, null=True)
     outcome = peewee.TextField()
     details = peewee.TextField(default="{}")
+
+    # The last of a client are found at once, however many there are.
+    class Meta:
+        indexes = ((("client", "id"), False),)
 
 
 TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace)

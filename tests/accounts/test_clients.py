@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from egec_cli import settings
-from egec_cli.accounts import clients, egec, fields
+from egec_cli.accounts import clients, egec, fields, listing
 from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.listing import Wanted
+from egec_cli.accounts.selection import Selection
 from egec_cli.errors import AlreadyExists, EgecError, NoSuchClient
 from egec_cli.settings import Database
 from egec_cli.store.models import Client, Event
@@ -63,17 +65,21 @@ def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Egec) -> Non
     ):
         made = clients.create(opened, fields.checked(f"c{number}@example.org"))
         Client.update(**state).where(Client.id == made.id).execute()
-    everyone = list(clients.listed(opened))
+    everyone = list(listing.listed(opened))
     assert len(everyone) == 54
     for status in Status:
-        assert [c for c in everyone if c.status is status] == list(clients.listed(opened, status=status))
+        assert [c for c in everyone if c.status is status] == list(
+            listing.listed(opened, Wanted(Selection(status=status)))
+        )
         assert any(c.status is status for c in everyone)
 
 
 def test_the_list_comes_in_the_order_of_creation(opened: Egec) -> None:
     for number in range(5):
         clients.create(opened, fields.checked(f"c{number}@example.org"))
-    assert [c.email for c in clients.listed(opened, limit=3)] == [f"c{n}@example.org" for n in range(3)]
+    assert [c.email for c in listing.listed(opened, Wanted(Selection(limit=3)))] == [
+        f"c{n}@example.org" for n in range(3)
+    ]
 
 
 def test_what_was_done_is_recorded_with_who_did_it(opened: Egec) -> None:

@@ -33,7 +33,9 @@ def test_create_makes_the_embedded_database_and_shows_the_file(egec: Egec) -> No
     assert list(record) == KEYS
     assert record["status"] == "new"
     assert "made the database" in created.err
-    assert json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out) == record | {"mails": []}
+    shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
+    assert shown.pop("story")[0]["what"] == "client.create"
+    assert shown == record | {"mails": []}
 
 
 @pytest.mark.parametrize("same", ["jeanne@example.org", "JEANNE@Example.ORG", " jeanne@example.org "])
@@ -181,7 +183,7 @@ def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> Non
         server.fail_next(Fault.NONE, Fault.RCPT_550, Fault.CUT_AFTER_KEEPING)
         assert [egec("activate", "jeanne@example.org").code for _ in range(4)] == [0, 65, 75, 0]
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
-    assert list(shown) == [*KEYS, "mails"]
+    assert list(shown) == [*KEYS, "mails", "story"]
     mails = shown["mails"]
     assert list(mails[0]) == [
         "sequence", "state", "issued_at", "settled_at", "first_used_at", "expires_at", "message_id", "server_reply",

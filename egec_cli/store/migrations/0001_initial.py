@@ -33,6 +33,7 @@ class Client(peewee.Model):
 
     class Meta:
         table_name = "client"
+        indexes = tuple(((column, "id"), False) for column in ("last_name", "created_at", "last_login_at"))
 
 
 class ReissueRun(peewee.Model):
@@ -100,13 +101,14 @@ class Event(peewee.Model):
     actor = peewee.TextField()
     host = peewee.TextField()
     action = peewee.TextField()
-    client = peewee.ForeignKeyField(Client, null=True)
+    client = peewee.ForeignKeyField(Client, null=True, index=False)
     run = peewee.ForeignKeyField(ReissueRun, null=True)
     outcome = peewee.TextField()
     details = peewee.TextField()
 
     class Meta:
         table_name = "event"
+        indexes = ((("client", "id"), False),)
 
 
 class MailPace(peewee.Model):

@@ -1,0 +1,156 @@
+"""Rows of a table held against the client files that are there, and against each other."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from egec_cli.accounts.import_options import OnConflict
+from egec_cli.accounts.import_rows import Checked, Faulty
+from egec_cli.accounts.tables import Row
+from egec_cli.store.database import among, tuples
+from egec_cli.store.models import Client
+
+
+class _Existing(NamedTuple):
+    """What is there of a client whom a row may mean."""
+
+    key: int
+    identifier: str
+    email: str | None
+    email_key: str | None
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    last_sequence: int
+
+
+_EXISTING = (
+    Client.id, Client.identifier, Client.email, Client.email_key, Client.reference, Client.civility,
+    Client.first_name, Client.last_name, Client.language, Client.last_sequence,
+)  # fmt: skip
+
+
+class Change(NamedTuple):
+    """A client's file that a row changes: `values` are those of its columns from `email` to `language`."""
+
+    key: int
+    identifier: str
+    values: tuple[str | None, ...]
+    checked: Checked
+    issued: int
+
+
+class Batch:
+    """Rows held against what is there, and against each other, as if one was taken after the other.
+
+    Attributes:
+        new: those that make a file.
+        changes: what becomes of the files of others.
+        skipped: how many have nothing left to do.
+        faulty: those that are rejected.
+        rest: those that mean a client whom an earlier one changes; they can be taken only after it.
+    """
+
+    def __init__(self, checked: Sequence[Checked], on_conflict: OnConflict, columns: Sequence[str]) -> None:
+        self.new: list[Checked] = []
+        self.changes: list[Change] = []
+        self.skipped = 0
+        self.faulty: list[tuple[Row, Faulty]] = []
+        self.rest: Sequence[Checked] = ()
+        self._on_conflict = on_conflict
+        self._columns = set(columns)
+        self._existing = _existing(checked)
+        # The rows that have made or changed a file, under all names that are its own before or after.
+        self._earlier: dict[tuple[str, str], Checked] = {}
+        for place, one in enumerate(checked):
+            earlier = next((self._earlier[name] for name in _names(one) if name in self._earlier), None)
+            if earlier is not None and on_conflict is OnConflict.UPDATE:
+                self.rest = checked[place:]
+                break
+            try:
+                if earlier is not None:
+                    self._conflict_within(one, earlier)
+                else:
+                    self._sort_in(one)
+            except Faulty as faulty:
+                self.faulty.append((one.row, faulty))
+
+    def _conflict_within(self, one: Checked, earlier: Checked) -> None:
+        if self._on_conflict is OnConflict.FAIL and _without_case(one) != _without_case(earlier):
+            raise Faulty(f"line {earlier.row.line} has it already, with other data", "email", one.email)
+        self.skipped += 1
+
+    def _sort_in(self, one: Checked) -> None:
+        names = _names(one)
+        meant = {found.key: found for name in names if (found := self._existing.get(name)) is not None}
+        if not meant:
+            self.new.append(one)
+            self._earlier |= dict.fromkeys(names, one)
+        elif len(meant) > 1:
+            those = " and ".join(sorted(found.identifier for found in meant.values()))
+            raise Faulty(f"it means more than one client: {those}")
+        else:
+            self._conflict(one, next(iter(meant.values())))
+
+    def _conflict(self, one: Checked, found: _Existing) -> None:
+        if found.email is None:
+            raise Faulty("it is that of an erased file, reserved for ever", "identifier", found.identifier)
+        before = (
+            found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
+            found.language,
+        )  # fmt: skip
+        values = self._values(one, found)
+        takes_hash = bool(one.password_hash) and not found.last_sequence
+        same_identifier = one.identifier in {None, found.identifier}
+        if (values == before and same_identifier and not takes_hash) or self._on_conflict is OnConflict.SKIP:
+            self.skipped += 1
+            return
+        if not same_identifier:
+            raise Faulty(
+                f"it is client {found.identifier}, whose identifier never changes",
+                "identifier",
+                one.identifier or "",
+            )
+        if self._on_conflict is OnConflict.FAIL:
+            raise Faulty(f"client {found.identifier} is there already, with other data", "email", one.email)
+        self.changes.append(Change(found.key, found.identifier, values, one, found.last_sequence))
+        former = [(field, value) for field in _NAMES if (value := getattr(found, field)) is not None]
+        self._earlier |= dict.fromkeys([*former, *_names(one)], one)
+
+    def _values(self, one: Checked, found: _Existing) -> tuple[str | None, ...]:
+        """Return what the file would say: what the table has columns for is taken from there."""
+        # Capitals in an address make no other address.
+        same_address = one.email_key == found.email_key
+        email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
+        others = (
+            getattr(one if field in self._columns else found, field)
+            for field in ("reference", "civility", "first_name", "last_name", "language")
+        )
+        return (*email, *others)
+
+
+# By which a row may mean a client who is there.
+_NAMES = ("email_key", "reference", "identifier")
+
+
+def _without_case(one: Checked) -> tuple[object, ...]:
+    return (one.email_key, one.identifier, *one[4:])
+
+
+def _names(one: Checked) -> list[tuple[str, str]]:
+    """Return the names by which a row means a client."""
+    return [(field, value) for field in _NAMES if (value := getattr(one, field)) is not None]
+
+
+def _existing(checked: Sequence[Checked]) -> dict[tuple[str, str], _Existing]:
+    wanted: dict[str, list[str]] = {field: [] for field in _NAMES}
+    for one in checked:
+        for field, value in _names(one):
+            wanted[field].append(value)
+    found = {}
+    for field, values in wanted.items():
+        place = _Existing._fields.index(field)
+        for row in tuples(Client.select(*_EXISTING).where(among(getattr(Client, field), values))):
+            found[field, row[place]] = _Existing(*row)
+    return found

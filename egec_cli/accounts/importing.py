@@ -1,0 +1,250 @@
+"""Client files from a table: each row is checked, made or brought up to date, or rejected with its reason.
+
+Rows are taken in batches, of one transaction each: a batch is first put in as if all its clients were new, which at a
+first import they are; only if the database objects is each row compared with what is there. An import that was killed
+can be run again to the same end, for a row that says what its file says already has nothing left to do.
+"""
+
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from typing import NamedTuple
+
+from egec_cli import clock
+from egec_cli.accounts import audit
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.import_batch import Batch, Change
+from egec_cli.accounts.import_options import OnConflict
+from egec_cli.accounts.import_rows import Checked, Checker, Faulty
+from egec_cli.accounts.tables import Row, Table
+from egec_cli.errors import BadInput, NotNow
+from egec_cli.store import peewee
+from egec_cli.store.database import among, execute_many, insert_many, tuples
+from egec_cli.store.models import Client, CredentialState
+
+# So many rows are in memory; so many times as many share a commit, each of which writes most pages of the indexes.
+_ROWS_AT_A_TIME = 2_000
+_BATCHES_IN_A_TRANSACTION = 25
+# Another process may take what was free when it was looked at.
+_TRIES = 5
+
+
+class Imported(NamedTuple):
+    """How many rows made a client's file, changed one, had nothing to do, and were rejected."""
+
+    created: int
+    updated: int
+    skipped: int
+    rejected: int
+
+
+class Rejected(NamedTuple):
+    """A row that was not taken.
+
+    Attributes:
+        field: which of its fields is at fault; empty where it is the row.
+        value: what the field says.
+    """
+
+    line: int
+    field: str
+    value: str
+    reason: str
+    raw: str
+
+
+def run(
+    egec: Egec,
+    table: Table,
+    report: Callable[[Rejected], None],
+    *,
+    on_conflict: OnConflict = OnConflict.FAIL,
+    strict: bool = False,
+    dry_run: bool = False,
+) -> Imported:
+    """Take the rows of a table into the client files, and return how many became what.
+
+    Args:
+        egec: where.
+        table: the rows.
+        report: is told of each row that is rejected, as soon as it is.
+        on_conflict: what to do with a row whose client is there already, with other data.
+        strict: take all rows or none.
+        dry_run: take none, but count what would become of them.
+
+    Raises:
+        BadInput: there is no column for the e-mail; or, with `strict`, a row was rejected, so none was taken.
+        NotNow: another process takes the same e-mails at the same time.
+    """
+    if "email" not in table.fields:
+        raise BadInput("the table has no column for the e-mail", "Say which it is: --map 'COLUMN=email'.")
+    work = _Import(egec, table, report, on_conflict)
+    with egec.database.atomic() if strict or dry_run else nullcontext() as whole:
+        work.take_all()
+        if strict and work.counted["rejected"]:
+            assert whole is not None
+            whole.rollback()
+            raise BadInput(
+                f"{work.counted['rejected']} rows were rejected, so none was taken",
+                "Mend them and run the same again, or leave --strict out.",
+                code="rejected",
+            )
+        if dry_run and whole is not None:
+            whole.rollback()
+    return Imported(**work.counted)
+
+
+class _Import:
+    def __init__(self, egec: Egec, table: Table, report: Callable[[Rejected], None], on_conflict: OnConflict) -> None:
+        self._egec = egec
+        self._table = table
+        self._report = report
+        self._on_conflict = on_conflict
+        # Where the rows of a first import are all new, none is looked for before it is put in.
+        self._all_were_new = True
+        self._faulty: list[tuple[Row, Faulty]] = []
+        self.counted = dict.fromkeys(Imported._fields, 0)
+
+    def take_all(self) -> None:
+        """Take all rows, and put the import on record."""
+        rows = iter(self._table)
+        some_left = True
+        while some_left:
+            with self._egec.database.atomic():
+                for _ in range(_BATCHES_IN_A_TRANSACTION):
+                    batch = list(islice(rows, _ROWS_AT_A_TIME))
+                    some_left = len(batch) == _ROWS_AT_A_TIME
+                    checked: Sequence[Checked] = list(self._checked(batch))
+                    while checked:
+                        checked = self._take(checked)
+                    if not some_left:
+                        break
+            # Not before: whoever reads slowly keeps nobody from the database.
+            self._tell()
+        with self._egec.database.atomic():
+            audit.record(self._egec, "client.import", "done", rows=self.counted)
+
+    def _checked(self, batch: Iterable[Row]) -> Iterator[Checked]:
+        """Yield the rows whose fields are valid, and reject the others."""
+        checker = Checker(self._table.fields, clock.rfc3339(self._egec.clock()))
+        for row in batch:
+            try:
+                yield checker.checked(row)
+            except Faulty as faulty:
+                self._faulty.append((row, faulty))
+
+    def _tell(self) -> None:
+        """Tell of the rows of a batch that were rejected, in their order."""
+        for row, faulty in sorted(self._faulty, key=lambda told: told[0].line):
+            self._report(Rejected(row.line, faulty.field, faulty.value, faulty.reason, row.raw))
+        self.counted["rejected"] += len(self._faulty)
+        self._faulty = []
+
+    def _take(self, checked: Sequence[Checked]) -> Sequence[Checked]:
+        """Take rows in one transaction, and return those that can only be taken after it."""
+        if self._all_were_new and self._written(checked, ()):
+            self.counted["created"] += len(checked)
+            return ()
+        for _ in range(_TRIES):
+            batch = Batch(checked, self._on_conflict, self._table.fields)
+            if self._written(batch.new, batch.changes):
+                break
+        else:
+            raise NotNow("other processes take the same e-mails all the time", "Run the same again.")
+        self.counted["created"] += len(batch.new)
+        self.counted["updated"] += len(batch.changes)
+        self.counted["skipped"] += batch.skipped
+        self._faulty += batch.faulty
+        self._all_were_new = len(batch.new) == len(checked)
+        return batch.rest
+
+    def _written(self, new: Sequence[Checked], changes: Sequence[Change]) -> bool:
+        """Make and change files; tell whether nobody else was in the way, else nothing is done."""
+        try:
+            with self._egec.database.atomic():
+                self._insert(new)
+                self._update(changes)
+        except peewee.IntegrityError:
+            return False
+        return True
+
+    def _insert(self, new: Sequence[Checked]) -> None:
+        now = clock.rfc3339(self._egec.clock())
+        hashes = {one.email_key: one.password_hash for one in new if one.password_hash}
+        while new:
+            rows = [
+                (one.identifier or drawn, *one[2:11], now)
+                for one, drawn in zip(new, _identifiers(len(new)), strict=True)
+            ]
+            inserted = execute_many(self._egec.database, _INSERT, rows)
+            # Of many identifiers that are drawn, one may be taken: those clients get another.
+            new = [] if inserted == len(rows) else self._without_file(new)
+        self._insert_hashes(hashes)
+
+    def _without_file(self, new: Sequence[Checked]) -> Sequence[Checked]:
+        made = Client.select(Client.email_key).where(among(Client.email_key, [one.email_key for one in new]))
+        keys = {key for (key,) in tuples(made)}
+        left = [one for one in new if one.email_key not in keys]
+        if any(one.identifier for one in left):
+            raise peewee.IntegrityError("an identifier of the table is taken")
+        return left
+
+    def _insert_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Let the passwords of these hashes, by the keys of e-mails, open the accounts; they count as used."""
+        if not hashes:
+            return
+        now = clock.rfc3339(self._egec.clock())
+        found = Client.select(Client.id, Client.email_key).where(among(Client.email_key, hashes))
+        keys = {email_key: key for key, email_key in tuples(found)}
+        insert_many(
+            self._egec.database,
+            "credential",
+            (
+                "client_id", "sequence", "state", "password_hash", "created_at", "settled_at", "first_used_at",
+                "issued_by",
+            ),
+            [
+                (keys[email_key], 1, CredentialState.ACCEPTED.value, one, now, now, now, self._egec.actor.user)
+                for email_key, one in hashes.items()
+            ],
+        )  # fmt: skip
+        execute_many(
+            self._egec.database,
+            "UPDATE client SET active_sequence = 1, last_sequence = 1 WHERE id = ?",
+            [(key,) for key in keys.values()],
+        )
+
+    def _update(self, changes: Sequence[Change]) -> None:
+        now = clock.rfc3339(self._egec.clock())
+        execute_many(
+            self._egec.database,
+            "UPDATE client SET email = ?, email_key = ?, reference = ?, civility = ?, first_name = ?, last_name = ?, "
+            "language = ?, updated_at = ? WHERE id = ?",
+            [(*change.values, now, change.key) for change in changes],
+        )
+        self._insert_hashes(
+            {c.values[1] or "": c.checked.password_hash for c in changes if c.checked.password_hash and not c.issued}
+        )
+
+
+_INSERT = (
+    "INSERT INTO client (identifier, email, email_key, reference, civility, first_name, last_name, language, "
+    "disabled_at, created_at, updated_at, active_sequence, revoked_below, last_sequence, failed_logins) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0) ON CONFLICT (identifier) DO NOTHING"
+)
+
+
+def _identifiers(number: int) -> list[str]:
+    """Return so many random identifiers, drawn together, each as likely as any other."""
+    found: list[str] = []
+    while len(found) < number:
+        drawn = array("Q", os.urandom(8 * (number - len(found))))
+        found += [str(10**9 + value % _IDENTIFIERS) for value in drawn if value < _FAIR]
+    return found
+
+
+_IDENTIFIERS = 9 * 10**9
+# Beyond this, of 64 bits, the first identifiers would be likelier.
+_FAIR = 2**64 // _IDENTIFIERS * _IDENTIFIERS

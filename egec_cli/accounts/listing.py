@@ -1,0 +1,206 @@
+"""Which client files are listed or exported, and in what order: selectors, a search, a sort, a page.
+
+Whatever their number, they are read one at a time, and a page is found by where it begins, never by counting what
+comes before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from egec_cli.accounts import clients, credentials, fields
+from egec_cli.accounts.clients import ClientRecord
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.selection import Selected, Selection
+from egec_cli.errors import Usage
+from egec_cli.store import peewee
+from egec_cli.store.database import contains, rfc3339_text, snapshot, streamed, tuples
+from egec_cli.store.models import Client, Credential, CredentialState
+
+
+class SortField(StrEnum):
+    """By what a list may be sorted. Each has an index."""
+
+    IDENTIFIER = "identifier"
+    EMAIL = "email"
+    REFERENCE = "reference"
+    LAST_NAME = "last_name"
+    CREATED_AT = "created_at"
+    LAST_LOGIN_AT = "last_login_at"
+
+
+class Wanted(NamedTuple):
+    """Which files, and in what order.
+
+    Attributes:
+        selection: the selectors; without any, everybody.
+        search: part of the identifier, the e-mail, the reference or the names, in whatever case.
+        sort: a `SortField`, after a `-` for the descending order; without it, files come in the order of the list that
+            names them, or in which they were made. What has no value comes first, and in the descending order last.
+        after: only what comes behind the file of this client, in that order.
+    """
+
+    selection: Selection = Selection()
+    search: str = ""
+    sort: str = ""
+    after: Client | None = None
+
+
+EVERYBODY = Wanted()
+
+
+class ExportRecord(NamedTuple):
+    """A file as it is moved elsewhere. Times are RFC 3339 in UTC."""
+
+    identifier: str
+    email: str
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    disabled_at: str | None
+    created_at: str
+
+
+class ExportRecordWithHash(NamedTuple):
+    """The same with the bcrypt hash of the password in use, which is a secret."""
+
+    identifier: str
+    email: str
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    disabled_at: str | None
+    created_at: str
+    password_hash: str | None
+
+
+def listed(egec: Egec, wanted: Wanted = EVERYBODY) -> Iterator[ClientRecord]:
+    """Yield the files of the clients, one at a time.
+
+    Raises:
+        Usage: the selectors or the sort cannot be.
+        BadInput: a file that names clients cannot be read.
+    """
+    for row in _rows(egec, wanted, clients.columns(egec.clock())):
+        yield clients.record(row)
+
+
+def exported(
+    egec: Egec, wanted: Wanted = EVERYBODY, *, with_hashes: bool = False
+) -> Iterator[ExportRecord | ExportRecordWithHash]:
+    """Yield what `client import` takes to make the same files elsewhere, one at a time.
+
+    Args:
+        egec: where.
+        wanted: which files.
+        with_hashes: with the hashes of those passwords that open an account at this moment.
+
+    Raises:
+        Usage: the selectors or the sort cannot be.
+        BadInput: a file that names clients cannot be read.
+    """
+    columns: tuple[Any, ...] = (
+        Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
+        Client.language, rfc3339_text(Client.disabled_at), rfc3339_text(Client.created_at),
+    )  # fmt: skip
+    if with_hashes:
+        columns += (_hash_in_use(egec),)
+    make = ExportRecordWithHash._make if with_hashes else ExportRecord._make
+    for row in _rows(egec, wanted, columns):
+        yield make(row)
+
+
+def _hash_in_use(egec: Egec) -> Any:
+    return Credential.select(Credential.password_hash).where(
+        Credential.client == Client.id,
+        Credential.sequence == Client.active_sequence,
+        Credential.sequence >= Client.revoked_below,
+        Credential.state == CredentialState.ACCEPTED,
+        credentials.is_alive(egec.clock()),
+    )
+
+
+def _rows(egec: Egec, wanted: Wanted, columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    selected = Selected(egec, wanted.selection, to_mail=False)
+    query, place = selected.unordered(*columns)
+    if wanted.search.strip():
+        query = query.where(contains(_searched_text(), _typed(wanted.search)))
+    left = wanted.selection.limit
+    with snapshot():
+        parts = _sorted_parts(wanted) if wanted.sort else [_unsorted_part(selected, place, wanted.after)]
+        for condition, order in parts:
+            part = query.order_by(*order).limit(left)
+            for row in streamed(part if condition is None else part.where(condition)):
+                left = left and left - 1
+                yield row
+            if left == 0:
+                return
+
+
+def _typed(search: str) -> str:
+    # What is no text in the terminal's encoding is in no file either.
+    return fields.composed(search.encode(errors="replace").decode())
+
+
+def _searched_text() -> Any:
+    """Return the expression of what is searched: lines, for what is searched for is none."""
+    names = Client.first_name.concat(" ").concat(Client.last_name)
+    turned = Client.last_name.concat(" ").concat(Client.first_name)
+    text: Any = Client.identifier
+    for line in (Client.email, peewee.fn.COALESCE(Client.reference, ""), names, turned):
+        text = text.concat("\n").concat(line)
+    return text
+
+
+# A condition on what is found, if there is one, and an order.
+_Part = tuple[Any, Sequence[Any]]
+
+
+def _unsorted_part(selected: Selected, place: Any, after: Client | None) -> _Part:
+    if after is None:
+        return None, [place]
+    if place is Client.id:
+        return place > after.id, [place]
+    query, _ = selected.unordered(place)
+    found = [number for (number,) in tuples(query.where(Client.id == after.id))]
+    if not found:
+        raise Usage(
+            f"client {after.identifier}, after whom the page is to begin, is not in the list",
+            "Give the last client of the page before.",
+        )
+    return place > found[0], [place]
+
+
+def _sorted_parts(wanted: Wanted) -> Iterator[_Part]:
+    """Yield the parts that a sorted list is made of, one behind the other: each is a range of one index."""
+    is_descending = wanted.sort.startswith("-")
+    column = _sort_column(wanted.sort.removeprefix("-"))
+    by_key = [Client.id.desc()] if is_descending else [Client.id]
+    by_value = [column.desc() if is_descending else column, *by_key]
+    without_value: _Part = (column.is_null(), by_key)
+    if wanted.after is None:
+        parts = [without_value, (column.is_null(False), by_value)]
+        yield from reversed(parts) if is_descending else parts
+        return
+    value = getattr(wanted.after, column.name)
+    same = column.is_null() if value is None else column == value
+    yield same & (Client.id < wanted.after.id if is_descending else Client.id > wanted.after.id), by_key
+    if value is not None:
+        yield (column < value if is_descending else column > value), by_value
+        if is_descending:
+            yield without_value
+    elif not is_descending:
+        yield column.is_null(False), by_value
+
+
+def _sort_column(name: str) -> Any:
+    if name not in set(SortField):
+        raise Usage(
+            f"a list is not sorted by {name!r}",
+            f"Use one of: {', '.join(SortField)}; with a - before it for the descending order.",
+        )
+    return Client.email_key if name == SortField.EMAIL else getattr(Client, name)

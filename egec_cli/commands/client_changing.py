@@ -1,0 +1,79 @@
+"""What `egec client update`, `disable`, `enable` and `erase` do; no other command loads it."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import typer
+
+from egec_cli.accounts import changing, clients
+from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
+from egec_cli.accounts.egec import Egec
+from egec_cli.commands import selectors
+from egec_cli.commands.selectors import Named
+from egec_cli.commands.session import opened
+from egec_cli.errors import ExitCode
+from egec_cli.show import OutputFormat, note, show, show_all
+
+_Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
+
+
+def update(client: str, given: dict[str, str], output: OutputFormat) -> None:
+    """Change fields of a client's file, and show it."""
+    with opened() as egec:
+        changed = changing.update(egec, clients.find(client), given)
+        show(clients.shown(changed, egec.clock()), output)
+
+
+def disable(named: Named, reason: str, output: OutputFormat) -> None:
+    """Disable clients."""
+    _change(partial(changing.disable, reason=reason), named, output)
+
+
+def enable(named: Named, output: OutputFormat) -> None:
+    """Enable clients."""
+    _change(changing.enable, named, output)
+
+
+def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
+    """Erase clients, unless the operator does not want it when asked."""
+    whom = f"client {named.client}" if named.client else f"all clients whom {named.from_file} names"
+    if not (yes or typer.confirm(f"Erase the data of {whom}? Nothing brings it back.", err=True)):
+        note("egec: nothing was erased")
+        raise typer.Exit(ExitCode.REFUSED)
+    _change(_erase, named, output)
+
+
+def _erase(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
+    records = changing.erase(egec, keys)
+    if not changing.empty_log():
+        note("egec: another process reads the database; what was erased leaves its log when the next egec ends")
+    return records
+
+
+def _change(act: _Act, named: Named, output: OutputFormat) -> None:
+    """Do something to the clients who are named, tell of each, and end with the exit code that fits."""
+    selection = selectors.selection(from_file=named.from_file, exclude="", column=named.column)
+    with selection as wanted, opened() as egec:
+        if wanted.listed is None:
+            found = clients.find(named.client)
+            record = act(egec, [found.id])[found.id]
+            if record.outcome is ChangeOutcome.FAILED:
+                raise changing.failure_of(record)
+            show(record, output)
+            return
+        counted = Counter[ChangeOutcome]()
+        records = changing.for_each(egec, wanted.listed, partial(act, egec))
+        show_all(_counted(records, counted), ChangeRecord, output)
+    note("egec: " + (", ".join(f"{number} {outcome}" for outcome, number in counted.items()) or "nobody is named"))
+    if counted[ChangeOutcome.FAILED]:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _counted(records: Iterator[ChangeRecord], counted: Counter[ChangeOutcome]) -> Iterator[ChangeRecord]:
+    for record in records:
+        yield record
+        # Whoever reads along learns of each at once.
+        sys.stdout.flush()
+        counted[record.outcome] += 1

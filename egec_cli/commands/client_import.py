@@ -1,0 +1,119 @@
+"""What `egec client import` does; a module of its own, for no other command loads what reads tables."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+import typer
+
+from egec_cli.accounts import import_rows, importing, tables
+from egec_cli.accounts.import_options import Given, OnConflict
+from egec_cli.accounts.importing import Rejected
+from egec_cli.accounts.rejects import rejects_file
+from egec_cli.commands.session import opened, read_settings
+from egec_cli.errors import BadInput, ExitCode, Usage
+from egec_cli.show import OutputFormat, note, show
+
+_LONGEST_VALUE = 80
+# Of the columns that stand for no field.
+_MOST_NAMED = 10
+
+
+def run(
+    file: str,
+    given: Given,
+    *,
+    on_conflict: OnConflict,
+    strict: bool,
+    dry_run: bool,
+    rejects: Path | None,
+    output: OutputFormat,
+) -> None:
+    """Import a file, tell of each row that is rejected, and end with the exit code that fits."""
+    name = "standard input" if file == "-" else file
+    with ExitStack() as files, opened(read_settings(), create=True) as egec:
+        table = tables.read(files.enter_context(_seekable(file)), name, import_rows.FIELD_OF_COLUMN, given)
+        note(f"egec: {name} is read as {table.described}")
+        unused = [column for column in table.unused if tables.folded(column) not in import_rows.IGNORED_COLUMNS]
+        if unused:
+            more = f" and {len(unused) - _MOST_NAMED} more" if len(unused) > _MOST_NAMED else ""
+            note(f"egec: no field is known for: {', '.join(unused[:_MOST_NAMED])}{more}")
+        told = [_told_to_people(name)]
+        if rejects is not None:
+            rejected_rows = files.enter_context(rejects_file(rejects, table))
+            told.append(lambda one: rejected_rows.add(one.raw, _reason(one)))
+        imported = importing.run(egec, table, _all_of(told), on_conflict=on_conflict, strict=strict, dry_run=dry_run)
+        if dry_run:
+            note("egec: nothing was changed")
+        show(imported, output)
+    if imported.rejected:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def columns(given: Sequence[str]) -> dict[str, str]:
+    """Return the fields by the columns of options such as `Adresse mail=email`.
+
+    Raises:
+        Usage: one of them is not of that form, or names no field.
+    """
+    found = {}
+    known = sorted(set(import_rows.FIELD_OF_COLUMN.values()))
+    for text in given:
+        column, equals, field = text.rpartition("=")
+        if not (equals and column.strip() and field in known):
+            raise Usage(f"--map {text!r} is not of the form COLUMN=FIELD", f"The fields are: {', '.join(known)}.")
+        found[column] = field
+    return found
+
+
+def delimiter(text: str) -> str:
+    r"""Return the character that an option means; `tab` and `\t` mean a tab.
+
+    Raises:
+        Usage: it is not one character.
+    """
+    meant = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(meant) > 1 or meant in {'"', "\n", "\r"}:
+        raise Usage(f"--delimiter {text!r} is not one character", "Write it as in --delimiter ';' or --delimiter tab.")
+    return meant
+
+
+@contextmanager
+def _seekable(file: str) -> Iterator[BinaryIO]:
+    """Open a file, or copy what cannot be read twice to a file that nobody else can open."""
+    if file == "-" and sys.stdin is None:
+        raise BadInput("standard input is closed", "Pass the table on standard input, or name a file.")
+    with ExitStack() as files:
+        stream: BinaryIO = sys.stdin.buffer if file == "-" else files.enter_context(open(file, "rb"))
+        if not stream.seekable():
+            copy = files.enter_context(TemporaryFile())
+            shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            stream = copy
+        yield stream
+
+
+def _told_to_people(name: str) -> Callable[[Rejected], None]:
+    def tell(one: Rejected) -> None:
+        note(f"egec: {name}:{one.line}: {_reason(one)}")
+
+    return tell
+
+
+def _reason(one: Rejected) -> str:
+    value = one.value if len(one.value) <= _LONGEST_VALUE else f"{one.value[:_LONGEST_VALUE]}…"
+    if not one.field:
+        return one.reason
+    return f"{one.field}: {one.reason}" if repr(value) in one.reason else f"{one.field} {value!r}: {one.reason}"
+
+
+def _all_of(told: Sequence[Callable[[Rejected], None]]) -> Callable[[Rejected], None]:
+    def tell(one: Rejected) -> None:
+        for each in told:
+            each(one)
+
+    return tell

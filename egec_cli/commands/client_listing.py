@@ -1,0 +1,130 @@
+"""`egec client list` and `export`."""
+
+from contextlib import ExitStack, redirect_stdout
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from egec_cli import new_file
+from egec_cli.accounts import audit, clients, listing
+from egec_cli.accounts.clients import ClientRecord
+from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, SortField, Wanted
+from egec_cli.commands import selectors
+from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.session import opened
+from egec_cli.errors import Usage
+from egec_cli.show import OutputFormat, is_at_terminal, note, show_all
+
+app = typer.Typer()
+
+EveryoneOption = Annotated[bool, typer.Option("--all", help="Every client, which is so without selectors too.")]
+SearchOption = Annotated[
+    str,
+    typer.Option("--search", metavar="TEXT", help="Part of e-mail, names, reference or identifier, in any case."),
+]
+SortOption = Annotated[
+    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for the descending order.")
+]
+
+_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+
+
+class ExportFormat(StrEnum):
+    """How an export is written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    JSON = "json"
+
+
+@app.command("list", epilog="Example: egec client list --status new --format ids")
+def list_command(
+    everyone: EveryoneOption = False,
+    status: selectors.StatusOption = None,
+    never_logged_in: selectors.NeverLoggedInOption = False,
+    issued_before: selectors.IssuedBeforeOption = "",
+    last_mail_failed: selectors.LastMailFailedOption = False,
+    from_file: selectors.FromOption = "",
+    exclude: selectors.ExcludeOption = "",
+    column: selectors.ColumnOption = "",
+    search: SearchOption = "",
+    sort: SortOption = "",
+    after: Annotated[
+        str, typer.Option("--after", metavar="CLIENT", help="The last client of the page before, for the next page.")
+    ] = "",
+    limit: selectors.LimitOption = None,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List the client files, in the order in which they were made or sorted; erased ones are left out."""
+    with (
+        selectors.selection(
+            everyone=everyone,
+            status=status,
+            never_logged_in=never_logged_in,
+            issued_before=issued_before,
+            last_mail_failed=last_mail_failed,
+            from_file=from_file,
+            exclude=exclude,
+            column=column,
+            limit=limit,
+        ) as selection,
+        opened() as egec,
+    ):
+        wanted = Wanted(selection, search, sort, clients.find(after) if after else None)
+        show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=_IN_TABLE)
+
+
+@app.command("export", epilog="Example: egec client export --output clients.csv")
+def export_command(
+    everyone: EveryoneOption = False,
+    status: selectors.StatusOption = None,
+    never_logged_in: selectors.NeverLoggedInOption = False,
+    issued_before: selectors.IssuedBeforeOption = "",
+    last_mail_failed: selectors.LastMailFailedOption = False,
+    from_file: selectors.FromOption = "",
+    exclude: selectors.ExcludeOption = "",
+    column: selectors.ColumnOption = "",
+    search: SearchOption = "",
+    sort: SortOption = "",
+    limit: selectors.LimitOption = None,
+    fields: FieldsOption = "",
+    with_hashes: Annotated[
+        bool, typer.Option("--with-hashes", help="With the hashes of the passwords in use, which are secrets.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write a new file there, for its owner alone.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --output.")] = False,
+    output: Annotated[ExportFormat, typer.Option("--format", help="How to write it.")] = ExportFormat.CSV,
+) -> None:
+    """Write the client files as `egec client import` reads them, and spreadsheets do."""
+    if with_hashes and file is None and is_at_terminal():
+        raise Usage("the hashes of passwords are secrets, and not for a terminal", "Add --output FILE.")
+    if force and file is None:
+        raise Usage("--force is about the file of --output", "Give it too.")
+    with ExitStack() as files:
+        selection = files.enter_context(
+            selectors.selection(
+                everyone=everyone,
+                status=status,
+                never_logged_in=never_logged_in,
+                issued_before=issued_before,
+                last_mail_failed=last_mail_failed,
+                from_file=from_file,
+                exclude=exclude,
+                column=column,
+                limit=limit,
+            )
+        )
+        egec = files.enter_context(opened())
+        if file is not None:
+            files.enter_context(redirect_stdout(files.enter_context(new_file.written(file, force=force))))
+        audit.record(egec, "client.export", "begun", with_hashes=with_hashes)
+        records = listing.exported(egec, Wanted(selection, search, sort), with_hashes=with_hashes)
+        kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
+        show_all(records, kind, OutputFormat(output.value), names(fields))
+    if file is not None:
+        note(f"egec: wrote {file}")

@@ -1,0 +1,313 @@
+"""Imports on both databases: every row becomes a file, changes one, has nothing to do, or is rejected by name."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import bcrypt
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from egec_cli.accounts import clients, fields, importing, login, tables
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.fields import ClientFields
+from egec_cli.accounts.import_options import Given, OnConflict
+from egec_cli.accounts.import_rows import FIELD_OF_COLUMN
+from egec_cli.accounts.importing import Imported, Rejected
+from egec_cli.errors import BadInput
+from egec_cli.store.models import Client, Credential, Event
+
+HEADER = "email;identifier;reference;civility;first_name;last_name;language"
+
+
+def imported(egec: Egec, text: str, **options: Any) -> tuple[Imported, list[Rejected]]:
+    """Import a text; return what became of its rows."""
+    rejected: list[Rejected] = []
+    table = tables.read(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, Given())
+    return importing.run(egec, table, rejected.append, **options), rejected
+
+
+def counts(created: int = 0, updated: int = 0, skipped: int = 0, rejected: int = 0) -> Imported:
+    return Imported(created, updated, skipped, rejected)
+
+
+def files() -> list[tuple[object, ...]]:
+    """Return what the client files say, but for what each import makes anew."""
+    return [
+        (c.email, c.email_key, c.reference, c.civility, c.first_name, c.last_name, c.language)
+        for c in Client.select().order_by(Client.id)
+    ]
+
+
+def test_rows_become_files_with_identifiers_of_their_own(opened: Egec) -> None:
+    text = f"{HEADER}\nJeanne@Example.org;;D-1;Madame;Jeanne;Dupont;FR\nmarc@example.org;1234567890;;;;Été;\n"
+    result, rejected = imported(opened, text)
+    assert (result, rejected) == (counts(created=2), [])
+    assert files() == [
+        ("Jeanne@Example.org", "jeanne@example.org", "D-1", "Mme", "Jeanne", "Dupont", "fr"),
+        ("marc@example.org", "marc@example.org", None, "", "", "Été", ""),
+    ]
+    generated, given_one = (client.identifier for client in Client.select().order_by(Client.id))
+    assert given_one == "1234567890"
+    assert len(generated) == 10
+    assert generated[0] != "0"
+
+
+def test_the_same_table_again_has_nothing_to_do_whatever_the_policy(opened: Egec) -> None:
+    text = f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\nb@example.org;;;;;;\n"
+    imported(opened, text)
+    before = list(Client.select().tuples())
+    for policy in OnConflict:
+        assert imported(opened, text, on_conflict=policy) == (counts(skipped=2), [])
+    assert list(Client.select().tuples()) == before
+
+
+CHANGED = f"{HEADER}\nA@example.org;;D-1;Mme;Jeanne;Petit;en\nnew@example.org;;;;;;\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "result", "name"),
+    [
+        (OnConflict.FAIL, counts(created=1, rejected=1), "Jean"),
+        (OnConflict.SKIP, counts(created=1, skipped=1), "Jean"),
+        (OnConflict.UPDATE, counts(created=1, updated=1), "Jeanne"),
+    ],
+)
+def test_a_client_who_is_there_with_other_data_is_treated_as_asked(
+    opened: Egec, policy: OnConflict, result: Imported, name: str
+) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\n")
+    identifier = Client.get().identifier
+    became, rejected = imported(opened, CHANGED, on_conflict=policy)
+    assert became == result
+    found = Client.get(Client.identifier == identifier)
+    assert found.first_name == name
+    assert found.identifier == identifier
+    if policy is OnConflict.FAIL:
+        (one,) = rejected
+        assert (one.line, one.field, one.value) == (2, "email", "A@example.org")
+        assert one.reason == f"client {identifier} is there already, with other data"
+        assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
+
+
+def test_an_update_leaves_alone_what_the_table_has_no_column_for(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;en\n")
+    assert imported(opened, "email;nom\na@example.org;Grand\n", on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
+    assert files() == [("a@example.org", "a@example.org", "D-1", "M.", "Jean", "Grand", "en")]
+
+
+def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_address(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;;;\nb@example.org;1234567890;;;;;\n")
+    text = "email;reference;identifier\nnew-a@example.org;D-1;\nnew-b@example.org;;1234567890\n"
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(updated=2)
+    assert [file[0] for file in files()] == ["new-a@example.org", "new-b@example.org"]
+
+
+def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\nb@example.org;2222222222;D-2;;;;\n")
+    text = "email;reference;identifier\na@example.org;D-2;\na@example.org;D-1;3333333333\n"
+    result, rejected = imported(opened, text, on_conflict=OnConflict.UPDATE)
+    assert result == counts(rejected=2)
+    assert rejected[0].reason == "it means more than one client: 1111111111 and 2222222222"
+    assert rejected[1].reason == "it is client 1111111111, whose identifier never changes"
+
+
+def test_the_identifier_of_an_erased_file_stays_reserved(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;1111111111;;;;;\n")
+    Client.update(email=None, email_key=None).execute()
+    result, (rejected,) = imported(opened, "email;identifier\nb@example.org;1111111111\n")
+    assert result == counts(rejected=1)
+    assert "reserved for ever" in rejected.reason
+
+
+@pytest.mark.parametrize(
+    ("policy", "result", "name"),
+    [
+        (OnConflict.FAIL, counts(created=1, skipped=1, rejected=1), "Petit"),
+        (OnConflict.SKIP, counts(created=1, skipped=2), "Petit"),
+        (OnConflict.UPDATE, counts(created=1, updated=1, skipped=1), "Grand"),
+    ],
+)
+@pytest.mark.parametrize("rows_at_a_time", [1, 2, 5_000])
+def test_a_client_who_comes_twice_is_treated_the_same_however_far_apart(
+    opened: Egec,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: OnConflict,
+    result: Imported,
+    name: str,
+    rows_at_a_time: int,
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+    text = "email;nom\na@example.org;Petit\nA@example.org;Petit\na@example.org;Grand\n"
+    became, rejected = imported(opened, text, on_conflict=policy)
+    assert became == result
+    assert [file[5] for file in files()] == [name]
+    assert [one.line for one in rejected] == ([4] if policy is OnConflict.FAIL else [])
+
+
+FAULTS = {
+    "not-an-address;;;;;;": ("email", "is no e-mail address"),
+    ";;D-9;;;;": ("email", "is no e-mail address"),
+    "x@example.org;0123456789;;;;;": ("identifier", "is no identifier"),
+    "x@example.org;;;Sir;;;": ("civility", "is no civility"),
+    "x@example.org;;;;;;de": ("language", "is no language"),
+    "x@example.org;;;;=?utf-8?q?x?=;;": ("first_name", "=?"),
+    f"x@example.org;;;;;{'x' * 101};": ("last_name", "has 101 characters"),
+    "x@example.org;;D\u200b1;;;;": ("reference", "U+200B"),
+}
+
+
+@pytest.mark.parametrize(("row", "told"), FAULTS.items(), ids=[field for field, _ in FAULTS.values()])
+def test_a_faulty_row_is_told_with_its_cell_and_the_others_are_taken(
+    opened: Egec, row: str, told: tuple[str, str]
+) -> None:
+    result, (rejected,) = imported(opened, f"{HEADER}\na@example.org;;;;;;\n{row}\nb@example.org;;;;;;\n")
+    assert result == counts(created=2, rejected=1)
+    assert (rejected.line, rejected.field) == (3, told[0])
+    assert told[1] in rejected.reason
+
+
+def test_all_or_nothing_takes_nothing_and_tells_all_faults(opened: Egec) -> None:
+    text = f"{HEADER}\na@example.org;;;;;;\nx;;;;;;\nb@example.org;;;;;;\ny;;;;;;\n"
+    rejected: list[Rejected] = []
+    table = tables.read(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, Given())
+    with pytest.raises(BadInput, match="2 rows were rejected, so none was taken"):
+        importing.run(opened, table, rejected.append, strict=True)
+    assert [one.line for one in rejected] == [3, 5]
+    assert files() == []
+    assert Event.select().count() == 0
+    assert imported(opened, f"{HEADER}\na@example.org;;;;;;\n", strict=True)[0] == counts(created=1)
+
+
+def test_a_dry_run_counts_what_would_happen_and_changes_nothing(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\n")
+    text = "email;nom\na@example.org;Grand\nb@example.org;\nc;\nb@example.org;\n"
+    before = list(Client.select().tuples())
+    dry = imported(opened, text, on_conflict=OnConflict.UPDATE, dry_run=True)
+    assert list(Client.select().tuples()) == before
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE) == dry
+    assert dry[0] == counts(created=1, updated=1, skipped=1, rejected=1)
+
+
+@pytest.mark.parametrize("prefix", [b"2b", b"2a", b"2y"])
+def test_a_bcrypt_hash_lets_its_client_in_without_a_mail(opened: Egec, prefix: bytes) -> None:
+    hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).replace(b"2b", prefix, 1).decode()
+    text = f"email;identifier;password_hash\na@example.org;1234567890;{hashed}\nb@example.org;;\n"
+    assert imported(opened, text)[0] == counts(created=2)
+    assert login.verify(opened, "1234567890", "fG69a*6jH").accepted
+    assert [clients.shown(c, opened.clock()).status for c in Client.select().order_by(Client.id)] == ["active", "new"]
+    assert imported(opened, text)[0] == counts(skipped=2)
+    assert Credential.select().count() == 1
+
+
+def test_a_hash_never_replaces_a_password(opened: Egec) -> None:
+    first, second = (bcrypt.hashpw(clear, bcrypt.gensalt(4)).decode() for clear in (b"first", b"second"))
+    imported(opened, f"email;identifier;hash\na@example.org;1234567890;{first}\n")
+    imported(opened, f"email;identifier;hash\na@example.org;1234567890;{second}\n", on_conflict=OnConflict.UPDATE)
+    assert login.verify(opened, "1234567890", "first").accepted
+    assert not login.verify(opened, "1234567890", "second").accepted
+
+
+@pytest.mark.parametrize(
+    ("hashed", "kind"),
+    [
+        ("$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA", "an Argon2 hash"),
+        ("$6$salt$hash", "a SHA-512-crypt hash"),
+        ("pbkdf2_sha256$600000$salt$hash", "a Django PBKDF2 hash"),
+        ("{SSHA}aGFzaA==", "an LDAP SHA hash"),
+        ("$2b$31$abcdefghijklmnopqrstuuKm7DjkwlCQ9mHd4lYBlEZRGsI5vcRk2", "a bcrypt hash of a cost over 16"),
+        ("fG69a*6jH", "no hash that is known"),
+    ],
+)
+def test_other_hashes_are_refused_by_name_and_never_quoted(opened: Egec, hashed: str, kind: str) -> None:
+    result, (rejected,) = imported(opened, f'email,hash\na@example.org,"{hashed}"\n')
+    assert result == counts(rejected=1)
+    assert kind in rejected.reason
+    assert hashed not in rejected.reason + rejected.value
+    assert files() == []
+
+
+def test_times_that_an_export_wrote_come_back(opened: Egec) -> None:
+    times = "2026-01-02T03:04:05.000Z;2025-01-02T03:04:05.000Z"
+    text = f"email;disabled_at;created_at\na@example.org;{times}\nb@example.org;x;\n"
+    result, (rejected,) = imported(opened, text)
+    assert result == counts(created=1, rejected=1)
+    assert rejected.field == "disabled_at"
+    shown = clients.shown(Client.get(), opened.clock())
+    assert (shown.status, shown.created_at) == ("disabled", "2025-01-02T03:04:05.000Z")
+
+
+def test_a_table_without_the_email_is_refused(opened: Egec) -> None:
+    with pytest.raises(BadInput, match="no column for the e-mail"):
+        imported(opened, "nom;prénom\nPetit;Jean\n")
+
+
+def test_an_import_is_on_record_without_personal_data(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\nx;;;;;;\n")
+    event = Event.get()
+    assert (event.action, event.outcome, event.client) == ("client.import", "done", None)
+    assert json.loads(event.details) == {"rows": {"created": 1, "updated": 0, "skipped": 0, "rejected": 1}}
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], include_characters="\n\t"), max_size=12)
+EMAILS = st.one_of(
+    st.builds(
+        "{}@{}".format, st.from_regex(r"[a-cA-C.+]{0,3}", fullmatch=True), st.sampled_from(["x.fr", "é.fr", "-.fr"])
+    ),
+    st.just(""),
+)
+ROWS = st.lists(st.tuples(EMAILS, NAMES, NAMES, st.sampled_from(["", "D-1", "D-2", "d 1"])), max_size=12)
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, policy=st.sampled_from(OnConflict), delimiter=st.sampled_from([";", ",", "\t"]))
+def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
+    opened: Egec, rows: Sequence[tuple[str, ...]], policy: OnConflict, delimiter: str
+) -> None:
+    Client.delete().execute()
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(["email", "first_name", "last_name", "reference"])
+    writer.writerows(rows)
+    result, rejected = imported(opened, text.getvalue(), on_conflict=policy)
+    told = [row for row in rows if any(row)]
+    assert sum(result) == len(told)
+    assert len(rejected) == result.rejected
+    assert result.created == Client.select().count()
+    lines = {one.line for one in rejected}
+    assert len(lines) == len(rejected)
+    if policy is not OnConflict.UPDATE:
+        line = 2
+        valid: dict[str, ClientFields] = {}
+        for row in rows:
+            if any(row) and line not in lines:
+                checked = fields.checked(row[0], first_name=row[1], last_name=row[2], reference=row[3])
+                valid.setdefault(checked.email.key, checked)
+            line += 1 + sum(cell.count("\n") for cell in row)
+        made = {file[1]: file for file in files()}
+        for key, file in made.items():
+            checked = valid[str(key)]
+            assert file[0] == checked.email.given
+            assert file[4:6] == (checked.first_name, checked.last_name)
+
+
+def test_an_identifier_that_is_drawn_twice_goes_to_one_client_alone(
+    opened: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).decode()
+    imported(opened, "email;identifier\nfirst@example.org;1111111111\n")
+    drawn = iter([["1111111111", "2222222222", "2222222222"], ["2222222222", "3333333333"], ["4444444444"]])
+    monkeypatch.setattr(importing, "_identifiers", lambda _number: next(drawn))
+    text = f"email;hash\na@example.org;{hashed}\nb@example.org;\nc@example.org;{hashed}\n"
+    assert imported(opened, text)[0] == counts(created=3)
+    found = {client.email: client.identifier for client in Client.select()}
+    assert found["first@example.org"] == "1111111111"
+    assert sorted(found.values()) == ["1111111111", "2222222222", "3333333333", "4444444444"]
+    opened_by_it = {
+        email for email, identifier in found.items() if login.verify(opened, identifier, "fG69a*6jH").accepted
+    }
+    assert opened_by_it == {"a@example.org", "c@example.org"}

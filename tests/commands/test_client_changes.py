@@ -1,0 +1,153 @@
+"""`egec client update`, `disable`, `enable`, `erase`, and the story that `show` tells of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.test_client_listing import at_terminal
+from tests.conftest import Egec
+
+KEYS = ["identifier", "line", "outcome", "failure", "details"]
+
+
+@pytest.fixture
+def jeanne(egec: Egec) -> str:
+    """Return the identifier of a client."""
+    created = egec(
+        "client", "create", "jeanne@example.org", "--last-name", "Dupont", "--reference", "D-1", "--format", "ids"
+    )
+    return created.out.strip()
+
+
+def shown(egec: Egec, client: str, *options: str) -> dict[str, Any]:
+    ended = egec("client", "show", client, "--format", "json", *options)
+    assert ended.code == 0, ended.err
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+def test_update_changes_the_file_and_shows_it(egec: Egec, jeanne: str) -> None:
+    ended = egec("client", "update", jeanne, "--email", "new@example.org", "--reference", "", "--format", "json")
+    assert ended.code == 0
+    record = json.loads(ended.out)
+    assert (record["email"], record["reference"], record["last_name"]) == ("new@example.org", None, "Dupont")
+    assert shown(egec, "new@example.org")["identifier"] == jeanne
+    assert egec("client", "show", "jeanne@example.org").code == 67
+
+
+def test_update_refuses_what_cannot_be(egec: Egec, jeanne: str) -> None:
+    egec("client", "create", "other@example.org")
+    assert egec("client", "update", jeanne).code == 2
+    assert egec("client", "update", jeanne, "--email", "other@example.org").code == 73
+    assert egec("client", "update", jeanne, "--email", "").code == 65
+    assert egec("client", "update", "nobody@example.org", "--last-name", "x").code == 67
+    fixed = egec("client", "update", jeanne, "--identifier", "1234567890", "--last-name", "x", "--format", "json")
+    assert fixed.code == 77
+    assert json.loads(fixed.err)["error"]["code"] == "identifier_fixed"
+    assert shown(egec, jeanne)["last_name"] == "Dupont"
+
+
+def test_disable_and_enable_tell_what_became_of_the_client(egec: Egec, jeanne: str) -> None:
+    assert egec("client", "disable", jeanne).code == 2
+    ended = egec("client", "disable", "jeanne@example.org", "--reason", "contract ended", "--format", "json")
+    assert ended.code == 0
+    record = json.loads(ended.out)
+    assert list(record) == KEYS
+    assert record == {"identifier": jeanne, "line": None, "outcome": "disabled", "failure": None, "details": None}
+    again = egec("client", "disable", jeanne, "--reason", "x", "--format", "json")
+    assert (again.code, json.loads(again.out)["outcome"]) == (0, "unchanged")
+    assert shown(egec, jeanne)["status"] == "disabled"
+    assert egec("activate", jeanne).code == 77
+    assert json.loads(egec("client", "enable", jeanne, "--format", "json").out)["outcome"] == "enabled"
+    assert shown(egec, jeanne)["status"] == "new"
+
+
+def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: str) -> None:
+    assert egec("client", "erase", jeanne).code == 2
+    assert at_terminal("client", "erase", jeanne, typed=b"n\n")[0] == 1
+    assert shown(egec, jeanne)["email"] == "jeanne@example.org"
+    code, seen = at_terminal("client", "erase", jeanne, typed=b"y\n")
+    assert code == 0
+    assert "Nothing brings it back" in seen
+    assert shown(egec, jeanne)["email"] is None
+
+
+def test_an_erased_client_is_shown_by_the_identifier_and_is_in_no_list(egec: Egec, jeanne: str) -> None:
+    assert egec("client", "erase", jeanne, "--yes").code == 0
+    ended = egec("client", "show", jeanne)
+    assert ended.code == 0
+    assert f"client {jeanne} was erased" in ended.err
+    assert egec("client", "list", "--format", "ids").out == ""
+    for command in (("enable", jeanne), ("disable", jeanne, "--reason", "x"), ("update", jeanne, "--last-name", "x")):
+        refused = egec("client", *command, "--format", "json")
+        assert (refused.code, json.loads(refused.err)["error"]["code"]) == (77, "client_erased")
+    assert egec("activate", jeanne).code == 77
+    assert egec("client", "create", "jeanne@example.org", "--identifier", jeanne).code == 73
+    assert json.loads(egec("client", "erase", jeanne, "--yes", "--format", "json").out)["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize("output", ["jsonl", "json", "csv", "table"])
+def test_a_list_of_clients_is_changed_line_by_line_with_an_outcome_for_each(
+    egec: Egec, jeanne: str, output: str
+) -> None:
+    Path("names.csv").write_text("n;courriel\n1;nobody@example.org\n2;jeanne@example.org\n")
+    command = ("client", "disable", "--from", "names.csv", "--column", "courriel", "--reason", "left")
+    ended = egec(*command, "--format", output)
+    assert ended.code == 3
+    assert "1 failed, 1 disabled" in ended.err
+    if output == "jsonl":
+        rows = [json.loads(line) for line in ended.out.splitlines()]
+        assert [list(row) for row in rows] == [KEYS, KEYS]
+        assert [(row["identifier"], row["line"], row["outcome"], row["failure"]) for row in rows] == [
+            (None, 2, "failed", "no_such_client"),
+            (jeanne, 3, "disabled", None),
+        ]
+        assert "nobody@example.org" in rows[0]["details"]
+    assert jeanne in ended.out
+    assert shown(egec, jeanne)["status"] == "disabled"
+
+
+def test_a_list_that_comes_by_a_pipe_and_is_all_done_ends_with_0(egec_process: Egec, egec: Egec, jeanne: str) -> None:
+    ended = egec_process("client", "erase", "--from", "-", "--yes", "--format", "jsonl", stdin=f"{jeanne}\n")
+    assert (ended.code, json.loads(ended.out)["outcome"]) == (0, "erased")
+    again = egec_process("client", "erase", "--from", "-", "--yes", "--format", "jsonl", stdin=f"{jeanne}\n")
+    assert (again.code, json.loads(again.out)["outcome"]) == (0, "unchanged")
+    assert egec_process("client", "erase", "--from", "-", stdin=f"{jeanne}\n").code == 2
+    assert egec_process("client", "enable", "--from", "nowhere.txt").code == 74
+
+
+def test_one_client_or_a_list_is_to_be_named_and_not_both(egec: Egec, jeanne: str) -> None:
+    for command in (("enable",), ("enable", jeanne, "--from", "-"), ("erase", "--yes")):
+        assert egec("client", *command).code == 2
+
+
+def test_show_tells_the_whole_story_in_order(egec: Egec, jeanne: str) -> None:
+    egec("activate", jeanne)
+    egec("client", "update", jeanne, "--last-name", "Petit")
+    egec("client", "disable", jeanne, "--reason", "contract ended")
+    story = shown(egec, jeanne)["story"]
+    assert [list(entry) for entry in story] == [["at", "what", "outcome", "by", "details"]] * 4
+    what = [entry["what"] for entry in story]
+    assert what == [
+        "client.create",
+        "credential.issue",
+        "client.update",
+        "client.disable",
+    ]
+    assert story[2]["details"] == {"fields": ["last_name"]}
+    lines = egec("client", "show", jeanne).out.splitlines()
+    assert lines[-1].split()[1:3] == ["client.disable", "disabled"]
+    assert lines[-1].endswith("reason: contract ended")
+    assert [line.split()[1] for line in lines[-4:]] == what
+
+
+def test_show_tells_the_last_of_a_long_story_and_all_of_it_when_asked(egec: Egec, jeanne: str) -> None:
+    for number in range(60):
+        egec("client", "update", jeanne, "--last-name", f"Name {number}")
+    ended = egec("client", "show", jeanne)
+    assert "--full" in ended.err
+    assert len(shown(egec, jeanne)["story"]) == 50
+    assert len(shown(egec, jeanne, "--full")["story"]) == 61
+    assert "--full" not in egec("client", "show", jeanne, "--full").err

@@ -1,0 +1,160 @@
+"""`egec client import` as a shell script and an operator with a spreadsheet use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Egec
+from tests.processes import disk_with_room_to, run_patched
+
+PROGRAM = [sys.executable, "-m", "egec_cli"]
+TABLE = (
+    "Courriel;Nom;Prénom;Civilité;N° de dossier;Solde\r\n"
+    "jeanne@example.org;Dupont;Jeanne;Madame;D-1;12\r\n"
+    "bad@@x;Petit;Marc;M.;D-2;\r\n"
+    "zoé@exämple.org;Noël;Zoé;;D-3;\r\n"
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Return a table as French Excel saves it, one of whose rows is faulty."""
+    path = tmp_path / "clients.csv"
+    path.write_bytes(TABLE.encode("cp1252"))
+    return path
+
+
+def listed(egec: Egec) -> list[dict[str, object]]:
+    return [json.loads(line) for line in egec("client", "list", "--format", "jsonl").out.splitlines()]
+
+
+def test_a_table_is_taken_and_what_was_not_is_told_and_kept(egec: Egec, table: Path) -> None:
+    ended = egec("client", "import", "clients.csv", "--rejects", "rejects.csv", "--format", "json")
+    assert ended.code == 3
+    assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1}
+    assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected"]
+    told = ended.err.splitlines()[1:]
+    assert told[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
+    assert told[1] == "egec: no field is known for: Solde"
+    assert told[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
+    assert [client["last_name"] for client in listed(egec)] == ["Dupont", "Noël"]
+    rejects = Path("rejects.csv")
+    assert rejects.stat().st_mode & 0o777 == 0o600
+    header, row = rejects.read_bytes().decode("cp1252").splitlines()
+    assert header == 'Courriel;Nom;Prénom;Civilité;N° de dossier;Solde;"reason"'
+    assert row.startswith('bad@@x;Petit;Marc;M.;D-2;;"email: ')
+    mended = Path("mended.csv")
+    mended.write_bytes(rejects.read_bytes().replace(b"bad@@x", b"marc@example.org"))
+    again = egec("client", "import", "mended.csv", "--format", "json")
+    assert (again.code, json.loads(again.out)["created"]) == (0, 1)
+
+
+def test_standard_input_is_taken_too(egec_process: Egec) -> None:
+    ended = egec_process(
+        "client", "import", "-", "--format", "json", stdin='{"email": "a@example.org", "nom": "Petit"}\n'
+    )
+    assert (ended.code, json.loads(ended.out)["created"]) == (0, 1)
+    assert "standard input is read as JSON Lines, in utf-8" in ended.err
+
+
+def test_what_is_found_by_itself_can_be_said(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes("Ligne;Adresse\n1;jeanne@example.org\n".replace(";", "|").encode("utf-16-be"))
+    arguments = ["--map", "Adresse=email", "--encoding", "utf-16-be", "--delimiter", "|", "--input", "csv"]
+    assert egec("client", "import", "odd.txt", *arguments).code == 0
+    assert [client["email"] for client in listed(egec)] == ["jeanne@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["nowhere.csv"], 74, "nowhere.csv: there is no such file"),
+        (["clients.csv", "--map", "x"], 2, "is not of the form COLUMN=FIELD"),
+        (["clients.csv", "--map", "Solde=balance"], 2, "The fields are: civility, created_at, disabled_at, email"),
+        (["clients.csv", "--delimiter", ";;"], 2, "is not one character"),
+        (["clients.csv", "--encoding", "klingon"], 65, "there is no encoding 'klingon'"),
+        (["clients.csv", "--on-conflict", "merge"], 2, "merge"),
+        (["clients.csv", "--rejects", "clients.csv"], 73, "clients.csv is there already"),
+        (["clients.csv", "--strict"], 65, "1 rows were rejected, so none was taken"),
+    ],
+)
+def test_what_cannot_be_imported_is_told_and_nothing_is_changed(
+    egec: Egec, table: Path, arguments: list[str], code: int, told: str
+) -> None:
+    ended = egec("client", "import", *arguments)
+    assert ended.code == code
+    assert told in ended.err
+    assert listed(egec) == []
+    assert table.read_bytes() == TABLE.encode("cp1252")
+
+
+def test_no_file_of_rejects_is_left_where_no_row_was_rejected(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("email\na@example.org\n")
+    before = set(tmp_path.iterdir())
+    assert egec("client", "import", "good.csv", "--rejects", "rejects.csv").code == 0
+    assert {path.name for path in set(tmp_path.iterdir()) - before} == {"data"}
+
+
+def test_a_dry_run_changes_nothing(egec: Egec, table: Path) -> None:
+    ended = egec("client", "import", "clients.csv", "--dry-run", "--format", "json")
+    assert (ended.code, json.loads(ended.out)["created"]) == (3, 2)
+    assert "egec: nothing was changed" in ended.err
+    assert listed(egec) == []
+
+
+def big_table(path: Path, rows: int) -> None:
+    path.write_text("email;nom\n" + "".join(f"c{number}@example.org;Nom {number}\n" for number in range(rows)))
+
+
+def test_an_import_that_was_killed_is_run_again_to_the_same_end(egec: Egec, tmp_path: Path) -> None:
+    big_table(tmp_path / "big.csv", 40_000)
+    egec("init")
+    with subprocess.Popen([*PROGRAM, "client", "import", "big.csv"], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not egec("client", "list", "--limit", "1", "--format", "ids").out and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    before = len(listed(egec))
+    assert before > 0
+    again = egec("client", "import", "big.csv", "--format", "json")
+    assert again.code == 0
+    assert json.loads(again.out) == {"created": 40_000 - before, "updated": 0, "skipped": before, "rejected": 0}
+    assert len({client["email"] for client in listed(egec)}) == 40_000
+
+
+def test_an_interrupted_import_ends_with_130_and_leaves_whole_rows(egec: Egec, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with subprocess.Popen([*PROGRAM, "client", "import", "-"], stdin=reader, stderr=subprocess.PIPE) as process:
+        os.close(reader)
+        os.write(writer, b"email\na@example.org\n")
+        timer = threading.Timer(1.0, lambda: process.send_signal(signal.SIGINT))
+        timer.start()
+        _, err = process.communicate(timeout=60)
+    os.close(writer)
+    assert process.returncode == 130
+    assert b"Nothing is lost" in err
+    assert listed(egec) == []
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_done(egec: Egec, tmp_path: Path) -> None:
+    egec("init")
+    big_table(tmp_path / "big.csv", 20_000)
+    ended = run_patched(disk_with_room_to(600_000), "client", "import", "big.csv", "--format", "json")
+    assert ended.code == 74
+    again = egec("client", "import", "big.csv", "--format", "json")
+    assert again.code == 0
+    assert sum(json.loads(again.out).values()) == 20_000
+    assert len(listed(egec)) == 20_000
+
+
+def test_a_value_cannot_steer_the_terminal(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "hostile.csv").write_text("email;nom\n\x1b]0;title\x07@x;[red]\u202e\n")
+    ended = egec("client", "import", "hostile.csv")
+    assert ended.code == 3
+    assert not any(character in ended.err for character in "\x1b\x07\u202e")

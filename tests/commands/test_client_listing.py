@@ -1,0 +1,221 @@
+"""`egec client list` and `export`."""
+
+import csv
+import io
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli import show
+from egec_cli.accounts.listing import ExportRecord
+from egec_cli.accounts.tables import unguarded
+from egec_cli.settings import Database
+from egec_cli.store.database import insert_many
+from egec_cli.store.database import opened as opened_database
+from tests.conftest import Egec
+
+COLUMNS = [
+    "identifier", "email", "reference", "civility", "first_name", "last_name", "language", "disabled_at", "created_at",
+]  # fmt: skip
+
+
+@pytest.fixture
+def five(egec: Egec) -> list[str]:
+    """Return the identifiers of five clients, in the order in which they were made."""
+    names = ["Petit", "Élouard", "Dupont", "=cmd()", ""]
+    return [
+        egec("client", "create", f"c{n}@example.org", "--last-name", name, "--format", "ids").out.strip()
+        for n, name in enumerate(names)
+    ]
+
+
+def ids(egec: Egec, *options: str) -> list[str]:
+    ended = egec("client", "list", "--format", "ids", *options)
+    assert ended.code == 0, ended.err
+    return ended.out.split()
+
+
+def test_list_takes_the_selectors_a_search_and_a_sort(egec: Egec, five: list[str], tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(f"{five[3]}\nc1@example.org\n")
+    egec("activate", "c2@example.org")
+    assert ids(egec) == ids(egec, "--all") == five
+    assert ids(egec, "--status", "active") == [five[2]]
+    assert ids(egec, "--never-logged-in", "--exclude", "names.txt") == [five[0], five[2], five[4]]
+    assert ids(egec, "--from", "names.txt") == [five[3], five[1]]
+    assert ids(egec, "--search", "éLOUARD") == [five[1]]
+    assert ids(egec, "--sort", "-email", "--limit", "2") == [five[4], five[3]]
+    assert ids(egec, "--sort", "-email", "--limit", "2", "--after", five[3]) == [five[2], five[1]]
+    assert egec("client", "list", "--sort", "status").code == 2
+    assert egec("client", "list", "--after", "1111111111").code == 67
+
+
+def test_a_value_that_is_not_there_is_an_empty_line_among_ids(egec: Egec, five: list[str]) -> None:
+    assert egec("client", "list", "--fields", "reference", "--format", "ids").out == "\n" * 5
+
+
+def test_jsonl_and_json_are_what_json_dumps_writes(egec: Egec) -> None:
+    egec("client", "create", "a@example.org", "--last-name", 'é "\\/ % 山', "--reference", "%s")
+    [listed] = json.loads(egec("client", "list", "--format", "json").out)
+    line = egec("client", "list", "--format", "jsonl").out
+    assert line == json.dumps(listed, ensure_ascii=False) + "\n"
+    assert listed["last_name"] == 'é "\\/ % 山'
+
+
+def test_export_writes_the_columns_that_import_reads(egec: Egec, five: list[str]) -> None:
+    egec("client", "disable", five[0], "--reason", "left")
+    rows = list(csv.DictReader(io.StringIO(egec("client", "export").out)))
+    assert list(rows[0]) == list(ExportRecord._fields) == COLUMNS
+    assert [row["identifier"] for row in rows] == five
+    assert rows[0]["disabled_at"].endswith("Z")
+    assert rows[3]["last_name"] == "'=cmd()"
+    lines = [json.loads(line) for line in egec("client", "export", "--format", "jsonl").out.splitlines()]
+    assert lines == json.loads(egec("client", "export", "--format", "json").out)
+    assert (lines[3]["last_name"], lines[0]["reference"], list(lines[0])) == ("=cmd()", None, COLUMNS)
+
+
+def test_export_takes_selectors_and_fields(egec: Egec, five: list[str]) -> None:
+    ended = egec("client", "export", "--search", "c1@", "--fields", "email,last_name")
+    assert ended.out == "email,last_name\nc1@example.org,Élouard\n"
+    assert egec("client", "export", "--fields", "password_hash").code == 2
+
+
+def test_export_writes_a_new_file_for_its_owner_and_nothing_to_stdout(egec: Egec, five: list[str]) -> None:
+    expected = egec("client", "export").out
+    first = egec("client", "export", "--output", "clients.csv")
+    assert (first.code, first.out) == (0, "")
+    file = Path("clients.csv")
+    assert file.read_text() == expected
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert egec("client", "export", "--limit", "1", "--output", "clients.csv").code == 73
+    assert file.read_text() == expected
+    assert egec("client", "export", "--limit", "1", "--output", "clients.csv", "--force").code == 0
+    assert len(file.read_text().splitlines()) == 2
+    assert egec("client", "export", "--output", "nowhere/clients.csv").code == 74
+    assert egec("client", "export", "--force").code == 2
+    assert egec("client", "export", "--fields", "x", "--output", "other.csv").code == 2
+    assert not Path("other.csv").exists()
+
+
+def at_terminal(*arguments: str, lines: int = 24, typed: bytes = b"", **environment: str) -> tuple[int, str]:
+    """Run `egec` at a terminal of so many lines; return the exit code and what was seen."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (lines, 200))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "egec_cli", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "LINES": "", "COLUMNS": "", "TERM": "dumb", **environment},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.write(ours, typed)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the terminal's other side is closed
+            break
+        seen += chunk
+        if not chunk:
+            break
+    os.close(ours)
+    return process.wait(timeout=60), seen.decode()
+
+
+def test_hashes_are_exported_to_files_and_pipes_and_not_to_a_terminal(egec: Egec, five: list[str]) -> None:
+    egec("activate", "c0@example.org")
+    rows = list(csv.DictReader(io.StringIO(egec("client", "export", "--with-hashes").out)))
+    assert list(rows[0]) == [*COLUMNS, "password_hash"]
+    assert rows[0]["password_hash"].startswith("$2b$04$")
+    assert {row["password_hash"] for row in rows[1:]} == {""}
+    code, seen = at_terminal("client", "export", "--with-hashes")
+    assert code == 2
+    assert "$2b$" not in seen
+    assert "--output" in seen
+
+
+def test_a_table_that_does_not_fit_a_terminal_goes_through_the_pager(five: list[str], tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho paged $LESSSECURE\ncat\n")
+    pager.chmod(0o700)
+    code, seen = at_terminal("client", "list", lines=5, PAGER=str(pager))
+    assert code == 0
+    assert seen.startswith("paged 1")
+    assert all(identifier in seen for identifier in five)
+    code, seen = at_terminal("client", "list", lines=24, PAGER=str(pager))
+    assert "paged" not in seen
+    assert all(identifier in seen for identifier in five)
+    code, seen = at_terminal("client", "list", lines=5, PAGER="cat")
+    assert seen.splitlines()[0].split() == ["identifier", "email", "civility", "last_name", "first_name", "status"]
+
+
+def test_to_leave_the_pager_early_is_no_failure(five: list[str], tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\nhead -n 1\n")
+    pager.chmod(0o700)
+    code, seen = at_terminal("client", "list", lines=5, PAGER=str(pager))
+    assert code == 0
+    assert "Traceback" not in seen
+
+
+def test_a_table_in_a_pipe_is_the_same_whatever_the_pager(egec_process: Egec, five: list[str]) -> None:
+    plain = egec_process("client", "list", env={"PAGER": "false", "LINES": "2"})
+    assert plain.code == 0
+    assert len(plain.out.splitlines()) == 6
+
+
+@pytest.mark.parametrize("output", ["jsonl", "csv", "json", "table"])
+def test_a_reader_who_leaves_early_ends_the_list_and_nothing_else(
+    location: Database, output: str, egec_process: Egec
+) -> None:
+    texts = ("identifier", "email", "email_key", "civility", "first_name", "last_name", "language")
+    moments = ("created_at", "updated_at")
+    numbers = ("active_sequence", "revoked_below", "last_sequence", "failed_logins")
+    rest = (*[""] * 4, *["2026-01-01T00:00:00.000Z"] * 2, *[0] * 4)
+    emails = [f"c{number}@example.org" for number in range(5_000)]
+    rows = [(str(10**9 + number), email, email, *rest) for number, email in enumerate(emails)]
+    with opened_database(location) as database:
+        insert_many(database, "client", (*texts, *moments, *numbers), rows)
+    command = [sys.executable, "-m", "egec_cli", "client", "list", "--sort", "email", "--format", output]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+    assert egec_process("client", "disable", "c1@example.org", "--reason", "left").code == 0
+
+
+@given(st.text(st.sampled_from("'=+-@\t\0a"), max_size=6))
+def test_what_is_made_harmless_for_a_spreadsheet_is_restored_by_import(value: str) -> None:
+    cell: Any = show._cell(value)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\0"))
+    assert unguarded(cell) == value
+
+
+@pytest.mark.parametrize("output", ["csv", "jsonl"])
+def test_what_is_exported_makes_the_same_files_in_an_empty_database(
+    egec: Egec, five: list[str], output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("--reference", "'=1+1", "--first-name", "=D", "--civility", "Mme", "--language", "en")
+    egec("client", "create", "d'oré+x@example.org", "--last-name", '"Œuvre"; & ,Cie', *more)
+    egec("client", "disable", five[1], "--reason", "left")
+    egec("activate", five[0])
+    exported = egec("client", "export", "--with-hashes", "--format", output).out
+    Path(f"clients.{output}").write_text(exported)
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    imported = egec("client", "import", f"clients.{output}")
+    assert imported.code == 0, imported.err
+    assert egec("client", "export", "--with-hashes", "--format", output).out == exported
