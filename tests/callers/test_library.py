@@ -6,7 +6,7 @@ import sys
 
 from tests.callers.site import CHECKOUT, Site
 
-PROGRAM = """
+ONE_LOGIN = """
 import sys
 
 from egec_cli import settings
@@ -23,10 +23,28 @@ except EgecError as error:
 print("welcome" if accepted else "no")
 """
 
+FROM_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
-def run(site: Site, typed: str) -> subprocess.CompletedProcess[str]:
+from egec_cli import settings
+from egec_cli.accounts import login
+from egec_cli.accounts.egec import opened
+
+with opened(settings.load()) as egec:
+
+    def is_let_in(identifier: str, password: str) -> bool:
+        with egec.database.connection_context():
+            return login.verify(egec, identifier, password).accepted
+
+    with ThreadPoolExecutor(8) as pool:
+        print(*pool.map(lambda line: is_let_in(*line.split()), sys.stdin))
+"""
+
+
+def run(site: Site, typed: str, program: str = ONE_LOGIN) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "EGEC_ENV_FILE": str(site.env_file), "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-c", PROGRAM]
+    command = [sys.executable, "-c", program]
     return subprocess.run(command, input=typed, text=True, capture_output=True, env=environment, timeout=60)
 
 
@@ -42,3 +60,9 @@ def test_it_is_told_what_is_wrong_with_the_database(site: Site) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "egec.db" in done.stderr
     assert "egec init" in done.stderr
+
+
+def test_a_python_program_checks_logins_from_several_threads(site: Site) -> None:
+    logins = [site.account(), site.account("marc@example.org"), ("1111111111", "x")]
+    done = run(site, "".join(f"{identifier} {password}\n" for identifier, password in logins * 8), FROM_THREADS)
+    assert done.stdout.split() == ["True", "True", "False"] * 8, done.stderr
