@@ -25,6 +25,7 @@ from egec_cli.password import Password
 from egec_cli.settings import Settings
 
 _REQUIRED = ("identifier", "password")
+_OF_EACH_CLIENT = ("greeting", "identifier", "password", "issued_at", "expiry")
 
 # The client of a sample: the name, and identifier and password.
 _SAMPLE_NAME = "Mme Dupont"
@@ -97,12 +98,12 @@ class Form:
         self._unnamed = _greeting(settings, "", language)
         name = os.urandom(16).hex()
         self._named = _with_gaps(_greeting(settings, name, language).encode(), {"name": name}).decode()
-        stand_ins = {name: os.urandom(16).hex() for name in ("greeting", "identifier", "password", "issued_at")}
+        stand_ins = {name: os.urandom(16).hex() for name in _OF_EACH_CLIENT}
         values = _fixed_values(settings) | stand_ins
         self._subject, text = _subject_and_text(self._text, values)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
         html = self._html.render(values, _REQUIRED)
-        self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes] | None = None
+        self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
         stand_ins["recipient"] = f"{os.urandom(16).hex()}@example.org"
         issued_at = datetime.now(UTC)
@@ -141,7 +142,7 @@ class Form:
         """
         clear = password.reveal()
         greeting = self._greeted(name)
-        date, moment = self._dated(issued_at)
+        date, moment, expiry = self._dated(issued_at)
         if not (
             not self._subject_varies
             and clear not in self._subject
@@ -150,7 +151,7 @@ class Form:
             and self._new_message_id.fullmatch(message_id)
             and len(date) == _LENGTH_OF_A_DATE
             # Neither line breaks nor halves of characters are printable.
-            and f"{name}{identifier}{clear}".isprintable()
+            and f"{name}{identifier}{clear}{expiry}".isprintable()
             # Empty lines at the start of a text are left out.
             and identifier
             and greeting
@@ -165,12 +166,14 @@ class Form:
             b"identifier": _quoted_printable(identifier),
             b"password": _quoted_printable(clear),
             b"issued_at": moment,
+            b"expiry": _quoted_printable(expiry),
         }
         in_html = {
             b"greeting": _quoted_printable(escape(greeting)),
             b"identifier": _quoted_printable(escape(identifier)),
             b"password": _quoted_printable(escape(clear)),
             b"issued_at": moment,
+            b"expiry": _quoted_printable(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
         return Mail(self._sender, recipient, message_id, self._needs_smtputf8, content)
@@ -178,14 +181,15 @@ class Form:
     def _greeted(self, name: str) -> str:
         return (self._named % {"name": name}).rstrip() if name else self._unnamed
 
-    def _dated(self, issued_at: datetime) -> tuple[bytes, bytes]:
-        """Return the moment as it stands in the header and in the text."""
+    def _dated(self, issued_at: datetime) -> tuple[bytes, bytes, str]:
+        """Return the moment as it stands in the header and in the text, and what is said of the end of the password."""
         # Hundreds of clients share a second; what is kept is read and replaced whole, for several threads may ask.
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
             text = _quoted_printable(_moment(issued_at, self._language))
-            self._last_moment = last = second, format_datetime(issued_at).encode(), text
+            expiry = _expiry(self._settings, issued_at, self._language)
+            self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]
 
     def _by_the_standard_library(
@@ -242,6 +246,7 @@ def _values(
         "identifier": identifier,
         "password": password.reveal(),
         "issued_at": _moment(issued_at, language),
+        "expiry": _expiry(settings, issued_at, language),
         **_fixed_values(settings),
     }
 
@@ -261,6 +266,15 @@ def _moment(moment: datetime, language: str) -> str:
     offset = local.strftime("%z")
     form = "%d/%m/%Y à %H:%M:%S" if language == "fr" else "%Y-%m-%d at %H:%M:%S"
     return f"{local.strftime(form)} (UTC{offset[:3]}:{offset[3:]})"
+
+
+def _expiry(settings: Settings, issued_at: datetime, language: str) -> str:
+    """Return the sentence that tells when the password stops working if it is not used, after a blank; may be empty."""
+    if not settings.unused_password_days:
+        return ""
+    last_day = (issued_at + timedelta(days=settings.unused_password_days)).astimezone()
+    date = last_day.strftime("%d/%m/%Y" if language == "fr" else "%Y-%m-%d")
+    return f" {template.text(settings, 'expiry', language, date=date)}"
 
 
 def _subject_and_text(source: template.Template, values: dict[str, str]) -> tuple[str, str]:

@@ -422,3 +422,10 @@ def test_a_form_of_a_faulty_template_is_not_made(tmp_path: Path, files: dict[str
 def test_a_form_with_an_invalid_sender_is_not_made() -> None:
     with pytest.raises(Misconfigured, match="EGEC_MAIL_FROM"):
         Form(settings.load({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
+
+
+@pytest.mark.parametrize("days", ["0", "1", "3650"])
+def test_the_two_say_the_same_of_the_end_of_a_password(tmp_path: Path, days: str) -> None:
+    found = own(tmp_path, {"expiry.fr.txt": "Le $date & <pas> plus tard = fini."}, EGEC_UNUSED_PASSWORD_DAYS=days)
+    for language in LANGUAGES:
+        check_the_same(Form(found, language), found, language, PLAIN)

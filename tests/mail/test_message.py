@@ -1,7 +1,7 @@
 """The mail with identifier and password: parsed back and read as a client's mail program does."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
@@ -360,3 +360,26 @@ def test_a_template_that_would_mail_something_wrong_is_refused(
 def test_a_language_without_templates_is_told(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"greeting\.de\.txt cannot be read"):
         built(language="de")
+
+
+@pytest.mark.parametrize(
+    ("language", "days", "said"),
+    [
+        (
+            "fr",
+            "30",
+            " Si vous ne vous êtes pas connecté d\u2019ici au {:%d/%m/%Y}, ce mot de passe cessera de fonctionner.",
+        ),
+        ("en", "30", " If you have not signed in by {:%Y-%m-%d}, this password will stop working."),
+        ("fr", "0", ""),
+        ("en", "0", ""),
+    ],
+)
+def test_the_mail_says_until_when_the_password_works_unused(language: str, days: str, said: str) -> None:
+    mail = parsed(built(settings.load({"EGEC_UNUSED_PASSWORD_DAYS": days}), language=language))
+    last_day = (ISSUED_AT + timedelta(days=int(days))).astimezone()
+    for kind in ("plain", "html"):
+        part = mail.get_body((kind,))
+        assert part is not None
+        (line,) = [line for line in part.get_content().splitlines() if "(UTC" in line]
+        assert line.removesuffix("</li>").endswith(f").{said.format(last_day)}")
