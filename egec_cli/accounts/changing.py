@@ -1,4 +1,4 @@
-"""Client files changed: brought up to date, disabled, enabled, erased. The identifier never changes.
+"""Client files changed: brought up to date, disabled, enabled, unblocked, erased. The identifier never changes.
 
 What is done to many is done in turns, each of them a transaction: a kill leaves the first turns done, and the same
 again ends as if there had been none.
@@ -27,6 +27,7 @@ class ChangeOutcome(StrEnum):
 
     DISABLED = "disabled"
     ENABLED = "enabled"
+    UNBLOCKED = "unblocked"
     ERASED = "erased"
     UNCHANGED = "unchanged"
     FAILED = "failed"
@@ -54,6 +55,7 @@ class _State(NamedTuple):
     identifier: str
     is_erased: bool
     is_disabled: bool
+    has_failed_logins: bool
 
 
 def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Client:
@@ -160,6 +162,27 @@ def enable(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
     return _or_erased(states, records)
 
 
+def unblock(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
+    """Let these clients try to log in at once, whatever logins failed before.
+
+    The count of the failures begins anew, also where the wait after them is over already.
+
+    Returns:
+        What became of each, by the keys.
+    """
+    with egec.database.atomic():
+        states = _locked(keys)
+        records = {
+            one.key: _record(one, ChangeOutcome.UNBLOCKED if one.has_failed_logins else ChangeOutcome.UNCHANGED)
+            for one in states
+            if not one.is_erased
+        }
+        done = _done(records)
+        Client.update(failed_logins=0, blocked_until=None).where(among(Client.id, done)).execute()
+        audit.record_changes(egec, "client.unblock", "unblocked", done)
+    return _or_erased(states, records)
+
+
 def erase(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
     """Erase for good what is known of these clients as persons, everywhere in the database (RGPD, article 17).
 
@@ -252,10 +275,16 @@ def failure_of(record: ChangeRecord) -> EgecError:
 def _locked(keys: Sequence[int]) -> Sequence[_State]:
     """Return the states of these clients, which no other transaction changes until the end of this one."""
     credentials.lock(keys)
-    query = Client.select(Client.id, Client.identifier, Client.email.is_null(), Client.disabled_at.is_null(False))
+    query = Client.select(
+        Client.id,
+        Client.identifier,
+        Client.email.is_null(),
+        Client.disabled_at.is_null(False),
+        (Client.failed_logins > 0) | Client.blocked_until.is_null(False),
+    )
     return [
-        _State(key, identifier, bool(is_erased), bool(is_disabled))
-        for key, identifier, is_erased, is_disabled in tuples(query.where(among(Client.id, keys)))
+        _State(key, identifier, *map(bool, answers))
+        for key, identifier, *answers in tuples(query.where(among(Client.id, keys)))
     ]
 
 

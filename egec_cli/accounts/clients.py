@@ -6,13 +6,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli import email_address, identifier
-from egec_cli.accounts import audit, fields
+from egec_cli.accounts import audit, credentials, fields
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.fields import ClientFields
 from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
 from egec_cli.store import peewee
 from egec_cli.store.database import rfc3339_text, streamed
-from egec_cli.store.models import Client
+from egec_cli.store.models import Client, Credential, CredentialState
 
 REFERENCE_PREFIX = "ref:"
 # Ten million times the present number of clients would have to exist before one try in a hundred fails.
@@ -20,10 +20,14 @@ _TRIES_FOR_A_FREE_IDENTIFIER = 20
 
 
 class Status(StrEnum):
-    """What a client may do at present; derived, never stored."""
+    """What a client may do at present; derived, never stored.
+
+    One is expired whose password in use was never used, and does not open the account any more.
+    """
 
     NEW = "new"
     ACTIVE = "active"
+    EXPIRED = "expired"
     BLOCKED = "blocked"
     DISABLED = "disabled"
 
@@ -188,12 +192,33 @@ def has_status(status: Status, moment: datetime) -> peewee.Expression:
     """Return the condition that a client has this status at this moment."""
     disabled = Client.disabled_at.is_null(False)
     blocked = Client.blocked_until.is_null(False) & (Client.blocked_until > moment)
-    active = (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)
+    has_password = (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)
+    expired = _password_in_use(~credentials.is_alive(moment))
     not_blocked = Client.blocked_until.is_null() | (Client.blocked_until <= moment)
     conditions: dict[Status, peewee.Expression] = {
         Status.DISABLED: disabled,
         Status.BLOCKED: ~disabled & blocked,
-        Status.ACTIVE: ~disabled & not_blocked & active,
-        Status.NEW: ~disabled & not_blocked & ~active,
+        Status.ACTIVE: ~disabled & not_blocked & has_password & ~expired,
+        Status.EXPIRED: ~disabled & not_blocked & has_password & expired,
+        Status.NEW: ~disabled & not_blocked & ~has_password,
     }
     return conditions[status]
+
+
+def has_weak_hash(cost: int) -> Any:
+    """Return the condition that the hash of a client's password in use is of a lower bcrypt cost than this one."""
+    # As in $2b$12$…: the cost has two digits.
+    weaker = peewee.fn.SUBSTR(Credential.password_hash, 5, 2) < f"{cost:02d}"
+    return (Client.active_sequence >= Client.revoked_below) & _password_in_use(weaker)
+
+
+def _password_in_use(condition: Any) -> Any:
+    """Return the condition that a client's accepted credential meets this condition."""
+    return peewee.fn.EXISTS(
+        Credential.select(Credential.id).where(
+            (Credential.client == Client.id)
+            & (Credential.sequence == Client.active_sequence)
+            & (Credential.state == CredentialState.ACCEPTED)
+            & condition
+        )
+    )

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli.accounts import clients, credentials, fields
-from egec_cli.accounts.clients import ClientRecord
+from egec_cli.accounts.clients import ClientRecord, Status
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.selection import Selected, Selection
 from egec_cli.errors import Usage
@@ -78,6 +78,12 @@ class ExportRecordWithHash(NamedTuple):
     password_hash: str | None
 
 
+class HtpasswdRecord(NamedTuple):
+    """A line of a file of Apache's `htpasswd`: the identifier and the hash, which is a secret."""
+
+    line: str
+
+
 def listed(egec: Egec, wanted: Wanted = EVERYBODY) -> Iterator[ClientRecord]:
     """Yield the files of the clients, one at a time.
 
@@ -114,6 +120,22 @@ def exported(
         yield make(row)
 
 
+def htpasswd(egec: Egec, wanted: Wanted = EVERYBODY) -> Iterator[HtpasswdRecord]:
+    """Yield a line for each of the clients who may log in at this moment by a password in use, one at a time.
+
+    Raises:
+        Usage: the selectors or the sort cannot be.
+        BadInput: a file that names clients cannot be read.
+    """
+    hash_in_use = _hash_in_use(egec)
+    may_log_in = (
+        clients.has_status(Status.ACTIVE, egec.clock()),
+        peewee.fn.EXISTS(hash_in_use.where(Credential.password_hash.is_null(False))),
+    )
+    for identifier, password_hash in _rows(egec, wanted, (Client.identifier, hash_in_use), *may_log_in):
+        yield HtpasswdRecord(f"{identifier}:{password_hash}")
+
+
 def _hash_in_use(egec: Egec) -> Any:
     return Credential.select(Credential.password_hash).where(
         Credential.client == Client.id,
@@ -124,9 +146,11 @@ def _hash_in_use(egec: Egec) -> Any:
     )
 
 
-def _rows(egec: Egec, wanted: Wanted, columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+def _rows(egec: Egec, wanted: Wanted, columns: Sequence[Any], *conditions: Any) -> Iterator[tuple[Any, ...]]:
     selected = Selected(egec, wanted.selection, to_mail=False)
     query, place = selected.unordered(*columns)
+    if conditions:
+        query = query.where(*conditions)
     if wanted.search.strip():
         query = query.where(contains(_searched_text(), _typed(wanted.search)))
     left = wanted.selection.limit

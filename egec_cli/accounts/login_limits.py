@@ -9,7 +9,9 @@ a login that succeeds takes all the count away. What was counted and never came 
 
 import time
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from egec_cli import clock
 from egec_cli.accounts.egec import Egec
 from egec_cli.store.database import tuples
 from egec_cli.store.models import Client
@@ -23,6 +25,25 @@ FOR_GOOD = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 # How long an attempt waits for those that are being looked at, in seconds, where they are as many as may be.
 PATIENCE = 15.0
 _PAUSE = 0.05
+
+
+class LimitRecord(NamedTuple):
+    """How an account stands after failed logins.
+
+    Attributes:
+        failed_logins: those in a row since the last login that succeeded, or since a new password.
+        blocked_until: until when no login is tried, as RFC 3339 in UTC; None where one is.
+    """
+
+    failed_logins: int
+    blocked_until: str | None
+
+
+def shown(client: Client, moment: datetime) -> LimitRecord:
+    """Return how the account of a client stands at this moment."""
+    failures, blocked_until = _standing(client)
+    is_blocked = blocked_until is not None and blocked_until > moment
+    return LimitRecord(failures, clock.rfc3339_or_none(blocked_until if is_blocked else None))
 
 
 def begin(egec: Egec, client: Client) -> datetime | None:

@@ -46,6 +46,7 @@ class Selection(NamedTuple):
     Attributes:
         issued_before: a date, or an age such as `90d`, of the password in use.
         last_mail_failed: the last mail was refused by the server.
+        weak_hash: the hash of the password in use is of a lower cost than that of new ones.
         listed: only who is named there.
         excluded: nobody who is named there.
         limit: at most so many.
@@ -56,6 +57,7 @@ class Selection(NamedTuple):
     never_logged_in: bool = False
     issued_before: str = ""
     last_mail_failed: bool = False
+    weak_hash: bool = False
     listed: ClientList | None = None
     excluded: ClientList | None = None
     limit: int | None = None
@@ -157,6 +159,8 @@ class Selected:
             yield _has_credential(Client.active_sequence, Credential.created_at < self._issued_before)
         if selection.last_mail_failed:
             yield _has_credential(Client.last_sequence, Credential.state == CredentialState.REFUSED)
+        if selection.weak_hash:
+            yield clients.has_weak_hash(self._egec.settings.bcrypt_cost)
         if selection.excluded is not None:
             # PostgreSQL would look through the whole of a long list again for each client if this were a NOT IN.
             yield ~peewee.fn.EXISTS(_Named.select(_Named.line).where((_Named.client == Client.id) & _Named.is_excluded))

@@ -111,11 +111,12 @@ def show_command(
 ) -> None:
     """Show a client's file and its story: how it came about, its changes, mails and logins."""
     # Imported here: no other command tells stories.
-    from egec_cli.accounts import mails, story
+    from egec_cli.accounts import login_limits, mails, story
 
     with opened() as egec:
         found = clients.find(client)
         record = clients.shown(found, egec.clock())
+        limits = login_limits.shown(found, egec.clock())
         told = story.of(egec, found, most=None if full else story.LAST)
         if output is not OutputFormat.TABLE or fields:
             last_mails = mails.last_of(egec, found, most=None if full else mails.LAST)
@@ -123,9 +124,9 @@ def show_command(
                 "mails": [mail._asdict() for mail in last_mails],
                 "story": [entry._asdict() for entry in told.entries],
             }
-            show(record._asdict() | more, output, names(fields))
+            show(record._asdict() | limits._asdict() | more, output, names(fields))
         else:
-            show(record, output)
+            show(record._asdict() | (limits._asdict() if any(limits) else {}), output)
             say("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:

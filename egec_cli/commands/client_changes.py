@@ -1,4 +1,4 @@
-"""`egec client update`, `disable`, `enable` and `erase`. What they do is loaded when one of them runs."""
+"""`egec client update`, `disable`, `enable`, `unblock` and `erase`. What they do is loaded when one of them runs."""
 
 from typing import Annotated
 
@@ -80,6 +80,19 @@ def enable_command(
     from egec_cli.commands import client_changing
 
     client_changing.enable(_named(client, from_file, column), output)
+
+
+@app.command("unblock", epilog="Example: egec client unblock 5079512743")
+def unblock_command(
+    client: OneClientArgument = "",
+    from_file: FromOption = "",
+    column: selectors.ColumnOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Let a client who is blocked or waits after failed logins, or many, try again at once."""
+    from egec_cli.commands import client_changing
+
+    client_changing.unblock(_named(client, from_file, column), output)
 
 
 @app.command("erase", epilog="Example: egec client erase 5079512743 --yes")

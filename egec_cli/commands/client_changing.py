@@ -1,4 +1,4 @@
-"""What `egec client update`, `disable`, `enable` and `erase` do; no other command loads it."""
+"""What `egec client update`, `disable`, `enable`, `unblock` and `erase` do; no other command loads it."""
 
 import sys
 from collections import Counter
@@ -34,6 +34,11 @@ def disable(named: Named, reason: str, output: OutputFormat) -> None:
 def enable(named: Named, output: OutputFormat) -> None:
     """Enable clients."""
     _change(changing.enable, named, output)
+
+
+def unblock(named: Named, output: OutputFormat) -> None:
+    """Unblock clients."""
+    _change(changing.unblock, named, output)
 
 
 def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 from egec_cli import new_file
 from egec_cli.accounts import audit, clients, listing
 from egec_cli.accounts.clients import ClientRecord
-from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, SortField, Wanted
+from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, HtpasswdRecord, SortField, Wanted
 from egec_cli.commands import selectors
 from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
@@ -29,6 +29,7 @@ SortOption = Annotated[
 ]
 
 _IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+_FORMAT_HELP = "How to write it; htpasswd: who may log in now, with the hash of the password, which is a secret."
 
 
 class ExportFormat(StrEnum):
@@ -37,6 +38,7 @@ class ExportFormat(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     JSON = "json"
+    HTPASSWD = "htpasswd"
 
 
 @app.command("list", epilog="Example: egec client list --status new --format ids")
@@ -46,6 +48,7 @@ def list_command(
     never_logged_in: selectors.NeverLoggedInOption = False,
     issued_before: selectors.IssuedBeforeOption = "",
     last_mail_failed: selectors.LastMailFailedOption = False,
+    weak_hash: selectors.WeakHashOption = False,
     from_file: selectors.FromOption = "",
     exclude: selectors.ExcludeOption = "",
     column: selectors.ColumnOption = "",
@@ -66,6 +69,7 @@ def list_command(
             never_logged_in=never_logged_in,
             issued_before=issued_before,
             last_mail_failed=last_mail_failed,
+            weak_hash=weak_hash,
             from_file=from_file,
             exclude=exclude,
             column=column,
@@ -84,6 +88,7 @@ def export_command(
     never_logged_in: selectors.NeverLoggedInOption = False,
     issued_before: selectors.IssuedBeforeOption = "",
     last_mail_failed: selectors.LastMailFailedOption = False,
+    weak_hash: selectors.WeakHashOption = False,
     from_file: selectors.FromOption = "",
     exclude: selectors.ExcludeOption = "",
     column: selectors.ColumnOption = "",
@@ -98,9 +103,13 @@ def export_command(
         Path | None, typer.Option("--output", metavar="FILE", help="Write a new file there, for its owner alone.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --output.")] = False,
-    output: Annotated[ExportFormat, typer.Option("--format", help="How to write it.")] = ExportFormat.CSV,
+    output: Annotated[ExportFormat, typer.Option("--format", help=_FORMAT_HELP)] = ExportFormat.CSV,
 ) -> None:
     """Write the client files as `egec client import` reads them, and spreadsheets do."""
+    is_htpasswd = output is ExportFormat.HTPASSWD
+    with_hashes = with_hashes or is_htpasswd
+    if is_htpasswd and fields:
+        raise Usage("each line of htpasswd is identifier:hash", "Leave --fields out, or choose another --format.")
     if with_hashes and file is None and is_at_terminal():
         raise Usage("the hashes of passwords are secrets, and not for a terminal", "Add --output FILE.")
     if force and file is None:
@@ -113,6 +122,7 @@ def export_command(
                 never_logged_in=never_logged_in,
                 issued_before=issued_before,
                 last_mail_failed=last_mail_failed,
+                weak_hash=weak_hash,
                 from_file=from_file,
                 exclude=exclude,
                 column=column,
@@ -123,8 +133,12 @@ def export_command(
         if file is not None:
             files.enter_context(redirect_stdout(files.enter_context(new_file.written(file, force=force))))
         audit.record(egec, "client.export", "begun", with_hashes=with_hashes)
-        records = listing.exported(egec, Wanted(selection, search, sort), with_hashes=with_hashes)
-        kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
-        show_all(records, kind, OutputFormat(output.value), names(fields))
+        wanted = Wanted(selection, search, sort)
+        if is_htpasswd:
+            show_all(listing.htpasswd(egec, wanted), HtpasswdRecord, OutputFormat.IDS)
+        else:
+            records = listing.exported(egec, wanted, with_hashes=with_hashes)
+            kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
+            show_all(records, kind, OutputFormat(output.value), names(fields))
     if file is not None:
         note(f"egec: wrote {file}")

@@ -18,6 +18,9 @@ IssuedBeforeOption = Annotated[
     str, typer.Option("--issued-before", metavar="DATE|AGE", help="Password in use older: 2026-01-31 or 90d.")
 ]
 LastMailFailedOption = Annotated[bool, typer.Option("--last-mail-failed", help="Only whose last mail was refused.")]
+WeakHashOption = Annotated[
+    bool, typer.Option("--weak-hash", help="Only whose password in use has a hash of a cost below EGEC_BCRYPT_COST.")
+]
 FromOption = Annotated[
     str, typer.Option("--from", metavar="FILE|-", help="Only who is named there: e-mail, identifier or reference.")
 ]

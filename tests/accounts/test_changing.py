@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from egec_cli import hashing, settings
-from egec_cli.accounts import changing, clients, credentials, fields, issuing, leases, login, story
+from egec_cli.accounts import changing, clients, credentials, fields, issuing, leases, login, login_limits, story
 from egec_cli.accounts import egec as accounts_egec
 from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
 from egec_cli.accounts.credentials import NewCredential, Outcome
@@ -111,6 +111,45 @@ def test_a_disabled_client_cannot_log_in_until_enabled(opened: Egec) -> None:
         "client.disable",
         "client.enable",
     ]
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"failed_logins": 10, "blocked_until": login_limits.FOR_GOOD},
+        {"failed_logins": 5, "blocked_until": login_limits.FOR_GOOD},
+        {"failed_logins": 10, "blocked_until": None},
+        {"failed_logins": 1, "blocked_until": None},
+    ],
+)
+def test_an_unblocked_client_logs_in_at_once_with_the_password_there_is(opened: Egec, failed: dict[str, Any]) -> None:
+    client, other = made(opened), made(opened, "other@example.org")
+    password = password_of(opened, client)
+    Client.update(**failed).execute()
+    assert outcome_of(changing.unblock(opened, [client.id]), client) == ("unblocked", None)
+    assert outcome_of(changing.unblock(opened, [client.id]), client) == ("unchanged", None)
+    assert login_limits.shown(client, opened.clock()) == (0, None)
+    assert login.verify(opened, client.identifier, password).accepted
+    assert Client.get_by_id(other.id).failed_logins == failed["failed_logins"]
+    assert actions(client).count("client.unblock") == 1
+    [entry] = [entry for entry in story.of(opened, client).entries if entry.what == "client.unblock"]
+    assert (entry.outcome, entry.details) == ("unblocked", {})
+
+
+def test_an_unblocked_client_who_fails_again_waits_again_and_stays_disabled_if_disabled(opened: Egec) -> None:
+    client = made(opened)
+    password = password_of(opened, client)
+    Client.update(failed_logins=9, blocked_until=None).execute()
+    changing.unblock(opened, [client.id])
+    for _ in range(5):
+        assert not login.verify(opened, client.identifier, "wrong").accepted
+    failures, blocked_until = login_limits.shown(client, opened.clock())
+    assert failures == 5
+    assert blocked_until is not None
+    assert login_limits.shown(client, opened.clock() + timedelta(minutes=2)) == (5, None)
+    changing.disable(opened, [client.id], reason="left")
+    assert outcome_of(changing.unblock(opened, [client.id]), client) == ("unblocked", None)
+    assert not login.verify(opened, client.identifier, password).accepted
 
 
 def test_to_disable_needs_a_reason_which_the_story_tells(opened: Egec) -> None:
@@ -286,6 +325,11 @@ def test_each_line_of_a_list_gets_its_outcome_in_the_order_of_the_list(opened: E
     assert outcomes(opened, content, disable) == expected
     assert [outcome for _, outcome, _ in outcomes(opened, content, disable)] == [
         "unchanged" if outcome == "disabled" else outcome for _, outcome, _ in expected
+    ]
+    assert outcomes(opened, f"a@example.org\n{gone.identifier}\nnobody\n", changing.unblock) == [
+        (1, "unchanged", None),
+        (2, "failed", GONE),
+        (3, "failed", "no_such_client"),
     ]
     assert outcomes(opened, f"{a.identifier}\n{gone.identifier}\n", changing.erase) == [
         (1, "erased", None),

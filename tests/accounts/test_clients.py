@@ -1,19 +1,21 @@
 """Client files on both databases."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from egec_cli import settings
-from egec_cli.accounts import clients, egec, fields, listing
+from egec_cli import hashing, settings
+from egec_cli.accounts import clients, egec, fields, issuing, listing
 from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.listing import Wanted
 from egec_cli.accounts.selection import Selection
 from egec_cli.errors import AlreadyExists, EgecError, NoSuchClient
 from egec_cli.settings import Database
-from egec_cli.store.models import Client, Event
+from egec_cli.store.models import Client, Credential, CredentialState, Event
 
 
 def test_what_is_created_is_found_by_email_identifier_and_reference(opened: Egec) -> None:
@@ -56,6 +58,8 @@ def test_of_many_that_create_the_same_client_at_once_one_succeeds(opened: Egec, 
 def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Egec) -> None:
     now = opened.clock()
     later, earlier = now + timedelta(hours=1), now - timedelta(hours=1)
+    # Of each client, the first password expired before it was used, and the second did not.
+    credentials = [{"sequence": 1, "expires_at": earlier}, {"sequence": 2, "expires_at": later}]
     for number, state in enumerate(
         {"active_sequence": active, "revoked_below": revoked, "blocked_until": blocked, "disabled_at": disabled}
         for active in (0, 1, 2)
@@ -65,6 +69,8 @@ def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Egec) -> Non
     ):
         made = clients.create(opened, fields.checked(f"c{number}@example.org"))
         Client.update(**state).where(Client.id == made.id).execute()
+        for more in credentials:
+            Credential.create(client=made, state=CredentialState.ACCEPTED, created_at=now, issued_by="test", **more)
     everyone = list(listing.listed(opened))
     assert len(everyone) == 54
     for status in Status:
@@ -72,6 +78,54 @@ def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Egec) -> Non
             listing.listed(opened, Wanted(Selection(status=status)))
         )
         assert any(c.status is status for c in everyone)
+
+
+@pytest.mark.parametrize(
+    ("credential", "state", "status"),
+    [
+        ({"expires_at": -1}, {}, Status.EXPIRED),
+        ({"expires_at": 0}, {}, Status.EXPIRED),
+        ({"expires_at": 1}, {}, Status.ACTIVE),
+        ({"expires_at": None}, {}, Status.ACTIVE),
+        ({"expires_at": -1, "first_used_at": -2}, {}, Status.ACTIVE),
+        ({"expires_at": -1}, {"blocked_until": 1}, Status.BLOCKED),
+        ({"expires_at": -1}, {"blocked_until": -1}, Status.EXPIRED),
+        ({"expires_at": -1}, {"disabled_at": -1}, Status.DISABLED),
+        ({"expires_at": -1}, {"revoked_below": 2}, Status.NEW),
+        ({"expires_at": -1}, {"active_sequence": 0}, Status.NEW),
+    ],
+)
+def test_expired_is_whose_password_in_use_was_never_used_in_time(
+    opened: Egec, credential: dict[str, int | None], state: dict[str, int], status: Status
+) -> None:
+    now = opened.clock()
+
+    def moments(numbers: Mapping[str, int | None]) -> dict[str, Any]:
+        return {
+            name: value if value is None or name.endswith(("below", "sequence")) else now + timedelta(hours=value)
+            for name, value in numbers.items()
+        }
+
+    made = clients.create(opened, fields.checked("jeanne@example.org"))
+    Credential.create(
+        client=made,
+        sequence=1,
+        state=CredentialState.ACCEPTED,
+        created_at=now,
+        issued_by="test",
+        **moments(credential),
+    )
+    Client.update(**({"active_sequence": 1} | moments(state))).where(Client.id == made.id).execute()
+    assert clients.shown(made, now).status is status
+
+
+def test_a_new_password_for_an_expired_one_makes_its_client_active_again(opened: Egec) -> None:
+    made = clients.create(opened, fields.checked("jeanne@example.org"))
+    issuing.hand_over(opened, made, lambda _: None, hashing=hashing.begin(opened.settings))
+    Credential.update(expires_at=opened.clock() - timedelta(days=1)).execute()
+    assert clients.shown(made, opened.clock()).status is Status.EXPIRED
+    issuing.hand_over(opened, made, lambda _: None, hashing=hashing.begin(opened.settings))
+    assert clients.shown(made, opened.clock()).status is Status.ACTIVE
 
 
 def test_the_list_comes_in_the_order_of_creation(opened: Egec) -> None:

@@ -202,3 +202,30 @@ def test_an_export_has_the_hash_of_the_password_in_use_and_of_no_other(opened: E
     records = [record._asdict() for record in listing.exported(opened, with_hashes=True)]
     assert [record.pop("password_hash") for record in records] == ["hash of used@example.org", None, None, None]
     assert records == [record._asdict() for record in listing.exported(opened)]
+
+
+def test_htpasswd_has_the_lines_of_those_who_may_log_in_at_this_moment_and_of_nobody_else(opened: Egec) -> None:
+    now = opened.clock()
+    later, earlier = now + timedelta(hours=1), now - timedelta(hours=1)
+
+    def with_password(name: str, *, expires_at: Any = None, hash_: str | None = "hash", **state: Any) -> Client:
+        client = made(opened, f"{name}@example.org", state={"active_sequence": 1, "last_sequence": 1, **state})
+        Credential.create(
+            client=client, sequence=1, state=CredentialState.ACCEPTED, password_hash=hash_ and f"{hash_} of {name}",
+            created_at=now, expires_at=expires_at, issued_by="test",
+        )  # fmt: skip
+        return client
+
+    with_password("blocked", blocked_until=later)
+    with_password("disabled", disabled_at=earlier)
+    with_password("expired", expires_at=earlier)
+    with_password("revoked", revoked_below=2)
+    with_password("erased", email=None, email_key=None, disabled_at=earlier)
+    with_password("without", hash_=None)
+    made(opened, "new@example.org")
+    a, b = with_password("a", blocked_until=earlier, failed_logins=5), with_password("b", expires_at=later)
+    lines = [f"{a.identifier}:hash of a", f"{b.identifier}:hash of b"]
+    assert [record.line for record in listing.htpasswd(opened)] == lines
+    assert [record.line for record in listing.htpasswd(opened, Wanted(Selection(limit=1)))] == lines[:1]
+    assert [record.line for record in listing.htpasswd(opened, Wanted(search="b@", sort="-email"))] == lines[1:]
+    assert list(listing.htpasswd(opened, Wanted(Selection(status=clients.Status.BLOCKED)))) == []

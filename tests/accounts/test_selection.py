@@ -127,6 +127,12 @@ def test_a_status_is_that_of_the_clients_file(opened: Egec) -> None:
     assert found(selected(opened, status=Status.NEW)) == [new, revoked]
     assert found(selected(opened, status=Status.ACTIVE)) == [active, unblocked]
     assert found(selected(opened, status=Status.BLOCKED)) == [blocked]
+    assert found(selected(opened, status=Status.EXPIRED)) == []
+    mailed(active)
+    mailed(unblocked)
+    Credential.update(expires_at=earlier).where(Credential.client == Client.get(Client.identifier == active)).execute()
+    assert found(selected(opened, status=Status.ACTIVE)) == [unblocked]
+    assert found(selected(opened, status=Status.EXPIRED)) == [active]
 
 
 def test_the_disabled_are_no_selection(opened: Egec) -> None:
@@ -203,6 +209,36 @@ def test_a_refused_last_mail_is_one_that_no_later_mail_made_good(opened: Egec) -
         mailed(identifier)
     mailed(doubtful, CredentialState.IN_DOUBT)
     assert found(selected(opened, last_mail_failed=True)) == [refused]
+
+
+def test_a_weak_hash_is_one_of_the_password_in_use_and_of_a_cost_below_that_of_new_ones(opened: Egec) -> None:
+    def hashed(name: str, *costs: int | None, states: dict[int, CredentialState] | None = None) -> str:
+        identifier = made(opened, f"{name}@example.org")
+        for number, cost in enumerate(costs):
+            mailed(identifier, (states or {}).get(number, CredentialState.ACCEPTED))
+            Credential.update(password_hash=cost and f"$2b${cost:02}${'.' * 53}").where(
+                (Credential.client == Client.get(Client.identifier == identifier)) & (Credential.sequence == number + 1)
+            ).execute()
+        return identifier
+
+    weak, mended, refused, strong, without = (
+        hashed("weak", 12, 9),
+        hashed("mended", 4, 10),
+        hashed("refused", 4, 12, states={1: CredentialState.REFUSED}),
+        hashed("strong", 31, 4, states={1: CredentialState.IN_DOUBT}),
+        hashed("without", None),
+    )
+    revoked = hashed("revoked", 4)
+    Client.update(revoked_below=2).where(Client.identifier == revoked).execute()
+
+    def weaker_than(cost: int) -> list[str]:
+        dearer = opened._replace(settings=opened.settings._replace(bcrypt_cost=cost))
+        return found(selected(dearer, weak_hash=True))
+
+    assert weaker_than(4) == []
+    assert weaker_than(10) == [weak, refused]
+    assert weaker_than(12) == [weak, mended, refused]
+    assert {strong, without, revoked}.isdisjoint(weaker_than(31))
 
 
 def test_all_selectors_must_hold_and_the_limit_comes_last(opened: Egec) -> None:
@@ -517,10 +553,11 @@ def test_the_same_selectors_and_bytes_are_described_the_same(sqlite: Egec) -> No
         yield {"everyone": True}
         yield {"everyone": True, "limit": 1}
         yield {"everyone": True, "limit": 2}
-        for status in (Status.NEW, Status.ACTIVE, Status.BLOCKED):
+        for status in (Status.NEW, Status.ACTIVE, Status.EXPIRED, Status.BLOCKED):
             yield {"status": status}
         yield {"never_logged_in": True}
         yield {"last_mail_failed": True}
+        yield {"weak_hash": True}
         yield {"issued_before": "90d"}
         yield {"issued_before": "91d"}
         yield {"issued_before": "2026-01-31"}

@@ -1,4 +1,4 @@
-"""`egec client update`, `disable`, `enable`, `erase`, and the story that `show` tells of them."""
+"""`egec client update`, `disable`, `enable`, `unblock`, `erase`, and the story that `show` tells of them."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from egec_cli import clock
 from tests.commands.test_client_listing import at_terminal
 from tests.conftest import Egec
 
@@ -64,6 +65,41 @@ def test_disable_and_enable_tell_what_became_of_the_client(egec: Egec, jeanne: s
     assert shown(egec, jeanne)["status"] == "new"
 
 
+def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
+    egec: Egec, egec_process: Egec, jeanne: str
+) -> None:
+    def stands() -> tuple[int, str | None, str]:
+        record = shown(egec, jeanne)
+        assert list(record)[-4:] == ["failed_logins", "blocked_until", "mails", "story"]
+        return record["failed_logins"], record["blocked_until"], record["status"]
+
+    assert "failed_logins" not in egec("client", "show", jeanne).out
+    for _ in range(4):
+        egec_process("verify", jeanne, "--password-stdin", stdin="wrong\n")
+    assert stands() == (4, None, "new")
+    assert "failed_logins" in egec("client", "show", jeanne).out
+    egec_process("verify", jeanne, "--password-stdin", stdin="wrong\n")
+    failures, until, status = stands()
+    assert (failures, status) == (5, "blocked")
+    assert clock.parse(str(until)) > clock.parse("2026-01-01T00:00:00Z")
+    assert str(until) in egec("client", "show", jeanne).out
+    assert egec("client", "show", jeanne, "--fields", "failed_logins,blocked_until", "--format", "csv").out == (
+        f"failed_logins,blocked_until\n5,{until}\n"
+    )
+    for outcome in ("unblocked", "unchanged"):
+        ended = egec("client", "unblock", "jeanne@example.org", "--format", "json")
+        assert (ended.code, json.loads(ended.out)["outcome"]) == (0, outcome)
+        assert list(json.loads(ended.out)) == KEYS
+        assert stands() == (0, None, "new")
+    ended = egec_process("client", "unblock", "--from", "-", "--format", "jsonl", stdin=f"{jeanne}\nnobody\n")
+    assert (ended.code, [json.loads(line)["outcome"] for line in ended.out.splitlines()]) == (
+        3,
+        ["unchanged", "failed"],
+    )
+    assert egec("client", "unblock").code == 2
+    assert egec("client", "unblock", "nobody@example.org").code == 67
+
+
 def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: str) -> None:
     assert egec("client", "erase", jeanne).code == 2
     assert at_terminal("client", "erase", jeanne, typed=b"n\n")[0] == 1
@@ -80,7 +116,12 @@ def test_an_erased_client_is_shown_by_the_identifier_and_is_in_no_list(egec: Ege
     assert ended.code == 0
     assert f"client {jeanne} was erased" in ended.err
     assert egec("client", "list", "--format", "ids").out == ""
-    for command in (("enable", jeanne), ("disable", jeanne, "--reason", "x"), ("update", jeanne, "--last-name", "x")):
+    for command in (
+        ("enable", jeanne),
+        ("unblock", jeanne),
+        ("disable", jeanne, "--reason", "x"),
+        ("update", jeanne, "--last-name", "x"),
+    ):
         refused = egec("client", *command, "--format", "json")
         assert (refused.code, json.loads(refused.err)["error"]["code"]) == (77, "client_erased")
     assert egec("activate", jeanne).code == 77

@@ -145,6 +145,38 @@ def test_hashes_are_exported_to_files_and_pipes_and_not_to_a_terminal(egec: Egec
     assert "--output" in seen
 
 
+def test_htpasswd_lines_are_secrets_too_and_take_no_fields(egec: Egec, five: list[str]) -> None:
+    egec("activate", "c0@example.org")
+    egec("activate", "c1@example.org")
+    egec("client", "disable", "c1@example.org", "--reason", "left")
+    ended = egec("client", "export", "--format", "htpasswd")
+    assert ended.code == 0
+    [row] = csv.DictReader(io.StringIO(egec("client", "export", "--with-hashes", "--status", "active").out))
+    assert ended.out == f"{five[0]}:{row['password_hash']}\n"
+    assert egec("client", "export", "--format", "htpasswd", "--output", "users").code == 0
+    assert Path("users").read_text() == ended.out
+    assert stat.S_IMODE(Path("users").stat().st_mode) == 0o600
+    assert egec("client", "export", "--format", "htpasswd", "--fields", "email").code == 2
+    assert egec("client", "list", "--format", "htpasswd").code == 2
+    code, seen = at_terminal("client", "export", "--format", "htpasswd")
+    assert code == 2
+    assert "$2b$" not in seen
+    assert "--output" in seen
+
+
+def test_list_and_export_find_weak_hashes_and_passwords_that_expired(
+    egec: Egec, five: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egec("activate", five[0])
+    assert ids(egec, "--weak-hash") == ids(egec, "--status", "expired") == []
+    monkeypatch.setenv("EGEC_BCRYPT_COST", "10")
+    assert ids(egec, "--weak-hash") == [five[0]]
+    assert egec("client", "export", "--weak-hash", "--fields", "identifier").out == f"identifier\n{five[0]}\n"
+    dry_run = egec("reissue", "start", "stronger", "--weak-hash", "--dry-run", "--format", "ids")
+    assert dry_run.out.split() == [five[0]]
+    assert egec("reissue", "start", "late", "--status", "expired", "--dry-run", "--format", "ids").out == ""
+
+
 def test_a_table_that_does_not_fit_a_terminal_goes_through_the_pager(five: list[str], tmp_path: Path) -> None:
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\necho paged $LESSSECURE\ncat\n")
