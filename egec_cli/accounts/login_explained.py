@@ -88,7 +88,7 @@ def _known(candidates: Iterator[str]) -> list[str]:
 
 
 def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
-    new = f"`egec activate {client.identifier}` mails a new password, which frees it at once."
+    new = f"`egec client unblock {client.identifier}` frees it at once, and so does a new password by `egec activate`."
     if ended.blocked_until == login_limits.FOR_GOOD:
         return "blocked", f"The account is blocked after {login_limits.FAILURES_BEFORE_BLOCK} failures. {new}"
     until = clock.rfc3339(ended.blocked_until) if ended.blocked_until else ""
