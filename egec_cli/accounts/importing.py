@@ -7,13 +7,14 @@ can be run again to the same end, for a row that says what its file says already
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from egec_cli import clock
 from egec_cli.accounts import audit
+from egec_cli.accounts.ahead import made_ahead
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_batch import Batch, Change
 from egec_cli.accounts.import_options import OnConflict
@@ -25,8 +26,8 @@ from egec_cli.store.database import among, execute_many, insert_many, tuples
 from egec_cli.store.models import Client, CredentialState
 
 # So many rows are in memory; so many times as many share a commit, each of which writes most pages of the indexes.
-_ROWS_AT_A_TIME = 2_000
-_BATCHES_IN_A_TRANSACTION = 25
+_ROWS_AT_A_TIME = 500
+_BATCHES_IN_A_TRANSACTION = 200
 # Another process may take what was free when it was looked at.
 _TRIES = 5
 
@@ -109,31 +110,32 @@ class _Import:
 
     def take_all(self) -> None:
         """Take all rows, and put the import on record."""
-        rows = iter(self._table)
-        some_left = True
-        while some_left:
-            with self._egec.database.atomic():
-                for _ in range(_BATCHES_IN_A_TRANSACTION):
-                    batch = list(islice(rows, _ROWS_AT_A_TIME))
-                    some_left = len(batch) == _ROWS_AT_A_TIME
-                    checked: Sequence[Checked] = list(self._checked(batch))
-                    while checked:
-                        checked = self._take(checked)
-                    if not some_left:
-                        break
-            # Not before: whoever reads slowly keeps nobody from the database.
-            self._tell()
+        with made_ahead(self._batches()) as batches:
+            while some := list(islice(batches, 1)):
+                with self._egec.database.atomic():
+                    for checked, faulty in chain(some, islice(batches, _BATCHES_IN_A_TRANSACTION - 1)):
+                        self._faulty += faulty
+                        left: Sequence[Checked] = checked
+                        while left:
+                            left = self._take(left)
+                # Not before: whoever reads slowly keeps nobody from the database.
+                self._tell()
         with self._egec.database.atomic():
             audit.record(self._egec, "client.import", "done", rows=self.counted)
 
-    def _checked(self, batch: Iterable[Row]) -> Iterator[Checked]:
-        """Yield the rows whose fields are valid, and reject the others."""
+    def _batches(self) -> Iterator[tuple[Sequence[Checked], Sequence[tuple[Row, Faulty]]]]:
+        """Yield the rows in batches: those whose fields are valid, and those that are faulty. It asks no database."""
         checker = Checker(self._table.fields, clock.rfc3339(self._egec.clock()))
-        for row in batch:
-            try:
-                yield checker.checked(row)
-            except Faulty as faulty:
-                self._faulty.append((row, faulty))
+        rows = iter(self._table)
+        while batch := list(islice(rows, _ROWS_AT_A_TIME)):
+            valid: list[Checked] = []
+            faulty: list[tuple[Row, Faulty]] = []
+            for row in batch:
+                try:
+                    valid.append(checker.checked(row))
+                except Faulty as fault:
+                    faulty.append((row, fault))
+            yield valid, faulty
 
     def _tell(self) -> None:
         """Tell of the rows of a batch that were rejected, in their order."""
@@ -178,7 +180,9 @@ class _Import:
                 (one.identifier or drawn, *one[2:11], now)
                 for one, drawn in zip(new, _identifiers(len(new)), strict=True)
             ]
-            inserted = execute_many(self._egec.database, _INSERT, rows)
+            inserted = insert_many(
+                self._egec.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
+            )
             # Of many identifiers that are drawn, one may be taken: those clients get another.
             new = [] if inserted == len(rows) else self._without_file(new)
         self._insert_hashes(hashes)
@@ -229,11 +233,11 @@ class _Import:
         )
 
 
-_INSERT = (
-    "INSERT INTO client (identifier, email, email_key, reference, civility, first_name, last_name, language, "
-    "disabled_at, created_at, updated_at, active_sequence, revoked_below, last_sequence, failed_logins) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0) ON CONFLICT (identifier) DO NOTHING"
-)
+_COLUMNS = (
+    "identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language", "disabled_at",
+    "created_at", "updated_at",
+)  # fmt: skip
+_AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
 
 
 def _identifiers(number: int) -> list[str]:

@@ -9,7 +9,7 @@ from egec_cli.errors import BadInput
 AS_A_SPREADSHEET_SAVES_IT = "Open it in the spreadsheet program, choose “Save as” and then “CSV UTF-8” (or “Text CSV”)."
 _EXPORT_IT = "Export the clients as CSV from the program that keeps them; a spreadsheet saves them as “CSV UTF-8”."
 _SAMPLE = 1 << 16
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 # What files of other kinds begin with, and what to do about it.
 _OTHER_KINDS = {
     b"PK\x03\x04": (

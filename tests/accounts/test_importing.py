@@ -3,7 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import bcrypt
@@ -285,7 +287,9 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
         valid: dict[str, ClientFields] = {}
         for row in rows:
             if any(row) and line not in lines:
-                checked = fields.checked(row[0], first_name=row[1], last_name=row[2], reference=row[3])
+                # A line break within a cell is a blank.
+                first_name, last_name = (" ".join(name.split("\n")) for name in row[1:3])
+                checked = fields.checked(row[0], first_name=first_name, last_name=last_name, reference=row[3])
                 valid.setdefault(checked.email.key, checked)
             line += 1 + sum(cell.count("\n") for cell in row)
         made = {file[1]: file for file in files()}
@@ -311,3 +315,22 @@ def test_an_identifier_that_is_drawn_twice_goes_to_one_client_alone(
         email for email, identifier in found.items() if login.verify(opened, identifier, "fG69a*6jH").accepted
     }
     assert opened_by_it == {"a@example.org", "c@example.org"}
+
+
+def test_what_goes_wrong_while_rows_are_read_ahead_is_raised_where_they_are_used(
+    opened: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", 1)
+    before = sys.getswitchinterval()
+
+    def rows() -> Iterator[tables.Row]:
+        yield tables.Row(2, ("a@example.org",), "a@example.org\n")
+        raise OSError("the disk is gone")
+
+    table = tables.read(io.BytesIO(b"email\n"), "clients.csv", FIELD_OF_COLUMN, Given())
+    monkeypatch.setattr(type(table), "__iter__", lambda _self: rows())
+    with pytest.raises(OSError, match="the disk is gone"):
+        importing.run(opened, table, lambda _rejected: None)
+    assert files() == []
+    assert sys.getswitchinterval() == before
+    assert not any(thread.name == "ahead" for thread in threading.enumerate())

@@ -15,6 +15,7 @@ import pytest
 
 from egec_cli import settings
 from egec_cli.accounts import clients, fields
+from egec_cli.accounts.credentials import FORMER_HASHES
 from egec_cli.accounts.egec import opened
 from egec_cli.settings import Database, SqliteFile
 from egec_cli.store import database
@@ -73,7 +74,8 @@ def require_whole() -> None:
             assert [row.sequence for row in credentials] == list(range(1, client.last_sequence + 1))
             assert [row.sequence for row in credentials if row.state == "accepted"] == [client.active_sequence]
             hashed = [row.state for row in credentials if row.password_hash is not None]
-            assert set(hashed) <= {"accepted", "in_doubt", "sending"}
+            assert set(hashed) <= {"accepted", "in_doubt", "sending", "superseded"}
+            assert hashed.count("superseded") <= FORMER_HASHES
 
 
 @contextmanager
