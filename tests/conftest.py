@@ -17,6 +17,7 @@ from egec_cli import main, settings
 from egec_cli.accounts import egec as accounts_egec
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
+from tests.smtp_server import MailServer
 
 
 class Ended(NamedTuple):
@@ -77,6 +78,14 @@ def egec_process() -> Egec:
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    """Start a mail server that EGEC_MAIL_URL names."""
+    with MailServer() as running:
+        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Event, Thread, Timer
 from typing import NamedTuple
@@ -28,14 +28,6 @@ IMPATIENT_PROGRAM = [sys.executable, "-c", IMPATIENT]
 BEFORE_THE_DOT = (Point.BANNER, Point.EHLO, Point.MAIL, Point.RCPT, Point.DATA)
 # From the final dot on, the mail reaches the client whether or not its sender lives.
 FROM_THE_DOT = (Point.MESSAGE, Point.KEPT, Point.QUIT)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
 
 
 @pytest.fixture

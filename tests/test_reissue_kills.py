@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,14 +12,6 @@ from tests.activations import PATIENCE, letters, require_intact, wait_until
 from tests.conftest import Egec
 from tests.reissue_storm import WORKER, storm
 from tests.smtp_server import MailServer, Point
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
 
 
 def test_a_run_that_is_killed_again_and_again_mails_everybody_or_tells_why_not(

@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -48,14 +47,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reissue_ledger, "WAIT_FOR_ANOTHER", 0.02)
     monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.01)
     monkeypatch.setattr(reissue_threads, "LONGEST_WAIT_FOR_SERVER", 0.02)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
 
 
 @pytest.fixture

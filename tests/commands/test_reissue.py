@@ -5,7 +5,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from tests.conftest import Egec
 from tests.smtp_server import Fault, MailServer
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
 
 
 @pytest.fixture

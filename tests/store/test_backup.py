@@ -64,14 +64,6 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
-
-
 @contextmanager
 def activations_under_way(identifiers: list[str]) -> Iterator[list[int]]:
     """Let processes activate these clients again and again; the exit codes are in the list when the block has ended."""

@@ -30,14 +30,6 @@ FRAME = 24 + 4096
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    """Start a mail server that EGEC_MAIL_URL names."""
-    with MailServer() as running:
-        monkeypatch.setenv("EGEC_MAIL_URL", running.url)
-        yield running
-
-
-@pytest.fixture
 def url(postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the URL of a database of PostgreSQL; EGEC_DATABASE_URL names it too."""
     made = postgresql()
