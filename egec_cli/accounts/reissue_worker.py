@@ -125,7 +125,7 @@ class _Worker:
 
     def wait(self) -> None:
         """Wait until the next turn is due, and take what the threads have done."""
-        if self._is_idle:
+        if self._is_idle and not self._is_stopping:
             self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
             return
         while not (self._is_stopping and self._nothing_is_with_the_server):

@@ -282,14 +282,20 @@ def insert_many(
     names = ", ".join([*columns, *constants])
     places = f"({', '.join([*[database.param] * len(columns), *map(str, constants.values())])})"
     conflict = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
+    beginning = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - no value is in it
     inserted = 0
     cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
     with _AS_PEEWEE_CALLS_IT:
-        for first in range(0, len(rows), _ROWS_IN_A_STATEMENT):
+        whole = len(rows) - len(rows) % _ROWS_IN_A_STATEMENT
+        for first in range(0, whole, _ROWS_IN_A_STATEMENT):
             some = rows[first : first + _ROWS_IN_A_STATEMENT]
-            values = ", ".join([places] * len(some))
-            statement = f"INSERT INTO {table} ({names}) VALUES {values}{conflict}"  # noqa: S608 - no value is in it
-            cursor.execute(statement, list(chain.from_iterable(some)))
+            # Always of one length: drivers keep what they have prepared, which for each length is another statement.
+            cursor.execute(
+                beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + conflict, list(chain.from_iterable(some))
+            )
+            inserted += cursor.rowcount
+        if whole < len(rows):
+            cursor.executemany(beginning + places + conflict, rows[whole:])
             inserted += cursor.rowcount
     return inserted
 
