@@ -32,6 +32,7 @@ class Command(BaseCommand):
                     "identifier": user.username,
                     "password": password,
                     "issued_at": f"{timezone.now():%d/%m/%Y à %H:%M:%S} (UTC)",
+                    "expiry": "",
                     "support": "Service IT",
                 }
                 mail = EmailMultiAlternatives(

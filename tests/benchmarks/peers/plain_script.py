@@ -53,6 +53,7 @@ def letter(client: Client, password: str, text: Template, html: Template) -> Ema
         "identifier": client.identifier,
         "password": password,
         "issued_at": f"{moment:%d/%m/%Y à %H:%M:%S} (UTC)",
+        "expiry": "",
         "support": "Service IT",
     }
     subject, _, body = text.substitute(values).partition("\n\n")
