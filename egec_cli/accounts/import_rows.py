@@ -10,6 +10,7 @@ from unicodedata import is_normalized
 from egec_cli import clock, email_address, identifier
 from egec_cli.accounts import fields
 from egec_cli.accounts.tables import Row, folded
+from egec_cli.accounts.text_encoding import STRAY_BYTES
 from egec_cli.errors import BadInput
 
 _NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
@@ -142,7 +143,7 @@ class Checker:
     def _cell_by_cell(self, row: Row) -> Checked:
         cells = dict(zip(self._columns, row.cells, strict=True))
         get = cells.get
-        if _STRAY_BYTES.search(row.raw):
+        if STRAY_BYTES.search(row.raw):
             raise Faulty("it has bytes that are no text in the encoding of the file")
         try:
             found = fields.checked(
@@ -178,8 +179,6 @@ _IN_ORDER = (
 )  # fmt: skip
 # Below it, every character is in NFC and shows itself.
 _BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
-# What `surrogateescape` makes of bytes that are no text.
-_STRAY_BYTES = re.compile("[\udc80-\udcff]")
 
 
 def _explained(cells: Mapping[str, str], error: BadInput) -> Faulty:

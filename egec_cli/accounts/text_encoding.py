@@ -35,7 +35,7 @@ _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf8-sig": "utf-8", "utf-16": "utf-16-le
 _BYTES_FOR_ONE_CONTROL = 20
 _CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\r\n\0\x1b\f")
 _BEYOND_ASCII = bytes(range(0x80, 0x100))
-_STRAY_BYTES = re.compile("[\udc80-\udcff]")
+STRAY_BYTES = re.compile("[\udc80-\udcff]")
 
 # The encodings of spreadsheets and of old programs in the West, the usual one first: it wins where two are as likely.
 _WESTERN = ("cp1252", "cp850", "mac_roman", "iso8859-15")
@@ -107,7 +107,7 @@ def _broken(chunk: bytes) -> int:
     try:
         chunk.decode("utf-8")
     except UnicodeDecodeError:
-        return len(_STRAY_BYTES.findall(chunk.decode("utf-8", errors="surrogateescape")))
+        return len(STRAY_BYTES.findall(chunk.decode("utf-8", errors="surrogateescape")))
     return 0
 
 

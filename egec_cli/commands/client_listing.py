@@ -12,7 +12,7 @@ from egec_cli.accounts import audit, clients, listing
 from egec_cli.accounts.clients import ClientRecord
 from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, HtpasswdRecord, SortField, Wanted
 from egec_cli.commands import selectors
-from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.errors import Usage
 from egec_cli.show import OutputFormat, is_at_terminal, note, show_all
@@ -28,7 +28,6 @@ SortOption = Annotated[
     str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for the descending order.")
 ]
 
-_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
 _FORMAT_HELP = "How to write it; htpasswd: who may log in now, with the hash of the password, which is a secret."
 
 
@@ -78,7 +77,7 @@ def list_command(
         opened() as egec,
     ):
         wanted = Wanted(selection, search, sort, clients.find(after) if after else None)
-        show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=_IN_TABLE)
+        show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=CLIENT_IN_TABLE)
 
 
 @app.command("export", epilog="Example: egec client export --output clients.csv")

@@ -10,6 +10,8 @@ from egec_cli.show import OutputFormat
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help="E-mail, identifier or ref:REFERENCE.")]
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="How to show the result.")]
 FieldsOption = Annotated[str, typer.Option("--fields", help="Which fields to show, such as identifier,email.")]
+# The fields of a client's file that a table shows where none are chosen.
+CLIENT_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
 
 
 def names(fields: str) -> list[str]:

@@ -17,7 +17,7 @@ from egec_cli.accounts.reissue_items import ItemRecord
 from egec_cli.accounts.reissue_preview import Preview, preview
 from egec_cli.accounts.selection import Selected, Unmatched
 from egec_cli.commands import consent, selectors
-from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
 from egec_cli.errors import ExitCode, Usage
@@ -36,7 +36,6 @@ RateOption = Annotated[
 
 # With these, one result sums the run up; with the others, each client is a result.
 _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
-_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
 
 
 @app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
@@ -186,7 +185,7 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, output: OutputFormat) -> None:
-    show_all(selected.records(), ClientRecord, output, in_table=_IN_TABLE)
+    show_all(selected.records(), ClientRecord, output, in_table=CLIENT_IN_TABLE)
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
