@@ -65,17 +65,6 @@ def claim(run: ReissueRun, owner: str, most: int, *, at: datetime, until: dateti
     return claimed
 
 
-def next_due(run: ReissueRun) -> datetime | None:
-    """Return when the next waiting item may be claimed; none where none is waiting."""
-    first = (
-        ReissueItem.select(ReissueItem.not_before)
-        .where((ReissueItem.run == run) & IS_WAITING)
-        .order_by(ReissueItem.not_before)
-        .limit(1)
-    )
-    return next((moment for (moment,) in tuples(first)), None)
-
-
 def any_left(run: ReissueRun) -> bool:
     """Tell whether a client of the run is still to be dealt with."""
     left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_HELD))
