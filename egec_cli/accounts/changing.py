@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from egec_cli import email_address
 from egec_cli.accounts import audit, clients, credentials, fields, leases
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.selection import ClientList, NamedLine, lines_of
+from egec_cli.accounts.named_clients import NamedClients, NamedLine
 from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotNow, NotPermitted
 from egec_cli.store import database, peewee
 from egec_cli.store.database import among, tuples
@@ -253,7 +254,7 @@ def for_each(
     Raises:
         BadInput: the file is no UTF-8 text, or no CSV, or lacks the column; nothing was done.
     """
-    for lines in lines_of(egec, listed):
+    for lines in NamedClients(egec, {"listed": listed}).lines():
         records = dict(act(list({line.client for line in lines if line.client is not None})))
         for line in lines:
             if line.client is None:

@@ -6,11 +6,12 @@ import typer
 
 from egec_cli.accounts.fields import CIVILITIES
 from egec_cli.commands import consent, selectors
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, OutputOption
 from egec_cli.errors import NotPermitted, Usage
 from egec_cli.show import OutputFormat
 
-app = typer.Typer()
+app = new_app()
 
 OneClientArgument = Annotated[
     str, typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE; or give --from.")

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from egec_cli.accounts import upkeep
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import read_settings
 from egec_cli.errors import ExitCode
 from egec_cli.show import OutputFormat, show
 
-app = typer.Typer(help="Look after the database: status, upgrade, backup.")
+app = new_app("Look after the database: status, upgrade, backup.")
 
 
 @app.command("status", epilog="Example: egec db status --format json")

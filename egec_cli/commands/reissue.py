@@ -17,6 +17,7 @@ from egec_cli.accounts.reissue_items import ItemRecord
 from egec_cli.accounts.reissue_preview import Preview, preview
 from egec_cli.accounts.selection import Selected, Unmatched
 from egec_cli.commands import consent, selectors
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
@@ -26,7 +27,7 @@ from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, Progress, note, show, show_all
 from egec_cli.store.models import ItemState, ReissueRun
 
-app = typer.Typer(help="Mail new passwords to many clients: start, resume, status, retry, cancel.")
+app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")]
 RateOption = Annotated[
