@@ -138,11 +138,16 @@ def _unreadable(error: Misconfigured) -> Flaw:
 
 
 def _values(settings: Settings, kind: Kind, language: str, sentence: str, sample: _Sample) -> dict[str, str]:
-    greeting = wording.greeting(settings, sample.name, language)
-    if kind is Kind.ADDRESS_CHANGED:
-        return wording.address_changed_values(settings, greeting, _AT, language)
-    values = wording.credentials_values(settings, greeting, _IDENTIFIER, sample.password, _AT, language)
-    return values | wording.sentence_values(settings, kind, language, sentence)
+    return wording.values(
+        settings,
+        kind,
+        language,
+        name=sample.name,
+        identifier=_IDENTIFIER,
+        password=sample.password,
+        sentence=sentence,
+        at=_AT,
+    )
 
 
 def _hidden(source: Template) -> Iterator[Flaw]:

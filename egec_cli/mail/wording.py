@@ -66,6 +66,29 @@ class Templates(NamedTuple):
         return Wording(subject, text, self.html.render(values, REQUIRED[self.kind]))
 
 
+def values(
+    settings: Settings,
+    kind: Kind,
+    language: str,
+    *,
+    name: str,
+    identifier: str,
+    password: Password,
+    sentence: str,
+    at: datetime,
+) -> dict[str, str]:
+    """Return what fills in a mail of any kind; what the kind has no use for is left out.
+
+    Raises:
+        Misconfigured: one of the short texts is faulty.
+    """
+    greeted = greeting(settings, name, language)
+    if kind is Kind.ADDRESS_CHANGED:
+        return address_changed_values(settings, greeted, at, language)
+    of_client = credentials_values(settings, greeted, identifier, password, at, language)
+    return of_client | sentence_values(settings, kind, language, sentence)
+
+
 def credentials_values(
     settings: Settings, greeting: str, identifier: str, password: Password, issued_at: datetime, language: str
 ) -> dict[str, str]:
