@@ -49,6 +49,17 @@ class ChangeRecord(NamedTuple):
     details: str | None = None
 
 
+class Updated(NamedTuple):
+    """A client's file that was brought up to date.
+
+    Attributes:
+        former_email: the address that it had, where it has another one now; not where it is only written otherwise.
+    """
+
+    client: Client
+    former_email: str | None
+
+
 class _State(NamedTuple):
     """What a change depends on."""
 
@@ -59,7 +70,7 @@ class _State(NamedTuple):
     has_failed_logins: bool
 
 
-def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Client:
+def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Updated:
     """Change fields of a client's file and return it.
 
     Args:
@@ -86,7 +97,8 @@ def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Client:
                     Client.update(updated_at=egec.clock(), **changed).where(Client.id == client.id).execute()
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record(egec, "client.update", "updated", client=stored, fields=names)
-                return Client.get_by_id(client.id)
+                former_email = stored.email if "email_key" in changed else None
+                return Updated(Client.get_by_id(client.id), former_email)
         except peewee.IntegrityError:
             continue
     raise AlreadyExists("the e-mail or the reference is being given to others", "Run the same again.")

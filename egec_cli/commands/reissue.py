@@ -59,6 +59,9 @@ def start_command(
         int | None, typer.Option("--expect", min=0, help="Start nothing unless so many clients are selected.")
     ] = None,
     rate: RateOption = None,
+    sentence: Annotated[
+        str, typer.Option("--sentence", help="What each mail says first, such as why; else that of the templates.")
+    ] = "",
     yes: consent.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -85,12 +88,12 @@ def start_command(
     ):
         selected = Selected(egec, wanted)
         if dry_run:
-            _show_dry_run(egec, selected, rate, output)
+            _show_dry_run(egec, selected, rate, sentence, output)
             return
         if not (yes or typer.confirm(f"Mail new passwords to {selected.count()} clients?", err=True)):
             note("egec: nothing was started")
             raise typer.Exit(ExitCode.REFUSED)
-        run = reissue.begin(egec, name, selected, expect=expect, rate=rate)
+        run = reissue.begin(egec, name, selected, expect=expect, rate=rate, sentence=sentence)
         reissue.resume(egec, run, rate=rate)
         _work(egec, run, output, selected)
 
@@ -185,13 +188,13 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
             note(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
 
 
-def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, output: OutputFormat) -> None:
+def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
     show_all(selected.records(), ClientRecord, output, in_table=CLIENT_IN_TABLE)
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
         note(_told(stranger))
-    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate)))
+    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 

@@ -81,7 +81,7 @@ def test_of_many_that_give_the_same_email_at_once_one_succeeds(opened: Egec) -> 
 
     def take(client: Client) -> str:
         try:
-            return changing.update(opened, client, {"email": "wanted@example.org"}).identifier
+            return changing.update(opened, client, {"email": "wanted@example.org"}).client.identifier
         except EgecError as error:
             return type(error).__name__
         finally:
