@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
-from egec_cli import email_address, identifier
+from egec_cli import clock, email_address, identifier
 from egec_cli.accounts import clients, fields
 from egec_cli.accounts.clients import REFERENCE_PREFIX, ClientRecord, Status
 from egec_cli.accounts.egec import Egec
@@ -117,7 +116,9 @@ class Selected:
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
-        self._issued_before = _moment(selection.issued_before, egec.clock()) if selection.issued_before else None
+        self._issued_before = (
+            clock.moment_of(selection.issued_before, egec.clock()) if selection.issued_before else None
+        )
         files = {"listed": selection.listed, "excluded": selection.excluded}
         if any(files.values()):
             self.described |= _remember(egec, files)
@@ -195,20 +196,6 @@ def _has_credential(sequence: Any, condition: Any) -> Any:
             (Credential.client == Client.id) & (Credential.sequence == sequence) & condition
         )
     )
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    """Return the moment of a date, at its beginning here, or of so many days ago.
-
-    Raises:
-        Usage: it is neither.
-    """
-    if re.fullmatch(r"[0-9]{1,5}d", text):
-        return now - timedelta(days=int(text[:-1]))
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").astimezone().astimezone(UTC)
-    except ValueError:
-        raise Usage(f"{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.") from None
 
 
 class NamedLine(NamedTuple):

@@ -12,7 +12,7 @@ from egec_cli.commands import client_changes, client_listing
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import EgecError
-from egec_cli.show import OutputFormat, note, say, show, show_all
+from egec_cli.show import OutputFormat, note, say_unless_quiet, show, show_all
 
 app = typer.Typer(help="Create, import, show, list, export, change and erase client files.")
 
@@ -127,7 +127,7 @@ def show_command(
             show(record._asdict() | limits._asdict() | more, output, names(fields))
         else:
             show(record._asdict() | (limits._asdict() if any(limits) else {}), output)
-            say("")
+            say_unless_quiet("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:
             note(f"egec: client {record.identifier} was erased")

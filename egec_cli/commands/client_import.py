@@ -16,7 +16,7 @@ from egec_cli.accounts.importing import Rejected
 from egec_cli.accounts.rejects import rejects_file
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import BadInput, ExitCode, Usage
-from egec_cli.show import OutputFormat, note, show
+from egec_cli.show import OutputFormat, note, show, warn
 
 _LONGEST_VALUE = 80
 # Of the columns that stand for no field.
@@ -99,7 +99,7 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
 
 def _told_to_people(name: str) -> Callable[[Rejected], None]:
     def tell(one: Rejected) -> None:
-        note(f"egec: {name}:{one.line}: {_reason(one)}")
+        warn(f"egec: {name}:{one.line}: {_reason(one)}")
 
     return tell
 

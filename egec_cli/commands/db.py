@@ -7,7 +7,7 @@ import typer
 
 from egec_cli.accounts import upkeep
 from egec_cli.commands.options import OutputOption
-from egec_cli.commands.session import read_settings
+from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
 from egec_cli.show import OutputFormat, show
 
@@ -26,7 +26,8 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 @app.command("upgrade", epilog="Example: egec db upgrade")
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Bring the database to this program's schema; an SQLite file is copied beside itself first."""
-    show(upkeep.upgrade(read_settings()), output)
+    found = read_settings()
+    show(upkeep.upgrade(found, log=log_of(found)), output)
 
 
 @app.command("backup", epilog="Example: egec db backup /var/backups/egec-$(date +%F).db")
@@ -35,4 +36,5 @@ def backup_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
-    show(upkeep.backup(read_settings(), file), output)
+    found = read_settings()
+    show(upkeep.backup(found, file, log=log_of(found)), output)
