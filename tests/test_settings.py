@@ -79,7 +79,7 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
         "EGEC_PASSWORD_LOOKALIKES": "alphabet",
     }
     attributes = {own_names.get(name, name.removeprefix("EGEC_").lower()) for name in NAMES}
-    assert attributes | {"env_file", "warnings"} == set(Settings._fields)
+    assert attributes | {"env_file", "warnings", "acting_for"} == set(Settings._fields)
     assert len(set(NAMES)) == len(NAMES)
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
@@ -111,6 +111,8 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         workers=os.cpu_count() or 1,
         mail_connections=4,
         mail_rate=0,
+        audit_days=365,
+        log=None,
         env_file=None,
         warnings=(),
     )

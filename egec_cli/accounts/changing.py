@@ -156,7 +156,7 @@ def disable(egec: Egec, keys: Sequence[int], *, reason: str) -> dict[int, Change
         done = _done(records)
         now = egec.clock()
         Client.update(disabled_at=now, updated_at=now).where(among(Client.id, done)).execute()
-        audit.record_changes(egec, "client.disable", "disabled", done, reason=words)
+        audit.record_changes(egec, "client.disable", "disabled", done, private={"reason": words})
     return _or_erased(states, records)
 
 

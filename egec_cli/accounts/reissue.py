@@ -216,10 +216,19 @@ def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
     """
     with egec.database.atomic():
         _require_not_cancelled(run)
+        is_news = _was_left(ReissueRun.get_by_id(run.id), egec.clock())
+        before = standing(egec, run).rate
         if rate is not None:
             options = Options.of(run.options)._replace(rate=rate)
             ReissueRun.update(options=options.stored()).where(ReissueRun.id == run.id).execute()
-        _change(run, RunState.PAUSED, RunState.RUNNING)
+        after = standing(egec, run).rate
+        if _change(run, RunState.PAUSED, RunState.RUNNING) or is_news or after != before:
+            audit.record(egec, "reissue.resume", "resumed", run=run, rate=after)
+
+
+def _was_left(run: ReissueRun, moment: datetime) -> bool:
+    """Tell whether a run is not done, and who worked on it has left, orderly or by a crash."""
+    return bool(run.state == RunState.RUNNING and run.worked_until is not None and run.worked_until < moment)
 
 
 def retry(egec: Egec, run: ReissueRun) -> int:

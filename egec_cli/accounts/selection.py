@@ -1,10 +1,9 @@
 """Which clients a bulk command means: selectors, all of which must hold."""
 
-import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from egec_cli import clock
 from egec_cli.accounts import clients
 from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import ClientRecord, Status
@@ -77,7 +76,9 @@ class Selected:
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
-        self._issued_before = _moment(selection.issued_before, egec.clock()) if selection.issued_before else None
+        self._issued_before = (
+            clock.moment_of(selection.issued_before, egec.clock()) if selection.issued_before else None
+        )
         self._named = self._read({"listed": selection.listed, "excluded": selection.excluded})
 
     def _read(self, files: Mapping[str, ClientList | None]) -> "NamedClients | None":
@@ -155,17 +156,3 @@ def _has_credential(sequence: Any, condition: Any) -> Any:
             (Credential.client == Client.id) & (Credential.sequence == sequence) & condition
         )
     )
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    """Return the moment of a date, at its beginning here, or of so many days ago.
-
-    Raises:
-        Usage: it is neither.
-    """
-    if re.fullmatch(r"[0-9]{1,5}d", text):
-        return now - timedelta(days=int(text[:-1]))
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").astimezone().astimezone(UTC)
-    except ValueError:
-        raise Usage(f"{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.") from None

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from egec_cli.accounts import audit, egec
+from egec_cli.accounts.log import Log
 from egec_cli.settings import Settings
 from egec_cli.store import database
 
@@ -41,17 +43,32 @@ def status(settings: Settings) -> SchemaStatus:
     )
 
 
-def upgrade(settings: Settings) -> Upgraded:
+def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
     """Bring the database to this program's schema; an embedded one is copied beside itself first.
+
+    Args:
+        settings: where.
+        log: what is told of it, if anything is.
 
     Raises:
         Misconfigured: there is no database, or it is newer than the program.
     """
-    return Upgraded(str(settings.database), database.upgrade(settings.database))
+    applied = database.upgrade(settings.database)
+    if applied:
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.upgrade", "upgraded", migrations=applied)
+    return Upgraded(str(settings.database), applied)
 
 
-def backup(settings: Settings, target: Path) -> BackedUp:
+def backup(settings: Settings, target: Path, *, log: Log | None = None) -> BackedUp:
     """Copy the embedded database to a new file while others may go on using it.
+
+    It is put on record where the schema is this program's: an older one can be copied too.
+
+    Args:
+        settings: where.
+        target: the file.
+        log: what is told of it, if anything is.
 
     Raises:
         Usage: the database is a PostgreSQL one.
@@ -59,4 +76,8 @@ def backup(settings: Settings, target: Path) -> BackedUp:
         Misconfigured: there is no database.
     """
     database.backup(settings.database, target)
+    found = status(settings)
+    if not (found.pending or found.unknown):
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.backup", "done")
     return BackedUp(str(target.absolute()), target.stat().st_size)

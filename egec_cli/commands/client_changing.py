@@ -15,7 +15,7 @@ from egec_cli.commands.selectors import Named
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, note, show, show_all
+from egec_cli.show import OutputFormat, is_hidden, note, show, show_all, warn
 from egec_cli.store.models import Client
 
 _Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
@@ -79,7 +79,7 @@ def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
 def _erase(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
     records = changing.erase(egec, keys)
     if not changing.empty_log():
-        note("egec: another process reads the database; what was erased leaves its log when the next egec ends")
+        warn("egec: another process reads the database; what was erased leaves its log when the next egec ends")
     return records
 
 
@@ -96,15 +96,20 @@ def _change(act: _Act, named: Named, output: OutputFormat) -> None:
             return
         counted = Counter[ChangeOutcome]()
         records = changing.for_each(egec, wanted.listed, partial(act, egec))
-        show_all(_counted(records, counted), ChangeRecord, output)
-    note("egec: " + (", ".join(f"{number} {outcome}" for outcome, number in counted.items()) or "nobody is named"))
+        show_all(_counted(records, counted, output), ChangeRecord, output)
+    tell = warn if counted[ChangeOutcome.FAILED] else note
+    tell("egec: " + (", ".join(f"{number} {outcome}" for outcome, number in counted.items()) or "nobody is named"))
     if counted[ChangeOutcome.FAILED]:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _counted(records: Iterator[ChangeRecord], counted: Counter[ChangeOutcome]) -> Iterator[ChangeRecord]:
+def _counted(
+    records: Iterator[ChangeRecord], counted: Counter[ChangeOutcome], output: OutputFormat
+) -> Iterator[ChangeRecord]:
     for record in records:
         yield record
         # Whoever reads along learns of each at once.
         sys.stdout.flush()
         counted[record.outcome] += 1
+        if record.outcome is ChangeOutcome.FAILED and is_hidden(output):
+            warn(f"egec: line {record.line}: {record.details}")

@@ -18,7 +18,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import BadInput, ExitCode, Usage
-from egec_cli.show import OutputFormat, note, show
+from egec_cli.show import OutputFormat, note, show, warn
 
 app = new_app()
 
@@ -113,7 +113,7 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
 
 def _told_to_people(name: str) -> Callable[[Rejected], None]:
     def tell(one: Rejected) -> None:
-        note(f"egec: {name}:{one.line}: {_reason(one)}")
+        warn(f"egec: {name}:{one.line}: {_reason(one)}")
 
     return tell
 

@@ -8,7 +8,7 @@ from egec_cli.accounts import clients, login_limits, mails, story
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
-from egec_cli.show import OutputFormat, note, say, show, show_all
+from egec_cli.show import OutputFormat, note, say_unless_quiet, show, show_all
 
 app = new_app()
 
@@ -35,7 +35,7 @@ def show_command(
             show(record._asdict() | limits._asdict() | more, output, names(fields))
         else:
             show(record._asdict() | (limits._asdict() if any(limits) else {}), output)
-            say("")
+            say_unless_quiet("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:
             note(f"egec: client {record.identifier} was erased")

@@ -9,6 +9,7 @@ from egec_cli import clock
 from egec_cli.accounts import clients, mail_check, mail_trial
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.accounts.mail_trial import Tried
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import ExitCode, Usage
@@ -19,7 +20,7 @@ from egec_cli.new_file import written
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, note, say, show, show_all
 
-app = typer.Typer(help="Check, preview and test the mails; read bounces.")
+app = new_app("Check, preview and test the mails; read bounces.")
 
 KindOption = Annotated[Kind, typer.Option("--kind", help="Which mail.")]
 LanguageOption = Annotated[str, typer.Option("--language", help="fr or en; else the client's, or EGEC_LANGUAGE.")]

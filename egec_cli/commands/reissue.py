@@ -24,7 +24,7 @@ from egec_cli.commands.signals import orderly_stop
 from egec_cli.errors import ExitCode, Usage
 from egec_cli.mail import transport
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, Progress, note, show, show_all
+from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
@@ -156,7 +156,7 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
     with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
-            note(_told(stranger))
+            warn(_told(stranger))
         with closing(reissue_worker.work(egec, run, partial(transport.of, egec.settings), stop)) as outcomes:
             _tell(_counted(outcomes, progress), output)
     after = reissue.shown(egec, run)
@@ -185,7 +185,7 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     for one in outcomes:
         if one.outcome is ItemState.FAILED:
             line = f"line {one.line}: " if one.line else ""
-            note(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
+            warn(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
@@ -193,7 +193,7 @@ def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: st
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
-        note(_told(stranger))
+        warn(_told(stranger))
     note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)

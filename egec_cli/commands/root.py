@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
     "mail": "Check, preview and test the mails; read bounces.",
     "password": "Print generated passwords.",
+    "audit": "List and prune the record of what was done.",
     "db": "Look after the database: status, upgrade, backup.",
 }
 
@@ -45,11 +46,21 @@ def egec(
         Path | None,
         typer.Option("--env-file", help=f"The file of settings; {ENV_FILE_VARIABLE} says the same.", metavar="FILE"),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing of a success: no notes, and no results but by --format.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="A line on stderr for each act; EGEC_LOG says how it is written.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Administer the accounts of eGEC: client files, passwords by mail, logins."""
+    # Imported here: what is answered without a command needs none of it.
+    from egec_cli import show
+
+    show.speak(quiet=quiet, verbose=verbose)
     if env_file is not None:
         # So that a program that this one starts finds the same file.
         os.environ[ENV_FILE_VARIABLE] = str(env_file)
