@@ -9,7 +9,7 @@ from egec_cli.accounts import upkeep
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, show
+from egec_cli.show import OutputFormat, show, warn
 
 app = typer.Typer(help="Look after the database: status, upgrade, backup.")
 
@@ -37,4 +37,6 @@ def backup_command(
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
     found = read_settings()
-    show(upkeep.backup(found, file, log=log_of(found)), output)
+    show(upkeep.backup(found, file), output)
+    if not upkeep.record_backup(found, log=log_of(found)):
+        warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")
