@@ -654,3 +654,29 @@ def test_no_text_in_the_file_raises_anything_but_misconfigured(lines: list[str],
 def test_no_bytes_in_the_file_raise_anything_but_misconfigured(content: bytes) -> None:
     written(Path(".env"), content)
     loads_or_is_refused({})
+
+
+# --- for whom a program acts ---
+
+
+@pytest.mark.parametrize("name", ["jeanne.martin", "Élodie Petit (accueil)", "x" * 100, " jeanne "])
+def test_the_environment_names_the_person_for_whom_a_program_acts(name: str) -> None:
+    assert load({"EGEC_ACTOR": name}).acting_for == name.strip()
+    assert load({}).acting_for == ""
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\nb", "\x1b[31m", "\u202eJ", "\udcff"])
+def test_a_person_who_is_no_line_of_text_is_refused(name: str) -> None:
+    with pytest.raises(Misconfigured, match="EGEC_ACTOR is no line"):
+        load({"EGEC_ACTOR": name})
+
+
+def test_a_file_names_no_person_for_it_would_be_the_same_for_all() -> None:
+    with pytest.raises(Misconfigured, match="EGEC_ACTOR .* environment alone"):
+        load_file("EGEC_ACTOR=jeanne.martin")
+
+
+def test_the_log_is_text_or_json() -> None:
+    assert load({"EGEC_LOG": "json"}).log is settings.LogStyle.JSON
+    with pytest.raises(Misconfigured, match="EGEC_LOG is none of text, json"):
+        load({"EGEC_LOG": "xml"})

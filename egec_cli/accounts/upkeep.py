@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from egec_cli.accounts import audit, egec
 from egec_cli.accounts.log import Log
+from egec_cli.errors import NotNow
 from egec_cli.settings import Settings
 from egec_cli.store import database
 
@@ -60,15 +61,8 @@ def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
     return Upgraded(str(settings.database), applied)
 
 
-def backup(settings: Settings, target: Path, *, log: Log | None = None) -> BackedUp:
+def backup(settings: Settings, target: Path) -> BackedUp:
     """Copy the embedded database to a new file while others may go on using it.
-
-    It is put on record where the schema is this program's: an older one can be copied too.
-
-    Args:
-        settings: where.
-        target: the file.
-        log: what is told of it, if anything is.
 
     Raises:
         Usage: the database is a PostgreSQL one.
@@ -76,8 +70,21 @@ def backup(settings: Settings, target: Path, *, log: Log | None = None) -> Backe
         Misconfigured: there is no database.
     """
     database.backup(settings.database, target)
+    return BackedUp(str(target.absolute()), target.stat().st_size)
+
+
+def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
+    """Put a backup on record that was made, and return whether it is on record.
+
+    It is not where another process's transaction takes too long, which no copy waits for, nor where the schema is not
+    this program's.
+    """
     found = status(settings)
-    if not (found.pending or found.unknown):
+    if found.pending or found.unknown:
+        return False
+    try:
         with egec.opened(settings, log=log) as opened, opened.database.atomic():
             audit.record(opened, "db.backup", "done")
-    return BackedUp(str(target.absolute()), target.stat().st_size)
+    except NotNow:
+        return False
+    return True

@@ -10,7 +10,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, show
+from egec_cli.show import OutputFormat, show, warn
 
 app = new_app("Look after the database: status, upgrade, backup.")
 
@@ -38,4 +38,6 @@ def backup_command(
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
     found = read_settings()
-    show(upkeep.backup(found, file, log=log_of(found)), output)
+    show(upkeep.backup(found, file), output)
+    if not upkeep.record_backup(found, log=log_of(found)):
+        warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")
