@@ -19,11 +19,10 @@ from egec_cli.accounts import (
     upkeep,
 )
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.import_options import OnConflict
+from egec_cli.accounts.import_options import Given, OnConflict
 from egec_cli.accounts.issuing import HandedOver
 from egec_cli.accounts.log import Act, Log
 from egec_cli.accounts.selection import Selected, Selection
-from egec_cli.accounts.tables import Given
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 
@@ -64,7 +63,7 @@ def test_an_import_that_changes_files_records_which_fields_and_no_value(opened: 
     read = tables.read(BytesIO(table), "table", import_rows.FIELD_OF_COLUMN, Given())
     importing.run(opened, read, lambda _: None, on_conflict=OnConflict.UPDATE, strict=False, dry_run=False)
     events = Event.select().where(Event.action == "client.update")
-    assert [(event.client.id, event.details) for event in events] == [
+    assert [(event.client_id, event.details) for event in events] == [
         (jeanne.id, '{"fields": ["last_name"], "source": "import"}')
     ]
     assert Event.select().where(Event.client == marc).count() == 1
