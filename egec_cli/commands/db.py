@@ -1,4 +1,4 @@
-"""`egec db`: status, upgrade, backup."""
+"""`egec db`: status, upgrade, backup, restore."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +9,9 @@ from egec_cli.accounts import upkeep
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, show
+from egec_cli.show import OutputFormat, note, show
 
-app = typer.Typer(help="Look after the database: status, upgrade, backup.")
+app = typer.Typer(help="Look after the database: status, upgrade, backup, restore.")
 
 
 @app.command("status", epilog="Example: egec db status --format json")
@@ -36,3 +36,15 @@ def backup_command(
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
     show(upkeep.backup(read_settings(), file), output)
+
+
+@app.command("restore", epilog="Example: egec db restore /var/backups/egec-2026-11-25.db")
+def restore_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `egec db backup` has made.")],
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Put a backup in the place of the embedded database, which is kept beside it."""
+    restored = upkeep.restore(read_settings(), file)
+    show(restored, output)
+    if restored.pending:
+        note("egec: it was made by an older egec. Type `egec db upgrade`.")

@@ -20,7 +20,8 @@ SUBCOMMANDS = {
     "verify": "Check an identifier and a password.",
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
     "password": "Print generated passwords.",
-    "db": "Look after the database: status, upgrade, backup.",
+    "db": "Look after the database: status, upgrade, backup, restore.",
+    "doctor": "Examine the installation: settings, database, mail, passwords, runs.",
 }
 
 
