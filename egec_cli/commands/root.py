@@ -21,7 +21,8 @@ SUBCOMMANDS = {
     "mail": "Check, preview and test the mails; read bounces.",
     "password": "Print generated passwords.",
     "audit": "List and prune the record of what was done.",
-    "db": "Look after the database: status, upgrade, backup.",
+    "db": "Look after the database: status, upgrade, backup, restore.",
+    "doctor": "Examine the installation: settings, database, mail, passwords, runs.",
 }
 
 

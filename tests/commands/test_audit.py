@@ -36,12 +36,17 @@ def test_the_keys_are_a_contract(egec: Egec, jeanne: str) -> None:
 def test_every_format_has_what_was_done(egec: Egec, jeanne: str, output: str) -> None:
     ended = egec("audit", "list", "--format", output)
     assert ended.code == 0
-    assert {
-        "json": lambda out: json.loads(out)[0]["client"] == jeanne,
-        "csv": lambda out: out.splitlines()[0] == ",".join(KEYS) and jeanne in out.splitlines()[1],
-        "ids": lambda out: out == "1\n",
-        "table": lambda out: "client.create" in out and jeanne in out,
-    }[output](ended.out)
+    lines = ended.out.splitlines()
+    if output == "json":
+        assert json.loads(ended.out)[0]["client"] == jeanne
+    elif output == "csv":
+        assert lines[0] == ",".join(KEYS)
+        assert jeanne in lines[1]
+    elif output == "ids":
+        assert lines == ["1"]
+    else:
+        assert "client.create" in ended.out
+        assert jeanne in ended.out
 
 
 def test_filters_and_fields_are_taken(egec: Egec, jeanne: str) -> None:
