@@ -1,6 +1,7 @@
 """`egec mail check`, `preview` and `test`; the note to a former address."""
 
 import json
+import re
 import shutil
 from email import message_from_bytes, message_from_string, policy
 from email.message import EmailMessage
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from egec_cli.mail.template import BUILT_IN
-from tests.conftest import Ended, Egec
+from tests.conftest import Egec, Ended
 from tests.smtp_server import MailServer
 
 
@@ -33,13 +34,14 @@ def test_the_built_in_templates_are_sound(egec: Egec) -> None:
     assert {row["verdict"] for row in findings(ended).values()} == {"ok"}
 
 
+MONOSPACE = "Consolas,Menlo,'DejaVu Sans Mono','Courier New',monospace"
 FLAWS = {
     "an unknown placeholder": ("credentials.fr.txt", "$identifier", "$identifiant"),
     "no password": ("credentials.fr.html", "$password", ""),
     "a remote picture": ("credentials.fr.html", "<p>$greeting</p>", '<p>$greeting</p><img src="https://x.org/a.gif">'),
     "a script": ("credentials.en.html", "</body>", "<script>alert(1)</script></body>"),
-    "a style sheet elsewhere": ("reissue.fr.html", "</head>", '<link rel="stylesheet" href="https://x.org/a.css"></head>'),
-    "a font in which O is like 0": ("credentials.fr.html", "Consolas,Menlo,'DejaVu Sans Mono','Courier New',monospace", "Arial"),
+    "a style sheet elsewhere": ("reissue.fr.html", "</head>", '<link rel="stylesheet" href="//x.org/a.css"></head>'),
+    "a font in which O is like 0": ("credentials.fr.html", MONOSPACE, "Arial"),
     "parts that say different things": ("credentials.fr.txt", "Merci.", "Merci beaucoup de votre confiance, et à demain."),
     "no subject": ("credentials.en.txt", "Subject: ", "Objet : "),
     "a link that goes elsewhere": ("credentials.fr.html", "($app_url)", '(<a href="https://evil.example">$app_url</a>)'),
@@ -127,7 +129,7 @@ def test_every_kind_can_be_tried_and_is_marked_as_a_test(
 
 def test_a_runs_sentence_is_in_its_mails_and_harmless(egec: Egec, server: MailServer) -> None:
     egec("client", "create", "jeanne@example.org", "--language", "fr")
-    sentence = "Le portail <change> d’adresse & de nom."
+    sentence = "Le portail <change> de nom & de page."
     assert egec("reissue", "start", "spring", "--all", "--yes", "--sentence", sentence).code == 0
     mail = message_from_bytes(server.accepted[-1].content, policy=policy.default)
     assert isinstance(mail, EmailMessage)
@@ -135,7 +137,7 @@ def test_a_runs_sentence_is_in_its_mails_and_harmless(egec: Egec, server: MailSe
     assert text is not None
     assert page is not None
     assert sentence in text.get_content()
-    assert "Le portail &lt;change&gt; d’adresse &amp; de nom." in page.get_content()
+    assert "Le portail &lt;change&gt; de nom &amp; de page." in page.get_content()
     assert egec("reissue", "start", "other", "--all", "--yes", "--sentence", "two\nlines").code in {2, 65}
 
 
@@ -150,7 +152,8 @@ def test_the_former_address_of_an_activated_client_learns_of_a_change_and_of_no_
     assert isinstance(first, EmailMessage)
     body = first.get_body(("plain",))
     assert body is not None
-    password = body.get_content().split("Votre mot de passe est :")[1].split()[0]
-    assert password.encode() not in sent.content
+    password = re.search(r"mot de passe est\s*:\s*(\S{9})\s", body.get_content())
+    assert password is not None
+    assert password[1].encode() not in sent.content
     assert egec("client", "update", "new@example.org", "--email", "newer@example.org", "--no-mail").code == 0
     assert len(server.accepted) == 2
