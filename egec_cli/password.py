@@ -5,6 +5,7 @@ deliberation 2022-100 for accounts whose login attempts are limited.
 """
 
 import os
+import re
 import string
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -122,6 +123,17 @@ def random_choice(characters: Sequence[str]) -> str:
         byte = os.urandom(1)[0]
         if byte < most:
             return characters[byte % len(characters)]
+
+
+def hidden(text: str, alphabet: Alphabet) -> str:
+    """Return a text of strangers, which may quote a mail, with `*********` for all that a password could be in."""
+
+    def shown(run: re.Match[str]) -> str:
+        windows = (run[0][first : first + LENGTH] for first in range(len(run[0]) - LENGTH + 1))
+        return "*" * LENGTH if any(map(alphabet.satisfied_by, windows)) else run[0]
+
+    # As a mail may write =, too.
+    return re.sub(rf"[A-Za-z0-9{re.escape(alphabet.specials)}]{{{LENGTH},}}", shown, text.replace("=3D", "="))
 
 
 def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:

@@ -8,6 +8,7 @@ import typer
 from egec_cli.accounts import clients, fields
 from egec_cli.accounts.clients import Status
 from egec_cli.accounts.import_options import Given, OnConflict, TableKind
+from egec_cli.clock import rfc3339_or_none
 from egec_cli.commands import client_changes, client_listing
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened, read_settings
@@ -117,6 +118,7 @@ def show_command(
         found = clients.find(client)
         record = clients.shown(found, egec.clock())
         limits = login_limits.shown(found, egec.clock())
+        bounced = {"email_bounced_at": rfc3339_or_none(found.email_bounced_at)}
         told = story.of(egec, found, most=None if full else story.LAST)
         if output is not OutputFormat.TABLE or fields:
             last_mails = mails.last_of(egec, found, most=None if full else mails.LAST)
@@ -124,9 +126,10 @@ def show_command(
                 "mails": [mail._asdict() for mail in last_mails],
                 "story": [entry._asdict() for entry in told.entries],
             }
-            show(record._asdict() | limits._asdict() | more, output, names(fields))
+            show(record._asdict() | limits._asdict() | bounced | more, output, names(fields))
         else:
-            show(record._asdict() | (limits._asdict() if any(limits) else {}), output)
+            more = (limits._asdict() if any(limits) else {}) | (bounced if any(bounced.values()) else {})
+            show(record._asdict() | more, output)
             say("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:

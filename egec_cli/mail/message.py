@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import BadInput, Misconfigured
-from egec_cli.mail import template
+from egec_cli.mail import message_ids, template
 from egec_cli.password import Password
 from egec_cli.settings import Settings
 
@@ -36,6 +36,7 @@ class Mail(NamedTuple):
     """A finished message and its envelope. `content` holds a clear password, so it never shows itself.
 
     Attributes:
+        sender: the address to which the mail comes back if it cannot be delivered.
         needs_smtputf8: an address has letters beyond ASCII before its @ (RFC 6531).
     """
 
@@ -58,6 +59,7 @@ def credentials_mail(
     identifier: str,
     password: Password,
     issued_at: datetime,
+    client: int = message_ids.NOBODY,
 ) -> Mail:
     """Return the mail of the memo for one client.
 
@@ -69,6 +71,7 @@ def credentials_mail(
         identifier: the client's identifier.
         password: the new password.
         issued_at: the moment of the issue; the client tells the latest mail by it.
+        client: the key of the client, by which a delivery report finds the credential.
 
     Raises:
         Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
@@ -76,7 +79,8 @@ def credentials_mail(
     values = _values(settings, _greeting(settings, name, language), identifier, password, issued_at, language)
     subject, text = _subject_and_text(template.find(settings, f"credentials.{language}.txt"), values)
     html = template.find(settings, f"credentials.{language}.html").render(values, _REQUIRED)
-    return _built(settings, recipient, subject, text, html, issued_at)
+    message_id = message_ids.new(client, _address(settings.mail_from, "EGEC_MAIL_FROM").domain)
+    return _built(settings, recipient, subject, text, html, issued_at, message_id)
 
 
 class Form:
@@ -93,6 +97,9 @@ class Form:
     def __init__(self, settings: Settings, language: str) -> None:
         self._settings = settings
         self._language = language
+        self._domain = _address(settings.mail_from, "EGEC_MAIL_FROM").domain
+        self._bounces = _bounces(settings)
+        self._new_message_id = re.compile(message_ids.pattern(self._domain))
         self._text = template.find(settings, f"credentials.{language}.txt")
         self._html = template.find(settings, f"credentials.{language}.html")
         self._unnamed = _greeting(settings, "", language)
@@ -114,8 +121,6 @@ class Form:
         stand_ins["message_id"] = sample.message_id
         self._sender = sample.sender
         self._needs_smtputf8 = sample.needs_smtputf8
-        self._domain = sample.message_id.rpartition("@")[2].removesuffix(">")
-        self._new_message_id = re.compile(rf"<[0-9a-f]{{32}}@{re.escape(self._domain)}>")
         # Quoted-printable never has two = in a row, with which the standard library begins a boundary: nothing in a
         # text is taken for it.
         delimiter = f"\r\n--{message_from_bytes(sample.content).get_boundary()}".encode()
@@ -128,9 +133,9 @@ class Form:
         """Return the mail of a client who does not exist, with a password that opens nothing."""
         return self._by_the_standard_library("jeanne.dupont@example.org", _SAMPLE_NAME, *_SAMPLE, issued_at)
 
-    def new_message_id(self) -> str:
-        """Return a Message-ID that no other mail has."""
-        return f"<{os.urandom(16).hex()}@{self._domain}>"
+    def new_message_id(self, client: int) -> str:
+        """Return a Message-ID that no other mail has, for the client of this key."""
+        return message_ids.new(client, self._domain)
 
     def filled(
         self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
@@ -176,7 +181,8 @@ class Form:
             b"expiry": _quoted_printable(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
-        return Mail(self._sender, recipient, message_id, self._needs_smtputf8, content)
+        sender = message_ids.envelope_sender(self._bounces, message_id) if self._bounces else self._sender
+        return Mail(sender, recipient, message_id, self._needs_smtputf8, content)
 
     def _greeted(self, name: str) -> str:
         return (self._named % {"name": name}).rstrip() if name else self._unnamed
@@ -204,6 +210,7 @@ class Form:
         values = _values(self._settings, self._greeted(name), identifier, password, issued_at, self._language)
         subject, text = _subject_and_text(self._text, values)
         html = self._html.render(values, _REQUIRED)
+        message_id = message_id or self.new_message_id(message_ids.NOBODY)
         return _built(self._settings, recipient, subject, text, html, issued_at, message_id)
 
 
@@ -298,14 +305,13 @@ def _built(
     text: str,
     html: str,
     issued_at: datetime,
-    message_id: str | None = None,
+    message_id: str,
 ) -> Mail:
     sender = _address(settings.mail_from, "EGEC_MAIL_FROM")
     reply_to = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO") if settings.mail_reply_to else None
     addresses = [recipient, sender.addr_spec, reply_to.addr_spec if reply_to else ""]
     needs_smtputf8 = not all(address.isascii() for address in addresses)
     rules = policy.SMTPUTF8 if needs_smtputf8 else policy.SMTP
-    message_id = message_id or f"<{os.urandom(16).hex()}@{sender.domain}>"
     headers: dict[str, str | Address] = {
         "From": sender,
         "To": recipient,
@@ -326,7 +332,14 @@ def _built(
     except (ValueError, HeaderParseError):
         raise _garbled("cannot be written as a mail") from None
     _parse_back(content, headers, text, html)
-    return Mail(sender.addr_spec, recipient, message_id, needs_smtputf8, content)
+    bounces = _bounces(settings)
+    comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
+    return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
+
+
+def _bounces(settings: Settings) -> str:
+    """Return the address that gets the bounces, as mail servers are told it; none where that is the sender's."""
+    return _address(settings.mail_bounces, "EGEC_MAIL_BOUNCES").addr_spec if settings.mail_bounces else ""
 
 
 def _address(setting: str, variable: str) -> Address:

@@ -512,7 +512,9 @@ def _migrate(database: peewee.Database) -> None:
     if isinstance(database, peewee.PostgresqlDatabase):
         # Two programs that start at once do not both make the tables.
         peewee.Select(columns=[peewee.fn.pg_advisory_lock(_ADVISORY_LOCK)]).execute(database)
-    Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
+    # One transaction, which nobody else's begins before: what is still to be applied is looked at within it.
+    with database.atomic():
+        Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
 
 
 def _applied(database: peewee.Database) -> set[str]:
