@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "activate": "Make a new password for a client and mail it.",
     "verify": "Check an identifier and a password.",
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
+    "mail": "Check, preview and test the mails; read bounces.",
     "password": "Print generated passwords.",
     "db": "Look after the database: status, upgrade, backup.",
 }
