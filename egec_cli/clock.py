@@ -1,7 +1,10 @@
 """The time: always aware, always UTC, in whole milliseconds."""
 
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from egec_cli.errors import Usage
 
 Clock = Callable[[], datetime]
 
@@ -38,3 +41,22 @@ def parse(text: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"out of the years 1 to 9999 in UTC: {text!r}") from None
+
+
+def moment_of(text: str, now: datetime, *, end_of_day: bool = False) -> datetime:
+    """Return the moment of a date, in this machine's zone, or of so many days ago.
+
+    Args:
+        text: such as `2026-01-31` or `90d`.
+        now: the present moment.
+        end_of_day: of a date, the moment at which it is over rather than that at which it begins.
+
+    Raises:
+        Usage: it is neither.
+    """
+    try:
+        if re.fullmatch(r"[0-9]{1,5}d", text):
+            return now - timedelta(days=int(text[:-1]))
+        return (datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)).astimezone().astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Usage(f"{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.") from None

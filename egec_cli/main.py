@@ -68,7 +68,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _begin_ahead(arguments: Sequence[str]) -> None:
     """Begin the hash that `activate` takes most of its time for, while the command line's library is loaded."""
-    if arguments[:1] == ["activate"] and "--help" not in arguments:
+    words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
+    if words[:1] == ["activate"] and "--help" not in arguments:
         from egec_cli import hashing, settings
 
         # What is wrong with the settings is told when the command itself reads them.

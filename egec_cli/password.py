@@ -5,8 +5,6 @@ deliberation 2022-100 for accounts whose login attempts are limited.
 """
 
 import os
-import re
-import string
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import log2
@@ -17,6 +15,10 @@ from egec_cli.errors import BadInput
 LENGTH = 9
 MINIMUM_BITS = 50.0
 LOOKALIKES = frozenset("0O1lI")
+# As in the standard library's `string`, whose other half, templates, every start would wait for.
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = "0123456789"
+_PUNCTUATION = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
 DEFAULT_SPECIALS = "#%+=?*-!"
 
 Choice = Callable[[Sequence[str]], str]
@@ -59,7 +61,7 @@ class Alphabet(NamedTuple):
             BadInput: a special is no ASCII punctuation or comes twice, or the passwords would have
                 less than `MINIMUM_BITS` of entropy.
         """
-        strangers = "".join(sorted(set(specials) - set(string.punctuation)))
+        strangers = "".join(sorted(set(specials) - set(_PUNCTUATION)))
         if strangers:
             raise BadInput(
                 f"{strangers!r} cannot be a special character of a password",
@@ -69,8 +71,7 @@ class Alphabet(NamedTuple):
             raise BadInput("a special character is given twice", f"Give each once, such as {DEFAULT_SPECIALS}")
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (
-            "".join(c for c in letters if c not in left_out)
-            for letters in (string.ascii_uppercase, string.ascii_lowercase, string.digits)
+            "".join(c for c in letters if c not in left_out) for letters in (_CAPITALS, _CAPITALS.lower(), _DIGITS)
         )
         alphabet = cls(capitals, small_letters, digits, specials)
         if alphabet.entropy_bits < MINIMUM_BITS:
@@ -123,17 +124,6 @@ def random_choice(characters: Sequence[str]) -> str:
         byte = os.urandom(1)[0]
         if byte < most:
             return characters[byte % len(characters)]
-
-
-def hidden(text: str, alphabet: Alphabet) -> str:
-    """Return a text of strangers, which may quote a mail, with `*********` for all that a password could be in."""
-
-    def shown(run: re.Match[str]) -> str:
-        windows = (run[0][first : first + LENGTH] for first in range(len(run[0]) - LENGTH + 1))
-        return "*" * LENGTH if any(map(alphabet.satisfied_by, windows)) else run[0]
-
-    # As a mail may write =, too.
-    return re.sub(rf"[A-Za-z0-9{re.escape(alphabet.specials)}]{{{LENGTH},}}", shown, text.replace("=3D", "="))
 
 
 def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:

@@ -16,6 +16,9 @@ from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
+# For whom a calling program acts: of one call, so it is never read from a file.
+ACTOR_VARIABLE = "EGEC_ACTOR"
+_LONGEST_ACTOR = 100
 SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
 LANGUAGES = ("fr", "en")
 
@@ -85,11 +88,21 @@ class MaildirFolder(NamedTuple):
         return str(self.path)
 
 
+class LogStyle(StrEnum):
+    """How each act is told in the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 MailServer = SmtpServer | SendmailProgram | MaildirFolder
 
 
 class Settings(NamedTuple):
-    """Every setting, parsed. `env_file` is the file that was read; `warnings` are for the operator."""
+    """Every setting, parsed. `env_file` is the file that was read; `warnings` are for the operator.
+
+    `acting_for` is the person for whom the calling program says that it acts.
+    """
 
     database: Database
     mail_server: MailServer
@@ -108,8 +121,11 @@ class Settings(NamedTuple):
     workers: int
     mail_connections: int
     mail_rate: int
+    audit_days: int
+    log: LogStyle | None
     env_file: Path | None
     warnings: tuple[str, ...] = ()
+    acting_for: str = ""
 
 
 class Setting(NamedTuple):
@@ -178,6 +194,12 @@ def _language(text: str, _folder: Path) -> str:
     if text not in LANGUAGES:
         raise _Fault(f"is none of {', '.join(LANGUAGES)}")
     return text
+
+
+def _log_style(text: str, _folder: Path) -> LogStyle:
+    if text not in set(LogStyle):
+        raise _Fault(f"is none of {', '.join(LogStyle)}")
+    return LogStyle(text)
 
 
 def _specials(text: str, _folder: Path) -> str:
@@ -385,6 +407,20 @@ SETTINGS: tuple[Setting, ...] = (
         "50",
         "How many mails a second all re-issue runs of the database may send together; 0 = no limit.",
     ),
+    Setting(
+        "EGEC_AUDIT_DAYS",
+        _number(0, 36_500),
+        "365",
+        "365",
+        "How many days of events `egec audit prune` keeps; 0 = all of them.",
+    ),
+    Setting(
+        "EGEC_LOG",
+        _log_style,
+        "none",
+        "json",
+        "A line on stderr for each act: `text`, or `json` (an object); `--verbose` is `text` unless this is set.",
+    ),
 )
 
 
@@ -422,8 +458,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         workers=reader.value("EGEC_WORKERS", os.cpu_count() or 1),
         mail_connections=reader.value("EGEC_MAIL_CONNECTIONS", 4),
         mail_rate=reader.value("EGEC_MAIL_RATE", 0),
+        audit_days=reader.value("EGEC_AUDIT_DAYS", 365),
+        log=reader.value("EGEC_LOG", None),
         env_file=env_file,
         warnings=tuple(reader.warnings()),
+        acting_for=reader.acting_for(),
     )
     faults += reader.faults
     if faults:
@@ -543,6 +582,17 @@ class _Reader:
             self.faults.append(f"EGEC_PASSWORD_SPECIALS is refused: {error.message}. {error.hint}")
             return Alphabet.of()
 
+    def acting_for(self) -> str:
+        """Return for whom the calling program acts, as the environment says."""
+        text = self._environ.get(ACTOR_VARIABLE, "").strip()
+        if text.isprintable() and len(text) <= _LONGEST_ACTOR:
+            return text
+        self.faults.append(
+            f"{ACTOR_VARIABLE} is no line of at most {_LONGEST_ACTOR} printable characters. "
+            f"Example: {ACTOR_VARIABLE}=jeanne.martin"
+        )
+        return ""
+
     def _text(self, name: str) -> tuple[str, Path]:
         if self._environ.get(name):
             return self._environ[name], Path.cwd()
@@ -573,7 +623,9 @@ class _Reader:
     def _misspelt(self) -> Iterator[str]:
         secret_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.secret}
         for name in self._in_file:
-            if name.startswith("EGEC_") and name not in self._known and name not in secret_files:
+            if name == ACTOR_VARIABLE:
+                yield f"{name} names the person of one call, so it is for the environment alone"
+            elif name.startswith("EGEC_") and name not in self._known and name not in secret_files:
                 from difflib import get_close_matches
 
                 meant = get_close_matches(name, self._known, 1)

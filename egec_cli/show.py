@@ -12,12 +12,13 @@ import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 from itertools import islice
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple, Self
 
 from egec_cli.errors import EgecError, Usage
+from egec_cli.settings import LogStyle
 
 # A column's width is settled on so many rows, which are all that is kept in memory.
 _ROWS_AT_A_TIME = 200
@@ -27,6 +28,34 @@ _SECONDS_BETWEEN_LINES = 30.0
 # Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0")
 _TO_BE_LOOKED_AT = frozenset((*_FORMULA_STARTS, "'"))
+
+
+class _Loudness(Enum):
+    """How much is told beside what was asked for."""
+
+    QUIET = "quiet"
+    USUAL = "usual"
+    VERBOSE = "verbose"
+
+
+_loudness = _Loudness.USUAL
+
+
+def speak(*, quiet: bool, verbose: bool) -> None:
+    """Say how much this process tells from now on.
+
+    Args:
+        quiet: nothing of a success: no note, no progress, no log, and no result in a table. What a machine format or a
+            password is asked for is shown all the same, and so is what did not go well.
+        verbose: a line for each act.
+
+    Raises:
+        Usage: it is to be both.
+    """
+    global _loudness
+    if quiet and verbose:
+        raise Usage("--quiet and --verbose contradict each other", "Give one of them.")
+    _loudness = _Loudness.QUIET if quiet else _Loudness.VERBOSE if verbose else _Loudness.USUAL
 
 
 class OutputFormat(StrEnum):
@@ -52,6 +81,8 @@ def show(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
     """
     row = record if isinstance(record, dict) else record._asdict()
     row = {name: row[name] for name in _known(chosen, row)}
+    if is_hidden(output):
+        return
     if output is OutputFormat.TABLE:
         width = max(map(len, row))
         for name, value in row.items():
@@ -85,7 +116,12 @@ def show_all(
     everything = chosen or output is not OutputFormat.TABLE or not in_table
     names = _known(chosen, kind._fields) if everything else list(in_table)
     try:
-        _show_rows(_chosen(records, kind, names), names, output)
+        if is_hidden(output):
+            # What the results tell of is done as they are read.
+            for _ in records:
+                pass
+        else:
+            _show_rows(_chosen(records, kind, names), names, output)
     finally:
         # Who reads along may have gone: what the results are read from is given back before the database is closed.
         if isinstance(records, Generator):
@@ -104,6 +140,17 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def say_unless_quiet(text: str) -> None:
+    """Write a line to stdout that belongs to a result for people."""
+    if not is_hidden(OutputFormat.TABLE):
+        say(text)
+
+
+def is_hidden(output: OutputFormat) -> bool:
+    """Tell whether results of this format are not to be shown."""
+    return _loudness is _Loudness.QUIET and output is OutputFormat.TABLE
+
+
 def is_at_terminal() -> bool:
     """Tell whether what goes to stdout is seen at a terminal."""
     return sys.stdout.isatty()
@@ -115,7 +162,13 @@ def has_reader() -> bool:
 
 
 def note(text: str) -> None:
-    """Write a line to stderr, for people."""
+    """Write a line to stderr, for people who want to know more than that all went well."""
+    if _loudness is not _Loudness.QUIET:
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Write a line to stderr, for people, of what did not go well."""
     print(plain(text, keep_lines=True), file=sys.stderr)
 
 
@@ -125,9 +178,40 @@ def show_error(error: EgecError, *, machine: bool) -> None:
         body = {"code": error.code, "message": error.message, "hint": error.hint}
         print(json.dumps({"error": body}, ensure_ascii=False), file=sys.stderr)
         return
-    note(f"egec: {error.message}")
+    warn(f"egec: {error.message}")
     if error.hint:
-        note(f"      {error.hint}")
+        warn(f"      {error.hint}")
+
+
+def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:
+    """Return what writes an act to stderr as a line of the log; None where no log is wanted.
+
+    Args:
+        style: that of the settings, which `--verbose` wants even where they want none, and `--quiet` never.
+    """
+    if _loudness is _Loudness.QUIET or (style is None and _loudness is not _Loudness.VERBOSE):
+        return None
+    line = _as_json if style is LogStyle.JSON else _log_text
+
+    def write(act: NamedTuple) -> None:
+        # The act is done: a log that cannot be written, as in `2>&1 | head`, is no reason to stop what comes next.
+        with suppress(OSError):
+            sys.stderr.write(f"{line(act._asdict())}\n")
+            sys.stderr.flush()
+
+    return write
+
+
+def _log_text(act: dict[str, Any]) -> str:
+    """Return an act in words: `2026-11-25T04:30:00.000Z login refused 1234567890 reason=wrong by root, 312 ms`."""
+    words = [act["at"], act["action"], act["outcome"], act["client"]]
+    words += [f"{name}={_in_a_word(value)}" for name, value in {"run": act["run"], **act["details"]}.items()]
+    told = " ".join(word for word in words if word and not word.endswith("=null"))
+    return plain(f"{told} by {act['actor']} on {act['host']}, {act['ms']} ms")
+
+
+def _in_a_word(value: Any) -> str:
+    return value if isinstance(value, str) and value and not set(value) & set(' "=') else _as_json(value)
 
 
 class Progress:
@@ -139,11 +223,11 @@ class Progress:
         self._done = self._done_before = done
         self._failed = 0
         self._began = self._told = time.monotonic()
-        self._is_told = output is OutputFormat.TABLE
+        self._is_told = output is OutputFormat.TABLE and not is_hidden(output)
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and _loudness is not _Loudness.QUIET:
             self._bar = _progress_bar()
             self._task = self._bar.add_task(plain(self._name), total=self._total, completed=self._done, failed=0)
             self._bar.start()

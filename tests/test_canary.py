@@ -51,6 +51,35 @@ def test_an_activation_leaves_the_password_in_the_mail_alone(tmp_path: Path, cli
     assert leaks(tmp_path, but_in="/mail/new/") == []
 
 
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_the_log_and_the_record_of_what_was_done_have_no_password(
+    egec: Egec, egec_process: Egec, tmp_path: Path, client: str, style: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_LOG", style)
+    logged = ""
+    for command in (
+        ("activate", client),
+        ("activate", client, "--revoke"),
+        ("reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"),
+    ):
+        ended = run_with(KNOWN_PASSWORD, *command)
+        assert ended.returncode == 0
+        logged += ended.stdout + ended.stderr
+    shown = run_with(KNOWN_PASSWORD, "activate", client, "--no-mail", "--show-password")
+    assert KNOWN in shown.stdout
+    logged += shown.stderr
+    for typed in (f"{client}\n{KNOWN}\n", f"{KNOWN}\n{client}\n", f"{client}\n{KNOWN.swapcase()}\n"):
+        for options in ((), ("--explain",)):
+            ended_too = egec_process("verify", "--stdin", *options, stdin=typed)
+            logged += ended_too.out + ended_too.err
+    for output in ("table", "json", "csv"):
+        logged += egec("audit", "list", "--format", output).out
+    for words in ("credential.issue", "credential.show", "credential.revoke", "login.explain", "reissue.finish"):
+        assert logged.count(words) >= 2
+    for form in (KNOWN, KNOWN.swapcase()):
+        assert form not in logged
+
+
 def test_a_login_leaves_it_nowhere_whether_accepted_or_not(egec_process: Egec, tmp_path: Path, client: str) -> None:
     for code, typed in ((0, f"{client}\n{KNOWN}\n"), (1, f"{KNOWN}\n{client}\n"), (1, f"1111111111\n{KNOWN}\n")):
         run_with(KNOWN_PASSWORD, "activate", client)

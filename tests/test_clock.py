@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli import clock
+from egec_cli.errors import Usage
 
 MILLISECOND = timedelta(milliseconds=1)
 offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -65,3 +66,17 @@ def test_a_text_without_offset_or_of_no_date_is_refused(text: str) -> None:
 
 def test_other_offsets_are_read_too() -> None:
     assert clock.parse("2026-11-24T03:30:00+01:00") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+
+
+def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
+    now = clock.now()
+    begins, ends = (clock.moment_of("2026-01-31", now, end_of_day=end) for end in (False, True))
+    assert begins == datetime(2026, 1, 31).astimezone()
+    assert ends == datetime(2026, 2, 1).astimezone()
+    assert clock.moment_of("90d", now, end_of_day=True) == now - timedelta(days=90)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d"])
+def test_what_is_neither_a_date_nor_an_age_is_told(text: str) -> None:
+    with pytest.raises(Usage, match="neither a date nor an age"):
+        clock.moment_of(text, clock.now())

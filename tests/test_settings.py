@@ -79,7 +79,7 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
         "EGEC_PASSWORD_LOOKALIKES": "alphabet",
     }
     attributes = {own_names.get(name, name.removeprefix("EGEC_").lower()) for name in NAMES}
-    assert attributes | {"env_file", "warnings"} == set(Settings._fields)
+    assert attributes | {"env_file", "warnings", "acting_for"} == set(Settings._fields)
     assert len(set(NAMES)) == len(NAMES)
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
@@ -112,6 +112,8 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         workers=os.cpu_count() or 1,
         mail_connections=4,
         mail_rate=0,
+        audit_days=365,
+        log=None,
         env_file=None,
         warnings=(),
     )
@@ -653,3 +655,29 @@ def test_no_text_in_the_file_raises_anything_but_misconfigured(lines: list[str],
 def test_no_bytes_in_the_file_raise_anything_but_misconfigured(content: bytes) -> None:
     written(Path(".env"), content)
     loads_or_is_refused({})
+
+
+# --- for whom a program acts ---
+
+
+@pytest.mark.parametrize("name", ["jeanne.martin", "Élodie Petit (accueil)", "x" * 100, " jeanne "])
+def test_the_environment_names_the_person_for_whom_a_program_acts(name: str) -> None:
+    assert load({"EGEC_ACTOR": name}).acting_for == name.strip()
+    assert load({}).acting_for == ""
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\nb", "\x1b[31m", "\u202eJ", "\udcff"])
+def test_a_person_who_is_no_line_of_text_is_refused(name: str) -> None:
+    with pytest.raises(Misconfigured, match="EGEC_ACTOR is no line"):
+        load({"EGEC_ACTOR": name})
+
+
+def test_a_file_names_no_person_for_it_would_be_the_same_for_all() -> None:
+    with pytest.raises(Misconfigured, match="EGEC_ACTOR .* environment alone"):
+        load_file("EGEC_ACTOR=jeanne.martin")
+
+
+def test_the_log_is_text_or_json() -> None:
+    assert load({"EGEC_LOG": "json"}).log is settings.LogStyle.JSON
+    with pytest.raises(Misconfigured, match="EGEC_LOG is none of text, json"):
+        load({"EGEC_LOG": "xml"})

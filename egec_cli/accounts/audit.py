@@ -1,13 +1,30 @@
-"""The record of what was done: one row for each act, in the transaction of the act, never with a secret."""
+"""The record of what was done: one row for each act, in the transaction of the act, never with a secret.
+
+Where there is a log, it is told the same once the transaction is committed. A rollback to a savepoint takes back rows,
+not what the log is to be told, so an act is put on record where it can no longer fail by itself.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from egec_cli.accounts.credentials import Recorded
 from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.log import Act
 from egec_cli.clock import rfc3339
-from egec_cli.store.database import insert_many
+from egec_cli.store.database import among, insert_many, tuples
 from egec_cli.store.models import Client, CredentialState, Event, ReissueRun
+
+_NOTHING: Mapping[str, object] = {}
+_COLUMNS = ("at", "actor", "host", "action", "client_id", "run_id", "outcome", "details")
+
+
+class _Told(NamedTuple):
+    """How an act ended for a client, by the key, and more of it."""
+
+    client: int
+    outcome: str
+    details: str
 
 
 def record(
@@ -27,10 +44,11 @@ def record(
         outcome: how it ended, a stable word.
         client: whom it is about.
         run: the re-issue run that it belongs to.
-        details: more of it; no secret, and no personal data but what `client erase` takes away again.
+        details: more of it; no secret and no personal data.
     """
+    at = egec.clock()
     Event.insert(
-        at=egec.clock(),
+        at=at,
         actor=egec.actor.user,
         host=egec.actor.host,
         action=action,
@@ -39,23 +57,68 @@ def record(
         outcome=outcome,
         details=json.dumps(details, sort_keys=True),
     ).execute()
+    if egec.log is not None:
+        whom = None if client is None else client.identifier
+        act = Act(rfc3339(at), action, outcome, whom, _name(run), *egec.actor, details, ms=0)
+        egec.log.tell(egec.database, [act])
 
 
-def record_changes(egec: Egec, action: str, outcome: str, clients: Iterable[int], **details: object) -> None:
-    """Add one event for each of these clients, by their keys, in one statement; the rest is as `record` has it."""
-    at, user, host = rfc3339(egec.clock()), *egec.actor
-    told = json.dumps(details, sort_keys=True)
-    rows = [(at, user, host, action, client, outcome, told) for client in clients]
-    columns = ("at", "actor", "host", "action", "client_id", "outcome", "details")
-    insert_many(egec.database, "event", columns, rows)
+def record_changes(
+    egec: Egec,
+    action: str,
+    outcome: str,
+    clients: Iterable[int],
+    *,
+    private: Mapping[str, object] = _NOTHING,
+    **details: object,
+) -> None:
+    """Add one event for each of these clients, by their keys, in one statement; the rest is as `record` has it.
+
+    `private` are details with personal data, which `client erase` takes away again; no log is told of them.
+    """
+    stored = json.dumps({**private, **details}, sort_keys=True)
+    _record(egec, action, [_Told(client, outcome, stored) for client in clients], unlogged=private)
+
+
+def record_updates(egec: Egec, updates: Iterable[tuple[int, Sequence[str]]], *, source: str) -> None:
+    """Add one event for each client, by the key, whose fields were changed, in one statement."""
+    told = [
+        _Told(client, "updated", json.dumps({"fields": sorted(set(fields)), "source": source}))
+        for client, fields in updates
+    ]
+    _record(egec, "client.update", told)
 
 
 def record_issues(egec: Egec, run: ReissueRun, issues: Iterable[tuple[Recorded, CredentialState]]) -> None:
     """Add one event for each credential that a re-issue run has settled, in one statement."""
+    told = [_Told(one.client, state.value, f'{{"sequence": {one.sequence}}}') for one, state in issues]
+    _record(egec, "credential.issue", told, run=run)
+
+
+def _record(
+    egec: Egec,
+    action: str,
+    told: Sequence[_Told],
+    *,
+    run: ReissueRun | None = None,
+    unlogged: Mapping[str, object] = _NOTHING,
+) -> None:
     at, user, host = rfc3339(egec.clock()), *egec.actor
-    rows = [
-        (at, user, host, "credential.issue", one.client, run.id, state.value, f'{{"sequence": {one.sequence}}}')
-        for one, state in issues
-    ]
-    columns = ("at", "actor", "host", "action", "client_id", "run_id", "outcome", "details")
-    insert_many(egec.database, "event", columns, rows)
+    run_key = None if run is None else run.id
+    rows = [(at, user, host, action, one.client, run_key, one.outcome, one.details) for one in told]
+    insert_many(egec.database, "event", _COLUMNS, rows)
+    if egec.log is None or not told:
+        return
+    identifiers = dict(
+        tuples(Client.select(Client.id, Client.identifier).where(among(Client.id, [one.client for one in told])))
+    )
+    acts = []
+    for one in told:
+        details: dict[str, Any] = json.loads(one.details)
+        shown = {name: value for name, value in details.items() if name not in unlogged}
+        acts.append(Act(at, action, one.outcome, identifiers[one.client], _name(run), user, host, shown, ms=0))
+    egec.log.tell(egec.database, acts)
+
+
+def _name(run: ReissueRun | None) -> str | None:
+    return None if run is None else run.name

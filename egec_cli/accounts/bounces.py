@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from egec_cli import password
 from egec_cli.accounts import audit, credentials
 from egec_cli.accounts.egec import Egec
 from egec_cli.mail import bounce_report
@@ -62,7 +61,7 @@ def read(egec: Egec, incoming: Iterator[Incoming]) -> Iterator[BounceRecord]:
     """
     for message in incoming:
         report = bounce_report.read(message.content)
-        report = report._replace(words=password.hidden(report.words, egec.settings.alphabet))
+        report = report._replace(words=bounce_report.without_passwords(report.words, egec.settings.alphabet))
         yield _read(egec, message, report)
 
 
@@ -122,5 +121,8 @@ def _mark(egec: Egec, credential: Credential, report: Report) -> bool:
         Client.update(email_bounced_at=now).where(
             (Client.id == client.id) & went_there & ~peewee.fn.EXISTS(arrived)
         ).execute()
-        audit.record(egec, "mail.bounce", "marked", client=client, sequence=credential.sequence, bounce=bounce)
+        # Not the words: they may name the address.
+        audit.record(
+            egec, "mail.bounce", "marked", client=client, sequence=credential.sequence, status=report.status or None
+        )
     return True

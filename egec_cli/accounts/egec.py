@@ -1,33 +1,16 @@
-"""What every use case is handed: the settings, the open database, who asks, and the clock."""
+"""What every use case is handed: the settings, the open database, who asks, the clock, and the log."""
 
-import os
-import pwd
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from egec_cli import clock
+from egec_cli.accounts import actor
+from egec_cli.accounts.actor import Actor
+from egec_cli.accounts.log import Log
 from egec_cli.clock import Clock
 from egec_cli.settings import Settings
 from egec_cli.store import database, peewee
-
-
-class Actor(NamedTuple):
-    """Who asks: the user of the operating system, with the one behind sudo, and the host."""
-
-    user: str
-    host: str
-
-    @classmethod
-    def of_this_process(cls) -> "Actor":
-        """Return the actor that this process works for."""
-        try:
-            user = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:  # a container's user may have no name
-            user = str(os.getuid())
-        behind = os.environ.get("SUDO_USER")
-        return cls(f"{user} ({behind})" if behind and behind != user else user, socket.gethostname())
 
 
 class Egec(NamedTuple):
@@ -37,18 +20,23 @@ class Egec(NamedTuple):
     database: peewee.Database
     actor: Actor
     clock: Clock = clock.now
+    log: Log | None = None
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Egec]:
+def opened(settings: Settings, *, log: Log | None = None) -> Iterator[Egec]:
     """Open eGEC for the `with` block.
+
+    Args:
+        settings: where.
+        log: what is told of each act, if anything is.
 
     Raises:
         Misconfigured: there is no database, or not of this program's schema.
         NotNow, NotPermitted, FileSystemFailed: the database failed, then or within the block.
     """
     with database.opened(settings.database) as opened_database:
-        yield Egec(settings, opened_database, Actor.of_this_process())
+        yield Egec(settings, opened_database, actor.of_this_process(settings.acting_for), log=log)
 
 
 def create(settings: Settings) -> bool:

@@ -32,11 +32,16 @@ _EXISTING = (
 
 
 class Change(NamedTuple):
-    """A client's file that a row changes: `values` are those of its columns from `email` to `language`."""
+    """A client's file that a row changes: `values` are those of its columns from `email` to `language`.
+
+    Attributes:
+        fields: the names of those that change.
+    """
 
     key: int
     identifier: str
     values: tuple[str | None, ...]
+    fields: Sequence[str]
     checked: Checked
     issued: int
 
@@ -114,7 +119,10 @@ class Batch:
             )
         if self._on_conflict is OnConflict.FAIL:
             raise Faulty(f"client {found.identifier} is there already, with other data", "email", one.email)
-        self.changes.append(Change(found.key, found.identifier, values, one, found.last_sequence))
+        changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
+        if takes_hash:
+            changed.append("password_hash")
+        self.changes.append(Change(found.key, found.identifier, values, changed, one, found.last_sequence))
         former = [(field, value) for field in _NAMES if (value := getattr(found, field)) is not None]
         self._earlier |= dict.fromkeys([*former, *_names(one)], one)
 
@@ -130,6 +138,8 @@ class Batch:
         return (*email, *others)
 
 
+# The key of an e-mail changes with it.
+_OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
 # By which a row may mean a client who is there.
 _NAMES = ("email_key", "reference", "identifier")
 

@@ -109,7 +109,9 @@ class _Import:
         self.counted = dict.fromkeys(Imported._fields, 0)
 
     def take_all(self) -> None:
-        """Take all rows, and put the import on record."""
+        """Take all rows, and put the import on record: that it has begun, for it may be killed, and what it came to."""
+        with self._egec.database.atomic():
+            audit.record(self._egec, "client.import", "begun")
         with made_ahead(self._batches()) as batches:
             while some := list(islice(batches, 1)):
                 with self._egec.database.atomic():
@@ -155,6 +157,7 @@ class _Import:
                 break
         else:
             raise NotNow("other processes take the same e-mails all the time", "Run the same again.")
+        audit.record_updates(self._egec, ((one.key, one.fields) for one in batch.changes), source="import")
         self.counted["created"] += len(batch.new)
         self.counted["updated"] += len(batch.changes)
         self.counted["skipped"] += batch.skipped

@@ -122,7 +122,7 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
     try:
         message_id, act = prepare()
         new = NewCredential(client.id, hashing.result(), message_id)
-        recorded = _record(egec, client, new, revoke=revoke)
+        recorded = _record(egec, client, new, revoke=revoke, is_shown=message_id is None)
         try:
             outcome, error, _ = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
         except BaseException as interruption:
@@ -233,7 +233,7 @@ def greeted_name(civility: str, first_name: str, last_name: str) -> str:
     return f"{first_name} {last_name}".strip()
 
 
-def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool) -> Recorded:
+def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool, is_shown: bool) -> Recorded:
     with egec.database.atomic():
         recorded = credentials.record(
             [new],
@@ -246,6 +246,9 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool) -> 
             raise too_many_open(client.identifier)
         # Looked at again, now that nobody else can change it: who was erased meanwhile is mailed no more.
         registered_email(client.identifier, Client.get_by_id(client.id).email, disabled_at=None)
+        if is_shown:
+            # Before it is: a kill leaves no password that somebody has seen off the record.
+            audit.record(egec, "credential.show", "begun", client=client, sequence=recorded.sequence)
         if revoke:
             audit.record(egec, "credential.revoke", "revoked", client=client, below=recorded.sequence)
         return recorded

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from egec_cli.accounts import audit, egec
+from egec_cli.accounts.log import Log
+from egec_cli.errors import NotNow
 from egec_cli.settings import Settings
 from egec_cli.store import database
 
@@ -41,13 +44,21 @@ def status(settings: Settings) -> SchemaStatus:
     )
 
 
-def upgrade(settings: Settings) -> Upgraded:
+def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
     """Bring the database to this program's schema; an embedded one is copied beside itself first.
+
+    Args:
+        settings: where.
+        log: what is told of it, if anything is.
 
     Raises:
         Misconfigured: there is no database, or it is newer than the program.
     """
-    return Upgraded(str(settings.database), database.upgrade(settings.database))
+    applied = database.upgrade(settings.database)
+    if applied:
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.upgrade", "upgraded", migrations=applied)
+    return Upgraded(str(settings.database), applied)
 
 
 def backup(settings: Settings, target: Path) -> BackedUp:
@@ -60,3 +71,20 @@ def backup(settings: Settings, target: Path) -> BackedUp:
     """
     database.backup(settings.database, target)
     return BackedUp(str(target.absolute()), target.stat().st_size)
+
+
+def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
+    """Put a backup on record that was made, and return whether it is on record.
+
+    It is not where another process's transaction takes too long, which no copy waits for, nor where the schema is not
+    this program's.
+    """
+    found = status(settings)
+    if found.pending or found.unknown:
+        return False
+    try:
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.backup", "done")
+    except NotNow:
+        return False
+    return True

@@ -11,7 +11,7 @@ from egec_cli.errors import EgecError, NoSuchClient, NotPermitted, Usage
 from egec_cli.hashing import Hashing
 from egec_cli.mail import template, transport
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, has_reader, note, say, show
+from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState
 
 
@@ -52,7 +52,7 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
 
 def tell(egec: Egec, words: str, issued: Issued) -> None:
     """Print the memo's words for the client, and for the operator what he alone may know."""
-    say(words)
+    say_unless_quiet(words)
     if isinstance(egec.settings.mail_server, MaildirFolder):
         note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {issued.server_reply}")
     if issued.state is not CredentialState.ACCEPTED:
@@ -87,5 +87,5 @@ def _refusal_relayed(egec: Egec, output: OutputFormat) -> Iterator[None]:
         yield
     except (NoSuchClient, NotPermitted) as error:
         if output is OutputFormat.TABLE and error.code in {NoSuchClient.code, *issuing.NOT_TO_BE_ACTIVATED}:
-            say(template.text(egec.settings, "refused", egec.settings.language))
+            say_unless_quiet(template.text(egec.settings, "refused", egec.settings.language))
         raise

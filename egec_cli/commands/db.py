@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from egec_cli.accounts import upkeep
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
-from egec_cli.commands.session import read_settings
+from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, show
+from egec_cli.show import OutputFormat, show, warn
 
-app = typer.Typer(help="Look after the database: status, upgrade, backup.")
+app = new_app("Look after the database: status, upgrade, backup.")
 
 
 @app.command("status", epilog="Example: egec db status --format json")
@@ -26,7 +27,8 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 @app.command("upgrade", epilog="Example: egec db upgrade")
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Bring the database to this program's schema; an SQLite file is copied beside itself first."""
-    show(upkeep.upgrade(read_settings()), output)
+    found = read_settings()
+    show(upkeep.upgrade(found, log=log_of(found)), output)
 
 
 @app.command("backup", epilog="Example: egec db backup /var/backups/egec-$(date +%F).db")
@@ -35,4 +37,7 @@ def backup_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
-    show(upkeep.backup(read_settings(), file), output)
+    found = read_settings()
+    show(upkeep.backup(found, file), output)
+    if not upkeep.record_backup(found, log=log_of(found)):
+        warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")

@@ -10,14 +10,15 @@ import typer
 
 from egec_cli.accounts import bounces
 from egec_cli.accounts.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, ExitCode, Usage
 from egec_cli.mail import incoming
 from egec_cli.mail.incoming import Incoming
-from egec_cli.show import OutputFormat, note, show_all
+from egec_cli.show import OutputFormat, show_all, warn
 
-app = typer.Typer()
+app = new_app()
 
 _IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
 
@@ -66,5 +67,5 @@ def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) 
     for record in records:
         outcomes[record.outcome] += 1
         if record.outcome in NOT_UNDERSTOOD:
-            note(f"egec: {record.file}:{record.line}: {record.outcome}: {record.reason}")
+            warn(f"egec: {record.file}:{record.line}: {record.outcome}: {record.reason}")
         yield record

@@ -1,15 +1,14 @@
 """The root of the command line: it knows its subcommands by name and imports only the one that runs."""
 
 import os
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
 
 from egec_cli import __version__
+from egec_cli.commands.lazy import LazyGroup, Member, new_app
 from egec_cli.settings import ENV_FILE_VARIABLE
 
 # Each name is also that of the module in this folder.
@@ -21,28 +20,18 @@ SUBCOMMANDS = {
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
     "mail": "Check, preview and test the mails; read bounces.",
     "password": "Print generated passwords.",
+    "audit": "List and prune the record of what was done.",
     "db": "Look after the database: status, upgrade, backup.",
 }
 
 
-class LazyGroup(TyperGroup):
-    """A group whose commands are stand-ins, with name and help only, until one of them is to run."""
+class Root(LazyGroup):
+    """All commands."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for name, help_line in SUBCOMMANDS.items():
-            self.add_command(TyperCommand(name, help=help_line))
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the module of the command that is to run."""
-        name = args[0]
-        if name in SUBCOMMANDS:
-            module = import_module(f"egec_cli.commands.{name}")
-            self.add_command(get_command(module.app), name)
-        return super().resolve_command(ctx, args)
+    members: ClassVar[Mapping[str, Member]] = {name: Member(name, help_line) for name, help_line in SUBCOMMANDS.items()}
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False)
+app = new_app(group=Root)
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,11 +46,21 @@ def egec(
         Path | None,
         typer.Option("--env-file", help=f"The file of settings; {ENV_FILE_VARIABLE} says the same.", metavar="FILE"),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing of a success: no notes, and no results but by --format.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="A line on stderr for each act; EGEC_LOG says how it is written.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Administer the accounts of eGEC: client files, passwords by mail, logins."""
+    # Imported here: what is answered without a command needs none of it.
+    from egec_cli import show
+
+    show.speak(quiet=quiet, verbose=verbose)
     if env_file is not None:
         # So that a program that this one starts finds the same file.
         os.environ[ENV_FILE_VARIABLE] = str(env_file)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from egec_cli import settings
 from egec_cli.settings import Settings
-from egec_cli.show import note
+from egec_cli.show import log_writer, note
 
 if TYPE_CHECKING:
     from egec_cli.accounts.egec import Egec
+    from egec_cli.accounts.log import Log
 
 
 def read_settings() -> Settings:
@@ -18,6 +19,17 @@ def read_settings() -> Settings:
     for warning in found.warnings:
         note(f"egec: warning: {warning}")
     return found
+
+
+def log_of(found: Settings) -> "Log | None":
+    """Return the log that is to be told of each act, where one is wanted."""
+    write = log_writer(found.log)
+    if write is None:
+        return None
+    # Imported here, for it brings the database's library.
+    from egec_cli.accounts.log import Log
+
+    return Log(write)
 
 
 @contextmanager
@@ -34,5 +46,5 @@ def opened(found: Settings | None = None, *, create: bool = False) -> "Iterator[
 
     if create and egec.create(found):
         note(f"egec: made the database {found.database}")
-    with egec.opened(found) as opened_egec:
+    with egec.opened(found, log=log_of(found)) as opened_egec:
         yield opened_egec

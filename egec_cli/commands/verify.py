@@ -10,12 +10,13 @@ from typing import Annotated, BinaryIO
 import typer
 
 from egec_cli.accounts import login
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
-from egec_cli.show import OutputFormat, say, show, show_all, show_error
+from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
 
-app = typer.Typer()
+app = new_app()
 
 # An identifier and a password fit many times over; a longer line is no login.
 _LONGEST_LINE = 4096
@@ -106,7 +107,7 @@ def _verify(
                 # The template is read only now: a login that is accepted needs none.
                 from egec_cli.mail import template
 
-                say(template.text(egec.settings, "refused", egec.settings.language))
+                say_unless_quiet(template.text(egec.settings, "refused", egec.settings.language))
     if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -185,7 +186,8 @@ def _from_descriptor() -> tuple[str, str]:
         ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
-        raise typer.Exit(ExitCode.REFUSED)
+        # No login, which is refused and put on record as one of nobody.
+        return "", ""
     # Bytes that are no text make a password that matches none.
     identifier, password = (part.decode(errors="replace") for part in parts[:2])
     return identifier, password

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from egec_cli.mail import message_ids
 from egec_cli.mail.delivery import one_line
 from egec_cli.mail.message_ids import Mark
+from egec_cli.password import LENGTH, Alphabet
 
 # A report is of one mail to one address; a forged one may name as many as it has room for.
 _MOST_MARKS = 10
@@ -68,6 +69,17 @@ def read(content: bytes) -> Report:
         return report._replace(marks=_marks(content, parts)) if report else Report(Fate.NO_FAILURE)
     except Exception:  # noqa: BLE001 - whatever a stranger's bytes do to the libraries, they are no report
         return Report(Fate.NO_FAILURE)
+
+
+def without_passwords(text: str, alphabet: Alphabet) -> str:
+    """Return the words of a report, which may quote a mail, with `*********` for all that a password may be in."""
+
+    def hidden(run: re.Match[str]) -> str:
+        windows = (run[0][first : first + LENGTH] for first in range(len(run[0]) - LENGTH + 1))
+        return "*" * LENGTH if any(map(alphabet.satisfied_by, windows)) else run[0]
+
+    # As a mail may write =, too.
+    return re.sub(rf"[A-Za-z0-9{re.escape(alphabet.specials)}]{{{LENGTH},}}", hidden, text.replace("=3D", "="))
 
 
 def _marks(content: bytes, parts: Sequence[Message[str, str]]) -> list[Mark]:

@@ -35,12 +35,13 @@ _ADVISORY_LOCK = 3042
 
 # libpq tells no code of a connection that failed (https://github.com/psycopg/psycopg/issues/1188), only words, those of
 # the server in its own language. What is not known among them is taken to pass.
-_LOGIN_REFUSED = re.compile(
+# Texts, which are compiled where a connection fails, not at each start.
+_LOGIN_REFUSED = (
     "authentication failed|authentification .*chou|no password supplied|pg_hba.conf|does not exist|n'existe pas"
     "|is not permitted to log in|pas autoris. . se connecter"
     "|invalid ([a-z_]+ )?value|does not support SSL|root certificate|server certificate|certificate verify failed"
 )
-_PERMISSION_DENIED = re.compile("[Pp]ermission denied|droit refus")
+_PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
@@ -573,9 +574,9 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     state = getattr(error, "sqlstate", None) or ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     words = reason if not state and _is_operational(error) else ""
-    if state.startswith(("28", "3D")) or _LOGIN_REFUSED.search(words):
+    if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
         return Misconfigured(f"{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.")
-    if state in {"42501", "25006"} or _PERMISSION_DENIED.search(words):
+    if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
         return NotPermitted(f"{location} does not permit it: {reason}", "Give the database user its rights.")
     if state in {"53100", "58030"}:
         return FileSystemFailed(f"{location} could not write: {reason}", "Free some space on the server.")

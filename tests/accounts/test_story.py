@@ -39,6 +39,7 @@ def test_a_story_is_told_in_order_with_who_did_it(opened: Egec) -> None:
     entries = story.of(egec, client).entries
     assert [(entry.what, entry.outcome) for entry in entries] == [
         ("client.create", "created"),
+        ("credential.show", "begun"),
         ("credential.issue", "accepted"),
         ("login", "refused"),
         ("login", "accepted"),
@@ -47,7 +48,7 @@ def test_a_story_is_told_in_order_with_who_did_it(opened: Egec) -> None:
     ]
     assert {entry.by for entry in entries} == {egec.actor.user}
     assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
-    assert entries[1].details == {"sequence": 1, "state": "accepted", "server_reply": "shown to the operator"}
+    assert entries[2].details == {"sequence": 1, "state": "accepted", "server_reply": "shown to the operator"}
 
 
 def test_a_mail_whose_fate_nobody_has_recorded_is_told_too(opened: Egec) -> None:

@@ -1,0 +1,72 @@
+"""Old events deleted for good, in turns, each of them a short transaction: others go on writing meanwhile.
+
+What a client's story tells of that time goes with them, but for the making of the file and the mails, which have tables
+of their own.
+"""
+
+import time
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from egec_cli import clock
+from egec_cli.accounts import audit
+from egec_cli.accounts.egec import Egec
+from egec_cli.store.database import among, tuples
+from egec_cli.store.models import Event
+
+_AT_A_TIME = 1000
+# As long a rest as a turn took lets another process of an SQLite database have its turn, which it polls for.
+_REST = 1.0
+
+
+class Pruned(NamedTuple):
+    """How many events were deleted, or would be, and before when they happened; None where all are kept."""
+
+    events: int
+    before: str | None
+
+
+def limit(egec: Egec, older_than: str = "") -> datetime | None:
+    """Return the moment before which events may go: that of a date or an age, else of EGEC_AUDIT_DAYS.
+
+    Returns:
+        None where EGEC_AUDIT_DAYS keeps all.
+
+    Raises:
+        Usage: `older_than` is neither a date nor an age.
+    """
+    now = egec.clock()
+    if older_than:
+        return min(clock.moment_of(older_than, now), now)
+    return now - timedelta(days=egec.settings.audit_days) if egec.settings.audit_days else None
+
+
+def count(before: datetime) -> Pruned:
+    """Return how many events happened before a moment."""
+    return Pruned(Event.select().where(Event.at < before).count(), clock.rfc3339(before))
+
+
+def prune(egec: Egec, before: datetime) -> Pruned:
+    """Delete the events that happened before a moment, and put that on record.
+
+    It is put on record when it begins, for it may be killed, and when it is done, but not where there is nothing to do.
+    """
+    told = clock.rfc3339(before)
+    deleted = 0
+    while old := _next(before):
+        began = time.monotonic()
+        with egec.database.atomic():
+            if not deleted:
+                audit.record(egec, "audit.prune", "begun", before=told)
+            deleted += Event.delete().where(among(Event.id, old)).execute()
+        time.sleep((time.monotonic() - began) * _REST)
+    if deleted:
+        with egec.database.atomic():
+            audit.record(egec, "audit.prune", "done", before=told, events=deleted)
+    return Pruned(deleted, told)
+
+
+def _next(before: datetime) -> list[int]:
+    """Return the keys of the next events to delete."""
+    rows: Any = Event.select(Event.id).where(Event.at < before).order_by(Event.id).limit(_AT_A_TIME)
+    return [key for (key,) in tuples(rows)]

@@ -1,0 +1,99 @@
+"""`egec audit`: list, prune."""
+
+from typing import Annotated
+
+import typer
+
+from egec_cli.accounts import audit_listing, audit_pruning, changing, clients, reissue
+from egec_cli.accounts.audit_listing import EventRecord, Wanted
+from egec_cli.commands import consent
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.session import opened
+from egec_cli.errors import ExitCode, Usage
+from egec_cli.show import OutputFormat, note, show, show_all, warn
+
+app = new_app("List and prune the record of what was done.")
+
+_IN_TABLE = ("at", "action", "outcome", "client", "run", "actor", "details")
+
+
+@app.command("list", epilog="Example: egec audit list --since 7d --action client.erase")
+def list_command(
+    since: Annotated[str, typer.Option("--since", metavar="DATE|90d", help="From a date on, or from days ago.")] = "",
+    until: Annotated[
+        str, typer.Option("--until", metavar="DATE|90d", help="Up to a date, which is included, or days ago.")
+    ] = "",
+    action: Annotated[
+        str, typer.Option("--action", help="Such as client.erase, or client for all that is done to files.")
+    ] = "",
+    outcome: Annotated[str, typer.Option("--outcome", help="Such as accepted or refused.")] = "",
+    actor: Annotated[str, typer.Option("--actor", metavar="TEXT", help="A part of who did it, in any case.")] = "",
+    client: Annotated[
+        str, typer.Option("--client", metavar="CLIENT", help="About this client: e-mail, identifier or ref:REFERENCE.")
+    ] = "",
+    run: Annotated[str, typer.Option("--run", metavar="NAME", help="Of this re-issue run.")] = "",
+    after: Annotated[
+        int | None, typer.Option("--after", metavar="ID", min=0, help="Only what came behind the event of this id.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="The last so many; with --after, the next so many.")
+    ] = None,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List what was done, the newest last: changes, mails, logins, exports."""
+    with opened() as egec:
+        wanted = Wanted(
+            since=since,
+            until=until,
+            action=action,
+            outcome=outcome,
+            actor=actor,
+            client=clients.find(client) if client else None,
+            run=reissue.find(run) if run else None,
+            after=after,
+            limit=limit,
+        )
+        show_all(audit_listing.listed(egec, wanted), EventRecord, output, names(fields), in_table=_IN_TABLE)
+
+
+@app.command("prune", epilog="Example: egec audit prune --yes")
+def prune_command(
+    older_than: Annotated[
+        str,
+        typer.Option("--older-than", metavar="DATE|90d", help="Than a date or days, instead of EGEC_AUDIT_DAYS."),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many would go, and delete none.")] = False,
+    yes: consent.YesOption = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Delete events older than EGEC_AUDIT_DAYS for good.
+
+    What `egec client show` tells of that time goes with them, but for the making of the file and its mails.
+    """
+    if not (yes or dry_run or consent.can_be_asked()):
+        raise Usage("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
+    with opened() as egec:
+        before = audit_pruning.limit(egec, older_than)
+        if before is None:
+            note("egec: EGEC_AUDIT_DAYS is 0, which keeps all events; --older-than 365d deletes those of before")
+            show(audit_pruning.Pruned(0, None), output)
+            return
+        if dry_run:
+            show(audit_pruning.count(before), output)
+            note("egec: nothing was deleted")
+            return
+        if not (yes or typer.confirm(_question(audit_pruning.count(before)), err=True)):
+            note("egec: nothing was deleted")
+            raise typer.Exit(ExitCode.REFUSED)
+        show(audit_pruning.prune(egec, before), output)
+        if not changing.empty_log():
+            warn("egec: another process reads the database; what was deleted leaves its log when the next egec ends")
+
+
+def _question(found: audit_pruning.Pruned) -> str:
+    return (
+        f"Delete {found.events} events of before {found.before}? "
+        "What `egec client show` tells of that time goes with them, and nothing brings it back."
+    )

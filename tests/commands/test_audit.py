@@ -1,0 +1,135 @@
+"""`egec audit`, and who did what by every way that changes something."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from egec_cli.settings import Database
+from tests.conftest import Egec
+
+KEYS = ["id", "at", "action", "outcome", "client", "run", "actor", "host", "details"]
+
+
+def events(egec: Egec, *options: str) -> list[dict[str, Any]]:
+    ended = egec("audit", "list", "--format", "jsonl", *options)
+    assert ended.code == 0, ended.err
+    return [json.loads(line) for line in ended.out.splitlines()]
+
+
+@pytest.fixture
+def jeanne(egec: Egec, location: Database) -> str:
+    """Return the identifier of a client."""
+    return egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
+
+
+def test_the_keys_are_a_contract(egec: Egec, jeanne: str) -> None:
+    [event] = events(egec)
+    assert list(event) == KEYS
+    assert (event["action"], event["outcome"], event["client"]) == ("client.create", "created", jeanne)
+
+
+@pytest.mark.parametrize("output", ["json", "csv", "ids", "table"])
+def test_every_format_has_what_was_done(egec: Egec, jeanne: str, output: str) -> None:
+    ended = egec("audit", "list", "--format", output)
+    assert ended.code == 0
+    assert {
+        "json": lambda out: json.loads(out)[0]["client"] == jeanne,
+        "csv": lambda out: out.splitlines()[0] == ",".join(KEYS) and jeanne in out.splitlines()[1],
+        "ids": lambda out: out == "1\n",
+        "table": lambda out: "client.create" in out and jeanne in out,
+    }[output](ended.out)
+
+
+def test_filters_and_fields_are_taken(egec: Egec, jeanne: str) -> None:
+    egec("activate", jeanne)
+    egec("client", "disable", jeanne, "--reason", "left")
+    assert [e["action"] for e in events(egec, "--client", "jeanne@example.org", "--limit", "2")] == [
+        "credential.issue",
+        "client.disable",
+    ]
+    ended = egec(
+        "audit", "list", "--action", "client", "--since", "1d", "--fields", "action,details", "--format", "csv"
+    )
+    assert ended.out == 'action,details\nclient.create,{}\nclient.disable,"{""reason"": ""left""}"\n'
+    assert egec("audit", "list", "--run", "none").code == 65
+    assert egec("audit", "list", "--client", "nobody@example.org").code == 67
+    assert egec("audit", "list", "--since", "yesterday").code == 2
+
+
+def test_a_password_shown_at_the_counter_is_visible_as_such(egec: Egec, jeanne: str) -> None:
+    egec("activate", jeanne, "--no-mail", "--show-password")
+    egec("activate", jeanne)
+    assert [event["details"] for event in events(egec, "--action", "credential.show")] == [{"sequence": 1}]
+
+
+def test_the_person_whom_a_program_acts_for_stands_beside_its_user(egec: Egec, egec_process: Egec, jeanne: str) -> None:
+    egec_process("client", "update", jeanne, "--last-name", "Dupont", env={"EGEC_ACTOR": "Jeanne Martin"})
+    [event] = events(egec, "--actor", "jeanne martin")
+    assert event["action"] == "client.update"
+    assert event["actor"].endswith("for Jeanne Martin)")
+    assert not event["actor"].startswith("Jeanne")
+
+
+@pytest.mark.parametrize("bad", ["two\nlines", "x" * 101, "\x1b[31m"])
+def test_a_person_who_is_no_line_of_text_ends_it_with_78(egec_process: Egec, jeanne: str, bad: str) -> None:
+    ended = egec_process("client", "show", jeanne, env={"EGEC_ACTOR": bad})
+    assert ended.code == 78
+    assert "EGEC_ACTOR" in ended.err
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 600, b"only"])
+def test_what_is_no_login_is_refused_by_checkpassword_and_on_record(egec: Egec, jeanne: str, data: bytes) -> None:
+    script = "import os, sys\nos.dup2(0, 3)\nfrom egec_cli.main import entry\nentry()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "verify", "--checkpassword", "true"], input=data, env=os.environ, timeout=60
+    )
+    assert done.returncode == 1
+    [event] = events(egec, "--action", "login")
+    assert (event["outcome"], event["details"]) == ("refused", {"reason": "unknown_identifier"})
+
+
+def test_each_way_to_log_in_is_on_record_once(egec: Egec, egec_process: Egec, jeanne: str) -> None:
+    typed = f"{jeanne}\nwrong\n"
+    egec_process("verify", "--stdin", stdin=typed)
+    egec_process("verify", "--pam", stdin="wrong", env={"PAM_USER": jeanne})
+    egec_process("verify", jeanne, "--password-stdin", stdin="wrong")
+    egec_process("verify", "--batch", "-", stdin=f"{jeanne},wrong\n1111111111,wrong\n")
+    assert [e["client"] for e in events(egec, "--action", "login")] == [jeanne] * 4 + [None]
+    egec_process("verify", "--stdin", "--explain", stdin=typed)
+    assert [e["action"] for e in events(egec, "--action", "login")][5:] == ["login", "login.explain"]
+
+
+def test_an_export_says_whether_it_had_hashes(egec: Egec, jeanne: str) -> None:
+    egec("client", "export")
+    egec("client", "export", "--format", "htpasswd", "--output", "htpasswd")
+    assert [e["details"]["with_hashes"] for e in events(egec, "--action", "client.export")] == [False, True]
+
+
+def test_prune_deletes_what_is_old_only_with_consent(egec: Egec, jeanne: str) -> None:
+    refused = egec("audit", "prune", "--older-than", "0d")
+    assert (refused.code, len(events(egec))) == (2, 1)
+    assert "--yes" in refused.err
+    tried = egec("audit", "prune", "--older-than", "0d", "--dry-run", "--format", "json")
+    assert json.loads(tried.out)["events"] == 1
+    assert len(events(egec)) == 1
+    done = egec("audit", "prune", "--older-than", "0d", "--yes", "--format", "json")
+    assert list(json.loads(done.out)) == ["events", "before"]
+    assert [e["action"] for e in events(egec)] == ["audit.prune", "audit.prune"]
+    assert json.loads(egec("audit", "prune", "--yes", "--format", "json").out)["events"] == 0
+
+
+def test_prune_keeps_all_where_the_setting_says_so(egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGEC_AUDIT_DAYS", "0")
+    ended = egec("audit", "prune", "--yes", "--format", "json")
+    assert json.loads(ended.out) == {"events": 0, "before": None}
+    assert "EGEC_AUDIT_DAYS" in ended.err
+
+
+def test_a_backup_is_on_record(egec: Egec) -> None:
+    egec("init")
+    assert egec("db", "backup", "copy.db").code == 0
+    assert [e["action"] for e in events(egec)] == ["db.backup"]

@@ -1,0 +1,133 @@
+"""The options of the root: how much a command tells."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from egec_cli.settings import Database
+from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer
+
+LOGGED = ["at", "action", "outcome", "client", "run", "actor", "host", "details", "ms"]
+
+
+@pytest.fixture
+def jeanne(egec: Egec, location: Database) -> str:
+    """Return the identifier of a client."""
+    return egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
+
+
+def test_verbose_tells_each_act_in_a_line_on_stderr(egec: Egec, jeanne: str, server: MailServer) -> None:
+    ended = egec("--verbose", "activate", jeanne)
+    [line] = ended.err.splitlines()
+    assert f" credential.issue accepted {jeanne} sequence=1 by " in line
+    assert line.endswith(" ms")
+    assert ended.out == egec("activate", jeanne).out
+
+
+def test_the_log_in_json_is_an_object_a_line_with_stable_keys(
+    egec: Egec, jeanne: str, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_LOG", "json")
+    ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
+    acts = [json.loads(line) for line in ended.err.splitlines()]
+    assert [list(act) for act in acts] == [LOGGED] * 3
+    assert [(act["action"], act["client"], act["run"]) for act in acts] == [
+        ("reissue.start", None, "spring"),
+        ("credential.issue", jeanne, "spring"),
+        ("reissue.finish", None, "spring"),
+    ]
+    assert json.loads(ended.out)["accepted"] == 1
+
+
+def test_the_log_can_be_asked_for_as_text_and_by_the_file(egec: Egec, jeanne: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EGEC_LOG=text\n")
+    assert f"client.update updated {jeanne} " in egec("client", "update", jeanne, "--last-name", "X").err
+    (tmp_path / ".env").write_text("EGEC_LOG=json\n")
+    told = egec("--verbose", "client", "update", jeanne, "--last-name", "Y").err
+    assert json.loads(told)["details"] == {"fields": ["last_name"]}
+
+
+def test_without_being_asked_for_there_is_no_log(egec: Egec, jeanne: str) -> None:
+    assert egec("client", "update", jeanne, "--last-name", "X").err == ""
+    assert egec("--verbose", "client", "list").err == ""
+
+
+def test_a_word_of_the_log_that_has_blanks_is_quoted(egec: Egec, jeanne: str, server: MailServer) -> None:
+    ended = egec("--verbose", "reissue", "start", 'a "b', "--all", "--yes")
+    assert 'reissue.start recorded run="a \\"b" clients=1 by ' in ended.err
+
+
+def test_a_log_that_nobody_reads_stops_nothing(egec: Egec, jeanne: str) -> None:
+    command = f"{sys.executable} -m egec_cli --verbose client update {jeanne} --last-name X --format ids 2>&1 >out | :"
+    subprocess.run(["bash", "-c", command], timeout=60)
+    assert Path("out").read_text() == f"{jeanne}\n"
+
+
+def test_quiet_says_nothing_of_a_success(egec: Egec, jeanne: str, tmp_path: Path) -> None:
+    (tmp_path / "clients.csv").write_text("email;nom;other\nmarc@example.org;Petit;x\n")
+    (tmp_path / "left.csv").write_text("marc@example.org\n")
+    for command in (
+        ("init",),
+        ("client", "list"),
+        ("client", "show", jeanne),
+        ("client", "import", "clients.csv"),
+        ("client", "update", jeanne, "--last-name", "X"),
+        ("client", "disable", "--from", "left.csv", "--reason", "left"),
+        ("activate", jeanne),
+        ("reissue", "start", "spring", "--all", "--yes"),
+        ("reissue", "status", "spring"),
+        ("audit", "list"),
+        ("audit", "prune", "--older-than", "0d", "--yes"),
+        ("db", "status"),
+    ):
+        assert egec("--quiet", *command) == (0, "", ""), command
+    # It was done all the same.
+    assert json.loads(egec("client", "show", jeanne, "--format", "json").out)["last_sequence"] == 2
+    assert json.loads(egec("client", "show", "marc@example.org", "--format", "json").out)["status"] == "disabled"
+
+
+def test_quiet_wins_over_the_log_and_contradicts_verbose(
+    egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_LOG", "json")
+    assert egec("--quiet", "activate", jeanne) == (0, "", "")
+    assert egec("--quiet", "--verbose", "activate", jeanne).code == 2
+
+
+def test_quiet_shows_what_a_machine_format_is_asked_for_and_a_password_to_be_shown(egec: Egec, jeanne: str) -> None:
+    assert egec("--quiet", "client", "list", "--format", "ids").out == f"{jeanne}\n"
+    assert "jeanne@example.org" in egec("--quiet", "client", "export").out
+    assert egec("--quiet", "activate", jeanne, "--no-mail", "--show-password").out.startswith(jeanne)
+    assert len(egec("--quiet", "password").out) == 10
+
+
+def test_quiet_still_tells_what_did_not_go_well(egec: Egec, jeanne: str, server: MailServer, tmp_path: Path) -> None:
+    missing = egec("--quiet", "client", "show", "nobody@example.org")
+    assert (missing.code, missing.out) == (67, "")
+    assert "nobody@example.org" in missing.err
+    (tmp_path / "clients.csv").write_text("email\nno address\n")
+    rejected = egec("--quiet", "client", "import", "clients.csv")
+    assert (rejected.code, rejected.out) == (3, "")
+    assert "clients.csv:2:" in rejected.err
+    (tmp_path / "left.csv").write_text(f"{jeanne}\nnobody@example.org\n")
+    partly = egec("--quiet", "client", "enable", "--from", "left.csv")
+    assert (partly.code, partly.out) == (3, "")
+    assert "line 2: no client is called 'nobody@example.org'" in partly.err
+    server.fail_next(Fault.RCPT_550)
+    failed = egec("--quiet", "reissue", "start", "spring", "--from", "left.csv", "--yes")
+    assert (failed.code, failed.out) == (3, "")
+    assert f"client {jeanne} " in failed.err
+    assert "left.csv:2:" in failed.err
+
+
+def test_a_refused_login_is_told_by_the_exit_code_alone(egec_process: Egec, jeanne: str) -> None:
+    assert egec_process("--quiet", "verify", jeanne, "--password-stdin", stdin="wrong") == (1, "", "")
+
+
+def test_one_run_in_a_process_is_not_quiet_because_another_was(egec: Egec, jeanne: str) -> None:
+    egec("--quiet", "client", "list")
+    assert jeanne in egec("client", "list").out
