@@ -7,8 +7,9 @@ strangers cannot guess, leads to a credential.
 
 import re
 from collections.abc import Iterator, Sequence
-from email import message_from_bytes, message_from_string
+from email import message_from_bytes
 from email.message import Message
+from email.utils import getaddresses
 from enum import StrEnum
 from itertools import islice
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from egec_cli.password import LENGTH, Alphabet
 # A report is of one mail to one address; a forged one may name as many as it has room for.
 _MOST_MARKS = 10
 _MOST_PARTS = 100
+# A report has a handful of both; the time of the libraries grows with each, times the lines of the message.
+_MOST_BOUNDARIES = 20
+_MOST_SEPARATORS = 1000
 _MOST_RECIPIENTS = 100
 _LONGEST_WORDS = 500
 _LONGEST_ADDRESS = 254
@@ -62,6 +66,8 @@ class Report(NamedTuple):
 
 def read(content: bytes) -> Report:
     """Return what a message says, whatever its bytes are."""
+    if _is_tangled(content):
+        return Report(Fate.NO_FAILURE)
     try:
         message = message_from_bytes(content)
         parts = list(islice(message.walk(), _MOST_PARTS))
@@ -69,6 +75,11 @@ def read(content: bytes) -> Report:
         return report._replace(marks=_marks(content, parts)) if report else Report(Fate.NO_FAILURE)
     except Exception:  # noqa: BLE001 - whatever a stranger's bytes do to the libraries, they are no report
         return Report(Fate.NO_FAILURE)
+
+
+def _is_tangled(content: bytes) -> bool:
+    """Tell whether a message is made to keep its reader busy: of more parts, or parts in parts, than any report has."""
+    return content.lower().count(b"boundary") > _MOST_BOUNDARIES or content.count(b"\n--") > _MOST_SEPARATORS
 
 
 def without_passwords(text: str, alphabet: Alphabet) -> str:
@@ -82,7 +93,7 @@ def without_passwords(text: str, alphabet: Alphabet) -> str:
     return re.sub(rf"[A-Za-z0-9{re.escape(alphabet.specials)}]{{{LENGTH},}}", hidden, text.replace("=3D", "="))
 
 
-def _marks(content: bytes, parts: Sequence[Message[str, str]]) -> list[Mark]:
+def _marks(content: bytes, parts: Sequence[Message]) -> list[Mark]:
     """Return the marks of the message as it came, the first ones first, then those of its encoded parts."""
     found: dict[Mark, None] = {}
     for text in (content, *(part.get_payload(decode=True) for part in parts if "Content-Transfer-Encoding" in part)):
@@ -91,32 +102,32 @@ def _marks(content: bytes, parts: Sequence[Message[str, str]]) -> list[Mark]:
     return list(found)[:_MOST_MARKS]
 
 
-def _of_fields(parts: Sequence[Message[str, str]]) -> Report | None:
+def _of_fields(parts: Sequence[Message]) -> Report | None:
     """Return what the fields for machines say (RFC 3464), of the recipient who matters most: one who got nothing."""
     blocks = (block for part in parts if part.get_content_type() in _STATUS_TYPES for block in _blocks(part))
     recipients = [found for block in islice(blocks, _MOST_RECIPIENTS) if (found := _recipient(block)) is not None]
     return min(recipients, key=lambda one: list(Fate).index(one.fate), default=None)
 
 
-def _blocks(part: Message[str, str]) -> Iterator[Message[str, str]]:
+def _blocks(part: Message) -> Iterator[Message]:
     """Yield the blocks of fields: the standard library knows one of the two types, and takes the other for a mail."""
     payload: Any = part.get_payload()
     for block in payload if isinstance(payload, list) else ():
         yield block
-        rest = block.get_payload()
-        if isinstance(rest, str):
-            yield from (message_from_string(text) for text in re.split(r"\n\s*\n", rest) if text.strip())
+        rest = block.get_payload(decode=True)
+        if isinstance(rest, bytes):
+            yield from (message_from_bytes(fields) for fields in re.split(rb"\n\s*\n", rest) if fields.strip())
 
 
-def _recipient(block: Message[str, str]) -> Report | None:
+def _recipient(block: Message) -> Report | None:
     """Return what a block says; None where it is about no recipient."""
-    action, status = _field(block, "Action").lower(), _field(block, "Status")
+    action, status = _field(block, "action").lower(), _field(block, "status")
     if not (action or "Final-Recipient" in block or "Original-Recipient" in block):
         return None
     code = _STATUS.search(status)
     # As in `rfc822; jeanne@example.org` and `smtp; 550 5.1.1 no such user`.
-    address = _field(block, "Original-Recipient") or _field(block, "Final-Recipient")
-    words = re.sub(r"^\s*[A-Za-z0-9-]+\s*;\s*", "", _field(block, "Diagnostic-Code"))
+    address = _field(block, "original-recipient") or _field(block, "final-recipient")
+    words = re.sub(r"^\s*[A-Za-z0-9-]+\s*;\s*", "", _field(block, "diagnostic-code"))
     return Report(
         _fate(action, code[1] if code else ""),
         address.rpartition(";")[2].strip(" <>")[:_LONGEST_ADDRESS],
@@ -136,15 +147,25 @@ def _fate(action: str, status_class: str) -> Fate:
     return {"5": Fate.FAILED, "4": Fate.DELAYED}.get(status_class, Fate.NO_FAILURE)
 
 
-def _field(block: Message[str, str], name: str) -> str:
-    return one_line(str(block.get(name, "")))
+def _field(block: Message, name: str) -> str:
+    # Not by `get`, which makes a question mark of what is beyond ASCII.
+    value = next((value for field, value in block.raw_items() if field.lower() == name), "")
+    return one_line(str(value).encode(errors="surrogateescape"))
 
 
-def _of_words(message: Message[str, str], parts: Sequence[Message[str, str]]) -> Report | None:
+def _of_words(message: Message, parts: Sequence[Message]) -> Report | None:
     """Return what an informal report says; None where the message is none that is known."""
     # Imported here: most reports have fields for machines.
+    import logging
+
     from flufl.bounce import all_failures
 
+    # What a message does to it is the message's fault, and no line for an operator.
+    logging.getLogger("flufl.bounce").disabled = True
+    if not getaddresses([str(message.get("From", ""))]):
+        # It knows some reports by their sender, and does not reckon with none.
+        del message["From"]
+        message["From"] = "MAILER-DAEMON"
     delayed, failed = all_failures(message)
     if not (delayed or failed):
         return None
@@ -159,7 +180,7 @@ def _of_words(message: Message[str, str], parts: Sequence[Message[str, str]]) ->
     )
 
 
-def _words(parts: Sequence[Message[str, str]]) -> str:
+def _words(parts: Sequence[Message]) -> str:
     """Return the first line of a text, before the mail that it returns, that has a mail server's code; may be empty."""
     for part in parts:
         text = part.get_payload(decode=True) if part.get_content_type() == "text/plain" else None

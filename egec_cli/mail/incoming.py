@@ -13,9 +13,9 @@ from typing import BinaryIO, NamedTuple
 from egec_cli.errors import BadInput
 
 # A delivery report says all that it has to say long before; what it returns may be of any size.
-MOST_BYTES = 1_000_000
+MOST_BYTES = 500_000
 # RFC 5322 has 998 at most; behind that, only the work of those who search the line would grow.
-LONGEST_LINE = 2000
+LONGEST_LINE = 1000
 
 # As mail programs write the line before a message of an mbox: a sender, and a date as of asctime(3).
 _FROM_LINE = re.compile(rb"From .*[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}")
