@@ -108,6 +108,7 @@ class Settings(NamedTuple):
     mail_server: MailServer
     mail_from: str
     mail_reply_to: str
+    mail_bounces: str
     mail_timeout: float
     app_name: str
     app_url: str
@@ -187,6 +188,13 @@ def _mail_address(text: str, folder: Path) -> str:
     _one_line(text, folder)
     if not re.fullmatch(r"(?:[^<>@,;:\"]*<[^<>@\s,]+@[^<>@\s,]+>|[^<>@\s,]+@[^<>@\s,]+)", text):
         raise _Fault("is no e-mail address")
+    return text
+
+
+def _bounces_address(text: str, _folder: Path) -> str:
+    # Of the 64 characters that may stand before the @, a mail's own mark takes 36.
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
+        raise _Fault("is no bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
     return text
 
 
@@ -337,6 +345,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Where replies go all the same, although the mail says that nobody reads them.",
     ),
     Setting(
+        "EGEC_MAIL_BOUNCES",
+        _bounces_address,
+        "the sender's",
+        "bounces@egec.pro",
+        "The address that undeliverable mails come back to; each mail adds `+` and a mark of its own before the `@`.",
+    ),
+    Setting(
         "EGEC_MAIL_TIMEOUT",
         _number(1, 3600),
         "60",
@@ -468,6 +483,7 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
         mail_server=reader.value("EGEC_MAIL_URL", None) or MaildirFolder(data_folder() / "mail"),
         mail_from=reader.value("EGEC_MAIL_FROM", "eGEC <ne-pas-repondre@egec.pro>"),
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO", ""),
+        mail_bounces=reader.value("EGEC_MAIL_BOUNCES", ""),
         mail_timeout=reader.value("EGEC_MAIL_TIMEOUT", 60),
         app_name=reader.value("EGEC_APP_NAME", "eGEC"),
         app_url=reader.value("EGEC_APP_URL", "www.egec.pro"),

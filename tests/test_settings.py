@@ -99,6 +99,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         mail_server=MaildirFolder(data / "mail"),
         mail_from="eGEC <ne-pas-repondre@egec.pro>",
         mail_reply_to="",
+        mail_bounces="",
         mail_timeout=60,
         app_name="eGEC",
         app_url="www.egec.pro",

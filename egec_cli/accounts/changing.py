@@ -94,7 +94,10 @@ def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Updated:
                 _require_free(stored, given, values)
                 changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
                 if changed:
-                    Client.update(updated_at=egec.clock(), **changed).where(Client.id == client.id).execute()
+                    now = egec.clock()
+                    # Of what came back from the former address, the new one knows nothing.
+                    address = {"email_changed_at": now, "email_bounced_at": None} if "email_key" in changed else {}
+                    Client.update(updated_at=now, **changed, **address).where(Client.id == client.id).execute()
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record(egec, "client.update", "updated", client=stored, fields=names)
                 former_email = stored.email if "email_key" in changed else None
@@ -228,13 +231,13 @@ def _erase(egec: Egec, keys: Sequence[int]) -> None:
         disabled_at=peewee.fn.COALESCE(Client.disabled_at, _as_moment(now)), updated_at=now, last_login_at=None,
         # Above every sequence that there is: no mail under way can ever open the account.
         revoked_below=Client.last_sequence + 1, failed_logins=0, blocked_until=None,
-        lease_owner=None, lease_until=None,
+        lease_owner=None, lease_until=None, email_changed_at=None, email_bounced_at=None,
     ).where(among(Client.id, keys)).execute()  # fmt: skip
     Credential.update(state=CredentialState.REVOKED).where(
         among(Credential.client, keys) & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
     ).execute()
-    # What a mail server says may name the address, and so may the reason of a change.
-    Credential.update(password_hash=None, message_id=None, server_reply=None, failure=None).where(
+    # What mail servers say may name the address, and so may the reason of a change.
+    Credential.update(password_hash=None, message_id=None, server_reply=None, failure=None, bounce=None).where(
         among(Credential.client, keys)
     ).execute()
     ReissueItem.update(failure=None, details=None).where(among(ReissueItem.client, keys)).execute()

@@ -270,7 +270,19 @@ def admit(client: Client, credential: Credential, moment: datetime) -> bool:
     Credential.update(first_used_at=moment).where(
         (Credential.id == one.key) & Credential.first_used_at.is_null()
     ).execute()
+    if client.email_bounced_at is not None and credential.message_id is not None:
+        _clear_address(one)
     return True
+
+
+def _clear_address(arrived: Recorded) -> None:
+    """Take the mark of a bounce from the address of a client who has got this mail, unless a later one came back."""
+    came_back = Credential.select(Credential.id).where(
+        (Credential.client == arrived.client)
+        & (Credential.sequence > arrived.sequence)
+        & Credential.bounced_at.is_null(False)
+    )
+    Client.update(email_bounced_at=None).where((Client.id == arrived.client) & ~peewee.fn.EXISTS(came_back)).execute()
 
 
 def _opening(client: Client, moment: datetime, *columns: peewee.Field) -> Any:

@@ -228,8 +228,10 @@ class _Import:
         execute_many(
             self._egec.database,
             "UPDATE client SET email = ?, email_key = ?, reference = ?, civility = ?, first_name = ?, last_name = ?, "
-            "language = ?, updated_at = ? WHERE id = ?",
-            [(*change.values, now, change.key) for change in changes],
+            "language = ?, updated_at = ?, "
+            "email_changed_at = CASE WHEN email_key = ? THEN email_changed_at ELSE ? END, "
+            "email_bounced_at = CASE WHEN email_key = ? THEN email_bounced_at END WHERE id = ?",
+            [(*c.values, now, c.values[1], now, c.values[1], c.key) for c in changes],
         )
         self._insert_hashes(
             {c.values[1] or "": c.checked.password_hash for c in changes if c.checked.password_hash and not c.issued}

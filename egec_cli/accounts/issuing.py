@@ -222,6 +222,7 @@ def _mail(egec: Egec, client: Client, new_password: Password) -> Mail:
         identifier=client.identifier,
         password=new_password,
         issued_at=egec.clock(),
+        client=client.id,
     )
 
 

@@ -100,6 +100,9 @@ def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str,
     for former in _former(client):
         if hashing.matches(password, former.password_hash or ""):
             day = clock.rfc3339(former.created_at)
+            last = _last(client)
+            if last is not None and last.bounced_at is not None and last.sequence > former.sequence:
+                return "last_mail_bounced", f"That is the password of an earlier mail. {_came_back(client, last)}"
             if former.state == CredentialState.SUPERSEDED:
                 return (
                     "former_password",
@@ -151,15 +154,31 @@ def _exchanged(password: str) -> Iterator[str]:
 
 
 def _about_the_mails(client: Client) -> tuple[str, str]:
-    last = Credential.select().where(Credential.client == client).order_by(Credential.sequence.desc()).first()
+    last = _last(client)
     mail_again = f"`egec activate {client.identifier}` mails a new one."
     if last is None:
         return "never_activated", f"The account has no password yet. {mail_again}"
     day = clock.rfc3339(last.created_at)
     if last.state == CredentialState.REFUSED:
         return "last_mail_refused", f"The mail of {day} was refused: {last.server_reply or last.failure}. {mail_again}"
+    if last.bounced_at is not None and last.state != CredentialState.REVOKED:
+        return "last_mail_bounced", _came_back(client, last)
     if last.state in OPEN_STATES:
         return "last_mail_in_doubt", f"It is not known whether the mail of {day} arrived. {mail_again}"
     if last.state == CredentialState.REVOKED:
         return "revoked", f"Every password was voided. {mail_again}"
     return "wrong_password", f"The password is wrong; the last mail is of {day}. {mail_again}"
+
+
+def _last(client: Client) -> Credential | None:
+    last: Credential | None = (
+        Credential.select().where(Credential.client == client).order_by(Credential.sequence.desc()).first()
+    )
+    return last
+
+
+def _came_back(client: Client, last: Credential) -> str:
+    return (
+        f"The mail of {clock.rfc3339(last.created_at)} came back: {last.bounce}. Correct the address by "
+        f"`egec client update {client.identifier} --email EMAIL`, then `egec activate {client.identifier}`."
+    )

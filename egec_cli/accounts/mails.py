@@ -12,7 +12,10 @@ LAST = 10
 
 
 class MailRecord(NamedTuple):
-    """One credential and what became of its mail. Times are RFC 3339 in UTC."""
+    """One credential and what became of its mail. Times are RFC 3339 in UTC.
+
+    `bounced_at` is when a report told that it had come back, and `bounce` why.
+    """
 
     sequence: int
     state: CredentialState
@@ -24,6 +27,8 @@ class MailRecord(NamedTuple):
     server_reply: str | None
     failure: str | None
     issued_by: str
+    bounced_at: str | None
+    bounce: str | None
 
 
 def last_of(egec: Egec, client: Client, *, most: int | None = LAST) -> Sequence[MailRecord]:
@@ -49,4 +54,6 @@ def _record(row: Credential, under_way: bool) -> MailRecord:
         server_reply=row.server_reply,
         failure=row.failure,
         issued_by=row.issued_by,
+        bounced_at=clock.rfc3339_or_none(row.bounced_at),
+        bounce=row.bounce,
     )

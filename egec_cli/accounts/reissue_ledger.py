@@ -110,7 +110,7 @@ class Ledger:
         unmailed = list(self._without_mail([(by_client[key].item, one) for key, one in addressees.items()]))
         done = {record.identifier for record in unmailed}
         new = {
-            key: NewCredential(key, by_client[key].password_hash, self._form(one).new_message_id())
+            key: NewCredential(key, by_client[key].password_hash, self._form(one).new_message_id(key))
             for key, one in addressees.items()
             if one.identifier not in done
         }

@@ -21,7 +21,7 @@ class Selection(NamedTuple):
 
     Attributes:
         issued_before: a date, or an age such as `90d`, of the password in use.
-        last_mail_failed: the last mail was refused by the server.
+        last_mail_failed: the last mail was refused by the server, or came back.
         weak_hash: the hash of the password in use is of a lower cost than that of new ones.
         listed: only who is named there.
         excluded: nobody who is named there.
@@ -121,7 +121,8 @@ class Selected:
             yield Client.active_sequence >= Client.revoked_below
             yield _has_credential(Client.active_sequence, Credential.created_at < self._issued_before)
         if selection.last_mail_failed:
-            yield _has_credential(Client.last_sequence, Credential.state == CredentialState.REFUSED)
+            came_back = Credential.bounced_at.is_null(False)
+            yield _has_credential(Client.last_sequence, (Credential.state == CredentialState.REFUSED) | came_back)
         if selection.weak_hash:
             yield clients.has_weak_hash(self._egec.settings.bcrypt_cost)
         if self._named is not None and selection.excluded is not None:
@@ -130,6 +131,13 @@ class Selected:
     def count(self) -> int:
         """Return how many clients are selected."""
         found: int = self.query(Client.id).count()
+        return found
+
+    def count_bounced(self) -> int:
+        """Return of how many the address is one from which a mail came back."""
+        selected = self.query(Client.id).alias("selected")
+        marked = Client.select().join(selected, on=(selected.c.id == Client.id))
+        found: int = marked.where(Client.email_bounced_at.is_null(False)).count()
         return found
 
     def records(self) -> Iterator[ClientRecord]:

@@ -24,7 +24,8 @@ class StoryEntry(NamedTuple):
         what: what was done, such as `client.create` or `login`.
         outcome: how it ended, a stable word.
         by: the user of the operating system who did it, or for whom a program did; None where it was not recorded.
-        details: more of it; of a mail: its `sequence`, `state` at present, `message_id`, `server_reply` and `failure`.
+        details: more of it; of a mail: its `sequence`, `state` at present, `message_id`, `server_reply`, `failure` and
+            `bounce`.
     """
 
     at: str
@@ -93,5 +94,5 @@ def _unsettled(mail: MailRecord) -> StoryEntry:
 
 
 def _details(mail: MailRecord) -> dict[str, Any]:
-    names = ("sequence", "state", "failure", "server_reply", "message_id")
+    names = ("sequence", "state", "bounce", "failure", "server_reply", "message_id")
     return {name: getattr(mail, name) for name in names if getattr(mail, name) is not None}

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from egec_cli.accounts import clients, login_limits, mails, story
+from egec_cli.clock import rfc3339_or_none
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
@@ -25,6 +26,7 @@ def show_command(
         found = clients.find(client)
         record = clients.shown(found, egec.clock())
         limits = login_limits.shown(found, egec.clock())
+        bounced = {"email_bounced_at": rfc3339_or_none(found.email_bounced_at)}
         told = story.of(egec, found, most=None if full else story.LAST)
         if output is not OutputFormat.TABLE or fields:
             last_mails = mails.last_of(egec, found, most=None if full else mails.LAST)
@@ -32,9 +34,10 @@ def show_command(
                 "mails": [mail._asdict() for mail in last_mails],
                 "story": [entry._asdict() for entry in told.entries],
             }
-            show(record._asdict() | limits._asdict() | more, output, names(fields))
+            show(record._asdict() | limits._asdict() | bounced | more, output, names(fields))
         else:
-            show(record._asdict() | (limits._asdict() if any(limits) else {}), output)
+            at_odds = (limits._asdict() if any(limits) else {}) | (bounced if any(bounced.values()) else {})
+            show(record._asdict() | at_odds, output)
             say_unless_quiet("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:

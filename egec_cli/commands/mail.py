@@ -1,4 +1,4 @@
-"""`egec mail`: check, preview, test."""
+"""`egec mail`: check, preview, test; bounces has a module of its own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from egec_cli import clock
 from egec_cli.accounts import clients, mail_check, mail_trial
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.accounts.mail_trial import Tried
+from egec_cli.commands import mail_bounces
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
@@ -99,3 +100,6 @@ def try_command(
     show(tried, output)
     if isinstance(settings.mail_server, MaildirFolder):
         note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {tried.server_reply}")
+
+
+app.add_typer(mail_bounces.app)

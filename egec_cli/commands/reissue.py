@@ -194,19 +194,21 @@ def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: st
     for stranger in selected.unmatched():
         unmatched += 1
         warn(_told(stranger))
-    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)))
+    found = preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)
+    note(_in_words(found, selected.count_bounced()))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _in_words(found: Preview) -> str:
+def _in_words(found: Preview, bounced: int) -> str:
     if found.fault is not None:
         mails = f"no mail would leave at present: {found.fault}"
     else:
         mails = f"the mail server answers within {(found.mail_seconds or 0) * 1000:.0f} ms"
     duration = timedelta(seconds=round(found.seconds))
+    came_back = f"egec: from the address of {bounced} of them, a mail came back\n" if bounced else ""
     return (
         f"egec: {found.clients} clients would get a mail, in about {duration}: "
         f"a hash takes {found.hash_seconds * 1000:.0f} ms, {mails}\n"
-        f"egec: nothing was started. With another password, each would read:\n\n{found.sample}"
+        f"{came_back}egec: nothing was started. With another password, each would read:\n\n{found.sample}"
     )

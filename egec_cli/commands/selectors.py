@@ -19,7 +19,9 @@ NeverLoggedInOption = Annotated[bool, typer.Option("--never-logged-in", help="On
 IssuedBeforeOption = Annotated[
     str, typer.Option("--issued-before", metavar="DATE|AGE", help="Password in use older: 2026-01-31 or 90d.")
 ]
-LastMailFailedOption = Annotated[bool, typer.Option("--last-mail-failed", help="Only whose last mail was refused.")]
+LastMailFailedOption = Annotated[
+    bool, typer.Option("--last-mail-failed", help="Only whose last mail was refused, or came back.")
+]
 WeakHashOption = Annotated[
     bool, typer.Option("--weak-hash", help="Only whose password in use has a hash of a cost below EGEC_BCRYPT_COST.")
 ]

@@ -30,7 +30,8 @@ class MaildirTransport:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                    file.write(mail.content)
+                    # As who delivers for good does: the address to which it would come back (RFC 5321, 4.4).
+                    file.write(f"Return-Path: <{mail.sender}>\r\n".encode() + mail.content)
                     file.flush()
                     os.fsync(file.fileno())
                 unfinished.rename(finished)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import BadInput, Misconfigured
-from egec_cli.mail import headers, wording
+from egec_cli.mail import headers, message_ids, wording
 from egec_cli.mail.wording import Kind, Templates, Wording
 from egec_cli.password import Password
 from egec_cli.settings import Settings
@@ -44,6 +44,7 @@ class Mail(NamedTuple):
     """A finished message and its envelope. `content` holds a clear password, so it never shows itself.
 
     Attributes:
+        sender: the address to which the mail comes back if it cannot be delivered.
         needs_smtputf8: an address has letters beyond ASCII before its @ (RFC 6531).
     """
 
@@ -66,6 +67,7 @@ def credentials_mail(
     identifier: str,
     password: Password,
     issued_at: datetime,
+    client: int = message_ids.NOBODY,
 ) -> Mail:
     """Return the mail of the memo for one client.
 
@@ -77,13 +79,15 @@ def credentials_mail(
         identifier: the client's identifier.
         password: the new password.
         issued_at: the moment of the issue; the client tells the latest mail by it.
+        client: the key of the client, by which a delivery report finds the credential.
 
     Raises:
         Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
     """
     greeting = wording.greeting(settings, name, language)
     values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
-    return finished(settings, Templates.find(settings, Kind.CREDENTIALS, language).filled(values), recipient, issued_at)
+    said = Templates.find(settings, Kind.CREDENTIALS, language).filled(values)
+    return finished(settings, said, recipient, issued_at, client)
 
 
 def address_changed_mail(settings: Settings, *, recipient: str, language: str, name: str, changed_at: datetime) -> Mail:
@@ -100,13 +104,14 @@ def address_changed_mail(settings: Settings, *, recipient: str, language: str, n
     return finished(settings, templates.filled(values), recipient, changed_at)
 
 
-def finished(settings: Settings, said: Wording, recipient: str, at: datetime) -> Mail:
-    """Return the mail that says this to one recipient.
+def finished(settings: Settings, said: Wording, recipient: str, at: datetime, client: int = message_ids.NOBODY) -> Mail:
+    """Return the mail that says this to one recipient; the client is whose credential is in it, if one is.
 
     Raises:
         Misconfigured: it would not arrive as it was written.
     """
-    return _built(settings, recipient, *said, at)
+    message_id = message_ids.new(client, _address(settings.mail_from, "EGEC_MAIL_FROM").domain)
+    return _built(settings, recipient, *said, at, message_id)
 
 
 class Form:
@@ -124,6 +129,9 @@ class Form:
         """Read the templates of a kind that carries a password; the sentence is that of a bulk run, or none."""
         self._settings = settings
         self._language = language
+        self._domain = _address(settings.mail_from, "EGEC_MAIL_FROM").domain
+        self._bounces = _bounces(settings)
+        self._new_message_id = re.compile(message_ids.pattern(self._domain))
         self._templates = Templates.find(settings, kind, language)
         self._sentence = wording.sentence_values(settings, kind, language, sentence)
         self._unnamed = wording.greeting(settings, "", language)
@@ -143,8 +151,6 @@ class Form:
         stand_ins["message_id"] = sample.message_id
         self._sender = sample.sender
         self._needs_smtputf8 = sample.needs_smtputf8
-        self._domain = sample.message_id.rpartition("@")[2].removesuffix(">")
-        self._new_message_id = re.compile(rf"<[0-9a-f]{{32}}@{re.escape(self._domain)}>")
         # Quoted-printable never has two = in a row, with which the standard library begins a boundary: nothing in a
         # text is taken for it.
         delimiter = f"\r\n--{message_from_bytes(sample.content).get_boundary()}".encode()
@@ -157,9 +163,9 @@ class Form:
         """Return the mail of a client who does not exist, with a password that opens nothing."""
         return self._by_the_standard_library(SAMPLE_ADDRESS, SAMPLE_NAME, *SAMPLE, issued_at)
 
-    def new_message_id(self) -> str:
-        """Return a Message-ID that no other mail has."""
-        return f"<{os.urandom(16).hex()}@{self._domain}>"
+    def new_message_id(self, client: int) -> str:
+        """Return a Message-ID that no other mail has, for the client of this key."""
+        return message_ids.new(client, self._domain)
 
     def filled(
         self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
@@ -205,7 +211,8 @@ class Form:
             b"expiry": _quoted_printable(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
-        return Mail(self._sender, recipient, message_id, self._needs_smtputf8, content)
+        sender = message_ids.envelope_sender(self._bounces, message_id) if self._bounces else self._sender
+        return Mail(sender, recipient, message_id, self._needs_smtputf8, content)
 
     def _greeted(self, name: str) -> str:
         return (self._named % {"name": name}).rstrip() if name else self._unnamed
@@ -234,6 +241,7 @@ class Form:
             self._settings, self._greeted(name), identifier, password, issued_at, self._language
         )
         said = self._templates.filled(values | self._sentence)
+        message_id = message_id or self.new_message_id(message_ids.NOBODY)
         return _built(self._settings, recipient, *said, issued_at, message_id)
 
 
@@ -275,13 +283,12 @@ def _built(
     text: str,
     html: str,
     issued_at: datetime,
-    message_id: str | None = None,
+    message_id: str,
 ) -> Mail:
     sender = _address(settings.mail_from, "EGEC_MAIL_FROM")
     reply_to = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO") if settings.mail_reply_to else None
     addresses = [recipient, sender.addr_spec, reply_to.addr_spec if reply_to else ""]
     needs_smtputf8 = not all(address.isascii() for address in addresses)
-    message_id = message_id or f"<{os.urandom(16).hex()}@{sender.domain}>"
     wanted: dict[str, str | Address] = {
         "From": sender,
         "To": recipient,
@@ -301,7 +308,14 @@ def _built(
         _parse_back(content, wanted, text, html)
     except (ValueError, HeaderParseError):
         raise _garbled("cannot be written as a mail") from None
-    return Mail(sender.addr_spec, recipient, message_id, needs_smtputf8, content)
+    bounces = _bounces(settings)
+    comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
+    return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
+
+
+def _bounces(settings: Settings) -> str:
+    """Return the address that gets the bounces, as mail servers are told it; none where that is the sender's."""
+    return _address(settings.mail_bounces, "EGEC_MAIL_BOUNCES").addr_spec if settings.mail_bounces else ""
 
 
 def _address(setting: str, variable: str) -> Address:

@@ -557,7 +557,9 @@ def _migrate(database: peewee.Database) -> None:
     from playhouse.migrations import Runner
 
     _lock_schema(database)
-    Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
+    # One transaction, which nobody else's begins before: what is still to be applied is looked at within it.
+    with database.atomic():
+        Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
 
 
 def _lock_schema(database: peewee.Database) -> None:

@@ -67,7 +67,10 @@ class Table(peewee.Model):
 
 
 class Client(Table):
-    """A client's file."""
+    """A client's file.
+
+    `email_bounced_at` is when a mail to the present e-mail last came back, unless a login has shown that one arrived.
+    """
 
     id = peewee.AutoField()
     identifier = peewee.CharField(max_length=10, unique=True)
@@ -89,6 +92,8 @@ class Client(Table):
     last_login_at = TimeField(null=True)
     lease_owner = peewee.TextField(null=True)
     lease_until = TimeField(null=True)
+    email_changed_at = TimeField(null=True)
+    email_bounced_at = TimeField(null=True)
 
     # A page of a sorted list is found at once, however many files there are; the other sorts have their unique index.
     class Meta:
@@ -109,7 +114,11 @@ class ReissueRun(Table):
 
 
 class Credential(Table):
-    """One password made for one client, and what became of its mail."""
+    """One password made for one client, and what became of its mail.
+
+    `bounced_at` is when its mail was told to have come back after the server had accepted it, and `bounce` why. The two
+    stand beside the state, which they never change: anybody may write a delivery report.
+    """
 
     id = peewee.AutoField()
     client = peewee.ForeignKeyField(Client, backref="credentials")
@@ -125,6 +134,8 @@ class Credential(Table):
     expires_at = TimeField(null=True)
     first_used_at = TimeField(null=True)
     issued_by = peewee.TextField()
+    bounced_at = TimeField(null=True)
+    bounce = peewee.TextField(null=True)
 
     class Meta:
         indexes = ((("client", "sequence"), True),)

@@ -35,7 +35,7 @@ def test_create_makes_the_embedded_database_and_shows_the_file(egec: Egec) -> No
     assert "made the database" in created.err
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
     assert shown.pop("story")[0]["what"] == "client.create"
-    assert shown == record | {"failed_logins": 0, "blocked_until": None, "mails": []}
+    assert shown == record | {"failed_logins": 0, "blocked_until": None, "email_bounced_at": None, "mails": []}
 
 
 @pytest.mark.parametrize("same", ["jeanne@example.org", "JEANNE@Example.ORG", " jeanne@example.org "])
@@ -183,11 +183,11 @@ def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> Non
         server.fail_next(Fault.NONE, Fault.RCPT_550, Fault.CUT_AFTER_KEEPING)
         assert [egec("activate", "jeanne@example.org").code for _ in range(4)] == [0, 65, 75, 0]
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
-    assert list(shown) == [*KEYS, "failed_logins", "blocked_until", "mails", "story"]
+    assert list(shown) == [*KEYS, "failed_logins", "blocked_until", "email_bounced_at", "mails", "story"]
     mails = shown["mails"]
     assert list(mails[0]) == [
         "sequence", "state", "issued_at", "settled_at", "first_used_at", "expires_at", "message_id", "server_reply",
-        "failure", "issued_by",
+        "failure", "issued_by", "bounced_at", "bounce",
     ]  # fmt: skip
     assert [(mail["sequence"], mail["state"]) for mail in mails] == [
         (4, "accepted"), (3, "superseded"), (2, "refused"), (1, "superseded"),

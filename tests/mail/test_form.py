@@ -117,7 +117,7 @@ def built(found: Settings, language: str, client: Client) -> Mail:
 
 
 def filled(form: Form, client: Client, message_id: str = "") -> Mail:
-    return form.filled(**client._asdict(), message_id=message_id or form.new_message_id())
+    return form.filled(**client._asdict(), message_id=message_id or form.new_message_id(7))
 
 
 def parsed(mail: Mail) -> EmailMessage:
@@ -338,15 +338,15 @@ def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
 @pytest.mark.parametrize("recipient", [PLAIN.recipient, "noël@example.org"])
 def test_the_message_id_is_the_one_that_was_given(recipient: str) -> None:
     form = Form(settings.load({}), "fr")
-    for message_id in (form.new_message_id(), "<other@example.org>"):
+    for message_id in (form.new_message_id(7), "<other@example.org>"):
         mail = filled(form, PLAIN._replace(recipient=recipient), message_id)
         assert mail.message_id == parsed(mail)["Message-ID"] == message_id
 
 
 def test_every_new_message_id_is_another_at_the_domain_of_the_sender() -> None:
     form = Form(settings.load({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
-    assert len({form.new_message_id() for _ in range(1000)}) == 1000
-    assert form.new_message_id().endswith("@xn--strae-oqa.de>")
+    assert len({form.new_message_id(7) for _ in range(1000)}) == 1000
+    assert form.new_message_id(7).endswith("@xn--strae-oqa.de>")
 
 
 def test_the_sample_is_of_nobody() -> None:

@@ -17,6 +17,8 @@ from egec_cli.mail.delivery import AnswerLost, Refused
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
 NOBODY = 65534
+ENVELOPE = b"Return-Path: <ne-pas-repondre@egec.pro>\r\n"
+LAID_DOWN = ENVELOPE + CONTENT
 
 
 def mode(path: Path) -> int:
@@ -57,7 +59,7 @@ def test_a_mail_is_whole_in_new_and_leaves_nothing_in_tmp(maildir: Path, transpo
     reply = transport_of(f"maildir:{maildir}").deliver(mail_to())
     (file,) = (maildir / "new").iterdir()
     assert reply.text == str(file)
-    assert file.read_bytes() == CONTENT
+    assert file.read_bytes() == LAID_DOWN
     assert list((maildir / "tmp").iterdir()) == []
 
 
@@ -92,7 +94,9 @@ def test_mails_that_are_laid_down_at_the_same_time_are_all_there(maildir: Path, 
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(file.read_bytes() for file in (maildir / "new").iterdir()) == sorted(contents.values())
+    assert sorted(file.read_bytes() for file in (maildir / "new").iterdir()) == sorted(
+        map(ENVELOPE.__add__, contents.values())
+    )
 
 
 def test_a_relative_maildir_starts_at_the_folder_of_the_first_use(

@@ -1,0 +1,71 @@
+"""`egec mail bounces`."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from egec_cli.accounts import bounces
+from egec_cli.accounts.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.session import opened
+from egec_cli.errors import BadInput, ExitCode, Usage
+from egec_cli.mail import incoming
+from egec_cli.mail.incoming import Incoming
+from egec_cli.show import OutputFormat, show_all, warn
+
+app = new_app()
+
+_IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
+
+
+@app.command("bounces", epilog="Example: egec mail bounces /var/mail/bounces --format jsonl")
+def bounces_command(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FILE|MAILDIR|-", help="A message, an mbox, a Maildir; - for a message piped in."),
+    ],
+    move: Annotated[
+        bool, typer.Option("--move", help="Read what is new in the Maildir alone, and move it to cur when it is read.")
+    ] = False,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Read delivery reports, and mark the mails and the addresses from which mails came back.
+
+    Passwords stay as they are. A message piped in ends with 0 whatever it is, so that no mail server returns it.
+    """
+    is_piped = source == "-"
+    if move and not Path(source).is_dir():
+        raise Usage("--move is about a Maildir", "Name its folder, or leave --move out.")
+    outcomes: Counter[BounceOutcome] = Counter()
+    with opened() as egec:
+        records = bounces.read(egec, _messages(source, move=move))
+        show_all(_counted(records, outcomes), BounceRecord, output, names(fields), in_table=_IN_TABLE)
+    if is_piped:
+        return
+    if not outcomes and not Path(source).is_dir():
+        raise BadInput(f"{source} holds no message", "Name a message, an mbox or a Maildir.")
+    if any(outcomes[one] for one in NOT_UNDERSTOOD):
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
+    if source != "-":
+        path = Path(source)
+        return incoming.in_maildir(path, move=move) if path.is_dir() else incoming.in_file(path)
+    if sys.stdin is None:
+        raise BadInput("standard input is closed", "Pass the message on standard input, or name a file.")
+    return incoming.in_stream("standard input", sys.stdin.buffer)
+
+
+def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:
+    for record in records:
+        outcomes[record.outcome] += 1
+        if record.outcome in NOT_UNDERSTOOD:
+            warn(f"egec: {record.file}:{record.line}: {record.outcome}: {record.reason}")
+        yield record

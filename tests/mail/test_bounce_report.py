@@ -1,0 +1,177 @@
+"""What is read of delivery reports: those of several mail servers, and of what strangers may send instead."""
+
+import time
+from email import policy
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli.mail import bounce_report, incoming
+from egec_cli.mail.bounce_report import Fate, Report
+from egec_cli.mail.message_ids import Mark
+from egec_cli.password import Alphabet, generate
+
+REPORTS = Path(__file__).parent / "reports"
+MARK = Mark(1, "1.0123456789abcdef01234567")
+# Long enough for a busy machine; what is not cut short takes many times as long.
+PATIENCE = 10.0
+
+
+def sample(name: str) -> Report:
+    (message,) = incoming.in_file(REPORTS / f"{name}.eml")
+    return bounce_report.read(message.content)
+
+
+FAILED = {
+    "postfix": ("jeanne@example.org", "5.1.1", "550 5.1.1 <jeanne@example.org>: no mailbox of this name"),
+    "postfix-expired": (
+        "jeanne@example.org", "4.4.1", "connect to mail.example.org[192.0.2.7]:25: Connection timed out",
+    ),
+    "exim-informal": ("jeanne@example.org", "5.7.1", "550 5.7.1 relaying denied for jeanne@example.org"),
+    "exchange": (
+        "jeanne@contoso.example", "5.1.10",
+        "550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found by SMTP address lookup",
+    ),
+    "gmail": (
+        "jeanne@gmail.example", "5.2.2",
+        "552-5.2.2 The recipient's inbox is out of storage space. "
+        "552 5.2.2 https://support.google.example/mail/?p=OverQuotaPerm a640c23a-gsmtp",
+    ),
+    "qmail": ("jeanne@example.org", "5.1.1", "Remote host said: 550 5.1.1 no such user here"),
+    "orange": ("jeanne@orange.example", "5.0.0", "550 5.2.0 Mail rejete. Boite ferm\ufffde. ofr_416 [416]"),
+    "ovh": ("noël@été.example", "5.2.1", "550 5.2.1 boîte désactivée"),
+    "sendmail": ("jeanne@example.org", "5.3.0", "553 5.3.0 <jeanne@example.org>... unknown"),
+    "opensmtpd": ("jeanne@example.org", "5.0.0", ""),
+    "forwarded-by-an-operator": ("jeanne@example.org", "5.4.4", "Host or domain name not found"),
+}  # fmt: skip
+OTHERS = {
+    "postfix-delayed": Fate.DELAYED,
+    "delivered": Fate.NO_FAILURE,
+    "out-of-office": Fate.NO_FAILURE,
+    "answer-of-a-client": Fate.NO_FAILURE,
+}
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_a_report_of_a_failure_is_understood(name: str) -> None:
+    address, status, words = FAILED[name]
+    assert sample(name) == Report(Fate.FAILED, address, status, words, [MARK])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_tells_of_no_failure_is_taken_for_none(name: str) -> None:
+    assert sample(name).fate is OTHERS[name]
+
+
+def test_every_sample_is_tried() -> None:
+    assert {path.stem for path in REPORTS.iterdir()} == {*FAILED, *OTHERS}
+
+
+def test_a_report_of_several_recipients_tells_of_one_who_got_nothing() -> None:
+    first, block, rest = (REPORTS / "postfix.eml").read_bytes().partition(b"Final-Recipient: rfc822; jeanne")
+    delayed = b"Final-Recipient: rfc822; a@x.fr\nAction: delayed\nStatus: 4.0.0\n\n"
+    report = bounce_report.read(first + delayed + block + rest)
+    assert (report.fate, report.address) == (Fate.FAILED, "jeanne@example.org")
+
+
+def dsn(*fields: bytes, more: bytes = b"") -> bytes:
+    head = b'Content-Type: multipart/report; report-type=delivery-status; boundary="x"\n\n--x\n'
+    status = b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\n" + b"\n".join(fields)
+    return head + status + b"\n\n--x\nContent-Type: text/rfc822-headers\n\n" + more + b"\n--x--\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fate"),
+    [
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 5.1.1"], Fate.FAILED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 4.2.2"], Fate.DELAYED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 2.0.0"], Fate.NO_FAILURE),
+        ([b"Final-Recipient: a@x.fr", b"ACTION:FAILED"], Fate.FAILED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Action: expanded", b"Status: 5.0.0"], Fate.NO_FAILURE),
+        ([b"Status: 5.1.1"], Fate.NO_FAILURE),
+        ([b"Action: failed", b"Status: nonsense 15.1.1.9"], Fate.FAILED),
+    ],
+)
+def test_the_action_counts_and_without_one_the_status(fields: list[bytes], fate: Fate) -> None:
+    assert bounce_report.read(dsn(*fields)).fate is fate
+
+
+def test_what_comes_out_is_one_line_of_harmless_characters_and_of_bounded_length() -> None:
+    evil = b"smtp; 550 \x1b[31m\x00\x07\xe2\x80\xaeevil\r\n\tagain " + b"x" * 5000
+    report = bounce_report.read(dsn(b"Final-Recipient: rfc822; \x1b]0;a@x.fr", b"Action: failed", evil[:0] + b"A: b",
+                                    b"Diagnostic-Code: " + evil))  # fmt: skip
+    assert report.words.startswith("550 [31m evil again xxx")
+    assert report.words.isprintable()
+    assert report.address.isprintable()
+    assert len(report.words) <= 500
+
+
+def nested(depth: int) -> bytes:
+    return b"".join(f'Content-Type: multipart/mixed; boundary="b{n}"\n\n--b{n}\n'.encode() for n in range(depth))
+
+
+HOSTILE = {
+    "empty": b"",
+    "nul": b"\0" * 500_000,
+    "binary": bytes(range(256)) * 2000,
+    "nested": nested(200) + b"x\n" * 200_000,
+    "deeply nested": nested(10_000),
+    "messages in messages": b"Content-Type: message/rfc822\n\n" * 15_000,
+    "parts": b'Content-Type: multipart/mixed; boundary="x"\n\n' + b"--x\n\n" * 90_000,
+    "recipients": dsn(*[b"Final-Recipient: rfc822; a@b.fr\nAction: delayed\nStatus: 4.1.1\n"] * 7000),
+    "marks": b"Subject: x\n\n" + b"<1.0123456789abcdef01234567@x>\n" * 15_000,
+    "angles": b"Subject: x\n\nThis is the machine generated message from mail service.\n" + (b"<" * 990 + b"\n") * 500,
+    "headers": b"".join(b"X-%d: y\n" % n for n in range(40_000)),
+    "charset": b'Content-Type: text/plain; charset="nonsense\x00"\nContent-Transfer-Encoding: base64\n\n!!!!====\n',
+    "charset of a report": dsn(b"Action: failed", b"Diagnostic-Code: =?nonsense?b?////?="),
+    "parameters": b"Content-Type: text/plain" + b"".join(b"; a*%d*=x'y'%%zz\n " % n for n in range(9000)) + b"\n\nx",
+    "no sender": b"To: a@x.fr\n\nHi. This is the qmail-send program\n\n<a@x.fr>:\nno\n",
+    "encoded words": b"From: =?utf-8?q?=?=\nSubject: =?x?y?z?=\nContent-Type: =?utf-8?q?multipart/report?=\n\nx",
+    "no boundary": b"Content-Type: multipart/report; report-type=delivery-status\n\nx",
+    "returned to itself": b"Content-Type: multipart/report; boundary=x\n\n--x\nContent-Type: message/delivery-status\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_input_is_read_in_time_and_says_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    report = bounce_report.read(HOSTILE[name])
+    assert time.monotonic() - began < PATIENCE
+    assert len(report.marks) <= 10
+    assert capfd.readouterr() == ("", "")
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode(errors="replace")))
+def test_whatever_the_bytes_are_they_are_a_report_or_none(some: bytes) -> None:
+    for content in (some, dsn(b"Final-Recipient: " + some, b"Action: failed", more=some), dsn(some)):
+        report = bounce_report.read(content)
+        assert report.words.isprintable()
+        assert report.address.isprintable()
+        assert report.status.isascii()
+
+
+@given(st.data())
+def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st.DataObject) -> None:
+    alphabet = data.draw(st.sampled_from([Alphabet.of(), Alphabet.of("#%+=?*-!@._<&", lookalikes=True)]))
+    clear = generate(alphabet).reveal()
+    quoted = data.draw(st.sampled_from([clear, clear.replace("=", "=3D"), f"={clear}", f"«{clear}»", f"{clear}-x"]))
+    words = bounce_report.without_passwords(f"550 refused: {quoted} is spam", alphabet)
+    assert clear not in words.replace("=3D", "=")
+    assert words.startswith("550 refused: ")
+    assert words.endswith(" is spam")
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_what_mail_servers_say_is_not_taken_for_a_password(name: str) -> None:
+    words = sample(name).words
+    assert bounce_report.without_passwords(words, Alphabet.of()) == words
+
+
+def test_a_message_of_the_standard_library_is_read_as_one() -> None:
+    message = EmailMessage(policy=policy.SMTP)
+    message["From"] = "a@x.fr"
+    message.set_content("Bonjour")
+    assert bounce_report.read(message.as_bytes()) == Report(Fate.NO_FAILURE)
