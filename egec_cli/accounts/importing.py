@@ -191,12 +191,12 @@ class _Import:
         self._insert_hashes(hashes)
 
     def _without_file(self, new: Sequence[Checked]) -> Sequence[Checked]:
+        if any(one.identifier for one in new):
+            # It may be the identifier of a file that is there, with the same e-mail or another one.
+            raise peewee.IntegrityError("an identifier of the table is taken")
         made = Client.select(Client.email_key).where(among(Client.email_key, [one.email_key for one in new]))
         keys = {key for (key,) in tuples(made)}
-        left = [one for one in new if one.email_key not in keys]
-        if any(one.identifier for one in left):
-            raise peewee.IntegrityError("an identifier of the table is taken")
-        return left
+        return [one for one in new if one.email_key not in keys]
 
     def _insert_hashes(self, hashes: Mapping[str, str]) -> None:
         """Let the passwords of these hashes, by the keys of e-mails, open the accounts; they count as used."""

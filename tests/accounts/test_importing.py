@@ -109,6 +109,15 @@ def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_addre
     assert [file[0] for file in files()] == ["new-a@example.org", "new-b@example.org"]
 
 
+def test_a_row_with_the_identifier_and_the_address_of_a_file_is_no_new_one(opened: Egec) -> None:
+    text = f"{HEADER}\na@example.org;1234567890;;;;Petit;\nb@example.org;;;;;;\n"
+    assert imported(opened, text)[0] == counts(created=2)
+    assert imported(opened, text)[0] == counts(skipped=2)
+    changed = text.replace("Petit", "Grand")
+    assert imported(opened, changed, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1, skipped=1)
+    assert files()[0][5] == "Grand"
+
+
 def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: Egec) -> None:
     imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\nb@example.org;2222222222;D-2;;;;\n")
     text = "email;reference;identifier\na@example.org;D-2;\na@example.org;D-1;3333333333\n"

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from egec_cli import hashing
-from egec_cli.accounts import clients, credentials, fields, issuing, login
+from egec_cli.accounts import bounces, clients, credentials, fields, issuing, login
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import BadInput, NotNow
+from egec_cli.mail.incoming import Incoming
 from egec_cli.store.models import Client, Credential
 from tests.accounts.stepwise import End, Issue, without_leases
+from tests.delivery_reports import report_of
 
 MOST_AT_ONCE = 3
 
@@ -145,6 +147,17 @@ class Promises(RuleBasedStateMachine):
         if expected:
             self.used.add(mail.sequence)
             self.settled = max(self.settled, mail.sequence)
+
+    @rule(which=st.integers(min_value=0, max_value=99))
+    def a_mail_is_told_to_have_come_back(self, which: int) -> None:
+        """Let a report, true or forged, tell of a mail; whatever it says, the same passwords open the account."""
+        rows = list(Credential.select().where(Credential.client == self.client).order_by(Credential.sequence))
+        if rows:
+            before = self.all_that_open()
+            report = report_of(rows[which % len(rows)].message_id or "")
+            (record,) = bounces.read(self.egec, iter([Incoming("x", 1, report)]))
+            assert record.sequence == rows[which % len(rows)].sequence
+            assert self.all_that_open() == before
 
     @rule(what=st.sampled_from(["crash"] * 4 + ["a day", "ten days", "a month", "disable", *["enable"] * 4]))
     def meanwhile(self, what: str) -> None:
