@@ -85,7 +85,7 @@ def test_the_upgrade_adds_what_is_new_and_keeps_what_is_there(first_release: Dat
 def test_an_upgraded_database_has_the_shape_of_a_new_one(
     first_release: Database, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    database.upgrade(first_release)
+    database.upgrade(first_release, require=lambda: None)
     if isinstance(first_release, SqliteFile):
         new: Database = SqliteFile(tmp_path / "new.db")
         database.create(new)
