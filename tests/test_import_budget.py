@@ -18,7 +18,7 @@ BUDGETS: dict[tuple[str, ...], set[str]] = {
     ("client", "list"): SLOW,
     ("client", "list", "--format", "jsonl"): SLOW,
     ("client", "show", "1234567890"): SLOW,
-    ("--quiet", "client", "show", "1234567890"): SLOW | {"logging"},
+    ("--quiet", "client", "show", "1234567890"): SLOW,
     ("audit", "list"): SLOW,
     ("client", "show", "jeanne@example.org"): SLOW - {"email_validator", "idna"},
     ("verify", "1234567890", "--password-stdin"): SLOW - {"bcrypt"},

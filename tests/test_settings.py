@@ -672,7 +672,7 @@ def test_a_person_who_is_no_line_of_text_is_refused(name: str) -> None:
 
 
 def test_a_file_names_no_person_for_it_would_be_the_same_for_all() -> None:
-    with pytest.raises(Misconfigured, match="EGEC_ACTOR .* environment alone"):
+    with pytest.raises(Misconfigured, match=r"EGEC_ACTOR .* environment alone"):
         load_file("EGEC_ACTOR=jeanne.martin")
 
 

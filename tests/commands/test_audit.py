@@ -32,16 +32,15 @@ def test_the_keys_are_a_contract(egec: Egec, jeanne: str) -> None:
     assert (event["action"], event["outcome"], event["client"]) == ("client.create", "created", jeanne)
 
 
-@pytest.mark.parametrize("output", ["json", "csv", "ids", "table"])
-def test_every_format_has_what_was_done(egec: Egec, jeanne: str, output: str) -> None:
-    ended = egec("audit", "list", "--format", output)
-    assert ended.code == 0
-    assert {
-        "json": lambda out: json.loads(out)[0]["client"] == jeanne,
-        "csv": lambda out: out.splitlines()[0] == ",".join(KEYS) and jeanne in out.splitlines()[1],
-        "ids": lambda out: out == "1\n",
-        "table": lambda out: "client.create" in out and jeanne in out,
-    }[output](ended.out)
+def test_every_format_has_what_was_done(egec: Egec, jeanne: str) -> None:
+    def listed(output: str) -> str:
+        return egec("audit", "list", "--format", output).out
+
+    assert json.loads(listed("json")) == events(egec)
+    assert listed("csv").splitlines()[0] == ",".join(KEYS)
+    assert jeanne in listed("csv").splitlines()[1]
+    assert listed("ids") == "1\n"
+    assert listed("table").splitlines()[1].split()[1:4] == ["client.create", "created", jeanne]
 
 
 def test_filters_and_fields_are_taken(egec: Egec, jeanne: str) -> None:
