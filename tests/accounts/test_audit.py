@@ -18,12 +18,14 @@ from egec_cli.accounts import (
     tables,
     upkeep,
 )
+from egec_cli.accounts import egec as accounts_egec
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_options import Given, OnConflict
 from egec_cli.accounts.issuing import HandedOver
 from egec_cli.accounts.log import Act, Log
 from egec_cli.accounts.selection import Selected, Selection
 from egec_cli.clock import rfc3339
+from egec_cli.settings import Database
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 
@@ -98,10 +100,11 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
     assert ReissueRun.get().state == RunState.RUNNING
 
 
-def test_a_backup_is_on_record(opened: Egec) -> None:
+def test_a_backup_is_on_record(location: Database) -> None:
     acts: list[Act] = []
     assert upkeep.record_backup(settings.load(), log=Log(acts.append))
-    assert recorded() == [("db.backup", "done")]
+    with accounts_egec.opened(settings.load()):
+        assert recorded() == [("db.backup", "done")]
     assert [act.action for act in acts] == ["db.backup"]
 
 
