@@ -5,7 +5,6 @@ deliberation 2022-100 for accounts whose login attempts are limited.
 """
 
 import os
-import string
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import log2
@@ -16,6 +15,10 @@ from egec_cli.errors import BadInput
 LENGTH = 9
 MINIMUM_BITS = 50.0
 LOOKALIKES = frozenset("0O1lI")
+# As in the standard library's `string`, whose other half, templates, every start would wait for.
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = "0123456789"
+_PUNCTUATION = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
 DEFAULT_SPECIALS = "#%+=?*-!"
 
 Choice = Callable[[Sequence[str]], str]
@@ -58,7 +61,7 @@ class Alphabet(NamedTuple):
             BadInput: a special is no ASCII punctuation or comes twice, or the passwords would have
                 less than `MINIMUM_BITS` of entropy.
         """
-        strangers = "".join(sorted(set(specials) - set(string.punctuation)))
+        strangers = "".join(sorted(set(specials) - set(_PUNCTUATION)))
         if strangers:
             raise BadInput(
                 f"{strangers!r} cannot be a special character of a password",
@@ -68,8 +71,7 @@ class Alphabet(NamedTuple):
             raise BadInput("a special character is given twice", f"Give each once, such as {DEFAULT_SPECIALS}")
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (
-            "".join(c for c in letters if c not in left_out)
-            for letters in (string.ascii_uppercase, string.ascii_lowercase, string.digits)
+            "".join(c for c in letters if c not in left_out) for letters in (_CAPITALS, _CAPITALS.lower(), _DIGITS)
         )
         alphabet = cls(capitals, small_letters, digits, specials)
         if alphabet.entropy_bits < MINIMUM_BITS:

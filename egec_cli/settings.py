@@ -145,6 +145,29 @@ class Setting(NamedTuple):
     secret: bool = False
 
 
+class Source(NamedTuple):
+    """Where a setting was read from, in words, and its text there, which of a secret is left out."""
+
+    place: str
+    text: str
+
+
+class Reading(NamedTuple):
+    """What was read of the settings, whether or not it can be used.
+
+    Attributes:
+        settings: every setting; the default stands where one is faulty.
+        faults: what is wrong, in words; nobody may work with the settings while there is any.
+        faulty: the names of the settings that are.
+        sources: of each setting, by its name.
+    """
+
+    settings: Settings
+    faults: tuple[str, ...]
+    faulty: frozenset[str]
+    sources: Mapping[str, Source]
+
+
 class _Fault(Exception):
     """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
 
@@ -418,6 +441,21 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     Raises:
         Misconfigured: something is wrong; all faults are told at once.
     """
+    found = read(environ)
+    if found.faults:
+        raise Misconfigured("\n".join(found.faults), _where_to_mend(found.settings.env_file))
+    return found.settings
+
+
+def read(environ: Mapping[str, str] | None = None) -> Reading:
+    """Return what `load` reads, with all that is wrong about it.
+
+    Args:
+        environ: the environment to read instead of the process's own.
+
+    Raises:
+        Misconfigured: the file of settings cannot be found or read.
+    """
     environ = os.environ if environ is None else environ
     env_file = _find_env_file(environ)
     in_file, faults = ({}, []) if env_file is None else _read_env_file(env_file)
@@ -448,10 +486,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         warnings=tuple(reader.warnings()),
         acting_for=reader.acting_for(),
     )
-    faults += reader.faults
-    if faults:
-        raise Misconfigured("\n".join(faults), _where_to_mend(env_file))
-    return settings
+    sources = {setting.name: reader.source(setting) for setting in SETTINGS}
+    return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources)
 
 
 def data_folder() -> Path:
@@ -540,6 +576,7 @@ class _Reader:
         self._secret_files: list[Path] = []
         self._known = {setting.name: setting for setting in SETTINGS}
         self.faults = [*self._misspelt()]
+        self.faulty: set[str] = set()
 
     def value(self, name: str, default: Any) -> Any:
         """Return the parsed value of the variable; `default` where it is not set, empty, or faulty."""
@@ -555,7 +592,7 @@ class _Reader:
             reason = str(fault)
         except BadInput as error:
             reason = f"is refused: {error.message}"
-        self.faults.append(f"{name} {reason}. Example: {name}={setting.example}")
+        self._fault(name, f"{name} {reason}. Example: {name}={setting.example}")
         return default
 
     def alphabet(self, specials: str, lookalikes: bool) -> Alphabet:
@@ -563,7 +600,7 @@ class _Reader:
         try:
             return Alphabet.of(specials, lookalikes=lookalikes)
         except BadInput as error:
-            self.faults.append(f"EGEC_PASSWORD_SPECIALS is refused: {error.message}. {error.hint}")
+            self._fault("EGEC_PASSWORD_SPECIALS", f"EGEC_PASSWORD_SPECIALS is refused: {error.message}. {error.hint}")
             return Alphabet.of()
 
     def acting_for(self) -> str:
@@ -571,11 +608,26 @@ class _Reader:
         text = self._environ.get(ACTOR_VARIABLE, "").strip()
         if text.isprintable() and len(text) <= _LONGEST_ACTOR:
             return text
-        self.faults.append(
+        self._fault(
+            ACTOR_VARIABLE,
             f"{ACTOR_VARIABLE} is no line of at most {_LONGEST_ACTOR} printable characters. "
-            f"Example: {ACTOR_VARIABLE}=jeanne.martin"
+            f"Example: {ACTOR_VARIABLE}=jeanne.martin",
         )
         return ""
+
+    def source(self, setting: Setting) -> Source:
+        """Return where the setting was read from: the first place that has it."""
+        names = [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
+        for place, variables in (("the environment", self._environ), (str(self._env_file), self._in_file)):
+            for name in names:
+                if variables.get(name):
+                    where = place if name == setting.name else f"the file that {name} names in {place}"
+                    return Source(where, "" if setting.secret else variables[name])
+        return Source("the default", "" if setting.secret else setting.default)
+
+    def _fault(self, name: str, words: str) -> None:
+        self.faults.append(words)
+        self.faulty.add(name)
 
     def _text(self, name: str) -> tuple[str, Path]:
         if self._environ.get(name):
@@ -591,16 +643,16 @@ class _Reader:
         if not file_name:
             return text, folder
         if text:
-            self.faults.append(f"{name} and {name}_FILE are both set. Keep one of them")
+            self._fault(name, f"{name} and {name}_FILE are both set. Keep one of them")
             return "", folder
         path = file_folder / file_name
         try:
             text = path.read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path that a system could have
-            self.faults.append(f"{name}_FILE names {path}, which cannot be read ({type(error).__name__})")
+            self._fault(name, f"{name}_FILE names {path}, which cannot be read ({type(error).__name__})")
             return "", folder
         if not text:
-            self.faults.append(f"{name}_FILE names {path}, which is empty")
+            self._fault(name, f"{name}_FILE names {path}, which is empty")
         self._secret_files.append(path)
         return text, path.parent
 

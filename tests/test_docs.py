@@ -7,10 +7,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli import settings
 from egec_cli.commands import root
+from egec_cli.commands.client import ClientGroup
+from egec_cli.commands.lazy import LazyGroup
 from egec_cli.errors import EXIT_CODE_MEANINGS
 from egec_cli.settings import SETTINGS
 from tests.conftest import Egec
@@ -32,11 +35,12 @@ def commands() -> dict[str, object]:
     found: dict[str, object] = {}
     for name in root.SUBCOMMANDS:
         command = get_command(import_module(f"egec_cli.commands.{name}").app)
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            found[f"egec {name}"] = command
+        if isinstance(command, LazyGroup):
+            found |= {f"egec {name} {inner}": command.loaded(inner) for inner in command.members}
+        elif isinstance(command, TyperGroup):
+            found |= {f"egec {name} {inner}": inner_command for inner, inner_command in command.commands.items()}
         else:
-            found |= {f"egec {name} {inner_name}": inner_command for inner_name, inner_command in inner.items()}
+            found[f"egec {name}"] = command
     return found
 
 
@@ -85,6 +89,11 @@ def test_every_command_has_help_with_an_example_that_names_it(egec_process: Egec
     ended = egec_process(*path.split()[1:], "--help")
     assert ended.code == 0
     assert f"Example: {path}" in ended.out
+
+
+def test_the_help_line_of_a_command_that_is_loaded_late_is_that_of_its_help() -> None:
+    for name, member in ClientGroup.members.items():
+        assert first_sentence(commands()[f"egec client {name}"]).startswith(member.help)
 
 
 @pytest.mark.parametrize("name", root.SUBCOMMANDS)

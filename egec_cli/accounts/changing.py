@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from egec_cli import email_address
 from egec_cli.accounts import audit, clients, credentials, fields, leases
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.selection import ClientList, NamedLine, lines_of
+from egec_cli.accounts.named_clients import NamedClients, NamedLine
 from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotNow, NotPermitted
 from egec_cli.store import database, peewee
 from egec_cli.store.database import among, tuples
@@ -48,6 +49,17 @@ class ChangeRecord(NamedTuple):
     details: str | None = None
 
 
+class Updated(NamedTuple):
+    """A client's file that was brought up to date.
+
+    Attributes:
+        former_email: the address that it had, where it has another one now; not where it is only written otherwise.
+    """
+
+    client: Client
+    former_email: str | None
+
+
 class _State(NamedTuple):
     """What a change depends on."""
 
@@ -58,7 +70,7 @@ class _State(NamedTuple):
     has_failed_logins: bool
 
 
-def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Client:
+def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Updated:
     """Change fields of a client's file and return it.
 
     Args:
@@ -85,7 +97,8 @@ def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Client:
                     Client.update(updated_at=egec.clock(), **changed).where(Client.id == client.id).execute()
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record(egec, "client.update", "updated", client=stored, fields=names)
-                return Client.get_by_id(client.id)
+                former_email = stored.email if "email_key" in changed else None
+                return Updated(Client.get_by_id(client.id), former_email)
         except peewee.IntegrityError:
             continue
     raise AlreadyExists("the e-mail or the reference is being given to others", "Run the same again.")
@@ -253,7 +266,7 @@ def for_each(
     Raises:
         BadInput: the file is no UTF-8 text, or no CSV, or lacks the column; nothing was done.
     """
-    for lines in lines_of(egec, listed):
+    for lines in NamedClients(egec, {"listed": listed}).lines():
         records = dict(act(list({line.client for line in lines if line.client is not None})))
         for line in lines:
             if line.client is None:

@@ -14,7 +14,7 @@ other.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from egec_cli import clock
 from egec_cli.store import peewee
@@ -246,33 +246,23 @@ def _settle_as(state: CredentialState, outcomes: Sequence[Outcome], at: datetime
 
 def that_may_open(client: Client, moment: datetime) -> Sequence[Credential]:
     """Return the credentials whose password opens the account at this moment: the active one first."""
-    # One statement reads the client and the credentials: what is settled between two is neither open nor yet active.
-    is_active = (Credential.sequence == Client.active_sequence) & (Credential.state == CredentialState.ACCEPTED)
-    is_open = (Credential.sequence > Client.active_sequence) & Credential.state.in_(OPEN_STATES)
-    return list(
-        Credential.select()
-        .join(Client)
-        .where(
-            (Credential.client == client)
-            & (Credential.sequence >= Client.revoked_below)
-            & (is_active | is_open)
-            & is_alive(moment)
-        )
-        .order_by(Credential.sequence)
-    )
+    return list(_opening(client, moment).order_by(Credential.sequence))
 
 
 def admit(client: Client, credential: Credential, moment: datetime) -> bool:
     """Record a login by this credential, if it still opens the account. Return whether it does.
 
-    An open credential is promoted: its password can only have come from its mail.
+    An open credential is promoted: its password can only have come from its mail. Who is disabled is never admitted.
     """
     lock([client.id])
-    # It may have been settled while its hash was compared.
-    if all(still.id != credential.id for still in that_may_open(client, moment)):
+    # It may have been settled, or the client disabled, while its hash was compared.
+    still_opens = (Credential.id == credential.id) & Client.disabled_at.is_null()
+    state = next((state for (state,) in tuples(_opening(client, moment, Credential.state).where(still_opens))), None)
+    if state is None:
         return False
     one = Recorded(credential.id, client.id, credential.sequence)
-    if _promote([one], last_login_at=moment):
+    if state in OPEN_STATES:
+        _promote([one], last_login_at=moment)
         _settle_as(CredentialState.ACCEPTED, [Outcome(one, CredentialState.ACCEPTED)], moment)
         _supersede([client.id])
     else:
@@ -281,3 +271,19 @@ def admit(client: Client, credential: Credential, moment: datetime) -> bool:
         (Credential.id == one.key) & Credential.first_used_at.is_null()
     ).execute()
     return True
+
+
+def _opening(client: Client, moment: datetime, *columns: peewee.Field) -> Any:
+    # One statement reads the client and the credentials: what is settled between two is neither open nor yet active.
+    is_active = (Credential.sequence == Client.active_sequence) & (Credential.state == CredentialState.ACCEPTED)
+    is_open = (Credential.sequence > Client.active_sequence) & Credential.state.in_(OPEN_STATES)
+    return (
+        Credential.select(*columns)
+        .join(Client)
+        .where(
+            (Credential.client == client)
+            & (Credential.sequence >= Client.revoked_below)
+            & (is_active | is_open)
+            & is_alive(moment)
+        )
+    )

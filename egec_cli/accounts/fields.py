@@ -10,6 +10,7 @@ from egec_cli.errors import BadInput
 from egec_cli.settings import LANGUAGES
 
 LONGEST_NAME = 100
+LONGEST_SENTENCE = 300
 CIVILITIES = ("M.", "Mme", "Mlle", "Dr", "Pr", "Me", "Mr", "Mrs", "Ms", "Mx")
 # A file may also have none.
 CIVILITIES_OR_NONE = frozenset({"", *CIVILITIES})
@@ -78,6 +79,34 @@ def line(field: str, text: str) -> str:
     """
     if _is_line_as_it_stands(text):
         return text
+    stripped = " ".join(_visible(field, text).split())
+    if "=?" in stripped:
+        raise BadInput(f"the {field} has =?, which mail programs take for an encoded word", "Leave =? out.")
+    if len(stripped) > LONGEST_NAME:
+        raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
+    return stripped
+
+
+def sentence(text: str) -> str:
+    """Return a sentence for clients to read, in NFC; its no-break spaces are kept, as French typography has them.
+
+    Raises:
+        BadInput: it is empty or too long, or has a line break or another control or invisible character.
+    """
+    stripped = _visible("sentence", text).strip()
+    if not stripped:
+        raise BadInput("the sentence is empty", "Write it, or leave it out for the one of the templates.")
+    if len(stripped) > LONGEST_SENTENCE:
+        raise BadInput(f"the sentence has {len(stripped)} characters", f"Use at most {LONGEST_SENTENCE}.")
+    return stripped
+
+
+def _visible(field: str, text: str) -> str:
+    """Return the text in NFC.
+
+    Raises:
+        BadInput: a character of it shows nothing, or steers what shows it.
+    """
     normal = unicodedata.normalize("NFC", text)
     for character in normal:
         if _is_invisible(character):
@@ -85,12 +114,7 @@ def line(field: str, text: str) -> str:
                 f"the {field} has the character U+{ord(character):04X}, which is invisible or controls a terminal",
                 f"Type the {field} anew, without pasting.",
             )
-    stripped = " ".join(normal.split())
-    if "=?" in stripped:
-        raise BadInput(f"the {field} has =?, which mail programs take for an encoded word", "Leave =? out.")
-    if len(stripped) > LONGEST_NAME:
-        raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
-    return stripped
+    return normal
 
 
 def composed(text: str) -> str:

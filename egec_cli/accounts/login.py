@@ -128,10 +128,9 @@ def _reason(egec: Egec, client: Client, begun: Begun, compared: Compared) -> Rea
     matching = compared.matching
     if matching is None:
         return Reason.WRONG if begun.candidates else Reason.NOTHING_OPENS
-    if not Client.select().where((Client.id == client.id) & Client.disabled_at.is_null()).exists():
-        return Reason.DISABLED
     if not credentials.admit(client, matching, egec.clock()):
-        return Reason.WRONG
+        is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
+        return Reason.DISABLED if is_disabled else Reason.WRONG
     if compared.new_hash is not None:
         Credential.update(password_hash=compared.new_hash).where(
             (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)

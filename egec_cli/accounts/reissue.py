@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from egec_cli import clock
 from egec_cli.accounts import audit, fields, reissue_items
@@ -32,8 +32,35 @@ class RunRecord(NamedTuple):
     finished_at: str | None
 
 
+class Options(NamedTuple):
+    """What a run has of its own beside whom it mails.
+
+    Attributes:
+        rate: how many mails a second may leave at most; None where that is for EGEC_MAIL_RATE to say.
+        sentence: of the organisation, in each mail; empty where that is for the templates to say.
+    """
+
+    rate: int | None = None
+    sentence: str = ""
+
+    @classmethod
+    def of(cls, stored: str) -> Self:
+        """Return the options that a run's row holds."""
+        return cls(**json.loads(stored))
+
+    def stored(self) -> str:
+        """Return them as a run's row holds them."""
+        return json.dumps(self._asdict())
+
+
 def begin(
-    egec: Egec, name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None
+    egec: Egec,
+    name: str,
+    selected: Selected,
+    *,
+    expect: int | None = None,
+    rate: int | None = None,
+    sentence: str = "",
 ) -> ReissueRun:
     """Record a run and its clients, or find the one that was begun by the same words.
 
@@ -43,23 +70,31 @@ def begin(
         selected: whom to mail.
         expect: how many clients there must be.
         rate: how many mails a second may leave at most, where that is not for EGEC_MAIL_RATE to say.
+        sentence: of the organisation, for each mail; empty for the one of the templates, or that the run has already.
 
     Raises:
-        BadInput: the name is none, or there are not as many clients as expected.
-        AlreadyExists: the name was used for other selectors.
+        BadInput: the name or the sentence is none, or there are not as many clients as expected.
+        AlreadyExists: the name was used for other selectors, or with another sentence.
     """
     checked_name = _checked(name)
+    options = Options(rate, fields.sentence(sentence) if sentence else "")
     selection = json.dumps(selected.described, sort_keys=True)
     while True:
         try:
             with egec.database.atomic():
                 run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
                 if run is None:
-                    return _record(egec, checked_name, selection, selected, expect, rate)
+                    return _record(egec, checked_name, selection, selected, expect, options)
                 if run.selection != selection:
                     raise AlreadyExists(
                         f"the run {checked_name} was begun with other selectors: {_in_words(run.selection)}",
                         f"Use another name, or type `egec reissue resume {checked_name}` to go on with that run.",
+                        code="run_exists",
+                    )
+                if options.sentence and options.sentence != Options.of(run.options).sentence:
+                    raise AlreadyExists(
+                        f"the run {checked_name} was begun with another sentence",
+                        "Leave --sentence out to go on with that run, or use another name.",
                         code="run_exists",
                     )
         except peewee.IntegrityError:
@@ -76,13 +111,13 @@ def _checked(name: str) -> str:
 
 
 def _record(
-    egec: Egec, name: str, selection: str, selected: Selected, expect: int | None, rate: int | None
+    egec: Egec, name: str, selection: str, selected: Selected, expect: int | None, options: Options
 ) -> ReissueRun:
     run = ReissueRun.create(
         name=name,
         selection=selection,
         state=RunState.RUNNING,
-        options=json.dumps({"rate": rate}),
+        options=options.stored(),
         created_at=egec.clock(),
     )
     # What is the same for all is read from the run's row, which gives it its type.
@@ -184,7 +219,8 @@ def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
         is_news = _was_left(ReissueRun.get_by_id(run.id), egec.clock())
         before = standing(egec, run).rate
         if rate is not None:
-            ReissueRun.update(options=json.dumps({"rate": rate})).where(ReissueRun.id == run.id).execute()
+            options = Options.of(run.options)._replace(rate=rate)
+            ReissueRun.update(options=options.stored()).where(ReissueRun.id == run.id).execute()
         after = standing(egec, run).rate
         if _change(run, RunState.PAUSED, RunState.RUNNING) or is_news or after != before:
             audit.record(egec, "reissue.resume", "resumed", run=run, rate=after)
@@ -258,7 +294,7 @@ def standing(egec: Egec, run: ReissueRun) -> Standing:
     state, options = next(
         tuples(ReissueRun.select(ReissueRun.state, ReissueRun.options).where(ReissueRun.id == run.id))
     )
-    rate = json.loads(options)["rate"]
+    rate = Options.of(options).rate
     return Standing(RunState(state), egec.settings.mail_rate if rate is None else rate)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 
 from egec_cli import email_address
-from egec_cli.accounts import audit, credentials, issuing, leases, mail_pace, reissue_items
+from egec_cli.accounts import audit, credentials, issuing, leases, mail_pace, reissue, reissue_forms, reissue_items
 from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import Attempt
@@ -18,7 +18,6 @@ from egec_cli.accounts.reissue_items import Claimed, ItemRecord
 from egec_cli.accounts.reissue_threads import Addressee, Hashed, Job, Sent
 from egec_cli.errors import ExitCode, NotPermitted
 from egec_cli.mail.message import Form, Mail
-from egec_cli.settings import LANGUAGES
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 
@@ -48,7 +47,7 @@ class Ledger:
         self._egec = egec
         self._run = run
         self._owner = owner
-        self._forms = {language: Form(egec.settings, language) for language in LANGUAGES}
+        self._forms = reissue_forms.of(egec.settings, reissue.Options.of(run.options).sentence)
 
     def settle(self, sent: Sequence[Sent], at: datetime) -> list[ItemRecord]:
         """Settle what became of mails, and return the clients that are dealt with by that."""

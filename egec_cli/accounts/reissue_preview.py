@@ -1,15 +1,14 @@
 """What a re-issue run would be like before it is begun: how long it would take, and what a client would read."""
 
 import time
-from email import message_from_bytes, policy
 from typing import NamedTuple
 
+from egec_cli.accounts import fields, reissue_forms
 from egec_cli.accounts.egec import Egec
 from egec_cli.hashing import hash_password
 from egec_cli.mail.delivery import Refused, Transport
-from egec_cli.mail.message import Form
+from egec_cli.mail.specimen import as_read
 from egec_cli.password import generate
-from egec_cli.settings import LANGUAGES
 
 
 class Preview(NamedTuple):
@@ -31,19 +30,18 @@ class Preview(NamedTuple):
     fault: str | None
 
 
-def preview(egec: Egec, clients: int, transport: Transport, *, rate: int | None) -> Preview:
+def preview(egec: Egec, clients: int, transport: Transport, *, rate: int | None, sentence: str = "") -> Preview:
     """Measure what a run of so many clients takes, and render its mail.
 
     A mail takes about as many answers of the server as to connect does, so it is taken to last as long.
 
     Raises:
+        BadInput: the sentence is none.
         Misconfigured: a template makes no mail.
     """
     settings = egec.settings
-    forms = {language: Form(settings, language) for language in LANGUAGES}
-    mail = message_from_bytes(forms[settings.language].sample(egec.clock()).content, policy=policy.default)
-    body = mail.get_body(("plain",))
-    assert body is not None, "each mail has a text"
+    forms = reissue_forms.of(settings, fields.sentence(sentence) if sentence else "")
+    sample = as_read(forms[settings.language].sample(egec.clock()))
     began = time.perf_counter()
     hash_password(generate(settings.alphabet), settings.bcrypt_cost)
     hash_seconds = time.perf_counter() - began
@@ -54,8 +52,6 @@ def preview(egec: Egec, clients: int, transport: Transport, *, rate: int | None)
         (mail_seconds or 0) / settings.mail_connections,
         1 / rate if rate else 0,
     )
-    text = body.get_content().replace("\r\n", "\n")
-    sample = f"To: {mail['To']}\nSubject: {mail['Subject']}\n\n{text}"
     return Preview(clients, hash_seconds, mail_seconds, clients * seconds, sample, fault)
 
 

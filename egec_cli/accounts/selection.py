@@ -1,42 +1,19 @@
-"""Which clients a bulk command means: selectors, all of which must hold, and files that name clients one by one."""
+"""Which clients a bulk command means: selectors, all of which must hold."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from egec_cli import clock, email_address, identifier
-from egec_cli.accounts import clients, fields
-from egec_cli.accounts.clients import REFERENCE_PREFIX, ClientRecord, Status
+from egec_cli import clock
+from egec_cli.accounts import clients
+from egec_cli.accounts.client_list import ClientList
+from egec_cli.accounts.clients import ClientRecord, Status
 from egec_cli.accounts.egec import Egec
-from egec_cli.errors import BadInput, Usage
+from egec_cli.errors import Usage
 from egec_cli.store import peewee
-from egec_cli.store.database import insert_many, tuples
-from egec_cli.store.models import Client, Credential, CredentialState, Table
+from egec_cli.store.models import Client, Credential, CredentialState
 
-_LINES_AT_A_TIME = 5000
-# So many that a transaction is soon over, so few that the commits take the smaller part of the time.
-_CHANGED_AT_A_TIME = 500
-_LONGEST_LINE = 100_000
-# No e-mail and no reference is as long, in whatever form.
-_LONGEST_NAME = 1000
-# What `egec` and others put before a cell that a spreadsheet would take for a formula.
-_GUARD = re.compile(r"'(?='*[=+\-@])")
-
-
-class ClientList(NamedTuple):
-    """A file that names clients, one on each line, or in one column of a table with a header.
-
-    Attributes:
-        name: of the file, for messages.
-        stream: its bytes.
-        column: the header of the column; empty where the whole line is the name.
-    """
-
-    name: str
-    stream: BinaryIO
-    column: str = ""
+if TYPE_CHECKING:
+    from egec_cli.accounts.named_clients import NamedClients
 
 
 class Selection(NamedTuple):
@@ -68,23 +45,6 @@ class Unmatched(NamedTuple):
     file: str
     line: int
     value: str
-
-
-class _Named(Table):
-    """A line of a file that names clients, for as long as the database is open."""
-
-    is_excluded = peewee.BooleanField()
-    line = peewee.IntegerField(index=True)
-    value = peewee.TextField()
-    identifier = peewee.TextField(null=True)
-    email_key = peewee.TextField(null=True)
-    reference = peewee.TextField(null=True)
-    client = peewee.IntegerField(null=True, index=True)
-
-    class Meta:
-        table_name = "named_client"
-        temporary = True
-        primary_key = False
 
 
 class Selected:
@@ -119,10 +79,17 @@ class Selected:
         self._issued_before = (
             clock.moment_of(selection.issued_before, egec.clock()) if selection.issued_before else None
         )
-        files = {"listed": selection.listed, "excluded": selection.excluded}
-        if any(files.values()):
-            self.described |= _remember(egec, files)
-            _resolve(Client.email.is_null(False))
+        self._named = self._read({"listed": selection.listed, "excluded": selection.excluded})
+
+    def _read(self, files: Mapping[str, ClientList | None]) -> "NamedClients | None":
+        if not any(files.values()):
+            return None
+        # Imported here: most commands read no file.
+        from egec_cli.accounts.named_clients import NamedClients
+
+        named = NamedClients(self._egec, files, Client.email.is_null(False))
+        self.described |= named.known_by
+        return named
 
     def query(self, *columns: Any) -> Any:
         """Return the query of these columns of the clients; `SELECTED_LINE` is the line that named one."""
@@ -132,13 +99,8 @@ class Selected:
     def unordered(self, *columns: Any) -> tuple[Any, Any]:
         """Return the same query without an order and a limit, and the column by which it is to be ordered."""
         query, place = Client.select(*columns), Client.id
-        if self._selection.listed is not None:
-            lines = (
-                _Named.select(_Named.client, peewee.fn.MIN(_Named.line).alias("line"))
-                .where(~_Named.is_excluded)
-                .group_by(_Named.client)
-                .alias("listed")
-            )
+        if self._named is not None and self._selection.listed is not None:
+            lines = self._named.listed()
             query = Client.select(*(lines.c.line if column is SELECTED_LINE else column for column in columns)).join(
                 lines, on=(lines.c.client == Client.id)
             )
@@ -162,9 +124,8 @@ class Selected:
             yield _has_credential(Client.last_sequence, Credential.state == CredentialState.REFUSED)
         if selection.weak_hash:
             yield clients.has_weak_hash(self._egec.settings.bcrypt_cost)
-        if selection.excluded is not None:
-            # PostgreSQL would look through the whole of a long list again for each client if this were a NOT IN.
-            yield ~peewee.fn.EXISTS(_Named.select(_Named.line).where((_Named.client == Client.id) & _Named.is_excluded))
+        if self._named is not None and selection.excluded is not None:
+            yield ~self._named.excludes(Client.id)
 
     def count(self) -> int:
         """Return how many clients are selected."""
@@ -177,10 +138,9 @@ class Selected:
 
     def unmatched(self) -> Iterator[Unmatched]:
         """Yield the lines of the files that name no client, those of the list before those of the exceptions."""
-        if not (self._selection.listed or self._selection.excluded):
+        if self._named is None:
             return
-        strangers = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
-        for is_excluded, line, value in tuples(strangers.order_by(_Named.is_excluded, _Named.line)):
+        for is_excluded, line, value in self._named.strangers():
             file = self._selection.excluded if is_excluded else self._selection.listed
             assert file is not None
             yield Unmatched(file.name, line, value)
@@ -196,144 +156,3 @@ def _has_credential(sequence: Any, condition: Any) -> Any:
             (Credential.client == Client.id) & (Credential.sequence == sequence) & condition
         )
     )
-
-
-class NamedLine(NamedTuple):
-    """A line of a file, what it says, and the key of the client whom it names, if it names one."""
-
-    line: int
-    value: str
-    client: int | None
-
-
-def lines_of(egec: Egec, listed: ClientList) -> Iterator[Sequence[NamedLine]]:
-    """Read a file, and yield its lines, so many at a time, in their order; who was erased is named by the identifier.
-
-    Raises:
-        BadInput: it is no UTF-8 text, or no CSV, or lacks the column.
-    """
-    _remember(egec, {"listed": listed})
-    _resolve()
-    last = 0
-    while lines := [NamedLine(*row) for row in tuples(_next_lines(last))]:
-        yield lines
-        last = lines[-1].line
-
-
-def _next_lines(last: int) -> Any:
-    named = _Named.select(_Named.line, _Named.value, _Named.client).where(_Named.line > last)
-    return named.order_by(_Named.line).limit(_CHANGED_AT_A_TIME)
-
-
-def _remember(egec: Egec, files: Mapping[str, ClientList | None]) -> dict[str, Any]:
-    """Note what the files name in a table, and return by what each file is known again."""
-    # Imported here: most commands read no file.
-    import hashlib
-
-    _Named.drop_table()
-    _Named.create_table()
-    known_by = {}
-    for field, file in files.items():
-        if file is not None:
-            digest = hashlib.sha256()
-            _note(egec, file, digest, is_excluded=field == "excluded")
-            known_by[field] = {"sha256": digest.hexdigest(), "column": file.column}
-    return known_by
-
-
-def _note(egec: Egec, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
-    rows = ((is_excluded, line, value[:_LONGEST_NAME], *_keys(value)) for line, value in _values(listed, digest))
-    columns = ("is_excluded", "line", "value", "identifier", "email_key", "reference")
-    while chunk := list(islice(rows, _LINES_AT_A_TIME)):
-        insert_many(egec.database, "named_client", columns, chunk)
-
-
-def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
-    """Yield the names of clients in a file, with the numbers of the lines where they begin; empty ones are left out."""
-    lines = _lines(listed, digest)
-    if listed.column:
-        yield from _cells(listed, lines)
-        return
-    for number, line in enumerate(lines, 1):
-        value = line.strip()
-        if "\r" in value:
-            raise BadInput(
-                f"{listed.name}:{number}: it has a carriage return within a line",
-                "Save it with the line breaks of Unix or Windows.",
-            )
-        if value:
-            yield number, value
-
-
-def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-    # Imported here: most commands read no file.
-    import csv
-
-    first = next(lines, "")
-    # What stands in quotes does not tell what parts the cells.
-    delimiter = max(";,\t", key=re.sub(r'"[^"]*"', "", first).count)
-    # Strict: a quote that nothing closes would else swallow the lines below it.
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    try:
-        place = _place(listed, next(reader, []))
-        number = reader.line_num + 1
-        for row in reader:
-            # A row that lacks only this cell is told as one that names nobody.
-            if any(cell.strip() for cell in row):
-                yield number, _GUARD.sub("", row[place].strip(), count=1) if len(row) > place else ""
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise BadInput(f"{listed.name}:{reader.line_num}: {error}", "Save it as CSV.") from None
-
-
-def _place(listed: ClientList, header: list[str]) -> int:
-    try:
-        return [fields.composed(name).casefold() for name in header].index(fields.composed(listed.column).casefold())
-    except ValueError:
-        raise BadInput(
-            f"{listed.name} has no column {listed.column!r}", f"Its columns are: {', '.join(header) or 'none'}."
-        ) from None
-
-
-def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
-    number = 0
-    while line := listed.stream.readline(_LONGEST_LINE + 1):
-        number += 1
-        digest.update(line)
-        if len(line) > _LONGEST_LINE:
-            raise BadInput(
-                f"{listed.name}:{number}: the line is longer than {_LONGEST_LINE} bytes",
-                "Name one client on each line.",
-            )
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            text = ""
-        # PostgreSQL takes no NUL; a file that has one is UTF-16 or no text at all.
-        if not text or "\0" in text:
-            raise BadInput(f"{listed.name}:{number}: it is not UTF-8 text", "Save it as UTF-8.")
-        # The mark that spreadsheets begin a file with; where files were joined, it is anywhere.
-        yield text.removeprefix("\ufeff")
-
-
-def _keys(value: str) -> tuple[str | None, str | None, str | None]:
-    """Return how a name may be found: as an identifier, else as an e-mail, else as a reference."""
-    if len(value) > _LONGEST_NAME:
-        return None, None, None
-    reference = fields.composed(value)
-    if reference.startswith(REFERENCE_PREFIX):
-        return None, None, reference.removeprefix(REFERENCE_PREFIX).strip()
-    email_key = None
-    if "@" in value:
-        # What is no address may be a reference all the same.
-        with suppress(BadInput):
-            email_key = email_address.checked(value).key
-    return (value if identifier.is_identifier(value) else None), email_key, reference
-
-
-def _resolve(*conditions: Any) -> None:
-    """Find the clients of the names, by the indexes of their files, among those for whom these conditions hold."""
-    for field in ("identifier", "email_key", "reference"):
-        named, column = getattr(_Named, field), getattr(Client, field)
-        found = Client.select(Client.id).where(column == named, *conditions)
-        _Named.update(client=found).where(_Named.client.is_null() & named.is_null(False)).execute()

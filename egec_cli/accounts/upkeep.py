@@ -1,13 +1,15 @@
-"""The upkeep of the database: which schema it has, its upgrade, its backup."""
+"""The upkeep of the database: which schema it has, its upgrade, its backup and how that is put back."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+from egec_cli import clock
 from egec_cli.accounts import audit, egec
 from egec_cli.accounts.log import Log
-from egec_cli.errors import NotNow
-from egec_cli.settings import Settings
-from egec_cli.store import database
+from egec_cli.errors import NotNow, Usage
+from egec_cli.settings import Settings, SqliteFile
+from egec_cli.store import database, restoring
+from egec_cli.store.models import ReissueRun, RunState
 
 
 class SchemaStatus(NamedTuple):
@@ -33,6 +35,14 @@ class BackedUp(NamedTuple):
     bytes: int
 
 
+class Restored(NamedTuple):
+    """Which database was restored, where its former content is kept, and which migrations it lacks."""
+
+    database: str
+    former: str | None
+    pending: list[str]
+
+
 def status(settings: Settings) -> SchemaStatus:
     """Return which migrations the database has, which it lacks, and which this program does not know."""
     applied, known = database.applied_migrations(settings.database), database.known_migrations()
@@ -53,12 +63,24 @@ def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
 
     Raises:
         Misconfigured: there is no database, or it is newer than the program.
+        NotNow: a re-issue run is being worked on, by a program that counts on the former schema.
     """
-    applied = database.upgrade(settings.database)
+    applied = database.upgrade(settings.database, require=_require_no_worker)
     if applied:
         with egec.opened(settings, log=log) as opened, opened.database.atomic():
             audit.record(opened, "db.upgrade", "upgraded", migrations=applied)
     return Upgraded(str(settings.database), applied)
+
+
+def _require_no_worker() -> None:
+    worked_on = (ReissueRun.state == RunState.RUNNING) & (ReissueRun.worked_until > clock.now())
+    name = ReissueRun.select(ReissueRun.name).where(worked_on).limit(1).scalar()
+    if name is not None:
+        raise NotNow(
+            f"the re-issue run {name} is being worked on",
+            f"Stop it by Ctrl-C, upgrade, then type `egec reissue resume {name}`; or wait until it is done.",
+            code="run_in_progress",
+        )
 
 
 def backup(settings: Settings, target: Path) -> BackedUp:
@@ -88,3 +110,30 @@ def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
     except NotNow:
         return False
     return True
+
+
+def restore(settings: Settings, file: Path, *, log: Log | None = None) -> Restored:
+    """Put a backup in the place of the embedded database, whose former content is kept beside it.
+
+    It is put on record in the restored one, unless that is to be upgraded first.
+
+    Args:
+        settings: where.
+        file: the backup.
+        log: what is told of it, if anything is.
+
+    Raises:
+        Usage: the database is a PostgreSQL one.
+        BadInput: the file is no sound database of egec.
+        Misconfigured: it was made by a newer egec.
+        NotNow: another process has the database open.
+        NotPermitted, FileSystemFailed: it cannot be written there.
+    """
+    if not isinstance(settings.database, SqliteFile):
+        raise Usage("a PostgreSQL database is not restored by egec", "Use pg_restore, or psql.")
+    former = restoring.restore(settings.database, file)
+    pending = status(settings).pending
+    if not pending:
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.restore", "done")
+    return Restored(str(settings.database), None if former is None else str(former), pending)

@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from egec_cli import hashing
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import Usage
 from egec_cli.show import OutputFormat
 
-app = typer.Typer()
+app = new_app()
 
 
 @app.command("activate", epilog="Example: egec activate jeanne@example.org")

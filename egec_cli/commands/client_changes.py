@@ -6,11 +6,12 @@ import typer
 
 from egec_cli.accounts.fields import CIVILITIES
 from egec_cli.commands import consent, selectors
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, OutputOption
 from egec_cli.errors import NotPermitted, Usage
 from egec_cli.show import OutputFormat
 
-app = typer.Typer()
+app = new_app()
 
 OneClientArgument = Annotated[
     str, typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE; or give --from.")
@@ -29,10 +30,17 @@ def update_command(
     last_name: Annotated[str | None, typer.Option("--last-name", help="The last name, or that of the firm.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="The number of the file elsewhere.")] = None,
     language: Annotated[str | None, typer.Option("--language", help="fr or en.")] = None,
+    no_mail: Annotated[
+        bool, typer.Option("--no-mail", help="With --email: do not tell the former address of the change.")
+    ] = False,
     identifier: Annotated[str | None, typer.Option("--identifier", hidden=True)] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Change fields of a client's file; an empty value clears one. The identifier never changes."""
+    """Change fields of a client's file; an empty value clears one. The identifier never changes.
+
+    With a new e-mail, the former address of an activated client gets a note, without any password; if that fails, the
+    file is changed all the same, and the exit code is 3.
+    """
     if identifier is not None:
         raise NotPermitted(
             "the identifier of a client never changes",
@@ -52,7 +60,7 @@ def update_command(
         raise Usage("nothing is to be changed", "Give --email, --last-name or another field.")
     from egec_cli.commands import client_changing
 
-    client_changing.update(client, given, output)
+    client_changing.update(client, given, output, no_mail=no_mail)
 
 
 @app.command("disable", epilog="Example: egec client disable 5079512743 --reason 'contract ended'")

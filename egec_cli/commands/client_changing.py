@@ -14,16 +14,42 @@ from egec_cli.commands import selectors
 from egec_cli.commands.selectors import Named
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode
+from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, is_hidden, note, show, show_all, warn
+from egec_cli.store.models import Client
 
 _Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
 
 
-def update(client: str, given: dict[str, str], output: OutputFormat) -> None:
-    """Change fields of a client's file, and show it."""
+def update(client: str, given: dict[str, str], output: OutputFormat, *, no_mail: bool) -> None:
+    """Change fields of a client's file, show it, and tell a former address of it by mail, unless that is not wanted."""
     with opened() as egec:
-        changed = changing.update(egec, clients.find(client), given)
+        changed, former_email = changing.update(egec, clients.find(client), given)
         show(clients.shown(changed, egec.clock()), output)
+        if former_email and not no_mail:
+            _tell_former_address(egec, changed, former_email, output)
+
+
+def _tell_former_address(egec: Egec, client: Client, former_email: str, output: OutputFormat) -> None:
+    # Imported here: no other change loads what mails.
+    from egec_cli.accounts import address_notice
+    from egec_cli.mail import transport
+
+    if not address_notice.is_due(client):
+        return
+    way = transport.of(egec.settings)
+    try:
+        notice = address_notice.send(egec, client, former_email, way)
+    finally:
+        way.close()
+    if notice.error is not None:
+        note(f"egec: the file was changed, but no note may have reached {former_email}: {notice.error.message}")
+        note("      Tell the client of the change by another way.")
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+    if isinstance(egec.settings.mail_server, MaildirFolder):
+        note(f"egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {notice.server_reply}")
+    elif output is OutputFormat.TABLE:
+        note(f"egec: {former_email} was told of the change by mail")
 
 
 def disable(named: Named, reason: str, output: OutputFormat) -> None:

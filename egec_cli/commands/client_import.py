@@ -1,4 +1,4 @@
-"""What `egec client import` does; a module of its own, for no other command loads what reads tables."""
+"""`egec client import`."""
 
 import shutil
 import sys
@@ -6,34 +6,48 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
 from egec_cli.accounts import import_rows, importing, tables
-from egec_cli.accounts.import_options import Given, OnConflict
+from egec_cli.accounts.import_options import Given, OnConflict, TableKind
 from egec_cli.accounts.importing import Rejected
 from egec_cli.accounts.rejects import rejects_file
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import BadInput, ExitCode, Usage
 from egec_cli.show import OutputFormat, note, show, warn
+
+app = new_app()
 
 _LONGEST_VALUE = 80
 # Of the columns that stand for no field.
 _MOST_NAMED = 10
 
 
-def run(
-    file: str,
-    given: Given,
-    *,
-    on_conflict: OnConflict,
-    strict: bool,
-    dry_run: bool,
-    rejects: Path | None,
-    output: OutputFormat,
+@app.command("import", epilog="Example: egec client import clients.csv --on-conflict update --rejects rejects.csv")
+def import_command(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV or JSON Lines; - for standard input.")],
+    on_conflict: Annotated[
+        OnConflict, typer.Option("--on-conflict", help="What to do with a client who is there with other data.")
+    ] = OnConflict.FAIL,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Take all rows or none.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option("--rejects", metavar="FILE", help="Write the rejected rows there, with the reason.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="Which field a column stands for.")
+    ] = None,
+    kind: Annotated[TableKind | None, typer.Option("--input", help="What the file is, if not found by itself.")] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Of the file, such as utf-8 or windows-1252.")] = "",
+    delimiter: Annotated[str, typer.Option("--delimiter", help="What stands between two cells: ; , tab …")] = "",
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Import a file, tell of each row that is rejected, and end with the exit code that fits."""
+    """Make client files of the rows of a table, or bring them up to date."""
+    given = Given(kind, encoding, _delimiter(delimiter), _columns(column or []))
     name = "standard input" if file == "-" else file
     with ExitStack() as files, opened(read_settings(), create=True) as egec:
         table = tables.read(files.enter_context(_seekable(file)), name, import_rows.FIELD_OF_COLUMN, given)
@@ -54,7 +68,7 @@ def run(
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def columns(given: Sequence[str]) -> dict[str, str]:
+def _columns(given: Sequence[str]) -> dict[str, str]:
     """Return the fields by the columns of options such as `Adresse mail=email`.
 
     Raises:
@@ -70,7 +84,7 @@ def columns(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def delimiter(text: str) -> str:
+def _delimiter(text: str) -> str:
     r"""Return the character that an option means; `tab` and `\t` mean a tab.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`egec db`: status, upgrade, backup."""
+"""`egec db`: status, upgrade, backup, restore."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from egec_cli.accounts import upkeep
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
 from egec_cli.show import OutputFormat, show, warn
 
-app = typer.Typer(help="Look after the database: status, upgrade, backup.")
+app = new_app("Look after the database: status, upgrade, backup, restore.")
 
 
 @app.command("status", epilog="Example: egec db status --format json")
@@ -40,3 +41,16 @@ def backup_command(
     show(upkeep.backup(found, file), output)
     if not upkeep.record_backup(found, log=log_of(found)):
         warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")
+
+
+@app.command("restore", epilog="Example: egec db restore /var/backups/egec-2026-11-25.db")
+def restore_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `egec db backup` has made.")],
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Put a backup in the place of the embedded database, which is kept beside it."""
+    found = read_settings()
+    restored = upkeep.restore(found, file, log=log_of(found))
+    show(restored, output)
+    if restored.pending:
+        warn("egec: it was made by an older egec. Type `egec db upgrade`.")

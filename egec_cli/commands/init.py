@@ -2,14 +2,13 @@
 
 from typing import NamedTuple
 
-import typer
-
 from egec_cli.accounts import egec
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import read_settings
 from egec_cli.show import OutputFormat, show
 
-app = typer.Typer()
+app = new_app()
 
 
 class Places(NamedTuple):

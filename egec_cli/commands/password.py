@@ -5,12 +5,13 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import read_settings
 from egec_cli.password import Alphabet, generate
 from egec_cli.show import OutputFormat, note, say, show_all
 
-app = typer.Typer()
+app = new_app()
 
 
 class GeneratedPassword(NamedTuple):

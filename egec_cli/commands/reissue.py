@@ -17,6 +17,7 @@ from egec_cli.accounts.reissue_items import ItemRecord
 from egec_cli.accounts.reissue_preview import Preview, preview
 from egec_cli.accounts.selection import Selected, Unmatched
 from egec_cli.commands import consent, selectors
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
@@ -26,7 +27,7 @@ from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
 
-app = typer.Typer(help="Mail new passwords to many clients: start, resume, status, retry, cancel.")
+app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")]
 RateOption = Annotated[
@@ -58,6 +59,9 @@ def start_command(
         int | None, typer.Option("--expect", min=0, help="Start nothing unless so many clients are selected.")
     ] = None,
     rate: RateOption = None,
+    sentence: Annotated[
+        str, typer.Option("--sentence", help="What each mail says first, such as why; else that of the templates.")
+    ] = "",
     yes: consent.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -84,12 +88,12 @@ def start_command(
     ):
         selected = Selected(egec, wanted)
         if dry_run:
-            _show_dry_run(egec, selected, rate, output)
+            _show_dry_run(egec, selected, rate, sentence, output)
             return
         if not (yes or typer.confirm(f"Mail new passwords to {selected.count()} clients?", err=True)):
             note("egec: nothing was started")
             raise typer.Exit(ExitCode.REFUSED)
-        run = reissue.begin(egec, name, selected, expect=expect, rate=rate)
+        run = reissue.begin(egec, name, selected, expect=expect, rate=rate, sentence=sentence)
         reissue.resume(egec, run, rate=rate)
         _work(egec, run, output, selected)
 
@@ -184,13 +188,13 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
             warn(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
 
 
-def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, output: OutputFormat) -> None:
+def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
     show_all(selected.records(), ClientRecord, output, in_table=CLIENT_IN_TABLE)
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
         warn(_told(stranger))
-    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate)))
+    note(_in_words(preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 

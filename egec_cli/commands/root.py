@@ -1,15 +1,14 @@
 """The root of the command line: it knows its subcommands by name and imports only the one that runs."""
 
 import os
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
 
 from egec_cli import __version__
+from egec_cli.commands.lazy import LazyGroup, Member, new_app
 from egec_cli.settings import ENV_FILE_VARIABLE
 
 # Each name is also that of the module in this folder.
@@ -19,30 +18,21 @@ SUBCOMMANDS = {
     "activate": "Make a new password for a client and mail it.",
     "verify": "Check an identifier and a password.",
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
+    "mail": "Check, preview and test the mails; read bounces.",
     "password": "Print generated passwords.",
     "audit": "List and prune the record of what was done.",
-    "db": "Look after the database: status, upgrade, backup.",
+    "db": "Look after the database: status, upgrade, backup, restore.",
+    "doctor": "Examine the installation: settings, database, mail, passwords, runs.",
 }
 
 
-class LazyGroup(TyperGroup):
-    """A group whose commands are stand-ins, with name and help only, until one of them is to run."""
+class Root(LazyGroup):
+    """All commands."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for name, help_line in SUBCOMMANDS.items():
-            self.add_command(TyperCommand(name, help=help_line))
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the module of the command that is to run."""
-        name = args[0]
-        if name in SUBCOMMANDS:
-            module = import_module(f"egec_cli.commands.{name}")
-            self.add_command(get_command(module.app), name)
-        return super().resolve_command(ctx, args)
+    members: ClassVar[Mapping[str, Member]] = {name: Member(name, help_line) for name, help_line in SUBCOMMANDS.items()}
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False)
+app = new_app(group=Root)
 
 
 def _show_version(wanted: bool) -> None:

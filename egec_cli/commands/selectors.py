@@ -7,8 +7,10 @@ from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import Status
-from egec_cli.accounts.selection import ClientList, Selection
+from egec_cli.accounts.listing import SortField
+from egec_cli.accounts.selection import Selection
 from egec_cli.errors import BadInput, Usage
 
 AllOption = Annotated[bool, typer.Option("--all", help="Every client who is not disabled.")]
@@ -27,6 +29,16 @@ FromOption = Annotated[
 ExcludeOption = Annotated[str, typer.Option("--exclude", metavar="FILE|-", help="Nobody who is named there.")]
 ColumnOption = Annotated[str, typer.Option("--column", help="The files are CSV; this column names the clients.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")]
+
+# Those of lists, which take all of the above too.
+EveryoneOption = Annotated[bool, typer.Option("--all", help="Every client, which is so without selectors too.")]
+SearchOption = Annotated[
+    str,
+    typer.Option("--search", metavar="TEXT", help="Part of e-mail, names, reference or identifier, in any case."),
+]
+SortOption = Annotated[
+    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for the descending order.")
+]
 
 
 class Named(NamedTuple):

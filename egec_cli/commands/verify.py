@@ -10,12 +10,13 @@ from typing import Annotated, BinaryIO
 import typer
 
 from egec_cli.accounts import login
+from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
 
-app = typer.Typer()
+app = new_app()
 
 # An identifier and a password fit many times over; a longer line is no login.
 _LONGEST_LINE = 4096

@@ -1,4 +1,4 @@
-"""The mail that carries an identifier and a password: built, then parsed back before it may leave.
+"""The mails, most of which carry an identifier and a password: built, then parsed back before they may leave.
 
 The headers are those that mail filters ask of an automatic message (RFC 5322; RFC 3834 for Auto-Submitted).
 No header holds a value of a client but the bare address in To: a name could smuggle in other headers
@@ -20,16 +20,18 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import BadInput, Misconfigured
-from egec_cli.mail import template
+from egec_cli.mail import wording
+from egec_cli.mail.wording import Kind, Templates, Wording
 from egec_cli.password import Password
 from egec_cli.settings import Settings
 
-_REQUIRED = ("identifier", "password")
-_OF_EACH_CLIENT = ("greeting", "identifier", "password", "issued_at", "expiry")
+# What is each client's own in a mail with a password.
+OF_EACH_CLIENT = ("greeting", "identifier", "password", "issued_at", "expiry")
 
-# The client of a sample: the name, and identifier and password.
-_SAMPLE_NAME = "Mme Dupont"
-_SAMPLE = ("1234567890", Password("fG69a*6jH"))
+# The client of a sample: the address, the name, and identifier and password, which open nothing.
+SAMPLE_ADDRESS = "jeanne.dupont@example.org"
+SAMPLE_NAME = "Mme Dupont"
+SAMPLE = ("1234567890", Password("fG69a*6jH"))
 
 
 class Mail(NamedTuple):
@@ -73,14 +75,36 @@ def credentials_mail(
     Raises:
         Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
     """
-    values = _values(settings, _greeting(settings, name, language), identifier, password, issued_at, language)
-    subject, text = _subject_and_text(template.find(settings, f"credentials.{language}.txt"), values)
-    html = template.find(settings, f"credentials.{language}.html").render(values, _REQUIRED)
-    return _built(settings, recipient, subject, text, html, issued_at)
+    greeting = wording.greeting(settings, name, language)
+    values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
+    return finished(settings, Templates.find(settings, Kind.CREDENTIALS, language).filled(values), recipient, issued_at)
+
+
+def address_changed_mail(settings: Settings, *, recipient: str, language: str, name: str, changed_at: datetime) -> Mail:
+    """Return the note to the former address of a client; the other arguments are those of `credentials_mail`.
+
+    It names neither the new address nor the identifier: who reads the former address may be somebody else by now.
+
+    Raises:
+        Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
+    """
+    greeting = wording.greeting(settings, name, language)
+    values = wording.address_changed_values(settings, greeting, changed_at, language)
+    templates = Templates.find(settings, Kind.ADDRESS_CHANGED, language)
+    return finished(settings, templates.filled(values), recipient, changed_at)
+
+
+def finished(settings: Settings, said: Wording, recipient: str, at: datetime) -> Mail:
+    """Return the mail that says this to one recipient.
+
+    Raises:
+        Misconfigured: it would not arrive as it was written.
+    """
+    return _built(settings, recipient, *said, at)
 
 
 class Form:
-    """The mail of the memo in one language, ready to be filled in for many clients.
+    """A mail with a password in one language, ready to be filled in for many clients.
 
     The standard library takes hundreds of times as long for each. What it makes of a sample is kept, with gaps for what
     is each client's own; the two parse to the same message. A client of whom that is not certain gets what the standard
@@ -90,27 +114,26 @@ class Form:
         Misconfigured: a template or a setting makes a mail that would not arrive as it was written.
     """
 
-    def __init__(self, settings: Settings, language: str) -> None:
+    def __init__(self, settings: Settings, language: str, kind: Kind = Kind.CREDENTIALS, sentence: str = "") -> None:
+        """Read the templates of a kind that carries a password; the sentence is that of a bulk run, or none."""
         self._settings = settings
         self._language = language
-        self._text = template.find(settings, f"credentials.{language}.txt")
-        self._html = template.find(settings, f"credentials.{language}.html")
-        self._unnamed = _greeting(settings, "", language)
+        self._templates = Templates.find(settings, kind, language)
+        self._sentence = wording.sentence_values(settings, kind, language, sentence)
+        self._unnamed = wording.greeting(settings, "", language)
         name = os.urandom(16).hex()
-        self._named = _with_gaps(_greeting(settings, name, language).encode(), {"name": name}).decode()
-        stand_ins = {name: os.urandom(16).hex() for name in _OF_EACH_CLIENT}
-        values = _fixed_values(settings) | stand_ins
-        self._subject, text = _subject_and_text(self._text, values)
+        self._named = _with_gaps(wording.greeting(settings, name, language).encode(), {"name": name}).decode()
+        stand_ins = {name: os.urandom(16).hex() for name in OF_EACH_CLIENT}
+        self._subject, text, html = self._templates.filled(wording.fixed_values(settings) | self._sentence | stand_ins)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
-        html = self._html.render(values, _REQUIRED)
         self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
         stand_ins["recipient"] = f"{os.urandom(16).hex()}@example.org"
         issued_at = datetime.now(UTC)
         stand_ins["date"] = format_datetime(issued_at)
         # What greets a client without a name may be what cannot be mailed, too.
-        for name in ("", _SAMPLE_NAME):
-            sample = self._by_the_standard_library(stand_ins["recipient"], name, *_SAMPLE, issued_at)
+        for name in ("", SAMPLE_NAME):
+            sample = self._by_the_standard_library(stand_ins["recipient"], name, *SAMPLE, issued_at)
         stand_ins["message_id"] = sample.message_id
         self._sender = sample.sender
         self._needs_smtputf8 = sample.needs_smtputf8
@@ -126,7 +149,7 @@ class Form:
 
     def sample(self, issued_at: datetime) -> Mail:
         """Return the mail of a client who does not exist, with a password that opens nothing."""
-        return self._by_the_standard_library("jeanne.dupont@example.org", _SAMPLE_NAME, *_SAMPLE, issued_at)
+        return self._by_the_standard_library(SAMPLE_ADDRESS, SAMPLE_NAME, *SAMPLE, issued_at)
 
     def new_message_id(self) -> str:
         """Return a Message-ID that no other mail has."""
@@ -187,8 +210,8 @@ class Form:
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
-            text = _quoted_printable(_moment(issued_at, self._language))
-            expiry = _expiry(self._settings, issued_at, self._language)
+            text = _quoted_printable(wording.moment(issued_at, self._language))
+            expiry = wording.expiry(self._settings, issued_at, self._language)
             self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]
 
@@ -201,10 +224,11 @@ class Form:
         issued_at: datetime,
         message_id: str | None = None,
     ) -> Mail:
-        values = _values(self._settings, self._greeted(name), identifier, password, issued_at, self._language)
-        subject, text = _subject_and_text(self._text, values)
-        html = self._html.render(values, _REQUIRED)
-        return _built(self._settings, recipient, subject, text, html, issued_at, message_id)
+        values = wording.credentials_values(
+            self._settings, self._greeted(name), identifier, password, issued_at, self._language
+        )
+        said = self._templates.filled(values | self._sentence)
+        return _built(self._settings, recipient, *said, issued_at, message_id)
 
 
 # An address that a header holds as it is; with a ? it might be read as an encoded word.
@@ -236,59 +260,6 @@ def _body(text: str, stand_ins: Mapping[str, str]) -> bytes:
 
 def _quoted_printable(text: str) -> bytes:
     return b2a_qp(text.encode(), istext=True).replace(b"\n", b"\r\n")
-
-
-def _values(
-    settings: Settings, greeting: str, identifier: str, password: Password, issued_at: datetime, language: str
-) -> dict[str, str]:
-    return {
-        "greeting": greeting,
-        "identifier": identifier,
-        "password": password.reveal(),
-        "issued_at": _moment(issued_at, language),
-        "expiry": _expiry(settings, issued_at, language),
-        **_fixed_values(settings),
-    }
-
-
-def _fixed_values(settings: Settings) -> dict[str, str]:
-    return {"app_name": settings.app_name, "app_url": settings.app_url, "support": settings.support}
-
-
-def _greeting(settings: Settings, name: str, language: str) -> str:
-    if not name:
-        return template.text(settings, "greeting-unnamed", language)
-    return template.text(settings, "greeting", language, name=name)
-
-
-def _moment(moment: datetime, language: str) -> str:
-    local = moment.astimezone()
-    offset = local.strftime("%z")
-    form = "%d/%m/%Y à %H:%M:%S" if language == "fr" else "%Y-%m-%d at %H:%M:%S"
-    return f"{local.strftime(form)} (UTC{offset[:3]}:{offset[3:]})"
-
-
-def _expiry(settings: Settings, issued_at: datetime, language: str) -> str:
-    """Return the sentence that tells when the password stops working if it is not used, after a blank; may be empty."""
-    if not settings.unused_password_days:
-        return ""
-    last_day = (issued_at + timedelta(days=settings.unused_password_days)).astimezone()
-    date = last_day.strftime("%d/%m/%Y" if language == "fr" else "%Y-%m-%d")
-    return f" {template.text(settings, 'expiry', language, date=date)}"
-
-
-def _subject_and_text(source: template.Template, values: dict[str, str]) -> tuple[str, str]:
-    filled = source.render(values, _REQUIRED)
-    first, _, rest = filled.partition("\n")
-    if not first.startswith("Subject: ") or not rest.startswith("\n"):
-        raise Misconfigured(
-            f"{source.path}:1: the first line is not `Subject: ...` with an empty line below it",
-            "Begin the file with the subject of the mail.",
-        )
-    subject = first.removeprefix("Subject: ").strip()
-    if values["password"] in subject:
-        raise Misconfigured(f"{source.path}:1: the subject shows the password", "Take $password out of the first line.")
-    return subject, rest.lstrip("\n")
 
 
 def _built(

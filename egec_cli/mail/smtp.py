@@ -11,6 +11,8 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
@@ -35,6 +37,22 @@ _SENDER, _RECIPIENT, _MESSAGE = "the sender", "the recipient", "the message"
 _Turn = tuple[str, set[int], str]
 
 
+class Greeted(NamedTuple):
+    """What a server showed of itself when it was connected to.
+
+    Attributes:
+        tls: the version of TLS, or None in clear text.
+        certificate_ends: the last moment of its certificate; None in clear text.
+        size_limit: the largest mail that it takes, in octets; None where it names none.
+        extensions: what it offers, in small letters.
+    """
+
+    tls: str | None
+    certificate_ends: datetime | None
+    size_limit: int | None
+    extensions: frozenset[str]
+
+
 class SmtpTransport:
     """A connection to one server, opened when it is first wanted and kept for the mails that follow."""
 
@@ -49,6 +67,22 @@ class SmtpTransport:
     def connect(self) -> None:
         """Connect, make the connection private and log in, where that is not done yet."""
         self._connected()
+
+    def greeted(self) -> Greeted:
+        """Connect and log in where that is not done yet, and return what the server showed of itself.
+
+        Raises:
+            Refused: there is no way for mail to leave at present.
+        """
+        smtp = self._connected()
+        tls, ends = None, None
+        if isinstance(smtp.sock, ssl.SSLSocket):
+            tls = smtp.sock.version()
+            certificate = smtp.sock.getpeercert() or {}
+            ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+        limit = smtp.esmtp_features.get("size", "")
+        size_limit = int(limit) if re.fullmatch(r"[1-9][0-9]{0,17}", limit) else None
+        return Greeted(tls, ends, size_limit, frozenset(smtp.esmtp_features))
 
     def deliver(self, mail: Mail) -> Reply:
         """Send one mail to its one recipient.

@@ -1,6 +1,6 @@
 """The texts of `templates/`: found, checked and filled in by a strict `string.Template`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from string import Template as StringTemplate
@@ -12,6 +12,14 @@ from egec_cli.settings import Settings
 _PACKAGE = Path(__file__).parent.parent
 # The wheel carries the folder inside the package; a checkout has it beside the package.
 BUILT_IN = next(path for path in (_PACKAGE / "templates", _PACKAGE.parent / "templates") if path.is_dir())
+
+
+class Mistake(NamedTuple):
+    """What is wrong in a line of a template, and what to write instead."""
+
+    line: int
+    what: str
+    cure: str
 
 
 class Template(NamedTuple):
@@ -32,13 +40,8 @@ class Template(NamedTuple):
         Raises:
             Misconfigured: a placeholder is unknown, misspelt, or required but not used; names file and line.
         """
-        used = self._placeholders(values)
-        missing = sorted(set(required) - used)
-        if missing:
-            raise Misconfigured(
-                f"{self.path}:1: the text never uses ${missing[0]}",
-                f"Write ${missing[0]} where the client is to read it.",
-            )
+        for mistake in self.mistakes(values, required):
+            raise Misconfigured(f"{self.path}:{mistake.line}: {mistake.what}", mistake.cure)
         return self.filled(values)
 
     def filled(self, values: Mapping[str, str]) -> str:
@@ -47,23 +50,26 @@ class Template(NamedTuple):
             values = {name: escape(value) for name, value in values.items()}
         return StringTemplate(self.text).substitute(values)
 
-    def _placeholders(self, known: Iterable[str]) -> set[str]:
-        known = set(known)
+    def mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
+        """Yield each placeholder that is not known, then those that are required but not used."""
+        names = ", ".join(f"${name}" for name in sorted(known))
+        cure = f"Write $$ for a dollar sign; the placeholders here are: {names or 'none'}."
         used = set()
+        for line, name in self.placeholders():
+            if name is None:
+                yield Mistake(line, "a dollar sign stands alone", cure)
+            elif name not in known:
+                yield Mistake(line, f"there is no placeholder ${name}", cure)
+            else:
+                used.add(name)
+        for name in sorted(set(required) - used):
+            yield Mistake(1, f"the text never uses ${name}", f"Write ${name} where the client is to read it.")
+
+    def placeholders(self) -> Iterator[tuple[int, str | None]]:
+        """Yield the placeholders that are used, each with its line; None for a dollar sign that begins none."""
         for match in StringTemplate.pattern.finditer(self.text):
-            if match["escaped"] is not None:
-                continue
-            name = match["named"] or match["braced"]
-            if name not in known:
-                line = self.text.count("\n", 0, match.start()) + 1
-                what = f"there is no placeholder ${name}" if name else "a dollar sign stands alone"
-                names = ", ".join(f"${known_name}" for known_name in sorted(known))
-                raise Misconfigured(
-                    f"{self.path}:{line}: {what}",
-                    f"Write $$ for a dollar sign; the placeholders here are: {names or 'none'}.",
-                )
-            used.add(name)
-        return used
+            if match["escaped"] is None:
+                yield self.text.count("\n", 0, match.start()) + 1, match["named"] or match["braced"]
 
 
 def find(settings: Settings, name: str) -> Template:

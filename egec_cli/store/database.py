@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,6 @@ import peewee
 
 from egec_cli import clock
 from egec_cli.errors import (
-    AlreadyExists,
     EgecError,
     FileSystemFailed,
     Misconfigured,
@@ -23,7 +22,7 @@ from egec_cli.errors import (
     Usage,
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
-from egec_cli.store import models
+from egec_cli.store import models, sqlite_copy
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"
@@ -35,12 +34,13 @@ _ADVISORY_LOCK = 3042
 
 # libpq tells no code of a connection that failed (https://github.com/psycopg/psycopg/issues/1188), only words, those of
 # the server in its own language. What is not known among them is taken to pass.
-_LOGIN_REFUSED = re.compile(
+# Texts, which are compiled where a connection fails, not at each start.
+_LOGIN_REFUSED = (
     "authentication failed|authentification .*chou|no password supplied|pg_hba.conf|does not exist|n'existe pas"
     "|is not permitted to log in|pas autoris. . se connecter"
     "|invalid ([a-z_]+ )?value|does not support SSL|root certificate|server certificate|certificate verify failed"
 )
-_PERMISSION_DENIED = re.compile("[Pp]ermission denied|droit refus")
+_PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
@@ -89,6 +89,25 @@ def opened(location: Database) -> Iterator[peewee.Database]:
                 database.close()
 
 
+@contextmanager
+def opened_to_read(location: Database) -> Iterator[peewee.Database]:
+    """Open the database for the `with` block to look at it, whatever its schema; nothing of it can be changed.
+
+    Raises:
+        Misconfigured: there is none.
+        NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
+    """
+    if isinstance(location, SqliteFile) and not _exists(location.path):
+        raise _no_file(location)
+    database = _engine_to_read(location)
+    with translated_failures(location):
+        models.database.initialize(database)
+        with database.connection_context():
+            if isinstance(location, PostgresqlServer):
+                database.execute_sql("SET default_transaction_read_only = on")  # type: ignore[no-untyped-call] # it has none
+            yield database
+
+
 def create(location: Database) -> bool:
     """Create the database, or its tables where an empty one is there. Return whether anything was made.
 
@@ -99,7 +118,7 @@ def create(location: Database) -> bool:
         return _create_file(location)
     database = _engine(location)
     with translated_failures(location), database.connection_context():
-        if _applied(database):
+        if applied(database):
             return False
         if isinstance(location, SqliteFile):
             os.chmod(location.path, 0o600)
@@ -107,22 +126,43 @@ def create(location: Database) -> bool:
         return True
 
 
-def upgrade(location: Database) -> list[str]:
+def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
     """Apply the migrations that the database lacks and return their names; an SQLite file is copied first.
+
+    All are applied in one transaction: a crash leaves the former schema, and of two upgrades at once one does it.
+
+    Args:
+        location: where the database is.
+        require: raises, inside that transaction, where this is no moment to change the schema.
 
     Raises:
         Misconfigured: there is no database, or it is newer than the program.
+        NotNow: another process keeps it busy.
     """
     if isinstance(location, SqliteFile) and not _exists(location.path):
         raise _no_file(location)
     database = _engine(location)
     with translated_failures(location), database.connection_context():
-        pending = sorted(set(known_migrations()) - _require_not_newer(database, location))
-        if pending and isinstance(location, SqliteFile):
-            moment = f"{clock.now():%Y%m%dT%H%M%SZ}"
-            _copy(database, location.path.with_name(f"{location.path.name}.before-{pending[-1]}-{moment}"))
-        _migrate(database)
+        if not _pending(database, location):
+            return []
+        if not isinstance(location, PostgresqlServer):
+            # Or a table that is made anew would take those along that refer to it; only before a transaction.
+            database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
+        models.database.initialize(database)
+        with database.atomic():
+            _lock_schema(database)
+            pending = _pending(database, location)
+            if pending:
+                require()
+                if isinstance(location, SqliteFile):
+                    moment = f"{clock.now():%Y%m%dT%H%M%SZ}"
+                    _copy(location, location.path.with_name(f"{location.path.name}.before-{pending[-1]}-{moment}"))
+                _migrate(database)
         return pending
+
+
+def _pending(database: peewee.Database, location: Database) -> list[str]:
+    return sorted(set(known_migrations()) - _require_not_newer(database, location))
 
 
 def backup(location: Database, target: Path) -> None:
@@ -139,7 +179,7 @@ def backup(location: Database, target: Path) -> None:
         raise _no_file(location)
     database = _engine(location)
     with translated_failures(location), database.connection_context():
-        _copy(database, target)
+        _copy(location, target)
 
 
 def applied_migrations(location: Database) -> list[str]:
@@ -148,7 +188,22 @@ def applied_migrations(location: Database) -> list[str]:
         return []
     database = _engine(location)
     with translated_failures(location), database.connection_context():
-        return sorted(_applied(database))
+        return sorted(applied(database))
+
+
+def require_known(applied: Iterable[str], name: str) -> None:
+    """Require that this program has all the migrations that were applied to the database of this name.
+
+    Raises:
+        Misconfigured: a newer egec has made it.
+    """
+    unknown = sorted(set(applied) - set(known_migrations()))
+    if unknown:
+        raise Misconfigured(
+            f"the database {name} was made by a newer egec: {', '.join(unknown)}",
+            "Install that version of egec; this one would damage the data.",
+            code="database_newer",
+        )
 
 
 def known_migrations() -> list[str]:
@@ -392,30 +447,10 @@ def _not_permitted(location: Database, reason: str) -> NotPermitted:
     )
 
 
-def _copy(database: peewee.Database, target: Path) -> None:
-    """Copy an open SQLite database page by page, by SQLite's own means (https://www.sqlite.org/backup.html)."""
-    try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        raise AlreadyExists(f"{target} is there already", "Name another file, or move this one away.") from None
-    except PermissionError:
-        raise NotPermitted(f"{target} cannot be written", "Name a file in a folder that is yours.") from None
-    try:
-        with closing(sqlite3.connect(target, timeout=BUSY_TIMEOUT)) as copy:
-            connection: sqlite3.Connection = database.connection()  # type: ignore[no-untyped-call] # it has none
-            connection.backup(copy, progress=_require_progress)
-    except sqlite3.Error as error:
-        target.unlink()
-        raise FileSystemFailed(f"{target} could not be written: {error}", "Free some space.") from None
-    except BaseException:
-        target.unlink()
-        raise
-
-
-def _require_progress(status: int, _remaining: int, _total: int) -> None:
-    """End a copy for whose locks SQLite has waited in vain; sqlite3 would try again for ever, deaf to signals."""
-    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        raise NotNow("the database or its copy is busy with another process", "Run the same again.")
+def _copy(location: SqliteFile, target: Path) -> None:
+    """Copy an SQLite database as it was last committed; not by a connection that is in a transaction of its own."""
+    with closing(sqlite3.connect(f"{location.path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+        sqlite_copy.make(connection, target, patience=BUSY_TIMEOUT)
 
 
 def _exists(path: Path) -> bool:
@@ -431,16 +466,28 @@ def _engine(location: Database) -> peewee.Database:
     if not os.access(location.path, os.R_OK | os.W_OK):
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
         raise _not_permitted(location, "permission denied")
-    database = peewee.SqliteDatabase(
-        f"{location.path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        pragmas=_PRAGMAS,
-        timeout=BUSY_TIMEOUT,
-        lock_type="IMMEDIATE",
-    )
+    database = _sqlite(location, "rw", _PRAGMAS)
     # SQLite's own LOWER and LIKE know the case of ASCII alone.
     database.register_function(_contains, "egec_contains", 2, deterministic=True)
     return database
+
+
+def _engine_to_read(location: Database) -> peewee.Database:
+    if isinstance(location, PostgresqlServer):
+        return _postgresql(location)
+    # Who may only read leaves a log as it is that a crash has left, but does not take the one away that it made.
+    mode = "ro" if location.path.with_name(f"{location.path.name}-wal").exists() else "rw"
+    return _sqlite(location, mode, {"query_only": 1})
+
+
+def _sqlite(location: SqliteFile, mode: str, pragmas: Mapping[str, object]) -> peewee.SqliteDatabase:
+    return peewee.SqliteDatabase(
+        f"{location.path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        pragmas=pragmas,
+        timeout=BUSY_TIMEOUT,
+        lock_type="IMMEDIATE",
+    )
 
 
 def _postgresql(location: PostgresqlServer) -> peewee.Database:
@@ -509,13 +556,18 @@ def _create_file(location: SqliteFile) -> bool:
 def _migrate(database: peewee.Database) -> None:
     from playhouse.migrations import Runner
 
-    if isinstance(database, peewee.PostgresqlDatabase):
-        # Two programs that start at once do not both make the tables.
-        peewee.Select(columns=[peewee.fn.pg_advisory_lock(_ADVISORY_LOCK)]).execute(database)
+    _lock_schema(database)
     Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
 
 
-def _applied(database: peewee.Database) -> set[str]:
+def _lock_schema(database: peewee.Database) -> None:
+    """Keep another program from making or changing the tables at the same time, until this one has ended."""
+    if isinstance(database, peewee.PostgresqlDatabase):
+        peewee.Select(columns=[peewee.fn.pg_advisory_lock(_ADVISORY_LOCK)]).execute(database)
+
+
+def applied(database: peewee.Database) -> set[str]:
+    """Return the names of the migrations that were applied to an open database; none where it has no tables."""
     if not database.table_exists(HISTORY_TABLE):
         return set()
     history = peewee.Table(HISTORY_TABLE, ("name",)).bind(database)
@@ -533,17 +585,11 @@ def _check_schema(database: peewee.Database, location: Database) -> None:
 
 def _require_not_newer(database: peewee.Database, location: Database) -> set[str]:
     """Return the migrations that were applied, all of them known."""
-    applied = _applied(database)
-    if not applied:
+    found = applied(database)
+    if not found:
         raise Misconfigured(f"{location} has no tables of egec", "Type `egec init` to make them.", code="no_database")
-    unknown = sorted(applied - set(known_migrations()))
-    if unknown:
-        raise Misconfigured(
-            f"the database {location} was made by a newer egec: {', '.join(unknown)}",
-            "Install that version of egec; this one would damage the data.",
-            code="database_newer",
-        )
-    return applied
+    require_known(found, str(location))
+    return found
 
 
 def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | None:
@@ -571,9 +617,9 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     state = getattr(error, "sqlstate", None) or ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     words = reason if not state and _is_operational(error) else ""
-    if state.startswith(("28", "3D")) or _LOGIN_REFUSED.search(words):
+    if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
         return Misconfigured(f"{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.")
-    if state in {"42501", "25006"} or _PERMISSION_DENIED.search(words):
+    if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
         return NotPermitted(f"{location} does not permit it: {reason}", "Give the database user its rights.")
     if state in {"53100", "58030"}:
         return FileSystemFailed(f"{location} could not write: {reason}", "Free some space on the server.")

@@ -15,10 +15,10 @@ from egec_cli import hashing, settings
 from egec_cli.accounts import changing, clients, credentials, fields, issuing, leases, login, login_limits, story
 from egec_cli.accounts import egec as accounts_egec
 from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.credentials import NewCredential, Outcome
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import HandedOver
-from egec_cli.accounts.selection import ClientList
 from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotPermitted
 from egec_cli.settings import Database, SqliteFile
 from egec_cli.store.models import Client, Credential, CredentialState, Event, ReissueItem, ReissueRun
@@ -81,7 +81,7 @@ def test_of_many_that_give_the_same_email_at_once_one_succeeds(opened: Egec) -> 
 
     def take(client: Client) -> str:
         try:
-            return changing.update(opened, client, {"email": "wanted@example.org"}).identifier
+            return changing.update(opened, client, {"email": "wanted@example.org"}).client.identifier
         except EgecError as error:
             return type(error).__name__
         finally:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from egec_cli import clock, settings
 from egec_cli.accounts import clients, fields, listing
 from egec_cli.accounts import egec as accounts_egec
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.listing import SortField, Wanted
-from egec_cli.accounts.selection import ClientList, Selection
+from egec_cli.accounts.selection import Selection
 from egec_cli.errors import Usage
 from egec_cli.store.models import Client, Credential, CredentialState
 

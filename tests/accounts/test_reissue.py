@@ -283,9 +283,9 @@ def test_a_server_that_refuses_our_own_set_up_pauses_the_run(egec: Egec, server:
 
 
 def test_a_faulty_template_stops_a_run_before_its_first_mail(egec: Egec, server: MailServer, tmp_path: Path) -> None:
-    (tmp_path / "credentials.en.txt").write_text("Subject: x\n\n$pasword")
+    (tmp_path / "reissue.en.txt").write_text("Subject: x\n\n$pasword")
     run = begun(egec)
-    with pytest.raises(Misconfigured, match=r"credentials\.en\.txt:3: there is no placeholder"):
+    with pytest.raises(Misconfigured, match=r"reissue\.en\.txt:3: there is no placeholder"):
         worked(egec._replace(settings=egec.settings._replace(templates=tmp_path)), run)
     assert server.connections == 0
     assert numbers(egec, run)[1:] == (0, 0, 5)

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from egec_cli import clock, settings
 from egec_cli.accounts import clients, fields
 from egec_cli.accounts import egec as accounts_egec
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.selection import SELECTED_LINE, ClientList, Selected, Selection, Unmatched
+from egec_cli.accounts.selection import SELECTED_LINE, Selected, Selection, Unmatched
 from egec_cli.errors import BadInput, Usage
 from egec_cli.store import peewee
 from egec_cli.store.database import insert_many, tuples

@@ -83,7 +83,9 @@ def main() -> None:
     """Measure every row."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     folder = Path(tempfile.mkdtemp(prefix="egec-startup-"))
-    home = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")}
+    # Compiled once, as pip installs it; who keeps no compiled modules would compile what was edited at each start.
+    left_out = ("EGEC_", "PYTHONDONTWRITEBYTECODE")
+    home = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     home |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     port = free_port()
     controller = Controller(Sink(), hostname="127.0.0.1", port=port)

@@ -128,7 +128,10 @@ def test_prune_keeps_all_where_the_setting_says_so(egec: Egec, jeanne: str, monk
     assert "EGEC_AUDIT_DAYS" in ended.err
 
 
-def test_a_backup_is_on_record(egec: Egec) -> None:
+def test_a_backup_and_its_restoration_are_on_record(egec: Egec) -> None:
     egec("init")
     assert egec("db", "backup", "copy.db").code == 0
     assert [e["action"] for e in events(egec)] == ["db.backup"]
+    assert egec("db", "restore", "copy.db").code == 0
+    # What came after the copy is in the former file, which is kept.
+    assert [e["action"] for e in events(egec)] == ["db.restore"]

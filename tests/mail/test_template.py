@@ -16,7 +16,13 @@ from egec_cli.settings import LANGUAGES, Settings
 TEXT = Path("own/mail.fr.txt")
 HTML = Path("own/mail.fr.html")
 CREDENTIALS = {"greeting", "identifier", "password", "issued_at", "expiry", "app_name", "app_url", "support"}
-PLACEHOLDERS = {"credentials": CREDENTIALS, "greeting": {"name"}, "expiry": {"date"}}
+PLACEHOLDERS = {
+    "credentials": CREDENTIALS,
+    "reissue": CREDENTIALS | {"sentence"},
+    "address-changed": {"greeting", "changed_at", "app_name", "app_url", "support"},
+    "greeting": {"name"},
+    "expiry": {"date"},
+}
 AWKWARD = ["$password", "${password}", "$$", "$", "${", "\\1", "{password}", "%(password)s", "[/]"]
 
 

@@ -205,7 +205,7 @@ def test_a_copy_that_another_locks_meanwhile_is_not_waited_for_without_end(file:
         "made = os.open\n"
         "def open_and_lock(path, *rest):\n"
         "    descriptor = made(path, *rest)\n"
-        "    if str(path).endswith('copy.db'):\n"
+        "    if '.copy.db.' in str(path):\n"
         "        globals()['other'] = sqlite3.connect(path, isolation_level=None)\n"
         "        other.execute('BEGIN EXCLUSIVE')\n"
         "    return descriptor\n"

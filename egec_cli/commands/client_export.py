@@ -1,4 +1,4 @@
-"""`egec client list` and `export`."""
+"""`egec client export`."""
 
 from contextlib import ExitStack, redirect_stdout
 from enum import StrEnum
@@ -8,25 +8,16 @@ from typing import Annotated, NamedTuple
 import typer
 
 from egec_cli import new_file
-from egec_cli.accounts import audit, clients, listing
-from egec_cli.accounts.clients import ClientRecord
-from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, HtpasswdRecord, SortField, Wanted
+from egec_cli.accounts import audit, listing
+from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, HtpasswdRecord, Wanted
 from egec_cli.commands import selectors
-from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import FieldsOption, names
 from egec_cli.commands.session import opened
 from egec_cli.errors import Usage
 from egec_cli.show import OutputFormat, is_at_terminal, note, show_all
 
-app = typer.Typer()
-
-EveryoneOption = Annotated[bool, typer.Option("--all", help="Every client, which is so without selectors too.")]
-SearchOption = Annotated[
-    str,
-    typer.Option("--search", metavar="TEXT", help="Part of e-mail, names, reference or identifier, in any case."),
-]
-SortOption = Annotated[
-    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for the descending order.")
-]
+app = new_app()
 
 _FORMAT_HELP = "How to write it; htpasswd: who may log in now, with the hash of the password, which is a secret."
 
@@ -40,49 +31,9 @@ class ExportFormat(StrEnum):
     HTPASSWD = "htpasswd"
 
 
-@app.command("list", epilog="Example: egec client list --status new --format ids")
-def list_command(
-    everyone: EveryoneOption = False,
-    status: selectors.StatusOption = None,
-    never_logged_in: selectors.NeverLoggedInOption = False,
-    issued_before: selectors.IssuedBeforeOption = "",
-    last_mail_failed: selectors.LastMailFailedOption = False,
-    weak_hash: selectors.WeakHashOption = False,
-    from_file: selectors.FromOption = "",
-    exclude: selectors.ExcludeOption = "",
-    column: selectors.ColumnOption = "",
-    search: SearchOption = "",
-    sort: SortOption = "",
-    after: Annotated[
-        str, typer.Option("--after", metavar="CLIENT", help="The last client of the page before, for the next page.")
-    ] = "",
-    limit: selectors.LimitOption = None,
-    fields: FieldsOption = "",
-    output: OutputOption = OutputFormat.TABLE,
-) -> None:
-    """List the client files, in the order in which they were made or sorted; erased ones are left out."""
-    with (
-        selectors.selection(
-            everyone=everyone,
-            status=status,
-            never_logged_in=never_logged_in,
-            issued_before=issued_before,
-            last_mail_failed=last_mail_failed,
-            weak_hash=weak_hash,
-            from_file=from_file,
-            exclude=exclude,
-            column=column,
-            limit=limit,
-        ) as selection,
-        opened() as egec,
-    ):
-        wanted = Wanted(selection, search, sort, clients.find(after) if after else None)
-        show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=CLIENT_IN_TABLE)
-
-
 @app.command("export", epilog="Example: egec client export --output clients.csv")
 def export_command(
-    everyone: EveryoneOption = False,
+    everyone: selectors.EveryoneOption = False,
     status: selectors.StatusOption = None,
     never_logged_in: selectors.NeverLoggedInOption = False,
     issued_before: selectors.IssuedBeforeOption = "",
@@ -91,8 +42,8 @@ def export_command(
     from_file: selectors.FromOption = "",
     exclude: selectors.ExcludeOption = "",
     column: selectors.ColumnOption = "",
-    search: SearchOption = "",
-    sort: SortOption = "",
+    search: selectors.SearchOption = "",
+    sort: selectors.SortOption = "",
     limit: selectors.LimitOption = None,
     fields: FieldsOption = "",
     with_hashes: Annotated[

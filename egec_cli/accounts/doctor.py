@@ -1,0 +1,121 @@
+"""The doctor: examines the whole installation and changes nothing of it.
+
+Each check is on its own: what is broken is a finding, whatever it is, and the others go on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from egec_cli import clock, settings
+from egec_cli.accounts import (
+    actor,
+    doctor_accounts,
+    doctor_database,
+    doctor_files,
+    doctor_machine,
+    doctor_settings,
+    mail_check,
+)
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.clock import Clock
+from egec_cli.errors import EgecError, ExitCode
+from egec_cli.settings import MaildirFolder, Reading, Settings, SqliteFile
+from egec_cli.store import database, examination, peewee
+
+Check = Callable[[], Iterable[Finding]]
+
+# A mail server that needs longer to say hello, in seconds, is not one to wait for here.
+_PATIENCE = 10.0
+
+
+def examine(environ: Mapping[str, str] | None = None, now: Clock = clock.now) -> Iterator[Finding]:
+    """Yield what is found, check by check.
+
+    What hangs on a setting that is faulty is left out: nobody knows which database or mail server is meant.
+
+    Args:
+        environ: the environment whose settings are examined, instead of the process's own.
+        now: the clock of this machine.
+    """
+    yield from _carried_out("clock", partial(doctor_machine.clock, now))
+    try:
+        reading = settings.read(environ)
+    except Exception as error:  # noqa: BLE001 - as for every other check
+        yield _failed("configuration_file", error)
+        return
+    yield from _carried_out("configuration_file", partial(doctor_settings.findings, reading))
+    for check, depends_on, findings in _checks(reading, now):
+        if reading.faulty.isdisjoint(depends_on):
+            yield from _carried_out(check, findings)
+
+
+def exit_code(findings: Iterable[Finding]) -> ExitCode:
+    """Return how a program ends that has found all this: 0 all is well, 3 there are warnings, 78 there is a fault."""
+    verdicts = {finding.verdict for finding in findings}
+    if Verdict.FAULT in verdicts:
+        return ExitCode.CONFIGURATION
+    return ExitCode.PARTLY_DONE if Verdict.WARNING in verdicts else ExitCode.OK
+
+
+def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check]]:
+    """Yield the checks that need the settings: name, the settings that each depends on, and what carries it out."""
+    found = reading.settings
+    on_database, on_mail = {"EGEC_DATABASE_URL"}, {"EGEC_MAIL_URL", "EGEC_MAIL_TIMEOUT"}
+    if isinstance(found.database, SqliteFile):
+        yield "file_rights", on_database, partial(doctor_files.findings, found.database)
+    yield "database", on_database, partial(_of_the_database, found, now)
+    yield "templates", set(reading.sources), partial(mail_check.templates, found)
+    yield "mail_server", on_mail, partial(_mail_server, found)
+    yield "hash_cost", {"EGEC_BCRYPT_COST"}, partial(doctor_machine.hash_cost, found.bcrypt_cost)
+
+
+def _carried_out(check: str, findings: Check) -> Iterator[Finding]:
+    try:
+        yield from findings()
+    except Exception as error:  # noqa: BLE001 - who looks at broken things meets what nobody thought of
+        yield _failed(check, error)
+
+
+def _failed(check: str, error: Exception) -> Finding:
+    if isinstance(error, EgecError):
+        return Finding(check, Verdict.FAULT, error.message, error.hint)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Finding(check, Verdict.FAULT, f"{where}{error.strerror}", "Give the user that runs egec its rights.")
+    # Its message may quote a value, and any value may be a secret.
+    detail = f"it could not be examined: {type(error).__name__}"
+    return Finding(check, Verdict.FAULT, detail, "Please report this to the maintainers of egec.")
+
+
+def _of_the_database(found: Settings, now: Clock) -> Iterator[Finding]:
+    location = found.database
+    with database.opened_to_read(location) as opened:
+        yield Finding("database", Verdict.OK, f"{location} can be read: {examination.version(opened)}", "")
+        for check, findings in _database_checks(found, opened, now):
+            yield from _carried_out(check, partial(_translated, location, findings))
+
+
+def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> Iterator[tuple[str, Check]]:
+    yield "schema", partial(doctor_database.schema, opened, found.database)
+    yield "integrity", partial(doctor_database.integrity, opened)
+    yield "server_clock", partial(doctor_database.server_clock, opened, now)
+    # The tables of another schema may have other columns.
+    if doctor_database.has_this_schema(opened):
+        yield "newest_entry", partial(doctor_database.newest_entry, now)
+        yield "open_credentials", doctor_accounts.open_credentials
+        egec = Egec(found, opened, actor.of_this_process(found.acting_for), now)
+        yield "paused_runs", partial(doctor_accounts.paused_runs, egec)
+        yield "failed_items", doctor_accounts.failed_items
+
+
+def _translated(location: settings.Database, findings: Check) -> Iterator[Finding]:
+    with database.translated_failures(location):
+        yield from findings()
+
+
+def _mail_server(found: Settings) -> Iterator[Finding]:
+    if isinstance(found.mail_server, MaildirFolder):
+        detail = f"no mail is sent: it is laid down in {found.mail_server}"
+        yield Finding("mail_server", Verdict.WARNING, detail, "Set EGEC_MAIL_URL.")
+    yield from mail_check.server(found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE)))

@@ -1,0 +1,77 @@
+"""The doctor looks at the files of the embedded database: whose they are, who may read them, whether there is room."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.settings import SqliteFile
+
+_MEBIBYTE = 2**20
+# Below the first, the next backup, upgrade or day may fail; below the second, the next mail.
+_LITTLE_ROOM, _NO_ROOM = 200 * _MEBIBYTE, 20 * _MEBIBYTE
+# SQLite begins its log anew at 4 MiB, unless somebody has been reading since before.
+_LONG_LOG = 64 * _MEBIBYTE
+
+
+def findings(location: SqliteFile) -> Iterator[Finding]:
+    """Yield what is to be said of the file, its log and its folder; nothing where there is no file."""
+    if not location.path.exists():
+        return
+    yield from _rights(location.path)
+    yield _room(location.path)
+    yield _log(_log_of(location.path))
+
+
+def _rights(path: Path) -> Iterator[Finding]:
+    faults = list(_wrong_rights(path))
+    yield from faults
+    if not faults:
+        yield Finding("file_rights", Verdict.OK, f"{path} and its folder are for their owner", "")
+
+
+def _wrong_rights(path: Path) -> Iterator[Finding]:
+    for file in (path, _log_of(path), path.with_name(f"{path.name}-shm")):
+        if not file.exists():
+            continue
+        found = file.stat()
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            detail = f"{file} can be opened by others: {stat.S_IMODE(found.st_mode):04o}"
+            yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {file}")
+        if os.getuid() not in {0, found.st_uid}:
+            yield Finding("file_rights", Verdict.FAULT, f"{file} is another user's", "Run egec as that user.")
+    folder = path.parent
+    if stat.S_IMODE(folder.stat().st_mode) & 0o022:
+        yield Finding("file_rights", Verdict.FAULT, f"others can write to {folder}", f"chmod go-w {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        cure = f"Make {folder} writable for the user that runs egec: SQLite lays its log there."
+        yield Finding("file_rights", Verdict.FAULT, f"{folder} cannot be written", cure)
+
+
+def _room(path: Path) -> Finding:
+    free = shutil.disk_usage(path.parent).free
+    wanted = max(_LITTLE_ROOM, 2 * path.stat().st_size)
+    detail = f"{_size(free)} are free in {path.parent}; the database has {_size(path.stat().st_size)}"
+    if free < _NO_ROOM:
+        return Finding("disk", Verdict.FAULT, detail, "Free some space.")
+    if free < wanted:
+        return Finding("disk", Verdict.WARNING, detail, f"Free some space: an upgrade may need {_size(wanted)}.")
+    return Finding("disk", Verdict.OK, detail, "")
+
+
+def _log(log: Path) -> Finding:
+    size = log.stat().st_size if log.exists() else 0
+    if size > _LONG_LOG:
+        cure = f"Look for an egec that has been running for long (`fuser -v {log}`), and end it."
+        return Finding("log", Verdict.WARNING, f"{log} has grown to {_size(size)}", cure)
+    return Finding("log", Verdict.OK, f"SQLite's log has {_size(size)}", "")
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _size(number: int) -> str:
+    return f"{number / _MEBIBYTE:,.1f} MiB"

@@ -1,0 +1,58 @@
+"""The doctor looks at the settings: the file they are read from, where each comes from, what is wrong with them."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.settings import SETTINGS, Reading, Setting
+
+
+def findings(reading: Reading) -> Iterator[Finding]:
+    """Yield the file, then every setting, then the faults that are of no single one."""
+    yield from _file(reading)
+    for setting in SETTINGS:
+        yield _of(setting, reading)
+    named = tuple(f"{name} " for name in reading.faulty) + tuple(f"{name}_FILE " for name in reading.faulty)
+    for fault in reading.faults:
+        if not fault.startswith(named):
+            yield Finding("configuration_file", Verdict.FAULT, fault, "Mend that line.")
+
+
+def _file(reading: Reading) -> Iterator[Finding]:
+    path = reading.settings.env_file
+    for warning in reading.settings.warnings:
+        what, _, cure = warning.partition(". ")
+        yield Finding("configuration_file", Verdict.WARNING, what, cure)
+    if path is None:
+        yield Finding("configuration_file", Verdict.OK, "there is none: the environment and the defaults", "")
+        return
+    found = path.stat()
+    detail = f"{path}, {rights(found.st_mode)}"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # Who writes there names the program that takes the mail.
+        yield Finding("configuration_file", Verdict.FAULT, f"{detail}: others can change it", f"chmod go-w {path}")
+    elif found.st_uid not in {0, os.getuid()}:
+        yield Finding("configuration_file", Verdict.FAULT, f"{detail}: it is another user's", f"chown root {path}")
+    else:
+        yield Finding("configuration_file", Verdict.OK, detail, "")
+
+
+def _of(setting: Setting, reading: Reading) -> Finding:
+    source = reading.sources[setting.name]
+    if setting.name in reading.faulty:
+        names = (f"{setting.name} ", f"{setting.name}_FILE ")
+        what = "; ".join(fault for fault in reading.faults if fault.startswith(names))
+        return Finding(setting.name, Verdict.FAULT, f"{what} (from {source.place})", f"Mend it in {source.place}.")
+    # In these words, neither holds a password.
+    places: dict[str, object] = {
+        "EGEC_DATABASE_URL": reading.settings.database,
+        "EGEC_MAIL_URL": reading.settings.mail_server,
+    }
+    shown = places.get(setting.name, "(secret)" if setting.secret else source.text)
+    return Finding(setting.name, Verdict.OK, f"{shown} (from {source.place})", "")
+
+
+def rights(mode: int) -> str:
+    """Return the rights of a file as `chmod` takes them."""
+    return f"{stat.S_IMODE(mode):04o}"

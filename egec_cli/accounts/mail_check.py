@@ -1,0 +1,164 @@
+"""Whether mail would arrive as it is meant to: the templates proved, and the server looked at without sending."""
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from egec_cli import clock
+from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.errors import Misconfigured
+from egec_cli.mail import template_check
+from egec_cli.mail.delivery import Refused
+from egec_cli.mail.page_check import Flaw
+from egec_cli.mail.wording import Kind
+from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
+
+# A certificate that ends sooner should have been replaced by now: those of Let's Encrypt are, 30 days before.
+FEWEST_DAYS = 30
+# What the mails of a bulk run are made of beside their own templates.
+_LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence")
+
+
+def templates(settings: Settings) -> list[Finding]:
+    """Return how each template was found, in every language; no mail leaves and no server is asked."""
+    found: list[Finding] = []
+    for language in LANGUAGES:
+        for kind in Kind:
+            check = f"template {kind}.{language}"
+            found += _of_flaws(check, template_check.flaws_of_kind(settings, kind, language))
+        for name in (*template_check.LINES, template_check.SENT):
+            check = f"template {name}.{language}"
+            found += _of_flaws(check, template_check.flaws_of_line(settings, name, language))
+    strangers = template_check.strangers(settings)
+    return found + (_of_flaws("template folder", strangers) if strangers else [])
+
+
+def require_sound_templates(settings: Settings, sentence: str) -> None:
+    """Prove the templates of a bulk run with this sentence before its first mail.
+
+    Raises:
+        Misconfigured: they have flaws that stop it; all are told.
+    """
+    flaws = [
+        flaw
+        for language in LANGUAGES
+        for flaw in (
+            *(one for name in _LINES_OF_A_RUN for one in template_check.flaws_of_line(settings, name, language)),
+            *template_check.flaws_of_kind(settings, Kind.REISSUE, language, sentence),
+        )
+        if flaw.is_fatal
+    ]
+    if flaws:
+        # One file may be at fault in several places of a mail.
+        told = dict.fromkeys(f"{flaw.where}: {flaw.what}" for flaw in flaws)
+        cure = flaws[0].cure if len(told) == 1 else "Type `egec mail check --no-connection` for the cures."
+        raise Misconfigured("\n".join(told), cure)
+
+
+def server(settings: Settings, at: datetime | None = None) -> list[Finding]:
+    """Return how the way was found by which mail leaves; nothing is sent.
+
+    Args:
+        settings: which name it.
+        at: the present moment, by which days are counted.
+    """
+    named = settings.mail_server
+    if isinstance(named, SmtpServer):
+        return _smtp(settings, named, at or clock.now())
+    if isinstance(named, SendmailProgram):
+        return [_sendmail(named.path)]
+    assert isinstance(named, MaildirFolder)
+    return [_maildir(named.path)]
+
+
+def _of_flaws(check: str, flaws: Sequence[Flaw]) -> list[Finding]:
+    if not flaws:
+        return [Finding(check, Verdict.OK, "says what it is to say", "")]
+    return [
+        Finding(check, Verdict.FAULT if one.is_fatal else Verdict.WARNING, f"{one.where}: {one.what}", one.cure)
+        for one in flaws
+    ]
+
+
+def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
+    try:
+        found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or "it is no name of a host"
+        cure = "Mend the host in EGEC_MAIL_URL, or the name server of this machine."
+        return [Finding("mail server name", Verdict.FAULT, f"{named.host} has no address: {words}", cure)]
+    addresses = sorted({str(one[4][0]) for one in found})
+    name = Finding("mail server name", Verdict.OK, f"{named.host} is {', '.join(addresses)}", "")
+    # Imported here: only this way of sending needs it.
+    from egec_cli.mail.smtp import SmtpTransport
+
+    transport = SmtpTransport(named, settings.mail_timeout)
+    try:
+        seen = transport.greeted()
+    except Refused as refusal:
+        return [name, Finding("mail server", Verdict.FAULT, refusal.error.message, refusal.error.hint)]
+    finally:
+        transport.close()
+    login = f"logged in as {named.user}" if named.user else "asks for no login of ours"
+    return [
+        name,
+        Finding("mail server", Verdict.OK, f"{named} answers, and {login}", ""),
+        _privacy(addresses, seen.tls),
+        *([_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
+        _size(seen.size_limit),
+        _letters(seen.extensions),
+    ]
+
+
+def _privacy(addresses: Sequence[str], tls: str | None) -> Finding:
+    check = "mail server TLS"
+    if tls is not None:
+        return Finding(check, Verdict.OK, f"{tls}, with a certificate that is trusted", "")
+    if all(address == "::1" or address.startswith("127.") for address in addresses):
+        return Finding(check, Verdict.OK, "clear text, which does not leave this machine", "")
+    cure = "Take ?tls=none out of EGEC_MAIL_URL, or name a server that offers TLS."
+    return Finding(check, Verdict.WARNING, "passwords go through the network in clear text", cure)
+
+
+def _certificate(ends: datetime, at: datetime) -> Finding:
+    days = (ends - at).days
+    detail = f"the certificate ends in {days} days, on {ends.date()}"
+    if days < FEWEST_DAYS:
+        cure = "Ask the administrator of the mail server to renew it."
+        return Finding("mail server certificate", Verdict.WARNING, detail, cure)
+    return Finding("mail server certificate", Verdict.OK, detail, "")
+
+
+def _size(limit: int | None) -> Finding:
+    largest = template_check.LARGEST_MAIL
+    if limit is not None and limit < largest:
+        cure = "Ask the administrator of the mail server to raise it."
+        return Finding("mail server size", Verdict.WARNING, f"it takes mails of up to {limit} octets only", cure)
+    return Finding("mail server size", Verdict.OK, f"it takes mails of {limit or 'any number of'} octets", "")
+
+
+def _letters(extensions: Iterable[str]) -> Finding:
+    """Tell which addresses the server takes. That many take no letters beyond ASCII is the way of the world."""
+    offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
+    detail = f"it offers {' and '.join(offered).upper()}" if offered else "it offers neither 8BITMIME nor SMTPUTF8"
+    if "smtputf8" not in extensions:
+        detail += "; addresses with letters beyond ASCII before the @ are refused"
+    return Finding("mail server letters", Verdict.OK, detail, "")
+
+
+def _sendmail(program: Path) -> Finding:
+    if os.path.isfile(program) and os.access(program, os.X_OK):
+        return Finding("mail program", Verdict.OK, f"{program} can be run", "")
+    what = "cannot be run" if os.path.lexists(program) else "is not there"
+    return Finding("mail program", Verdict.FAULT, f"{program} {what}", "Mend EGEC_MAIL_URL, or install the program.")
+
+
+def _maildir(folder: Path) -> Finding:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not (os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)):
+        cure = "Choose another Maildir with EGEC_MAIL_URL."
+        return Finding("mail folder", Verdict.FAULT, f"{there} cannot be written", cure)
+    cure = "Name a mail server in EGEC_MAIL_URL."
+    return Finding("mail folder", Verdict.WARNING, f"mails are laid down in {folder}, and none is sent", cure)

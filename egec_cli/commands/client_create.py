@@ -1,0 +1,66 @@
+"""`egec client create`."""
+
+from typing import Annotated
+
+import typer
+
+from egec_cli.accounts import clients, fields
+from egec_cli.accounts.clients import Status
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import OutputOption
+from egec_cli.commands.session import opened, read_settings
+from egec_cli.errors import EgecError
+from egec_cli.show import OutputFormat, show
+
+app = new_app()
+
+
+@app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
+def create_command(
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The registered e-mail.")],
+    civility: Annotated[str, typer.Option("--civility", help=f"One of {' '.join(fields.CIVILITIES)}.")] = "",
+    first_name: Annotated[str, typer.Option("--first-name", help="The first name.")] = "",
+    last_name: Annotated[str, typer.Option("--last-name", help="The last name, or the name of the firm.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="The number of the client's file elsewhere.")] = "",
+    language: Annotated[str, typer.Option("--language", help="fr or en; without it, that of EGEC_LANGUAGE.")] = "",
+    identifier: Annotated[str, typer.Option("--identifier", help="10 digits, to keep one given elsewhere.")] = "",
+    activate: Annotated[bool, typer.Option("--activate", help="Mail a password at once, unless one was.")] = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Show the client who has this e-mail already; exit code 0.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Create a client's file; the identifier that it gets never changes."""
+    checked = fields.checked(
+        email,
+        given_identifier=identifier,
+        reference=reference,
+        civility=civility,
+        first_name=first_name,
+        last_name=last_name,
+        language=language,
+    )
+    with opened(read_settings(), create=True) as egec:
+        client = clients.create(egec, checked, if_missing=if_missing)
+        record = clients.shown(client, egec.clock())
+        if not activate or record.status is not Status.NEW:
+            show(record, output)
+            return
+        # Only what activates loads what mails.
+        from egec_cli import hashing
+        from egec_cli.commands import activation
+
+        hash_under_way = hashing.begin(egec.settings)
+        if output is OutputFormat.TABLE:
+            show(record, output)
+            words = activation.words_for(egec, client)
+            activation.tell(egec, words, activation.send_first(egec, client, hash_under_way))
+            return
+        try:
+            issued = activation.send_first(egec, client, hash_under_way)
+        except EgecError:
+            # The file is there all the same, and a script wants to know its identifier.
+            show(record._asdict() | {"activation": None}, output)
+            raise
+        record = clients.shown(clients.find(client.identifier), egec.clock())
+        show(record._asdict() | {"activation": issued._asdict()}, output)

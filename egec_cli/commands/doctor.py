@@ -1,0 +1,22 @@
+"""`egec doctor`."""
+
+import typer
+
+from egec_cli.accounts import doctor
+from egec_cli.accounts.findings import Finding
+from egec_cli.commands.lazy import new_app
+from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.show import OutputFormat, show_all
+
+app = new_app()
+
+
+@app.command("doctor", epilog="Example: egec doctor --format json")
+def doctor_command(output: OutputOption = OutputFormat.TABLE, fields: FieldsOption = "") -> None:
+    """Examine the installation: settings, database, mail, passwords, runs.
+
+    Nothing is changed. The exit code is 0 if all is well, 3 if there are warnings, 78 if there is a fault.
+    """
+    findings = list(doctor.examine())
+    show_all(findings, Finding, output, names(fields))
+    raise typer.Exit(doctor.exit_code(findings))

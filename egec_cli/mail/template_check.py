@@ -1,0 +1,243 @@
+"""The templates proved with awkward clients before a real one reads them: every flaw, with file, line and cure."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from difflib import SequenceMatcher, get_close_matches
+from typing import NamedTuple
+
+from egec_cli.errors import Misconfigured
+from egec_cli.mail import message, page_check, template, wording
+from egec_cli.mail.page import Page, Word
+from egec_cli.mail.page_check import Flaw
+from egec_cli.mail.template import BUILT_IN, Template
+from egec_cli.mail.wording import REQUIRED, Kind, Templates
+from egec_cli.password import Password
+from egec_cli.settings import Settings
+
+# Short texts of one line by their names, with the placeholders that they must use.
+LINES: dict[str, tuple[str, ...]] = {
+    "greeting": ("name",),
+    "greeting-unnamed": (),
+    "expiry": ("date",),
+    "reissue-sentence": (),
+    "test": (),
+    "refused": (),
+}
+# The one that may have several lines.
+SENT = "sent"
+
+# Longer subjects are cut short in the lists of mail programs.
+LONGEST_SUBJECT = 60
+# Gmail cuts the HTML of a mail at 102 kB.
+LARGEST_MAIL = 100_000
+# RFC 5322, 2.1.1.
+_LONGEST_LINE = 998
+
+_AT = datetime(2026, 12, 31, 22, 59, 59, tzinfo=UTC)
+_NAMES = (
+    "M. Dupont",
+    "",
+    "Mme Éléonore-Anaïs Noëlle d\u2019Œuvre-Lefèvre de l\u2019Haÿ-les-Roses-sous-la-Forêt-d\u2019Été " + "é" * 20,
+    "R&D \"Été\" <b>'100 % de $password & ${identifier}'</b> &amp; {x} %(password)s",
+)
+# With every special that passwords have by default, and with all that HTML or quoted-printable writes otherwise.
+_PASSWORDS = tuple(map(Password, ("fG69a*6jH", "#%+=?*-!a", "&<>\"'$=7B", "=3D=C3&lt")))
+_IDENTIFIER = "9876543210"
+_LONG_ADDRESS = f"{'jeanne.dupont.' * 4}x@{'service-informatique.' * 4}example.org"
+_SENTENCE = 'Suite à l\u2019incident du 1er décembre : "100 % sûr", <R&D>, $password {x}.'
+
+# What a mail should say too, where the organisation has not decided otherwise.
+_ADVISED = {
+    "issued_at": "the client cannot tell which mail is the latest",
+    "expiry": "the client is not told when the password stops working if it is not used",
+}
+# A mark before the items of a list, or a rule drawn by characters: HTML has other means for both.
+_ORNAMENT = re.compile(r"[-=_~\u2022\u2013\u2014]+")
+
+
+class _Sample(NamedTuple):
+    name: str
+    password: Password
+    recipient: str
+
+
+_SAMPLES = [
+    *(_Sample(name, _PASSWORDS[0], "jeanne@example.org") for name in _NAMES),
+    *(_Sample(_NAMES[0], password, "jeanne@example.org") for password in _PASSWORDS[1:]),
+    _Sample(_NAMES[0], _PASSWORDS[0], _LONG_ADDRESS),
+]
+
+
+def flaws_of_kind(settings: Settings, kind: Kind, language: str, sentence: str = _SENTENCE) -> list[Flaw]:
+    """Return what is wrong with the templates of a kind in a language; the sentence is that of a bulk run, or none."""
+    try:
+        sources = Templates.find(settings, kind, language)
+        samples = [(_values(settings, kind, language, sentence, sample), sample) for sample in _SAMPLES]
+    except Misconfigured as error:
+        return [_unreadable(error)]
+    values = samples[0][0]
+    mistaken = [
+        Flaw(f"{source.path}:{mistake.line}", mistake.what, mistake.cure)
+        for source in (sources.text, sources.html)
+        for mistake in source.mistakes(values, REQUIRED[kind])
+    ]
+    found = [*_hidden(sources.text), *_hidden(sources.html), *_glued(sources.text), *_unsaid(settings, sources, values)]
+    if mistaken:
+        # It cannot be filled in, so no more is to be learned.
+        return mistaken + found
+    found += _subject(sources.text, values)
+    text, page = sources.text.filled(values), sources.html.filled(values)
+    found += page_check.flaws(sources.html, page, language)
+    found += _said_otherwise(sources, text, page)
+    return found + _cannot_leave(settings, sources, samples)
+
+
+def flaws_of_line(settings: Settings, name: str, language: str) -> list[Flaw]:
+    """Return what is wrong with a short text."""
+    try:
+        source = template.find(settings, f"{name}.{language}.txt")
+    except Misconfigured as error:
+        return [_unreadable(error)]
+    required = LINES.get(name, ())
+    found = [Flaw(f"{source.path}:{one.line}", one.what, one.cure) for one in source.mistakes(required, required)]
+    found += _hidden(source)
+    if not source.text.strip():
+        found.append(Flaw(f"{source.path}:1", "the text is empty", "Write it, or take the file away."))
+    elif name != SENT and "\n" in source.text.strip():
+        found.append(Flaw(f"{source.path}:2", "the text has more than one line", "Write it in one line."))
+    return found
+
+
+def strangers(settings: Settings) -> list[Flaw]:
+    """Return the files of the organisation's own folder that are never read, for their names are no template's."""
+    if settings.templates is None:
+        return []
+    known = {path.name for path in BUILT_IN.iterdir()}
+    return [
+        Flaw(
+            str(path),
+            "no template has this name, so the file is never read",
+            _right_name(path.name, known),
+            is_fatal=False,
+        )
+        for path in sorted(settings.templates.iterdir())
+        if path.name not in known and not path.name.startswith((".", "README"))
+    ]
+
+
+def _right_name(name: str, known: set[str]) -> str:
+    meant = get_close_matches(name, known, 1)
+    return f"Rename it to {meant[0]}, or take it away." if meant else "Take it away."
+
+
+def _unreadable(error: Misconfigured) -> Flaw:
+    where, _, what = error.message.partition(": ")
+    return Flaw(where, what, error.hint) if what else Flaw("", error.message, error.hint)
+
+
+def _values(settings: Settings, kind: Kind, language: str, sentence: str, sample: _Sample) -> dict[str, str]:
+    return wording.values(
+        settings,
+        kind,
+        language,
+        name=sample.name,
+        identifier=_IDENTIFIER,
+        password=sample.password,
+        sentence=sentence,
+        at=_AT,
+    )
+
+
+def _hidden(source: Template) -> Iterator[Flaw]:
+    for number, line in enumerate(source.text.split("\n"), start=1):
+        for character in line:
+            if unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} and character not in "\t\u200d":
+                what = f"the text has the hidden character U+{ord(character):04X}"
+                yield Flaw(f"{source.path}:{number}", what, "Type the line anew.")
+
+
+def _glued(source: Template) -> Iterator[Flaw]:
+    lines = source.text.split("\n")
+    for number, name in source.placeholders():
+        if name in {"identifier", "password"} and number > 1 and lines[number - 1] not in {f"${name}", f"${{{name}}}"}:
+            yield Flaw(
+                f"{source.path}:{number}",
+                f"${name} is not alone in its line: other text or blanks would be copied along",
+                f"Write ${name} in a line of its own, with no blank before or behind it.",
+            )
+
+
+def _unsaid(settings: Settings, sources: Templates, values: Mapping[str, str]) -> Iterator[Flaw]:
+    used = {name for _, name in sources.text.placeholders()}
+    for name, what in _ADVISED.items():
+        if name in values and name not in used and not (name == "expiry" and not settings.unused_password_days):
+            yield Flaw(f"{sources.text.path}:1", what, f"Write ${name} where it is to be told.", is_fatal=False)
+
+
+def _subject(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:
+    where = f"{source.path}:1"
+    subject = source.filled(values).partition("\n")[0].removeprefix("Subject:").strip()
+    used = {name for number, name in source.placeholders() if number == 1 and name}
+    if not subject:
+        yield Flaw(where, "the mail has no subject", "Write it behind `Subject: `.")
+    elif len(subject) > LONGEST_SUBJECT:
+        what = f"the subject has {len(subject)} characters, and lists of mails cut it short"
+        yield Flaw(where, what, f"Use at most {LONGEST_SUBJECT}.", is_fatal=False)
+    if own := sorted(used & set(message.OF_EACH_CLIENT)):
+        what = f"the subject has ${own[0]}: all can read it in a list, and a bulk run is slowed down"
+        yield Flaw(where, what, f"Take ${own[0]} out of the first line.", is_fatal=False)
+
+
+def _said_otherwise(sources: Templates, text: str, page: str) -> Iterator[Flaw]:
+    """Yield where the two parts say different things, which filters punish, and readers of one of them miss."""
+    in_text, in_page = _meant(_words(text)), _meant(Page(page).words)
+    if [word.text for word in in_text] == [word.text for word in in_page]:
+        return
+    matcher = SequenceMatcher(None, [w.text for w in in_page], [w.text for w in in_text], autojunk=False)
+    for what, first, last, text_first, text_last in matcher.get_opcodes():
+        if what != "equal":
+            yield Flaw(
+                f"{sources.html.path}:{_line(in_page, first)}",
+                f"it says {_quoted(in_page[first:last])} where {sources.text.path.name}:{_line(in_text, text_first)} "
+                f"says {_quoted(in_text[text_first:text_last])}",
+                "Let both files say the same words.",
+            )
+
+
+def _words(text: str) -> list[Word]:
+    """Return the words of a plain text below its subject."""
+    lines = text.split("\n")[1:]
+    return [Word(word, number) for number, line in enumerate(lines, start=2) for word in line.split()]
+
+
+def _meant(words: Sequence[Word]) -> list[Word]:
+    return [word for word in words if not _ORNAMENT.fullmatch(word.text)]
+
+
+def _line(words: Sequence[Word], place: int) -> int:
+    return words[min(place, len(words) - 1)].line if words else 1
+
+
+def _quoted(words: Sequence[Word]) -> str:
+    shown = " ".join(word.text for word in words[:8]) + (" …" if len(words) > 8 else "")
+    return f"“{shown}”" if words else "nothing"
+
+
+def _cannot_leave(settings: Settings, sources: Templates, samples: list[tuple[dict[str, str], _Sample]]) -> list[Flaw]:
+    """Return why a mail would not arrive as it was written, of the first sample of which that is so."""
+    first_line = f"{sources.text.path}:1"
+    for values, sample in samples:
+        try:
+            mail = message.finished(settings, sources.filled(values), sample.recipient, _AT)
+        except Misconfigured as error:
+            # What the standard library garbles has no line of its own; the settings have no file here.
+            is_about_the_mail = error.message.startswith("the mail ")
+            return [Flaw(first_line, error.message, error.hint) if is_about_the_mail else _unreadable(error)]
+        if max(map(len, mail.content.split(b"\r\n"))) > _LONGEST_LINE:
+            return [Flaw(first_line, "the mail has a line of over 998 octets", "Shorten the subject.")]
+        if len(mail.content) > LARGEST_MAIL:
+            what = f"the mail has {len(mail.content)} octets, and some mail programs cut it short"
+            return [Flaw(f"{sources.html.path}:1", what, f"Shorten it to {LARGEST_MAIL}.")]
+    return []

@@ -1,0 +1,168 @@
+"""What the doctor finds in databases, on both engines, and how it judges clocks and hashes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli import clock
+from egec_cli.accounts import (
+    clients,
+    doctor,
+    doctor_accounts,
+    doctor_database,
+    doctor_files,
+    doctor_machine,
+    fields,
+)
+from egec_cli.accounts.credentials import MOST_OPEN
+from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.errors import ExitCode
+from egec_cli.settings import SqliteFile
+from egec_cli.store import peewee
+from egec_cli.store.models import Client, Credential, CredentialState, ItemState, ReissueItem, ReissueRun, RunState
+
+LONG_AGO = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def client(opened: Egec) -> Client:
+    """Return a client of an open eGEC."""
+    clients.create(opened, fields.checked("jeanne@example.org"))
+    found: Client = Client.get()
+    return found
+
+
+def credential(client: Client, sequence: int, state: CredentialState) -> None:
+    at = clock.now()
+    Credential.create(client=client, sequence=sequence, state=state, created_at=at, settled_at=at, issued_by="egec")
+
+
+def run_of(client: Client, run: RunState, item: ItemState) -> None:
+    made = ReissueRun.create(
+        name="spring", selection="{}", state=run, options='{"rate": null}', created_at=clock.now() - timedelta(hours=1)
+    )
+    ReissueItem.create(run=made, client=client, state=item, not_before=clock.now())
+
+
+def verdict(findings: list[Finding]) -> tuple[Verdict, str]:
+    [finding] = findings
+    return finding.verdict, finding.cure
+
+
+def test_a_client_with_too_many_mails_of_unknown_fate_is_named(opened: Egec, client: Client) -> None:
+    for sequence in range(1, MOST_OPEN):
+        credential(client, sequence, CredentialState.IN_DOUBT)
+    [finding] = doctor_accounts.open_credentials()
+    assert (finding.verdict, finding.detail[:7]) == (Verdict.OK, "7 mails")
+    credential(client, MOST_OPEN, CredentialState.SENDING)
+    cure = f"egec activate {client.identifier} --revoke"
+    assert verdict([*doctor_accounts.open_credentials()]) == (Verdict.WARNING, cure)
+
+
+@pytest.mark.parametrize(
+    ("state", "worked_for", "is_named"),
+    [
+        (RunState.PAUSED, None, True),
+        (RunState.RUNNING, -5, True),
+        (RunState.RUNNING, 5, False),
+        (RunState.DONE, None, False),
+        (RunState.CANCELLED, None, False),
+    ],
+)
+def test_a_run_that_nobody_works_on_is_named(
+    opened: Egec, client: Client, state: RunState, worked_for: int | None, is_named: bool
+) -> None:
+    run_of(client, state, ItemState.WAITING)
+    if worked_for is not None:
+        ReissueRun.update(worked_until=clock.now() + timedelta(seconds=worked_for)).execute()
+    wanted = (Verdict.WARNING, "egec reissue resume spring") if is_named else (Verdict.OK, "")
+    assert verdict([*doctor_accounts.paused_runs(opened)]) == wanted
+
+
+def test_who_could_not_be_mailed_is_counted_until_a_later_mail_is_accepted(opened: Egec, client: Client) -> None:
+    run_of(client, RunState.DONE, ItemState.FAILED)
+    cure = "egec reissue status spring --failed; then: egec reissue retry spring"
+    assert verdict([*doctor_accounts.failed_items()]) == (Verdict.WARNING, cure)
+    credential(client, 1, CredentialState.REFUSED)
+    assert verdict([*doctor_accounts.failed_items()]) == (Verdict.WARNING, cure)
+    credential(client, 2, CredentialState.ACCEPTED)
+    assert verdict([*doctor_accounts.failed_items()]) == (Verdict.OK, "")
+
+
+def test_who_is_disabled_or_in_a_cancelled_run_is_not_counted(opened: Egec, client: Client) -> None:
+    run_of(client, RunState.CANCELLED, ItemState.FAILED)
+    assert verdict([*doctor_accounts.failed_items()]) == (Verdict.OK, "")
+    ReissueRun.update(state=RunState.DONE).execute()
+    Client.update(disabled_at=clock.now()).execute()
+    assert verdict([*doctor_accounts.failed_items()]) == (Verdict.OK, "")
+
+
+def test_an_entry_from_the_future_tells_of_a_clock_that_was_set_back(opened: Egec, client: Client) -> None:
+    assert [one.verdict for one in doctor_database.newest_entry(clock.now)] == [Verdict.OK]
+    yesterday = clock.now() - timedelta(days=1)
+    assert [one.verdict for one in doctor_database.newest_entry(lambda: yesterday)] == [Verdict.FAULT]
+
+
+def test_a_machine_without_a_clock_is_a_fault(opened: Egec) -> None:
+    assert [one.verdict for one in doctor_machine.clock(lambda: LONG_AGO)] == [Verdict.FAULT]
+    assert [one.verdict for one in doctor_machine.clock(clock.now)] == [Verdict.OK]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(0, Verdict.OK), (-10, Verdict.WARNING), (10, Verdict.WARNING), (3600, Verdict.FAULT)]
+)
+def test_the_clock_of_the_server_is_held_against_this_machines(opened: Egec, seconds: int, wanted: Verdict) -> None:
+    found = [*doctor_database.server_clock(opened.database, lambda: clock.now() + timedelta(seconds=seconds))]
+    is_server = isinstance(opened.database, peewee.PostgresqlDatabase)
+    assert [one.verdict for one in found] == ([wanted] if is_server else [])
+
+
+def test_a_row_that_refers_to_nothing_is_a_fault(opened: Egec, client: Client) -> None:
+    credential(client, 1, CredentialState.ACCEPTED)
+    assert [one.verdict for one in doctor_database.integrity(opened.database)] == [Verdict.OK]
+    if isinstance(opened.database, peewee.SqliteDatabase):
+        opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
+        Credential.update(client=99).execute()
+        [finding] = doctor_database.integrity(opened.database)
+        assert "a row of credential refers to one of client that is not there" in finding.detail
+        assert "egec db restore" in finding.cure
+
+
+def test_an_index_of_postgresql_that_is_not_valid_is_a_fault(opened: Egec) -> None:
+    if isinstance(opened.database, peewee.PostgresqlDatabase):
+        opened.database.execute_sql(  # type: ignore[no-untyped-call] # it has none
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'client_identifier'::regclass"
+        )
+        [finding] = doctor_database.integrity(opened.database)
+        assert (finding.verdict, finding.detail) == (Verdict.FAULT, "the index client_identifier is not valid")
+
+
+def test_a_log_that_has_grown_is_a_warning(opened: Egec) -> None:
+    if isinstance(location := opened.settings.database, SqliteFile):
+        with location.path.with_name(f"{location.path.name}-wal").open("r+b") as log:
+            log.truncate(2**27)
+        assert [one.check for one in doctor_files.findings(location) if one.verdict is Verdict.WARNING] == ["log"]
+
+
+@given(st.integers(4, 16), st.floats(0.1, 20_000))
+def test_the_cost_that_is_advised_comes_as_near_to_the_target_as_any(cost: int, milliseconds: float) -> None:
+    finding = doctor_machine.judged_cost(cost, milliseconds)
+    if finding.verdict is Verdict.OK:
+        assert finding.cure == ""
+        assert 125 <= milliseconds <= 500 or (cost == 10 and milliseconds > 250) or (cost == 16 and milliseconds < 250)
+    else:
+        advised = int(finding.cure.partition("=")[2].partition(":")[0])
+        assert 10 <= advised <= 16
+        assert advised != cost
+        takes = milliseconds * 2 ** (advised - cost)
+        assert advised in {10, 16} or 250 / 1.5 <= takes <= 250 * 1.5
+
+
+def test_the_exit_code_is_that_of_the_worst() -> None:
+    found = {one: Finding("x", one, "", "") for one in Verdict}
+    assert doctor.exit_code([found[Verdict.OK]]) == ExitCode.OK
+    assert doctor.exit_code([found[Verdict.OK], found[Verdict.WARNING]]) == ExitCode.PARTLY_DONE
+    assert doctor.exit_code(found.values()) == ExitCode.CONFIGURATION

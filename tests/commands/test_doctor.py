@@ -1,0 +1,307 @@
+"""`egec doctor`: what it says of a sound installation and of broken ones, and that it changes none of them."""
+
+import csv
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from egec_cli.settings import SETTINGS, Database, SqliteFile
+from egec_cli.store import database
+from tests.conftest import Egec, Ended
+from tests.processes import run_as_any_user, run_patched
+from tests.smtp_server import MailServer
+
+KEYS = ["check", "verdict", "detail", "cure"]
+Findings = dict[str, dict[str, str]]
+
+
+def findings(ended: Ended) -> Findings:
+    """Return what was found, the worst of each check."""
+    assert ended.err == ""
+    rows = json.loads(ended.out)
+    assert all(list(row) == KEYS for row in rows)
+    order = ["ok", "warning", "fault"]
+    return {row["check"]: row for row in sorted(rows, key=lambda row: order.index(row["verdict"]))}
+
+
+def troubles(ended: Ended) -> dict[str, str]:
+    """Return the verdicts of the checks that are not ok."""
+    return {name: row["verdict"] for name, row in findings(ended).items() if row["verdict"] != "ok"}
+
+
+@pytest.fixture
+def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Return the database of an installation of which nothing is wrong, on each engine."""
+    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    return location
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer) -> Path:
+    """Return the embedded database, in a folder of its own, of an installation of which nothing is wrong."""
+    path = tmp_path / "database" / "egec.db"
+    database.create(SqliteFile(path))
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    return path
+
+
+def test_of_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org", "--activate")
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (0, {})
+    found = findings(ended)
+    on_this_engine = {"file_rights", "disk", "log"} if isinstance(sound, SqliteFile) else {"server_clock"}
+    assert set(found) == on_this_engine | {setting.name for setting in SETTINGS} | {
+        "clock", "configuration_file", "database", "schema", "integrity", "newest_entry", "open_credentials",
+        "paused_runs", "failed_items", "templates", "mail_server", "hash_cost",
+    }  # fmt: skip
+    assert all(row["cure"] == "" for row in found.values())
+
+
+def test_every_format_says_the_same(file: Path, egec: Egec) -> None:
+    names = [row["check"] for row in json.loads(egec("doctor", "--format", "json").out)]
+    assert [json.loads(line)["check"] for line in egec("doctor", "--format", "jsonl").out.splitlines()] == names
+    rows = list(csv.reader(io.StringIO(egec("doctor", "--format", "csv").out)))
+    assert rows[0] == KEYS
+    assert [row[0] for row in rows[1:]] == names
+    assert egec("doctor", "--format", "ids").out.split() == names
+    assert [line.split()[0] for line in egec("doctor").out.splitlines()[1:]] == names
+    assert egec("doctor", "--fields", "verdict,check", "--format", "csv").out.startswith("verdict,check\nok,clock\n")
+
+
+def test_each_setting_is_told_with_its_source_and_without_its_secrets(
+    file: Path, tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, server: MailServer
+) -> None:
+    monkeypatch.delenv("EGEC_MAIL_URL")
+    (tmp_path / "mail_url").write_text(server.url.replace("://", "://egec:s3cr3t@"))
+    (tmp_path / "mail_url").chmod(0o600)
+    env_file = tmp_path / "egec.env"
+    env_file.write_text("EGEC_MAIL_URL_FILE=mail_url\nEGEC_SUPPORT=Accueil\nEGEC_BCRYPT_COST=11\n")
+    env_file.chmod(0o600)
+    ended = egec("--env-file", str(env_file), "doctor", "--format", "json")
+    assert "s3cr3t" not in ended.out
+    found = {name: row["detail"] for name, row in findings(ended).items()}
+    assert found["configuration_file"] == f"{env_file}, 0600"
+    assert found["EGEC_DATABASE_URL"] == f"{file} (from the environment)"
+    assert found["EGEC_BCRYPT_COST"] == "12 (from the environment)"
+    assert found["EGEC_SUPPORT"] == f"Accueil (from {env_file})"
+    assert found["EGEC_MAIL_URL"].endswith(f"(from the file that EGEC_MAIL_URL_FILE names in {env_file})")
+    assert found["EGEC_LANGUAGE"] == "fr (from the default)"
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o620, "fault")])
+def test_who_may_read_and_change_the_file_of_settings(
+    file: Path, tmp_path: Path, egec: Egec, mode: int, verdict: str
+) -> None:
+    env_file = tmp_path / "egec.env"
+    env_file.write_text("EGEC_MAIL_URL=smtp://egec:secret@mail.example.org\n")
+    env_file.chmod(mode)
+    found = findings(egec("--env-file", str(env_file), "doctor", "--format", "json"))["configuration_file"]
+    assert (found["verdict"], verdict == "ok" or "chmod" in found["cure"]) == (verdict, True)
+
+
+def test_faulty_settings_are_told_each_and_what_hangs_on_them_is_left_out(
+    file: Path, tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file = tmp_path / "egec.env"
+    env_file.write_text("EGEC_SUPORT=Accueil\nthis is no line\nEGEC_MAIL_TIMEOUT=soon\n")
+    monkeypatch.setenv("EGEC_DATABASE_URL", "mysql://user:s3cr3t@host/egec")
+    monkeypatch.setenv("EGEC_ENV_FILE", str(env_file))
+    ended = egec("doctor", "--format", "json")
+    assert ended.code == 78
+    assert "s3cr3t" not in ended.out
+    assert troubles(ended) == {
+        "configuration_file": "fault", "EGEC_DATABASE_URL": "fault", "EGEC_MAIL_TIMEOUT": "fault",
+    }  # fmt: skip
+    told = [row["detail"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
+    assert any("EGEC_SUPORT is no setting; did you mean EGEC_SUPPORT?" in detail for detail in told)
+    assert any(f"{env_file}:2" in detail for detail in told)
+    assert not {"database", "mail_server", "templates"} & set(findings(ended))
+    assert "hash_cost" in findings(ended)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b""])
+def test_a_file_of_settings_that_cannot_be_read_is_a_finding(
+    file: Path, tmp_path: Path, egec: Egec, content: bytes | None
+) -> None:
+    env_file = tmp_path / "egec.env"
+    if content is not None:
+        env_file.write_bytes(content)
+    ended = egec("--env-file", str(env_file), "doctor", "--format", "json")
+    wanted: tuple[int, dict[str, str]] = (0, {}) if content == b"" else (78, {"configuration_file": "fault"})
+    assert (ended.code, troubles(ended)) == wanted
+
+
+def truncate(content: bytes) -> bytes:
+    return content[: len(content) // 3]
+
+
+def overwrite_header(content: bytes) -> bytes:
+    return b"no database at all" + content[18:]
+
+
+def overwrite_middle(content: bytes) -> bytes:
+    return content[:8192] + bytes(8 * 4096) + content[8192 + 8 * 4096 :]
+
+
+@pytest.mark.parametrize("damage", [truncate, overwrite_header, overwrite_middle, lambda _: b""])
+def test_a_damaged_file_is_a_finding_and_is_left_as_it_is(
+    file: Path, egec_process: Egec, damage: Callable[[bytes], bytes]
+) -> None:
+    for number in range(20):
+        assert egec_process("client", "create", f"c{number}@example.org").code == 0
+    file.write_bytes(damage(file.read_bytes()))
+    before = file.read_bytes()
+    ended = egec_process("doctor", "--format", "json")
+    assert ended.code == 78
+    assert {"database", "schema", "integrity"} & set(troubles(ended))
+    assert findings(ended)["mail_server"]["verdict"] == "ok"
+    assert file.read_bytes() == before
+
+
+def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: Egec) -> None:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '')")
+    newer = egec("doctor", "--format", "json")
+    assert (newer.code, troubles(newer)) == (78, {"schema": "fault"})
+    assert "9999_later" in findings(newer)["schema"]["detail"]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
+        connection.execute("DELETE FROM schema_migration WHERE id > 1 AND name <> '0000_before'")
+    patch = (
+        "from egec_cli.store import database\ndatabase.known_migrations = lambda: ['0000_before', '0001_initial', 'x']"
+    )
+    older = run_patched(patch, "doctor", "--format", "json")
+    assert (older.code, findings(older)["schema"]["cure"]) == (78, "egec db upgrade")
+    file.unlink()
+    missing = egec("doctor", "--format", "json")
+    assert (missing.code, troubles(missing)) == (78, {"database": "fault"})
+    assert "egec init" in findings(missing)["database"]["cure"]
+    assert list(file.parent.iterdir()) == []
+
+
+def test_rights_that_let_others_in_are_faults(file: Path, egec: Egec) -> None:
+    file.chmod(0o644)
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (78, {"file_rights": "fault"})
+    assert findings(ended)["file_rights"]["cure"] == f"chmod 600 {file}"
+    file.chmod(0o600)
+    file.parent.chmod(0o777)
+    assert troubles(egec("doctor", "--format", "json")) == {"file_rights": "fault"}
+
+
+def test_a_folder_that_may_not_be_written_is_a_finding(file: Path) -> None:
+    file.parent.chmod(0o500)
+    ended = run_as_any_user("doctor", "--format", "json")
+    file.parent.chmod(0o700)
+    assert ended.code == 78
+    assert troubles(ended) == {"file_rights": "fault", "database": "fault"}
+
+
+def test_a_folder_that_may_not_be_entered_is_a_finding(file: Path) -> None:
+    file.parent.chmod(0o000)
+    ended = run_as_any_user("doctor", "--format", "json")
+    file.parent.chmod(0o700)
+    assert ended.code == 78
+    assert set(troubles(ended)) == {"file_rights", "database"}
+
+
+def test_a_folder_that_is_gone_below_ones_feet_is_no_defect(file: Path, tmp_path: Path) -> None:
+    script = "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')"
+    ended = run_patched(script, "doctor", "--format", "json")
+    assert ended.code == 78
+    assert troubles(ended) == {"configuration_file": "fault"}
+
+
+def test_a_check_that_fails_as_nobody_thought_is_a_finding_and_the_others_go_on(file: Path) -> None:
+    patch = (
+        "from egec_cli.accounts import doctor_accounts\n"
+        "def fail(): raise RuntimeError('fG69a*6jH')\n"
+        "doctor_accounts.open_credentials = fail"
+    )
+    ended = run_patched(patch, "doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (78, {"open_credentials": "fault"})
+    assert "RuntimeError" in findings(ended)["open_credentials"]["detail"]
+    assert "fG69a*6jH" not in ended.out
+    assert "failed_items" in findings(ended)
+
+
+def test_postgresql_and_a_mail_server_that_are_away_are_findings(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://egec:s3cr3t@127.0.0.1:1/egec")
+    monkeypatch.setenv("EGEC_MAIL_URL", "smtp://egec:s3cr3t@127.0.0.1:1")
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (78, {"database": "fault", "mail_server": "fault"})
+    assert "s3cr3t" not in ended.out
+
+
+def test_a_maildir_is_a_warning_for_no_mail_is_sent(
+    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("EGEC_MAIL_URL")
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (3, {"mail_server": "warning"})
+    assert not (tmp_path / "data" / "egec" / "mail").exists()
+
+
+def test_a_template_that_makes_no_mail_is_a_finding(
+    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "templates").mkdir()
+    (folder / "credentials.fr.txt").write_text("Sujet\n\n$identifiant\n")
+    monkeypatch.setenv("EGEC_TEMPLATES", str(folder))
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (78, {"templates": "fault"})
+    assert f"{folder}/credentials.fr.txt:3" in findings(ended)["templates"]["detail"]
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return the content and the mode of every file below a folder."""
+    return {str(path): (path.read_bytes(), path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_is_changed_not_even_a_log_that_a_crash_has_left(file: Path, egec_process: Egec) -> None:
+    script = (
+        "import os\nfrom egec_cli import settings\nfrom egec_cli.accounts import clients, fields\n"
+        "from egec_cli.accounts.egec import opened\n"
+        "with opened(settings.load()) as egec:\n"
+        "    clients.create(egec, fields.checked('jeanne@example.org'))\n    os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    shm = file.with_name("egec.db-shm")
+    assert file.with_name("egec.db-wal").stat().st_size > 0
+    before = state(file.parent)
+    assert egec_process("doctor").code == 0
+    after = state(file.parent)
+    # The index of the log is no data: it is made anew whenever it is wanted.
+    assert {path: found for path, found in after.items() if path != str(shm)} == {
+        path: found for path, found in before.items() if path != str(shm)
+    }
+    assert egec_process("client", "list").code == 0
+    before = state(file.parent)
+    assert list(before) == [str(file)]
+    assert egec_process("doctor").code == 0
+    assert state(file.parent) == before
+
+
+def test_it_does_not_wait_for_who_writes_nor_keep_anybody_waiting(file: Path, egec_process: Egec) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert egec_process("doctor").code == 0
+        other.execute("UPDATE client SET language = ''")
+        other.execute("COMMIT")
+
+
+def test_it_connects_to_the_mail_server_and_sends_nothing(file: Path, egec: Egec, server: MailServer) -> None:
+    assert egec("doctor").code == 0
+    assert server.accepted == []
+    assert os.environ["EGEC_MAIL_URL"] == server.url
