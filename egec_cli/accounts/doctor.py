@@ -20,7 +20,7 @@ from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock
 from egec_cli.errors import EgecError, ExitCode
-from egec_cli.settings import MaildirFolder, Reading, Settings, SqliteFile
+from egec_cli.settings import Reading, Settings, SqliteFile
 from egec_cli.store import database, examination, peewee
 
 Check = Callable[[], Iterable[Finding]]
@@ -115,7 +115,4 @@ def _translated(location: settings.Database, findings: Check) -> Iterator[Findin
 
 
 def _mail_server(found: Settings) -> Iterator[Finding]:
-    if isinstance(found.mail_server, MaildirFolder):
-        detail = f"no mail is sent: it is laid down in {found.mail_server}"
-        yield Finding("mail_server", Verdict.WARNING, detail, "Set EGEC_MAIL_URL.")
     yield from mail_check.server(found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE)))

@@ -26,13 +26,13 @@ def templates(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     for language in LANGUAGES:
         for kind in Kind:
-            check = f"template {kind}.{language}"
+            check = f"template_{kind}.{language}"
             found += _of_flaws(check, template_check.flaws_of_kind(settings, kind, language))
         for name in (*template_check.LINES, template_check.SENT):
-            check = f"template {name}.{language}"
+            check = f"template_{name}.{language}"
             found += _of_flaws(check, template_check.flaws_of_line(settings, name, language))
     strangers = template_check.strangers(settings)
-    return found + (_of_flaws("template folder", strangers) if strangers else [])
+    return found + (_of_flaws("template_folder", strangers) if strangers else [])
 
 
 def require_sound_templates(settings: Settings, sentence: str) -> None:
@@ -88,9 +88,9 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or "it is no name of a host"
         cure = "Mend the host in EGEC_MAIL_URL, or the name server of this machine."
-        return [Finding("mail server name", Verdict.FAULT, f"{named.host} has no address: {words}", cure)]
+        return [Finding("mail_server_name", Verdict.FAULT, f"{named.host} has no address: {words}", cure)]
     addresses = sorted({str(one[4][0]) for one in found})
-    name = Finding("mail server name", Verdict.OK, f"{named.host} is {', '.join(addresses)}", "")
+    name = Finding("mail_server_name", Verdict.OK, f"{named.host} is {', '.join(addresses)}", "")
     # Imported here: only this way of sending needs it.
     from egec_cli.mail.smtp import SmtpTransport
 
@@ -98,13 +98,13 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     try:
         seen = transport.greeted()
     except Refused as refusal:
-        return [name, Finding("mail server", Verdict.FAULT, refusal.error.message, refusal.error.hint)]
+        return [name, Finding("mail_server", Verdict.FAULT, refusal.error.message, refusal.error.hint)]
     finally:
         transport.close()
     login = f"logged in as {named.user}" if named.user else "asks for no login of ours"
     return [
         name,
-        Finding("mail server", Verdict.OK, f"{named} answers, and {login}", ""),
+        Finding("mail_server", Verdict.OK, f"{named} answers, and {login}", ""),
         _privacy(addresses, seen.tls),
         *([_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _size(seen.size_limit),
@@ -113,7 +113,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
 
 
 def _privacy(addresses: Sequence[str], tls: str | None) -> Finding:
-    check = "mail server TLS"
+    check = "mail_server_tls"
     if tls is not None:
         return Finding(check, Verdict.OK, f"{tls}, with a certificate that is trusted", "")
     if all(address == "::1" or address.startswith("127.") for address in addresses):
@@ -127,16 +127,16 @@ def _certificate(ends: datetime, at: datetime) -> Finding:
     detail = f"the certificate ends in {days} days, on {ends.date()}"
     if days < FEWEST_DAYS:
         cure = "Ask the administrator of the mail server to renew it."
-        return Finding("mail server certificate", Verdict.WARNING, detail, cure)
-    return Finding("mail server certificate", Verdict.OK, detail, "")
+        return Finding("mail_server_certificate", Verdict.WARNING, detail, cure)
+    return Finding("mail_server_certificate", Verdict.OK, detail, "")
 
 
 def _size(limit: int | None) -> Finding:
     largest = template_check.LARGEST_MAIL
     if limit is not None and limit < largest:
         cure = "Ask the administrator of the mail server to raise it."
-        return Finding("mail server size", Verdict.WARNING, f"it takes mails of up to {limit} octets only", cure)
-    return Finding("mail server size", Verdict.OK, f"it takes mails of {limit or 'any number of'} octets", "")
+        return Finding("mail_server_size", Verdict.WARNING, f"it takes mails of up to {limit} octets only", cure)
+    return Finding("mail_server_size", Verdict.OK, f"it takes mails of {limit or 'any number of'} octets", "")
 
 
 def _letters(extensions: Iterable[str]) -> Finding:
@@ -145,20 +145,20 @@ def _letters(extensions: Iterable[str]) -> Finding:
     detail = f"it offers {' and '.join(offered).upper()}" if offered else "it offers neither 8BITMIME nor SMTPUTF8"
     if "smtputf8" not in extensions:
         detail += "; addresses with letters beyond ASCII before the @ are refused"
-    return Finding("mail server letters", Verdict.OK, detail, "")
+    return Finding("mail_server_letters", Verdict.OK, detail, "")
 
 
 def _sendmail(program: Path) -> Finding:
     if os.path.isfile(program) and os.access(program, os.X_OK):
-        return Finding("mail program", Verdict.OK, f"{program} can be run", "")
+        return Finding("mail_program", Verdict.OK, f"{program} can be run", "")
     what = "cannot be run" if os.path.lexists(program) else "is not there"
-    return Finding("mail program", Verdict.FAULT, f"{program} {what}", "Mend EGEC_MAIL_URL, or install the program.")
+    return Finding("mail_program", Verdict.FAULT, f"{program} {what}", "Mend EGEC_MAIL_URL, or install the program.")
 
 
 def _maildir(folder: Path) -> Finding:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not (os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)):
         cure = "Choose another Maildir with EGEC_MAIL_URL."
-        return Finding("mail folder", Verdict.FAULT, f"{there} cannot be written", cure)
+        return Finding("mail_folder", Verdict.FAULT, f"{there} cannot be written", cure)
     cure = "Name a mail server in EGEC_MAIL_URL."
-    return Finding("mail folder", Verdict.WARNING, f"mails are laid down in {folder}, and none is sent", cure)
+    return Finding("mail_folder", Verdict.WARNING, f"mails are laid down in {folder}, and none is sent", cure)

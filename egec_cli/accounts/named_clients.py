@@ -1,6 +1,5 @@
 """Files that name clients, one on each line or in a column, and which clients they mean."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +133,9 @@ def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
 
 
 def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    # Imported here: most files that name clients are no tables.
+    import csv
+
     first = next(lines, "")
     # What stands in quotes does not tell what parts the cells.
     delimiter = max(";,\t", key=re.sub(r'"[^"]*"', "", first).count)

@@ -1,6 +1,12 @@
 """The mails, most of which carry an identifier and a password: built, then parsed back before they may leave.
 
 The headers are those that mail filters ask of an automatic message (RFC 5322; RFC 3834 for Auto-Submitted).
+Exchange heeds X-Auto-Response-Suppress instead ([MS-OXCMAIL] 2.1.3.2.20); it names all automatic answers but
+non-delivery reports, which tell of wrong addresses, so it is not `All`. What senders of lists are asked for is left out
+on purpose. List-Unsubscribe: the rules of Gmail and Yahoo exempt mails such as these, and who could unsubscribe would
+get no password. Precedence (RFC 2076: discouraged) and List-Id: they let servers put a mail off that is awaited now.
+Feedback-ID: it is of use beside the domain's own signature and account at Gmail, whose relay may add it.
+
 No header holds a value of a client but the bare address in To: a name could smuggle in other headers
 (CVE-2024-6923), and the standard library's folding garbles long names.
 """
@@ -20,7 +26,7 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import BadInput, Misconfigured
-from egec_cli.mail import wording
+from egec_cli.mail import headers, wording
 from egec_cli.mail.wording import Kind, Templates, Wording
 from egec_cli.password import Password
 from egec_cli.settings import Settings
@@ -275,28 +281,26 @@ def _built(
     reply_to = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO") if settings.mail_reply_to else None
     addresses = [recipient, sender.addr_spec, reply_to.addr_spec if reply_to else ""]
     needs_smtputf8 = not all(address.isascii() for address in addresses)
-    rules = policy.SMTPUTF8 if needs_smtputf8 else policy.SMTP
     message_id = message_id or f"<{os.urandom(16).hex()}@{sender.domain}>"
-    headers: dict[str, str | Address] = {
+    wanted: dict[str, str | Address] = {
         "From": sender,
         "To": recipient,
         "Subject": subject,
         "Date": format_datetime(issued_at),
         "Message-ID": message_id,
         "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "DR, RN, NRN, OOF, AutoReply",
     }
     if reply_to:
-        headers["Reply-To"] = reply_to
-    message = EmailMessage(policy=rules)
+        wanted["Reply-To"] = reply_to
+    message = EmailMessage(policy=policy.SMTP)
     try:
-        for header, value in headers.items():
-            message[header] = value
         message.set_content(text, cte="quoted-printable")
         message.add_alternative(html, subtype="html", cte="quoted-printable")
-        content = message.as_bytes()
+        content = b"".join(headers.line(name, value) for name, value in wanted.items()) + message.as_bytes()
+        _parse_back(content, wanted, text, html)
     except (ValueError, HeaderParseError):
         raise _garbled("cannot be written as a mail") from None
-    _parse_back(content, headers, text, html)
     return Mail(sender.addr_spec, recipient, message_id, needs_smtputf8, content)
 
 
@@ -311,13 +315,14 @@ def _address(setting: str, variable: str) -> Address:
         raise Misconfigured(f"{variable} is no e-mail address: {setting}", f"Mend {variable}.") from None
 
 
-def _parse_back(content: bytes, headers: dict[str, str | Address], text: str, html: str) -> None:
+def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, html: str) -> None:
     parsed = message_from_bytes(content, policy=policy.default)
     names = [name for name in parsed if name not in {"Content-Type", "MIME-Version"}]
-    if names != list(headers):
+    if names != list(wanted):
         raise _garbled(f"has other headers than it was given: {', '.join(names)}")
-    for name, value in headers.items():
-        if str(parsed[name]) != str(value):
+    found = headers.read(content)
+    for name, value in wanted.items():
+        if not _is_read_as(value, found[name], str(parsed[name])):
             raise _garbled(f"loses a part of its {name} on the way: {value}")
     for kind, written in (("plain", text), ("html", html)):
         part = parsed.get_body((kind,))
@@ -326,5 +331,12 @@ def _parse_back(content: bytes, headers: dict[str, str | Address], text: str, ht
             raise _garbled(f"loses a part of its {kind} text on the way")
 
 
+def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
+    """Tell whether a header is read as it was meant: by both readers, but display names only by the one that can."""
+    if isinstance(value, Address):
+        return headers.read_address(unfolded) == value
+    return parsed == headers.read_text(unfolded) == value
+
+
 def _garbled(what: str) -> Misconfigured:
-    return Misconfigured(f"the mail {what}", "Use short names and subjects without accents in EGEC_* and templates.")
+    return Misconfigured(f"the mail {what}", "Take control characters out of the templates and EGEC_*.")

@@ -138,7 +138,8 @@ def check_the_whole(name: str, language: str) -> None:
     assert mail.content.isascii()
     assert CLEAR.encode() not in head
     assert re.findall(rb"(?m)^([!-9;-~]+):", head) == [
-        b"From", b"To", b"Subject", b"Date", b"Message-ID", b"Auto-Submitted", b"MIME-Version", b"Content-Type",
+        b"From", b"To", b"Subject", b"Date", b"Message-ID", b"Auto-Submitted", b"X-Auto-Response-Suppress",
+        b"MIME-Version", b"Content-Type",
     ]  # fmt: skip
     assert b"\r\nTo: jeanne@example.org\r\n" in head
     whole = parsed(mail)

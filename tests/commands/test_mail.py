@@ -1,0 +1,159 @@
+"""`egec mail check`, `preview` and `test`; the note to a former address."""
+
+import json
+import re
+import shutil
+from email import message_from_bytes, message_from_string, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from egec_cli.mail.template import BUILT_IN
+from tests.conftest import Egec, Ended
+from tests.smtp_server import MailServer
+
+
+def findings(ended: Ended) -> dict[str, dict[str, Any]]:
+    return {row["check"]: row for row in json.loads(ended.out)}
+
+
+@pytest.fixture
+def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an organisation's own folder of templates, in which the built-in ones are to be mended."""
+    folder = tmp_path / "own"
+    shutil.copytree(BUILT_IN, folder)
+    monkeypatch.setenv("EGEC_TEMPLATES", str(folder))
+    return folder
+
+
+def test_the_built_in_templates_are_sound(egec: Egec) -> None:
+    ended = egec("mail", "check", "--no-connection", "--format", "json")
+    assert ended.code == 0
+    assert {row["verdict"] for row in findings(ended).values()} == {"ok"}
+
+
+MONOSPACE = "Consolas,Menlo,'DejaVu Sans Mono','Courier New',monospace"
+FLAWS = {
+    "an unknown placeholder": ("credentials.fr.txt", "$identifier", "$identifiant"),
+    "no password": ("credentials.fr.html", "$password", ""),
+    "a remote picture": ("credentials.fr.html", "<p>$greeting</p>", '<p>$greeting</p><img src="https://x.org/a.gif">'),
+    "a script": ("credentials.en.html", "</body>", "<script>alert(1)</script></body>"),
+    "a style sheet elsewhere": ("reissue.fr.html", "</head>", '<link rel="stylesheet" href="//x.org/a.css"></head>'),
+    "a font in which O is like 0": ("credentials.fr.html", MONOSPACE, "Arial"),
+    "parts that say different things": ("credentials.fr.txt", "Merci.", "Merci de votre confiance, et à demain."),
+    "no subject": ("credentials.en.txt", "Subject: ", "Objet : "),
+    "a link that goes elsewhere": ("credentials.fr.html", "($app_url)", '(<a href="https://evil.example">$app_url</a>)'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_a_flaw_of_a_template_is_told_with_its_file_and_a_cure(egec: Egec, templates: Path, flaw: str) -> None:
+    name, former, latter = FLAWS[flaw]
+    text = (templates / name).read_text(encoding="utf-8")
+    assert former in text
+    (templates / name).write_text(text.replace(former, latter), encoding="utf-8")
+    ended = egec("mail", "check", "--no-connection", "--format", "json")
+    found = [row for row in json.loads(ended.out) if row["verdict"] != "ok"]
+    assert ended.code in {3, 78}
+    assert any(f"{templates / name.partition('.')[0]}" in row["detail"] and row["cure"] for row in found)
+
+
+def test_all_faults_are_told_not_the_first_alone(egec: Egec, templates: Path) -> None:
+    for name in ("credentials.fr.txt", "address-changed.en.txt"):
+        (templates / name).write_text("Subject: x\n\n$nothing\n", encoding="utf-8")
+    found = [row["check"] for row in json.loads(egec("mail", "check", "--no-connection", "--format", "json").out)
+             if row["verdict"] == "fault"]  # fmt: skip
+    assert {"template_credentials.fr", "template_address-changed.en"} <= set(found)
+
+
+def test_a_run_is_stopped_by_a_faulty_template_before_its_first_mail(
+    egec: Egec, templates: Path, server: MailServer
+) -> None:
+    egec("client", "create", "jeanne@example.org", "--language", "fr")
+    page = templates / "reissue.en.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", "<script>1</script></body>"), encoding="utf-8")
+    ended = egec("reissue", "start", "spring", "--all", "--yes")
+    assert ended.code == 78
+    assert "reissue.en.html" in ended.err
+    assert server.accepted == []
+
+
+def test_the_mail_server_is_looked_at_and_nothing_is_sent(egec: Egec, server: MailServer) -> None:
+    ended = egec("mail", "check", "--format", "json")
+    assert findings(ended)["mail_server"]["verdict"] == "ok"
+    assert server.accepted == []
+
+
+@pytest.mark.parametrize("url", ["smtp://127.0.0.1:1", "smtp://no-such-host.invalid:25?tls=none", "sendmail:/no/such"])
+def test_a_way_of_mail_that_is_not_there_is_a_fault(egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("EGEC_MAIL_URL", url)
+    ended = egec("mail", "check", "--format", "json")
+    assert ended.code == 78
+    assert any(row["verdict"] == "fault" and row["cure"] for row in findings(ended).values())
+
+
+def test_a_preview_shows_a_clients_mail_with_a_password_that_opens_nothing(egec: Egec, tmp_path: Path) -> None:
+    created = egec(
+        "client", "create", "j@example.org", "--civility", "Mme", "--last-name", "Élouard", "--format", "ids"
+    )
+    identifier = created.out.strip()
+    shown = egec("mail", "preview", "j@example.org")
+    assert (shown.code, shown.err) == (0, "")
+    assert identifier in shown.out
+    assert "Mme Élouard, bonjour," in shown.out
+    assert egec("mail", "preview", "j@example.org", "--html", "m.html", "--eml", "m.eml").code == 0
+    assert "Élouard" in (tmp_path / "m.html").read_text(encoding="utf-8")
+    mail = message_from_string((tmp_path / "m.eml").read_text(encoding="utf-8"), policy=policy.default)
+    assert mail["To"] == "j@example.org"
+    assert json.loads(egec("client", "show", identifier, "--format", "json").out)["last_sequence"] == 0
+    assert egec("mail", "preview", "--html", "m.html").code == 73
+    assert egec("mail", "preview", "nobody@example.org").code == 67
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+@pytest.mark.parametrize("kind", ["credentials", "reissue", "address-changed"])
+def test_every_kind_can_be_tried_and_is_marked_as_a_test(
+    egec: Egec, server: MailServer, kind: str, language: str
+) -> None:
+    ended = egec("mail", "test", "you@example.org", "--kind", kind, "--language", language, "--format", "json")
+    assert ended.code == 0
+    [accepted] = server.accepted
+    mail = message_from_bytes(accepted.content, policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    assert "test" in str(mail["Subject"]).lower()
+    assert mail["To"] == "you@example.org"
+    assert egec("client", "list", "--format", "ids").out == ""
+
+
+def test_a_runs_sentence_is_in_its_mails_and_harmless(egec: Egec, server: MailServer) -> None:
+    egec("client", "create", "jeanne@example.org", "--language", "fr")
+    sentence = "Le portail <change> de nom & de page."
+    assert egec("reissue", "start", "spring", "--all", "--yes", "--sentence", sentence).code == 0
+    mail = message_from_bytes(server.accepted[-1].content, policy=policy.default)
+    assert isinstance(mail, EmailMessage)
+    text, page = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert text is not None
+    assert page is not None
+    assert sentence in text.get_content()
+    assert "Le portail &lt;change&gt; de nom &amp; de page." in page.get_content()
+    assert egec("reissue", "start", "other", "--all", "--yes", "--sentence", "two\nlines").code in {2, 65}
+
+
+def test_the_former_address_of_an_activated_client_learns_of_a_change_and_of_no_password(
+    egec: Egec, server: MailServer
+) -> None:
+    egec("client", "create", "old@example.org", "--activate")
+    assert egec("client", "update", "old@example.org", "--email", "new@example.org").code == 0
+    sent = server.accepted[-1]
+    assert sent.recipient == "old@example.org"
+    first = message_from_bytes(server.accepted[0].content, policy=policy.default)
+    assert isinstance(first, EmailMessage)
+    body = first.get_body(("plain",))
+    assert body is not None
+    password = re.search(r"mot de passe est\s*:\s*(\S{9})\s", body.get_content())
+    assert password is not None
+    assert password[1].encode() not in sent.content
+    assert egec("client", "update", "new@example.org", "--email", "newer@example.org", "--no-mail").code == 0
+    assert len(server.accepted) == 2
