@@ -112,8 +112,15 @@ def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
     return True
 
 
-def restore(settings: Settings, file: Path) -> Restored:
+def restore(settings: Settings, file: Path, *, log: Log | None = None) -> Restored:
     """Put a backup in the place of the embedded database, whose former content is kept beside it.
+
+    It is put on record in the restored one, unless that is to be upgraded first.
+
+    Args:
+        settings: where.
+        file: the backup.
+        log: what is told of it, if anything is.
 
     Raises:
         Usage: the database is a PostgreSQL one.
@@ -126,4 +133,7 @@ def restore(settings: Settings, file: Path) -> Restored:
         raise Usage("a PostgreSQL database is not restored by egec", "Use pg_restore, or psql.")
     former = restoring.restore(settings.database, file)
     pending = status(settings).pending
+    if not pending:
+        with egec.opened(settings, log=log) as opened, opened.database.atomic():
+            audit.record(opened, "db.restore", "done")
     return Restored(str(settings.database), None if former is None else str(former), pending)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import audit_listing, audit_pruning, changing, clients, reissue
+from egec_cli.accounts import audit_listing, audit_pruning, clients, reissue
 from egec_cli.accounts.audit_listing import EventRecord, Wanted
 from egec_cli.commands import consent
 from egec_cli.commands.lazy import new_app
@@ -72,6 +72,9 @@ def prune_command(
 
     What `egec client show` tells of that time goes with them, but for the making of the file and its mails.
     """
+    # Imported here: a list needs none of what changes files.
+    from egec_cli.accounts import changing
+
     if not (yes or dry_run or consent.can_be_asked()):
         raise Usage("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
     with opened() as egec:

@@ -10,7 +10,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, note, show, warn
+from egec_cli.show import OutputFormat, show, warn
 
 app = new_app("Look after the database: status, upgrade, backup, restore.")
 
@@ -49,7 +49,8 @@ def restore_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Put a backup in the place of the embedded database, which is kept beside it."""
-    restored = upkeep.restore(read_settings(), file)
+    found = read_settings()
+    restored = upkeep.restore(found, file, log=log_of(found))
     show(restored, output)
     if restored.pending:
-        note("egec: it was made by an older egec. Type `egec db upgrade`.")
+        warn("egec: it was made by an older egec. Type `egec db upgrade`.")
