@@ -70,7 +70,7 @@ def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
 ) -> None:
     def stands() -> tuple[int, str | None, str]:
         record = shown(egec, jeanne)
-        assert list(record)[-4:] == ["failed_logins", "blocked_until", "mails", "story"]
+        assert list(record)[-5:] == ["failed_logins", "blocked_until", "email_bounced_at", "mails", "story"]
         return record["failed_logins"], record["blocked_until"], record["status"]
 
     assert "failed_logins" not in egec("client", "show", jeanne).out
