@@ -19,7 +19,7 @@ from egec_cli.accounts import (
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock
-from egec_cli.errors import EgecError, ExitCode
+from egec_cli.errors import EgecError
 from egec_cli.settings import Reading, Settings, SqliteFile
 from egec_cli.store import database, examination, peewee
 
@@ -50,14 +50,6 @@ def examine(environ: Mapping[str, str] | None = None, now: Clock = clock.now) ->
             yield from _carried_out(check, findings)
 
 
-def exit_code(findings: Iterable[Finding]) -> ExitCode:
-    """Return how a program ends that has found all this: 0 all is well, 3 there are warnings, 78 there is a fault."""
-    verdicts = {finding.verdict for finding in findings}
-    if Verdict.FAULT in verdicts:
-        return ExitCode.CONFIGURATION
-    return ExitCode.PARTLY_DONE if Verdict.WARNING in verdicts else ExitCode.OK
-
-
 def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check]]:
     """Yield the checks that need the settings: name, the settings that each depends on, and what carries it out."""
     found = reading.settings
@@ -66,7 +58,8 @@ def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check
         yield "file_rights", on_database, partial(doctor_files.findings, found.database)
     yield "database", on_database, partial(_of_the_database, found, now)
     yield "templates", set(reading.sources), partial(mail_check.templates, found)
-    yield "mail_server", on_mail, partial(_mail_server, found)
+    soon = found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE))
+    yield "mail_server", on_mail, partial(mail_check.server, soon)
     yield "hash_cost", {"EGEC_BCRYPT_COST"}, partial(doctor_machine.hash_cost, found.bcrypt_cost)
 
 
@@ -112,7 +105,3 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
 def _translated(location: settings.Database, findings: Check) -> Iterator[Finding]:
     with database.translated_failures(location):
         yield from findings()
-
-
-def _mail_server(found: Settings) -> Iterator[Finding]:
-    yield from mail_check.server(found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE)))

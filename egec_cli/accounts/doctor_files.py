@@ -8,6 +8,7 @@ from pathlib import Path
 
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SqliteFile
+from egec_cli.store.sqlite_copy import logs_of
 
 _MEBIBYTE = 2**20
 # Below the first, the next backup, upgrade or day may fail; below the second, the next mail.
@@ -22,7 +23,8 @@ def findings(location: SqliteFile) -> Iterator[Finding]:
         return
     yield from _rights(location.path)
     yield _room(location.path)
-    yield _log(_log_of(location.path))
+    log, _ = logs_of(location.path)
+    yield _log(log)
 
 
 def _rights(path: Path) -> Iterator[Finding]:
@@ -33,12 +35,12 @@ def _rights(path: Path) -> Iterator[Finding]:
 
 
 def _wrong_rights(path: Path) -> Iterator[Finding]:
-    for file in (path, _log_of(path), path.with_name(f"{path.name}-shm")):
+    for file in (path, *logs_of(path)):
         if not file.exists():
             continue
         found = file.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
-            detail = f"{file} can be opened by others: {stat.S_IMODE(found.st_mode):04o}"
+            detail = f"{file} can be opened by others: {rights(found.st_mode)}"
             yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {file}")
         if os.getuid() not in {0, found.st_uid}:
             yield Finding("file_rights", Verdict.FAULT, f"{file} is another user's", "Run egec as that user.")
@@ -69,9 +71,10 @@ def _log(log: Path) -> Finding:
     return Finding("log", Verdict.OK, f"SQLite's log has {_size(size)}", "")
 
 
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
 def _size(number: int) -> str:
     return f"{number / _MEBIBYTE:,.1f} MiB"
+
+
+def rights(mode: int) -> str:
+    """Return the rights of a file as `chmod` takes them."""
+    return f"{stat.S_IMODE(mode):04o}"

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from egec_cli.accounts.doctor_files import rights
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SETTINGS, Reading, Setting
 
@@ -51,8 +52,3 @@ def _of(setting: Setting, reading: Reading) -> Finding:
     }
     shown = places.get(setting.name, "(secret)" if setting.secret else source.text)
     return Finding(setting.name, Verdict.OK, f"{shown} (from {source.place})", "")
-
-
-def rights(mode: int) -> str:
-    """Return the rights of a file as `chmod` takes them."""
-    return f"{stat.S_IMODE(mode):04o}"

@@ -1,7 +1,10 @@
 """What was looked at and how it was found: fine, worth a thought, or at fault; with the cure."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
+
+from egec_cli.errors import ExitCode
 
 
 class Verdict(StrEnum):
@@ -26,3 +29,11 @@ class Finding(NamedTuple):
     verdict: Verdict
     detail: str
     cure: str
+
+
+def exit_code(findings: Iterable[Finding]) -> ExitCode:
+    """Return how a program ends that has found all this: 0 all is well, 3 there are warnings, 78 there is a fault."""
+    verdicts = {finding.verdict for finding in findings}
+    if Verdict.FAULT in verdicts:
+        return ExitCode.CONFIGURATION
+    return ExitCode.PARTLY_DONE if Verdict.WARNING in verdicts else ExitCode.OK

@@ -1,7 +1,7 @@
 """The upkeep of the database: which schema it has, its upgrade, its backup and how that is put back."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from egec_cli import clock
 from egec_cli.accounts import audit, egec
@@ -67,8 +67,7 @@ def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
     """
     applied = database.upgrade(settings.database, require=_require_no_worker)
     if applied:
-        with egec.opened(settings, log=log) as opened, opened.database.atomic():
-            audit.record(opened, "db.upgrade", "upgraded", migrations=applied)
+        _put_on_record(settings, log, "db.upgrade", "upgraded", migrations=applied)
     return Upgraded(str(settings.database), applied)
 
 
@@ -105,8 +104,7 @@ def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
     if found.pending or found.unknown:
         return False
     try:
-        with egec.opened(settings, log=log) as opened, opened.database.atomic():
-            audit.record(opened, "db.backup", "done")
+        _put_on_record(settings, log, "db.backup", "done")
     except NotNow:
         return False
     return True
@@ -134,6 +132,10 @@ def restore(settings: Settings, file: Path, *, log: Log | None = None) -> Restor
     former = restoring.restore(settings.database, file)
     pending = status(settings).pending
     if not pending:
-        with egec.opened(settings, log=log) as opened, opened.database.atomic():
-            audit.record(opened, "db.restore", "done")
+        _put_on_record(settings, log, "db.restore", "done")
     return Restored(str(settings.database), None if former is None else str(former), pending)
+
+
+def _put_on_record(settings: Settings, log: Log | None, action: str, outcome: str, **details: Any) -> None:
+    with egec.opened(settings, log=log) as opened, opened.database.atomic():
+        audit.record(opened, action, outcome, **details)

@@ -1,11 +1,11 @@
-"""`egec client update`, `disable`, `enable`, `unblock` and `erase`. What they do is loaded when one of them runs."""
+"""`egec client update`, `disable`, `enable`, `unblock` and `erase`."""
 
 from typing import Annotated
 
 import typer
 
 from egec_cli.accounts.fields import CIVILITIES
-from egec_cli.commands import consent, selectors
+from egec_cli.commands import client_changing, consent, selectors
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import ClientArgument, OutputOption
 from egec_cli.errors import NotPermitted, Usage
@@ -58,8 +58,6 @@ def update_command(
     given = {name: value for name, value in options.items() if value is not None}
     if not given:
         raise Usage("nothing is to be changed", "Give --email, --last-name or another field.")
-    from egec_cli.commands import client_changing
-
     client_changing.update(client, given, output, no_mail=no_mail)
 
 
@@ -72,8 +70,6 @@ def disable_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Let no password open a client's account, or those of many, until they are enabled."""
-    from egec_cli.commands import client_changing
-
     client_changing.disable(_named(client, from_file, column), reason, output)
 
 
@@ -85,8 +81,6 @@ def enable_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Let a client who was disabled, or many, log in as before."""
-    from egec_cli.commands import client_changing
-
     client_changing.enable(_named(client, from_file, column), output)
 
 
@@ -98,8 +92,6 @@ def unblock_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Let a client who is blocked or waits after failed logins, or many, try again at once."""
-    from egec_cli.commands import client_changing
-
     client_changing.unblock(_named(client, from_file, column), output)
 
 
@@ -115,8 +107,6 @@ def erase_command(
     named = _named(client, from_file, column)
     if not yes and (from_file == "-" or not consent.can_be_asked()):
         raise Usage("there is no terminal to ask whether to erase for good", "Add --yes; nothing was erased.")
-    from egec_cli.commands import client_changing
-
     client_changing.erase(named, output, yes=yes)
 
 

@@ -3,7 +3,7 @@
 import typer
 
 from egec_cli.accounts import doctor
-from egec_cli.accounts.findings import Finding
+from egec_cli.accounts.findings import Finding, exit_code
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.show import OutputFormat, show_all
@@ -19,4 +19,4 @@ def doctor_command(output: OutputOption = OutputFormat.TABLE, fields: FieldsOpti
     """
     findings = list(doctor.examine())
     show_all(findings, Finding, output, names(fields))
-    raise typer.Exit(doctor.exit_code(findings))
+    raise typer.Exit(exit_code(findings))

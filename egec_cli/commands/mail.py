@@ -7,13 +7,13 @@ import typer
 
 from egec_cli import clock
 from egec_cli.accounts import clients, mail_check, mail_trial
-from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.accounts.findings import Finding, exit_code
 from egec_cli.accounts.mail_trial import Tried
 from egec_cli.commands import mail_bounces
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.errors import ExitCode, Usage
+from egec_cli.errors import Usage
 from egec_cli.mail import specimen, transport
 from egec_cli.mail.message import Mail
 from egec_cli.mail.wording import Kind
@@ -41,11 +41,7 @@ def check_command(
     settings = read_settings()
     found = mail_check.templates(settings) + ([] if no_connection else mail_check.server(settings))
     show_all(found, Finding, output)
-    verdicts = {one.verdict for one in found}
-    if Verdict.FAULT in verdicts:
-        raise typer.Exit(ExitCode.CONFIGURATION)
-    if Verdict.WARNING in verdicts:
-        raise typer.Exit(ExitCode.PARTLY_DONE)
+    raise typer.Exit(exit_code(found))
 
 
 @app.command("preview", epilog="Example: egec mail preview --kind reissue --html mail.html")

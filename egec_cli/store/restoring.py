@@ -43,7 +43,7 @@ def restore(location: SqliteFile, backup: Path) -> Path | None:
         with database.translated_failures(location):
             return _put_in_place(staged, live)
     finally:
-        for leftover in (staged, *_logs(staged)):
+        for leftover in (staged, *sqlite_copy.logs_of(staged)):
             leftover.unlink(missing_ok=True)
 
 
@@ -68,7 +68,7 @@ def _stage(backup: Path, staged: Path) -> None:
 
 def _opened_to_read(backup: Path) -> sqlite3.Connection:
     # Nobody writes to a backup, so nothing need be laid beside it, unless a log shows that somebody does.
-    how = "mode=ro" if any(log.exists() for log in _logs(backup)) else "immutable=1"
+    how = "mode=ro" if any(log.exists() for log in sqlite_copy.logs_of(backup)) else "immutable=1"
     return sqlite3.connect(f"{backup.absolute().as_uri()}?{how}", uri=True)
 
 
@@ -130,7 +130,7 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _move_away(live: Path, former: Path) -> None:
-    for path, name in ((live, former), *zip(_logs(live), _logs(former), strict=True)):
+    for path, name in ((live, former), *zip(sqlite_copy.logs_of(live), sqlite_copy.logs_of(former), strict=True)):
         if path.exists():
             path.rename(name)
 
@@ -142,7 +142,3 @@ def _link(staged: Path, live: Path) -> None:
         raise NotNow(f"another process has just made {live}", "Run the same again.") from None
     except OSError as error:
         raise FileSystemFailed(f"{live} cannot be made: {error.strerror}", "Free some space.") from None
-
-
-def _logs(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")

@@ -62,3 +62,8 @@ def _require_progress(status: int, _remaining: int, _total: int) -> None:
 
 def _exists(target: Path) -> AlreadyExists:
     return AlreadyExists(f"{target} is there already", "Name another file, or move this one away.")
+
+
+def logs_of(path: Path) -> tuple[Path, Path]:
+    """Return the two files that SQLite lays beside one in use: its log, and the index of that."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")

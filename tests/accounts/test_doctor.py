@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from egec_cli import clock
 from egec_cli.accounts import (
     clients,
-    doctor,
     doctor_accounts,
     doctor_database,
     doctor_files,
@@ -18,7 +17,7 @@ from egec_cli.accounts import (
 )
 from egec_cli.accounts.credentials import MOST_OPEN
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.accounts.findings import Finding, Verdict, exit_code
 from egec_cli.errors import ExitCode
 from egec_cli.settings import SqliteFile
 from egec_cli.store import peewee
@@ -163,6 +162,6 @@ def test_the_cost_that_is_advised_comes_as_near_to_the_target_as_any(cost: int, 
 
 def test_the_exit_code_is_that_of_the_worst() -> None:
     found = {one: Finding("x", one, "", "") for one in Verdict}
-    assert doctor.exit_code([found[Verdict.OK]]) == ExitCode.OK
-    assert doctor.exit_code([found[Verdict.OK], found[Verdict.WARNING]]) == ExitCode.PARTLY_DONE
-    assert doctor.exit_code(found.values()) == ExitCode.CONFIGURATION
+    assert exit_code([found[Verdict.OK]]) == ExitCode.OK
+    assert exit_code([found[Verdict.OK], found[Verdict.WARNING]]) == ExitCode.PARTLY_DONE
+    assert exit_code(found.values()) == ExitCode.CONFIGURATION
