@@ -43,8 +43,8 @@ def _tell_former_address(egec: Egec, client: Client, former_email: str, output: 
     finally:
         way.close()
     if notice.error is not None:
-        note(f"egec: the file was changed, but no note may have reached {former_email}: {notice.error.message}")
-        note("      Tell the client of the change by another way.")
+        warn(f"egec: the file was changed, but no note may have reached {former_email}: {notice.error.message}")
+        warn("      Tell the client of the change by another way.")
         raise typer.Exit(ExitCode.PARTLY_DONE)
     if isinstance(egec.settings.mail_server, MaildirFolder):
         note(f"egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {notice.server_reply}")

@@ -157,3 +157,15 @@ def test_the_former_address_of_an_activated_client_learns_of_a_change_and_of_no_
     assert password[1].encode() not in sent.content
     assert egec("client", "update", "new@example.org", "--email", "newer@example.org", "--no-mail").code == 0
     assert len(server.accepted) == 2
+
+
+def test_a_note_that_does_not_leave_is_told_also_where_quiet_is_asked_for(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = egec("client", "create", "old@example.org", "--format", "ids").out.strip()
+    egec("activate", identifier, "--no-mail", "--show-password")
+    monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
+    ended = egec("--quiet", "client", "update", identifier, "--email", "new@example.org")
+    assert (ended.code, ended.out) == (3, "")
+    assert "old@example.org" in ended.err
+    assert json.loads(egec("client", "show", identifier, "--format", "json").out)["email"] == "new@example.org"
