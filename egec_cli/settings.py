@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
+from egec_cli.translation import Words
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 # For whom a calling program acts: of one call, so it is never read from a file.
@@ -172,6 +173,10 @@ class Reading(NamedTuple):
 class _Fault(Exception):
     """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
 
+    def __init__(self, what: str, /, **values: object) -> None:
+        self.words = Words(what, **values)
+        super().__init__(self.words)
+
 
 _NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
 
@@ -201,7 +206,7 @@ def _bounces_address(text: str, _folder: Path) -> str:
 def _number(low: int, high: int) -> Callable[[str, Path], int]:
     def parse(text: str, _folder: Path) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise _Fault(f"is no whole number from {low} to {high}")
+            raise _Fault("is no whole number from {low} to {high}", low=low, high=high)
         return int(text)
 
     return parse
@@ -215,13 +220,13 @@ def _yes_or_no(text: str, _folder: Path) -> bool:
 
 def _language(text: str, _folder: Path) -> str:
     if text not in LANGUAGES:
-        raise _Fault(f"is none of {', '.join(LANGUAGES)}")
+        raise _Fault("is none of {known}", known=", ".join(LANGUAGES))
     return text
 
 
 def _log_style(text: str, _folder: Path) -> LogStyle:
     if text not in set(LogStyle):
-        raise _Fault(f"is none of {', '.join(LogStyle)}")
+        raise _Fault("is none of {known}", known=", ".join(LogStyle))
     return LogStyle(text)
 
 
@@ -235,7 +240,7 @@ def _existing_folder(text: str, folder: Path) -> Path:
     path = folder / text
     # Not by `Path.is_dir`, which raises where a folder above may not be entered.
     if not os.path.isdir(path):
-        raise _Fault(f"names {path}, which is no folder")
+        raise _Fault("names {path}, which is no folder", path=path)
     return path
 
 
@@ -527,8 +532,10 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
         path = Path(named).absolute()
         if not _is_file(path):
             raise Misconfigured(
-                f"there is no file {path} to read the settings from",
-                f"Mend the path after --env-file or in {ENV_FILE_VARIABLE}.",
+                "there is no file {path} to read the settings from",
+                "Mend the path after --env-file or in {env_file_variable}.",
+                path=path,
+                env_file_variable=ENV_FILE_VARIABLE,
             )
         return path
     local = Path(".env").absolute()
@@ -548,7 +555,9 @@ def _is_file(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: OSError) -> Misconfigured:
-    return Misconfigured(f"{path} cannot be read: {error.strerror}", "Give this user the right to read it.")
+    return Misconfigured(
+        "{path} cannot be read: {reason}", "Give this user the right to read it.", path=path, reason=error.strerror
+    )
 
 
 def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -560,7 +569,9 @@ def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         with path.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
     except UnicodeDecodeError as error:
-        raise Misconfigured(f"{path} is not UTF-8 text: {error.reason}", "Save it as UTF-8.") from None
+        raise Misconfigured(
+            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from None
     faults = []

@@ -323,12 +323,19 @@ def _failed(identifier: str | None, error: EgecError) -> ChangeRecord:
 
 
 def _stranger(line: NamedLine) -> ChangeRecord:
-    return _failed(None, NoSuchClient(f"no client is called {line.value!r}"))._replace(line=line.line)
+    return _failed(None, NoSuchClient("no client is called {value!r}", value=line.value))._replace(line=line.line)
 
 
 def _erased(identifier: str) -> EgecError:
-    return NotPermitted(f"client {identifier} was erased", "An erased file stays so.", code="client_erased")
+    return NotPermitted(
+        "client {identifier} was erased", "An erased file stays so.", code="client_erased", identifier=identifier
+    )
 
 
 def _busy(identifier: str) -> EgecError:
-    return NotNow(f"client {identifier} is being mailed at this moment", "Run the same again.", code="client_busy")
+    return NotNow(
+        "client {identifier} is being mailed at this moment",
+        "Run the same again.",
+        code="client_busy",
+        identifier=identifier,
+    )

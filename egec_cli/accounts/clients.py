@@ -107,18 +107,25 @@ def _require_free_identifier(given: ClientFields) -> None:
         return
     if existing.email is None:
         raise AlreadyExists(
-            f"the identifier {given.identifier} is reserved for ever: its client was erased",
+            "the identifier {identifier} is reserved for ever: its client was erased",
             "Leave --identifier out to get a free one.",
             code="identifier_reserved",
+            identifier=given.identifier,
         )
-    raise AlreadyExists(f"the identifier {given.identifier} is taken", "Leave --identifier out to get a free one.")
+    raise AlreadyExists(
+        "the identifier {identifier} is taken", "Leave --identifier out to get a free one.", identifier=given.identifier
+    )
 
 
 def taken(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
     """Return what to tell of a value that must be unique and is in another client's file."""
     return AlreadyExists(
-        f"the {field} {value} belongs to client {existing.identifier} already",
-        f"Type `egec client show {existing.identifier}`{or_else}.",
+        "the {field} {value} belongs to client {identifier} already",
+        "Type `egec client show {identifier}`{or_else}.",
+        field=field,
+        value=value,
+        identifier=existing.identifier,
+        or_else=or_else,
     )
 
 
@@ -132,7 +139,7 @@ def find(text: str) -> Client:
     wanted = text.encode(errors="replace").decode().strip()
     client = Client.get_or_none(_condition(wanted))
     if client is None:
-        raise NoSuchClient(f"no client has {_described(wanted)}", "Type `egec client list` to see all.")
+        raise NoSuchClient("no client has {wanted}", "Type `egec client list` to see all.", wanted=_described(wanted))
     return client
 
 
@@ -147,8 +154,10 @@ def _condition(wanted: str) -> peewee.Expression:
         except BadInput as error:
             raise NoSuchClient(error.message, error.hint) from None
     raise NoSuchClient(
-        f"{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        f"For the number of a file elsewhere, type {REFERENCE_PREFIX}NUMBER.",
+        "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
+        "For the number of a file elsewhere, type {reference_prefix}NUMBER.",
+        wanted=wanted,
+        reference_prefix=REFERENCE_PREFIX,
     )
 
 

@@ -9,6 +9,7 @@ from egec_cli import hashing
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock, rfc3339
 from egec_cli.password import Password
+from egec_cli.translation import Words
 
 # What a login may take: long enough to slow down who guesses, short enough for who waits. In milliseconds.
 TARGET = 250.0
@@ -24,7 +25,12 @@ def clock(now: Clock) -> Iterator[Finding]:
     """Yield whether the machine's date can be one."""
     moment = now()
     if moment < _EARLIEST:
-        yield Finding("clock", Verdict.FAULT, f"it is {rfc3339(moment)}, says this machine", "Set its clock, by NTP.")
+        yield Finding(
+            "clock",
+            Verdict.FAULT,
+            Words("it is {moment}, says this machine", moment=rfc3339(moment)),
+            Words("Set its clock, by NTP."),
+        )
     else:
         yield Finding("clock", Verdict.OK, rfc3339(moment), "")
 

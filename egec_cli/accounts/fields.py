@@ -81,9 +81,15 @@ def line(field: str, text: str) -> str:
         return text
     stripped = " ".join(_visible(field, text).split())
     if "=?" in stripped:
-        raise BadInput(f"the {field} has =?, which mail programs take for an encoded word", "Leave =? out.")
+        raise BadInput("the {field} has =?, which mail programs take for an encoded word", "Leave =? out.", field=field)
     if len(stripped) > LONGEST_NAME:
-        raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
+        raise BadInput(
+            "the {field} has {length} characters",
+            "Use at most {longest_name}.",
+            field=field,
+            length=len(stripped),
+            longest_name=LONGEST_NAME,
+        )
     return stripped
 
 
@@ -97,7 +103,12 @@ def sentence(text: str) -> str:
     if not stripped:
         raise BadInput("the sentence is empty", "Write it, or leave it out for the one of the templates.")
     if len(stripped) > LONGEST_SENTENCE:
-        raise BadInput(f"the sentence has {len(stripped)} characters", f"Use at most {LONGEST_SENTENCE}.")
+        raise BadInput(
+            "the sentence has {length} characters",
+            "Use at most {longest_sentence}.",
+            length=len(stripped),
+            longest_sentence=LONGEST_SENTENCE,
+        )
     return stripped
 
 
@@ -111,8 +122,10 @@ def _visible(field: str, text: str) -> str:
     for character in normal:
         if _is_invisible(character):
             raise BadInput(
-                f"the {field} has the character U+{ord(character):04X}, which is invisible or controls a terminal",
-                f"Type the {field} anew, without pasting.",
+                "the {field} has the character U+{code_point:04X}, which is invisible or controls a terminal",
+                "Type the {field} anew, without pasting.",
+                field=field,
+                code_point=ord(character),
             )
     return normal
 
@@ -153,7 +166,7 @@ def known_civility(text: str) -> str:
         return ""
     civility = by_spelling.get(plain.rstrip("."))
     if civility is None:
-        raise BadInput(f"{text!r} is no civility", f"Use one of: {', '.join(CIVILITIES)}.")
+        raise BadInput("{text!r} is no civility", "Use one of: {known}.", text=text, known=", ".join(CIVILITIES))
     return civility
 
 
@@ -165,5 +178,10 @@ def known_language(text: str) -> str:
     """
     code = text.strip().lower()
     if code and code not in LANGUAGES:
-        raise BadInput(f"{text!r} is no language that the mails are written in", f"Use one of: {', '.join(LANGUAGES)}.")
+        raise BadInput(
+            "{text!r} is no language that the mails are written in",
+            "Use one of: {known}.",
+            text=text,
+            known=", ".join(LANGUAGES),
+        )
     return code

@@ -83,7 +83,7 @@ class Batch:
 
     def _conflict_within(self, one: Checked, earlier: Checked) -> None:
         if self._on_conflict is OnConflict.FAIL and _without_case(one) != _without_case(earlier):
-            raise Faulty(f"line {earlier.row.line} has it already, with other data", "email", one.email)
+            raise Faulty("line {line} has it already, with other data", "email", one.email, line=earlier.row.line)
         self.skipped += 1
 
     def _sort_in(self, one: Checked) -> None:
@@ -94,7 +94,7 @@ class Batch:
             self._earlier |= dict.fromkeys(names, one)
         elif len(meant) > 1:
             those = " and ".join(sorted(found.identifier for found in meant.values()))
-            raise Faulty(f"it means more than one client: {those}")
+            raise Faulty("it means more than one client: {those}", those=those)
         else:
             self._conflict(one, next(iter(meant.values())))
 
@@ -113,12 +113,15 @@ class Batch:
             return
         if not same_identifier:
             raise Faulty(
-                f"it is client {found.identifier}, whose identifier never changes",
+                "it is client {identifier}, whose identifier never changes",
                 "identifier",
                 one.identifier or "",
+                identifier=found.identifier,
             )
         if self._on_conflict is OnConflict.FAIL:
-            raise Faulty(f"client {found.identifier} is there already, with other data", "email", one.email)
+            raise Faulty(
+                "client {identifier} is there already, with other data", "email", one.email, identifier=found.identifier
+            )
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
         if takes_hash:
             changed.append("password_hash")

@@ -204,7 +204,9 @@ def _hash(text: str) -> str:
         return text
     kind = next((kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), "no hash that is known")
     # Not quoted: it may be a password.
-    raise Faulty(f"it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", "password_hash", "…")
+    raise Faulty(
+        "it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", "password_hash", "…", kind=kind
+    )
 
 
 def _moment(field: str, text: str) -> str:

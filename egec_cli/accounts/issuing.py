@@ -170,7 +170,10 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
         return Attempt(outcome, refusal.error, refusal.server_away)
     except AnswerLost as loss:
         error = NotNow(
-            f"{loss}. The mail may have left", "Run the same again if the client gets no mail.", code="in_doubt"
+            "{loss}. The mail may have left",
+            "Run the same again if the client gets no mail.",
+            code="in_doubt",
+            loss=loss,
         )
         return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
     return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
@@ -205,10 +208,15 @@ def registered_email(identifier: str, email: str | None, disabled_at: datetime |
         NotPermitted: the file was erased, or is disabled.
     """
     if email is None:
-        raise NotPermitted(f"client {identifier} was erased", "An erased file stays so.", code=_ERASED)
+        raise NotPermitted(
+            "client {identifier} was erased", "An erased file stays so.", code=_ERASED, identifier=identifier
+        )
     if disabled_at is not None:
         raise NotPermitted(
-            f"client {identifier} is disabled", f"Type `egec client enable {identifier}` first.", code=_DISABLED
+            "client {identifier} is disabled",
+            "Type `egec client enable {identifier}` first.",
+            code=_DISABLED,
+            identifier=identifier,
         )
     return email
 
@@ -257,9 +265,11 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool, is_
 def too_many_open(identifier: str) -> NotNow:
     """Return what to tell of a client who can have no further open credential."""
     return NotNow(
-        f"client {identifier} has {credentials.MOST_OPEN} mails whose fate is unknown",
-        f"Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
+        "client {identifier} has {most_open} mails whose fate is unknown",
+        "Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
         code="too_many_open",
+        identifier=identifier,
+        most_open=credentials.MOST_OPEN,
     )
 
 

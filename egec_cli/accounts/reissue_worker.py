@@ -313,12 +313,13 @@ def _a_second_of(threads: int, seconds_each: float | None) -> int:
 def _why_it_stands_still(run: ReissueRun, state: RunState) -> EgecError | None:
     if state is RunState.CANCELLED:
         return NotPermitted(
-            f"the run {run.name} was cancelled", "Start another one under another name.", code="run_cancelled"
+            "the run {name} was cancelled", "Start another one under another name.", code="run_cancelled", name=run.name
         )
     if state is RunState.PAUSED:
         return NotNow(
-            f"the run {run.name} was paused by another worker, which tells why",
-            f"Type `egec reissue resume {run.name}` to go on.",
+            "the run {name} was paused by another worker, which tells why",
+            "Type `egec reissue resume {name}` to go on.",
             code="run_paused",
+            name=run.name,
         )
     return None

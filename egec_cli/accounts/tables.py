@@ -76,8 +76,11 @@ def read(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Given) -
         first = next((line for line in lines if line.strip(_BLANK_ROW)), "")
     except _TooLong:
         raise BadInput(
-            f"the first line of {name} is longer than any header ({LONGEST_LINE:,} characters)",
-            f"It is to have the names of the columns, such as {_example(fields)}, and each client a line below it.",
+            "the first line of {name} is longer than any header ({longest_line:,} characters)",
+            "It is to have the names of the columns, such as {example}, and each client a line below it.",
+            name=name,
+            longest_line=LONGEST_LINE,
+            example=_example(fields),
         ) from None
     _require_some_text(first, name, fields)
     known = _known(fields, given.columns)
@@ -103,24 +106,30 @@ def _text(stream: BinaryIO, encoding: str) -> TextIOWrapper:
     try:
         return TextIOWrapper(stream, encoding=encoding, errors=errors, newline=newline)
     except LookupError:
-        raise BadInput(f"there is no encoding {encoding!r}", "Name it as in --encoding windows-1252.") from None
+        raise BadInput(
+            "there is no encoding {encoding!r}", "Name it as in --encoding windows-1252.", encoding=encoding
+        ) from None
 
 
 def _require_some_text(first: str, name: str, fields: Mapping[str, str]) -> None:
     if not first.strip(_BLANKS):
-        raise BadInput(f"{name} is empty", f"It is to begin with a header, such as {_example(fields)}.")
+        raise BadInput(
+            "{name} is empty", "It is to begin with a header, such as {example}.", name=name, example=_example(fields)
+        )
 
 
 def _require_lines_of_json(first: str, name: str) -> None:
     if _LIST_OF_JSON.match(first):
         raise BadInput(
-            f"{name} is one list of JSON, which egec does not read",
+            "{name} is one list of JSON, which egec does not read",
             "Write each object on a line of its own, without [ ] and commas between them: `jq -c '.[]'` does it.",
+            name=name,
         )
     if _BEGINNING_OF_OBJECT.fullmatch(first):
         raise BadInput(
-            f"{name} has a JSON object that goes over several lines, which egec does not read",
+            "{name} has a JSON object that goes over several lines, which egec does not read",
             "Write each object on a line of its own: `jq -c .` does it.",
+            name=name,
         )
 
 
@@ -178,7 +187,10 @@ class _Lines:
                 rest = self._text.readline(LONGEST_LINE + 1)
         except UnicodeError:
             raise BadInput(
-                f"{self._name} is no text in {self._text.encoding}", "Name its encoding, as in --encoding utf-8."
+                "{name} is no text in {encoding}",
+                "Name its encoding, as in --encoding utf-8.",
+                name=self._name,
+                encoding=self._text.encoding,
             ) from None
         return line
 
@@ -225,7 +237,10 @@ class CsvTable:
             names = next(csv.reader(self._with_rest_of_quoted(header), delimiter=self._delimiter, strict=True))
         except (csv.Error, _TooLong) as error:
             raise BadInput(
-                f"the header of {name} cannot be read: {_in_words(error)}", AS_A_SPREADSHEET_SAVES_IT
+                "the header of {name} cannot be read: {reason}",
+                AS_A_SPREADSHEET_SAVES_IT,
+                name=name,
+                reason=_in_words(error),
             ) from None
         places = {place: known[folded(column)] for place, column in enumerate(names) if folded(column) in known}
         _require_columns(name, names, [(names[place], field) for place, field in places.items()], known)
@@ -340,18 +355,27 @@ def _require_columns(
         same = [repr(column) for column, other in found if other == field]
         if len(same) > 1:
             raise BadInput(
-                f"{name} has {len(same)} columns for {field}: {' and '.join(same)}",
+                "{name} has {number} columns for {field}: {columns}",
                 "Keep the one that counts, and take the other away or give it another name.",
+                name=name,
+                number=len(same),
+                field=field,
+                columns=" and ".join(same),
             )
     if not found and any("@" in column for column in names):
         raise BadInput(
-            f"the first line of {name} is no header: it has an e-mail",
-            f"Put a first line with the names of the columns above it, such as {_example(known)}.",
+            "the first line of {name} is no header: it has an e-mail",
+            "Put a first line with the names of the columns above it, such as {example}.",
+            name=name,
+            example=_example(known),
         )
     if not found:
         raise BadInput(
-            f"{name} has no column that is known; it has: {', '.join(names)[:300]}",
-            f"Name the columns as in {_example(known)}, or say which is which: --map 'COLUMN=email'.",
+            "{name} has no column that is known; it has: {columns}",
+            "Name the columns as in {example}, or say which is which: --map 'COLUMN=email'.",
+            name=name,
+            columns=", ".join(names)[:300],
+            example=_example(known),
         )
 
 
@@ -380,7 +404,11 @@ class JsonLinesTable:
         row = _object(first.removeprefix(_MARK))
         if isinstance(row, str):
             raise BadInput(
-                f"{name}:{lines.number + 1}: {row}", 'Write an object on each line, such as {"email": "a@example.org"}.'
+                "{name}:{line}: {row}",
+                'Write an object on each line, such as {"email": "a@example.org"}.',
+                name=name,
+                line=lines.number + 1,
+                row=row,
             )
         found = [(key, known[folded(key)]) for key in row if folded(key) in known]
         _require_columns(name, list(row), found, known)

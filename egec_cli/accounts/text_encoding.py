@@ -76,10 +76,10 @@ def found(stream: BinaryIO, name: str, given: str = "") -> str:
 def _require_text(start: bytes, name: str) -> None:
     for beginning, (kind, hint) in _OTHER_KINDS.items():
         if start.startswith(beginning):
-            raise BadInput(f"{name} is {kind}, which egec does not read", hint)
+            raise BadInput("{name} is {kind}, which egec does not read", hint, name=name, kind=kind)
     controls = len(start) - len(start.translate(None, _CONTROLS))
     if controls * _BYTES_FOR_ONE_CONTROL > len(start):
-        raise BadInput(f"{name} is no text", _EXPORT_IT)
+        raise BadInput("{name} is no text", _EXPORT_IT, name=name)
 
 
 def _unmarked(stream: BinaryIO, start: bytes) -> str:

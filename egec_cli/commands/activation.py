@@ -54,9 +54,12 @@ def tell(egec: Egec, words: str, issued: Issued) -> None:
     """Print the memo's words for the client, and for the operator what he alone may know."""
     say_unless_quiet(words)
     if isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {issued.server_reply}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {server_reply}",
+            server_reply=issued.server_reply,
+        )
     if issued.state is not CredentialState.ACCEPTED:
-        note(f"egec: a later issue has replaced this one already ({issued.state})")
+        note("egec: a later issue has replaced this one already ({state})", state=issued.state)
 
 
 def hand_over(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:

@@ -43,13 +43,20 @@ def _tell_former_address(egec: Egec, client: Client, former_email: str, output: 
     finally:
         way.close()
     if notice.error is not None:
-        warn(f"egec: the file was changed, but no note may have reached {former_email}: {notice.error.message}")
+        warn(
+            "egec: the file was changed, but no note may have reached {former_email}: {message}",
+            former_email=former_email,
+            message=notice.error.message,
+        )
         warn("      Tell the client of the change by another way.")
         raise typer.Exit(ExitCode.PARTLY_DONE)
     if isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {notice.server_reply}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {server_reply}",
+            server_reply=notice.server_reply,
+        )
     elif output is OutputFormat.TABLE:
-        note(f"egec: {former_email} was told of the change by mail")
+        note("egec: {former_email} was told of the change by mail", former_email=former_email)
 
 
 def disable(named: Named, reason: str, output: OutputFormat) -> None:
@@ -112,4 +119,4 @@ def _counted(
         sys.stdout.flush()
         counted[record.outcome] += 1
         if record.outcome is ChangeOutcome.FAILED and is_hidden(output):
-            warn(f"egec: line {record.line}: {record.details}")
+            warn("egec: line {line}: {details}", line=record.line, details=record.details)

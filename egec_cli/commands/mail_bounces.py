@@ -49,7 +49,7 @@ def bounces_command(
     if is_piped:
         return
     if not outcomes and not Path(source).is_dir():
-        raise BadInput(f"{source} holds no message", "Name a message, an mbox or a Maildir.")
+        raise BadInput("{source} holds no message", "Name a message, an mbox or a Maildir.", source=source)
     if any(outcomes[one] for one in NOT_UNDERSTOOD):
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -67,5 +67,11 @@ def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) 
     for record in records:
         outcomes[record.outcome] += 1
         if record.outcome in NOT_UNDERSTOOD:
-            warn(f"egec: {record.file}:{record.line}: {record.outcome}: {record.reason}")
+            warn(
+                "egec: {file}:{line}: {outcome}: {reason}",
+                file=record.file,
+                line=record.line,
+                outcome=record.outcome,
+                reason=record.reason,
+            )
         yield record

@@ -151,7 +151,10 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
     """Work through a run, show what becomes of each client, and end with the exit code that fits."""
     before = reissue.shown(egec, run)
     if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {egec.settings.mail_server}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {mail_server}",
+            mail_server=egec.settings.mail_server,
+        )
     unmatched = 0
     with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
         for stranger in selected.unmatched() if selected else ():
@@ -185,7 +188,14 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     for one in outcomes:
         if one.outcome is ItemState.FAILED:
             line = f"line {one.line}: " if one.line else ""
-            warn(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
+            warn(
+                "egec: {line}client {identifier} ({email}) failed: {failure}: {details}",
+                line=line,
+                identifier=one.identifier,
+                email=one.email,
+                failure=one.failure,
+                details=one.details,
+            )
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:

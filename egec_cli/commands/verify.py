@@ -153,7 +153,7 @@ def _check_password(program: list[str]) -> None:
     except EgecError as error:
         raise _not_now(error) from None
     except OSError as error:
-        raise _not_now(FileSystemFailed(f"the login could not be checked: {error.strerror}")) from None
+        raise _not_now(FileSystemFailed("the login could not be checked: {reason}", reason=error.strerror)) from None
     if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
     sys.stderr.flush()
@@ -164,7 +164,9 @@ def _check_password(program: list[str]) -> None:
         os.execvpe(program[0], program, {**os.environ, "USER": login.trimmed(identifier)})  # noqa: S606 - the caller's own
     except OSError as error:
         hint = "Name a program behind --checkpassword."
-        raise _not_now(Usage(f"{program[0]} cannot be run: {error.strerror}", hint)) from None
+        raise _not_now(
+            Usage("{program} cannot be run: {reason}", hint, program=program[0], reason=error.strerror)
+        ) from None
 
 
 def _not_now(error: EgecError) -> typer.Exit:
@@ -181,8 +183,10 @@ def _from_descriptor() -> tuple[str, str]:
         os.close(_DESCRIPTOR)
     except OSError as error:
         raise Usage(
-            f"descriptor {_DESCRIPTOR} cannot be read: {error.strerror}",
+            "descriptor {descriptor} cannot be read: {reason}",
             "--checkpassword is for programs that pass the login there; for others there is --stdin.",
+            descriptor=_DESCRIPTOR,
+            reason=error.strerror,
         ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
@@ -221,6 +225,6 @@ def _line() -> str:
     try:
         line = _standard_input().readline(_LONGEST_LINE)
     except OSError as error:
-        raise BadInput(f"standard input: {error.strerror}", "Pass the login on standard input.") from None
+        raise BadInput("standard input: {reason}", "Pass the login on standard input.", reason=error.strerror) from None
     # Bytes that are no text make a password that matches none.
     return line.decode(errors="replace").rstrip("\r\n")

@@ -39,20 +39,30 @@ class MaildirTransport:
                 unfinished.unlink(missing_ok=True)
         except PermissionError as error:
             raise Refused(
-                NotPermitted(f"{error.filename} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.")
+                NotPermitted(
+                    "{filename} cannot be written",
+                    "Choose another Maildir with EGEC_MAIL_URL.",
+                    filename=error.filename,
+                )
             ) from None
         except OSError as error:
             raise Refused(
                 FileSystemFailed(
-                    f"the mail cannot be written to {self._folder}: {error.strerror}",
+                    "the mail cannot be written to {folder}: {reason}",
                     "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
+                    folder=self._folder,
+                    reason=error.strerror,
                 )
             ) from None
         try:
             _make_durable(finished.parent)
         except OSError as error:
             # It is there, though a power cut may yet take it away.
-            raise AnswerLost(f"the mail was written to {finished}, perhaps not for good: {error.strerror}") from None
+            raise AnswerLost(
+                "the mail was written to {finished}, perhaps not for good: {reason}",
+                finished=finished,
+                reason=error.strerror,
+            ) from None
         return Reply(str(finished))
 
     def close(self) -> None:

@@ -326,7 +326,9 @@ def _address(setting: str, variable: str) -> Address:
         local_part, _, domain = wire.rpartition("@")
         return Address(display_name.strip() if bracket else "", local_part, domain)
     except (BadInput, ValueError, HeaderParseError):
-        raise Misconfigured(f"{variable} is no e-mail address: {setting}", f"Mend {variable}.") from None
+        raise Misconfigured(
+            "{variable} is no e-mail address: {setting}", "Mend {variable}.", variable=variable, setting=setting
+        ) from None
 
 
 def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, html: str) -> None:
@@ -353,4 +355,4 @@ def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
 
 
 def _garbled(what: str) -> Misconfigured:
-    return Misconfigured(f"the mail {what}", "Take control characters out of the templates and EGEC_*.")
+    return Misconfigured("the mail {what}", "Take control characters out of the templates and EGEC_*.", what=what)

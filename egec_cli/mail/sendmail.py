@@ -33,13 +33,20 @@ class SendmailTransport:
                 command, input=mail.content.replace(b"\r\n", b"\n"), capture_output=True, timeout=self._timeout
             )
         except subprocess.TimeoutExpired:
-            raise AnswerLost(f"{self._program} did not end within {self._timeout:g} s") from None
+            raise AnswerLost(
+                "{program} did not end within {timeout:g} s", program=self._program, timeout=self._timeout
+            ) from None
         except OSError as error:
             raise Refused(
-                Misconfigured(f"{self._program} cannot be run: {error.strerror}", "Mend EGEC_MAIL_URL.")
+                Misconfigured(
+                    "{program} cannot be run: {reason}",
+                    "Mend EGEC_MAIL_URL.",
+                    program=self._program,
+                    reason=error.strerror,
+                )
             ) from None
         if done.returncode < 0:
-            raise AnswerLost(f"{self._program} was ended by signal {-done.returncode}")
+            raise AnswerLost("{program} was ended by signal {signal}", program=self._program, signal=-done.returncode)
         if done.returncode != ExitCode.OK:
             raise _failure(done.returncode, one_line(done.stderr or done.stdout), mail.recipient)
         return Reply(f"{self._program} took it")
@@ -52,14 +59,21 @@ def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:
     words = f"exit code {code}: {reply}" if reply else f"exit code {code}"
     if code in _ABOUT_THE_ADDRESS:
         error: EgecError = BadInput(
-            f"the mail program refuses {recipient}: {words}", "Correct the client's address.", code="mail_refused"
+            "the mail program refuses {recipient}: {words}",
+            "Correct the client's address.",
+            code="mail_refused",
+            recipient=recipient,
+            words=words,
         )
     elif code in _AWAY:
         error = NotNow(
-            f"the mail program takes no mail now: {words}", "Run the same again later.", code="mail_deferred"
+            "the mail program takes no mail now: {words}",
+            "Run the same again later.",
+            code="mail_deferred",
+            words=words,
         )
     elif code in _SET_UP:
-        error = Misconfigured(f"the mail program failed: {words}", "Mend EGEC_MAIL_URL.")
+        error = Misconfigured("the mail program failed: {words}", "Mend EGEC_MAIL_URL.", words=words)
     else:
-        return AnswerLost(f"the mail program does not say whether it took the mail: {words}")
+        return AnswerLost("the mail program does not say whether it took the mail: {words}", words=words)
     return Refused(error, reply)

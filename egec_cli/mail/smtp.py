@@ -118,7 +118,8 @@ class SmtpTransport:
 
     def _gone(self, what: str) -> Refused:
         return Refused(
-            NotNow(f"the mail server {self._server} {what}", _AGAIN, code="mail_server_away"), server_away=True
+            NotNow("the mail server {server} {what}", _AGAIN, code="mail_server_away", server=self._server, what=what),
+            server_away=True,
         )
 
     def close(self) -> None:
@@ -154,7 +155,10 @@ class SmtpTransport:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise Misconfigured(
-                f"the CA file {server.ca_file} cannot be used: {_words(error)}", "Mend ca= in EGEC_MAIL_URL."
+                "the CA file {ca_file} cannot be used: {reason}",
+                "Mend ca= in EGEC_MAIL_URL.",
+                ca_file=server.ca_file,
+                reason=_words(error),
             ) from None
         smtp: smtplib.SMTP | None = None
         try:
@@ -178,36 +182,53 @@ class SmtpTransport:
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return Misconfigured(
-                f"the certificate of the mail server {server} is not to be trusted: {error.verify_message}",
+                "the certificate of the mail server {server} is not to be trusted: {verify_message}",
                 "Name the host as its certificate does, or add ?ca=FILE to EGEC_MAIL_URL for an authority of your own.",
+                server=server,
+                verify_message=error.verify_message,
             )
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
             return Misconfigured(
-                f"the mail server {server} does not begin with TLS",
+                "the mail server {server} does not begin with TLS",
                 "Write smtp:// instead of smtps:// in EGEC_MAIL_URL.",
+                server=server,
             )
         if isinstance(error, UnicodeError):
             # smtplib writes logins in ASCII only. The error itself would quote the password.
             return Misconfigured(
-                f"the mail server {server.host} or its login cannot be written in ASCII",
+                "the mail server {host} or its login cannot be written in ASCII",
                 "Mend the host, the user or the password in EGEC_MAIL_URL.",
+                host=server.host,
             )
         # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
         if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
             missing = "STARTTLS" if "STARTTLS" in str(error) else "a login by user and password"
             return Misconfigured(
-                f"the mail server {server} does not offer {missing}",
+                "the mail server {server} does not offer {missing}",
                 "Mend EGEC_MAIL_URL: smtps:// for TLS from the start; ?tls=none only where clear text may be.",
+                server=server,
+                missing=missing,
             )
         words = self._without_login(_words(error))
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return Misconfigured(
-                f"the mail server {server} refuses the login of {server.user!r}: {words}",
+                "the mail server {server} refuses the login of {user!r}: {words}",
                 "Mend the user or the password in EGEC_MAIL_URL.",
+                server=server,
+                user=server.user,
+                words=words,
             )
         if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-            return Misconfigured(f"the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.")
-        return NotNow(f"the mail server {server} cannot be reached: {words}", _AGAIN, code="mail_server_away")
+            return Misconfigured(
+                "the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.", server=server, words=words
+            )
+        return NotNow(
+            "the mail server {server} cannot be reached: {words}",
+            _AGAIN,
+            code="mail_server_away",
+            server=server,
+            words=words,
+        )
 
     def _without_login(self, words: str) -> str:
         """Return a server's words without the password, should it have quoted what it was sent (RFC 4616, RFC 4954)."""
@@ -224,9 +245,11 @@ class SmtpTransport:
             if not smtp.has_extn("smtputf8"):
                 raise Refused(
                     BadInput(
-                        f"the mail server {self._server} takes no address with letters beyond ASCII: {mail.recipient}",
+                        "the mail server {server} takes no address with letters beyond ASCII: {recipient}",
                         "Use another address for this client, or a server that offers SMTPUTF8.",
                         code="smtputf8_not_offered",
+                        server=self._server,
+                        recipient=mail.recipient,
                     )
                 )
             options += ["SMTPUTF8", "BODY=8BITMIME"]
@@ -275,14 +298,16 @@ class SmtpTransport:
             code, answer = _whole_answer(smtp)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise AnswerLost(f"the answer of the mail server {self._server} was lost: {_words(error)}") from None
+            raise AnswerLost(
+                "the answer of the mail server {server} was lost: {reason}", server=self._server, reason=_words(error)
+            ) from None
         except BaseException:
             self._drop()
             raise
         if not (code == _OK or 400 <= code <= 599):
             self._drop()
             # Not its words: they may quote the message.
-            raise AnswerLost(f"the mail server {self._server} gave no clear answer: {code}")
+            raise AnswerLost("the mail server {server} gave no clear answer: {code}", server=self._server, code=code)
         if code == _CLOSING:
             self._drop()
         self._expect((code, answer), {_OK}, _MESSAGE, mail)
@@ -295,23 +320,38 @@ class SmtpTransport:
         reply = f"{code} {one_line(words)}"
         if subject == _SENDER and code == _TOO_LARGE:
             error: EgecError = Misconfigured(
-                f"a mail of {len(mail.content)} bytes is too large for the mail server {self._server}: {reply}",
+                "a mail of {octets} bytes is too large for the mail server {server}: {reply}",
                 "Shorten the templates, or ask the administrator of the mail server.",
+                octets=len(mail.content),
+                server=self._server,
+                reply=reply,
             )
         elif (subject == _SENDER and code >= 500) or code in _AUTHENTICATION_CODES:
             error = Misconfigured(
-                f"the mail server {self._server} refuses the sender {mail.sender}: {reply}",
+                "the mail server {server} refuses the sender {sender}: {reply}",
                 "Mend EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
+                server=self._server,
+                sender=mail.sender,
+                reply=reply,
             )
         elif 500 <= code <= 599:
             error = BadInput(
-                f"the mail server {self._server} refuses {subject} for {mail.recipient}: {reply}",
+                "the mail server {server} refuses {subject} for {recipient}: {reply}",
                 "Correct the client's address, or ask the administrator of the mail server.",
                 code="mail_refused",
+                server=self._server,
+                subject=subject,
+                recipient=mail.recipient,
+                reply=reply,
             )
         else:
             error = NotNow(
-                f"the mail server {self._server} does not take {subject} now: {reply}", _AGAIN, code="mail_deferred"
+                "the mail server {server} does not take {subject} now: {reply}",
+                _AGAIN,
+                code="mail_deferred",
+                server=self._server,
+                subject=subject,
+                reply=reply,
             )
         raise Refused(error, reply, server_away=code == _CLOSING)
 

@@ -41,7 +41,9 @@ class Template(NamedTuple):
             Misconfigured: a placeholder is unknown, misspelt, or required but not used; names file and line.
         """
         for mistake in self.mistakes(values, required):
-            raise Misconfigured(f"{self.path}:{mistake.line}: {mistake.what}", mistake.cure)
+            raise Misconfigured(
+                "{path}:{line}: {what}", mistake.cure, path=self.path, line=mistake.line, what=mistake.what
+            )
         return self.filled(values)
 
     def filled(self, values: Mapping[str, str]) -> str:
@@ -84,9 +86,13 @@ def find(settings: Settings, name: str) -> Template:
         return Template(path, path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise Misconfigured(f"{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.") from None
+        raise Misconfigured(
+            "{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.", path=path, line=line
+        ) from None
     except OSError as error:
-        raise Misconfigured(f"{path} cannot be read: {error.strerror}", "Mend EGEC_TEMPLATES or the file.") from None
+        raise Misconfigured(
+            "{path} cannot be read: {reason}", "Mend EGEC_TEMPLATES or the file.", path=path, reason=error.strerror
+        ) from None
 
 
 def text(settings: Settings, name: str, language: str, /, **values: str) -> str:

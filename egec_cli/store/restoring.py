@@ -50,7 +50,7 @@ def restore(location: SqliteFile, backup: Path) -> Path | None:
 def _stage(backup: Path, staged: Path) -> None:
     """Copy the backup beside the database, and require that it is sound."""
     if not backup.is_file():
-        raise BadInput(f"there is no file {backup}", "Name a file that `egec db backup` has made.")
+        raise BadInput("there is no file {backup}", "Name a file that `egec db backup` has made.", backup=backup)
     try:
         with closing(_opened_to_read(backup)) as source:
             sqlite_copy.make(source, staged, patience=database.BUSY_TIMEOUT)
@@ -78,7 +78,12 @@ def _is_sqlite(path: Path) -> bool:
 
 
 def _not_sound(backup: Path, reason: str) -> BadInput:
-    return BadInput(f"{backup} is no sound database of egec: {reason}", "Name another backup. Nothing was changed.")
+    return BadInput(
+        "{backup} is no sound database of egec: {reason}",
+        "Name another backup. Nothing was changed.",
+        backup=backup,
+        reason=reason,
+    )
 
 
 def _require_of_egec(staged: Path, backup: Path) -> None:
@@ -122,9 +127,10 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             raise NotNow(
-                f"{live} is in use by another process",
+                "{live} is in use by another process",
                 "Stop every egec that uses it, then run the same again.",
                 code="database_busy",
+                live=live,
             ) from None
         yield connection
 
@@ -139,6 +145,8 @@ def _link(staged: Path, live: Path) -> None:
     try:
         os.link(staged, live)
     except FileExistsError:
-        raise NotNow(f"another process has just made {live}", "Run the same again.") from None
+        raise NotNow("another process has just made {live}", "Run the same again.", live=live) from None
     except OSError as error:
-        raise FileSystemFailed(f"{live} cannot be made: {error.strerror}", "Free some space.") from None
+        raise FileSystemFailed(
+            "{live} cannot be made: {reason}", "Free some space.", live=live, reason=error.strerror
+        ) from None
