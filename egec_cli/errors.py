@@ -58,8 +58,8 @@ class EgecError(Exception):
     code = "defect"
 
     def __init__(self, message: str, hint: str = "", *, code: str = "", **values: object) -> None:
-        self.message = Words(message, **values)
-        self.hint = Words(hint, **values)
+        self.message: str = Words(message, **values)
+        self.hint: str = Words(hint, **values)
         super().__init__(self.message)
         if code:
             self.code = code

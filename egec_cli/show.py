@@ -263,7 +263,8 @@ class Progress:
         self._told = time.monotonic()
         rate = (self._done - self._done_before) / max(self._told - self._began, 0.001)
         remaining = self._total - self._done
-        left = f", about {timedelta(seconds=round(remaining / rate))} left" if rate and remaining else ""
+        is_known = rate and remaining
+        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
         note(
             "egec: {name}: {done} of {total} done, {failed} failed now, {rate:.1f}/s{left}",
             name=self._name,
@@ -284,7 +285,7 @@ def _progress_bar() -> Any:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
+        TextColumn(translated(Words("{number} failed", number="{task.fields[failed]}"))),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )

@@ -49,7 +49,7 @@ OF_TYPER = (
 def templates_of(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the templates that a module has, with their lines."""
     for argument in arguments_of(path):
-        for node in ast.walk(argument) if isinstance(argument, ast.IfExp) else (argument,):
+        for node in (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
                 yield node.value, node.lineno
 

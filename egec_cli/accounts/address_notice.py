@@ -79,5 +79,5 @@ def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -
         return Notice(NoticeOutcome.REFUSED, error=refusal.error), mail
     except AnswerLost as loss:
         return Notice(
-            NoticeOutcome.IN_DOUBT, error=NotNow("{loss}. It may have left", code="in_doubt", loss=loss)
+            NoticeOutcome.IN_DOUBT, error=NotNow("{loss}. It may have left", code="in_doubt", loss=loss.words)
         ), mail

@@ -13,6 +13,7 @@ from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
 from egec_cli.store import peewee
 from egec_cli.store.database import rfc3339_text, streamed
 from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.translation import Words
 
 REFERENCE_PREFIX = "ref:"
 # Ten million times the present number of clients would have to exist before one try in a hundred fails.
@@ -66,7 +67,12 @@ def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Clie
                 if existing is not None:
                     if if_missing:
                         return existing
-                    raise taken("e-mail", given.email.given, existing, ", or add --if-missing to go on in a script")
+                    raise taken(
+                        Words("e-mail"),
+                        given.email.given,
+                        existing,
+                        Words(", or add --if-missing to go on in a script"),
+                    )
                 _require_free_reference(given)
                 _require_free_identifier(given)
                 client = _insert(egec, given)
@@ -98,7 +104,7 @@ def _require_free_reference(given: ClientFields) -> None:
     if given.reference is not None:
         existing = Client.get_or_none(Client.reference == given.reference)
         if existing is not None:
-            raise taken("reference", given.reference, existing)
+            raise taken(Words("reference"), given.reference, existing)
 
 
 def _require_free_identifier(given: ClientFields) -> None:
@@ -163,8 +169,8 @@ def _condition(wanted: str) -> peewee.Expression:
 
 def _described(wanted: str) -> str:
     if wanted.startswith(REFERENCE_PREFIX):
-        return f"the reference {wanted.removeprefix(REFERENCE_PREFIX)!r}"
-    return f"the {'e-mail' if '@' in wanted else 'identifier'} {wanted!r}"
+        return Words("the reference {reference!r}", reference=wanted.removeprefix(REFERENCE_PREFIX))
+    return Words("the e-mail {wanted!r}" if "@" in wanted else "the identifier {wanted!r}", wanted=wanted)
 
 
 def shown(client: Client, moment: datetime) -> ClientRecord:

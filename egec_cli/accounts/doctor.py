@@ -83,7 +83,7 @@ def _failed(check: str, error: Exception) -> Finding:
             Words("Give the user that runs egec its rights."),
         )
     # Its message may quote a value, and any value may be a secret.
-    detail = f"it could not be examined: {type(error).__name__}"
+    detail = Words("it could not be examined: {kind}", kind=type(error).__name__)
     return Finding(check, Verdict.FAULT, detail, Words("Please report this to the maintainers of egec."))
 
 

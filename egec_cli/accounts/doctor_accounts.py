@@ -37,7 +37,11 @@ def open_credentials() -> Iterator[Finding]:
     )
     identifiers = [identifier for (identifier,) in tuples(crowded.limit(_MOST_NAMED))]
     for identifier in identifiers:
-        detail = f"client {identifier} has {MOST_OPEN} mails of unknown fate, and gets no further one"
+        detail = Words(
+            "client {identifier} has {most_open} mails of unknown fate, and gets no further one",
+            identifier=identifier,
+            most_open=MOST_OPEN,
+        )
         yield Finding(
             "open_credentials",
             Verdict.WARNING,
@@ -45,8 +49,8 @@ def open_credentials() -> Iterator[Finding]:
             f"egec activate {identifier} --revoke",
         )
     if not identifiers:
-        detail = f"{number} mails are of unknown fate; a login with one of them settles it"
-        yield Finding("open_credentials", Verdict.OK, detail if number else "no mail is of unknown fate", "")
+        detail = Words("{number} mails are of unknown fate; a login with one of them settles it", number=number)
+        yield Finding("open_credentials", Verdict.OK, detail if number else Words("no mail is of unknown fate"), "")
 
 
 def paused_runs(egec: Egec) -> Iterator[Finding]:
@@ -55,7 +59,12 @@ def paused_runs(egec: Egec) -> Iterator[Finding]:
     for run in reissue.listed(egec):
         if run.state is RunState.PAUSED:
             is_idle = False
-            detail = f"the run {run.name} is paused with {run.remaining} of {run.total} clients left"
+            detail = Words(
+                "the run {name} is paused with {remaining} of {total} clients left",
+                name=run.name,
+                remaining=run.remaining,
+                total=run.total,
+            )
             yield Finding("paused_runs", Verdict.WARNING, detail, f"egec reissue resume {run.name}")
     if is_idle:
         yield Finding("paused_runs", Verdict.OK, Words("no re-issue run stands still"), "")
@@ -86,7 +95,9 @@ def failed_items() -> Iterator[Finding]:
     )
     runs = list(tuples(query))
     for name, number in runs:
-        detail = f"{number} clients of the run {name} could not be mailed, and have not been since"
+        detail = Words(
+            "{number} clients of the run {name} could not be mailed, and have not been since", number=number, name=name
+        )
         cure = f"egec reissue status {name} --failed; then: egec reissue retry {name}"
         yield Finding("failed_items", Verdict.WARNING, detail, cure)
     if not runs:

@@ -56,8 +56,8 @@ def integrity(found: peewee.Database) -> Iterator[Finding]:
 
 def _cure(found: peewee.Database) -> str:
     if isinstance(found, peewee.PostgresqlDatabase):
-        return "Ask the administrator of the server."
-    return "Stop every egec, then put a backup back: egec db restore FILE"
+        return Words("Ask the administrator of the server.")
+    return Words("Stop every egec, then put a backup back: egec db restore FILE")
 
 
 def server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
@@ -68,9 +68,11 @@ def server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
         return
     ours = before + (now() - before) / 2
     apart = abs(theirs - ours)
-    detail = f"the clock of the database server and this machine's are {apart.total_seconds():.1f} s apart"
+    detail = Words(
+        "the clock of the database server and this machine's are {seconds:.1f} s apart", seconds=apart.total_seconds()
+    )
     verdict = Verdict.OK if apart <= _AS_CLOCKS_AGREE else Verdict.WARNING if apart <= _TOO_FAR else Verdict.FAULT
-    yield Finding("server_clock", verdict, detail, "" if verdict is Verdict.OK else "Set both by NTP.")
+    yield Finding("server_clock", verdict, detail, "" if verdict is Verdict.OK else Words("Set both by NTP."))
 
 
 def newest_entry(now: Clock) -> Iterator[Finding]:
@@ -88,6 +90,8 @@ def newest_entry(now: Clock) -> Iterator[Finding]:
 
 def _judged_newest(newest: datetime, moment: datetime) -> Finding:
     if newest > moment + _AS_CLOCKS_AGREE:
-        detail = f"the newest entry is of {rfc3339(newest)}, which by this machine's clock is yet to come"
+        detail = Words(
+            "the newest entry is of {newest}, which by this machine's clock is yet to come", newest=rfc3339(newest)
+        )
         return Finding("newest_entry", Verdict.FAULT, detail, Words("Set the clocks of all machines by NTP."))
     return Finding("newest_entry", Verdict.OK, Words("the newest entry is of {newest}", newest=rfc3339(newest)), "")

@@ -41,7 +41,7 @@ def _wrong_rights(path: Path) -> Iterator[Finding]:
             continue
         found = file.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
-            detail = f"{file} can be opened by others: {rights(found.st_mode)}"
+            detail = Words("{file} can be opened by others: {rights}", file=file, rights=rights(found.st_mode))
             yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {file}")
         if os.getuid() not in {0, found.st_uid}:
             yield Finding(
@@ -59,14 +59,19 @@ def _wrong_rights(path: Path) -> Iterator[Finding]:
             f"chmod go-w {folder}",
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        cure = f"Make {folder} writable for the user that runs egec: SQLite lays its log there."
+        cure = Words("Make {folder} writable for the user that runs egec: SQLite lays its log there.", folder=folder)
         yield Finding("file_rights", Verdict.FAULT, Words("{folder} cannot be written", folder=folder), cure)
 
 
 def _room(path: Path) -> Finding:
     free = shutil.disk_usage(path.parent).free
     wanted = max(_LITTLE_ROOM, 2 * path.stat().st_size)
-    detail = f"{_size(free)} are free in {path.parent}; the database has {_size(path.stat().st_size)}"
+    detail = Words(
+        "{free} are free in {parent}; the database has {size}",
+        free=_size(free),
+        parent=path.parent,
+        size=_size(path.stat().st_size),
+    )
     if free < _NO_ROOM:
         return Finding("disk", Verdict.FAULT, detail, Words("Free some space."))
     if free < wanted:
@@ -82,7 +87,7 @@ def _room(path: Path) -> Finding:
 def _log(log: Path) -> Finding:
     size = log.stat().st_size if log.exists() else 0
     if size > _LONG_LOG:
-        cure = f"Look for an egec that has been running for long (`fuser -v {log}`), and end it."
+        cure = Words("Look for an egec that has been running for long (`fuser -v {log}`), and end it.", log=log)
         return Finding("log", Verdict.WARNING, Words("{log} has grown to {size}", log=log, size=_size(size)), cure)
     return Finding("log", Verdict.OK, Words("SQLite's log has {size}", size=_size(size)), "")
 

@@ -46,9 +46,14 @@ def judged_cost(cost: int, milliseconds: float) -> Finding:
     """Return the finding of a hash of this cost that has taken so long."""
     steps = round(math.log2(TARGET / max(milliseconds, 0.01)))
     advised = min(max(cost + steps, _LEAST_COST), _MOST_COST)
-    detail = f"a hash of cost {cost} takes {milliseconds:.0f} ms here; the target is {TARGET:.0f} ms"
+    detail = Words(
+        "a hash of cost {cost} takes {milliseconds:.0f} ms here; the target is {target:.0f} ms",
+        cost=cost,
+        milliseconds=milliseconds,
+        target=TARGET,
+    )
     if advised == cost or _SHORTEST <= milliseconds <= _LONGEST:
         return Finding("hash_cost", Verdict.OK, detail, "")
     would_take = milliseconds * 2 ** (advised - cost)
-    cure = f"Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms."
+    cure = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
     return Finding("hash_cost", Verdict.WARNING, detail, cure)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from egec_cli.accounts.doctor_files import rights
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SETTINGS, Reading, Setting
-from egec_cli.translation import Words
+from egec_cli.translation import Words, joined
 
 
 def findings(reading: Reading) -> Iterator[Finding]:
@@ -24,8 +24,7 @@ def findings(reading: Reading) -> Iterator[Finding]:
 def _file(reading: Reading) -> Iterator[Finding]:
     path = reading.settings.env_file
     for warning in reading.settings.warnings:
-        what, _, cure = warning.partition(". ")
-        yield Finding("configuration_file", Verdict.WARNING, what, cure)
+        yield Finding("configuration_file", Verdict.WARNING, warning.what, warning.cure)
     if path is None:
         yield Finding("configuration_file", Verdict.OK, Words("there is none: the environment and the defaults"), "")
         return
@@ -54,7 +53,7 @@ def _of(setting: Setting, reading: Reading) -> Finding:
     source = reading.sources[setting.name]
     if setting.name in reading.faulty:
         names = (f"{setting.name} ", f"{setting.name}_FILE ")
-        what = "; ".join(fault for fault in reading.faults if fault.startswith(names))
+        what = joined("; ", (fault for fault in reading.faults if fault.startswith(names)))
         return Finding(
             setting.name,
             Verdict.FAULT,
@@ -66,5 +65,5 @@ def _of(setting: Setting, reading: Reading) -> Finding:
         "EGEC_DATABASE_URL": reading.settings.database,
         "EGEC_MAIL_URL": reading.settings.mail_server,
     }
-    shown = places.get(setting.name, "(secret)" if setting.secret else source.text)
+    shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
     return Finding(setting.name, Verdict.OK, Words("{shown} (from {place})", shown=shown, place=source.place), "")

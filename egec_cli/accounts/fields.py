@@ -8,6 +8,7 @@ from egec_cli import email_address, identifier
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import BadInput
 from egec_cli.settings import LANGUAGES
+from egec_cli.translation import Words
 
 LONGEST_NAME = 100
 LONGEST_SENTENCE = 300
@@ -62,10 +63,10 @@ def checked(
     return ClientFields(
         email=email_address.checked(email),
         identifier=identifier.checked(given_identifier) if given_identifier else None,
-        reference=line("reference", reference) or None,
+        reference=line(Words("reference"), reference) or None,
         civility=known_civility(civility),
-        first_name=line("first name", first_name),
-        last_name=line("last name", last_name),
+        first_name=line(Words("first name"), first_name),
+        last_name=line(Words("last name"), last_name),
         language=known_language(language),
     )
 
@@ -99,7 +100,7 @@ def sentence(text: str) -> str:
     Raises:
         BadInput: it is empty or too long, or has a line break or another control or invisible character.
     """
-    stripped = _visible("sentence", text).strip()
+    stripped = _visible(Words("sentence"), text).strip()
     if not stripped:
         raise BadInput("the sentence is empty", "Write it, or leave it out for the one of the templates.")
     if len(stripped) > LONGEST_SENTENCE:

@@ -24,6 +24,7 @@ from egec_cli.mail.message import Mail
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
+from egec_cli.translation import Words, joined
 
 
 class Issued(NamedTuple):
@@ -131,7 +132,7 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
             raise
         state = _settle(egec, client, outcome, lease)
         if error is not None:
-            error.hint = f"{_what_holds(outcome, revoke=revoke)} {error.hint}"
+            error.hint = joined(" ", [_what_holds(outcome, revoke=revoke), error.hint])
             raise error
         return Issued(client.identifier, email, recorded.sequence, state, message_id, outcome.server_reply)
     except BaseException:
@@ -173,7 +174,7 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
             "{loss}. The mail may have left",
             "Run the same again if the client gets no mail.",
             code="in_doubt",
-            loss=loss,
+            loss=loss.words,
         )
         return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
     return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
@@ -182,10 +183,10 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
 def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
     """Return which passwords open the account after an issue that was not accepted."""
     if revoke:
-        return "Every former password is void: the client is locked out until a mail arrives."
+        return Words("Every former password is void: the client is locked out until a mail arrives.")
     if outcome.state is CredentialState.IN_DOUBT:
-        return "The former password still works, and so will the new one if its mail arrived."
-    return "Nothing was changed: the former password still works."
+        return Words("The former password still works, and so will the new one if its mail arrived.")
+    return Words("Nothing was changed: the former password still works.")
 
 
 def _failure_to_connect(transport: Transport) -> Refused | None:
@@ -286,7 +287,10 @@ def _without(secret: Password, words: str) -> str:
 
     In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
     """
-    if not all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
-        return words[:_LONGEST_WORDS]
-    quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
-    return re.sub(r"(?:= *)?".join(quoted), repr(secret), words)[:_LONGEST_WORDS]
+    harmless = words
+    if all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
+        quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
+        harmless = re.sub(r"(?:= *)?".join(quoted), repr(secret), words)
+    harmless = harmless[:_LONGEST_WORDS]
+    # Only words that are as they were can be translated: their values hold the same as their text.
+    return words if harmless == words else harmless

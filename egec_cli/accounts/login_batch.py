@@ -225,7 +225,7 @@ def _no_login(name: str, number: int) -> BadInput:
     # The line is not quoted: it may hold a password.
     return BadInput(
         "{name}:{number}: it is no login",
-        'Write IDENTIFIER,PASSWORD or {"identifier": "...", "password": "..."} on each line.',
+        'Write IDENTIFIER,PASSWORD or {{"identifier": "...", "password": "..."}} on each line.',
         name=name,
         number=number,
     )

@@ -88,6 +88,6 @@ def send(settings: Settings, address: str, kind: Kind, *, language: str, transpo
             "{loss}. The mail may have left",
             "Look whether it arrives, or run the same again.",
             code="in_doubt",
-            loss=loss,
+            loss=loss.words,
         ) from None
     return Tried(email.given, kind, code, mail.message_id, reply.text)

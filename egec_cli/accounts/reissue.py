@@ -13,6 +13,7 @@ from egec_cli.errors import AlreadyExists, BadInput, NotPermitted
 from egec_cli.store import peewee
 from egec_cli.store.database import tuples
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
+from egec_cli.translation import Words
 
 
 class RunRecord(NamedTuple):
@@ -107,7 +108,7 @@ def begin(
 
 
 def _checked(name: str) -> str:
-    checked_name = fields.line("name of the run", name)
+    checked_name = fields.line(Words("name of the run"), name)
     if not checked_name:
         raise BadInput("the run has no name", "Name it, such as spring-2026.")
     return checked_name

@@ -34,6 +34,7 @@ from egec_cli.mail.delivery import Transport
 from egec_cli.store import peewee
 from egec_cli.store.database import translated_failures
 from egec_cli.store.models import ReissueRun, RunState
+from egec_cli.translation import Words
 
 # A database that is busy or away is tried so many times before the worker gives up: for about a minute.
 MOST_TIMES_BUSY = 8
@@ -211,7 +212,9 @@ class _Worker:
             # The next mail would fare no better.
             self.error = done.attempt.error
             assert self.error is not None
-            self.error.hint = f"The run is paused and nothing is lost. Later: egec reissue resume {self._run.name}"
+            self.error.hint = Words(
+                "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=self._run.name
+            )
             self.stop()
         return done
 

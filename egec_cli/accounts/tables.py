@@ -17,21 +17,26 @@ from egec_cli.accounts import text_encoding
 from egec_cli.accounts.import_options import Given, TableKind
 from egec_cli.accounts.text_encoding import AS_A_SPREADSHEET_SAVES_IT
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
 # In characters; as long as the longest cell that the csv module takes.
 LONGEST_LINE = 131_072
 # How much is kept of a line that is longer.
 _KEPT_OF_LONG_LINE = 200
-_TOO_LONG = f"the line is longer than any row of a table ({LONGEST_LINE:,} characters); only its beginning is kept here"
+_TOO_LONG = Words(
+    "the line is longer than any row of a table ({longest_line:,} characters); only its beginning is kept here",
+    longest_line=LONGEST_LINE,
+)
 _SAMPLE = 1 << 16
 _DELIMITERS = (";", ",", "\t", "|")
+_IN_WORDS: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
 _MARK = "\ufeff"
 _BLANKS = f" \t\r\n\xa0{_MARK}"
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 # What becomes of a character that was lost when a program could not read or write it.
 _LOST = "\ufffd"
-_HAS_LOST = "it has the character \ufffd, which stands for one that was lost before the file came here"
-_OPEN_QUOTE = "a quote is opened and not closed"
+_HAS_LOST = Words("it has the character \ufffd, which stands for one that was lost before the file came here")
+_OPEN_QUOTE = Words("a quote is opened and not closed")
 _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.\w\w")
 # JSON that is no JSON Lines: one list of all, or an object whose keys are on lines of their own.
 _LIST_OF_JSON = re.compile(r'\[\s*([{\["\]]|$)')
@@ -256,8 +261,8 @@ class CsvTable:
     @property
     def described(self) -> str:
         """How it is read, for people."""
-        between = {"\t": "tabs", ",": "commas", ";": "semicolons"}.get(self._delimiter, self._delimiter)
-        return f"CSV with {between}, in {self.encoding}"
+        between = _IN_WORDS.get(self._delimiter, self._delimiter)
+        return Words("CSV with {between}, in {encoding}", between=between, encoding=self.encoding)
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows; empty ones are left out."""
@@ -288,9 +293,21 @@ class CsvTable:
                 if not raw.strip(_BLANK_ROW):
                     continue
                 if any(cells[width:]):
-                    between = f" (a cell with {self._delimiter!r} in it is to be in quotes)" if width > 1 else ""
+                    between = (
+                        Words(" (a cell with {delimiter!r} in it is to be in quotes)", delimiter=self._delimiter)
+                        if width > 1
+                        else ""
+                    )
                     yield Row(
-                        begins_at, (), raw, f"it has {len(cells)} cells, but the header has {width} columns{between}"
+                        begins_at,
+                        (),
+                        raw,
+                        Words(
+                            "it has {number} cells, but the header has {width} columns{between}",
+                            number=len(cells),
+                            width=width,
+                            between=between,
+                        ),
                     )
                     continue
                 cells += [""] * (width - len(cells))
@@ -386,9 +403,9 @@ def _in_words(error: Exception) -> str:
     if "unexpected end" in words or "field larger" in words:
         return _OPEN_QUOTE
     if "expected after" in words:
-        return "a quote is closed in the middle of a cell (a quote within a cell in quotes is to be doubled)"
+        return Words("a quote is closed in the middle of a cell (a quote within a cell in quotes is to be doubled)")
     if "new-line" in words:
-        return "a line break stands in a cell that is not in quotes"
+        return Words("a line break stands in a cell that is not in quotes")
     return words
 
 
@@ -405,7 +422,7 @@ class JsonLinesTable:
         if isinstance(row, str):
             raise BadInput(
                 "{name}:{line}: {row}",
-                'Write an object on each line, such as {"email": "a@example.org"}.',
+                'Write an object on each line, such as {{"email": "a@example.org"}}.',
                 name=name,
                 line=lines.number + 1,
                 row=row,
@@ -418,7 +435,7 @@ class JsonLinesTable:
     @property
     def described(self) -> str:
         """How it is read, for people."""
-        return f"JSON Lines, in {self.encoding}"
+        return Words("JSON Lines, in {encoding}", encoding=self.encoding)
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows; empty lines are left out."""
@@ -448,10 +465,17 @@ class JsonLinesTable:
     def _row(self, values: Mapping[str, Any], line: str) -> Row:
         strangers = [field for field in values if field not in self.fields]
         if strangers:
-            return Row(self._lines.number, (), line, f"it has {strangers[0]}, which the first line lacks")
+            return Row(
+                self._lines.number,
+                (),
+                line,
+                Words("it has {stranger}, which the first line lacks", stranger=strangers[0]),
+            )
         for field, value in values.items():
             if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
-                return Row(self._lines.number, (), line, f"its {field} is neither a text nor a number")
+                return Row(
+                    self._lines.number, (), line, Words("its {field} is neither a text nor a number", field=field)
+                )
         cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
         return Row(self._lines.number, cells, line)
 
@@ -475,5 +499,5 @@ def _object(line: str) -> dict[str, Any] | str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return "it is no JSON"
-    return row if isinstance(row, dict) else "it is no JSON object"
+        return Words("it is no JSON")
+    return row if isinstance(row, dict) else Words("it is no JSON object")

@@ -13,6 +13,7 @@ from egec_cli.mail import template, transport
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState
+from egec_cli.translation import Words
 
 
 def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
@@ -46,7 +47,10 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
     try:
         return send(egec, client, hashing)
     except EgecError as error:
-        error.hint = f"The file was made. Type `egec activate {client.identifier}` to mail the password later."
+        error.hint = Words(
+            "The file was made. Type `egec activate {identifier}` to mail the password later.",
+            identifier=client.identifier,
+        )
         raise
 
 

@@ -10,13 +10,14 @@ import typer
 from egec_cli.accounts import changing, clients
 from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
 from egec_cli.accounts.egec import Egec
-from egec_cli.commands import selectors
+from egec_cli.commands import consent, selectors
 from egec_cli.commands.selectors import Named
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, is_hidden, note, show, show_all, warn
 from egec_cli.store.models import Client
+from egec_cli.translation import Words
 
 _Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
 
@@ -76,8 +77,12 @@ def unblock(named: Named, output: OutputFormat) -> None:
 
 def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
     """Erase clients, unless the operator does not want it when asked."""
-    whom = f"client {named.client}" if named.client else f"all clients whom {named.from_file} names"
-    if not (yes or typer.confirm(f"Erase the data of {whom}? Nothing brings it back.", err=True)):
+    whom = (
+        Words("client {client}", client=named.client)
+        if named.client
+        else Words("all clients whom {from_file} names", from_file=named.from_file)
+    )
+    if not (yes or consent.is_given(Words("Erase the data of {whom}? Nothing brings it back.", whom=whom))):
         note("egec: nothing was erased")
         raise typer.Exit(ExitCode.REFUSED)
     _change(_erase, named, output)
@@ -105,7 +110,8 @@ def _change(act: _Act, named: Named, output: OutputFormat) -> None:
         records = changing.for_each(egec, wanted.listed, partial(act, egec))
         show_all(_counted(records, counted, output), ChangeRecord, output)
     tell = warn if counted[ChangeOutcome.FAILED] else note
-    tell("egec: " + (", ".join(f"{number} {outcome}" for outcome, number in counted.items()) or "nobody is named"))
+    told = ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
+    tell("egec: {told}", told=told or Words("nobody is named"))
     if counted[ChangeOutcome.FAILED]:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 

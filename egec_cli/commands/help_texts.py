@@ -11,7 +11,7 @@ _EXAMPLE = "Example: "
 _VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
 
 
-class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, name-defined]
+class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
     """Writes help, with the words that Typer puts into it itself translated."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:

@@ -17,6 +17,7 @@ from egec_cli.errors import BadInput, ExitCode, Usage
 from egec_cli.mail import incoming
 from egec_cli.mail.incoming import Incoming
 from egec_cli.show import OutputFormat, show_all, warn
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -60,7 +61,7 @@ def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
         return incoming.in_maildir(path, move=move) if path.is_dir() else incoming.in_file(path)
     if sys.stdin is None:
         raise BadInput("standard input is closed", "Pass the message on standard input, or name a file.")
-    return incoming.in_stream("standard input", sys.stdin.buffer)
+    return incoming.in_stream(Words("standard input"), sys.stdin.buffer)
 
 
 def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:

@@ -17,7 +17,7 @@ def read_settings() -> Settings:
     """Return the settings, and warn the operator of what is unsafe about them."""
     found = settings.load()
     for warning in found.warnings:
-        note("egec: warning: {warning}", warning=warning)
+        note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
     return found
 
 

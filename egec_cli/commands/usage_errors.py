@@ -23,7 +23,7 @@ _FORMS = (
     Words("{value} is not in the range {range}."),
     Words("{value} is not a valid {kind}."),
 )
-_KINDS = {kind: kind for kind in (Words("int"), Words("int range"))}
+_KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
 
 
 def in_words(message: str) -> Words:

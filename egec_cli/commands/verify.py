@@ -15,6 +15,7 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
+from egec_cli.translation import Words, translated
 
 app = new_app()
 
@@ -120,7 +121,7 @@ def _verify_all(batch: str, output: OutputFormat) -> None:
     failure: EgecError | None = None
     with opened() as egec, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
-        logins = login_batch.read_logins(stream, "standard input" if batch == "-" else batch)
+        logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
 
         # Closed before the database is: what is under way when the work is cut short is brought to its end.
         verdicts = files.enter_context(closing(login_batch.verify_all(egec, logins)))
@@ -163,7 +164,7 @@ def _check_password(program: list[str]) -> None:
     try:
         os.execvpe(program[0], program, {**os.environ, "USER": login.trimmed(identifier)})  # noqa: S606 - the caller's own
     except OSError as error:
-        hint = "Name a program behind --checkpassword."
+        hint = Words("Name a program behind --checkpassword.")
         raise _not_now(
             Usage("{program} cannot be run: {reason}", hint, program=program[0], reason=error.strerror)
         ) from None
@@ -202,7 +203,7 @@ def _asked_for() -> str:
     import getpass
 
     try:
-        return getpass.getpass("Password: ", sys.stderr)
+        return getpass.getpass(translated(Words("Password: ")), sys.stderr)
     except EOFError:
         raise BadInput("no password was typed", "Type it, or use --password-stdin.") from None
     except UnicodeDecodeError:

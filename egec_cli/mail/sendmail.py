@@ -6,6 +6,7 @@ from egec_cli.errors import BadInput, EgecError, ExitCode, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
+from egec_cli.translation import Words
 
 # The codes of sysexits.h, and of shells, by which a program says that it has not taken the mail: of one address, of a
 # service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
@@ -56,7 +57,9 @@ class SendmailTransport:
 
 
 def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:
-    words = f"exit code {code}: {reply}" if reply else f"exit code {code}"
+    words = (
+        Words("exit code {code}: {reply}", code=code, reply=reply) if reply else Words("exit code {code}", code=code)
+    )
     if code in _ABOUT_THE_ADDRESS:
         error: EgecError = BadInput(
             "the mail program refuses {recipient}: {words}",

@@ -18,6 +18,7 @@ from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SmtpServer, Tls
+from egec_cli.translation import Words
 
 _OK = 250
 _WILL_FORWARD = 251
@@ -31,7 +32,7 @@ _LONGEST_ANSWER_LINE = 8192
 _MOST_ANSWER_LINES = 100
 _LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
-_SENDER, _RECIPIENT, _MESSAGE = "the sender", "the recipient", "the message"
+_SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
 
 # A command, the codes by which the server goes along with it, and what it is about.
 _Turn = tuple[str, set[int], str]
@@ -105,7 +106,7 @@ class SmtpTransport:
             self._announce(smtp, mail)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise self._gone(f"went away: {_words(error)}") from None
+            raise self._gone(Words("went away: {reason}", reason=_words(error))) from None
         except Refused as refusal:
             self._must_reset = True
             if refusal.server_away:
@@ -202,7 +203,7 @@ class SmtpTransport:
             )
         # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
         if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
-            missing = "STARTTLS" if "STARTTLS" in str(error) else "a login by user and password"
+            missing = "STARTTLS" if "STARTTLS" in str(error) else Words("a login by user and password")
             return Misconfigured(
                 "the mail server {server} does not offer {missing}",
                 "Mend EGEC_MAIL_URL: smtps:// for TLS from the start; ?tls=none only where clear text may be.",
@@ -371,7 +372,7 @@ def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
     while len(words) < _MOST_ANSWER_LINES:
         line = smtp.file.readline(_LONGEST_ANSWER_LINE)
         if not line.endswith(b"\n"):
-            raise smtplib.SMTPServerDisconnected("it ended before the answer did")
+            raise smtplib.SMTPServerDisconnected(Words("it ended before the answer did"))
         parts = _ANSWER_LINE.fullmatch(line)
         if parts is None:
             break
@@ -381,10 +382,10 @@ def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
             break
         if parts[2] != b"-":
             return codes.pop(), b"\n".join(words)
-    raise smtplib.SMTPException("it is no answer of a mail server")
+    raise smtplib.SMTPException(Words("it is no answer of a mail server"))
 
 
-_AGAIN = "Run the same again later."
+_AGAIN = Words("Run the same again later.")
 
 
 def _own_name() -> str:
@@ -394,6 +395,8 @@ def _own_name() -> str:
 
 
 def _words(error: Exception) -> str:
+    if error.args and isinstance(error.args[0], Words):
+        return error.args[0]
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {one_line(error.smtp_error)}"
     if isinstance(error, OSError) and error.strerror:

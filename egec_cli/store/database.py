@@ -23,6 +23,7 @@ from egec_cli.errors import (
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import models, sqlite_copy
+from egec_cli.translation import Words
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"
@@ -472,7 +473,7 @@ def _engine(location: Database) -> peewee.Database:
         return _postgresql(location)
     if not os.access(location.path, os.R_OK | os.W_OK):
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
-        raise _not_permitted(location, "permission denied")
+        raise _not_permitted(location, Words("permission denied"))
     database = _sqlite(location, "rw", _PRAGMAS)
     # SQLite's own LOWER and LIKE know the case of ASCII alone.
     database.register_function(_contains, "egec_contains", 2, deterministic=True)

@@ -14,6 +14,7 @@ from egec_cli import clock
 from egec_cli.errors import BadInput, FileSystemFailed, NotNow
 from egec_cli.settings import SqliteFile
 from egec_cli.store import database, sqlite_copy
+from egec_cli.translation import Words
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -56,10 +57,13 @@ def _stage(backup: Path, staged: Path) -> None:
             sqlite_copy.make(source, staged, patience=database.BUSY_TIMEOUT)
         with closing(sqlite3.connect(staged)) as copy:
             faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
-            faults += [f"a row of {row[0]} refers to nothing" for row in copy.execute("PRAGMA foreign_key_check")][:1]
+            faults += [
+                Words("a row of {table} refers to nothing", table=row[0])
+                for row in copy.execute("PRAGMA foreign_key_check")
+            ][:1]
     except FileSystemFailed as error:
         # A source that cannot be read fails as the copy does.
-        raise error if _is_sqlite(backup) else _not_sound(backup, "it is no SQLite file") from None
+        raise error if _is_sqlite(backup) else _not_sound(backup, Words("it is no SQLite file")) from None
     except sqlite3.Error as error:
         raise _not_sound(backup, str(error)) from None
     if faults:
@@ -89,7 +93,7 @@ def _not_sound(backup: Path, reason: str) -> BadInput:
 def _require_of_egec(staged: Path, backup: Path) -> None:
     applied = database.applied_migrations(SqliteFile(staged))
     if not applied:
-        raise _not_sound(backup, "it has no tables of egec")
+        raise _not_sound(backup, Words("it has no tables of egec"))
     database.require_known(applied, str(backup))
 
 
