@@ -159,7 +159,7 @@ def _size(limit: int | None) -> Finding:
     return Finding(
         "mail_server_size",
         Verdict.OK,
-        Words("it takes mails of {limit} octets", limit=limit or Words("any number of")),
+        Words("it takes mails of {limit} octets" if limit else "it takes mails of any number of octets", limit=limit),
         "",
     )
 

@@ -17,6 +17,10 @@ class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-typ
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         super().write_usage(prog, args, translated(Words("Usage: ") if prefix is None else prefix))
 
+    def write_heading(self, heading: str) -> None:
+        # A colon follows, which has a space before it in French.
+        super().write_heading(translated(Words("{heading}:", heading=heading)).removesuffix(":"))
+
     def write_dl(self, rows: Any, *arguments: Any, **options: Any) -> None:
         super().write_dl([(name, _in_words(text)) for name, text in rows], *arguments, **options)
 
