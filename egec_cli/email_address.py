@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
 
 class EmailAddress(NamedTuple):
@@ -45,7 +46,7 @@ def checked(text: str) -> EmailAddress:
         valid = validate_email(given, check_deliverability=False)
     except EmailNotValidError as error:
         raise BadInput(
-            "{given!r} is no e-mail address: {error}", "Correct the address.", given=given, error=error
+            "{given!r} is no e-mail address: {error}", "Correct the address.", given=given, error=Words(str(error))
         ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(

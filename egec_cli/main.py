@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 
 from egec_cli import __version__, translation
 from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 # What commands make is gone by itself: the collector need not look for circles as often as it would.
 _OBJECTS_BEFORE_A_LOOK = 50_000
@@ -149,7 +149,7 @@ def _fail(error: EgecError, machine: bool) -> int:
 
 
 def _file_system_failed(error: OSError) -> EgecError:
-    path, reason = error.filename, error.strerror
+    path, reason = error.filename, of_system(error)
     if isinstance(error, FileNotFoundError):
         return FileSystemFailed("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
     what = Words("{path}: {reason}" if path else "the output could not be written: {reason}", path=path, reason=reason)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from egec_cli.errors import AlreadyExists, FileSystemFailed
+from egec_cli.translation import of_system
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def written(path: Path, *, force: bool = False) -> Iterator[TextIO]:
             "{path} cannot be made: {reason}",
             "Name a file in a folder that is there and yours.",
             path=path,
-            reason=error.strerror,
+            reason=of_system(error),
         ) from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
-from egec_cli.translation import Words, joined
+from egec_cli.translation import Words, joined, of_system
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 # For whom a calling program acts: of one call, so it is never read from a file.
@@ -563,7 +563,7 @@ def _is_file(path: Path) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> Misconfigured:
     return Misconfigured(
-        "{path} cannot be read: {reason}", "Give this user the right to read it.", path=path, reason=error.strerror
+        "{path} cannot be read: {reason}", "Give this user the right to read it.", path=path, reason=of_system(error)
     )
 
 

@@ -48,6 +48,11 @@ def joined(separator: str, parts: Iterable[str]) -> Words:
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
 
 
+def of_system(error: OSError) -> Words:
+    """Return what the system says of a failure, such as `Permission denied`."""
+    return Words(str(error.strerror))
+
+
 def translated(value: object) -> str:
     """Return words in the operator's language; anything else as the text that it is."""
     if _look_up is _unchanged or not (isinstance(value, Words) and value.template):

@@ -4,9 +4,12 @@ The texts are those of the code: the templates of `Words`, errors, notes and war
 """
 
 import ast
+import errno
 import io
+import os
 import string
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,17 @@ from egec_cli.translation import CATALOGUES, DOMAIN
 PACKAGE = Path(egec_cli.__file__).parent
 PO = CATALOGUES / "fr" / "LC_MESSAGES" / f"{DOMAIN}.po"
 MO = PO.with_suffix(".mo")
+HEADER = b"""\
+# French for the operators of egec.
+msgid ""
+msgstr ""
+"Language: fr\\n"
+"MIME-Version: 1.0\\n"
+"Content-Type: text/plain; charset=utf-8\\n"
+"Content-Transfer-Encoding: 8bit\\n"
+"Plural-Forms: nplurals=2; plural=(n > 1);\\n"
+
+"""
 # What has templates, and how many of its arguments are.
 TEMPLATES = {name: 2 for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)} | {
     "Words": 1,
@@ -43,6 +57,35 @@ OF_TYPER = (
     "Missing command.",
     "No such command {name!r}.",
     "Show this message and exit.",
+)
+# What the system says of files, folders and servers.
+OF_THE_SYSTEM = (
+    *map(os.strerror, (errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EIO, errno.EISDIR)),
+    *map(os.strerror, (errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOEXEC, errno.ENOSPC)),
+    *map(os.strerror, (errno.ENOTDIR, errno.EPERM, errno.EPIPE, errno.EROFS)),
+    *map(os.strerror, (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)),
+    "Name or service not known",
+    "No address associated with hostname",
+    "Temporary failure in name resolution",
+)
+# What email-validator says without quoting the address.
+OF_ADDRESSES = (
+    "A bracketed IP address after the @-sign is not allowed here.",
+    "A display name and angle brackets around the email address are not permitted here.",
+    "An email address cannot end with a period.",
+    "An email address cannot have a hyphen immediately after the @-sign.",
+    "An email address cannot have a period and a hyphen next to each other.",
+    "An email address cannot have a period immediately after the @-sign.",
+    "An email address cannot have a period immediately before the @-sign.",
+    "An email address cannot have two periods in a row.",
+    "An email address cannot start with a period.",
+    "An email address must have an @-sign.",
+    "Quoting the part before the @-sign is not allowed here.",
+    "The part after the @-sign is a special-use or reserved name that cannot be used with email.",
+    "The part after the @-sign is not valid. It is not within a valid top-level domain.",
+    "The part after the @-sign is not valid. It should have a period.",
+    "There must be something after the @-sign.",
+    "There must be something before the @-sign.",
 )
 
 
@@ -95,7 +138,7 @@ def texts() -> Catalog:
     for path in sorted(PACKAGE.rglob("*.py")):
         for text, line in templates_of(path):
             found.add(text, locations=[(str(path.relative_to(PACKAGE)), line)])
-    for text in OF_TYPER:
+    for text in (*OF_TYPER, *OF_THE_SYSTEM, *OF_ADDRESSES):
         found.add(text)
     for command in commands():
         for text in texts_of(command):
@@ -113,7 +156,10 @@ def fields(template: str) -> set[tuple[str, str, str]]:
 def read() -> Catalog:
     """Return the French catalogue."""
     with PO.open("rb") as file:
-        return read_po(file, locale="fr", domain=DOMAIN)
+        catalogue = read_po(file, locale="fr", domain=DOMAIN)
+    # So that the same texts make the same files.
+    catalogue.creation_date = catalogue.revision_date = datetime(2026, 11, 25, tzinfo=UTC)
+    return catalogue
 
 
 def compiled(catalogue: Catalog) -> bytes:
@@ -125,8 +171,11 @@ def compiled(catalogue: Catalog) -> bytes:
 
 def written(catalogue: Catalog) -> bytes:
     """Return a catalogue in the form that translators work on."""
-    buffer = io.BytesIO()
-    write_po(buffer, catalogue, width=120, sort_output=True, include_lineno=False, ignore_obsolete=True)
+    buffer = io.BytesIO(HEADER)
+    buffer.seek(0, io.SEEK_END)
+    write_po(
+        buffer, catalogue, width=120, sort_output=True, include_lineno=False, ignore_obsolete=True, omit_header=True
+    )
     return buffer.getvalue()
 
 

@@ -22,7 +22,7 @@ from egec_cli.clock import Clock
 from egec_cli.errors import EgecError
 from egec_cli.settings import Reading, Settings, SqliteFile
 from egec_cli.store import database, examination, peewee
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -79,7 +79,7 @@ def _failed(check: str, error: Exception) -> Finding:
         return Finding(
             check,
             Verdict.FAULT,
-            Words("{where}{reason}", where=where, reason=error.strerror),
+            Words("{where}{reason}", where=where, reason=of_system(error)),
             Words("Give the user that runs egec its rights."),
         )
     # Its message may quote a value, and any value may be a secret.

@@ -92,7 +92,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     try:
         found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        words = getattr(error, "strerror", None) or Words("it is no name of a host")
+        words = Words(getattr(error, "strerror", None) or "it is no name of a host")
         cure = Words("Mend the host in EGEC_MAIL_URL, or the name server of this machine.")
         return [
             Finding(

@@ -15,7 +15,7 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
-from egec_cli.translation import Words, translated
+from egec_cli.translation import Words, of_system, translated
 
 app = new_app()
 
@@ -154,7 +154,7 @@ def _check_password(program: list[str]) -> None:
     except EgecError as error:
         raise _not_now(error) from None
     except OSError as error:
-        raise _not_now(FileSystemFailed("the login could not be checked: {reason}", reason=error.strerror)) from None
+        raise _not_now(FileSystemFailed("the login could not be checked: {reason}", reason=of_system(error))) from None
     if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
     sys.stderr.flush()
@@ -166,7 +166,7 @@ def _check_password(program: list[str]) -> None:
     except OSError as error:
         hint = Words("Name a program behind --checkpassword.")
         raise _not_now(
-            Usage("{program} cannot be run: {reason}", hint, program=program[0], reason=error.strerror)
+            Usage("{program} cannot be run: {reason}", hint, program=program[0], reason=of_system(error))
         ) from None
 
 
@@ -187,7 +187,7 @@ def _from_descriptor() -> tuple[str, str]:
             "descriptor {descriptor} cannot be read: {reason}",
             "--checkpassword is for programs that pass the login there; for others there is --stdin.",
             descriptor=_DESCRIPTOR,
-            reason=error.strerror,
+            reason=of_system(error),
         ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
@@ -226,6 +226,8 @@ def _line() -> str:
     try:
         line = _standard_input().readline(_LONGEST_LINE)
     except OSError as error:
-        raise BadInput("standard input: {reason}", "Pass the login on standard input.", reason=error.strerror) from None
+        raise BadInput(
+            "standard input: {reason}", "Pass the login on standard input.", reason=of_system(error)
+        ) from None
     # Bytes that are no text make a password that matches none.
     return line.decode(errors="replace").rstrip("\r\n")

@@ -10,6 +10,7 @@ from egec_cli.errors import FileSystemFailed, NotPermitted
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply
 from egec_cli.mail.message import Mail
 from egec_cli.settings import MaildirFolder
+from egec_cli.translation import of_system
 
 
 class MaildirTransport:
@@ -51,7 +52,7 @@ class MaildirTransport:
                     "the mail cannot be written to {folder}: {reason}",
                     "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
                     folder=self._folder,
-                    reason=error.strerror,
+                    reason=of_system(error),
                 )
             ) from None
         try:
@@ -61,7 +62,7 @@ class MaildirTransport:
             raise AnswerLost(
                 "the mail was written to {finished}, perhaps not for good: {reason}",
                 finished=finished,
-                reason=error.strerror,
+                reason=of_system(error),
             ) from None
         return Reply(str(finished))
 

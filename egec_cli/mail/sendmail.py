@@ -6,7 +6,7 @@ from egec_cli.errors import BadInput, EgecError, ExitCode, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 # The codes of sysexits.h, and of shells, by which a program says that it has not taken the mail: of one address, of a
 # service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
@@ -43,7 +43,7 @@ class SendmailTransport:
                     "{program} cannot be run: {reason}",
                     "Mend EGEC_MAIL_URL.",
                     program=self._program,
-                    reason=error.strerror,
+                    reason=of_system(error),
                 )
             ) from None
         if done.returncode < 0:

@@ -236,7 +236,7 @@ class SmtpTransport:
         user, password = self._server.user, self._server.password
         for secret in (f"\0{user}\0{password.reveal()}", password.reveal()):
             for shape in (base64.b64encode(secret.encode()).decode(), secret):
-                words = words.replace(shape, repr(password)) if secret else words
+                words = words.replace(shape, repr(password)) if secret and shape in words else words
         return words
 
     def _announce(self, smtp: smtplib.SMTP, mail: Mail) -> None:
@@ -400,5 +400,5 @@ def _words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {one_line(error.smtp_error)}"
     if isinstance(error, OSError) and error.strerror:
-        return one_line(error.strerror)
+        return Words(one_line(error.strerror))
     return one_line(str(error) or type(error).__name__)

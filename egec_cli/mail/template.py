@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from egec_cli.errors import Misconfigured
 from egec_cli.settings import Settings
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 _PACKAGE = Path(__file__).parent.parent
 # The wheel carries the folder inside the package; a checkout has it beside the package.
@@ -96,7 +96,7 @@ def find(settings: Settings, name: str) -> Template:
         ) from None
     except OSError as error:
         raise Misconfigured(
-            "{path} cannot be read: {reason}", "Mend EGEC_TEMPLATES or the file.", path=path, reason=error.strerror
+            "{path} cannot be read: {reason}", "Mend EGEC_TEMPLATES or the file.", path=path, reason=of_system(error)
         ) from None
 
 

@@ -23,7 +23,7 @@ from egec_cli.errors import (
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import models, sqlite_copy
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"
@@ -560,7 +560,7 @@ def _create_file(location: SqliteFile) -> bool:
             "{path} cannot be made: {reason}",
             "Free some space, or set EGEC_DATABASE_URL.",
             path=path,
-            reason=error.strerror,
+            reason=of_system(error),
         ) from None
     return True
 

@@ -14,7 +14,7 @@ from egec_cli import clock
 from egec_cli.errors import BadInput, FileSystemFailed, NotNow
 from egec_cli.settings import SqliteFile
 from egec_cli.store import database, sqlite_copy
-from egec_cli.translation import Words
+from egec_cli.translation import Words, of_system
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -152,5 +152,5 @@ def _link(staged: Path, live: Path) -> None:
         raise NotNow("another process has just made {live}", "Run the same again.", live=live) from None
     except OSError as error:
         raise FileSystemFailed(
-            "{live} cannot be made: {reason}", "Free some space.", live=live, reason=error.strerror
+            "{live} cannot be made: {reason}", "Free some space.", live=live, reason=of_system(error)
         ) from None

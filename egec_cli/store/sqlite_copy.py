@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from egec_cli.errors import AlreadyExists, FileSystemFailed, NotNow, NotPermitted
+from egec_cli.translation import of_system
 
 
 def make(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
@@ -34,7 +35,7 @@ def make(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
         ) from None
     except OSError as error:
         raise FileSystemFailed(
-            "{target} cannot be made: {reason}", "Name a folder that is there.", target=target, reason=error.strerror
+            "{target} cannot be made: {reason}", "Name a folder that is there.", target=target, reason=of_system(error)
         ) from None
     try:
         with closing(sqlite3.connect(unfinished, timeout=patience)) as copy:
