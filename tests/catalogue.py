@@ -125,11 +125,11 @@ def _with_members(command: Any) -> Iterator[Any]:
 
 def texts_of(command: Any) -> Iterator[str]:
     """Yield all that the help of a command says, but for its example."""
-    yield from (command.help, command.short_help, command.options_metavar)
-    yield getattr(command, "subcommand_metavar", None) or ""
+    texts = [command.help, command.short_help, command.options_metavar, getattr(command, "subcommand_metavar", None)]
     for parameter in command.params:
         if not getattr(parameter, "hidden", False):
-            yield from (parameter.help, parameter.metavar)
+            texts += [parameter.help, parameter.metavar]
+    yield from filter(None, texts)
 
 
 def texts() -> Catalog:
@@ -142,8 +142,7 @@ def texts() -> Catalog:
         found.add(text)
     for command in commands():
         for text in texts_of(command):
-            if text:
-                found.add(text)
+            found.add(text)
     return found
 
 
