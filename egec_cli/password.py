@@ -65,15 +65,15 @@ class Alphabet(NamedTuple):
         if strangers:
             raise BadInput(
                 "{strangers!r} cannot be a special character of a password",
-                "Use ASCII punctuation, such as {default_specials}",
+                "Use ASCII punctuation, such as {specials}",
                 strangers=strangers,
-                default_specials=DEFAULT_SPECIALS,
+                specials=DEFAULT_SPECIALS,
             )
         if len(set(specials)) != len(specials):
             raise BadInput(
                 "a special character is given twice",
-                "Give each once, such as {default_specials}",
-                default_specials=DEFAULT_SPECIALS,
+                "Give each once, such as {specials}",
+                specials=DEFAULT_SPECIALS,
             )
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (
@@ -83,11 +83,11 @@ class Alphabet(NamedTuple):
         if alphabet.entropy_bits < MINIMUM_BITS:
             raise BadInput(
                 "passwords of these characters would have {entropy_bits:.1f} bits of entropy, "
-                "below the {minimum_bits:.0f} that are asked",
-                "Allow more special characters, such as {default_specials}",
+                "below the {minimum:.0f} that are asked",
+                "Allow more special characters, such as {specials}",
                 entropy_bits=alphabet.entropy_bits,
-                minimum_bits=MINIMUM_BITS,
-                default_specials=DEFAULT_SPECIALS,
+                minimum=MINIMUM_BITS,
+                specials=DEFAULT_SPECIALS,
             )
         return alphabet
 

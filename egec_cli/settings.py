@@ -540,9 +540,9 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
         if not _is_file(path):
             raise Misconfigured(
                 "there is no file {path} to read the settings from",
-                "Mend the path after --env-file or in {env_file_variable}.",
+                "Mend the path after --env-file or in {variable}.",
                 path=path,
-                env_file_variable=ENV_FILE_VARIABLE,
+                variable=ENV_FILE_VARIABLE,
             )
         return path
     local = Path(".env").absolute()
@@ -651,10 +651,9 @@ class _Reader:
         self._fault(
             ACTOR_VARIABLE,
             Words(
-                "{actor_variable} is no line of at most {longest_actor} printable characters. "
-                "Example: {actor_variable}=jeanne.martin",
-                actor_variable=ACTOR_VARIABLE,
-                longest_actor=_LONGEST_ACTOR,
+                "{name} is no line of at most {most} printable characters. Example: {name}=jeanne.martin",
+                name=ACTOR_VARIABLE,
+                most=_LONGEST_ACTOR,
             ),
         )
         return ""

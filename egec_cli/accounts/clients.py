@@ -161,9 +161,9 @@ def _condition(wanted: str) -> peewee.Expression:
             raise NoSuchClient(error.message, error.hint) from None
     raise NoSuchClient(
         "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        "For the number of a file elsewhere, type {reference_prefix}NUMBER.",
+        "For the number of a file elsewhere, type {prefix}NUMBER.",
         wanted=wanted,
-        reference_prefix=REFERENCE_PREFIX,
+        prefix=REFERENCE_PREFIX,
     )
 
 

@@ -38,9 +38,9 @@ def open_credentials() -> Iterator[Finding]:
     identifiers = [identifier for (identifier,) in tuples(crowded.limit(_MOST_NAMED))]
     for identifier in identifiers:
         detail = Words(
-            "client {identifier} has {most_open} mails of unknown fate, and gets no further one",
+            "client {identifier} has {number} mails of unknown fate, and gets no further one",
             identifier=identifier,
-            most_open=MOST_OPEN,
+            number=MOST_OPEN,
         )
         yield Finding(
             "open_credentials",

@@ -86,10 +86,10 @@ def line(field: str, text: str) -> str:
     if len(stripped) > LONGEST_NAME:
         raise BadInput(
             "the {field} has {length} characters",
-            "Use at most {longest_name}.",
+            "Use at most {most}.",
             field=field,
             length=len(stripped),
-            longest_name=LONGEST_NAME,
+            most=LONGEST_NAME,
         )
     return stripped
 
@@ -106,9 +106,9 @@ def sentence(text: str) -> str:
     if len(stripped) > LONGEST_SENTENCE:
         raise BadInput(
             "the sentence has {length} characters",
-            "Use at most {longest_sentence}.",
+            "Use at most {most}.",
             length=len(stripped),
-            longest_sentence=LONGEST_SENTENCE,
+            most=LONGEST_SENTENCE,
         )
     return stripped
 

@@ -266,11 +266,11 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool, is_
 def too_many_open(identifier: str) -> NotNow:
     """Return what to tell of a client who can have no further open credential."""
     return NotNow(
-        "client {identifier} has {most_open} mails whose fate is unknown",
+        "client {identifier} has {number} mails whose fate is unknown",
         "Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
         code="too_many_open",
         identifier=identifier,
-        most_open=credentials.MOST_OPEN,
+        number=credentials.MOST_OPEN,
     )
 
 

@@ -104,8 +104,8 @@ def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
     )
     if ended.blocked_until == login_limits.FOR_GOOD:
         return "blocked", Words(
-            "The account is blocked after {failures_before_block} failures. {new}",
-            failures_before_block=login_limits.FAILURES_BEFORE_BLOCK,
+            "The account is blocked after {failures} failures. {new}",
+            failures=login_limits.FAILURES_BEFORE_BLOCK,
             new=new,
         )
     until = clock.rfc3339(ended.blocked_until) if ended.blocked_until else ""

@@ -153,7 +153,7 @@ def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]
             number = reader.line_num + 1
     except csv.Error as error:
         raise BadInput(
-            "{name}:{line_num}: {error}", "Save it as CSV.", name=listed.name, line_num=reader.line_num, error=error
+            "{name}:{line}: {error}", "Save it as CSV.", name=listed.name, line=reader.line_num, error=error
         ) from None
 
 
@@ -177,11 +177,11 @@ def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
         digest.update(line)
         if len(line) > _LONGEST_LINE:
             raise BadInput(
-                "{name}:{number}: the line is longer than {longest_line} bytes",
+                "{name}:{number}: the line is longer than {most} bytes",
                 "Name one client on each line.",
                 name=listed.name,
                 number=number,
-                longest_line=_LONGEST_LINE,
+                most=_LONGEST_LINE,
             )
         try:
             text = line.decode()

@@ -88,18 +88,18 @@ def begin(
                     return _record(egec, checked_name, selection, selected, expect, options)
                 if run.selection != selection:
                     raise AlreadyExists(
-                        "the run {checked_name} was begun with other selectors: {selection}",
-                        "Use another name, or type `egec reissue resume {checked_name}` to go on with that run.",
+                        "the run {name} was begun with other selectors: {selection}",
+                        "Use another name, or type `egec reissue resume {name}` to go on with that run.",
                         code="run_exists",
-                        checked_name=checked_name,
+                        name=checked_name,
                         selection=_in_words(run.selection),
                     )
                 if options.sentence and options.sentence != Options.of(run.options).sentence:
                     raise AlreadyExists(
-                        "the run {checked_name} was begun with another sentence",
+                        "the run {name} was begun with another sentence",
                         "Leave --sentence out to go on with that run, or use another name.",
                         code="run_exists",
-                        checked_name=checked_name,
+                        name=checked_name,
                     )
         except peewee.IntegrityError:
             # Another process has just taken the name.

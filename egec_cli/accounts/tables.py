@@ -24,8 +24,8 @@ LONGEST_LINE = 131_072
 # How much is kept of a line that is longer.
 _KEPT_OF_LONG_LINE = 200
 _TOO_LONG = Words(
-    "the line is longer than any row of a table ({longest_line:,} characters); only its beginning is kept here",
-    longest_line=LONGEST_LINE,
+    "the line is longer than any row of a table ({most:,} characters); only its beginning is kept here",
+    most=LONGEST_LINE,
 )
 _SAMPLE = 1 << 16
 _DELIMITERS = (";", ",", "\t", "|")
@@ -81,10 +81,10 @@ def read(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Given) -
         first = next((line for line in lines if line.strip(_BLANK_ROW)), "")
     except _TooLong:
         raise BadInput(
-            "the first line of {name} is longer than any header ({longest_line:,} characters)",
+            "the first line of {name} is longer than any header ({most:,} characters)",
             "It is to have the names of the columns, such as {example}, and each client a line below it.",
             name=name,
-            longest_line=LONGEST_LINE,
+            most=LONGEST_LINE,
             example=_example(fields),
         ) from None
     _require_some_text(first, name, fields)

@@ -153,8 +153,8 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
     before = reissue.shown(egec, run)
     if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
         note(
-            "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {mail_server}",
-            mail_server=egec.settings.mail_server,
+            "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {folder}",
+            folder=egec.settings.mail_server,
         )
     unmatched = 0
     with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:

@@ -41,9 +41,9 @@ class MaildirTransport:
         except PermissionError as error:
             raise Refused(
                 NotPermitted(
-                    "{filename} cannot be written",
+                    "{path} cannot be written",
                     "Choose another Maildir with EGEC_MAIL_URL.",
-                    filename=error.filename,
+                    path=error.filename,
                 )
             ) from None
         except OSError as error:

@@ -183,10 +183,10 @@ class SmtpTransport:
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return Misconfigured(
-                "the certificate of the mail server {server} is not to be trusted: {verify_message}",
+                "the certificate of the mail server {server} is not to be trusted: {reason}",
                 "Name the host as its certificate does, or add ?ca=FILE to EGEC_MAIL_URL for an authority of your own.",
                 server=server,
-                verify_message=error.verify_message,
+                reason=error.verify_message,
             )
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
             return Misconfigured(

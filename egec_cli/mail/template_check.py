@@ -190,9 +190,7 @@ def _subject(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:
         yield Flaw(where, Words("the mail has no subject"), Words("Write it behind `Subject: `."))
     elif len(subject) > LONGEST_SUBJECT:
         what = Words("the subject has {length} characters, and lists of mails cut it short", length=len(subject))
-        yield Flaw(
-            where, what, Words("Use at most {longest_subject}.", longest_subject=LONGEST_SUBJECT), is_fatal=False
-        )
+        yield Flaw(where, what, Words("Use at most {most}.", most=LONGEST_SUBJECT), is_fatal=False)
     if own := sorted(used & set(message.OF_EACH_CLIENT)):
         what = Words("the subject has ${own}: all can read it in a list, and a bulk run is slowed down", own=own[0])
         yield Flaw(where, what, Words("Take ${own} out of the first line.", own=own[0]), is_fatal=False)
@@ -252,7 +250,5 @@ def _cannot_leave(settings: Settings, sources: Templates, samples: list[tuple[di
             return [Flaw(first_line, Words("the mail has a line of over 998 octets"), Words("Shorten the subject."))]
         if len(mail.content) > LARGEST_MAIL:
             what = Words("the mail has {octets} octets, and some mail programs cut it short", octets=len(mail.content))
-            return [
-                Flaw(f"{sources.html.path}:1", what, Words("Shorten it to {largest_mail}.", largest_mail=LARGEST_MAIL))
-            ]
+            return [Flaw(f"{sources.html.path}:1", what, Words("Shorten it to {most}.", most=LARGEST_MAIL))]
     return []

@@ -569,7 +569,7 @@ def _create_file(location: SqliteFile) -> bool:
             unfinished.unlink(missing_ok=True)
     except PermissionError as error:
         raise NotPermitted(
-            "{filename} cannot be written", "Choose another place with EGEC_DATABASE_URL.", filename=error.filename
+            "{path} cannot be written", "Choose another place with EGEC_DATABASE_URL.", path=error.filename
         ) from None
     except OSError as error:
         raise FileSystemFailed(
