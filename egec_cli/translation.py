@@ -1,15 +1,14 @@
 """What operators read, in their language: French where the locale is French, English everywhere else.
 
 A text is made in English, as `Words`, and stays English wherever a program, a record or a log gets it; it is
-translated at the one place where a person is shown it.
+translated at the one place where a person is shown it. Every start imports this module, so it imports next to nothing.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Self
 
 DOMAIN = "egec"
-CATALOGUES = Path(__file__).parent / "locale"
+CATALOGUES = os.path.join(os.path.dirname(__file__), "locale")
 _LOCALES_WITHOUT_LANGUAGE = {"", "C", "POSIX"}
 
 
@@ -32,9 +31,9 @@ class Words(str):
     template: str
     values: Mapping[str, object]
 
-    def __new__(cls, template: str, /, **values: object) -> Self:
+    def __new__(cls, template: str, /, **values: object) -> "Words":
         """Make words of a template and its values."""
-        if isinstance(template, cls):
+        if isinstance(template, Words):
             return template
         words = super().__new__(cls, template.format_map(values) if values else template)
         words.template = template

@@ -26,7 +26,7 @@ from egec_cli.commands.lazy import LazyGroup
 from egec_cli.translation import CATALOGUES, DOMAIN
 
 PACKAGE = Path(egec_cli.__file__).parent
-PO = CATALOGUES / "fr" / "LC_MESSAGES" / f"{DOMAIN}.po"
+PO = Path(CATALOGUES) / "fr" / "LC_MESSAGES" / f"{DOMAIN}.po"
 MO = PO.with_suffix(".mo")
 HEADER = b"""\
 # French for the operators of egec.
