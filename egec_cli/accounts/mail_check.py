@@ -14,7 +14,7 @@ from egec_cli.mail.delivery import Refused
 from egec_cli.mail.page_check import Flaw
 from egec_cli.mail.wording import Kind
 from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
-from egec_cli.translation import Words, joined
+from egec_cli.translation import Words, joined, of_system
 
 # A certificate that ends sooner should have been replaced by now: those of Let's Encrypt are, 30 days before.
 FEWEST_DAYS = 30
@@ -92,7 +92,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     try:
         found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        words = Words(getattr(error, "strerror", None) or "it is no name of a host")
+        words = of_system(error) if isinstance(error, OSError) else Words("it is no name of a host")
         cure = Words("Mend the host in EGEC_MAIL_URL, or the name server of this machine.")
         return [
             Finding(

@@ -10,17 +10,24 @@ from egec_cli.translation import Words
 # A damaged file has more of them than anybody reads.
 _MOST_FAULTS = 5
 
-# Of each query, the rows are what is wrong, in words.
+# What may be wrong, and the query whose rows are what it is wrong of.
 _POSTGRESQL_FAULTS = (
-    "SELECT 'the index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE NOT indisvalid",
-    "SELECT 'the constraint ' || conname || ' was never checked' FROM pg_constraint WHERE NOT convalidated",
-    "SELECT checksum_failures || ' pages were damaged' FROM pg_stat_database"
-    " WHERE datname = current_database() AND checksum_failures > 0",
-    "SELECT 'the server is set to ' || name || ' = off, so a power cut may lose what was committed' FROM pg_settings"
-    " WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'",
-    "SELECT 'the encoding of the database is ' || pg_encoding_to_char(encoding) || ', not UTF8' FROM pg_database"
-    " WHERE datname = current_database() AND pg_encoding_to_char(encoding) <> 'UTF8'",
-    "SELECT 'the server is a stand-by, which takes no changes' WHERE pg_is_in_recovery()",
+    (Words("the index {what} is not valid"), "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"),
+    (Words("the constraint {what} was never checked"), "SELECT conname FROM pg_constraint WHERE NOT convalidated"),
+    (
+        Words("{what} pages were damaged"),
+        "SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database() AND checksum_failures > 0",
+    ),
+    (
+        Words("the server is set to {what} = off, so a power cut may lose what was committed"),
+        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'",
+    ),
+    (
+        Words("the encoding of the database is {what}, not UTF8"),
+        "SELECT pg_encoding_to_char(encoding) FROM pg_database"
+        " WHERE datname = current_database() AND pg_encoding_to_char(encoding) <> 'UTF8'",
+    ),
+    (Words("the server is a stand-by, which takes no changes"), "SELECT 1 WHERE pg_is_in_recovery()"),
 )
 
 
@@ -35,8 +42,8 @@ def version(database: peewee.Database) -> str:
 def faults(database: peewee.Database) -> Iterator[str]:
     """Yield what is wrong with the database itself, in words; SQLite looks through the whole of its file for it."""
     if isinstance(database, peewee.PostgresqlDatabase):
-        for query in _POSTGRESQL_FAULTS:
-            yield from (words for (words,) in _rows(database, query))
+        for form, query in _POSTGRESQL_FAULTS:
+            yield from (Words(form.template, what=what) for (what,) in _rows(database, query))
         return
     # https://www.sqlite.org/pragma.html#pragma_integrity_check, which leaves the references to the other.
     for (words,) in _rows(database, f"PRAGMA integrity_check({_MOST_FAULTS})"):
