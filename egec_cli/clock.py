@@ -59,4 +59,4 @@ def moment_of(text: str, now: datetime, *, end_of_day: bool = False) -> datetime
             return now - timedelta(days=int(text[:-1]))
         return (datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)).astimezone().astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Usage(f"{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.") from None
+        raise Usage("{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.", text=text) from None

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
 
 class EmailAddress(NamedTuple):
@@ -38,11 +39,15 @@ def checked(text: str) -> EmailAddress:
     # Composed first: IDNA maps some marks to letters, which what is the same must not become apart by.
     given = unicodedata.normalize("NFC", text.strip())
     if "=?" in given:
-        raise BadInput(f"{given!r} has =?, which mail programs take for an encoded word", "Correct the address.")
+        raise BadInput(
+            "{given!r} has =?, which mail programs take for an encoded word", "Correct the address.", given=given
+        )
     try:
         valid = validate_email(given, check_deliverability=False)
     except EmailNotValidError as error:
-        raise BadInput(f"{given!r} is no e-mail address: {error}", "Correct the address.") from None
+        raise BadInput(
+            "{given!r} is no e-mail address: {error}", "Correct the address.", given=given, error=Words(str(error))
+        ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(
         given=given,

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from egec_cli.translation import Words
+
 
 class ExitCode(IntEnum):
     """The exit codes of `egec`; from 64 on they are those of sysexits.h."""
@@ -49,15 +51,16 @@ class EgecError(Exception):
         message: what is wrong, for an operator; never holds a secret.
         hint: what to do or to type next; may be empty.
         code: a stable word for scripts, where one class has several causes.
+        values: what stands in message and hint by name, as in `there is no file {path}`.
     """
 
     exit_code = ExitCode.DEFECT
     code = "defect"
 
-    def __init__(self, message: str, hint: str = "", *, code: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, message: str, hint: str = "", *, code: str = "", **values: object) -> None:
+        self.message: str = Words(message, **values)
+        self.hint: str = Words(hint, **values)
+        super().__init__(self.message)
         if code:
             self.code = code
 

@@ -28,5 +28,7 @@ def checked(text: str) -> str:
     """
     stripped = text.strip()
     if not is_identifier(stripped):
-        raise BadInput(f"{stripped!r} is no identifier", "An identifier has 10 digits, the first of them not 0.")
+        raise BadInput(
+            "{stripped!r} is no identifier", "An identifier has 10 digits, the first of them not 0.", stripped=stripped
+        )
     return stripped

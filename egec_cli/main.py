@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
 
-from egec_cli import __version__
+from egec_cli import __version__, translation
 from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
+from egec_cli.translation import Words, of_system
 
 # What commands make is gone by itself: the collector need not look for circles as often as it would.
 _OBJECTS_BEFORE_A_LOOK = 50_000
 
-WHERE_TO_REPORT = "the maintainers of egec"
+WHERE_TO_REPORT = Words("the maintainers of egec")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -46,6 +47,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _set_up_streams()
     machine = _wants_machine_format(arguments)
+    # What programs read is the same in every locale, also beside their data.
+    translation.begin({} if machine else os.environ)
     try:
         _begin_ahead(arguments)
         code = _run_command(arguments)
@@ -54,9 +57,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except EgecError as error:
         return _fail(error, machine)
     except _Terminated:
-        return _stopped("terminated", ExitCode.TERMINATED)
+        return _stopped(Words("terminated. Nothing is lost; run the same again to go on."), ExitCode.TERMINATED)
     except KeyboardInterrupt:
-        return _stopped("interrupted", ExitCode.INTERRUPTED)
+        return _stopped(Words("interrupted. Nothing is lost; run the same again to go on."), ExitCode.INTERRUPTED)
     except BrokenPipeError:
         _silence(sys.stdout)
         return ExitCode.BROKEN_PIPE
@@ -83,9 +86,10 @@ def _run_command(arguments: list[str]) -> int:
     import typer
     from typer.main import get_command
 
-    from egec_cli.commands import root
+    from egec_cli.commands import lazy, root
 
     command = get_command(root.app)
+    lazy.in_operators_language(command)
     try:
         with command.make_context("egec", arguments or ["--help"]) as context:
             gc.freeze()
@@ -98,9 +102,12 @@ def _run_command(arguments: list[str]) -> int:
         # Ctrl-C, or the end of the input, where something was asked.
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
+        from egec_cli.commands import usage_errors
+
         failed_in = getattr(error, "ctx", None)
-        hint = f"Type `{failed_in.command_path} --help`." if failed_in else "Type `egec --help`."
-        raise Usage(error.format_message(), hint) from None
+        path = failed_in.command_path if failed_in else "egec"
+        what = usage_errors.in_words(error.format_message())
+        raise Usage(what, Words("Type `{path} --help`.", path=path)) from None
     return ExitCode.OK
 
 
@@ -142,10 +149,11 @@ def _fail(error: EgecError, machine: bool) -> int:
 
 
 def _file_system_failed(error: OSError) -> EgecError:
+    path, reason = error.filename, of_system(error)
     if isinstance(error, FileNotFoundError):
-        return FileSystemFailed(f"{error.filename}: there is no such file or folder", "Correct the path, or make it.")
-    where = f"{error.filename}: " if error.filename else "the output could not be written: "
-    return FileSystemFailed(f"{where}{error.strerror}", "Free some space or mend the file, then run the same again.")
+        return FileSystemFailed("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
+    what = Words("{path}: {reason}" if path else "the output could not be written: {reason}", path=path, reason=reason)
+    return FileSystemFailed(what, "Free some space or mend the file, then run the same again.")
 
 
 def _described(defect: Exception) -> EgecError:
@@ -153,10 +161,13 @@ def _described(defect: Exception) -> EgecError:
 
     Its message may quote a value, and any value may be a secret, so neither goes further.
     """
-    lines = [f"  {place}" for place in _places(defect.__traceback__)]
     return EgecError(
-        "\n".join([f"a defect of the program: {type(defect).__name__}", *lines]),
-        f"Please report these lines to {WHERE_TO_REPORT}, with the version: egec {__version__}.",
+        "a defect of the program: {kind}{places}",
+        "Please report these lines to {maintainers}, with the version: egec {version}.",
+        kind=type(defect).__name__,
+        places="".join(f"\n  {place}" for place in _places(defect.__traceback__)),
+        maintainers=WHERE_TO_REPORT,
+        version=__version__,
     )
 
 
@@ -169,9 +180,9 @@ def _places(trace: TracebackType | None) -> list[str]:
     return places
 
 
-def _stopped(how: str, code: ExitCode) -> int:
+def _stopped(what: Words, code: ExitCode) -> int:
     with suppress(OSError):
-        print(f"egec: {how}. Nothing is lost; run the same again to go on.", file=sys.stderr)
+        print(f"egec: {translation.translated(what)}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from egec_cli.errors import AlreadyExists, FileSystemFailed
+from egec_cli.translation import of_system
 
 
 @contextmanager
@@ -29,7 +30,10 @@ def written(path: Path, *, force: bool = False) -> Iterator[TextIO]:
         descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:
         raise FileSystemFailed(
-            f"{path} cannot be made: {error.strerror}", "Name a file in a folder that is there and yours."
+            "{path} cannot be made: {reason}",
+            "Name a file in a folder that is there and yours.",
+            path=path,
+            reason=of_system(error),
         ) from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
@@ -59,4 +63,4 @@ def _name(unfinished: Path, path: Path, *, force: bool) -> None:
 
 
 def _exists(path: Path) -> AlreadyExists:
-    return AlreadyExists(f"{path} is there already", "Name another file, or add --force to replace it.")
+    return AlreadyExists("{path} is there already", "Name another file, or add --force to replace it.", path=path)

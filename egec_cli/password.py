@@ -64,11 +64,17 @@ class Alphabet(NamedTuple):
         strangers = "".join(sorted(set(specials) - set(_PUNCTUATION)))
         if strangers:
             raise BadInput(
-                f"{strangers!r} cannot be a special character of a password",
-                f"Use ASCII punctuation, such as {DEFAULT_SPECIALS}",
+                "{strangers!r} cannot be a special character of a password",
+                "Use ASCII punctuation, such as {specials}",
+                strangers=strangers,
+                specials=DEFAULT_SPECIALS,
             )
         if len(set(specials)) != len(specials):
-            raise BadInput("a special character is given twice", f"Give each once, such as {DEFAULT_SPECIALS}")
+            raise BadInput(
+                "a special character is given twice",
+                "Give each once, such as {specials}",
+                specials=DEFAULT_SPECIALS,
+            )
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (
             "".join(c for c in letters if c not in left_out) for letters in (_CAPITALS, _CAPITALS.lower(), _DIGITS)
@@ -76,9 +82,12 @@ class Alphabet(NamedTuple):
         alphabet = cls(capitals, small_letters, digits, specials)
         if alphabet.entropy_bits < MINIMUM_BITS:
             raise BadInput(
-                f"passwords of these characters would have {alphabet.entropy_bits:.1f} bits of entropy, "
-                f"below the {MINIMUM_BITS:.0f} that are asked",
-                f"Allow more special characters, such as {DEFAULT_SPECIALS}",
+                "passwords of these characters would have {entropy_bits:.1f} bits of entropy, "
+                "below the {minimum:.0f} that are asked",
+                "Allow more special characters, such as {specials}",
+                entropy_bits=alphabet.entropy_bits,
+                minimum=MINIMUM_BITS,
+                specials=DEFAULT_SPECIALS,
             )
         return alphabet
 

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
+from egec_cli.translation import Words, joined, of_system
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 # For whom a calling program acts: of one call, so it is never read from a file.
@@ -98,6 +99,13 @@ class LogStyle(StrEnum):
 MailServer = SmtpServer | SendmailProgram | MaildirFolder
 
 
+class Unsafe(NamedTuple):
+    """What is unsafe about the settings, and what to do about it."""
+
+    what: str
+    cure: str
+
+
 class Settings(NamedTuple):
     """Every setting, parsed. `env_file` is the file that was read; `warnings` are for the operator.
 
@@ -124,7 +132,7 @@ class Settings(NamedTuple):
     audit_days: int
     log: LogStyle | None
     env_file: Path | None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Unsafe, ...] = ()
     acting_for: str = ""
 
 
@@ -172,6 +180,10 @@ class Reading(NamedTuple):
 class _Fault(Exception):
     """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
 
+    def __init__(self, what: str, /, **values: object) -> None:
+        self.words = Words(what, **values)
+        super().__init__(self.words)
+
 
 _NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
 
@@ -201,7 +213,7 @@ def _bounces_address(text: str, _folder: Path) -> str:
 def _number(low: int, high: int) -> Callable[[str, Path], int]:
     def parse(text: str, _folder: Path) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise _Fault(f"is no whole number from {low} to {high}")
+            raise _Fault("is no whole number from {low} to {high}", low=low, high=high)
         return int(text)
 
     return parse
@@ -215,13 +227,13 @@ def _yes_or_no(text: str, _folder: Path) -> bool:
 
 def _language(text: str, _folder: Path) -> str:
     if text not in LANGUAGES:
-        raise _Fault(f"is none of {', '.join(LANGUAGES)}")
+        raise _Fault("is none of {known}", known=", ".join(LANGUAGES))
     return text
 
 
 def _log_style(text: str, _folder: Path) -> LogStyle:
     if text not in set(LogStyle):
-        raise _Fault(f"is none of {', '.join(LogStyle)}")
+        raise _Fault("is none of {known}", known=", ".join(LogStyle))
     return LogStyle(text)
 
 
@@ -235,7 +247,7 @@ def _existing_folder(text: str, folder: Path) -> Path:
     path = folder / text
     # Not by `Path.is_dir`, which raises where a folder above may not be entered.
     if not os.path.isdir(path):
-        raise _Fault(f"names {path}, which is no folder")
+        raise _Fault("names {path}, which is no folder", path=path)
     return path
 
 
@@ -340,14 +352,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_MAIL_REPLY_TO",
         _mail_address,
-        "none",
+        Words("none"),
         "service-it@egec.pro",
         "Where replies go all the same, although the mail says that nobody reads them.",
     ),
     Setting(
         "EGEC_MAIL_BOUNCES",
         _bounces_address,
-        "the sender's",
+        Words("the sender's"),
         "bounces@egec.pro",
         "The address that undeliverable mails come back to; each mail adds `+` and a mark of its own before the `@`.",
     ),
@@ -377,7 +389,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_TEMPLATES",
         _existing_folder,
-        "the built-in ones",
+        Words("the built-in ones"),
         "/etc/egec/templates",
         "A folder whose templates replace the built-in ones of the same file name.",
     ),
@@ -412,7 +424,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_WORKERS",
         _number(1, 256),
-        "as many as the machine has cores",
+        Words("as many as the machine has cores"),
         "4",
         "How many passwords a re-issue run hashes at a time.",
     ),
@@ -440,7 +452,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_LOG",
         _log_style,
-        "none",
+        Words("none"),
         "json",
         "A line on stderr for each act: `text`, or `json` (an object); `--verbose` is `text` unless this is set.",
     ),
@@ -458,7 +470,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     found = read(environ)
     if found.faults:
-        raise Misconfigured("\n".join(found.faults), _where_to_mend(found.settings.env_file))
+        raise Misconfigured(joined("\n", found.faults), _where_to_mend(found.settings.env_file))
     return found.settings
 
 
@@ -527,8 +539,10 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
         path = Path(named).absolute()
         if not _is_file(path):
             raise Misconfigured(
-                f"there is no file {path} to read the settings from",
-                f"Mend the path after --env-file or in {ENV_FILE_VARIABLE}.",
+                "there is no file {path} to read the settings from",
+                "Mend the path after --env-file or in {variable}.",
+                path=path,
+                variable=ENV_FILE_VARIABLE,
             )
         return path
     local = Path(".env").absolute()
@@ -548,7 +562,9 @@ def _is_file(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: OSError) -> Misconfigured:
-    return Misconfigured(f"{path} cannot be read: {error.strerror}", "Give this user the right to read it.")
+    return Misconfigured(
+        "{path} cannot be read: {reason}", "Give this user the right to read it.", path=path, reason=of_system(error)
+    )
 
 
 def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -560,22 +576,26 @@ def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         with path.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
     except UnicodeDecodeError as error:
-        raise Misconfigured(f"{path} is not UTF-8 text: {error.reason}", "Save it as UTF-8.") from None
+        raise Misconfigured(
+            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    faults = []
+    faults: list[str] = []
     for binding in bindings:
         if binding.error:
             # A statement begins with the empty lines above it.
             line, statement = binding.original.line, binding.original.string
             line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))
-            faults.append(f"{path}:{line} is not of the form NAME=value, or a quote is missing")
+            faults.append(
+                Words("{path}:{line} is not of the form NAME=value, or a quote is missing", path=path, line=line)
+            )
     return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
 
 
 def _where_to_mend(env_file: Path | None) -> str:
-    where = f"the environment or {env_file}" if env_file else "the environment"
-    return f"Mend them in {where}; .env.example explains every setting."
+    where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
+    return Words("Mend them in {where}; .env.example explains every setting.", where=where)
 
 
 def _has_secret(url: str) -> bool:
@@ -605,10 +625,11 @@ class _Reader:
         try:
             return setting.parse(text, folder)
         except _Fault as fault:
-            reason = str(fault)
+            reason = fault.words
         except BadInput as error:
-            reason = f"is refused: {error.message}"
-        self._fault(name, f"{name} {reason}. Example: {name}={setting.example}")
+            reason = Words("is refused: {message}", message=error.message)
+        words = Words("{name} {reason}. Example: {name}={example}", name=name, reason=reason, example=setting.example)
+        self._fault(name, words)
         return default
 
     def alphabet(self, specials: str, lookalikes: bool) -> Alphabet:
@@ -616,7 +637,10 @@ class _Reader:
         try:
             return Alphabet.of(specials, lookalikes=lookalikes)
         except BadInput as error:
-            self._fault("EGEC_PASSWORD_SPECIALS", f"EGEC_PASSWORD_SPECIALS is refused: {error.message}. {error.hint}")
+            self._fault(
+                "EGEC_PASSWORD_SPECIALS",
+                Words("EGEC_PASSWORD_SPECIALS is refused: {message}. {hint}", message=error.message, hint=error.hint),
+            )
             return Alphabet.of()
 
     def acting_for(self) -> str:
@@ -626,20 +650,27 @@ class _Reader:
             return text
         self._fault(
             ACTOR_VARIABLE,
-            f"{ACTOR_VARIABLE} is no line of at most {_LONGEST_ACTOR} printable characters. "
-            f"Example: {ACTOR_VARIABLE}=jeanne.martin",
+            Words(
+                "{name} is no line of at most {most} printable characters. Example: {name}=jeanne.martin",
+                name=ACTOR_VARIABLE,
+                most=_LONGEST_ACTOR,
+            ),
         )
         return ""
 
     def source(self, setting: Setting) -> Source:
         """Return where the setting was read from: the first place that has it."""
         names = [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
-        for place, variables in (("the environment", self._environ), (str(self._env_file), self._in_file)):
+        for place, variables in ((Words("the environment"), self._environ), (str(self._env_file), self._in_file)):
             for name in names:
                 if variables.get(name):
-                    where = place if name == setting.name else f"the file that {name} names in {place}"
+                    where = (
+                        place
+                        if name == setting.name
+                        else Words("the file that {name} names in {place}", name=name, place=place)
+                    )
                     return Source(where, "" if setting.secret else variables[name])
-        return Source("the default", "" if setting.secret else setting.default)
+        return Source(Words("the default"), "" if setting.secret else setting.default)
 
     def _fault(self, name: str, words: str) -> None:
         self.faults.append(words)
@@ -659,16 +690,24 @@ class _Reader:
         if not file_name:
             return text, folder
         if text:
-            self._fault(name, f"{name} and {name}_FILE are both set. Keep one of them")
+            self._fault(name, Words("{name} and {name}_FILE are both set. Keep one of them", name=name))
             return "", folder
         path = file_folder / file_name
         try:
             text = path.read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path that a system could have
-            self._fault(name, f"{name}_FILE names {path}, which cannot be read ({type(error).__name__})")
+            self._fault(
+                name,
+                Words(
+                    "{name}_FILE names {path}, which cannot be read ({kind})",
+                    name=name,
+                    path=path,
+                    kind=type(error).__name__,
+                ),
+            )
             return "", folder
         if not text:
-            self._fault(name, f"{name}_FILE names {path}, which is empty")
+            self._fault(name, Words("{name}_FILE names {path}, which is empty", name=name, path=path))
         self._secret_files.append(path)
         return text, path.parent
 
@@ -676,18 +715,23 @@ class _Reader:
         secret_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.secret}
         for name in self._in_file:
             if name == ACTOR_VARIABLE:
-                yield f"{name} names the person of one call, so it is for the environment alone"
+                yield Words("{name} names the person of one call, so it is for the environment alone", name=name)
             elif name.startswith("EGEC_") and name not in self._known and name not in secret_files:
                 from difflib import get_close_matches
 
                 meant = get_close_matches(name, self._known, 1)
-                yield f"{name} is no setting" + (f"; did you mean {meant[0]}?" if meant else "")
+                yield Words(
+                    "{name} is no setting; did you mean {meant}?" if meant else "{name} is no setting",
+                    name=name,
+                    meant="".join(meant),
+                )
 
-    def warnings(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[Unsafe]:
         """Yield a warning for each file with secrets that every user of the machine can read."""
         files = list(self._secret_files)
         if self._env_file and any(_has_secret(self._in_file.get(s.name, "")) for s in SETTINGS if s.secret):
             files.append(self._env_file)
         for path in files:
             if path.stat().st_mode & stat.S_IROTH:
-                yield f"{path} holds a secret and can be read by others. Type: chmod 600 {path}"
+                what = Words("{path} holds a secret and can be read by others", path=path)
+                yield Unsafe(what, Words("Type: chmod 600 {path}", path=path))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 
 from egec_cli.errors import EgecError, Usage
 from egec_cli.settings import LogStyle
+from egec_cli.translation import Words, translated
 
 # A column's width is settled on so many rows, which are all that is kept in memory.
 _ROWS_AT_A_TIME = 200
@@ -161,15 +162,25 @@ def has_reader() -> bool:
     return sys.stdout.name != os.devnull
 
 
-def note(text: str) -> None:
-    """Write a line to stderr, for people who want to know more than that all went well."""
+def note(text: str, /, **values: object) -> None:
+    """Write a line to stderr, for people who want to know more than that all went well.
+
+    Args:
+        text: the line, with values by their names, as in `egec: wrote {file}`.
+        values: the values.
+    """
     if _loudness is not _Loudness.QUIET:
-        warn(text)
+        warn(text, **values)
 
 
-def warn(text: str) -> None:
-    """Write a line to stderr, for people, of what did not go well."""
-    print(plain(text, keep_lines=True), file=sys.stderr)
+def warn(text: str, /, **values: object) -> None:
+    """Write a line to stderr, for people, of what did not go well.
+
+    Args:
+        text: the line, with values by their names, as in `egec: {file} was left out`.
+        values: the values.
+    """
+    print(plain(Words(text, **values), keep_lines=True), file=sys.stderr)
 
 
 def show_error(error: EgecError, *, machine: bool) -> None:
@@ -178,9 +189,9 @@ def show_error(error: EgecError, *, machine: bool) -> None:
         body = {"code": error.code, "message": error.message, "hint": error.hint}
         print(json.dumps({"error": body}, ensure_ascii=False), file=sys.stderr)
         return
-    warn(f"egec: {error.message}")
+    warn("egec: {message}", message=error.message)
     if error.hint:
-        warn(f"      {error.hint}")
+        warn("      {hint}", hint=error.hint)
 
 
 def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:
@@ -252,8 +263,17 @@ class Progress:
         self._told = time.monotonic()
         rate = (self._done - self._done_before) / max(self._told - self._began, 0.001)
         remaining = self._total - self._done
-        left = f", about {timedelta(seconds=round(remaining / rate))} left" if rate and remaining else ""
-        note(f"egec: {self._name}: {self._done} of {self._total} done, {self._failed} failed now, {rate:.1f}/s{left}")
+        is_known = rate and remaining
+        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
+        note(
+            "egec: {name}: {done} of {total} done, {failed} failed now, {rate:.1f}/s{left}",
+            name=self._name,
+            done=self._done,
+            total=self._total,
+            failed=self._failed,
+            rate=rate,
+            left=left,
+        )
 
 
 def _progress_bar() -> Any:
@@ -265,17 +285,20 @@ def _progress_bar() -> Any:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
+        TextColumn(translated(Words("{number} failed", number="{task.fields[failed]}"))),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
 
 
 def plain(value: Any, *, keep_lines: bool = False) -> str:
-    """Return a value as text that cannot steer a terminal: control and direction characters become `?`."""
+    """Return a value as text for people: in their language, and such that it cannot steer a terminal.
+
+    Control and direction characters become `?`.
+    """
     if isinstance(value, dict):
         value = ", ".join(f"{name}: {_as_json(one) if isinstance(one, list) else one}" for name, one in value.items())
-    text = "" if value is None else _as_json(value) if isinstance(value, list) else str(value)
+    text = "" if value is None else _as_json(value) if isinstance(value, list) else translated(value)
     if text.isascii() and text.isprintable():
         return text
     kept = "\n" if keep_lines else ""
@@ -288,7 +311,7 @@ def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
     for name in chosen:
         if name not in names:
-            raise Usage(f"there is no field {name!r}", f"The fields are: {', '.join(names)}.")
+            raise Usage("there is no field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names))
     return list(chosen) or names
 
 

@@ -306,7 +306,7 @@ def test_a_file_with_a_secret_that_all_can_read_is_warned_of(mode: int, warned: 
     path.chmod(mode)
     found = load({"EGEC_MAIL_URL_FILE": str(path)} if own else {ENV_FILE_VARIABLE: str(path)})
     warning = f"{path} holds a secret and can be read by others. Type: chmod 600 {path}"
-    assert found.warnings == ((warning,) if warned else ())
+    assert [f"{one.what}. {one.cure}" for one in found.warnings] == ([warning] if warned else [])
 
 
 def test_a_file_without_a_secret_may_be_read_by_all() -> None:

@@ -78,4 +78,6 @@ def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -
     except Refused as refusal:
         return Notice(NoticeOutcome.REFUSED, error=refusal.error), mail
     except AnswerLost as loss:
-        return Notice(NoticeOutcome.IN_DOUBT, error=NotNow(f"{loss}. It may have left", code="in_doubt")), mail
+        return Notice(
+            NoticeOutcome.IN_DOUBT, error=NotNow("{loss}. It may have left", code="in_doubt", loss=loss.words)
+        ), mail

@@ -71,7 +71,7 @@ def listed(egec: Egec, wanted: Wanted = EVERYTHING) -> Iterator[EventRecord]:
         Usage: a date is none, or the limit is below 1.
     """
     if wanted.limit is not None and wanted.limit < 1:
-        raise Usage(f"a limit of {wanted.limit} selects nothing", "Use 1 or more, or leave it out.")
+        raise Usage("a limit of {limit} selects nothing", "Use 1 or more, or leave it out.", limit=wanted.limit)
     for row in _rows(_query(egec, wanted)):
         yield EventRecord._make((*row[:-1], json.loads(row[-1])))
 

@@ -16,6 +16,7 @@ from egec_cli.mail.bounce_report import Fate, Report
 from egec_cli.mail.incoming import Incoming
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential
+from egec_cli.translation import Words
 
 
 class BounceOutcome(StrEnum):
@@ -78,11 +79,15 @@ def _read(egec: Egec, message: Incoming, report: Report) -> BounceRecord:
         report.words,
     )
     if report.fate is Fate.NO_FAILURE:
-        return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason="it tells of no failed delivery")
+        return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("it tells of no failed delivery"))
     if report.fate is Fate.DELAYED:
         return record._replace(outcome=BounceOutcome.TEMPORARY)
     if credential is None:
-        return record._replace(reason=f"it is about no mail that is known: {report.words}".removesuffix(": "))
+        return record._replace(
+            reason=Words("it is about no mail that is known: {words}", words=report.words)
+            if report.words
+            else Words("it is about no mail that is known")
+        )
     is_new = _mark(egec, credential, report)
     return record._replace(outcome=BounceOutcome.MARKED if is_new else BounceOutcome.KNOWN)
 
@@ -107,7 +112,7 @@ def _mark(egec: Egec, credential: Credential, report: Report) -> bool:
         credentials.lock([client.id])
         # Whoever was erased meanwhile has no Message-ID any more.
         is_unmarked = Credential.bounced_at.is_null() & Credential.message_id.is_null(False)
-        marks = Credential.update(bounced_at=now, bounce=bounce or "no reason is given")
+        marks = Credential.update(bounced_at=now, bounce=bounce or Words("no reason is given"))
         if not marks.where((Credential.id == credential.id) & is_unmarked).execute():
             return False
         # A mail to a former address says nothing of the present one, nor does one after which another has arrived.

@@ -18,6 +18,7 @@ from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, No
 from egec_cli.store import database, peewee
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, ReissueItem
+from egec_cli.translation import Words
 
 # Each time, another process has just taken what was free.
 _TRIES = 20
@@ -110,10 +111,10 @@ def update(egec: Egec, client: Client, given: Mapping[str, str]) -> Updated:
 def _checked(given: Mapping[str, str]) -> dict[str, str | None]:
     """Return the new values by their columns."""
     check: dict[str, Callable[[str], str | None]] = {
-        "reference": lambda text: fields.line("reference", text) or None,
+        "reference": lambda text: fields.line(Words("reference"), text) or None,
         "civility": fields.known_civility,
-        "first_name": partial(fields.line, "first name"),
-        "last_name": partial(fields.line, "last name"),
+        "first_name": partial(fields.line, Words("first name")),
+        "last_name": partial(fields.line, Words("last name")),
         "language": fields.known_language,
     }
     values = {name: check[name](text) for name, text in given.items() if name != "email"}
@@ -124,7 +125,7 @@ def _checked(given: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _require_free(client: Client, given: Mapping[str, str], values: Mapping[str, str | None]) -> None:
-    for field, name in (("e-mail", "email_key"), ("reference", "reference")):
+    for field, name in ((Words("e-mail"), "email_key"), (Words("reference"), "reference")):
         if values.get(name) is not None:
             is_it = (getattr(Client, name) == values[name]) & (Client.id != client.id)
             other = Client.get_or_none(is_it)
@@ -146,7 +147,7 @@ def disable(egec: Egec, keys: Sequence[int], *, reason: str) -> dict[int, Change
     Raises:
         BadInput: there is no reason, or it is no line of text.
     """
-    words = fields.line("reason", reason)
+    words = fields.line(Words("reason"), reason)
     if not words:
         raise BadInput("the reason is empty", "Say why, such as --reason 'contract ended'.")
     with egec.database.atomic():
@@ -323,12 +324,19 @@ def _failed(identifier: str | None, error: EgecError) -> ChangeRecord:
 
 
 def _stranger(line: NamedLine) -> ChangeRecord:
-    return _failed(None, NoSuchClient(f"no client is called {line.value!r}"))._replace(line=line.line)
+    return _failed(None, NoSuchClient("no client is called {value!r}", value=line.value))._replace(line=line.line)
 
 
 def _erased(identifier: str) -> EgecError:
-    return NotPermitted(f"client {identifier} was erased", "An erased file stays so.", code="client_erased")
+    return NotPermitted(
+        "client {identifier} was erased", "An erased file stays so.", code="client_erased", identifier=identifier
+    )
 
 
 def _busy(identifier: str) -> EgecError:
-    return NotNow(f"client {identifier} is being mailed at this moment", "Run the same again.", code="client_busy")
+    return NotNow(
+        "client {identifier} is being mailed at this moment",
+        "Run the same again.",
+        code="client_busy",
+        identifier=identifier,
+    )

@@ -13,6 +13,7 @@ from egec_cli.errors import AlreadyExists, BadInput, NoSuchClient
 from egec_cli.store import peewee
 from egec_cli.store.database import rfc3339_text, streamed
 from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.translation import Words
 
 REFERENCE_PREFIX = "ref:"
 # Ten million times the present number of clients would have to exist before one try in a hundred fails.
@@ -66,7 +67,12 @@ def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Clie
                 if existing is not None:
                     if if_missing:
                         return existing
-                    raise taken("e-mail", given.email.given, existing, ", or add --if-missing to go on in a script")
+                    raise taken(
+                        Words("e-mail"),
+                        given.email.given,
+                        existing,
+                        Words(", or add --if-missing to go on in a script"),
+                    )
                 _require_free_reference(given)
                 _require_free_identifier(given)
                 client = _insert(egec, given)
@@ -98,7 +104,7 @@ def _require_free_reference(given: ClientFields) -> None:
     if given.reference is not None:
         existing = Client.get_or_none(Client.reference == given.reference)
         if existing is not None:
-            raise taken("reference", given.reference, existing)
+            raise taken(Words("reference"), given.reference, existing)
 
 
 def _require_free_identifier(given: ClientFields) -> None:
@@ -107,18 +113,25 @@ def _require_free_identifier(given: ClientFields) -> None:
         return
     if existing.email is None:
         raise AlreadyExists(
-            f"the identifier {given.identifier} is reserved for ever: its client was erased",
+            "the identifier {identifier} is reserved for ever: its client was erased",
             "Leave --identifier out to get a free one.",
             code="identifier_reserved",
+            identifier=given.identifier,
         )
-    raise AlreadyExists(f"the identifier {given.identifier} is taken", "Leave --identifier out to get a free one.")
+    raise AlreadyExists(
+        "the identifier {identifier} is taken", "Leave --identifier out to get a free one.", identifier=given.identifier
+    )
 
 
 def taken(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
     """Return what to tell of a value that must be unique and is in another client's file."""
     return AlreadyExists(
-        f"the {field} {value} belongs to client {existing.identifier} already",
-        f"Type `egec client show {existing.identifier}`{or_else}.",
+        "the {field} {value} belongs to client {identifier} already",
+        "Type `egec client show {identifier}`{or_else}.",
+        field=field,
+        value=value,
+        identifier=existing.identifier,
+        or_else=or_else,
     )
 
 
@@ -132,7 +145,7 @@ def find(text: str) -> Client:
     wanted = text.encode(errors="replace").decode().strip()
     client = Client.get_or_none(_condition(wanted))
     if client is None:
-        raise NoSuchClient(f"no client has {_described(wanted)}", "Type `egec client list` to see all.")
+        raise NoSuchClient("no client has {wanted}", "Type `egec client list` to see all.", wanted=_described(wanted))
     return client
 
 
@@ -147,15 +160,17 @@ def _condition(wanted: str) -> peewee.Expression:
         except BadInput as error:
             raise NoSuchClient(error.message, error.hint) from None
     raise NoSuchClient(
-        f"{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        f"For the number of a file elsewhere, type {REFERENCE_PREFIX}NUMBER.",
+        "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
+        "For the number of a file elsewhere, type {prefix}NUMBER.",
+        wanted=wanted,
+        prefix=REFERENCE_PREFIX,
     )
 
 
 def _described(wanted: str) -> str:
     if wanted.startswith(REFERENCE_PREFIX):
-        return f"the reference {wanted.removeprefix(REFERENCE_PREFIX)!r}"
-    return f"the {'e-mail' if '@' in wanted else 'identifier'} {wanted!r}"
+        return Words("the reference {reference!r}", reference=wanted.removeprefix(REFERENCE_PREFIX))
+    return Words("the e-mail {wanted!r}" if "@" in wanted else "the identifier {wanted!r}", wanted=wanted)
 
 
 def shown(client: Client, moment: datetime) -> ClientRecord:

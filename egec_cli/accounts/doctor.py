@@ -22,6 +22,7 @@ from egec_cli.clock import Clock
 from egec_cli.errors import EgecError
 from egec_cli.settings import Reading, Settings, SqliteFile
 from egec_cli.store import database, examination, peewee
+from egec_cli.translation import Words, of_system
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -75,16 +76,26 @@ def _failed(check: str, error: Exception) -> Finding:
         return Finding(check, Verdict.FAULT, error.message, error.hint)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return Finding(check, Verdict.FAULT, f"{where}{error.strerror}", "Give the user that runs egec its rights.")
+        return Finding(
+            check,
+            Verdict.FAULT,
+            Words("{where}{reason}", where=where, reason=of_system(error)),
+            Words("Give the user that runs egec its rights."),
+        )
     # Its message may quote a value, and any value may be a secret.
-    detail = f"it could not be examined: {type(error).__name__}"
-    return Finding(check, Verdict.FAULT, detail, "Please report this to the maintainers of egec.")
+    detail = Words("it could not be examined: {kind}", kind=type(error).__name__)
+    return Finding(check, Verdict.FAULT, detail, Words("Please report this to the maintainers of egec."))
 
 
 def _of_the_database(found: Settings, now: Clock) -> Iterator[Finding]:
     location = found.database
     with database.opened_to_read(location) as opened:
-        yield Finding("database", Verdict.OK, f"{location} can be read: {examination.version(opened)}", "")
+        yield Finding(
+            "database",
+            Verdict.OK,
+            Words("{location} can be read: {version}", location=location, version=examination.version(opened)),
+            "",
+        )
         for check, findings in _database_checks(found, opened, now):
             yield from _carried_out(check, partial(_translated, location, findings))
 

@@ -18,6 +18,7 @@ from egec_cli.store.models import (
     ReissueRun,
     RunState,
 )
+from egec_cli.translation import Words
 
 # A list that is longer is for another command to show.
 _MOST_NAMED = 5
@@ -36,11 +37,20 @@ def open_credentials() -> Iterator[Finding]:
     )
     identifiers = [identifier for (identifier,) in tuples(crowded.limit(_MOST_NAMED))]
     for identifier in identifiers:
-        detail = f"client {identifier} has {MOST_OPEN} mails of unknown fate, and gets no further one"
-        yield Finding("open_credentials", Verdict.WARNING, detail, f"egec activate {identifier} --revoke")
+        detail = Words(
+            "client {identifier} has {number} mails of unknown fate, and gets no further one",
+            identifier=identifier,
+            number=MOST_OPEN,
+        )
+        yield Finding(
+            "open_credentials",
+            Verdict.WARNING,
+            detail,
+            f"egec activate {identifier} --revoke",
+        )
     if not identifiers:
-        detail = f"{number} mails are of unknown fate; a login with one of them settles it"
-        yield Finding("open_credentials", Verdict.OK, detail if number else "no mail is of unknown fate", "")
+        detail = Words("{number} mails are of unknown fate; a login with one of them settles it", number=number)
+        yield Finding("open_credentials", Verdict.OK, detail if number else Words("no mail is of unknown fate"), "")
 
 
 def paused_runs(egec: Egec) -> Iterator[Finding]:
@@ -49,10 +59,15 @@ def paused_runs(egec: Egec) -> Iterator[Finding]:
     for run in reissue.listed(egec):
         if run.state is RunState.PAUSED:
             is_idle = False
-            detail = f"the run {run.name} is paused with {run.remaining} of {run.total} clients left"
+            detail = Words(
+                "the run {name} is paused with {remaining} of {total} clients left",
+                name=run.name,
+                remaining=run.remaining,
+                total=run.total,
+            )
             yield Finding("paused_runs", Verdict.WARNING, detail, f"egec reissue resume {run.name}")
     if is_idle:
-        yield Finding("paused_runs", Verdict.OK, "no re-issue run stands still", "")
+        yield Finding("paused_runs", Verdict.OK, Words("no re-issue run stands still"), "")
 
 
 def failed_items() -> Iterator[Finding]:
@@ -80,8 +95,10 @@ def failed_items() -> Iterator[Finding]:
     )
     runs = list(tuples(query))
     for name, number in runs:
-        detail = f"{number} clients of the run {name} could not be mailed, and have not been since"
+        detail = Words(
+            "{number} clients of the run {name} could not be mailed, and have not been since", number=number, name=name
+        )
         cure = f"egec reissue status {name} --failed; then: egec reissue retry {name}"
         yield Finding("failed_items", Verdict.WARNING, detail, cure)
     if not runs:
-        yield Finding("failed_items", Verdict.OK, "no run has clients who are still to be mailed", "")
+        yield Finding("failed_items", Verdict.OK, Words("no run has clients who are still to be mailed"), "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SqliteFile
 from egec_cli.store.sqlite_copy import logs_of
+from egec_cli.translation import Words
 
 _MEBIBYTE = 2**20
 # Below the first, the next backup, upgrade or day may fail; below the second, the next mail.
@@ -31,7 +32,7 @@ def _rights(path: Path) -> Iterator[Finding]:
     faults = list(_wrong_rights(path))
     yield from faults
     if not faults:
-        yield Finding("file_rights", Verdict.OK, f"{path} and its folder are for their owner", "")
+        yield Finding("file_rights", Verdict.OK, Words("{path} and its folder are for their owner", path=path), "")
 
 
 def _wrong_rights(path: Path) -> Iterator[Finding]:
@@ -40,35 +41,55 @@ def _wrong_rights(path: Path) -> Iterator[Finding]:
             continue
         found = file.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
-            detail = f"{file} can be opened by others: {rights(found.st_mode)}"
+            detail = Words("{file} can be opened by others: {rights}", file=file, rights=rights(found.st_mode))
             yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {file}")
         if os.getuid() not in {0, found.st_uid}:
-            yield Finding("file_rights", Verdict.FAULT, f"{file} is another user's", "Run egec as that user.")
+            yield Finding(
+                "file_rights",
+                Verdict.FAULT,
+                Words("{file} is another user's", file=file),
+                Words("Run egec as that user."),
+            )
     folder = path.parent
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
-        yield Finding("file_rights", Verdict.FAULT, f"others can write to {folder}", f"chmod go-w {folder}")
+        yield Finding(
+            "file_rights",
+            Verdict.FAULT,
+            Words("others can write to {folder}", folder=folder),
+            f"chmod go-w {folder}",
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        cure = f"Make {folder} writable for the user that runs egec: SQLite lays its log there."
-        yield Finding("file_rights", Verdict.FAULT, f"{folder} cannot be written", cure)
+        cure = Words("Make {folder} writable for the user that runs egec: SQLite lays its log there.", folder=folder)
+        yield Finding("file_rights", Verdict.FAULT, Words("{folder} cannot be written", folder=folder), cure)
 
 
 def _room(path: Path) -> Finding:
     free = shutil.disk_usage(path.parent).free
     wanted = max(_LITTLE_ROOM, 2 * path.stat().st_size)
-    detail = f"{_size(free)} are free in {path.parent}; the database has {_size(path.stat().st_size)}"
+    detail = Words(
+        "{free} are free in {parent}; the database has {size}",
+        free=_size(free),
+        parent=path.parent,
+        size=_size(path.stat().st_size),
+    )
     if free < _NO_ROOM:
-        return Finding("disk", Verdict.FAULT, detail, "Free some space.")
+        return Finding("disk", Verdict.FAULT, detail, Words("Free some space."))
     if free < wanted:
-        return Finding("disk", Verdict.WARNING, detail, f"Free some space: an upgrade may need {_size(wanted)}.")
+        return Finding(
+            "disk",
+            Verdict.WARNING,
+            detail,
+            Words("Free some space: an upgrade may need {wanted}.", wanted=_size(wanted)),
+        )
     return Finding("disk", Verdict.OK, detail, "")
 
 
 def _log(log: Path) -> Finding:
     size = log.stat().st_size if log.exists() else 0
     if size > _LONG_LOG:
-        cure = f"Look for an egec that has been running for long (`fuser -v {log}`), and end it."
-        return Finding("log", Verdict.WARNING, f"{log} has grown to {_size(size)}", cure)
-    return Finding("log", Verdict.OK, f"SQLite's log has {_size(size)}", "")
+        cure = Words("Look for an egec that has been running for long (`fuser -v {log}`), and end it.", log=log)
+        return Finding("log", Verdict.WARNING, Words("{log} has grown to {size}", log=log, size=_size(size)), cure)
+    return Finding("log", Verdict.OK, Words("SQLite's log has {size}", size=_size(size)), "")
 
 
 def _size(number: int) -> str:

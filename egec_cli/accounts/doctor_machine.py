@@ -9,6 +9,7 @@ from egec_cli import hashing
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock, rfc3339
 from egec_cli.password import Password
+from egec_cli.translation import Words
 
 # What a login may take: long enough to slow down who guesses, short enough for who waits. In milliseconds.
 TARGET = 250.0
@@ -24,7 +25,12 @@ def clock(now: Clock) -> Iterator[Finding]:
     """Yield whether the machine's date can be one."""
     moment = now()
     if moment < _EARLIEST:
-        yield Finding("clock", Verdict.FAULT, f"it is {rfc3339(moment)}, says this machine", "Set its clock, by NTP.")
+        yield Finding(
+            "clock",
+            Verdict.FAULT,
+            Words("it is {moment}, says this machine", moment=rfc3339(moment)),
+            Words("Set its clock, by NTP."),
+        )
     else:
         yield Finding("clock", Verdict.OK, rfc3339(moment), "")
 
@@ -40,9 +46,14 @@ def judged_cost(cost: int, milliseconds: float) -> Finding:
     """Return the finding of a hash of this cost that has taken so long."""
     steps = round(math.log2(TARGET / max(milliseconds, 0.01)))
     advised = min(max(cost + steps, _LEAST_COST), _MOST_COST)
-    detail = f"a hash of cost {cost} takes {milliseconds:.0f} ms here; the target is {TARGET:.0f} ms"
+    detail = Words(
+        "a hash of cost {cost} takes {milliseconds:.0f} ms here; the target is {target:.0f} ms",
+        cost=cost,
+        milliseconds=milliseconds,
+        target=TARGET,
+    )
     if advised == cost or _SHORTEST <= milliseconds <= _LONGEST:
         return Finding("hash_cost", Verdict.OK, detail, "")
     would_take = milliseconds * 2 ** (advised - cost)
-    cure = f"Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms."
+    cure = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
     return Finding("hash_cost", Verdict.WARNING, detail, cure)

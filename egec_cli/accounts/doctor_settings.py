@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from egec_cli.accounts.doctor_files import rights
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SETTINGS, Reading, Setting
+from egec_cli.translation import Words, joined
 
 
 def findings(reading: Reading) -> Iterator[Finding]:
@@ -17,24 +18,33 @@ def findings(reading: Reading) -> Iterator[Finding]:
     named = tuple(f"{name} " for name in reading.faulty) + tuple(f"{name}_FILE " for name in reading.faulty)
     for fault in reading.faults:
         if not fault.startswith(named):
-            yield Finding("configuration_file", Verdict.FAULT, fault, "Mend that line.")
+            yield Finding("configuration_file", Verdict.FAULT, fault, Words("Mend that line."))
 
 
 def _file(reading: Reading) -> Iterator[Finding]:
     path = reading.settings.env_file
     for warning in reading.settings.warnings:
-        what, _, cure = warning.partition(". ")
-        yield Finding("configuration_file", Verdict.WARNING, what, cure)
+        yield Finding("configuration_file", Verdict.WARNING, warning.what, warning.cure)
     if path is None:
-        yield Finding("configuration_file", Verdict.OK, "there is none: the environment and the defaults", "")
+        yield Finding("configuration_file", Verdict.OK, Words("there is none: the environment and the defaults"), "")
         return
     found = path.stat()
     detail = f"{path}, {rights(found.st_mode)}"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         # Who writes there names the program that takes the mail.
-        yield Finding("configuration_file", Verdict.FAULT, f"{detail}: others can change it", f"chmod go-w {path}")
+        yield Finding(
+            "configuration_file",
+            Verdict.FAULT,
+            Words("{detail}: others can change it", detail=detail),
+            f"chmod go-w {path}",
+        )
     elif found.st_uid not in {0, os.getuid()}:
-        yield Finding("configuration_file", Verdict.FAULT, f"{detail}: it is another user's", f"chown root {path}")
+        yield Finding(
+            "configuration_file",
+            Verdict.FAULT,
+            Words("{detail}: it is another user's", detail=detail),
+            f"chown root {path}",
+        )
     else:
         yield Finding("configuration_file", Verdict.OK, detail, "")
 
@@ -43,12 +53,17 @@ def _of(setting: Setting, reading: Reading) -> Finding:
     source = reading.sources[setting.name]
     if setting.name in reading.faulty:
         names = (f"{setting.name} ", f"{setting.name}_FILE ")
-        what = "; ".join(fault for fault in reading.faults if fault.startswith(names))
-        return Finding(setting.name, Verdict.FAULT, f"{what} (from {source.place})", f"Mend it in {source.place}.")
+        what = joined("; ", (fault for fault in reading.faults if fault.startswith(names)))
+        return Finding(
+            setting.name,
+            Verdict.FAULT,
+            Words("{what} (from {place})", what=what, place=source.place),
+            Words("Mend it in {place}.", place=source.place),
+        )
     # In these words, neither holds a password.
     places: dict[str, object] = {
         "EGEC_DATABASE_URL": reading.settings.database,
         "EGEC_MAIL_URL": reading.settings.mail_server,
     }
-    shown = places.get(setting.name, "(secret)" if setting.secret else source.text)
-    return Finding(setting.name, Verdict.OK, f"{shown} (from {source.place})", "")
+    shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
+    return Finding(setting.name, Verdict.OK, Words("{shown} (from {place})", shown=shown, place=source.place), "")

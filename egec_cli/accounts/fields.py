@@ -8,6 +8,7 @@ from egec_cli import email_address, identifier
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import BadInput
 from egec_cli.settings import LANGUAGES
+from egec_cli.translation import Words
 
 LONGEST_NAME = 100
 LONGEST_SENTENCE = 300
@@ -62,10 +63,10 @@ def checked(
     return ClientFields(
         email=email_address.checked(email),
         identifier=identifier.checked(given_identifier) if given_identifier else None,
-        reference=line("reference", reference) or None,
+        reference=line(Words("reference"), reference) or None,
         civility=known_civility(civility),
-        first_name=line("first name", first_name),
-        last_name=line("last name", last_name),
+        first_name=line(Words("first name"), first_name),
+        last_name=line(Words("last name"), last_name),
         language=known_language(language),
     )
 
@@ -81,9 +82,15 @@ def line(field: str, text: str) -> str:
         return text
     stripped = " ".join(_visible(field, text).split())
     if "=?" in stripped:
-        raise BadInput(f"the {field} has =?, which mail programs take for an encoded word", "Leave =? out.")
+        raise BadInput("the {field} has =?, which mail programs take for an encoded word", "Leave =? out.", field=field)
     if len(stripped) > LONGEST_NAME:
-        raise BadInput(f"the {field} has {len(stripped)} characters", f"Use at most {LONGEST_NAME}.")
+        raise BadInput(
+            "the {field} has {length} characters",
+            "Use at most {most}.",
+            field=field,
+            length=len(stripped),
+            most=LONGEST_NAME,
+        )
     return stripped
 
 
@@ -93,11 +100,16 @@ def sentence(text: str) -> str:
     Raises:
         BadInput: it is empty or too long, or has a line break or another control or invisible character.
     """
-    stripped = _visible("sentence", text).strip()
+    stripped = _visible(Words("sentence"), text).strip()
     if not stripped:
         raise BadInput("the sentence is empty", "Write it, or leave it out for the one of the templates.")
     if len(stripped) > LONGEST_SENTENCE:
-        raise BadInput(f"the sentence has {len(stripped)} characters", f"Use at most {LONGEST_SENTENCE}.")
+        raise BadInput(
+            "the sentence has {length} characters",
+            "Use at most {most}.",
+            length=len(stripped),
+            most=LONGEST_SENTENCE,
+        )
     return stripped
 
 
@@ -111,8 +123,10 @@ def _visible(field: str, text: str) -> str:
     for character in normal:
         if _is_invisible(character):
             raise BadInput(
-                f"the {field} has the character U+{ord(character):04X}, which is invisible or controls a terminal",
-                f"Type the {field} anew, without pasting.",
+                "the {field} has the character U+{code_point:04X}, which is invisible or controls a terminal",
+                "Type the {field} anew, without pasting.",
+                field=field,
+                code_point=ord(character),
             )
     return normal
 
@@ -153,7 +167,7 @@ def known_civility(text: str) -> str:
         return ""
     civility = by_spelling.get(plain.rstrip("."))
     if civility is None:
-        raise BadInput(f"{text!r} is no civility", f"Use one of: {', '.join(CIVILITIES)}.")
+        raise BadInput("{text!r} is no civility", "Use one of: {known}.", text=text, known=", ".join(CIVILITIES))
     return civility
 
 
@@ -165,5 +179,10 @@ def known_language(text: str) -> str:
     """
     code = text.strip().lower()
     if code and code not in LANGUAGES:
-        raise BadInput(f"{text!r} is no language that the mails are written in", f"Use one of: {', '.join(LANGUAGES)}.")
+        raise BadInput(
+            "{text!r} is no language that the mails are written in",
+            "Use one of: {known}.",
+            text=text,
+            known=", ".join(LANGUAGES),
+        )
     return code

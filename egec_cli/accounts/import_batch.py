@@ -8,6 +8,7 @@ from egec_cli.accounts.import_rows import Checked, Faulty
 from egec_cli.accounts.tables import Row
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import Client
+from egec_cli.translation import Words
 
 
 class _Existing(NamedTuple):
@@ -83,7 +84,9 @@ class Batch:
 
     def _conflict_within(self, one: Checked, earlier: Checked) -> None:
         if self._on_conflict is OnConflict.FAIL and _without_case(one) != _without_case(earlier):
-            raise Faulty(f"line {earlier.row.line} has it already, with other data", "email", one.email)
+            raise Faulty(
+                Words("line {line} has it already, with other data", line=earlier.row.line), "email", one.email
+            )
         self.skipped += 1
 
     def _sort_in(self, one: Checked) -> None:
@@ -94,13 +97,13 @@ class Batch:
             self._earlier |= dict.fromkeys(names, one)
         elif len(meant) > 1:
             those = " and ".join(sorted(found.identifier for found in meant.values()))
-            raise Faulty(f"it means more than one client: {those}")
+            raise Faulty(Words("it means more than one client: {those}", those=those))
         else:
             self._conflict(one, next(iter(meant.values())))
 
     def _conflict(self, one: Checked, found: _Existing) -> None:
         if found.email is None:
-            raise Faulty("it is that of an erased file, reserved for ever", "identifier", found.identifier)
+            raise Faulty(Words("it is that of an erased file, reserved for ever"), "identifier", found.identifier)
         before = (
             found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
             found.language,
@@ -113,12 +116,16 @@ class Batch:
             return
         if not same_identifier:
             raise Faulty(
-                f"it is client {found.identifier}, whose identifier never changes",
+                Words("it is client {identifier}, whose identifier never changes", identifier=found.identifier),
                 "identifier",
                 one.identifier or "",
             )
         if self._on_conflict is OnConflict.FAIL:
-            raise Faulty(f"client {found.identifier} is there already, with other data", "email", one.email)
+            raise Faulty(
+                Words("client {identifier} is there already, with other data", identifier=found.identifier),
+                "email",
+                one.email,
+            )
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
         if takes_hash:
             changed.append("password_hash")

@@ -12,6 +12,7 @@ from egec_cli.accounts import fields
 from egec_cli.accounts.tables import Row, folded
 from egec_cli.accounts.text_encoding import STRAY_BYTES
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
 _NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
     "email": ("email", "mail", "courriel", "mél", "adresse e-mail", "adresse mail", "adresse électronique",
@@ -34,20 +35,20 @@ IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
 _OTHER_HASHES = {
-    "$2": "a bcrypt hash of a cost over 16, or a broken one",
-    "$1$": "an MD5-crypt hash",
-    "$5$": "a SHA-256-crypt hash",
-    "$6$": "a SHA-512-crypt hash",
-    "$y$": "a yescrypt hash",
-    "$apr1$": "an Apache MD5 hash",
-    "$argon2": "an Argon2 hash",
-    "$scrypt$": "an scrypt hash",
-    "{SSHA": "an LDAP SHA hash",
-    "{SHA": "an LDAP SHA hash",
-    "pbkdf2_": "a Django PBKDF2 hash",
-    "scrypt$": "a Django scrypt hash",
-    "bcrypt_sha256$": "a Django hash of a hash",
-    "argon2$": "a Django Argon2 hash",
+    "$2": Words("a bcrypt hash of a cost over 16, or a broken one"),
+    "$1$": Words("an MD5-crypt hash"),
+    "$5$": Words("a SHA-256-crypt hash"),
+    "$6$": Words("a SHA-512-crypt hash"),
+    "$y$": Words("a yescrypt hash"),
+    "$apr1$": Words("an Apache MD5 hash"),
+    "$argon2": Words("an Argon2 hash"),
+    "$scrypt$": Words("an scrypt hash"),
+    "{SSHA": Words("an LDAP SHA hash"),
+    "{SHA": Words("an LDAP SHA hash"),
+    "pbkdf2_": Words("a Django PBKDF2 hash"),
+    "scrypt$": Words("a Django scrypt hash"),
+    "bcrypt_sha256$": Words("a Django hash of a hash"),
+    "argon2$": Words("a Django Argon2 hash"),
 }
 
 
@@ -144,7 +145,7 @@ class Checker:
         cells = dict(zip(self._columns, row.cells, strict=True))
         get = cells.get
         if STRAY_BYTES.search(row.raw):
-            raise Faulty("it has bytes that are no text in the encoding of the file")
+            raise Faulty(Words("it has bytes that are no text in the encoding of the file"))
         try:
             found = fields.checked(
                 cells["email"],
@@ -202,9 +203,13 @@ def _hash(text: str) -> str:
     text = text.strip()
     if not text or _BCRYPT.fullmatch(text):
         return text
-    kind = next((kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), "no hash that is known")
+    kind = next(
+        (kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), Words("no hash that is known")
+    )
     # Not quoted: it may be a password.
-    raise Faulty(f"it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", "password_hash", "…")
+    raise Faulty(
+        Words("it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", kind=kind), "password_hash", "…"
+    )
 
 
 def _moment(field: str, text: str) -> str:
@@ -213,4 +218,4 @@ def _moment(field: str, text: str) -> str:
     try:
         return clock.rfc3339(clock.parse(text))
     except ValueError:
-        raise Faulty("it is no time such as 2026-11-24T03:30:00Z", field, text) from None
+        raise Faulty(Words("it is no time such as 2026-11-24T03:30:00Z"), field, text) from None

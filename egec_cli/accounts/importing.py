@@ -88,9 +88,10 @@ def run(
             assert whole is not None
             whole.rollback()
             raise BadInput(
-                f"{work.counted['rejected']} rows were rejected, so none was taken",
+                "{rejected} rows were rejected, so none was taken",
                 "Mend them and run the same again, or leave --strict out.",
                 code="rejected",
+                rejected=work.counted["rejected"],
             )
         if dry_run and whole is not None:
             whole.rollback()

@@ -24,6 +24,7 @@ from egec_cli.mail.message import Mail
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
+from egec_cli.translation import Words, joined
 
 
 class Issued(NamedTuple):
@@ -131,7 +132,7 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
             raise
         state = _settle(egec, client, outcome, lease)
         if error is not None:
-            error.hint = f"{_what_holds(outcome, revoke=revoke)} {error.hint}"
+            error.hint = joined(" ", [_what_holds(outcome, revoke=revoke), error.hint])
             raise error
         return Issued(client.identifier, email, recorded.sequence, state, message_id, outcome.server_reply)
     except BaseException:
@@ -170,7 +171,10 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
         return Attempt(outcome, refusal.error, refusal.server_away)
     except AnswerLost as loss:
         error = NotNow(
-            f"{loss}. The mail may have left", "Run the same again if the client gets no mail.", code="in_doubt"
+            "{loss}. The mail may have left",
+            "Run the same again if the client gets no mail.",
+            code="in_doubt",
+            loss=loss.words,
         )
         return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
     return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
@@ -179,10 +183,10 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
 def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
     """Return which passwords open the account after an issue that was not accepted."""
     if revoke:
-        return "Every former password is void: the client is locked out until a mail arrives."
+        return Words("Every former password is void: the client is locked out until a mail arrives.")
     if outcome.state is CredentialState.IN_DOUBT:
-        return "The former password still works, and so will the new one if its mail arrived."
-    return "Nothing was changed: the former password still works."
+        return Words("The former password still works, and so will the new one if its mail arrived.")
+    return Words("Nothing was changed: the former password still works.")
 
 
 def _failure_to_connect(transport: Transport) -> Refused | None:
@@ -205,10 +209,15 @@ def registered_email(identifier: str, email: str | None, disabled_at: datetime |
         NotPermitted: the file was erased, or is disabled.
     """
     if email is None:
-        raise NotPermitted(f"client {identifier} was erased", "An erased file stays so.", code=_ERASED)
+        raise NotPermitted(
+            "client {identifier} was erased", "An erased file stays so.", code=_ERASED, identifier=identifier
+        )
     if disabled_at is not None:
         raise NotPermitted(
-            f"client {identifier} is disabled", f"Type `egec client enable {identifier}` first.", code=_DISABLED
+            "client {identifier} is disabled",
+            "Type `egec client enable {identifier}` first.",
+            code=_DISABLED,
+            identifier=identifier,
         )
     return email
 
@@ -257,9 +266,11 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool, is_
 def too_many_open(identifier: str) -> NotNow:
     """Return what to tell of a client who can have no further open credential."""
     return NotNow(
-        f"client {identifier} has {credentials.MOST_OPEN} mails whose fate is unknown",
-        f"Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
+        "client {identifier} has {number} mails whose fate is unknown",
+        "Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
         code="too_many_open",
+        identifier=identifier,
+        number=credentials.MOST_OPEN,
     )
 
 
@@ -276,7 +287,10 @@ def _without(secret: Password, words: str) -> str:
 
     In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
     """
-    if not all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
-        return words[:_LONGEST_WORDS]
-    quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
-    return re.sub(r"(?:= *)?".join(quoted), repr(secret), words)[:_LONGEST_WORDS]
+    harmless = words
+    if all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
+        quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
+        harmless = re.sub(r"(?:= *)?".join(quoted), repr(secret), words)
+    harmless = harmless[:_LONGEST_WORDS]
+    # Only words that are as they were can be translated: their values hold the same as their text.
+    return words if harmless == words else harmless

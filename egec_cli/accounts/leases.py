@@ -52,9 +52,11 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
         if time.monotonic() >= deadline:
             holder = Client.select(Client.lease_owner).where(Client.id == client.id).scalar() or owner
             raise NotNow(
-                f"client {client.identifier} is being mailed by another egec: {holder.rpartition('/')[0]}",
+                "client {identifier} is being mailed by another egec: {holder}",
                 "Wait for it to end, then run the same again if it is still wanted.",
                 code="client_busy",
+                identifier=client.identifier,
+                holder=holder.rpartition("/")[0],
             )
         time.sleep(_PAUSE)
     return Lease(client, owner)

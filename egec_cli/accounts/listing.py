@@ -193,8 +193,9 @@ def _unsorted_part(selected: Selected, place: Any, after: Client | None) -> _Par
     found = [number for (number,) in tuples(query.where(Client.id == after.id))]
     if not found:
         raise Usage(
-            f"client {after.identifier}, after whom the page is to begin, is not in the list",
+            "client {identifier}, after whom the page is to begin, is not in the list",
             "Give the last client of the page before.",
+            identifier=after.identifier,
         )
     return place > found[0], [place]
 
@@ -224,7 +225,9 @@ def _sorted_parts(wanted: Wanted) -> Iterator[_Part]:
 def _sort_column(name: str) -> Any:
     if name not in set(SortField):
         raise Usage(
-            f"a list is not sorted by {name!r}",
-            f"Use one of: {', '.join(SortField)}; with a - before it for the descending order.",
+            "a list is not sorted by {name!r}",
+            "Use one of: {fields}; with a - before it for the descending order.",
+            name=name,
+            fields=", ".join(SortField),
         )
     return Client.email_key if name == SortField.EMAIL else getattr(Client, name)

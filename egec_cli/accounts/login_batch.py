@@ -224,6 +224,8 @@ def _of_cells(name: str, number: int, cells: Sequence[str], columns: tuple[int, 
 def _no_login(name: str, number: int) -> BadInput:
     # The line is not quoted: it may hold a password.
     return BadInput(
-        f"{name}:{number}: it is no login",
-        'Write IDENTIFIER,PASSWORD or {"identifier": "...", "password": "..."} on each line.',
+        "{name}:{number}: it is no login",
+        'Write IDENTIFIER,PASSWORD or {{"identifier": "...", "password": "..."}} on each line.',
+        name=name,
+        number=number,
     )

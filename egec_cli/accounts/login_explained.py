@@ -17,6 +17,7 @@ from egec_cli.accounts.login import Attempt, Reason
 from egec_cli.password import LENGTH
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState
+from egec_cli.translation import Words
 
 # What looks the same in many typefaces.
 _LOOKALIKES = {c: group for group in ("0O", "1lI") for c in group}
@@ -55,13 +56,16 @@ def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[str, 
     if client is None:
         return _about_the_identifier(typed)
     if ended.reason is Reason.ACCEPTED:
-        return "accepted", "The login is right."
+        return "accepted", Words("The login is right.")
     if ended.reason is Reason.BLOCKED:
         return _about_the_block(client, ended)
     if client.email is None:
-        return "erased", "The file was erased for good."
+        return "erased", Words("The file was erased for good.")
     if client.disabled_at is not None:
-        return "disabled", f"The account is disabled. Type `egec client enable {client.identifier}` if that is wrong."
+        return "disabled", Words(
+            "The account is disabled. Type `egec client enable {identifier}` if that is wrong.",
+            identifier=client.identifier,
+        )
     return _about_the_password(egec, client, password) or _about_the_mails(client)
 
 
@@ -69,17 +73,23 @@ def _about_the_identifier(typed: str) -> tuple[str, str]:
     if not identifier.is_identifier(typed):
         digits = sum(c in "0123456789" for c in typed)
         if typed.isdecimal() or digits >= LENGTH:
-            return "identifier_malformed", f"An identifier has 10 digits, the first not 0; {len(typed)} were typed."
-        return "identifier_malformed", "That is no identifier: it has 10 digits, and stands in the mail."
+            return "identifier_malformed", Words(
+                "An identifier has 10 digits, the first not 0; {typed} were typed.", typed=len(typed)
+            )
+        return "identifier_malformed", Words("That is no identifier: it has 10 digits, and stands in the mail.")
     swapped = _known(f"{typed[:n]}{typed[n + 1]}{typed[n]}{typed[n + 2 :]}" for n in range(9))
     if len(swapped) == 1:
         place = next(n for n in range(9) if typed[n] != swapped[0][n])
-        return "digits_swapped", f"Nobody has this identifier; its digits {place + 1} and {place + 2} look swapped."
+        return "digits_swapped", Words(
+            "Nobody has this identifier; its digits {digit} and {next} look swapped.", digit=place + 1, next=place + 2
+        )
     wrong = _known(f"{typed[:n]}{digit}{typed[n + 1 :]}" for n in range(10) for digit in "0123456789")
     if len(wrong) == 1:
         place = next(n for n in range(10) if typed[n] != wrong[0][n])
-        return "digit_wrong", f"Nobody has this identifier; its digit {place + 1} looks wrong."
-    return "unknown_identifier", "Nobody has this identifier. Look for the client by e-mail: `egec client show EMAIL`."
+        return "digit_wrong", Words("Nobody has this identifier; its digit {digit} looks wrong.", digit=place + 1)
+    return "unknown_identifier", Words(
+        "Nobody has this identifier. Look for the client by e-mail: `egec client show EMAIL`."
+    )
 
 
 def _known(candidates: Iterator[str]) -> list[str]:
@@ -88,11 +98,18 @@ def _known(candidates: Iterator[str]) -> list[str]:
 
 
 def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
-    new = f"`egec client unblock {client.identifier}` frees it at once, and so does a new password by `egec activate`."
+    new = Words(
+        "`egec client unblock {identifier}` frees it at once, and so does a new password by `egec activate`.",
+        identifier=client.identifier,
+    )
     if ended.blocked_until == login_limits.FOR_GOOD:
-        return "blocked", f"The account is blocked after {login_limits.FAILURES_BEFORE_BLOCK} failures. {new}"
+        return "blocked", Words(
+            "The account is blocked after {failures} failures. {new}",
+            failures=login_limits.FAILURES_BEFORE_BLOCK,
+            new=new,
+        )
     until = clock.rfc3339(ended.blocked_until) if ended.blocked_until else ""
-    return "waiting", f"After several failures the account waits until {until}. {new}"
+    return "waiting", Words("After several failures the account waits until {until}. {new}", until=until, new=new)
 
 
 def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str, str] | None:
@@ -102,26 +119,36 @@ def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str,
             day = clock.rfc3339(former.created_at)
             last = _last(client)
             if last is not None and last.bounced_at is not None and last.sequence > former.sequence:
-                return "last_mail_bounced", f"That is the password of an earlier mail. {_came_back(client, last)}"
+                return "last_mail_bounced", Words(
+                    "That is the password of an earlier mail. {came_back}", came_back=_came_back(client, last)
+                )
             if former.state == CredentialState.SUPERSEDED:
                 return (
                     "former_password",
-                    f"That is the password of an earlier mail, of {day}; only the last one counts.",
+                    Words("That is the password of an earlier mail, of {day}; only the last one counts.", day=day),
                 )
-            return "expired", f"The password of {day} was never used and has expired. Mail a new one: `egec activate`."
+            return "expired", Words(
+                "The password of {day} was never used and has expired. Mail a new one: `egec activate`.", day=day
+            )
     if len(password) > LENGTH:
         for meant in _without_what_was_pasted(password):
             if _opens(meant, living):
-                return "pasted_along", "Blanks or punctuation were pasted along with the password."
+                return "pasted_along", Words("Blanks or punctuation were pasted along with the password.")
     for reason, variants, hint in (
-        ("capitals_swapped", [password.swapcase()], "Capitals and small letters are exchanged: is Caps Lock on?"),
-        ("first_letter_case", [password[:1].swapcase() + password[1:]], "The first letter has the wrong case."),
-        ("lookalikes_exchanged", list(_exchanged(password)), "0 and O, or 1, l and I, are exchanged."),
+        (
+            "capitals_swapped",
+            [password.swapcase()],
+            Words("Capitals and small letters are exchanged: is Caps Lock on?"),
+        ),
+        ("first_letter_case", [password[:1].swapcase() + password[1:]], Words("The first letter has the wrong case.")),
+        ("lookalikes_exchanged", list(_exchanged(password)), Words("0 and O, or 1, l and I, are exchanged.")),
     ):
         if any(variant != password and _opens(variant, living) for variant in variants):
             return reason, hint
     if living and len(password) != LENGTH:
-        return "wrong_length", f"A password has {LENGTH} characters; {len(password)} were typed."
+        return "wrong_length", Words(
+            "A password has {length} characters; {typed} were typed.", length=LENGTH, typed=len(password)
+        )
     return None
 
 
@@ -155,19 +182,28 @@ def _exchanged(password: str) -> Iterator[str]:
 
 def _about_the_mails(client: Client) -> tuple[str, str]:
     last = _last(client)
-    mail_again = f"`egec activate {client.identifier}` mails a new one."
+    mail_again = Words("`egec activate {identifier}` mails a new one.", identifier=client.identifier)
     if last is None:
-        return "never_activated", f"The account has no password yet. {mail_again}"
+        return "never_activated", Words("The account has no password yet. {mail_again}", mail_again=mail_again)
     day = clock.rfc3339(last.created_at)
     if last.state == CredentialState.REFUSED:
-        return "last_mail_refused", f"The mail of {day} was refused: {last.server_reply or last.failure}. {mail_again}"
+        return "last_mail_refused", Words(
+            "The mail of {day} was refused: {reason}. {mail_again}",
+            day=day,
+            reason=last.server_reply or last.failure,
+            mail_again=mail_again,
+        )
     if last.bounced_at is not None and last.state != CredentialState.REVOKED:
         return "last_mail_bounced", _came_back(client, last)
     if last.state in OPEN_STATES:
-        return "last_mail_in_doubt", f"It is not known whether the mail of {day} arrived. {mail_again}"
+        return "last_mail_in_doubt", Words(
+            "It is not known whether the mail of {day} arrived. {mail_again}", day=day, mail_again=mail_again
+        )
     if last.state == CredentialState.REVOKED:
-        return "revoked", f"Every password was voided. {mail_again}"
-    return "wrong_password", f"The password is wrong; the last mail is of {day}. {mail_again}"
+        return "revoked", Words("Every password was voided. {mail_again}", mail_again=mail_again)
+    return "wrong_password", Words(
+        "The password is wrong; the last mail is of {day}. {mail_again}", day=day, mail_again=mail_again
+    )
 
 
 def _last(client: Client) -> Credential | None:
@@ -178,7 +214,10 @@ def _last(client: Client) -> Credential | None:
 
 
 def _came_back(client: Client, last: Credential) -> str:
-    return (
-        f"The mail of {clock.rfc3339(last.created_at)} came back: {last.bounce}. Correct the address by "
-        f"`egec client update {client.identifier} --email EMAIL`, then `egec activate {client.identifier}`."
+    return Words(
+        "The mail of {day} came back: {bounce}. Correct the address by "
+        "`egec client update {identifier} --email EMAIL`, then `egec activate {identifier}`.",
+        day=clock.rfc3339(last.created_at),
+        bounce=last.bounce,
+        identifier=client.identifier,
     )

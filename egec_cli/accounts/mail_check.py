@@ -14,6 +14,7 @@ from egec_cli.mail.delivery import Refused
 from egec_cli.mail.page_check import Flaw
 from egec_cli.mail.wording import Kind
 from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
+from egec_cli.translation import Words, joined
 
 # A certificate that ends sooner should have been replaced by now: those of Let's Encrypt are, 30 days before.
 FEWEST_DAYS = 30
@@ -52,9 +53,9 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
     ]
     if flaws:
         # One file may be at fault in several places of a mail.
-        told = dict.fromkeys(f"{flaw.where}: {flaw.what}" for flaw in flaws)
-        cure = flaws[0].cure if len(told) == 1 else "Type `egec mail check --no-connection` for the cures."
-        raise Misconfigured("\n".join(told), cure)
+        told = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)
+        cure = flaws[0].cure if len(told) == 1 else Words("Type `egec mail check --no-connection` for the cures.")
+        raise Misconfigured(joined("\n", told), cure)
 
 
 def server(settings: Settings, at: datetime | None = None) -> list[Finding]:
@@ -75,9 +76,14 @@ def server(settings: Settings, at: datetime | None = None) -> list[Finding]:
 
 def _of_flaws(check: str, flaws: Sequence[Flaw]) -> list[Finding]:
     if not flaws:
-        return [Finding(check, Verdict.OK, "says what it is to say", "")]
+        return [Finding(check, Verdict.OK, Words("says what it is to say"), "")]
     return [
-        Finding(check, Verdict.FAULT if one.is_fatal else Verdict.WARNING, f"{one.where}: {one.what}", one.cure)
+        Finding(
+            check,
+            Verdict.FAULT if one.is_fatal else Verdict.WARNING,
+            Words("{where}: {what}", where=one.where, what=one.what),
+            one.cure,
+        )
         for one in flaws
     ]
 
@@ -86,11 +92,23 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     try:
         found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        words = getattr(error, "strerror", None) or "it is no name of a host"
-        cure = "Mend the host in EGEC_MAIL_URL, or the name server of this machine."
-        return [Finding("mail_server_name", Verdict.FAULT, f"{named.host} has no address: {words}", cure)]
+        words = Words(getattr(error, "strerror", None) or "it is no name of a host")
+        cure = Words("Mend the host in EGEC_MAIL_URL, or the name server of this machine.")
+        return [
+            Finding(
+                "mail_server_name",
+                Verdict.FAULT,
+                Words("{host} has no address: {words}", host=named.host, words=words),
+                cure,
+            )
+        ]
     addresses = sorted({str(one[4][0]) for one in found})
-    name = Finding("mail_server_name", Verdict.OK, f"{named.host} is {', '.join(addresses)}", "")
+    name = Finding(
+        "mail_server_name",
+        Verdict.OK,
+        Words("{host} is {addresses}", host=named.host, addresses=", ".join(addresses)),
+        "",
+    )
     # Imported here: only this way of sending needs it.
     from egec_cli.mail.smtp import SmtpTransport
 
@@ -101,10 +119,10 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
         return [name, Finding("mail_server", Verdict.FAULT, refusal.error.message, refusal.error.hint)]
     finally:
         transport.close()
-    login = f"logged in as {named.user}" if named.user else "asks for no login of ours"
+    login = Words("logged in as {user}", user=named.user) if named.user else Words("asks for no login of ours")
     return [
         name,
-        Finding("mail_server", Verdict.OK, f"{named} answers, and {login}", ""),
+        Finding("mail_server", Verdict.OK, Words("{named} answers, and {login}", named=named, login=login), ""),
         _privacy(addresses, seen.tls),
         *([_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _size(seen.size_limit),
@@ -115,18 +133,18 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
 def _privacy(addresses: Sequence[str], tls: str | None) -> Finding:
     check = "mail_server_tls"
     if tls is not None:
-        return Finding(check, Verdict.OK, f"{tls}, with a certificate that is trusted", "")
+        return Finding(check, Verdict.OK, Words("{tls}, with a certificate that is trusted", tls=tls), "")
     if all(address == "::1" or address.startswith("127.") for address in addresses):
-        return Finding(check, Verdict.OK, "clear text, which does not leave this machine", "")
-    cure = "Take ?tls=none out of EGEC_MAIL_URL, or name a server that offers TLS."
-    return Finding(check, Verdict.WARNING, "passwords go through the network in clear text", cure)
+        return Finding(check, Verdict.OK, Words("clear text, which does not leave this machine"), "")
+    cure = Words("Take ?tls=none out of EGEC_MAIL_URL, or name a server that offers TLS.")
+    return Finding(check, Verdict.WARNING, Words("passwords go through the network in clear text"), cure)
 
 
 def _certificate(ends: datetime, at: datetime) -> Finding:
     days = (ends - at).days
-    detail = f"the certificate ends in {days} days, on {ends.date()}"
+    detail = Words("the certificate ends in {days} days, on {date}", days=days, date=ends.date())
     if days < FEWEST_DAYS:
-        cure = "Ask the administrator of the mail server to renew it."
+        cure = Words("Ask the administrator of the mail server to renew it.")
         return Finding("mail_server_certificate", Verdict.WARNING, detail, cure)
     return Finding("mail_server_certificate", Verdict.OK, detail, "")
 
@@ -134,31 +152,49 @@ def _certificate(ends: datetime, at: datetime) -> Finding:
 def _size(limit: int | None) -> Finding:
     largest = template_check.LARGEST_MAIL
     if limit is not None and limit < largest:
-        cure = "Ask the administrator of the mail server to raise it."
-        return Finding("mail_server_size", Verdict.WARNING, f"it takes mails of up to {limit} octets only", cure)
-    return Finding("mail_server_size", Verdict.OK, f"it takes mails of {limit or 'any number of'} octets", "")
+        cure = Words("Ask the administrator of the mail server to raise it.")
+        return Finding(
+            "mail_server_size", Verdict.WARNING, Words("it takes mails of up to {limit} octets only", limit=limit), cure
+        )
+    return Finding(
+        "mail_server_size",
+        Verdict.OK,
+        Words("it takes mails of {limit} octets" if limit else "it takes mails of any number of octets", limit=limit),
+        "",
+    )
 
 
 def _letters(extensions: Iterable[str]) -> Finding:
     """Tell which addresses the server takes. That many take no letters beyond ASCII is the way of the world."""
     offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
-    detail = f"it offers {' and '.join(offered).upper()}" if offered else "it offers neither 8BITMIME nor SMTPUTF8"
+    detail = (
+        Words("it offers {extensions}", extensions=" and ".join(offered).upper())
+        if offered
+        else Words("it offers neither 8BITMIME nor SMTPUTF8")
+    )
     if "smtputf8" not in extensions:
-        detail += "; addresses with letters beyond ASCII before the @ are refused"
+        detail = joined("; ", [detail, Words("addresses with letters beyond ASCII before the @ are refused")])
     return Finding("mail_server_letters", Verdict.OK, detail, "")
 
 
 def _sendmail(program: Path) -> Finding:
     if os.path.isfile(program) and os.access(program, os.X_OK):
-        return Finding("mail_program", Verdict.OK, f"{program} can be run", "")
-    what = "cannot be run" if os.path.lexists(program) else "is not there"
-    return Finding("mail_program", Verdict.FAULT, f"{program} {what}", "Mend EGEC_MAIL_URL, or install the program.")
+        return Finding("mail_program", Verdict.OK, Words("{program} can be run", program=program), "")
+    what = Words("cannot be run") if os.path.lexists(program) else Words("is not there")
+    return Finding(
+        "mail_program",
+        Verdict.FAULT,
+        Words("{program} {what}", program=program, what=what),
+        Words("Mend EGEC_MAIL_URL, or install the program."),
+    )
 
 
 def _maildir(folder: Path) -> Finding:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not (os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)):
-        cure = "Choose another Maildir with EGEC_MAIL_URL."
-        return Finding("mail_folder", Verdict.FAULT, f"{there} cannot be written", cure)
-    cure = "Name a mail server in EGEC_MAIL_URL."
-    return Finding("mail_folder", Verdict.WARNING, f"mails are laid down in {folder}, and none is sent", cure)
+        cure = Words("Choose another Maildir with EGEC_MAIL_URL.")
+        return Finding("mail_folder", Verdict.FAULT, Words("{there} cannot be written", there=there), cure)
+    cure = Words("Name a mail server in EGEC_MAIL_URL.")
+    return Finding(
+        "mail_folder", Verdict.WARNING, Words("mails are laid down in {folder}, and none is sent", folder=folder), cure
+    )

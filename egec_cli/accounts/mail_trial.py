@@ -85,6 +85,9 @@ def send(settings: Settings, address: str, kind: Kind, *, language: str, transpo
         raise refusal.error from None
     except AnswerLost as loss:
         raise NotNow(
-            f"{loss}. The mail may have left", "Look whether it arrives, or run the same again.", code="in_doubt"
+            "{loss}. The mail may have left",
+            "Look whether it arrives, or run the same again.",
+            code="in_doubt",
+            loss=loss.words,
         ) from None
     return Tried(email.given, kind, code, mail.message_id, reply.text)

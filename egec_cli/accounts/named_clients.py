@@ -125,8 +125,10 @@ def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
         value = line.strip()
         if "\r" in value:
             raise BadInput(
-                f"{listed.name}:{number}: it has a carriage return within a line",
+                "{name}:{number}: it has a carriage return within a line",
                 "Save it with the line breaks of Unix or Windows.",
+                name=listed.name,
+                number=number,
             )
         if value:
             yield number, value
@@ -150,7 +152,9 @@ def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]
                 yield number, _GUARD.sub("", row[place].strip(), count=1) if len(row) > place else ""
             number = reader.line_num + 1
     except csv.Error as error:
-        raise BadInput(f"{listed.name}:{reader.line_num}: {error}", "Save it as CSV.") from None
+        raise BadInput(
+            "{name}:{line}: {error}", "Save it as CSV.", name=listed.name, line=reader.line_num, error=error
+        ) from None
 
 
 def _place(listed: ClientList, header: list[str]) -> int:
@@ -158,7 +162,11 @@ def _place(listed: ClientList, header: list[str]) -> int:
         return [fields.composed(name).casefold() for name in header].index(fields.composed(listed.column).casefold())
     except ValueError:
         raise BadInput(
-            f"{listed.name} has no column {listed.column!r}", f"Its columns are: {', '.join(header) or 'none'}."
+            "{name} has no column {column!r}",
+            "Its columns are: {columns}.",
+            name=listed.name,
+            column=listed.column,
+            columns=", ".join(header) or "none",
         ) from None
 
 
@@ -169,8 +177,11 @@ def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
         digest.update(line)
         if len(line) > _LONGEST_LINE:
             raise BadInput(
-                f"{listed.name}:{number}: the line is longer than {_LONGEST_LINE} bytes",
+                "{name}:{number}: the line is longer than {most} bytes",
                 "Name one client on each line.",
+                name=listed.name,
+                number=number,
+                most=_LONGEST_LINE,
             )
         try:
             text = line.decode()
@@ -178,7 +189,9 @@ def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
             text = ""
         # PostgreSQL takes no NUL; a file that has one is UTF-16 or no text at all.
         if not text or "\0" in text:
-            raise BadInput(f"{listed.name}:{number}: it is not UTF-8 text", "Save it as UTF-8.")
+            raise BadInput(
+                "{name}:{number}: it is not UTF-8 text", "Save it as UTF-8.", name=listed.name, number=number
+            )
         # The mark that spreadsheets begin a file with; where files were joined, it is anywhere.
         yield text.removeprefix("\ufeff")
 

@@ -13,6 +13,7 @@ from egec_cli.errors import AlreadyExists, BadInput, NotPermitted
 from egec_cli.store import peewee
 from egec_cli.store.database import tuples
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
+from egec_cli.translation import Words
 
 
 class RunRecord(NamedTuple):
@@ -87,15 +88,18 @@ def begin(
                     return _record(egec, checked_name, selection, selected, expect, options)
                 if run.selection != selection:
                     raise AlreadyExists(
-                        f"the run {checked_name} was begun with other selectors: {_in_words(run.selection)}",
-                        f"Use another name, or type `egec reissue resume {checked_name}` to go on with that run.",
+                        "the run {name} was begun with other selectors: {selection}",
+                        "Use another name, or type `egec reissue resume {name}` to go on with that run.",
                         code="run_exists",
+                        name=checked_name,
+                        selection=_in_words(run.selection),
                     )
                 if options.sentence and options.sentence != Options.of(run.options).sentence:
                     raise AlreadyExists(
-                        f"the run {checked_name} was begun with another sentence",
+                        "the run {name} was begun with another sentence",
                         "Leave --sentence out to go on with that run, or use another name.",
                         code="run_exists",
+                        name=checked_name,
                     )
         except peewee.IntegrityError:
             # Another process has just taken the name.
@@ -104,7 +108,7 @@ def begin(
 
 
 def _checked(name: str) -> str:
-    checked_name = fields.line("name of the run", name)
+    checked_name = fields.line(Words("name of the run"), name)
     if not checked_name:
         raise BadInput("the run has no name", "Name it, such as spring-2026.")
     return checked_name
@@ -136,9 +140,11 @@ def _record(
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
     if expect is not None and found != expect:
         raise BadInput(
-            f"{found} clients are selected, not {expect} as expected",
+            "{found} clients are selected, not {expect} as expected",
             "Nothing was started. Mend the selectors, or expect another number.",
             code="unexpected_number",
+            found=found,
+            expect=expect,
         )
     audit.record(egec, "reissue.start", "recorded", run=run, clients=found)
     return run
@@ -156,7 +162,9 @@ def find(name: str) -> ReissueRun:
     """
     run = ReissueRun.get_or_none(ReissueRun.name == _checked(name))
     if run is None:
-        raise BadInput(f"there is no run {name!r}", "Type `egec reissue status` to see all.", code="no_such_run")
+        raise BadInput(
+            "there is no run {name!r}", "Type `egec reissue status` to see all.", code="no_such_run", name=name
+        )
     return run
 
 
@@ -261,13 +269,15 @@ def cancel(egec: Egec, run: ReissueRun) -> None:
             ReissueRun.update(finished_at=egec.clock()).where(ReissueRun.id == run.id).execute()
             audit.record(egec, "reissue.cancel", "cancelled", run=run)
         elif ReissueRun.get_by_id(run.id).state == RunState.DONE:
-            raise NotPermitted(f"the run {run.name} is done", "There is nothing left to cancel.", code="run_done")
+            raise NotPermitted(
+                "the run {name} is done", "There is nothing left to cancel.", code="run_done", name=run.name
+            )
 
 
 def _require_not_cancelled(run: ReissueRun) -> None:
     if ReissueRun.get_by_id(run.id).state == RunState.CANCELLED:
         raise NotPermitted(
-            f"the run {run.name} was cancelled", "Start another one under another name.", code="run_cancelled"
+            "the run {name} was cancelled", "Start another one under another name.", code="run_cancelled", name=run.name
         )
 
 

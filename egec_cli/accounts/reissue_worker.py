@@ -34,6 +34,7 @@ from egec_cli.mail.delivery import Transport
 from egec_cli.store import peewee
 from egec_cli.store.database import translated_failures
 from egec_cli.store.models import ReissueRun, RunState
+from egec_cli.translation import Words
 
 # A database that is busy or away is tried so many times before the worker gives up: for about a minute.
 MOST_TIMES_BUSY = 8
@@ -211,7 +212,9 @@ class _Worker:
             # The next mail would fare no better.
             self.error = done.attempt.error
             assert self.error is not None
-            self.error.hint = f"The run is paused and nothing is lost. Later: egec reissue resume {self._run.name}"
+            self.error.hint = Words(
+                "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=self._run.name
+            )
             self.stop()
         return done
 
@@ -313,12 +316,13 @@ def _a_second_of(threads: int, seconds_each: float | None) -> int:
 def _why_it_stands_still(run: ReissueRun, state: RunState) -> EgecError | None:
     if state is RunState.CANCELLED:
         return NotPermitted(
-            f"the run {run.name} was cancelled", "Start another one under another name.", code="run_cancelled"
+            "the run {name} was cancelled", "Start another one under another name.", code="run_cancelled", name=run.name
         )
     if state is RunState.PAUSED:
         return NotNow(
-            f"the run {run.name} was paused by another worker, which tells why",
-            f"Type `egec reissue resume {run.name}` to go on.",
+            "the run {name} was paused by another worker, which tells why",
+            "Type `egec reissue resume {name}` to go on.",
             code="run_paused",
+            name=run.name,
         )
     return None

@@ -45,7 +45,7 @@ def rejects_file(path: Path, table: Table) -> Iterator[RejectsFile]:
         OSError: it cannot be written.
     """
     if path.exists():
-        raise AlreadyExists(f"{path} is there already", "Name another file, or move this one away.")
+        raise AlreadyExists("{path} is there already", "Name another file, or move this one away.", path=path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     rejects = RejectsFile(table, unfinished)
     try:
@@ -53,7 +53,7 @@ def rejects_file(path: Path, table: Table) -> Iterator[RejectsFile]:
         if rejects.close():
             os.link(unfinished, path)
     except FileExistsError:
-        raise AlreadyExists(f"{path} is there already", "Name another file, or move this one away.") from None
+        raise AlreadyExists("{path} is there already", "Name another file, or move this one away.", path=path) from None
     finally:
         rejects.close()
         unfinished.unlink(missing_ok=True)

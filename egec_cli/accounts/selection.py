@@ -68,7 +68,7 @@ class Selected:
         if to_mail and selection.status is Status.DISABLED:
             raise Usage("a disabled client gets no mail", "Type `egec client enable CLIENT` first.")
         if selection.limit is not None and selection.limit < 1:
-            raise Usage(f"a limit of {selection.limit} selects nobody", "Use 1 or more, or leave it out.")
+            raise Usage("a limit of {limit} selects nobody", "Use 1 or more, or leave it out.", limit=selection.limit)
         self._egec = egec
         self._selection = selection
         self._to_mail = to_mail

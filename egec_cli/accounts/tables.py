@@ -17,21 +17,26 @@ from egec_cli.accounts import text_encoding
 from egec_cli.accounts.import_options import Given, TableKind
 from egec_cli.accounts.text_encoding import AS_A_SPREADSHEET_SAVES_IT
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
 # In characters; as long as the longest cell that the csv module takes.
 LONGEST_LINE = 131_072
 # How much is kept of a line that is longer.
 _KEPT_OF_LONG_LINE = 200
-_TOO_LONG = f"the line is longer than any row of a table ({LONGEST_LINE:,} characters); only its beginning is kept here"
+_TOO_LONG = Words(
+    "the line is longer than any row of a table ({most:,} characters); only its beginning is kept here",
+    most=LONGEST_LINE,
+)
 _SAMPLE = 1 << 16
 _DELIMITERS = (";", ",", "\t", "|")
+_IN_WORDS: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
 _MARK = "\ufeff"
 _BLANKS = f" \t\r\n\xa0{_MARK}"
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 # What becomes of a character that was lost when a program could not read or write it.
 _LOST = "\ufffd"
-_HAS_LOST = "it has the character \ufffd, which stands for one that was lost before the file came here"
-_OPEN_QUOTE = "a quote is opened and not closed"
+_HAS_LOST = Words("it has the character \ufffd, which stands for one that was lost before the file came here")
+_OPEN_QUOTE = Words("a quote is opened and not closed")
 _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.\w\w")
 # JSON that is no JSON Lines: one list of all, or an object whose keys are on lines of their own.
 _LIST_OF_JSON = re.compile(r'\[\s*([{\["\]]|$)')
@@ -76,8 +81,11 @@ def read(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Given) -
         first = next((line for line in lines if line.strip(_BLANK_ROW)), "")
     except _TooLong:
         raise BadInput(
-            f"the first line of {name} is longer than any header ({LONGEST_LINE:,} characters)",
-            f"It is to have the names of the columns, such as {_example(fields)}, and each client a line below it.",
+            "the first line of {name} is longer than any header ({most:,} characters)",
+            "It is to have the names of the columns, such as {example}, and each client a line below it.",
+            name=name,
+            most=LONGEST_LINE,
+            example=_example(fields),
         ) from None
     _require_some_text(first, name, fields)
     known = _known(fields, given.columns)
@@ -103,24 +111,30 @@ def _text(stream: BinaryIO, encoding: str) -> TextIOWrapper:
     try:
         return TextIOWrapper(stream, encoding=encoding, errors=errors, newline=newline)
     except LookupError:
-        raise BadInput(f"there is no encoding {encoding!r}", "Name it as in --encoding windows-1252.") from None
+        raise BadInput(
+            "there is no encoding {encoding!r}", "Name it as in --encoding windows-1252.", encoding=encoding
+        ) from None
 
 
 def _require_some_text(first: str, name: str, fields: Mapping[str, str]) -> None:
     if not first.strip(_BLANKS):
-        raise BadInput(f"{name} is empty", f"It is to begin with a header, such as {_example(fields)}.")
+        raise BadInput(
+            "{name} is empty", "It is to begin with a header, such as {example}.", name=name, example=_example(fields)
+        )
 
 
 def _require_lines_of_json(first: str, name: str) -> None:
     if _LIST_OF_JSON.match(first):
         raise BadInput(
-            f"{name} is one list of JSON, which egec does not read",
+            "{name} is one list of JSON, which egec does not read",
             "Write each object on a line of its own, without [ ] and commas between them: `jq -c '.[]'` does it.",
+            name=name,
         )
     if _BEGINNING_OF_OBJECT.fullmatch(first):
         raise BadInput(
-            f"{name} has a JSON object that goes over several lines, which egec does not read",
+            "{name} has a JSON object that goes over several lines, which egec does not read",
             "Write each object on a line of its own: `jq -c .` does it.",
+            name=name,
         )
 
 
@@ -178,7 +192,10 @@ class _Lines:
                 rest = self._text.readline(LONGEST_LINE + 1)
         except UnicodeError:
             raise BadInput(
-                f"{self._name} is no text in {self._text.encoding}", "Name its encoding, as in --encoding utf-8."
+                "{name} is no text in {encoding}",
+                "Name its encoding, as in --encoding utf-8.",
+                name=self._name,
+                encoding=self._text.encoding,
             ) from None
         return line
 
@@ -225,7 +242,10 @@ class CsvTable:
             names = next(csv.reader(self._with_rest_of_quoted(header), delimiter=self._delimiter, strict=True))
         except (csv.Error, _TooLong) as error:
             raise BadInput(
-                f"the header of {name} cannot be read: {_in_words(error)}", AS_A_SPREADSHEET_SAVES_IT
+                "the header of {name} cannot be read: {reason}",
+                AS_A_SPREADSHEET_SAVES_IT,
+                name=name,
+                reason=_in_words(error),
             ) from None
         places = {place: known[folded(column)] for place, column in enumerate(names) if folded(column) in known}
         _require_columns(name, names, [(names[place], field) for place, field in places.items()], known)
@@ -241,8 +261,8 @@ class CsvTable:
     @property
     def described(self) -> str:
         """How it is read, for people."""
-        between = {"\t": "tabs", ",": "commas", ";": "semicolons"}.get(self._delimiter, self._delimiter)
-        return f"CSV with {between}, in {self.encoding}"
+        between = _IN_WORDS.get(self._delimiter, self._delimiter)
+        return Words("CSV with {between}, in {encoding}", between=between, encoding=self.encoding)
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows; empty ones are left out."""
@@ -273,9 +293,21 @@ class CsvTable:
                 if not raw.strip(_BLANK_ROW):
                     continue
                 if any(cells[width:]):
-                    between = f" (a cell with {self._delimiter!r} in it is to be in quotes)" if width > 1 else ""
+                    between = (
+                        Words(" (a cell with {delimiter!r} in it is to be in quotes)", delimiter=self._delimiter)
+                        if width > 1
+                        else ""
+                    )
                     yield Row(
-                        begins_at, (), raw, f"it has {len(cells)} cells, but the header has {width} columns{between}"
+                        begins_at,
+                        (),
+                        raw,
+                        Words(
+                            "it has {number} cells, but the header has {width} columns{between}",
+                            number=len(cells),
+                            width=width,
+                            between=between,
+                        ),
                     )
                     continue
                 cells += [""] * (width - len(cells))
@@ -340,18 +372,27 @@ def _require_columns(
         same = [repr(column) for column, other in found if other == field]
         if len(same) > 1:
             raise BadInput(
-                f"{name} has {len(same)} columns for {field}: {' and '.join(same)}",
+                "{name} has {number} columns for {field}: {columns}",
                 "Keep the one that counts, and take the other away or give it another name.",
+                name=name,
+                number=len(same),
+                field=field,
+                columns=" and ".join(same),
             )
     if not found and any("@" in column for column in names):
         raise BadInput(
-            f"the first line of {name} is no header: it has an e-mail",
-            f"Put a first line with the names of the columns above it, such as {_example(known)}.",
+            "the first line of {name} is no header: it has an e-mail",
+            "Put a first line with the names of the columns above it, such as {example}.",
+            name=name,
+            example=_example(known),
         )
     if not found:
         raise BadInput(
-            f"{name} has no column that is known; it has: {', '.join(names)[:300]}",
-            f"Name the columns as in {_example(known)}, or say which is which: --map 'COLUMN=email'.",
+            "{name} has no column that is known; it has: {columns}",
+            "Name the columns as in {example}, or say which is which: --map 'COLUMN=email'.",
+            name=name,
+            columns=", ".join(names)[:300],
+            example=_example(known),
         )
 
 
@@ -362,9 +403,9 @@ def _in_words(error: Exception) -> str:
     if "unexpected end" in words or "field larger" in words:
         return _OPEN_QUOTE
     if "expected after" in words:
-        return "a quote is closed in the middle of a cell (a quote within a cell in quotes is to be doubled)"
+        return Words("a quote is closed in the middle of a cell (a quote within a cell in quotes is to be doubled)")
     if "new-line" in words:
-        return "a line break stands in a cell that is not in quotes"
+        return Words("a line break stands in a cell that is not in quotes")
     return words
 
 
@@ -380,7 +421,11 @@ class JsonLinesTable:
         row = _object(first.removeprefix(_MARK))
         if isinstance(row, str):
             raise BadInput(
-                f"{name}:{lines.number + 1}: {row}", 'Write an object on each line, such as {"email": "a@example.org"}.'
+                "{name}:{line}: {row}",
+                'Write an object on each line, such as {{"email": "a@example.org"}}.',
+                name=name,
+                line=lines.number + 1,
+                row=row,
             )
         found = [(key, known[folded(key)]) for key in row if folded(key) in known]
         _require_columns(name, list(row), found, known)
@@ -390,7 +435,7 @@ class JsonLinesTable:
     @property
     def described(self) -> str:
         """How it is read, for people."""
-        return f"JSON Lines, in {self.encoding}"
+        return Words("JSON Lines, in {encoding}", encoding=self.encoding)
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows; empty lines are left out."""
@@ -420,10 +465,17 @@ class JsonLinesTable:
     def _row(self, values: Mapping[str, Any], line: str) -> Row:
         strangers = [field for field in values if field not in self.fields]
         if strangers:
-            return Row(self._lines.number, (), line, f"it has {strangers[0]}, which the first line lacks")
+            return Row(
+                self._lines.number,
+                (),
+                line,
+                Words("it has {stranger}, which the first line lacks", stranger=strangers[0]),
+            )
         for field, value in values.items():
             if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
-                return Row(self._lines.number, (), line, f"its {field} is neither a text nor a number")
+                return Row(
+                    self._lines.number, (), line, Words("its {field} is neither a text nor a number", field=field)
+                )
         cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
         return Row(self._lines.number, cells, line)
 
@@ -447,5 +499,5 @@ def _object(line: str) -> dict[str, Any] | str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return "it is no JSON"
-    return row if isinstance(row, dict) else "it is no JSON object"
+        return Words("it is no JSON")
+    return row if isinstance(row, dict) else Words("it is no JSON object")

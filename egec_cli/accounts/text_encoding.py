@@ -5,28 +5,33 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from egec_cli.errors import BadInput
+from egec_cli.translation import Words
 
-AS_A_SPREADSHEET_SAVES_IT = "Open it in the spreadsheet program, choose “Save as” and then “CSV UTF-8” (or “Text CSV”)."
-_EXPORT_IT = "Export the clients as CSV from the program that keeps them; a spreadsheet saves them as “CSV UTF-8”."
+AS_A_SPREADSHEET_SAVES_IT = Words(
+    "Open it in the spreadsheet program, choose “Save as” and then “CSV UTF-8” (or “Text CSV”)."
+)
+_EXPORT_IT = Words(
+    "Export the clients as CSV from the program that keeps them; a spreadsheet saves them as “CSV UTF-8”."
+)
 _SAMPLE = 1 << 16
 _CHUNK = 1 << 17
 # What files of other kinds begin with, and what to do about it.
 _OTHER_KINDS = {
     b"PK\x03\x04": (
-        "a spreadsheet file such as .xlsx or .ods (or a ZIP archive)",
+        Words("a spreadsheet file such as .xlsx or .ods (or a ZIP archive)"),
         AS_A_SPREADSHEET_SAVES_IT,
     ),
-    b"\xd0\xcf\x11\xe0": ("an old Excel file such as .xls, or one with a password", AS_A_SPREADSHEET_SAVES_IT),
-    b"<": ("a web page or XML", AS_A_SPREADSHEET_SAVES_IT),
-    b"{\\rtf": ("a document with formatting (RTF)", AS_A_SPREADSHEET_SAVES_IT),
+    b"\xd0\xcf\x11\xe0": (Words("an old Excel file such as .xls, or one with a password"), AS_A_SPREADSHEET_SAVES_IT),
+    b"<": (Words("a web page or XML"), AS_A_SPREADSHEET_SAVES_IT),
+    b"{\\rtf": (Words("a document with formatting (RTF)"), AS_A_SPREADSHEET_SAVES_IT),
     b"%PDF": ("a PDF", _EXPORT_IT),
-    b"\x1f\x8b": ("a gzip archive", "Unpack it first."),
-    b"7z\xbc\xaf": ("a 7z archive", "Unpack it first."),
-    b"Rar!": ("a RAR archive", "Unpack it first."),
-    b"\x7fELF": ("a program", _EXPORT_IT),
-    b"\x89PNG": ("a picture", _EXPORT_IT),
-    b"\xff\xd8\xff": ("a picture", _EXPORT_IT),
-    b"SQLite format 3": ("an SQLite database", _EXPORT_IT),
+    b"\x1f\x8b": (Words("a gzip archive"), Words("Unpack it first.")),
+    b"7z\xbc\xaf": (Words("a 7z archive"), Words("Unpack it first.")),
+    b"Rar!": (Words("a RAR archive"), Words("Unpack it first.")),
+    b"\x7fELF": (Words("a program"), _EXPORT_IT),
+    b"\x89PNG": (Words("a picture"), _EXPORT_IT),
+    b"\xff\xd8\xff": (Words("a picture"), _EXPORT_IT),
+    b"SQLite format 3": (Words("an SQLite database"), _EXPORT_IT),
 }
 _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 # Names of encodings that write a mark of their own at the beginning; tables keep the one that a file has.
@@ -76,10 +81,10 @@ def found(stream: BinaryIO, name: str, given: str = "") -> str:
 def _require_text(start: bytes, name: str) -> None:
     for beginning, (kind, hint) in _OTHER_KINDS.items():
         if start.startswith(beginning):
-            raise BadInput(f"{name} is {kind}, which egec does not read", hint)
+            raise BadInput("{name} is {kind}, which egec does not read", hint, name=name, kind=kind)
     controls = len(start) - len(start.translate(None, _CONTROLS))
     if controls * _BYTES_FOR_ONE_CONTROL > len(start):
-        raise BadInput(f"{name} is no text", _EXPORT_IT)
+        raise BadInput("{name} is no text", _EXPORT_IT, name=name)
 
 
 def _unmarked(stream: BinaryIO, start: bytes) -> str:

@@ -76,9 +76,10 @@ def _require_no_worker() -> None:
     name = ReissueRun.select(ReissueRun.name).where(worked_on).limit(1).scalar()
     if name is not None:
         raise NotNow(
-            f"the re-issue run {name} is being worked on",
-            f"Stop it by Ctrl-C, upgrade, then type `egec reissue resume {name}`; or wait until it is done.",
+            "the re-issue run {name} is being worked on",
+            "Stop it by Ctrl-C, upgrade, then type `egec reissue resume {name}`; or wait until it is done.",
             code="run_in_progress",
+            name=name,
         )
 
 

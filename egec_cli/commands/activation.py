@@ -13,6 +13,7 @@ from egec_cli.mail import template, transport
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState
+from egec_cli.translation import Words
 
 
 def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
@@ -46,7 +47,10 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
     try:
         return send(egec, client, hashing)
     except EgecError as error:
-        error.hint = f"The file was made. Type `egec activate {client.identifier}` to mail the password later."
+        error.hint = Words(
+            "The file was made. Type `egec activate {identifier}` to mail the password later.",
+            identifier=client.identifier,
+        )
         raise
 
 
@@ -54,9 +58,12 @@ def tell(egec: Egec, words: str, issued: Issued) -> None:
     """Print the memo's words for the client, and for the operator what he alone may know."""
     say_unless_quiet(words)
     if isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {issued.server_reply}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {server_reply}",
+            server_reply=issued.server_reply,
+        )
     if issued.state is not CredentialState.ACCEPTED:
-        note(f"egec: a later issue has replaced this one already ({issued.state})")
+        note("egec: a later issue has replaced this one already ({state})", state=issued.state)
 
 
 def hand_over(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:

@@ -12,6 +12,7 @@ from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode, Usage
 from egec_cli.show import OutputFormat, note, show, show_all, warn
+from egec_cli.translation import Words
 
 app = new_app("List and prune the record of what was done.")
 
@@ -87,7 +88,7 @@ def prune_command(
             show(audit_pruning.count(before), output)
             note("egec: nothing was deleted")
             return
-        if not (yes or typer.confirm(_question(audit_pruning.count(before)), err=True)):
+        if not (yes or consent.is_given(_question(audit_pruning.count(before)))):
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
         show(audit_pruning.prune(egec, before), output)
@@ -95,8 +96,10 @@ def prune_command(
             warn("egec: another process reads the database; what was deleted leaves its log when the next egec ends")
 
 
-def _question(found: audit_pruning.Pruned) -> str:
-    return (
-        f"Delete {found.events} events of before {found.before}? "
-        "What `egec client show` tells of that time goes with them, and nothing brings it back."
+def _question(found: audit_pruning.Pruned) -> Words:
+    return Words(
+        "Delete {events} events of before {before}? "
+        "What `egec client show` tells of that time goes with them, and nothing brings it back.",
+        events=found.events,
+        before=found.before,
     )

@@ -10,13 +10,14 @@ import typer
 from egec_cli.accounts import changing, clients
 from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
 from egec_cli.accounts.egec import Egec
-from egec_cli.commands import selectors
+from egec_cli.commands import consent, selectors
 from egec_cli.commands.selectors import Named
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, is_hidden, note, show, show_all, warn
 from egec_cli.store.models import Client
+from egec_cli.translation import Words
 
 _Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
 
@@ -43,13 +44,20 @@ def _tell_former_address(egec: Egec, client: Client, former_email: str, output: 
     finally:
         way.close()
     if notice.error is not None:
-        warn(f"egec: the file was changed, but no note may have reached {former_email}: {notice.error.message}")
+        warn(
+            "egec: the file was changed, but no note may have reached {former_email}: {message}",
+            former_email=former_email,
+            message=notice.error.message,
+        )
         warn("      Tell the client of the change by another way.")
         raise typer.Exit(ExitCode.PARTLY_DONE)
     if isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {notice.server_reply}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the note was laid down in {server_reply}",
+            server_reply=notice.server_reply,
+        )
     elif output is OutputFormat.TABLE:
-        note(f"egec: {former_email} was told of the change by mail")
+        note("egec: {former_email} was told of the change by mail", former_email=former_email)
 
 
 def disable(named: Named, reason: str, output: OutputFormat) -> None:
@@ -69,8 +77,12 @@ def unblock(named: Named, output: OutputFormat) -> None:
 
 def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
     """Erase clients, unless the operator does not want it when asked."""
-    whom = f"client {named.client}" if named.client else f"all clients whom {named.from_file} names"
-    if not (yes or typer.confirm(f"Erase the data of {whom}? Nothing brings it back.", err=True)):
+    whom = (
+        Words("client {client}", client=named.client)
+        if named.client
+        else Words("all clients whom {from_file} names", from_file=named.from_file)
+    )
+    if not (yes or consent.is_given(Words("Erase the data of {whom}? Nothing brings it back.", whom=whom))):
         note("egec: nothing was erased")
         raise typer.Exit(ExitCode.REFUSED)
     _change(_erase, named, output)
@@ -98,7 +110,8 @@ def _change(act: _Act, named: Named, output: OutputFormat) -> None:
         records = changing.for_each(egec, wanted.listed, partial(act, egec))
         show_all(_counted(records, counted, output), ChangeRecord, output)
     tell = warn if counted[ChangeOutcome.FAILED] else note
-    tell("egec: " + (", ".join(f"{number} {outcome}" for outcome, number in counted.items()) or "nobody is named"))
+    told = ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
+    tell("egec: {told}", told=told or Words("nobody is named"))
     if counted[ChangeOutcome.FAILED]:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -112,4 +125,4 @@ def _counted(
         sys.stdout.flush()
         counted[record.outcome] += 1
         if record.outcome is ChangeOutcome.FAILED and is_hidden(output):
-            warn(f"egec: line {record.line}: {record.details}")
+            warn("egec: line {line}: {details}", line=record.line, details=record.details)

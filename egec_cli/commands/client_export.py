@@ -91,4 +91,4 @@ def export_command(
             kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
             show_all(records, kind, OutputFormat(output.value), names(fields))
     if file is not None:
-        note(f"egec: wrote {file}")
+        note("egec: wrote {file}", file=file)

@@ -19,6 +19,7 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import BadInput, ExitCode, Usage
 from egec_cli.show import OutputFormat, note, show, warn
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -48,14 +49,14 @@ def import_command(
 ) -> None:
     """Make client files of the rows of a table, or bring them up to date."""
     given = Given(kind, encoding, _delimiter(delimiter), _columns(column or []))
-    name = "standard input" if file == "-" else file
+    name = Words("standard input") if file == "-" else file
     with ExitStack() as files, opened(read_settings(), create=True) as egec:
         table = tables.read(files.enter_context(_seekable(file)), name, import_rows.FIELD_OF_COLUMN, given)
-        note(f"egec: {name} is read as {table.described}")
+        note("egec: {name} is read as {described}", name=name, described=table.described)
         unused = [column for column in table.unused if tables.folded(column) not in import_rows.IGNORED_COLUMNS]
         if unused:
-            more = f" and {len(unused) - _MOST_NAMED} more" if len(unused) > _MOST_NAMED else ""
-            note(f"egec: no field is known for: {', '.join(unused[:_MOST_NAMED])}{more}")
+            more = Words(" and {number} more", number=len(unused) - _MOST_NAMED) if len(unused) > _MOST_NAMED else ""
+            note("egec: no field is known for: {columns}{more}", columns=", ".join(unused[:_MOST_NAMED]), more=more)
         told = [_told_to_people(name)]
         if rejects is not None:
             rejected_rows = files.enter_context(rejects_file(rejects, table))
@@ -79,7 +80,12 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         column, equals, field = text.rpartition("=")
         if not (equals and column.strip() and field in known):
-            raise Usage(f"--map {text!r} is not of the form COLUMN=FIELD", f"The fields are: {', '.join(known)}.")
+            raise Usage(
+                "--map {text!r} is not of the form COLUMN=FIELD",
+                "The fields are: {known}.",
+                text=text,
+                known=", ".join(known),
+            )
         found[column] = field
     return found
 
@@ -92,7 +98,9 @@ def _delimiter(text: str) -> str:
     """
     meant = {"tab": "\t", "\\t": "\t"}.get(text, text)
     if len(meant) > 1 or meant in {'"', "\n", "\r"}:
-        raise Usage(f"--delimiter {text!r} is not one character", "Write it as in --delimiter ';' or --delimiter tab.")
+        raise Usage(
+            "--delimiter {text!r} is not one character", "Write it as in --delimiter ';' or --delimiter tab.", text=text
+        )
     return meant
 
 
@@ -113,7 +121,7 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
 
 def _told_to_people(name: str) -> Callable[[Rejected], None]:
     def tell(one: Rejected) -> None:
-        warn(f"egec: {name}:{one.line}: {_reason(one)}")
+        warn("egec: {name}:{line}: {reason}", name=name, line=one.line, reason=_reason(one))
 
     return tell
 
@@ -122,7 +130,12 @@ def _reason(one: Rejected) -> str:
     value = one.value if len(one.value) <= _LONGEST_VALUE else f"{one.value[:_LONGEST_VALUE]}…"
     if not one.field:
         return one.reason
-    return f"{one.field}: {one.reason}" if repr(value) in one.reason else f"{one.field} {value!r}: {one.reason}"
+    return Words(
+        "{field}: {reason}" if repr(value) in one.reason else "{field} {value!r}: {reason}",
+        field=one.field,
+        value=value,
+        reason=one.reason,
+    )
 
 
 def _all_of(told: Sequence[Callable[[Rejected], None]]) -> Callable[[Rejected], None]:

@@ -41,6 +41,6 @@ def show_command(
             say_unless_quiet("")
             show_all(told.entries, story.StoryEntry, output)
         if record.email is None:
-            note(f"egec: client {record.identifier} was erased")
+            note("egec: client {identifier} was erased", identifier=record.identifier)
         if told.is_cut:
             note("egec: what came before is left out; --full shows it")

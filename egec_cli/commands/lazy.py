@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from egec_cli import translation
+
 
 def new_app(help_line: str = "", *, group: "type[LazyGroup] | None" = None) -> typer.Typer:
     """Return an application without commands.
@@ -22,6 +24,15 @@ def new_app(help_line: str = "", *, group: "type[LazyGroup] | None" = None) -> t
     if help_line:
         app.info.help = help_line
     return app
+
+
+def in_operators_language(command: Any) -> None:
+    """Put the help of a command, and of those below it, into the operator's language where that is not English."""
+    if not translation.speaks_english():
+        # Imported here: English needs none of it.
+        from egec_cli.commands import help_texts
+
+        help_texts.translate(command)
 
 
 class Member(NamedTuple):
@@ -52,4 +63,6 @@ class LazyGroup(TyperGroup):
         """Import a command of the group and return it."""
         command = get_command(import_module(f"egec_cli.commands.{self.members[name].module}").app)
         # A module may hold several commands of the group.
-        return getattr(command, "commands", {}).get(name, command)
+        command = getattr(command, "commands", {}).get(name, command)
+        in_operators_language(command)
+        return command

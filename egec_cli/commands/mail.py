@@ -95,7 +95,10 @@ def try_command(
         way.close()
     show(tried, output)
     if isinstance(settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {tried.server_reply}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {server_reply}",
+            server_reply=tried.server_reply,
+        )
 
 
 app.add_typer(mail_bounces.app)

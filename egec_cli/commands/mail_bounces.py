@@ -17,6 +17,7 @@ from egec_cli.errors import BadInput, ExitCode, Usage
 from egec_cli.mail import incoming
 from egec_cli.mail.incoming import Incoming
 from egec_cli.show import OutputFormat, show_all, warn
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -49,7 +50,7 @@ def bounces_command(
     if is_piped:
         return
     if not outcomes and not Path(source).is_dir():
-        raise BadInput(f"{source} holds no message", "Name a message, an mbox or a Maildir.")
+        raise BadInput("{source} holds no message", "Name a message, an mbox or a Maildir.", source=source)
     if any(outcomes[one] for one in NOT_UNDERSTOOD):
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -60,12 +61,18 @@ def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
         return incoming.in_maildir(path, move=move) if path.is_dir() else incoming.in_file(path)
     if sys.stdin is None:
         raise BadInput("standard input is closed", "Pass the message on standard input, or name a file.")
-    return incoming.in_stream("standard input", sys.stdin.buffer)
+    return incoming.in_stream(Words("standard input"), sys.stdin.buffer)
 
 
 def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:
     for record in records:
         outcomes[record.outcome] += 1
         if record.outcome in NOT_UNDERSTOOD:
-            warn(f"egec: {record.file}:{record.line}: {record.outcome}: {record.reason}")
+            warn(
+                "egec: {file}:{line}: {outcome}: {reason}",
+                file=record.file,
+                line=record.line,
+                outcome=record.outcome,
+                reason=record.reason,
+            )
         yield record

@@ -24,5 +24,5 @@ def names(fields: str) -> list[str]:
         return []
     found = [name.strip() for name in fields.split(",")]
     if "" in found:
-        raise Usage(f"--fields {fields!r} has an empty name", "Write it as in --fields identifier,email.")
+        raise Usage("--fields {fields!r} has an empty name", "Write it as in --fields identifier,email.", fields=fields)
     return found

@@ -39,7 +39,7 @@ def password_command(
         for _ in range(count):
             say(generate(alphabet).reveal())
         if entropy:
-            note(f"entropy: {alphabet.entropy_bits:.1f} bits each")
+            note("entropy: {entropy_bits:.1f} bits each", entropy_bits=alphabet.entropy_bits)
         return
     kind = RatedPassword if entropy else GeneratedPassword
     show_all(_generated(alphabet, count, entropy), kind, output)

@@ -26,6 +26,7 @@ from egec_cli.mail import transport
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
+from egec_cli.translation import Words
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
@@ -90,7 +91,7 @@ def start_command(
         if dry_run:
             _show_dry_run(egec, selected, rate, sentence, output)
             return
-        if not (yes or typer.confirm(f"Mail new passwords to {selected.count()} clients?", err=True)):
+        if not (yes or consent.is_given(Words("Mail new passwords to {number} clients?", number=selected.count()))):
             note("egec: nothing was started")
             raise typer.Exit(ExitCode.REFUSED)
         run = reissue.begin(egec, name, selected, expect=expect, rate=rate, sentence=sentence)
@@ -151,7 +152,10 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
     """Work through a run, show what becomes of each client, and end with the exit code that fits."""
     before = reissue.shown(egec, run)
     if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
-        note(f"egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {egec.settings.mail_server}")
+        note(
+            "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {folder}",
+            folder=egec.settings.mail_server,
+        )
     unmatched = 0
     with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
         for stranger in selected.unmatched() if selected else ():
@@ -167,7 +171,12 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
 
 
 def _told(stranger: Unmatched) -> str:
-    return f"egec: {stranger.file}:{stranger.line}: no client is called {stranger.value!r}"
+    return Words(
+        "egec: {file}:{line}: no client is called {value!r}",
+        file=stranger.file,
+        line=stranger.line,
+        value=stranger.value,
+    )
 
 
 def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
@@ -184,8 +193,15 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
         return
     for one in outcomes:
         if one.outcome is ItemState.FAILED:
-            line = f"line {one.line}: " if one.line else ""
-            warn(f"egec: {line}client {one.identifier} ({one.email}) failed: {one.failure}: {one.details}")
+            line = Words("line {line}: ", line=one.line) if one.line else ""
+            warn(
+                "egec: {line}client {identifier} ({email}) failed: {failure}: {details}",
+                line=line,
+                identifier=one.identifier,
+                email=one.email,
+                failure=one.failure,
+                details=one.details,
+            )
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
@@ -202,13 +218,23 @@ def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: st
 
 def _in_words(found: Preview, bounced: int) -> str:
     if found.fault is not None:
-        mails = f"no mail would leave at present: {found.fault}"
+        mails = Words("no mail would leave at present: {fault}", fault=found.fault)
     else:
-        mails = f"the mail server answers within {(found.mail_seconds or 0) * 1000:.0f} ms"
+        mails = Words(
+            "the mail server answers within {milliseconds:.0f} ms", milliseconds=(found.mail_seconds or 0) * 1000
+        )
     duration = timedelta(seconds=round(found.seconds))
-    came_back = f"egec: from the address of {bounced} of them, a mail came back\n" if bounced else ""
-    return (
-        f"egec: {found.clients} clients would get a mail, in about {duration}: "
-        f"a hash takes {found.hash_seconds * 1000:.0f} ms, {mails}\n"
-        f"{came_back}egec: nothing was started. With another password, each would read:\n\n{found.sample}"
+    came_back = (
+        Words("egec: from the address of {bounced} of them, a mail came back\n", bounced=bounced) if bounced else ""
+    )
+    return Words(
+        "egec: {clients} clients would get a mail, in about {duration}: "
+        "a hash takes {hash_milliseconds:.0f} ms, {mails}\n"
+        "{came_back}egec: nothing was started. With another password, each would read:\n\n{sample}",
+        clients=found.clients,
+        duration=duration,
+        hash_milliseconds=found.hash_seconds * 1000,
+        mails=mails,
+        came_back=came_back,
+        sample=found.sample,
     )

@@ -12,6 +12,7 @@ from egec_cli.accounts.clients import Status
 from egec_cli.accounts.listing import SortField
 from egec_cli.accounts.selection import Selection
 from egec_cli.errors import BadInput, Usage
+from egec_cli.translation import Words
 
 AllOption = Annotated[bool, typer.Option("--all", help="Every client who is not disabled.")]
 StatusOption = Annotated[Status | None, typer.Option("--status", help="Only clients of this status.")]
@@ -65,7 +66,7 @@ def selection(*, from_file: str, exclude: str, column: str, **selectors: Any) ->
         raise Usage("--column is about the file of --from or --exclude", "Give one of them too.")
     with ExitStack() as files:
         listed, excluded = (
-            ClientList("standard input" if name == "-" else name, _opened(name, files), column) if name else None
+            ClientList(Words("standard input") if name == "-" else name, _opened(name, files), column) if name else None
             for name in (from_file, exclude)
         )
         yield Selection(listed=listed, excluded=excluded, **selectors)

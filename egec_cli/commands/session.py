@@ -17,7 +17,7 @@ def read_settings() -> Settings:
     """Return the settings, and warn the operator of what is unsafe about them."""
     found = settings.load()
     for warning in found.warnings:
-        note(f"egec: warning: {warning}")
+        note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
     return found
 
 
@@ -45,6 +45,6 @@ def opened(found: Settings | None = None, *, create: bool = False) -> "Iterator[
     from egec_cli.accounts import egec
 
     if create and egec.create(found):
-        note(f"egec: made the database {found.database}")
+        note("egec: made the database {database}", database=found.database)
     with egec.opened(found, log=log_of(found)) as opened_egec:
         yield opened_egec

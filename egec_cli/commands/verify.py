@@ -15,6 +15,7 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened
 from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
+from egec_cli.translation import Words, of_system, translated
 
 app = new_app()
 
@@ -120,7 +121,7 @@ def _verify_all(batch: str, output: OutputFormat) -> None:
     failure: EgecError | None = None
     with opened() as egec, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
-        logins = login_batch.read_logins(stream, "standard input" if batch == "-" else batch)
+        logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
 
         # Closed before the database is: what is under way when the work is cut short is brought to its end.
         verdicts = files.enter_context(closing(login_batch.verify_all(egec, logins)))
@@ -153,7 +154,7 @@ def _check_password(program: list[str]) -> None:
     except EgecError as error:
         raise _not_now(error) from None
     except OSError as error:
-        raise _not_now(FileSystemFailed(f"the login could not be checked: {error.strerror}")) from None
+        raise _not_now(FileSystemFailed("the login could not be checked: {reason}", reason=of_system(error))) from None
     if not accepted:
         raise typer.Exit(ExitCode.REFUSED)
     sys.stderr.flush()
@@ -163,8 +164,10 @@ def _check_password(program: list[str]) -> None:
     try:
         os.execvpe(program[0], program, {**os.environ, "USER": login.trimmed(identifier)})  # noqa: S606 - the caller's own
     except OSError as error:
-        hint = "Name a program behind --checkpassword."
-        raise _not_now(Usage(f"{program[0]} cannot be run: {error.strerror}", hint)) from None
+        hint = Words("Name a program behind --checkpassword.")
+        raise _not_now(
+            Usage("{program} cannot be run: {reason}", hint, program=program[0], reason=of_system(error))
+        ) from None
 
 
 def _not_now(error: EgecError) -> typer.Exit:
@@ -181,8 +184,10 @@ def _from_descriptor() -> tuple[str, str]:
         os.close(_DESCRIPTOR)
     except OSError as error:
         raise Usage(
-            f"descriptor {_DESCRIPTOR} cannot be read: {error.strerror}",
+            "descriptor {descriptor} cannot be read: {reason}",
             "--checkpassword is for programs that pass the login there; for others there is --stdin.",
+            descriptor=_DESCRIPTOR,
+            reason=of_system(error),
         ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
@@ -198,7 +203,7 @@ def _asked_for() -> str:
     import getpass
 
     try:
-        return getpass.getpass("Password: ", sys.stderr)
+        return getpass.getpass(translated(Words("Password: ")), sys.stderr)
     except EOFError:
         raise BadInput("no password was typed", "Type it, or use --password-stdin.") from None
     except UnicodeDecodeError:
@@ -221,6 +226,8 @@ def _line() -> str:
     try:
         line = _standard_input().readline(_LONGEST_LINE)
     except OSError as error:
-        raise BadInput(f"standard input: {error.strerror}", "Pass the login on standard input.") from None
+        raise BadInput(
+            "standard input: {reason}", "Pass the login on standard input.", reason=of_system(error)
+        ) from None
     # Bytes that are no text make a password that matches none.
     return line.decode(errors="replace").rstrip("\r\n")

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from egec_cli.errors import EgecError
 from egec_cli.mail.message import Mail
+from egec_cli.translation import Words
 
 
 class Reply(NamedTuple):
@@ -31,7 +32,11 @@ class Refused(Exception):
 
 
 class AnswerLost(Exception):
-    """The mail began to go out and nobody knows whether it was taken."""
+    """The mail began to go out and nobody knows whether it was taken; `words` tell why, made as those of an error."""
+
+    def __init__(self, what: str, /, **values: object) -> None:
+        self.words = Words(what, **values)
+        super().__init__(self.words)
 
 
 class Transport(Protocol):

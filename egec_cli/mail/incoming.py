@@ -57,7 +57,9 @@ def in_maildir(folder: Path, *, move: bool = False) -> Iterator[Incoming]:
         BadInput: the folder is no Maildir.
     """
     if not is_maildir(folder):
-        raise BadInput(f"{folder} is no Maildir: it has no new and cur", "Name a Maildir, an mbox or a message.")
+        raise BadInput(
+            "{folder} is no Maildir: it has no new and cur", "Name a Maildir, an mbox or a message.", folder=folder
+        )
     for part in ("new",) if move else ("new", "cur"):
         for name in sorted(os.listdir(folder / part)):
             path = folder / part / name

@@ -10,6 +10,7 @@ from egec_cli.errors import FileSystemFailed, NotPermitted
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply
 from egec_cli.mail.message import Mail
 from egec_cli.settings import MaildirFolder
+from egec_cli.translation import of_system
 
 
 class MaildirTransport:
@@ -39,20 +40,30 @@ class MaildirTransport:
                 unfinished.unlink(missing_ok=True)
         except PermissionError as error:
             raise Refused(
-                NotPermitted(f"{error.filename} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.")
+                NotPermitted(
+                    "{path} cannot be written",
+                    "Choose another Maildir with EGEC_MAIL_URL.",
+                    path=error.filename,
+                )
             ) from None
         except OSError as error:
             raise Refused(
                 FileSystemFailed(
-                    f"the mail cannot be written to {self._folder}: {error.strerror}",
+                    "the mail cannot be written to {folder}: {reason}",
                     "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
+                    folder=self._folder,
+                    reason=of_system(error),
                 )
             ) from None
         try:
             _make_durable(finished.parent)
         except OSError as error:
             # It is there, though a power cut may yet take it away.
-            raise AnswerLost(f"the mail was written to {finished}, perhaps not for good: {error.strerror}") from None
+            raise AnswerLost(
+                "the mail was written to {finished}, perhaps not for good: {reason}",
+                finished=finished,
+                reason=of_system(error),
+            ) from None
         return Reply(str(finished))
 
     def close(self) -> None:

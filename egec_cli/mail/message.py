@@ -30,6 +30,7 @@ from egec_cli.mail import headers, message_ids, wording
 from egec_cli.mail.wording import Kind, Templates, Wording
 from egec_cli.password import Password
 from egec_cli.settings import Settings
+from egec_cli.translation import Words
 
 # What is each client's own in a mail with a password.
 OF_EACH_CLIENT = ("greeting", "identifier", "password", "issued_at", "expiry")
@@ -307,7 +308,7 @@ def _built(
         content = b"".join(headers.line(name, value) for name, value in wanted.items()) + message.as_bytes()
         _parse_back(content, wanted, text, html)
     except (ValueError, HeaderParseError):
-        raise _garbled("cannot be written as a mail") from None
+        raise _garbled(Words("cannot be written as a mail")) from None
     bounces = _bounces(settings)
     comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
     return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
@@ -326,23 +327,25 @@ def _address(setting: str, variable: str) -> Address:
         local_part, _, domain = wire.rpartition("@")
         return Address(display_name.strip() if bracket else "", local_part, domain)
     except (BadInput, ValueError, HeaderParseError):
-        raise Misconfigured(f"{variable} is no e-mail address: {setting}", f"Mend {variable}.") from None
+        raise Misconfigured(
+            "{variable} is no e-mail address: {setting}", "Mend {variable}.", variable=variable, setting=setting
+        ) from None
 
 
 def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, html: str) -> None:
     parsed = message_from_bytes(content, policy=policy.default)
     names = [name for name in parsed if name not in {"Content-Type", "MIME-Version"}]
     if names != list(wanted):
-        raise _garbled(f"has other headers than it was given: {', '.join(names)}")
+        raise _garbled(Words("has other headers than it was given: {known}", known=", ".join(names)))
     found = headers.read(content)
     for name, value in wanted.items():
         if not _is_read_as(value, found[name], str(parsed[name])):
-            raise _garbled(f"loses a part of its {name} on the way: {value}")
+            raise _garbled(Words("loses a part of its {name} on the way: {value}", name=name, value=value))
     for kind, written in (("plain", text), ("html", html)):
         part = parsed.get_body((kind,))
         # The standard library ends the last line where a template does not.
         if part is None or part.get_content().replace("\r\n", "\n").rstrip("\n") != written.rstrip("\n"):
-            raise _garbled(f"loses a part of its {kind} text on the way")
+            raise _garbled(Words("loses a part of its {kind} text on the way", kind=kind))
 
 
 def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
@@ -353,4 +356,4 @@ def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
 
 
 def _garbled(what: str) -> Misconfigured:
-    return Misconfigured(f"the mail {what}", "Take control characters out of the templates and EGEC_*.")
+    return Misconfigured("the mail {what}", "Take control characters out of the templates and EGEC_*.", what=what)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from egec_cli.mail.page import Element, Page
 from egec_cli.mail.template import Template
+from egec_cli.translation import Words
 
 
 class Flaw(NamedTuple):
@@ -30,11 +31,13 @@ class _Found(NamedTuple):
     is_fatal: bool = True
 
 
+_SOUND, _FILM, _FRAME, _PLUG_IN = Words("sound"), Words("a film"), Words("a frame"), Words("a plug-in")
+_FIELD, _BUTTON = Words("a field of a form"), Words("a button of a form")
 _FORBIDDEN = {
-    "applet": "Java", "audio": "sound", "base": "another base of links", "button": "a button of a form",
-    "embed": "a plug-in", "form": "a form", "frame": "a frame", "iframe": "a frame", "input": "a field of a form",
-    "link": "a file from elsewhere", "object": "a plug-in", "script": "a script", "select": "a field of a form",
-    "svg": "a drawing", "textarea": "a field of a form", "video": "a film",
+    "applet": "Java", "audio": _SOUND, "base": Words("another base of links"), "button": _BUTTON, "embed": _PLUG_IN,
+    "form": Words("a form"), "frame": _FRAME, "iframe": _FRAME, "input": _FIELD,
+    "link": Words("a file from elsewhere"), "object": _PLUG_IN, "script": Words("a script"), "select": _FIELD,
+    "svg": Words("a drawing"), "textarea": _FIELD, "video": _FILM,
 }  # fmt: skip
 _SOURCES = ("src", "srcset", "background", "poster", "data", "action", "longdesc")
 _FROM_ELSEWHERE = re.compile(r"@import|@font-face|url\s*\(|expression\s*\(", re.IGNORECASE)
@@ -72,31 +75,43 @@ def _forbidden(page: Page) -> Iterator[_Found]:
     """Yield what comes from elsewhere, what acts, and what tells others that the mail was read."""
     for element in page.elements:
         if element.tag in _FORBIDDEN:
-            what = f"<{element.tag}> is {_FORBIDDEN[element.tag]}, which mail programs block"
-            yield _Found(element.line, what, f"Take <{element.tag}> out.")
+            what = Words("<{tag}> is {kind}, which mail programs block", tag=element.tag, kind=_FORBIDDEN[element.tag])
+            yield _Found(element.line, what, Words("Take {what} out.", what=f"<{element.tag}>"))
         if element.tag == "meta" and element.attributes.get("http-equiv", "").lower() == "refresh":
-            yield _Found(element.line, "the page leads to another by itself", "Take this <meta> out.")
+            yield _Found(
+                element.line, Words("the page leads to another by itself"), Words("Take {what} out.", what="<meta>")
+            )
         yield from _forbidden_attributes(element)
         styles = element.own_text if element.tag == "style" else element.attributes.get("style", "")
         for match in _FROM_ELSEWHERE.finditer(styles):
             line = element.line + styles.count("\n", 0, match.start())
-            yield _Found(line, f"the style has {match[0]}: it loads a file from elsewhere", "Take it out.")
+            yield _Found(
+                line,
+                Words("the style has {found}: it loads a file from elsewhere", found=match[0]),
+                Words("Take it out."),
+            )
 
 
 def _forbidden_attributes(element: Element) -> Iterator[_Found]:
     for name, value in element.attributes.items():
         if name.startswith("on"):
-            yield _Found(element.line, f"{name}= is a script, which mail programs block", f"Take {name}= out.")
+            yield _Found(
+                element.line,
+                Words("{name}= is a script, which mail programs block", name=name),
+                Words("Take {what} out.", what=f"{name}="),
+            )
         elif name in _SOURCES and element.tag not in _FORBIDDEN:
             if value.strip().lower().startswith("data:"):
-                what = f"the picture in {name}= is not shown by many mail programs"
-                yield _Found(element.line, what, "Let words say it.", is_fatal=False)
+                what = Words("the picture in {name}= is not shown by many mail programs", name=name)
+                yield _Found(element.line, what, Words("Let words say it."), is_fatal=False)
             else:
-                what = f"{name}= loads a file from elsewhere, which tells its owner who reads the mail"
-                yield _Found(element.line, what, f"Take <{element.tag}> out.")
+                what = Words("{name}= loads a file from elsewhere, which tells its owner who reads the mail", name=name)
+                yield _Found(element.line, what, Words("Take {what} out.", what=f"<{element.tag}>"))
         for key in _KEYS:
             if name != "href" and key in _placeholders(value):
-                yield _Found(element.line, f"{name}= has ${key}", "Write it as text only.")
+                yield _Found(
+                    element.line, Words("{name}= has ${key}", name=name, key=key), Words("Write it as text only.")
+                )
 
 
 def _placeholders(text: str) -> set[str]:
@@ -112,14 +127,14 @@ def _keys(page: Page) -> Iterator[_Found]:
             if element.children or element.own_text not in {f"${key}", f"${{{key}}}"}:
                 yield _Found(
                     element.line,
-                    f"${key} is not alone in its element: other text or blanks would be copied along",
-                    f"Write <code>${key}</code>, with nothing else between the two tags.",
+                    Words("${key} is not alone in its element: other text or blanks would be copied along", key=key),
+                    Words("Write <code>${key}</code>, with nothing else between the two tags.", key=key),
                 )
             if not _tells_apart(element.fonts):
                 yield _Found(
                     element.line,
-                    f"${key} has no font of its own in which 0 and O, 1, l and I look different",
-                    f'Give its element style="font-family:{_FONTS}".',
+                    Words("${key} has no font of its own in which 0 and O, 1, l and I look different", key=key),
+                    Words('Give its element style="font-family:{fonts}".', fonts=_FONTS),
                 )
 
 
@@ -135,18 +150,22 @@ def _links(page: Page, rendered: Page) -> Iterator[_Found]:
         own = sorted(_placeholders(element.attributes["href"]) - _THE_SAME_FOR_ALL)
         target = filled.attributes.get("href", "")
         if own:
-            what = f"the link has ${own[0]}: it tells others who has clicked"
-            yield _Found(element.line, what, f"Take ${own[0]} out of the link.")
+            what = Words("the link has ${own}: it tells others who has clicked", own=own[0])
+            yield _Found(element.line, what, Words("Take ${own} out of the link.", own=own[0]))
         elif not target.startswith(("https://", "mailto:", "tel:")):
-            what = f"the link leads to {target!r}, which is no https:// address"
-            yield _Found(element.line, what, "Begin the address with https://.")
+            what = Words("the link leads to {target!r}, which is no https:// address", target=target)
+            yield _Found(element.line, what, Words("Begin the address with https://."))
         elif re.search(r"[?&]utm_", target):
-            yield _Found(element.line, "the link is tracked", "Take utm_... out of its address.")
+            yield _Found(element.line, Words("the link is tracked"), Words("Take utm_... out of its address."))
         shown = _ADDRESS.search(filled.whole_text)
         host = urlsplit(target).hostname or target.partition("@")[2]
         if shown and not own and _bare(shown[1]) != _bare(host):
-            what = f"the link shows {shown[1]} and leads to {host or target!r}, as those of thieves do"
-            yield _Found(element.line, what, "Let it show the address that it leads to.")
+            what = Words(
+                "the link shows {shown} and leads to {target!r}, as those of thieves do",
+                shown=shown[1],
+                target=host or target,
+            )
+            yield _Found(element.line, what, Words("Let it show the address that it leads to."))
 
 
 def _bare(host: str) -> str:
@@ -156,20 +175,24 @@ def _bare(host: str) -> str:
 def _hard_to_read(page: Page, language: str) -> Iterator[_Found]:
     """Yield what makes a page hard to read: with a screen reader, in the dark, on a telephone."""
     if not any(element.attributes.get("lang") == language for element in page.elements):
-        what = "no element tells screen readers the language"
-        yield _Found(1, what, f'Write <html lang="{language}">.', is_fatal=False)
+        what = Words("no element tells screen readers the language")
+        yield _Found(1, what, Words('Write <html lang="{language}">.', language=language), is_fatal=False)
     has_headers = any(element.tag == "th" for element in page.elements)
     for element in page.elements:
         if element.tag == "table" and not has_headers and element.attributes.get("role") != "presentation":
-            what = "screen readers read the table out as one, although it has no headers"
-            yield _Found(element.line, what, 'Use no table, or write role="presentation".', is_fatal=False)
+            what = Words("screen readers read the table out as one, although it has no headers")
+            yield _Found(element.line, what, Words('Use no table, or write role="presentation".'), is_fatal=False)
         colours = ("color" in element.styles, bool({"background", "background-color"} & element.styles.keys()))
         if colours[0] != colours[1]:
-            what = "the colour of the text is set without that of the ground, or the other way round"
-            yield _Found(element.line, what, "Set both or neither, for readers with a dark screen.", is_fatal=False)
+            what = Words("the colour of the text is set without that of the ground, or the other way round")
+            yield _Found(
+                element.line, what, Words("Set both or neither, for readers with a dark screen."), is_fatal=False
+            )
         if (width := _fixed_width(element)) > _NARROW:
-            what = f"it is {width} pixels wide, and the screen of a telephone {_NARROW}"
-            yield _Found(element.line, what, f"Write max-width:{width}px instead.", is_fatal=False)
+            what = Words(
+                "it is {width} pixels wide, and the screen of a telephone {narrow}", width=width, narrow=_NARROW
+            )
+            yield _Found(element.line, what, Words("Write max-width:{width}px instead.", width=width), is_fatal=False)
 
 
 def _fixed_width(element: Element) -> int:

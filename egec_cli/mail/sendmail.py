@@ -6,6 +6,7 @@ from egec_cli.errors import BadInput, EgecError, ExitCode, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
+from egec_cli.translation import Words, of_system
 
 # The codes of sysexits.h, and of shells, by which a program says that it has not taken the mail: of one address, of a
 # service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
@@ -33,13 +34,20 @@ class SendmailTransport:
                 command, input=mail.content.replace(b"\r\n", b"\n"), capture_output=True, timeout=self._timeout
             )
         except subprocess.TimeoutExpired:
-            raise AnswerLost(f"{self._program} did not end within {self._timeout:g} s") from None
+            raise AnswerLost(
+                "{program} did not end within {timeout:g} s", program=self._program, timeout=self._timeout
+            ) from None
         except OSError as error:
             raise Refused(
-                Misconfigured(f"{self._program} cannot be run: {error.strerror}", "Mend EGEC_MAIL_URL.")
+                Misconfigured(
+                    "{program} cannot be run: {reason}",
+                    "Mend EGEC_MAIL_URL.",
+                    program=self._program,
+                    reason=of_system(error),
+                )
             ) from None
         if done.returncode < 0:
-            raise AnswerLost(f"{self._program} was ended by signal {-done.returncode}")
+            raise AnswerLost("{program} was ended by signal {signal}", program=self._program, signal=-done.returncode)
         if done.returncode != ExitCode.OK:
             raise _failure(done.returncode, one_line(done.stderr or done.stdout), mail.recipient)
         return Reply(f"{self._program} took it")
@@ -49,17 +57,26 @@ class SendmailTransport:
 
 
 def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:
-    words = f"exit code {code}: {reply}" if reply else f"exit code {code}"
+    words = (
+        Words("exit code {code}: {reply}", code=code, reply=reply) if reply else Words("exit code {code}", code=code)
+    )
     if code in _ABOUT_THE_ADDRESS:
         error: EgecError = BadInput(
-            f"the mail program refuses {recipient}: {words}", "Correct the client's address.", code="mail_refused"
+            "the mail program refuses {recipient}: {words}",
+            "Correct the client's address.",
+            code="mail_refused",
+            recipient=recipient,
+            words=words,
         )
     elif code in _AWAY:
         error = NotNow(
-            f"the mail program takes no mail now: {words}", "Run the same again later.", code="mail_deferred"
+            "the mail program takes no mail now: {words}",
+            "Run the same again later.",
+            code="mail_deferred",
+            words=words,
         )
     elif code in _SET_UP:
-        error = Misconfigured(f"the mail program failed: {words}", "Mend EGEC_MAIL_URL.")
+        error = Misconfigured("the mail program failed: {words}", "Mend EGEC_MAIL_URL.", words=words)
     else:
-        return AnswerLost(f"the mail program does not say whether it took the mail: {words}")
+        return AnswerLost("the mail program does not say whether it took the mail: {words}", words=words)
     return Refused(error, reply)

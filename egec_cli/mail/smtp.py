@@ -18,6 +18,7 @@ from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SmtpServer, Tls
+from egec_cli.translation import Words
 
 _OK = 250
 _WILL_FORWARD = 251
@@ -31,7 +32,7 @@ _LONGEST_ANSWER_LINE = 8192
 _MOST_ANSWER_LINES = 100
 _LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
-_SENDER, _RECIPIENT, _MESSAGE = "the sender", "the recipient", "the message"
+_SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
 
 # A command, the codes by which the server goes along with it, and what it is about.
 _Turn = tuple[str, set[int], str]
@@ -105,7 +106,7 @@ class SmtpTransport:
             self._announce(smtp, mail)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise self._gone(f"went away: {_words(error)}") from None
+            raise self._gone(Words("went away: {reason}", reason=_words(error))) from None
         except Refused as refusal:
             self._must_reset = True
             if refusal.server_away:
@@ -118,7 +119,8 @@ class SmtpTransport:
 
     def _gone(self, what: str) -> Refused:
         return Refused(
-            NotNow(f"the mail server {self._server} {what}", _AGAIN, code="mail_server_away"), server_away=True
+            NotNow("the mail server {server} {what}", _AGAIN, code="mail_server_away", server=self._server, what=what),
+            server_away=True,
         )
 
     def close(self) -> None:
@@ -154,7 +156,10 @@ class SmtpTransport:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise Misconfigured(
-                f"the CA file {server.ca_file} cannot be used: {_words(error)}", "Mend ca= in EGEC_MAIL_URL."
+                "the CA file {ca_file} cannot be used: {reason}",
+                "Mend ca= in EGEC_MAIL_URL.",
+                ca_file=server.ca_file,
+                reason=_words(error),
             ) from None
         smtp: smtplib.SMTP | None = None
         try:
@@ -178,43 +183,60 @@ class SmtpTransport:
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return Misconfigured(
-                f"the certificate of the mail server {server} is not to be trusted: {error.verify_message}",
+                "the certificate of the mail server {server} is not to be trusted: {reason}",
                 "Name the host as its certificate does, or add ?ca=FILE to EGEC_MAIL_URL for an authority of your own.",
+                server=server,
+                reason=error.verify_message,
             )
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
             return Misconfigured(
-                f"the mail server {server} does not begin with TLS",
+                "the mail server {server} does not begin with TLS",
                 "Write smtp:// instead of smtps:// in EGEC_MAIL_URL.",
+                server=server,
             )
         if isinstance(error, UnicodeError):
             # smtplib writes logins in ASCII only. The error itself would quote the password.
             return Misconfigured(
-                f"the mail server {server.host} or its login cannot be written in ASCII",
+                "the mail server {host} or its login cannot be written in ASCII",
                 "Mend the host, the user or the password in EGEC_MAIL_URL.",
+                host=server.host,
             )
         # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
         if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
-            missing = "STARTTLS" if "STARTTLS" in str(error) else "a login by user and password"
+            missing = "STARTTLS" if "STARTTLS" in str(error) else Words("a login by user and password")
             return Misconfigured(
-                f"the mail server {server} does not offer {missing}",
+                "the mail server {server} does not offer {missing}",
                 "Mend EGEC_MAIL_URL: smtps:// for TLS from the start; ?tls=none only where clear text may be.",
+                server=server,
+                missing=missing,
             )
         words = self._without_login(_words(error))
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return Misconfigured(
-                f"the mail server {server} refuses the login of {server.user!r}: {words}",
+                "the mail server {server} refuses the login of {user!r}: {words}",
                 "Mend the user or the password in EGEC_MAIL_URL.",
+                server=server,
+                user=server.user,
+                words=words,
             )
         if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-            return Misconfigured(f"the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.")
-        return NotNow(f"the mail server {server} cannot be reached: {words}", _AGAIN, code="mail_server_away")
+            return Misconfigured(
+                "the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.", server=server, words=words
+            )
+        return NotNow(
+            "the mail server {server} cannot be reached: {words}",
+            _AGAIN,
+            code="mail_server_away",
+            server=server,
+            words=words,
+        )
 
     def _without_login(self, words: str) -> str:
         """Return a server's words without the password, should it have quoted what it was sent (RFC 4616, RFC 4954)."""
         user, password = self._server.user, self._server.password
         for secret in (f"\0{user}\0{password.reveal()}", password.reveal()):
             for shape in (base64.b64encode(secret.encode()).decode(), secret):
-                words = words.replace(shape, repr(password)) if secret else words
+                words = words.replace(shape, repr(password)) if secret and shape in words else words
         return words
 
     def _announce(self, smtp: smtplib.SMTP, mail: Mail) -> None:
@@ -224,9 +246,11 @@ class SmtpTransport:
             if not smtp.has_extn("smtputf8"):
                 raise Refused(
                     BadInput(
-                        f"the mail server {self._server} takes no address with letters beyond ASCII: {mail.recipient}",
+                        "the mail server {server} takes no address with letters beyond ASCII: {recipient}",
                         "Use another address for this client, or a server that offers SMTPUTF8.",
                         code="smtputf8_not_offered",
+                        server=self._server,
+                        recipient=mail.recipient,
                     )
                 )
             options += ["SMTPUTF8", "BODY=8BITMIME"]
@@ -275,14 +299,16 @@ class SmtpTransport:
             code, answer = _whole_answer(smtp)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise AnswerLost(f"the answer of the mail server {self._server} was lost: {_words(error)}") from None
+            raise AnswerLost(
+                "the answer of the mail server {server} was lost: {reason}", server=self._server, reason=_words(error)
+            ) from None
         except BaseException:
             self._drop()
             raise
         if not (code == _OK or 400 <= code <= 599):
             self._drop()
             # Not its words: they may quote the message.
-            raise AnswerLost(f"the mail server {self._server} gave no clear answer: {code}")
+            raise AnswerLost("the mail server {server} gave no clear answer: {code}", server=self._server, code=code)
         if code == _CLOSING:
             self._drop()
         self._expect((code, answer), {_OK}, _MESSAGE, mail)
@@ -295,23 +321,38 @@ class SmtpTransport:
         reply = f"{code} {one_line(words)}"
         if subject == _SENDER and code == _TOO_LARGE:
             error: EgecError = Misconfigured(
-                f"a mail of {len(mail.content)} bytes is too large for the mail server {self._server}: {reply}",
+                "a mail of {octets} bytes is too large for the mail server {server}: {reply}",
                 "Shorten the templates, or ask the administrator of the mail server.",
+                octets=len(mail.content),
+                server=self._server,
+                reply=reply,
             )
         elif (subject == _SENDER and code >= 500) or code in _AUTHENTICATION_CODES:
             error = Misconfigured(
-                f"the mail server {self._server} refuses the sender {mail.sender}: {reply}",
+                "the mail server {server} refuses the sender {sender}: {reply}",
                 "Mend EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
+                server=self._server,
+                sender=mail.sender,
+                reply=reply,
             )
         elif 500 <= code <= 599:
             error = BadInput(
-                f"the mail server {self._server} refuses {subject} for {mail.recipient}: {reply}",
+                "the mail server {server} refuses {subject} for {recipient}: {reply}",
                 "Correct the client's address, or ask the administrator of the mail server.",
                 code="mail_refused",
+                server=self._server,
+                subject=subject,
+                recipient=mail.recipient,
+                reply=reply,
             )
         else:
             error = NotNow(
-                f"the mail server {self._server} does not take {subject} now: {reply}", _AGAIN, code="mail_deferred"
+                "the mail server {server} does not take {subject} now: {reply}",
+                _AGAIN,
+                code="mail_deferred",
+                server=self._server,
+                subject=subject,
+                reply=reply,
             )
         raise Refused(error, reply, server_away=code == _CLOSING)
 
@@ -331,7 +372,7 @@ def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
     while len(words) < _MOST_ANSWER_LINES:
         line = smtp.file.readline(_LONGEST_ANSWER_LINE)
         if not line.endswith(b"\n"):
-            raise smtplib.SMTPServerDisconnected("it ended before the answer did")
+            raise smtplib.SMTPServerDisconnected(Words("it ended before the answer did"))
         parts = _ANSWER_LINE.fullmatch(line)
         if parts is None:
             break
@@ -341,10 +382,10 @@ def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
             break
         if parts[2] != b"-":
             return codes.pop(), b"\n".join(words)
-    raise smtplib.SMTPException("it is no answer of a mail server")
+    raise smtplib.SMTPException(Words("it is no answer of a mail server"))
 
 
-_AGAIN = "Run the same again later."
+_AGAIN = Words("Run the same again later.")
 
 
 def _own_name() -> str:
@@ -354,8 +395,10 @@ def _own_name() -> str:
 
 
 def _words(error: Exception) -> str:
+    if error.args and isinstance(error.args[0], Words):
+        return error.args[0]
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {one_line(error.smtp_error)}"
     if isinstance(error, OSError) and error.strerror:
-        return one_line(error.strerror)
+        return Words(one_line(error.strerror))
     return one_line(str(error) or type(error).__name__)

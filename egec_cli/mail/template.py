@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from egec_cli.errors import Misconfigured
 from egec_cli.settings import Settings
+from egec_cli.translation import Words, of_system
 
 _PACKAGE = Path(__file__).parent.parent
 # The wheel carries the folder inside the package; a checkout has it beside the package.
@@ -41,7 +42,9 @@ class Template(NamedTuple):
             Misconfigured: a placeholder is unknown, misspelt, or required but not used; names file and line.
         """
         for mistake in self.mistakes(values, required):
-            raise Misconfigured(f"{self.path}:{mistake.line}: {mistake.what}", mistake.cure)
+            raise Misconfigured(
+                "{path}:{line}: {what}", mistake.cure, path=self.path, line=mistake.line, what=mistake.what
+            )
         return self.filled(values)
 
     def filled(self, values: Mapping[str, str]) -> str:
@@ -53,17 +56,21 @@ class Template(NamedTuple):
     def mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
         """Yield each placeholder that is not known, then those that are required but not used."""
         names = ", ".join(f"${name}" for name in sorted(known))
-        cure = f"Write $$ for a dollar sign; the placeholders here are: {names or 'none'}."
+        cure = Words("Write $$ for a dollar sign; the placeholders here are: {names}.", names=names or Words("none"))
         used = set()
         for line, name in self.placeholders():
             if name is None:
-                yield Mistake(line, "a dollar sign stands alone", cure)
+                yield Mistake(line, Words("a dollar sign stands alone"), cure)
             elif name not in known:
-                yield Mistake(line, f"there is no placeholder ${name}", cure)
+                yield Mistake(line, Words("there is no placeholder ${name}", name=name), cure)
             else:
                 used.add(name)
         for name in sorted(set(required) - used):
-            yield Mistake(1, f"the text never uses ${name}", f"Write ${name} where the client is to read it.")
+            yield Mistake(
+                1,
+                Words("the text never uses ${name}", name=name),
+                Words("Write ${name} where the client is to read it.", name=name),
+            )
 
     def placeholders(self) -> Iterator[tuple[int, str | None]]:
         """Yield the placeholders that are used, each with its line; None for a dollar sign that begins none."""
@@ -84,9 +91,13 @@ def find(settings: Settings, name: str) -> Template:
         return Template(path, path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise Misconfigured(f"{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.") from None
+        raise Misconfigured(
+            "{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.", path=path, line=line
+        ) from None
     except OSError as error:
-        raise Misconfigured(f"{path} cannot be read: {error.strerror}", "Mend EGEC_TEMPLATES or the file.") from None
+        raise Misconfigured(
+            "{path} cannot be read: {reason}", "Mend EGEC_TEMPLATES or the file.", path=path, reason=of_system(error)
+        ) from None
 
 
 def text(settings: Settings, name: str, language: str, /, **values: str) -> str:

@@ -15,6 +15,7 @@ from egec_cli.mail.template import BUILT_IN, Template
 from egec_cli.mail.wording import REQUIRED, Kind, Templates
 from egec_cli.password import Password
 from egec_cli.settings import Settings
+from egec_cli.translation import Words
 
 # Short texts of one line by their names, with the placeholders that they must use.
 LINES: dict[str, tuple[str, ...]] = {
@@ -50,8 +51,8 @@ _SENTENCE = 'Suite à l\u2019incident du 1er décembre : "100 % sûr", <R&D>, $p
 
 # What a mail should say too, where the organisation has not decided otherwise.
 _ADVISED = {
-    "issued_at": "the client cannot tell which mail is the latest",
-    "expiry": "the client is not told when the password stops working if it is not used",
+    "issued_at": Words("the client cannot tell which mail is the latest"),
+    "expiry": Words("the client is not told when the password stops working if it is not used"),
 }
 # A mark before the items of a list, or a rule drawn by characters: HTML has other means for both.
 _ORNAMENT = re.compile(r"[-=_~\u2022\u2013\u2014]+")
@@ -104,9 +105,9 @@ def flaws_of_line(settings: Settings, name: str, language: str) -> list[Flaw]:
     found = [Flaw(f"{source.path}:{one.line}", one.what, one.cure) for one in source.mistakes(required, required)]
     found += _hidden(source)
     if not source.text.strip():
-        found.append(Flaw(f"{source.path}:1", "the text is empty", "Write it, or take the file away."))
+        found.append(Flaw(f"{source.path}:1", Words("the text is empty"), Words("Write it, or take the file away.")))
     elif name != SENT and "\n" in source.text.strip():
-        found.append(Flaw(f"{source.path}:2", "the text has more than one line", "Write it in one line."))
+        found.append(Flaw(f"{source.path}:2", Words("the text has more than one line"), Words("Write it in one line.")))
     return found
 
 
@@ -118,7 +119,7 @@ def strangers(settings: Settings) -> list[Flaw]:
     return [
         Flaw(
             str(path),
-            "no template has this name, so the file is never read",
+            Words("no template has this name, so the file is never read"),
             _right_name(path.name, known),
             is_fatal=False,
         )
@@ -129,7 +130,7 @@ def strangers(settings: Settings) -> list[Flaw]:
 
 def _right_name(name: str, known: set[str]) -> str:
     meant = get_close_matches(name, known, 1)
-    return f"Rename it to {meant[0]}, or take it away." if meant else "Take it away."
+    return Words("Rename it to {meant}, or take it away.", meant=meant[0]) if meant else Words("Take it away.")
 
 
 def _unreadable(error: Misconfigured) -> Flaw:
@@ -154,8 +155,8 @@ def _hidden(source: Template) -> Iterator[Flaw]:
     for number, line in enumerate(source.text.split("\n"), start=1):
         for character in line:
             if unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} and character not in "\t\u200d":
-                what = f"the text has the hidden character U+{ord(character):04X}"
-                yield Flaw(f"{source.path}:{number}", what, "Type the line anew.")
+                what = Words("the text has the hidden character U+{code_point:04X}", code_point=ord(character))
+                yield Flaw(f"{source.path}:{number}", what, Words("Type the line anew."))
 
 
 def _glued(source: Template) -> Iterator[Flaw]:
@@ -164,8 +165,8 @@ def _glued(source: Template) -> Iterator[Flaw]:
         if name in {"identifier", "password"} and number > 1 and lines[number - 1] not in {f"${name}", f"${{{name}}}"}:
             yield Flaw(
                 f"{source.path}:{number}",
-                f"${name} is not alone in its line: other text or blanks would be copied along",
-                f"Write ${name} in a line of its own, with no blank before or behind it.",
+                Words("${name} is not alone in its line: other text or blanks would be copied along", name=name),
+                Words("Write ${name} in a line of its own, with no blank before or behind it.", name=name),
             )
 
 
@@ -173,7 +174,12 @@ def _unsaid(settings: Settings, sources: Templates, values: Mapping[str, str]) -
     used = {name for _, name in sources.text.placeholders()}
     for name, what in _ADVISED.items():
         if name in values and name not in used and not (name == "expiry" and not settings.unused_password_days):
-            yield Flaw(f"{sources.text.path}:1", what, f"Write ${name} where it is to be told.", is_fatal=False)
+            yield Flaw(
+                f"{sources.text.path}:1",
+                what,
+                Words("Write ${name} where it is to be told.", name=name),
+                is_fatal=False,
+            )
 
 
 def _subject(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:
@@ -181,13 +187,13 @@ def _subject(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:
     subject = source.filled(values).partition("\n")[0].removeprefix("Subject:").strip()
     used = {name for number, name in source.placeholders() if number == 1 and name}
     if not subject:
-        yield Flaw(where, "the mail has no subject", "Write it behind `Subject: `.")
+        yield Flaw(where, Words("the mail has no subject"), Words("Write it behind `Subject: `."))
     elif len(subject) > LONGEST_SUBJECT:
-        what = f"the subject has {len(subject)} characters, and lists of mails cut it short"
-        yield Flaw(where, what, f"Use at most {LONGEST_SUBJECT}.", is_fatal=False)
+        what = Words("the subject has {length} characters, and lists of mails cut it short", length=len(subject))
+        yield Flaw(where, what, Words("Use at most {most}.", most=LONGEST_SUBJECT), is_fatal=False)
     if own := sorted(used & set(message.OF_EACH_CLIENT)):
-        what = f"the subject has ${own[0]}: all can read it in a list, and a bulk run is slowed down"
-        yield Flaw(where, what, f"Take ${own[0]} out of the first line.", is_fatal=False)
+        what = Words("the subject has ${own}: all can read it in a list, and a bulk run is slowed down", own=own[0])
+        yield Flaw(where, what, Words("Take ${own} out of the first line.", own=own[0]), is_fatal=False)
 
 
 def _said_otherwise(sources: Templates, text: str, page: str) -> Iterator[Flaw]:
@@ -200,9 +206,14 @@ def _said_otherwise(sources: Templates, text: str, page: str) -> Iterator[Flaw]:
         if what != "equal":
             yield Flaw(
                 f"{sources.html.path}:{_line(in_page, first)}",
-                f"it says {_quoted(in_page[first:last])} where {sources.text.path.name}:{_line(in_text, text_first)} "
-                f"says {_quoted(in_text[text_first:text_last])}",
-                "Let both files say the same words.",
+                Words(
+                    "it says {said} where {name}:{line} says {other}",
+                    said=_quoted(in_page[first:last]),
+                    name=sources.text.path.name,
+                    line=_line(in_text, text_first),
+                    other=_quoted(in_text[text_first:text_last]),
+                ),
+                Words("Let both files say the same words."),
             )
 
 
@@ -236,8 +247,8 @@ def _cannot_leave(settings: Settings, sources: Templates, samples: list[tuple[di
             is_about_the_mail = error.message.startswith("the mail ")
             return [Flaw(first_line, error.message, error.hint) if is_about_the_mail else _unreadable(error)]
         if max(map(len, mail.content.split(b"\r\n"))) > _LONGEST_LINE:
-            return [Flaw(first_line, "the mail has a line of over 998 octets", "Shorten the subject.")]
+            return [Flaw(first_line, Words("the mail has a line of over 998 octets"), Words("Shorten the subject."))]
         if len(mail.content) > LARGEST_MAIL:
-            what = f"the mail has {len(mail.content)} octets, and some mail programs cut it short"
-            return [Flaw(f"{sources.html.path}:1", what, f"Shorten it to {LARGEST_MAIL}.")]
+            what = Words("the mail has {octets} octets, and some mail programs cut it short", octets=len(mail.content))
+            return [Flaw(f"{sources.html.path}:1", what, Words("Shorten it to {most}.", most=LARGEST_MAIL))]
     return []

@@ -149,10 +149,13 @@ def _subject_and_text(source: Template, values: Mapping[str, str], required: tup
     first, _, rest = filled.partition("\n")
     if not first.startswith("Subject: ") or not rest.startswith("\n"):
         raise Misconfigured(
-            f"{source.path}:1: the first line is not `Subject: ...` with an empty line below it",
+            "{path}:1: the first line is not `Subject: ...` with an empty line below it",
             "Begin the file with the subject of the mail.",
+            path=source.path,
         )
     subject = first.removeprefix("Subject: ").strip()
     if "password" in values and values["password"] in subject:
-        raise Misconfigured(f"{source.path}:1: the subject shows the password", "Take $password out of the first line.")
+        raise Misconfigured(
+            "{path}:1: the subject shows the password", "Take $password out of the first line.", path=source.path
+        )
     return subject, rest.lstrip("\n")

@@ -23,6 +23,7 @@ from egec_cli.errors import (
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import models, sqlite_copy
+from egec_cli.translation import Words, of_system
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"
@@ -200,9 +201,11 @@ def require_known(applied: Iterable[str], name: str) -> None:
     unknown = sorted(set(applied) - set(known_migrations()))
     if unknown:
         raise Misconfigured(
-            f"the database {name} was made by a newer egec: {', '.join(unknown)}",
+            "the database {name} was made by a newer egec: {unknown}",
             "Install that version of egec; this one would damage the data.",
             code="database_newer",
+            name=name,
+            unknown=", ".join(unknown),
         )
 
 
@@ -475,16 +478,19 @@ def _history(error: BaseException | None) -> Iterator[BaseException]:
 
 def _no_file(location: SqliteFile) -> Misconfigured:
     return Misconfigured(
-        f"there is no database at {location.path}",
+        "there is no database at {path}",
         "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
         code="no_database",
+        path=location.path,
     )
 
 
 def _not_permitted(location: Database, reason: str) -> NotPermitted:
     return NotPermitted(
-        f"{location} cannot be opened for writing: {reason}",
+        "{location} cannot be opened for writing: {reason}",
         "Run egec as the user who owns the database; its folder must be writable too.",
+        location=location,
+        reason=reason,
     )
 
 
@@ -498,7 +504,9 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except PermissionError:
-        raise NotPermitted(f"{path} cannot be looked at", "Run egec as the user who owns the database.") from None
+        raise NotPermitted(
+            "{path} cannot be looked at", "Run egec as the user who owns the database.", path=path
+        ) from None
 
 
 def _engine(location: Database) -> peewee.Database:
@@ -506,7 +514,7 @@ def _engine(location: Database) -> peewee.Database:
         return _postgresql(location)
     if not os.access(location.path, os.R_OK | os.W_OK):
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
-        raise _not_permitted(location, "permission denied")
+        raise _not_permitted(location, Words("permission denied"))
     database = _sqlite(location, "rw", _PRAGMAS)
     # SQLite's own LOWER and LIKE know the case of ASCII alone.
     database.register_function(_contains, "egec_contains", 2, deterministic=True)
@@ -546,8 +554,9 @@ def _postgresql(location: PostgresqlServer) -> peewee.Database:
     except psycopg.ProgrammingError:
         # Its own words may quote the URL, and so the password.
         raise Misconfigured(
-            f"EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
+            "EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
             "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
+            location=location,
         ) from None
     # Given back to peewee, which was kept from importing it (see egec_cli/store/__init__.py).
     status = psycopg.pq.TransactionStatus
@@ -585,11 +594,14 @@ def _create_file(location: SqliteFile) -> bool:
             unfinished.unlink(missing_ok=True)
     except PermissionError as error:
         raise NotPermitted(
-            f"{error.filename} cannot be written", "Choose another place with EGEC_DATABASE_URL."
+            "{path} cannot be written", "Choose another place with EGEC_DATABASE_URL.", path=error.filename
         ) from None
     except OSError as error:
         raise FileSystemFailed(
-            f"{path} cannot be made: {error.strerror}", "Free some space, or set EGEC_DATABASE_URL."
+            "{path} cannot be made: {reason}",
+            "Free some space, or set EGEC_DATABASE_URL.",
+            path=path,
+            reason=of_system(error),
         ) from None
     return True
 
@@ -620,9 +632,10 @@ def applied(database: peewee.Database) -> set[str]:
 def _check_schema(database: peewee.Database, location: Database) -> None:
     if _require_not_newer(database, location) != set(known_migrations()):
         raise Misconfigured(
-            f"the database {location} was made by an older egec",
+            "the database {location} was made by an older egec",
             "Type `egec db upgrade`.",
             code="database_older",
+            location=location,
         )
 
 
@@ -630,7 +643,9 @@ def _require_not_newer(database: peewee.Database, location: Database) -> set[str
     """Return the migrations that were applied, all of them known."""
     found = applied(database)
     if not found:
-        raise Misconfigured(f"{location} has no tables of egec", "Type `egec init` to make them.", code="no_database")
+        raise Misconfigured(
+            "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
+        )
     require_known(found, str(location))
     return found
 
@@ -642,13 +657,19 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
         return NotNow("the database is busy with another process", "Run the same again.", code="database_busy")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return FileSystemFailed(
-            f"{location} could not be written: {error}", "Free some space, then run the same again."
+            "{location} could not be written: {error}",
+            "Free some space, then run the same again.",
+            location=location,
+            error=error,
         )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}:
         return _not_permitted(location, str(error))
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Misconfigured(
-            f"{location} is no intact SQLite database: {error}", "Restore a backup, or set EGEC_DATABASE_URL."
+            "{location} is no intact SQLite database: {error}",
+            "Restore a backup, or set EGEC_DATABASE_URL.",
+            location=location,
+            error=error,
         )
     return None
 
@@ -661,13 +682,28 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     words = reason if not state and _is_operational(error) else ""
     if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
-        return Misconfigured(f"{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.")
+        return Misconfigured(
+            "{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.", location=location, reason=reason
+        )
     if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
-        return NotPermitted(f"{location} does not permit it: {reason}", "Give the database user its rights.")
+        return NotPermitted(
+            "{location} does not permit it: {reason}",
+            "Give the database user its rights.",
+            location=location,
+            reason=reason,
+        )
     if state in {"53100", "58030"}:
-        return FileSystemFailed(f"{location} could not write: {reason}", "Free some space on the server.")
+        return FileSystemFailed(
+            "{location} could not write: {reason}", "Free some space on the server.", location=location, reason=reason
+        )
     if state.startswith(("08", "40", "53", "55P03", "57")) or (not state and _is_operational(error)):
-        return NotNow(f"{location} is not available: {reason}", "Run the same again.", code="database_busy")
+        return NotNow(
+            "{location} is not available: {reason}",
+            "Run the same again.",
+            code="database_busy",
+            location=location,
+            reason=reason,
+        )
     return None
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from egec_cli.store import peewee
+from egec_cli.translation import Words
 
 # A damaged file has more of them than anybody reads.
 _MOST_FAULTS = 5
@@ -42,7 +43,7 @@ def faults(database: peewee.Database) -> Iterator[str]:
         if words != "ok":
             yield str(words)
     for table, _, other, _ in _rows(database, "PRAGMA foreign_key_check").fetchmany(_MOST_FAULTS):
-        yield f"a row of {table} refers to one of {other} that is not there"
+        yield Words("a row of {table} refers to one of {other} that is not there", table=table, other=other)
 
 
 def server_clock(database: peewee.Database) -> datetime | None:

@@ -14,6 +14,7 @@ from egec_cli import clock
 from egec_cli.errors import BadInput, FileSystemFailed, NotNow
 from egec_cli.settings import SqliteFile
 from egec_cli.store import database, sqlite_copy
+from egec_cli.translation import Words, of_system
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -50,16 +51,19 @@ def restore(location: SqliteFile, backup: Path) -> Path | None:
 def _stage(backup: Path, staged: Path) -> None:
     """Copy the backup beside the database, and require that it is sound."""
     if not backup.is_file():
-        raise BadInput(f"there is no file {backup}", "Name a file that `egec db backup` has made.")
+        raise BadInput("there is no file {backup}", "Name a file that `egec db backup` has made.", backup=backup)
     try:
         with closing(_opened_to_read(backup)) as source:
             sqlite_copy.make(source, staged, patience=database.BUSY_TIMEOUT)
         with closing(sqlite3.connect(staged)) as copy:
             faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
-            faults += [f"a row of {row[0]} refers to nothing" for row in copy.execute("PRAGMA foreign_key_check")][:1]
+            faults += [
+                Words("a row of {table} refers to nothing", table=row[0])
+                for row in copy.execute("PRAGMA foreign_key_check")
+            ][:1]
     except FileSystemFailed as error:
         # A source that cannot be read fails as the copy does.
-        raise error if _is_sqlite(backup) else _not_sound(backup, "it is no SQLite file") from None
+        raise error if _is_sqlite(backup) else _not_sound(backup, Words("it is no SQLite file")) from None
     except sqlite3.Error as error:
         raise _not_sound(backup, str(error)) from None
     if faults:
@@ -78,13 +82,18 @@ def _is_sqlite(path: Path) -> bool:
 
 
 def _not_sound(backup: Path, reason: str) -> BadInput:
-    return BadInput(f"{backup} is no sound database of egec: {reason}", "Name another backup. Nothing was changed.")
+    return BadInput(
+        "{backup} is no sound database of egec: {reason}",
+        "Name another backup. Nothing was changed.",
+        backup=backup,
+        reason=reason,
+    )
 
 
 def _require_of_egec(staged: Path, backup: Path) -> None:
     applied = database.applied_migrations(SqliteFile(staged))
     if not applied:
-        raise _not_sound(backup, "it has no tables of egec")
+        raise _not_sound(backup, Words("it has no tables of egec"))
     database.require_known(applied, str(backup))
 
 
@@ -122,9 +131,10 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             raise NotNow(
-                f"{live} is in use by another process",
+                "{live} is in use by another process",
                 "Stop every egec that uses it, then run the same again.",
                 code="database_busy",
+                live=live,
             ) from None
         yield connection
 
@@ -139,6 +149,8 @@ def _link(staged: Path, live: Path) -> None:
     try:
         os.link(staged, live)
     except FileExistsError:
-        raise NotNow(f"another process has just made {live}", "Run the same again.") from None
+        raise NotNow("another process has just made {live}", "Run the same again.", live=live) from None
     except OSError as error:
-        raise FileSystemFailed(f"{live} cannot be made: {error.strerror}", "Free some space.") from None
+        raise FileSystemFailed(
+            "{live} cannot be made: {reason}", "Free some space.", live=live, reason=of_system(error)
+        ) from None

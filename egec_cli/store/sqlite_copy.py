@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from egec_cli.errors import AlreadyExists, FileSystemFailed, NotNow, NotPermitted
+from egec_cli.translation import of_system
 
 
 def make(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
@@ -29,15 +30,21 @@ def make(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
     try:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except PermissionError:
-        raise NotPermitted(f"{target} cannot be written", "Name a file in a folder that is yours.") from None
+        raise NotPermitted(
+            "{target} cannot be written", "Name a file in a folder that is yours.", target=target
+        ) from None
     except OSError as error:
-        raise FileSystemFailed(f"{target} cannot be made: {error.strerror}", "Name a folder that is there.") from None
+        raise FileSystemFailed(
+            "{target} cannot be made: {reason}", "Name a folder that is there.", target=target, reason=of_system(error)
+        ) from None
     try:
         with closing(sqlite3.connect(unfinished, timeout=patience)) as copy:
             overwrite(copy, source)
         os.link(unfinished, target)
     except sqlite3.Error as error:
-        raise FileSystemFailed(f"{target} could not be written: {error}", "Free some space.") from None
+        raise FileSystemFailed(
+            "{target} could not be written: {error}", "Free some space.", target=target, error=error
+        ) from None
     except FileExistsError:
         raise _exists(target) from None
     finally:
@@ -61,7 +68,7 @@ def _require_progress(status: int, _remaining: int, _total: int) -> None:
 
 
 def _exists(target: Path) -> AlreadyExists:
-    return AlreadyExists(f"{target} is there already", "Name another file, or move this one away.")
+    return AlreadyExists("{target} is there already", "Name another file, or move this one away.", target=target)
 
 
 def logs_of(path: Path) -> tuple[Path, Path]:

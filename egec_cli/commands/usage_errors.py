@@ -1,0 +1,39 @@
+"""What is wrong with a command line, as Typer tells it, in words that can be translated.
+
+Typer has its messages in English only, with the values in them: they are recognised by their forms. One of another form
+is told as it is.
+"""
+
+import re
+
+from egec_cli.translation import Words
+
+_FORMS = (
+    Words("No such option: {option} (Possible options: {options})"),
+    Words("No such option: {option}"),
+    Words("{what}. Did you mean {meant}?"),
+    Words("Missing argument {name}."),
+    Words("Missing option {name}. Choose from:{choices}"),
+    Words("Missing option {name}."),
+    Words("Got unexpected extra argument(s) ({arguments})"),
+    Words("Option {name} does not take a value."),
+    Words("Option {name} requires an argument."),
+    Words("Invalid value for {name}: {what}"),
+    Words("{value} is not one of {choices}."),
+    Words("{value} is not in the range {range}."),
+    Words("{value} is not a valid {kind}."),
+)
+_KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
+
+
+def in_words(message: str) -> Words:
+    """Return a message of Typer's as words that can be translated."""
+    for form in _FORMS:
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(form))
+        if found := re.fullmatch(pattern, message, re.DOTALL):
+            return Words(form.template, **{name: _value(name, text) for name, text in found.groupdict().items()})
+    return Words(message)
+
+
+def _value(name: str, text: str) -> str:
+    return in_words(text) if name == "what" else _KINDS.get(text, text) if name == "kind" else text

@@ -1,0 +1,96 @@
+"""What operators read, in their language: French where the locale is French, English everywhere else.
+
+A text is made in English, as `Words`, and stays English wherever a program, a record or a log gets it; it is
+translated at the one place where a person is shown it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+DOMAIN = "egec"
+CATALOGUES = Path(__file__).parent / "locale"
+_LOCALES_WITHOUT_LANGUAGE = {"", "C", "POSIX"}
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+_look_up: Callable[[str], str] = _unchanged
+
+
+class Words(str):
+    """Words for an operator: in English as a text, with the template and the values that a translation is made of.
+
+    Args:
+        template: the English text, with values by their names, as in `there is no file {path}`; catalogues have it.
+            Words stay as they are.
+        values: the values; those that are Words are translated too.
+    """
+
+    template: str
+    values: Mapping[str, object]
+
+    def __new__(cls, template: str, /, **values: object) -> Self:
+        """Make words of a template and its values."""
+        if isinstance(template, cls):
+            return template
+        words = super().__new__(cls, template.format_map(values) if values else template)
+        words.template = template
+        words.values = values
+        return words
+
+
+def joined(separator: str, parts: Iterable[str]) -> Words:
+    """Return several words as one, of which each is translated by itself."""
+    values = {f"part_{number}": part for number, part in enumerate(parts)}
+    return Words(separator.join(f"{{{name}}}" for name in values), **values)
+
+
+def of_system(error: OSError) -> Words:
+    """Return what the system says of a failure, such as `Permission denied`."""
+    return Words(str(error.strerror))
+
+
+def translated(value: object) -> str:
+    """Return words in the operator's language; anything else as the text that it is."""
+    if _look_up is _unchanged or not (isinstance(value, Words) and value.template):
+        return str(value)
+    template = _look_up(value.template)
+    values = {name: translated(one) if isinstance(one, Words) else one for name, one in value.values.items()}
+    return template.format_map(values) if values else template
+
+
+def speaks_english() -> bool:
+    """Tell whether operators are told everything in English."""
+    return _look_up is _unchanged
+
+
+def begin(environ: Mapping[str, str]) -> None:
+    """Speak to operators in the language of this environment from now on."""
+    global _look_up
+    _look_up = _unchanged
+    if language_of(environ) == "fr":
+        # Imported here: English needs none of it. What Typer says is looked up in the same catalogue by this.
+        import gettext
+
+        gettext.bindtextdomain(DOMAIN, CATALOGUES)
+        gettext.textdomain(DOMAIN)
+        _look_up = gettext.gettext
+
+
+def language_of(environ: Mapping[str, str]) -> str:
+    """Return the language of an environment, `fr` or `en`, by the rules of GNU gettext.
+
+    LC_ALL comes before LC_MESSAGES, and that before LANG. LANGUAGE lists languages in the order of preference, but not
+    for the locale C, which is that of who asks for no language at all.
+    """
+    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
+    if locale.partition(".")[0] in _LOCALES_WITHOUT_LANGUAGE:
+        return "en"
+    for wanted in (environ.get("LANGUAGE") or locale).split(":"):
+        language = wanted.replace("@", "_").replace(".", "_").partition("_")[0]
+        if language in {"fr", "en"}:
+            return language
+    return "en"

@@ -1,0 +1,282 @@
+"""French for operators: the catalogue is complete and well written, and nothing that a program reads changes."""
+
+import ast
+import gettext
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from egec_cli import translation
+from egec_cli.errors import BadInput
+from egec_cli.translation import Words, joined, language_of, translated
+from tests import catalogue
+from tests.conftest import Egec
+from tests.smtp_server import Fault, MailServer
+from tests.test_docs import commands
+
+FRENCH = {"LC_ALL": "fr_FR.UTF-8"}
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
+# All texts with their translations; none of them has a plural.
+FRENCH_OF = {str(message.id): str(message.string or "") for message in catalogue.read() if message.id}
+MODULES = sorted(catalogue.PACKAGE.rglob("*.py"))
+
+
+def typed(text: str) -> str:
+    """Return a text as it is typed, without the signs of French typography."""
+    return text.replace(NO_BREAK_SPACE, " ").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+
+
+# The language.
+
+
+@pytest.mark.parametrize(
+    ("environ", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "fr_FR.UTF-8"}, "fr"),
+        ({"LANG": "fr"}, "fr"),
+        ({"LANG": "fr_CA@euro"}, "fr"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LANG": "fr_FR", "LC_MESSAGES": "en_GB"}, "en"),
+        ({"LANG": "en_GB", "LC_MESSAGES": "fr_FR"}, "fr"),
+        ({"LC_MESSAGES": "fr_FR", "LC_ALL": "en_GB"}, "en"),
+        ({"LC_MESSAGES": "fr_FR", "LC_ALL": ""}, "fr"),
+        ({"LC_ALL": "en_GB", "LANGUAGE": "fr"}, "fr"),
+        ({"LC_ALL": "fr_FR", "LANGUAGE": "en"}, "en"),
+        ({"LC_ALL": "en_GB", "LANGUAGE": "de:fr:en"}, "fr"),
+        ({"LC_ALL": "C", "LANGUAGE": "fr"}, "en"),
+        ({"LC_ALL": "C.UTF-8", "LANGUAGE": "fr"}, "en"),
+        ({"LANGUAGE": "fr"}, "en"),
+        ({"LC_ALL": "fresque"}, "en"),
+    ],
+)
+def test_the_language_is_that_of_the_locale_as_gettext_finds_it(environ: dict[str, str], language: str) -> None:
+    assert language_of(environ) == language
+
+
+# Words.
+
+
+def test_words_are_english_text_until_they_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Words("{path} is {what}", path="here", what=Words("empty"))
+    assert (words, json.dumps(words), f"{words}!") == ("here is empty", '"here is empty"', "here is empty!")
+    assert translated(words) == "here is empty"
+    monkeypatch.setattr(translation, "_look_up", {"{path} is {what}": "{what} : {path}", "empty": "vide"}.__getitem__)
+    assert translated(words) == "vide : here"
+    assert words == "here is empty"
+
+
+def test_several_words_are_translated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = joined("; ", [Words("empty"), "data"])
+    assert both == "empty; data"
+    monkeypatch.setattr(translation, "_look_up", lambda text: "vide" if text == "empty" else text)
+    assert translated(both) == "vide; data"
+    assert translated("empty") == "empty"
+    assert translated(Words("")) == ""
+
+
+def test_an_error_is_english_and_knows_what_it_was_made_of() -> None:
+    error = BadInput("{path} is empty", "Fill {path}.", path="{here}")
+    assert (str(error), error.message, error.hint) == ("{here} is empty", "{here} is empty", "Fill {here}.")
+    assert isinstance(error.message, Words)
+    assert BadInput(error.message, error.hint).message is error.message
+
+
+# The catalogue.
+
+
+def test_every_text_of_the_program_is_in_the_catalogue_and_no_other() -> None:
+    wanted = {message.id for message in catalogue.texts() if message.id}
+    assert set(FRENCH_OF) == wanted, "type: python -m tests.catalogue"
+
+
+def test_every_text_is_translated() -> None:
+    assert [text for text, french in FRENCH_OF.items() if not french] == []
+    assert [message.id for message in catalogue.read() if message.id and message.fuzzy] == []
+
+
+def test_translations_have_the_values_of_their_texts() -> None:
+    for text, french in FRENCH_OF.items():
+        if "{" in text:
+            assert catalogue.fields(french) == catalogue.fields(text), text
+        for kept in (r"\$\w+|(?<!\w)--[a-z-]+|EGEC_[A-Z_]+|`egec [a-z]+", r"\A\s*", r"\s*\Z"):
+            assert sorted(re.findall(kept, french)) == sorted(re.findall(kept, text)), text
+
+
+def test_translations_follow_french_typography() -> None:
+    for french in FRENCH_OF.values():
+        # What is typed, or the name of the program, stays as it is.
+        text = re.sub(r"""`[^`]*`|\{\{.*\}\}|"[^"]*"|(?<!\w)'[^']*'|egec:""", "", french)
+        assert "'" not in text, french
+        assert not re.search(rf"(?<!{NO_BREAK_SPACE})[;?!:»](\s|$)", text), french
+        assert not re.search(rf"«(?!{NO_BREAK_SPACE})", text), french
+
+
+def test_the_compiled_catalogue_is_that_of_its_source() -> None:
+    with catalogue.MO.open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    assert {text: compiled.gettext(text) for text in FRENCH_OF} == FRENCH_OF, "type: python -m tests.catalogue"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(catalogue.PACKAGE)) for path in MODULES])
+def test_templates_stand_in_the_code_as_they_are_in_the_catalogue(path: Path) -> None:
+    for argument in catalogue.arguments_of(path):
+        built = [node for node in ast.walk(argument) if isinstance(node, ast.JoinedStr | ast.BinOp)]
+        inner = [node for call in ast.walk(argument) if isinstance(call, ast.Call) for node in ast.walk(call)]
+        assert [node for node in built if node not in inner] == [], f"{path}:{argument.lineno}: {ast.unparse(argument)}"
+
+
+# What is shown.
+
+
+@pytest.mark.parametrize("path", ["egec", "egec client", "egec db", *commands()])
+def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path: str) -> None:
+    arguments = path.split()[1:]
+    ended = egec_process(*arguments, "--help", env=FRENCH | {"COLUMNS": "1000"})
+    assert (ended.code, ended.err) == (0, "")
+    shown = re.sub(r"\s+", " ", ended.out)
+    assert shown.startswith("Utilisation : egec ")
+    for text in (*(text for one in catalogue.commands() for text in catalogue.texts_of(one)), *catalogue.OF_TYPER):
+        flat = re.sub(r"\s+", " ", text).split("{")[0].strip()
+        if len(flat) > 8 and FRENCH_OF[text] != text:
+            assert flat not in shown, flat
+    for word in ("Usage:", "Arguments:", "Options:", "Commands", "required", "default", "Example", "<str>", "<int"):
+        assert word not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (("clent",), 2, "La commande 'clent' n'existe pas. Vouliez-vous dire 'client' ?", "Tapez `egec --help`."),
+        (("client",), 2, "Il manque la commande.", "Tapez `egec client --help`."),
+        (("--foo",), 2, "Option inconnue : --foo", "Tapez `egec --help`."),
+        (("client", "list", "--limt", "3"), 2, "Option inconnue : --limt (possibles : --limit)", "Tapez"),
+        (("client", "create"), 2, "Il manque l'argument 'ADRESSE'.", "Tapez `egec client create --help`."),
+        (("client", "disable", "x"), 2, "Il manque l'option '--reason'.", "Tapez `egec client disable --help`."),
+        (("client", "list", "--limit"), 2, "L'option '--limit' demande une valeur.", "Tapez"),
+        (("client", "list", "--all=3"), 2, "L'option '--all' ne prend pas de valeur.", "Tapez"),
+        (("client", "list", "x", "y"), 2, "Argument(s) en trop (x y)", "Tapez"),
+        (
+            ("client", "list", "--limit", "x"),
+            2,
+            "Valeur incorrecte pour '--limit' : 'x' n'est pas un nombre entier.",
+            "Tapez `egec client list --help`.",
+        ),
+        (("client", "list", "--limit", "0"), 2, "0 n'est pas dans l'intervalle x>=1.", "Tapez"),
+        (("client", "list", "--status", "x"), 2, "'x' n'est pas l'une de ces valeurs : 'new', 'active'", "Tapez"),
+        (("client", "show", "1234567890"), 67, "aucun client n'a l'identifiant '1234567890'", "Tapez `egec"),
+        (("client", "create", "jeanne"), 65, "'jeanne' n'est pas une adresse électronique : Une adresse", "Corrigez"),
+        (("client", "create", "a@example.org"), 73, "adresse a@example.org : appartient déjà au client", "Tapez"),
+        (("client", "import", "none.csv"), 74, "none.csv : ce fichier ou ce dossier n'existe pas", "Corrigez"),
+        (("audit", "list", "--since", "demain"), 2, "'demain' n'est ni une date ni un âge", "Écrivez"),
+        (("--env-file", "none", "init"), 78, "il n'y a pas de fichier", "Corrigez le chemin après --env-file"),
+    ],
+)  # fmt: skip
+def test_errors_are_told_in_french(
+    egec: Egec, egec_process: Egec, arguments: tuple[str, ...], code: int, message: str, hint: str
+) -> None:
+    egec("client", "create", "a@example.org")
+    ended = egec_process(*arguments, env=FRENCH)
+    told = typed(ended.err)
+    assert (ended.code, ended.out) == (code, "")
+    assert told.startswith("egec: ")
+    assert message in told
+    assert f"\n      {hint}" in told
+
+
+def test_faults_of_the_settings_and_notes_are_told_in_french(egec_process: Egec) -> None:
+    ended = egec_process("init", env=FRENCH | {"EGEC_BCRYPT_COST": "99", "EGEC_LANGUAGE": "de"})
+    told = typed(ended.err)
+    assert "EGEC_BCRYPT_COST n'est pas un nombre entier de 4 à 16. Exemple : EGEC_BCRYPT_COST=12" in told
+    assert "EGEC_LANGUAGE n'est aucun de fr, en. Exemple : EGEC_LANGUAGE=fr" in told
+    assert "À corriger dans l'environnement ;" in told
+    assert "a été créée" in typed(egec_process("client", "create", "a@example.org", env=FRENCH).err)
+    assert "le courriel a été déposé dans" in typed(egec_process("activate", "a@example.org", env=FRENCH).err)
+
+
+def test_the_doctor_and_the_check_of_mails_speak_french_in_a_table_alone(egec: Egec, egec_process: Egec) -> None:
+    egec("init")
+    for command in (("doctor",), ("mail", "check")):
+        shown = egec_process(*command, env=FRENCH).out
+        assert shown.startswith("check")
+        for text, french in FRENCH_OF.items():
+            if text != french and re.fullmatch(r"[a-z][^{}]{12,}", text):
+                assert text not in shown
+        assert "dit ce qu'il doit dire" in typed(shown)
+        assert "Nommez un serveur de messagerie dans EGEC_MAIL_URL." in shown
+
+
+def test_the_help_desk_is_told_in_french_why_a_login_fails(egec: Egec, egec_process: Egec) -> None:
+    egec("client", "create", "a@example.org", "--identifier", "1234567890")
+    ended = egec_process("verify", "--stdin", "--explain", stdin="1234567890\nx\n", env=FRENCH)
+    assert "Le compte n'a pas encore de mot de passe. `egec activate 1234567890` en" in typed(ended.out)
+
+
+# What programs read.
+
+MACHINES = [
+    ("client", "list", "--format", "json"),
+    ("client", "show", "1234567890", "--format", "json"),
+    ("client", "show", "0", "--format", "json"),
+    ("client", "lst", "--format", "json"),
+    ("client", "list", "--limit", "x", "--format=csv"),
+    ("client", "import", "none.csv", "--format", "json"),
+    ("client", "export"),
+    ("client", "export", "--format", "jsonl"),
+    ("doctor", "--format", "json", "--fields", "check,verdict"),
+    ("mail", "check", "--format", "json"),
+    ("mail", "check", "--format", "csv"),
+    ("audit", "list", "--format", "jsonl", "--fields", "action,outcome,details"),
+    ("reissue", "status", "--format", "json"),
+    ("db", "status", "--format", "json"),
+    ("verify", "1234567890", "--password-stdin"),
+    ("verify", "1234567890", "--password-stdin", "--explain", "--format", "json"),
+]
+
+
+@pytest.mark.parametrize("arguments", MACHINES, ids=" ".join)
+def test_what_a_program_reads_is_the_same_byte_by_byte(
+    egec: Egec, egec_process: Egec, arguments: tuple[str, ...]
+) -> None:
+    egec("client", "create", "a@example.org", "--identifier", "1234567890", "--last-name", "Œuvre")
+    english, french = (egec_process(*arguments, stdin="x", env=env) for env in ({}, FRENCH))
+    assert english == french
+
+
+def test_records_and_logs_are_english_whoever_made_them(egec: Egec, egec_process: Egec, server: MailServer) -> None:
+    egec("client", "create", "a@example.org")
+    server.fail_next(Fault.RCPT_550)
+    ended = egec_process("activate", "a@example.org", env=FRENCH | {"EGEC_LOG": "json"})
+    logged, told = (
+        [line for line in ended.err.splitlines() if line.startswith("{") is is_log] for is_log in (True, False)
+    )
+    assert "refuse le destinataire pour a@example.org" in typed(told[0])
+    assert json.loads(logged[-1])["outcome"] == "refused"
+    recorded = egec("audit", "list", "--format", "json").out + egec("client", "show", "a@example.org", "--full").out
+    assert "550 No such recipient" in recorded
+    for text, french in FRENCH_OF.items():
+        if text != french and re.fullmatch(r"[^{}]{12,}", french):
+            assert french not in "".join(logged) + recorded
+
+
+def test_no_words_in_the_environment_break_a_terminal_of_ascii(egec: Egec, egec_process: Egec) -> None:
+    egec("init")
+    ended = egec_process("client", "show", "x", env={"LC_ALL": "C", "LANGUAGE": "fr", "PYTHONUTF8": "0"})
+    assert "neither an e-mail nor" in ended.err
+    ended = egec_process("client", "show", "x", env=FRENCH | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert "n'est ni une adresse électronique" in typed(ended.err)
+
+
+def test_english_loads_nothing_for_it(egec: Egec) -> None:
+    egec("init")
+    script = (
+        "import sys\nfrom egec_cli.main import run\nrun(['client', 'list'])\nrun(['client', '--help'])\n"
+        "print([name for name in sys.modules if name.endswith(('help_texts', 'usage_errors'))], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "[]\n"
