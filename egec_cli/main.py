@@ -83,6 +83,12 @@ def _begin_ahead(arguments: Sequence[str]) -> None:
 def _run_command(arguments: list[str]) -> int:
     # Loading makes many objects and no garbage: the collector would look through them for nothing.
     gc.disable()
+    if arguments[:1] == ["verify"]:
+        # Here, as Typer takes an eighth of the time of a login to be loaded, which programs ask for all day.
+        from egec_cli.commands import verifying
+
+        if asked := verifying.asked_by_a_program(arguments[1:]):
+            return verifying.verify(*asked)
     import typer
     from typer.main import get_command
 

@@ -52,6 +52,28 @@ def test_blanks_pasted_around_either_part_do_not_matter(egec_process: Egec, logi
     assert egec_process("verify", "--stdin", stdin=padded).code == 0
 
 
+@pytest.mark.parametrize("password", ["right", "wrong"])
+@pytest.mark.parametrize("words", [["{}", "--password-stdin"], ["--password-stdin", "{}"], ["--stdin"], ["--pam"]])
+def test_what_programs_type_is_answered_as_if_it_was_read_in_full(
+    egec_process: Egec, login: tuple[str, str], words: list[str], password: str
+) -> None:
+    asked = [word.format(login[0]) for word in words]
+    stdin = (f"{login[0]}\n" if asked == ["--stdin"] else "") + (login[1] if password == "right" else "x")
+    short = egec_process("verify", *asked, stdin=stdin, env={"PAM_USER": login[0]})
+    in_full = egec_process("verify", "--format", "table", *asked, stdin=stdin, env={"PAM_USER": login[0]})
+    assert short == in_full
+    assert short.code == (0 if password == "right" else 1)
+
+
+@pytest.mark.parametrize("identifier", ["--no-such-option", "--help", "-", "--"])
+def test_what_begins_like_an_option_is_read_in_full(
+    egec_process: Egec, login: tuple[str, str], identifier: str
+) -> None:
+    short = egec_process("verify", identifier, "--password-stdin")
+    assert short == egec_process("verify", "--format", "table", identifier, "--password-stdin")
+    assert short.code == (0 if identifier == "--help" else 1 if identifier == "-" else 2)
+
+
 def test_case_always_counts(egec_process: Egec, login: tuple[str, str]) -> None:
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1].lower()).code == 1
 
