@@ -96,8 +96,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Run a server until the end of the `with` block, which begins when it listens on the port."""
+def running(command: Sequence[str], port: int, log: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Run a server until the end of the `with` block, which begins when it listens on the port.
+
+    Args:
+        command: that does not end before it is told to.
+        port: of the loopback address.
+        log: where it may tell why it does not come up.
+        patience: in seconds, for that to happen.
+    """
     # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
     server = subprocess.Popen(
         command,
@@ -107,7 +114,7 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not _listens(port):
             ended = server.poll() is not None
             if ended or time.monotonic() > deadline:
