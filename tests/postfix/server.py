@@ -67,7 +67,7 @@ postlog unix-dgram n - n - 1 postlogd
 _ALIASES = f"""
 jeanne: {ACCOUNT}
 élodie: {ACCOUNT}
-bounces: {ACCOUNT}+bounces
+ne-pas-repondre: {ACCOUNT}+bounces
 """
 _LONGEST_LOG = 4000  # characters
 

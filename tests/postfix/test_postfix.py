@@ -31,6 +31,7 @@ from tests.postfix.server import Postfix, parsed, running_postfix
 pytestmark = pytest.mark.xdist_group("postfix")
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+SENDER = "ne-pas-repondre@egec.pro"
 UNKNOWN_USERS = ["nobody-here", "gone", "left-in-2019", "typo", "x.y"]
 # The names of headers that a mail gets on its way.
 TRACES = {"Return-Path", "X-Original-To", "Delivered-To", "Received"}
@@ -89,6 +90,7 @@ class House(NamedTuple):
 
     def forward_bounces_to_egec(self) -> None:
         """Write `.forward+bounces` as the README has it, with the paths of this installation."""
+        assert "\nne-pas-repondre: egec+bounces\n" in README
         line = re.search(r'^# ~egec/\.forward\+bounces\n(".*")$', README, flags=re.MULTILINE)
         assert line is not None
         here = line[1].replace("/opt/egec/bin/egec", str(self.site.folder / "egec"))
@@ -115,7 +117,7 @@ def house(postfix: Postfix, tmp_path: Path) -> House:
     folder.mkdir()
     site = Site.made_in(folder)
     with site.env_file.open("a") as env_file:
-        env_file.write(f"EGEC_MAIL_URL=smtp://127.0.0.1:{postfix.port}\nEGEC_MAIL_BOUNCES=bounces@egec.pro\n")
+        env_file.write(f"EGEC_MAIL_URL=smtp://127.0.0.1:{postfix.port}\nEGEC_MAIL_BOUNCES={SENDER}\n")
     give(folder)
     site.program("egec", within_service_account([sys.executable, "-m", "egec_cli"], folder))
     return House(postfix, site)
@@ -138,7 +140,7 @@ def test_an_activated_client_reads_what_was_written_and_logs_in_with_it(house: H
     mail, sent = parsed(content), house.told("client", "show", identifier)["mails"][0]
     date = mail["Date"].datetime
     assert headers_of_its_own(mail) == {
-        "From": "eGEC <ne-pas-repondre@egec.pro>",
+        "From": f"eGEC <{SENDER}>",
         "To": "jeanne+reads@example.org",
         "Subject": "Votre identifiant et votre mot de passe eGEC",
         "Date": str(mail["Date"]),
@@ -150,7 +152,7 @@ def test_an_activated_client_reads_what_was_written_and_logs_in_with_it(house: H
     }
     assert abs((date - datetime.fromisoformat(sent["issued_at"])).total_seconds()) <= 1
     mark = sent["message_id"].strip("<>").partition("@")[0]
-    assert mail["Return-Path"] == f"<bounces+{mark}@egec.pro>"
+    assert mail["Return-Path"] == f"<ne-pas-repondre+{mark}@egec.pro>"
 
     assert words(mail, "plain").startswith(f"Mme {name}, bonjour,\n")
     shown = " ".join(word.text for word in Page(words(mail, "html")).words)
@@ -221,7 +223,7 @@ def test_mail_handed_to_the_sendmail_of_postfix_arrives(house: House, tmp_path: 
         **os.environ,
         "EGEC_ENV_FILE": str(site.env_file),
         "EGEC_MAIL_URL": "sendmail:/usr/sbin/sendmail",
-        "EGEC_MAIL_BOUNCES": "bounces@egec.pro",
+        "EGEC_MAIL_BOUNCES": SENDER,
         "MAIL_CONFIG": str(house.postfix.config),
         "PYTHONPATH": str(CHECKOUT),
     }
@@ -231,7 +233,7 @@ def test_mail_handed_to_the_sendmail_of_postfix_arrives(house: House, tmp_path: 
     (content,) = house.mails_to("jeanne+sendmail@example.org")
     received = letter(content)
     assert received.identifier == json.loads(done.stdout)["identifier"]
-    assert parsed(content)["Return-Path"].startswith("<bounces+")
+    assert parsed(content)["Return-Path"].startswith("<ne-pas-repondre+")
 
 
 def test_a_user_who_is_refused_at_once_is_told_at_once(house: House) -> None:
