@@ -31,7 +31,12 @@ class Ended(NamedTuple):
 Egec = Callable[..., Ended]
 
 # The tests that are skipped where a program is missing.
-REAL_PROGRAMS = ("tests/callers/", "tests/postfix/", "tests/mail/test_spam_scores.py")
+REAL_PROGRAMS = (
+    "tests/callers/",
+    "tests/postfix/",
+    "tests/mail/test_in_browser.py",
+    "tests/mail/test_spam_scores.py",
+)
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None)
