@@ -360,7 +360,7 @@ SETTINGS: tuple[Setting, ...] = (
         "EGEC_MAIL_BOUNCES",
         _bounces_address,
         Words("the sender's"),
-        "bounces@egec.pro",
+        "ne-pas-repondre@egec.pro",
         "The address that undeliverable mails come back to; each mail adds `+` and a mark of its own before the `@`.",
     ),
     Setting(

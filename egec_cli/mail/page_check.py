@@ -136,6 +136,13 @@ def _keys(page: Page) -> Iterator[_Found]:
                     Words("${key} has no font of its own in which 0 and O, 1, l and I look different", key=key),
                     Words('Give its element style="font-family:{fonts}".', fonts=_FONTS),
                 )
+            if key == "password" and element.styles.get("user-select") != "all":
+                yield _Found(
+                    element.line,
+                    Words("a double click on $password selects only what is between two of its special characters"),
+                    Words('Add "-webkit-user-select:all;user-select:all" to the style of its element.'),
+                    is_fatal=False,
+                )
 
 
 def _tells_apart(fonts: str) -> bool:
