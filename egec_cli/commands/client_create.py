@@ -15,6 +15,7 @@ from egec_cli.show import OutputFormat, show
 app = new_app()
 
 
+
 @app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
 def create_command(
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="The registered e-mail.")],
@@ -60,7 +61,7 @@ def create_command(
             issued = activation.send_first(egec, client, hash_under_way)
         except EgecError:
             # The file is there all the same, and a script wants to know its identifier.
-            show(record._asdict() | {"activation": None}, output)
+            show(record._asdict() | activation.FirstMail(None)._asdict(), output)
             raise
         record = clients.shown(clients.find(client.identifier), egec.clock())
-        show(record._asdict() | {"activation": issued._asdict()}, output)
+        show(record._asdict() | activation.FirstMail(issued)._asdict(), output)
