@@ -15,7 +15,6 @@ from egec_cli.show import OutputFormat, show
 app = new_app()
 
 
-
 @app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
 def create_command(
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="The registered e-mail.")],

@@ -50,7 +50,9 @@ def show_command(
             history = History(bounced_at, last_mails, told.entries)
             show(record._asdict() | limits._asdict() | history._asdict(), output, names(fields))
         else:
-            at_odds = (limits._asdict() if any(limits) else {}) | ({"email_bounced_at": bounced_at} if bounced_at else {})
+            at_odds = (limits._asdict() if any(limits) else {}) | (
+                {"email_bounced_at": bounced_at} if bounced_at else {}
+            )
             show(record._asdict() | at_odds, output)
             say_unless_quiet("")
             show_all(told.entries, StoryEntry, output)
