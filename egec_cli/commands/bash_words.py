@@ -40,16 +40,20 @@ def read(raw: str) -> Typed:
 
 
 def written(text: str, quote: str = "") -> str:
-    """Return a text as it is to be typed behind an open quotation mark, which is to be closed behind it, or behind none.
+    """Return a text as it is to be typed behind an open quotation mark, or behind none.
+
+    Bash closes the mark by itself, unless what was typed ends with one.
 
     Args:
         text: printable, so without a line's end.
         quote: `'`, `"` or nothing.
     """
+    if not quote:
+        return "".join(c if c in _PLAIN or not c.isascii() else f"\\{c}" for c in text)
     if quote == "'":
-        return text.replace("'", "'\\''")
-    if quote == '"':
+        inside = text.replace("'", "'\\''")
+    else:
         escaped = "".join(f"\\{c}" if c in _ESCAPED_IN_DOUBLE else c for c in text)
         # Between the marks, bash would look it up in its history, whatever stands before it.
-        return escaped.replace("!", '"\\!"')
-    return "".join(c if c in _PLAIN or not c.isascii() else f"\\{c}" for c in text)
+        inside = escaped.replace("!", '"\\!"')
+    return f"{inside}{quote}" if inside.endswith(quote) else inside

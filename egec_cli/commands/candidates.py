@@ -74,13 +74,13 @@ class _Place:
     def candidates(self, begun: str) -> Iterable[Candidate]:
         """Return what may stand here, whether it begins so or not."""
         if self._option is not None:
-            return self._values(self._option)
+            return self._values(self._option, begun)
         if self._only_arguments or not begun.startswith("-"):
-            return self._of_argument()
-        name, equals, _ = begun.partition("=")
+            return self._of_argument(begun)
+        name, equals, value = begun.partition("=")
         if equals:
             option = self._options().get(name)
-            return [] if option is None else (Candidate(f"{name}={one.value}") for one in self._values(option))
+            return [] if option is None else (Candidate(f"{name}={one.value}") for one in self._values(option, value))
         return [Candidate(name, option.help or "") for name, option in self._options().items()]
 
     def _enter_argument(self, word: str) -> bool:
@@ -112,14 +112,14 @@ class _Place:
         shown = [one for one in self._command.get_params(self._context) if not one.hidden]
         return {name: one for one in shown if one.param_type_name == "option" for name in one.opts}
 
-    def _of_argument(self) -> Iterable[Candidate]:
+    def _of_argument(self, begun: str) -> Iterable[Candidate]:
         if isinstance(self._command, TyperGroup):
             return [Candidate(name, first_sentence(one)) for name, one in self._command.commands.items()]
         shown = [one for one in self._command.params if one.param_type_name == "argument" and not one.hidden]
-        return self._values(shown[self._arguments]) if self._arguments < len(shown) else []
+        return self._values(shown[self._arguments], begun) if self._arguments < len(shown) else []
 
-    def _values(self, parameter: Any) -> Iterable[Candidate]:
-        """Return the values of an option or an argument, where they are known.
+    def _values(self, parameter: Any, begun: str) -> Iterable[Candidate]:
+        """Return the values of an option or an argument, where they are known, for what is begun of one.
 
         Raises:
             FilesWanted: it is a file.
@@ -127,13 +127,13 @@ class _Place:
         path = self._context.command_path.removeprefix("egec ")
         look_up = _LOOKED_UP.get((path, parameter.name)) or _LOOKED_UP.get(("", parameter.name))
         if look_up is not None:
-            return map(Candidate, look_up(path))
+            return map(Candidate, look_up(path, begun))
         if "FILE" in (parameter.metavar or ""):
             raise FilesWanted
         return [Candidate(one.value) for one in parameter.shell_complete(self._context, "")]
 
 
-def _runs(_path: str) -> list[str]:
+def _runs(_path: str, _begun: str) -> list[str]:
     # Imported here, as below: each looks up what few commands need.
     from egec_cli import settings
     from egec_cli.accounts import run_names
@@ -141,18 +141,20 @@ def _runs(_path: str) -> list[str]:
     return run_names.known(settings.load().database)
 
 
-def _fields(path: str) -> Iterator[str]:
+def _fields(path: str, begun: str) -> Iterator[str]:
     from egec_cli.commands.contract import CONTRACT
 
-    return iter(dict.fromkeys(key for result in CONTRACT[path].results for key in result.keys))
+    before = begun.rpartition(",")[0]
+    known = dict.fromkeys(key for result in CONTRACT[path].results for key in result.keys)
+    return (f"{before},{key}" if before else key for key in known if key not in before.split(","))
 
 
-def _languages(_path: str) -> Sequence[str]:
+def _languages(_path: str, _begun: str) -> Sequence[str]:
     return LANGUAGES
 
 
 # By the command, or of all commands, and the name of the parameter.
-_LOOKED_UP: dict[tuple[str, str], Callable[[str], Iterable[str]]] = {
+_LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
     ("", "fields"): _fields,
     ("", "language"): _languages,
     ("audit list", "run"): _runs,
