@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
 from egec_cli.commands.lazy import LazyGroup
+from egec_cli.show import OutputFormat
 
 
 class Parameter(NamedTuple):
@@ -85,23 +85,25 @@ def _described(path: str, command: Any) -> Described:
     return Described(
         path,
         [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")],
-        [_argument(one, command) for one in shown if one.param_type_name == "argument"],
-        [_option(one, command) for one in shown if one.param_type_name == "option"],
+        [_argument(one) for one in shown if one.param_type_name == "argument"],
+        [_option(one) for one in shown if one.param_type_name == "option"],
         example,
     )
 
 
-def _argument(parameter: Any, command: Any) -> Parameter:
-    value = parameter.make_metavar(typer.Context(command))
-    return Parameter((), value, parameter.help or "", "", parameter.required)
+def _argument(parameter: Any) -> Parameter:
+    return Parameter((), parameter.metavar, parameter.help or "", "", parameter.required)
 
 
-def _option(parameter: Any, command: Any) -> Parameter:
-    value = "" if parameter.is_flag else parameter.make_metavar(typer.Context(command)).strip("[]")
-    choices = getattr(parameter.type, "choices", None)
-    if choices is not None:
-        value = "|".join(map(str, choices))
-    if value in {"TEXT", "INTEGER"}:
-        value = parameter.name.upper().replace("_", "-") if value == "TEXT" else "N"
+def _option(parameter: Any) -> Parameter:
     default = "" if parameter.is_flag or parameter.default in (None, "") else str(parameter.default)
-    return Parameter(tuple(parameter.opts), value, parameter.help or "", default, parameter.required)
+    return Parameter(tuple(parameter.opts), _value(parameter), parameter.help or "", default, parameter.required)
+
+
+def _value(option: Any) -> str:
+    if option.is_flag or option.metavar:
+        return option.metavar or ""
+    choices = getattr(option.type, "choices", None)
+    if choices is not None:
+        return "FORMAT" if set(choices) == set(OutputFormat) else "|".join(map(str, choices))
+    return "N" if "int" in option.type.name else str(option.opts[0].lstrip("-").rpartition("-")[2].upper())

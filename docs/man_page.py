@@ -69,7 +69,9 @@ def _command(command: Described) -> Iterator[str]:
 
 
 def _when(result: Result) -> str:
-    return f"With {result.when}, writes" if result.when else "Writes"
+    if result.when:
+        return f"{result.when[:1].upper()}{result.when[1:]}: " if not result.when.startswith("--") else f"With {result.when}:"
+    return "In machine formats:"
 
 
 def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:

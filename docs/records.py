@@ -25,7 +25,7 @@ _IN_JSON = {str: "text", int: "integer", float: "number", bool: "boolean", dict:
 
 def name(kind: type[Any]) -> str:
     """Return what a record is called: the words of its class."""
-    return " ".join(re.findall("[A-Z][a-z]+", kind.__name__.removesuffix("Record"))).lower()
+    return " ".join(re.findall("[A-Z][a-z]+", kind.__name__.replace("Record", ""))).lower()
 
 
 def all_kinds() -> list[type[Any]]:
@@ -52,6 +52,16 @@ def keys(kind: type[Any]) -> list[Key]:
     return [Key(field, type_in_words(types[field]), meanings[field]) for field in kind._fields]
 
 
+def keys_of_its_own(kind: type[Any]) -> tuple[type[Any] | None, list[Key]]:
+    """Return the record that another one begins with, if there is one, and what the other has beside it."""
+    own = keys(kind)
+    for former in all_kinds():
+        begun = keys(former)
+        if former is not kind and begun == own[: len(begun)]:
+            return former, own[len(begun) :]
+    return None, own
+
+
 def type_in_words(hint: Any) -> str:
     """Return a type as JSON has it; of what has few values, these."""
     origin, parts = get_origin(hint), get_args(hint)
@@ -60,7 +70,7 @@ def type_in_words(hint: Any) -> str:
         assert not others
         return f"{type_in_words(first)} or null"
     if origin is Literal:
-        return " ".join(f"`{value}`" for value in parts)
+        return " ".join(f"`{getattr(value, 'value', value)}`" for value in parts)
     if origin is dict:
         return "object"
     if origin is not None and issubclass(origin, Sequence):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from docs import command_tree, records
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Contract, Result
-from egec_cli.show import ErrorRecord
+from egec_cli.show import ErrorRecord, OutputFormat
 
 BEGIN, END = "<!-- reference -->", "<!-- end -->"
 
@@ -24,6 +24,7 @@ def section() -> str:
 
 
 def _commands() -> Iterator[str]:
+    yield f"FORMAT is {', '.join(OutputFormat)}. An option or argument in brackets may be left out."
     yield f"Every command may end with {_listed(EVERY_COMMAND)}; {_also()}. Beside these:"
     yield ""
     yield from _table(["command", "writes", "exit codes of its own"], map(_command, command_tree.commands()))
@@ -49,14 +50,16 @@ def _reads(contract: Contract) -> str:
 
 def _result(result: Result) -> str:
     parts = " + ".join(f"*{records.name(part)}*" for part in result.parts)
-    return f"{f'`{result.when}`: ' if result.when else ''}{'list of ' if result.many else ''}{parts}"
+    when = f"`{result.when}`: " if result.when.startswith("--") else f"{result.when}: " if result.when else ""
+    return f"{when}{'list of ' if result.many else ''}{parts}"
 
 
 def _records() -> Iterator[str]:
     rows = []
     for kind in records.all_kinds():
-        for number, key in enumerate(records.keys(kind)):
-            rows.append(["" if number else f"*{records.name(kind)}*", f"`{key.name}`", key.type, key.meaning])
+        former, keys = records.keys_of_its_own(kind)
+        first = f"*{records.name(kind)}*" + (f" (*{records.name(former)}* and)" if former else "")
+        rows += [[first if key is keys[0] else "", f"`{key.name}`", key.type, key.meaning] for key in keys]
     yield "What they write, key by key. All keys are always there, in this order; moments are text, RFC 3339 in UTC."
     yield f"*{records.name(ErrorRecord)}* is `error` of the object on stderr, *act* a line of `EGEC_LOG=json`:"
     yield ""

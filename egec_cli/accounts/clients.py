@@ -39,9 +39,9 @@ class ClientRecord(NamedTuple):
         identifier: ten digits, the client's for ever.
         email: the registered one; None where the file was erased.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like, or empty.
-        first_name: or empty.
-        last_name: or the name of the firm, or empty.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
         language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
         status: what the client may do at present.
         last_sequence: how many passwords were made for the client.

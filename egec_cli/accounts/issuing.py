@@ -33,7 +33,7 @@ class Issued(NamedTuple):
         identifier: the client's.
         email: where the mail went.
         sequence: the number of this password among those of the client.
-        state: `accepted`, or `superseded` where a later one has won already.
+        state: `accepted`; or `superseded` or `revoked` where a later one has won already.
         message_id: of the mail; None where none was sent.
         server_reply: the mail server's answer, or the file in which the mail was laid down; None where none was sent.
     """

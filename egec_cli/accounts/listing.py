@@ -56,9 +56,9 @@ class ExportRecord(NamedTuple):
         identifier: ten digits, the client's for ever.
         email: the registered one.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like, or empty.
-        first_name: or empty.
-        last_name: or the name of the firm, or empty.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
         language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
         disabled_at: since when no password opens the account.
         created_at: when the file was made.
@@ -82,9 +82,9 @@ class ExportRecordWithHash(NamedTuple):
         identifier: ten digits, the client's for ever.
         email: the registered one.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like, or empty.
-        first_name: or empty.
-        last_name: or the name of the firm, or empty.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
         language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
         disabled_at: since when no password opens the account.
         created_at: when the file was made.

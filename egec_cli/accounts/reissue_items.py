@@ -40,7 +40,7 @@ class ItemRecord(NamedTuple):
         identifier: the client's.
         email: the registered one; None where the file was erased.
         line: where the file of `--from` named the client; None without one.
-        outcome: `accepted` or `failed`.
+        outcome: what became of the mail; of one that is dealt with, `accepted` or `failed`.
         failure: why it failed, as the code of an error.
         details: what the mail server said.
         attempts: how often a mail was tried.

@@ -2,6 +2,7 @@
 
 from egec_cli.settings import Database
 from egec_cli.store import database
+from egec_cli.store.database import tuples
 from egec_cli.store.models import ReissueRun
 
 # Somebody waits at a prompt. In seconds; libpq takes no less than two for a connection.
@@ -17,5 +18,4 @@ def known(location: Database) -> list[str]:
     """
     with database.opened_to_read(location, patience=_PATIENCE) as opened:
         database.require_known(database.applied(opened), str(location))
-        newest_first = ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc())
-        return [name for (name,) in newest_first.tuples()]
+        return [name for (name,) in tuples(ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc()))]

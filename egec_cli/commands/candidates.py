@@ -89,8 +89,8 @@ class _Place:
             return True
         if word not in self._command.commands:
             return False
-        lazy = isinstance(self._command, LazyGroup)
-        self._command = self._command.loaded(word) if lazy else self._command.commands[word]
+        group = self._command
+        self._command = group.loaded(word) if isinstance(group, LazyGroup) else group.commands[word]
         self._context = typer.Context(self._command, info_name=word, parent=self._context)
         return True
 

@@ -166,7 +166,7 @@ CONTRACT: Mapping[str, Contract] = {
     "reissue status": Contract(
         (
             Result((RunRecord,)),
-            Result((RunRecord,), "no NAME", many=True),
+            Result((RunRecord,), "without NAME", many=True),
             Result((ItemRecord,), "--failed", many=True),
         ),
         {65: "there is no such run"},
