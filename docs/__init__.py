@@ -1,1 +1,1 @@
-"""What of the documentation is made of the code: the README's reference and the man page. `python -m docs` writes both."""
+"""What `python -m docs` makes of the program: the reference of the README, and the man page."""

@@ -30,7 +30,8 @@ class World(NamedTuple):
 def made(folder: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
     """Make it in a folder, once, and copy it from where it is kept the next time."""
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{folder}/data/egec.db")
-    server.fail_always(Fault.RCPT_550, recipient="marc@example.org")
+    for address in ("marc@example.org", "refused@example.org"):
+        server.fail_always(Fault.RCPT_550, recipient=address)
     if not kept.exists():
         _fill(folder, egec)
         shutil.copytree(folder, kept)

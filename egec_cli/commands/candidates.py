@@ -21,7 +21,7 @@ class Candidate(NamedTuple):
     help: str = ""
 
 
-class FilesWanted(Exception):  # noqa: N818 - it is an answer: the shell knows its files best
+class FilesWanted(Exception):
     """A file is to be named here."""
 
 

@@ -4,7 +4,7 @@ The keys and their types are those of the classes of what is shown, what they me
 what the errors' codes mean stands here. Loaded by the completion of --fields and by what writes the reference alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from egec_cli.accounts import audit_pruning, importing, login, login_batch, login_explained, mail_trial, upkeep
@@ -85,13 +85,8 @@ _RUN = {
     75: "the mail server is away, so the run is paused; or it is paused or cancelled elsewhere",
 }
 _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
-_CHANGING = {
-    3: "some lines failed; each is told",
-    65: "the list is none",
-    67: "nobody is called so",
-    75: "the client is being mailed at this moment",
-    77: "the file was erased",
-}
+_CHANGING = {3: "some lines failed; each is told", 65: "the list is none", 67: "nobody is called so"}
+_ERASED = {77: "the file was erased"}
 
 CONTRACT: Mapping[str, Contract] = {
     "init": Contract((Result((Places,)),), {}),
@@ -125,10 +120,13 @@ CONTRACT: Mapping[str, Contract] = {
             77: "the file was erased; or the identifier was to be changed",
         },
     ),
-    "client disable": Contract(_CHANGED, _CHANGING),
-    "client enable": Contract(_CHANGED, _CHANGING),
-    "client unblock": Contract(_CHANGED, _CHANGING),
-    "client erase": Contract(_CHANGED, {1: "the question was answered by no"} | _CHANGING),
+    "client disable": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client enable": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client unblock": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client erase": Contract(
+        _CHANGED,
+        _CHANGING | {1: "the question was answered by no", 75: "the client is being mailed at this moment"},
+    ),
     "activate": Contract(
         (Result((Issued,)), Result((Issued, ShownPassword), "--no-mail --show-password")),
         _MAILING | _NO_CLIENT | {77: "the client is disabled, or was erased"},
@@ -222,7 +220,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
     "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
-    "too_many_open": (ExitCode.NOT_NOW, "of too many mails it is not known whether they arrived; `--revoke` voids them"),
+    "too_many_open": (
+        ExitCode.NOT_NOW,
+        "of too many mails it is not known whether they arrived; `--revoke` voids them",
+    ),
     "in_doubt": (ExitCode.NOT_NOW, "the mail server's answer was lost; the mail may have left"),
     "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),
     "mail_server_away": (ExitCode.NOT_NOW, "the mail server cannot be reached"),

@@ -3,19 +3,14 @@
 import os
 import pty
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from egec_cli import __version__
 from egec_cli.commands import bash_words, candidates
-from egec_cli.settings import Database, SqliteFile
 from tests.conftest import Egec
 
 SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
@@ -27,7 +22,7 @@ SET_UP = {
 HOSTILE = [
     "spring 2026",
     "summer $(touch executed) `touch executed` ${HOME} \\$(touch executed)",
-    "it's \"quoted\"; touch executed & touch executed | touch executed > executed < /dev/null",
+    'it\'s "quoted"; touch executed & touch executed | touch executed > executed < /dev/null',
     "back\\slash\\",
     "~root/*?[a-z]{a,b}",
     "!! !$ ^a^b #no comment",

@@ -9,6 +9,7 @@ import pty
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from enum import Enum
@@ -25,12 +26,12 @@ from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING,
 from egec_cli.errors import EgecError, ExitCode
 from egec_cli.show import ErrorRecord
 from tests import world
-from tests.conftest import Ended, Egec
-from tests.smtp_server import Fault, MailServer
+from tests.conftest import Egec, Ended
+from tests.processes import IMPATIENT, run_patched
+from tests.smtp_server import MailServer
 from tests.world import BUSY, JEANNE, MARC, PAUL, ZOE, World
 
 AWAY = {"EGEC_MAIL_URL": "smtp://127.0.0.1:1?tls=none"}
-RELEASED = Path(__file__).parent.parent / "store" / "released" / "0001.sqlite.sql"
 
 
 class Case(NamedTuple):
@@ -57,7 +58,8 @@ CASES = [
     Case("client create jeanne@example.org --if-missing", 0, 0),
     Case("client create other@example.org --reference D-jeanne", 73),
     Case(f"client create other@example.org --identifier {ZOE}", 73),
-    Case("client create marc.petit@example.org --activate", 75, 1, env=AWAY),
+    Case("client create new@example.org --activate", 75, 1, env=AWAY),
+    Case("client create refused@example.org --activate", 65, 1),
     Case("client import clients.csv", 0, 0),
     Case("client import partly.csv", 3, 0),
     Case("client import partly.csv --strict", 65),
@@ -106,7 +108,7 @@ CASES = [
     Case(f"verify {JEANNE} --password-stdin --explain", 1, 1, stdin="some.txt"),
     Case("verify --stdin --explain", 0, 1, stdin="login.txt"),
     Case("verify --batch logins.csv", 3, 2),
-    Case("verify --batch no-logins.csv", 65),
+    Case("verify --batch no-logins.csv", 65, 2),
     Case("verify --checkpassword true", 0, stdin="checkpassword"),
     Case("verify --checkpassword no-such-program", 111, stdin="checkpassword"),
     Case("reissue start spring --from some.txt --yes", 0, 0),
@@ -115,7 +117,6 @@ CASES = [
     Case("reissue start spring --from some.txt --dry-run", 0, 2),
     Case("reissue start spring --from some.txt --expect 9 --yes", 65),
     Case("reissue start done --all --yes", 73),
-    Case("reissue start spring --from some.txt --yes", 75, env=AWAY),
     Case("reissue start spring --all", 1, answer="n"),
     Case("reissue resume done", 0, 0),
     Case("reissue resume failed", 3, 0),
@@ -127,7 +128,6 @@ CASES = [
     Case("reissue status nothing", 65),
     Case("reissue retry done", 0, 0),
     Case("reissue retry failed", 3, 0),
-    Case("reissue retry failed", 75, env=AWAY),
     Case("reissue retry nothing", 65),
     Case("reissue retry cancelled", 77),
     Case("reissue cancel paused", 0, 0),
@@ -144,7 +144,7 @@ CASES = [
     Case("mail test marc@example.org", 65),
     Case("mail test you@example.org", 75, env=AWAY),
     Case("mail bounces report.eml", 3, 0),
-    Case("mail bounces empty.mbox", 65),
+    Case("mail bounces empty.mbox", 65, 0),
     Case("mail bounces -", 0, 0, stdin="report.eml"),
     Case("password", 0, 0),
     Case("password --entropy", 0, 1),
@@ -169,9 +169,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_world(
-    tmp_path: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch
-) -> World:
+def small_world(tmp_path: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
     return world.made(tmp_path, kept, egec, server, monkeypatch)
 
 
@@ -253,7 +251,7 @@ def test_a_command_writes_the_keys_and_types_and_ends_with_the_code_that_the_ref
         assert all(is_of(record, result.parts) for record in found), found
     elif has_format and case.code not in (0, 111):
         assert done.out == ""
-    if case.code >= 64 and case.code != 111 and case.result is None or '{"error"' in done.err:
+    if (case.code >= 64 and case.code != 111 and case.result is None) or '{"error"' in done.err:
         is_an_error(done, in_json=has_format)
 
 
@@ -302,16 +300,27 @@ def test_every_result_and_every_exit_code_of_a_command_is_met_by_a_case() -> Non
         assert codes <= {*contract.exits, *common}, path
 
 
-# These have tests of their own below.
+# These have tests of their own below, and an upgrade has others beside that of the schemas of releases.
 ELSEWHERE = [
     Case("db upgrade", 75),
     Case("db restore copy.db", 0, 0),
     Case("db restore copy.db", 75),
     Case("doctor", 78),
-    Case("reissue resume paused", 75),
-    Case("client create marc@example.org --activate", 65),
-    *(Case(f"client {act}", 75) for act in ("disable", "enable", "unblock")),
+    *(Case(f"reissue {act}", 75) for act in ("start", "resume", "retry")),
 ]
+
+
+def test_a_run_ends_with_75_where_the_mail_server_is_away(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGEC_MAIL_URL", AWAY["EGEC_MAIL_URL"])
+    program = [sys.executable, "-m", "egec_cli", "reissue"]
+    lines = ("start spring --from some.txt --yes --format json", "retry failed --format json")
+    # At the same time, as each waits for the server again and again.
+    running = [subprocess.Popen([*program, *line.split()], stderr=subprocess.PIPE, text=True) for line in lines]
+    time.sleep(2)
+    resumed = ended("reissue resume spring --format json")
+    for done in [resumed, *(Ended(one.wait(60), "", (one.stderr or io.StringIO()).read()) for one in running)]:
+        assert done.code == 75
+        is_an_error(done, in_json=True)
 
 
 def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -> None:
@@ -321,7 +330,7 @@ def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -
     assert is_of(json.loads(done.out), CONTRACT["db restore"].results[0].parts)
     with closing(sqlite3.connect(small_world.folder / "data" / "egec.db")) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        busy = ended("db restore copy.db --format json")
+        busy = run_patched(IMPATIENT, "db", "restore", "copy.db", "--format", "json")
     assert busy.code == 75
     is_an_error(busy, in_json=True)
 
@@ -352,7 +361,7 @@ def codes_in_the_source() -> set[str]:
             name.id: value.value
             for node in ast.walk(tree)
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
-            for name, value in zip(node.targets[0].elts, node.value.elts, strict=True)
+            for name, value in zip(node.targets[0].elts, node.value.elts, strict=False)
             if isinstance(name, ast.Name) and isinstance(value, ast.Constant)
         }  # fmt: skip
         for node in ast.walk(tree):
