@@ -69,13 +69,8 @@ def _command(command: Described) -> Iterator[str]:
 
 
 def _when(result: Result) -> str:
-    if result.when:
-        return (
-            f"{result.when[:1].upper()}{result.when[1:]}: "
-            if not result.when.startswith("--")
-            else f"With {result.when}:"
-        )
-    return "In machine formats:"
+    when = f"With {result.when}" if result.when.startswith("--") else result.when.capitalize()
+    return f"{when or 'In machine formats'}:"
 
 
 def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:
@@ -88,10 +83,8 @@ def _records() -> Iterator[str]:
     yield "Moments are text, RFC 3339 in UTC."
     for kind in records.all_kinds():
         yield f'.SS "{_plain(records.name(kind))}"'
-        keys = (
-            (key.name, f"{key.type}: {key.meaning}".replace("`", "").replace("*", "")) for key in records.keys(kind)
-        )
-        yield from _entries(keys)
+        for key in records.keys(kind):
+            yield from _entries([(key.name, f"{key.type}: {key.meaning}".replace("`", "").replace("*", ""))])
 
 
 def _section(name: str, lines: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from egec_cli import clock, settings
 from egec_cli.accounts import egec as accounts_egec
 from egec_cli.accounts import leases
-from egec_cli.store.models import Client, ReissueRun, RunState
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from tests.conftest import Egec
 from tests.delivery_reports import report_of
 from tests.smtp_server import Fault, MailServer
@@ -70,8 +70,11 @@ def _fill(folder: Path, egec: Egec) -> None:
     (folder / "login.txt").write_text("\n".join(shown.split()))
     (folder / "checkpassword").write_text("\0".join([*shown.split(), ""]))
     with accounts_egec.opened(settings.load()):
+        now = clock.now()
         for state in (RunState.PAUSED, RunState.CANCELLED):
-            ReissueRun.create(name=str(state), selection="{}", state=state, options="{}", created_at=clock.now())
+            run = ReissueRun.create(name=str(state), selection="{}", state=state, options="{}", created_at=now)
+            jeanne = Client.get(Client.identifier == JEANNE)
+            ReissueItem.create(run=run, client=jeanne, state=ItemState.WAITING, attempts=0, not_before=now)
 
 
 def _hold_busy() -> None:

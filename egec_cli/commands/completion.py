@@ -25,15 +25,19 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-@app.command("completion", epilog="Example: egec completion bash > egec.bash")
+# The script passes more arguments than its readers do: what was typed.
+@app.command(
+    "completion", epilog="Example: egec completion bash > egec.bash", context_settings={"allow_extra_args": True}
+)
 def completion_command(
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
-    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    context: typer.Context,
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell.")],
 ) -> None:
     """Print the script by which a shell completes commands, options, their values and the names of runs.
 
     It asks `egec` itself at each Tab, so it need not be made anew with a new release.
     """
+    words = context.args
     if not words:
         say((_SCRIPTS / f"egec.{shell}").read_text(encoding="utf-8").rstrip("\n"))
         return

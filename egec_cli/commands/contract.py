@@ -222,7 +222,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
     "too_many_open": (
         ExitCode.NOT_NOW,
-        "of too many mails it is not known whether they arrived; `--revoke` voids them",
+        "it is not known of too many mails whether they arrived: `--revoke`",
     ),
     "in_doubt": (ExitCode.NOT_NOW, "the mail server's answer was lost; the mail may have left"),
     "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),

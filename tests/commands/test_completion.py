@@ -27,7 +27,7 @@ HOSTILE = [
     "~root/*?[a-z]{a,b}",
     "!! !$ ^a^b #no comment",
     "wet:dry=c :d =e @f %g",
-    "été d’Œuvre 山田",
+    "été d\N{RIGHT SINGLE QUOTATION MARK}Œuvre 山田",
     "(touch executed)",
     "tab $'\\n'",
 ]
