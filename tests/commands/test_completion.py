@@ -3,6 +3,8 @@
 import os
 import pty
 import shutil
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.commands import bash_words, candidates
+from egec_cli.settings import Database
 from tests.conftest import Egec
 
 SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
@@ -211,7 +214,7 @@ def test_options_are_no_candidates_where_only_arguments_may_stand(egec: Egec) ->
     assert candidates_of("fish", "reissue", "resume", "--", "-r") == ["words", "-rf"]
 
 
-def test_the_database_of_the_line_is_looked_at(egec: Egec, tmp_path: Path) -> None:
+def test_the_database_of_the_line_is_looked_at(egec_process: Egec, tmp_path: Path) -> None:
     (tmp_path / "other.env").write_text("EGEC_DATABASE_URL=sqlite:///other.db\n")
     for line in ("client create jeanne@example.org", "reissue start other --all --yes"):
         assert (
