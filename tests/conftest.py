@@ -138,8 +138,9 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly which of the programs that call `egec verify` were not tried."""
-    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith("tests/callers/")]
+    """Say loudly which of the programs that call `egec verify`, complete it or show its man page were not tried."""
+    with_programs = ("tests/callers/", "tests/commands/test_completion.py", "tests/test_reference.py")
+    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith(with_programs)]
     if skipped:
         terminalreporter.write_sep("!", "not tried with the real programs", red=True, bold=True)
         for reason in sorted({one.longrepr[2].removeprefix("Skipped: ") for one in skipped}):
