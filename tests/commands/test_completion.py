@@ -66,14 +66,14 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Terminal:
     """A shell at a terminal."""
 
-    def __init__(self, shell: str) -> None:
+    def __init__(self, shell: str, set_up: str) -> None:
         require(shell)
         self.seen = b""
         self._pid, self._leader = pty.fork()
         if self._pid == 0:
             os.execvp(shell, [shell, *SHELLS[shell], "-i"])
         os.set_blocking(self._leader, False)
-        self.type(f"{SET_UP[shell]}; echo set-up'-done'\r")
+        self.type(f"{set_up}; echo set-up'-done'\r")
         self.wait(lambda: b"set-up-done" in self.seen)
         self.wait(lambda: self.seen.rpartition(b"set-up-done")[2].count(b"ready> ") > 0)
 
@@ -97,11 +97,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(arguments: Path) -> Iterator[Callable[[str], Terminal]]:
+def terminal(arguments: Path) -> Iterator[Callable[..., Terminal]]:
     opened = []
 
-    def open_(shell: str) -> Terminal:
-        opened.append(Terminal(shell))
+    def open_(shell: str, set_up: str = "") -> Terminal:
+        opened.append(Terminal(shell, set_up or SET_UP[shell]))
         return opened[-1]
 
     yield open_
@@ -143,7 +143,7 @@ def in_double(text: str) -> str:
 )
 def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
     arguments: Path,
-    terminal: Callable[[str], Terminal],
+    terminal: Callable[..., Terminal],
     runs: list[str],
     shell: str,
     begin: Callable[[str], str],
@@ -162,7 +162,7 @@ def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
-    arguments: Path, terminal: Callable[[str], Terminal], runs: list[str], shell: str
+    arguments: Path, terminal: Callable[..., Terminal], runs: list[str], shell: str
 ) -> None:
     opened = terminal(shell)
     name = next(one for one in runs if one.startswith("wet:"))
@@ -172,7 +172,7 @@ def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_words_are_completed_whatever_stands_before_them(
-    arguments: Path, terminal: Callable[[str], Terminal], shell: str, tmp_path: Path
+    arguments: Path, terminal: Callable[..., Terminal], shell: str, tmp_path: Path
 ) -> None:
     opened = terminal(shell)
     (tmp_path / "clients of may.csv").touch()
@@ -315,9 +315,18 @@ def test_fish_is_asked_as_its_manual_says(arguments: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_where_nothing_can_be_looked_up_the_shell_says_nothing(
-    arguments: Path, terminal: Callable[[str], Terminal], shell: str
+    arguments: Path, terminal: Callable[..., Terminal], shell: str
 ) -> None:
     opened = terminal(shell)
     assert typed(opened, arguments, "reissue resume sp\t") == ["reissue", "resume", "sp"]
     assert b"no database" not in opened.seen
     assert b"Traceback" not in opened.seen
+
+
+def test_zsh_finds_the_script_among_its_functions(arguments: Path, terminal: Callable[..., Terminal]) -> None:
+    folder = arguments.parent / "functions"
+    folder.mkdir()
+    set_up = f"egec completion zsh > {folder}/_egec; fpath=({folder} $fpath); autoload -U compinit; compinit -u -D"
+    opened = terminal("zsh", f"{set_up}; PS1='ready> '")
+    for _ in range(2):
+        assert typed(opened, arguments, "client li\t") == ["client", "list"]
