@@ -59,6 +59,20 @@ def speak(*, quiet: bool, verbose: bool) -> None:
     _loudness = _Loudness.QUIET if quiet else _Loudness.VERBOSE if verbose else _Loudness.USUAL
 
 
+class ErrorRecord(NamedTuple):
+    """An expected error, as `error` of the one object on stderr.
+
+    Attributes:
+        code: a stable word for scripts.
+        message: what is wrong, for people.
+        hint: what to do or to type next; may be empty.
+    """
+
+    code: str
+    message: str
+    hint: str
+
+
 class OutputFormat(StrEnum):
     """How results are shown."""
 
@@ -81,7 +95,7 @@ def show(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
         Usage: a chosen field is unknown.
     """
     row = record if isinstance(record, dict) else record._asdict()
-    row = {name: row[name] for name in _known(chosen, row)}
+    row = {name: _with_names(row[name]) for name in _known(chosen, row)}
     if is_hidden(output):
         return
     if output is OutputFormat.TABLE:
@@ -186,8 +200,8 @@ def warn(text: str, /, **values: object) -> None:
 def show_error(error: EgecError, *, machine: bool) -> None:
     """Show an expected error on stderr: one JSON object for machines, message and hint for people."""
     if machine:
-        body = {"code": error.code, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": body}, ensure_ascii=False), file=sys.stderr)
+        told = ErrorRecord(error.code, error.message, error.hint)
+        print(json.dumps({"error": told._asdict()}, ensure_ascii=False), file=sys.stderr)
         return
     warn("egec: {message}", message=error.message)
     if error.hint:
@@ -305,6 +319,13 @@ def plain(value: Any, *, keep_lines: bool = False) -> str:
     return "".join(
         "?" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in kept else c for c in text
     )
+
+
+def _with_names(value: Any) -> Any:
+    """Return a value of which each record within is an object with its fields' names, not a list."""
+    if isinstance(value, list):
+        return [_with_names(one) for one in value]
+    return value._asdict() if hasattr(value, "_asdict") else value
 
 
 def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:

@@ -36,6 +36,8 @@ REAL_PROGRAMS = (
     "tests/postfix/",
     "tests/mail/test_in_browser.py",
     "tests/mail/test_spam_scores.py",
+    "tests/commands/test_completion.py",
+    "tests/test_reference.py",
 )
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
@@ -149,7 +151,7 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly which programs, that call `egec` or take its mails, were not tried."""
+    """Say loudly which programs, that call `egec`, take its mails, complete it or show its man page, were not tried."""
     skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith(REAL_PROGRAMS)]
     if skipped:
         terminalreporter.write_sep("!", "not tried with the real programs", red=True, bold=True)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -89,6 +90,26 @@ def test_every_command_has_help_with_an_example_that_names_it(egec_process: Egec
     ended = egec_process(*path.split()[1:], "--help")
     assert ended.code == 0
     assert f"Example: {path}" in ended.out
+
+
+def listed_below(egec_process: Egec, *path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of everything that the program's help lists, however deep; each is to have help of its own."""
+    ended = egec_process(*path, "--help")
+    assert (ended.code, ended.err) == (0, ""), path
+    usage, blank, help_line = ended.out.splitlines()[:3]
+    assert usage.startswith(" ".join(["Usage: egec", *path, "[OPTIONS]"])), path
+    assert blank == ""
+    assert help_line.startswith("  "), path
+    # What goes on below a name is indented further.
+    for name in re.findall(r"^  (\w[\w-]*)(?:  |$)", ended.out.partition("\nCommands:\n")[2], flags=re.MULTILINE):
+        yield (*path, name)
+        yield from listed_below(egec_process, *path, name)
+
+
+def test_the_help_leads_to_every_command_and_each_has_help_itself(egec_process: Egec) -> None:
+    listed = {" ".join(["egec", *path]) for path in listed_below(egec_process)}
+    groups = {path.rpartition(" ")[0] for path in commands()} - {"egec"}
+    assert listed == {*commands(), *groups}
 
 
 def test_the_help_line_of_a_command_that_is_loaded_late_is_that_of_its_help() -> None:

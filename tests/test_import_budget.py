@@ -24,6 +24,10 @@ BUDGETS: dict[tuple[str, ...], set[str]] = {
     ("verify", "1234567890", "--password-stdin"): (SLOW | {"typer"}) - {"bcrypt"},
     ("password",): SLOW | {"peewee", "sqlite3"},
     ("activate", "1234567890"): NEVER | TABLES,
+    ("completion", "bash"): SLOW | {"peewee", "sqlite3"},
+    ("completion", "fish", "--", "client", "list", "--format", ""): SLOW,
+    ("completion", "fish", "--", "client", ""): SLOW | {"peewee", "sqlite3"},
+    ("completion", "fish", "--", "reissue", "resume", ""): NEVER | TABLES,
 }
 
 
@@ -60,6 +64,17 @@ def test_help_of_the_root_imports_no_subcommand() -> None:
     loaded = set(done.stderr.split())
     assert "egec_cli.commands.root" in loaded
     assert not any(name.startswith(("egec_cli.accounts", "egec_cli.store")) for name in loaded)
+
+
+def test_no_command_but_completion_loads_what_completes() -> None:
+    script = (
+        "import sys\nfrom egec_cli.main import run\nrun(['reissue', 'status', '--help'])\n"
+        "sys.stderr.write('\\n' + ' '.join(name for name in sys.modules if name.startswith('egec_cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    loaded = {name.removeprefix("egec_cli.commands.") for name in done.stderr.split()}
+    assert "reissue" in loaded
+    assert not loaded & {"completion", "candidates", "contract", "bash_words"}
 
 
 def test_the_measure_sees_what_a_command_does_import() -> None:

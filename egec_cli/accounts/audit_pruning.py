@@ -20,7 +20,12 @@ _REST = 1.0
 
 
 class Pruned(NamedTuple):
-    """How many events were deleted, or would be, and before when they happened; None where all are kept."""
+    """The events that were deleted, or would be.
+
+    Attributes:
+        events: how many.
+        before: they happened before this moment, as RFC 3339 in UTC; None where all are kept.
+    """
 
     events: int
     before: str | None

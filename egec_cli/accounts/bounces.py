@@ -38,7 +38,9 @@ class BounceRecord(NamedTuple):
 
     Attributes:
         identifier: of the client whose mail it was; None where none was found.
-        file: where the message is, and `line` where it begins there.
+        file: where the message is.
+        line: where it begins there.
+        outcome: what became of it: `temporary` tells of a delay, `unknown` of no mail of ours.
         sequence: of the credential whose mail it was.
         address: to whom the mail could not be delivered, as the report says.
         status: the code of RFC 3463, such as 5.1.1.

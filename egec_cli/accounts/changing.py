@@ -36,11 +36,14 @@ class ChangeOutcome(StrEnum):
 
 
 class ChangeRecord(NamedTuple):
-    """One client who was to be changed. `failure` is a stable word, `details` says it to people.
+    """One client who was to be changed.
 
     Attributes:
-        identifier: None where a line names nobody.
-        line: where a file named the client.
+        identifier: the client's; None where a line names nobody.
+        line: where a file named the client; None without a file.
+        outcome: what became of it.
+        failure: why it failed: `no_such_client`, `client_erased` or `client_busy`.
+        details: the same for people.
     """
 
     identifier: str | None

@@ -34,7 +34,21 @@ class Status(StrEnum):
 
 
 class ClientRecord(NamedTuple):
-    """A client's file as it is shown. Times are RFC 3339 in UTC."""
+    """A client's file as it is shown. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one; None where the file was erased.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        status: what the client may do at present.
+        last_sequence: how many passwords were made for the client.
+        last_login_at: when a login was last accepted.
+        created_at: when the file was made.
+    """
 
     identifier: str
     email: str | None

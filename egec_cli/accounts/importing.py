@@ -33,7 +33,14 @@ _TRIES = 5
 
 
 class Imported(NamedTuple):
-    """How many rows made a client's file, changed one, had nothing to do, and were rejected."""
+    """What became of the rows of a table.
+
+    Attributes:
+        created: how many made a client's file.
+        updated: how many changed one.
+        skipped: how many had nothing to do.
+        rejected: how many were not taken.
+    """
 
     created: int
     updated: int

@@ -28,7 +28,16 @@ from egec_cli.translation import Words, joined
 
 
 class Issued(NamedTuple):
-    """A credential that was issued, and what became of its mail."""
+    """A credential that was issued, and what became of its mail.
+
+    Attributes:
+        identifier: the client's.
+        email: where the mail went.
+        sequence: the number of this password among those of the client.
+        state: `accepted`; or `superseded` or `revoked` where a later one has won already.
+        message_id: of the mail; None where none was sent.
+        server_reply: the mail server's answer, or the file in which the mail was laid down; None where none was sent.
+    """
 
     identifier: str
     email: str

@@ -50,7 +50,19 @@ EVERYBODY = Wanted()
 
 
 class ExportRecord(NamedTuple):
-    """A file as it is moved elsewhere. Times are RFC 3339 in UTC."""
+    """A file as it is moved elsewhere. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        disabled_at: since when no password opens the account.
+        created_at: when the file was made.
+    """
 
     identifier: str
     email: str
@@ -64,7 +76,20 @@ class ExportRecord(NamedTuple):
 
 
 class ExportRecordWithHash(NamedTuple):
-    """The same with the bcrypt hash of the password in use, which is a secret."""
+    """The same with the bcrypt hash of the password in use, which is a secret. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        disabled_at: since when no password opens the account.
+        created_at: when the file was made.
+        password_hash: the hash; None where no password opens the account.
+    """
 
     identifier: str
     email: str

@@ -12,8 +12,12 @@ class Act(NamedTuple):
 
     Attributes:
         at: when, as RFC 3339 in UTC.
+        action: what was done, such as `client.create` or `login`.
+        outcome: how it ended, a stable word.
         client: the identifier of whom it is about.
         run: the name of the re-issue run that it belongs to.
+        actor: the user of the operating system, and who or what is behind.
+        host: of the process.
         details: more of it; no secret, and no personal data, which nobody could take out of a log again.
         ms: how many milliseconds after the command began it was committed.
     """

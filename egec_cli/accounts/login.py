@@ -30,7 +30,11 @@ class Reason(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """Whether the login is accepted. A refusal gives no reason: there is one for all."""
+    """Whether the login is accepted. A refusal gives no reason: there is one for all.
+
+    Attributes:
+        accepted: whether to let in.
+    """
 
     accepted: bool
 

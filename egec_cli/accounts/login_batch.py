@@ -33,7 +33,13 @@ class GivenLogin(NamedTuple):
 
 
 class LineVerdict(NamedTuple):
-    """Whether a login of a list is accepted; its identifier is empty where what was given has not the form of one."""
+    """Whether a login of a list is accepted.
+
+    Attributes:
+        identifier: that of the login; empty where what was given has not the form of one.
+        line: where the login is in the list.
+        accepted: whether to let in.
+    """
 
     identifier: str
     line: int

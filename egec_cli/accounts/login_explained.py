@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from operator import ne
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from egec_cli import clock, hashing, identifier
 from egec_cli.accounts import audit, credentials, login, login_limits
@@ -27,12 +27,43 @@ _MOST_LOOKED_AT = 20_000
 # What is pasted along from a sentence; what passwords may hold themselves is tried first as it is.
 _AROUND = " \t.,;:!?'\"«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}()[]<>*_`"
 
+Why = Literal[
+    "accepted",
+    "identifier_malformed",
+    "digits_swapped",
+    "digit_wrong",
+    "unknown_identifier",
+    "waiting",
+    "blocked",
+    "disabled",
+    "erased",
+    "former_password",
+    "expired",
+    "capitals_swapped",
+    "first_letter_case",
+    "lookalikes_exchanged",
+    "pasted_along",
+    "wrong_length",
+    "never_activated",
+    "last_mail_refused",
+    "last_mail_in_doubt",
+    "last_mail_bounced",
+    "revoked",
+    "wrong_password",
+]
+
 
 class Explanation(NamedTuple):
-    """Whether a login is accepted, why not by a stable word, and what to tell the client."""
+    """Whether a login is accepted, and why not.
+
+    Attributes:
+        accepted: whether to let in.
+        reason: why not, by a stable word.
+        hint: the same for the help desk, and what to tell the client.
+    """
 
     accepted: bool
-    reason: str
+    reason: Why
     hint: str
 
 
@@ -51,7 +82,7 @@ def explain(egec: Egec, given_identifier: str, given_password: str) -> Explanati
     return Explanation(ended.reason is Reason.ACCEPTED, reason, hint)
 
 
-def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[str, str]:
+def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[Why, str]:
     client = ended.client
     if client is None:
         return _about_the_identifier(typed)
@@ -69,7 +100,7 @@ def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[str, 
     return _about_the_password(egec, client, password) or _about_the_mails(client)
 
 
-def _about_the_identifier(typed: str) -> tuple[str, str]:
+def _about_the_identifier(typed: str) -> tuple[Why, str]:
     if not identifier.is_identifier(typed):
         digits = sum(c in "0123456789" for c in typed)
         if typed.isdecimal() or digits >= LENGTH:
@@ -97,7 +128,7 @@ def _known(candidates: Iterator[str]) -> list[str]:
     return [known for (known,) in tuples(Client.select(Client.identifier).where(among(Client.identifier, candidates)))]
 
 
-def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
+def _about_the_block(client: Client, ended: Attempt) -> tuple[Why, str]:
     new = Words(
         "`egec client unblock {identifier}` frees it at once, and so does a new password by `egec activate`.",
         identifier=client.identifier,
@@ -112,7 +143,7 @@ def _about_the_block(client: Client, ended: Attempt) -> tuple[str, str]:
     return "waiting", Words("After several failures the account waits until {until}. {new}", until=until, new=new)
 
 
-def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str, str] | None:
+def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[Why, str] | None:
     living = [one.password_hash or "" for one in credentials.that_may_open(client, egec.clock())]
     for former in _former(client):
         if hashing.matches(password, former.password_hash or ""):
@@ -134,15 +165,17 @@ def _about_the_password(egec: Egec, client: Client, password: str) -> tuple[str,
         for meant in _without_what_was_pasted(password):
             if _opens(meant, living):
                 return "pasted_along", Words("Blanks or punctuation were pasted along with the password.")
-    for reason, variants, hint in (
+    other_case = password[:1].swapcase() + password[1:]
+    mistakes: Sequence[tuple[Why, Sequence[str], str]] = (
         (
             "capitals_swapped",
             [password.swapcase()],
             Words("Capitals and small letters are exchanged: is Caps Lock on?"),
         ),
-        ("first_letter_case", [password[:1].swapcase() + password[1:]], Words("The first letter has the wrong case.")),
+        ("first_letter_case", [other_case], Words("The first letter has the wrong case.")),
         ("lookalikes_exchanged", list(_exchanged(password)), Words("0 and O, or 1, l and I, are exchanged.")),
-    ):
+    )
+    for reason, variants, hint in mistakes:
         if any(variant != password and _opens(variant, living) for variant in variants):
             return reason, hint
     if living and len(password) != LENGTH:
@@ -180,7 +213,7 @@ def _exchanged(password: str) -> Iterator[str]:
     yield from sorted(variants, key=lambda variant: sum(map(ne, variant, password)))[:_MOST_EXCHANGES]
 
 
-def _about_the_mails(client: Client) -> tuple[str, str]:
+def _about_the_mails(client: Client) -> tuple[Why, str]:
     last = _last(client)
     mail_again = Words("`egec activate {identifier}` mails a new one.", identifier=client.identifier)
     if last is None:

@@ -32,7 +32,7 @@ class LimitRecord(NamedTuple):
 
     Attributes:
         failed_logins: those in a row since the last login that succeeded, or since a new password.
-        blocked_until: until when no login is tried, as RFC 3339 in UTC; None where one is.
+        blocked_until: until when no login is tried, as RFC 3339 in UTC; None where logins are tried.
     """
 
     failed_logins: int

@@ -14,7 +14,19 @@ LAST = 10
 class MailRecord(NamedTuple):
     """One credential and what became of its mail. Times are RFC 3339 in UTC.
 
-    `bounced_at` is when a report told that it had come back, and `bounce` why.
+    Attributes:
+        sequence: the number of this password among those of the client.
+        state: what became of the mail, and so of the password.
+        issued_at: when the password was made.
+        settled_at: when it was known what became of the mail.
+        first_used_at: when it first opened the account.
+        expires_at: from when on it does not open the account if it was never used; None where that is not so.
+        message_id: of the mail; None where none was sent.
+        server_reply: the mail server's answer.
+        failure: why the mail was not taken, as the code of an error.
+        issued_by: the user of the operating system who made it, or for whom a program did.
+        bounced_at: when a report told that the mail had come back.
+        bounce: why it came back.
     """
 
     sequence: int

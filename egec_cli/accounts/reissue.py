@@ -20,7 +20,14 @@ class RunRecord(NamedTuple):
     """A run as it is shown: how many clients it has, and what became of them. Times are RFC 3339 in UTC.
 
     Attributes:
-        state: `paused` also where nobody works on it any more, as after a crash.
+        name: by which the same command is known again.
+        state: how it stands; `paused` also where nobody works on it any more, as after a crash.
+        total: how many clients it has.
+        accepted: to how many of them the mail server has taken a mail.
+        failed: how many of them could not be mailed.
+        remaining: how many of them are still to be mailed.
+        created_at: when it was begun.
+        finished_at: when it was done.
     """
 
     name: str

@@ -34,7 +34,17 @@ class Abandoned(NamedTuple):
 
 
 class ItemRecord(NamedTuple):
-    """One client of a run. `failure` is a stable word, `details` what the mail server said."""
+    """One client of a run.
+
+    Attributes:
+        identifier: the client's.
+        email: the registered one; None where the file was erased.
+        line: where the file of `--from` named the client; None without one.
+        outcome: what became of the mail; of one that is dealt with, `accepted` or `failed`.
+        failure: why it failed, as the code of an error.
+        details: what the mail server said.
+        attempts: how often a mail was tried.
+    """
 
     identifier: str
     email: str | None

@@ -13,7 +13,14 @@ from egec_cli.store.models import ReissueRun, RunState
 
 
 class SchemaStatus(NamedTuple):
-    """The migrations of the database against those of the program."""
+    """The migrations of the database against those of the program.
+
+    Attributes:
+        database: where it is, without a password.
+        applied: those that it has.
+        pending: those that it lacks.
+        unknown: those that this program does not know: a newer one has made them.
+    """
 
     database: str
     applied: list[str]
@@ -22,21 +29,37 @@ class SchemaStatus(NamedTuple):
 
 
 class Upgraded(NamedTuple):
-    """What an upgrade has applied; empty where there was nothing to do."""
+    """What an upgrade has done.
+
+    Attributes:
+        database: where it is, without a password.
+        applied: the migrations that it lacked; none where there was nothing to do.
+    """
 
     database: str
     applied: list[str]
 
 
 class BackedUp(NamedTuple):
-    """Where a backup was written, and its size in bytes."""
+    """A backup that was written.
+
+    Attributes:
+        file: where it is.
+        bytes: its size.
+    """
 
     file: str
     bytes: int
 
 
 class Restored(NamedTuple):
-    """Which database was restored, where its former content is kept, and which migrations it lacks."""
+    """A database that was restored.
+
+    Attributes:
+        database: where it is.
+        former: the file that keeps its former content; None where there was none.
+        pending: the migrations that it lacks, for `egec db upgrade`.
+    """
 
     database: str
     former: str | None

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from egec_cli.accounts import clients, issuing
 from egec_cli.accounts.egec import Egec
@@ -14,6 +15,26 @@ from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words
+
+
+class FirstMail(NamedTuple):
+    """What the file of a client has beside its fields where a first password was to be mailed.
+
+    Attributes:
+        activation: what became of it; None where it failed, which the error tells.
+    """
+
+    activation: Issued | None
+
+
+class ShownPassword(NamedTuple):
+    """What an activation has in machine formats beside the credential where its password is shown, not mailed.
+
+    Attributes:
+        password: in clear; it is told once, and stored nowhere.
+    """
+
+    password: str
 
 
 def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
@@ -77,7 +98,7 @@ def hand_over(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output
             accepted = Issued(
                 handed_over.identifier, handed_over.email, handed_over.sequence, CredentialState.ACCEPTED, None, None
             )
-            show(accepted._asdict() | {"password": clear}, output)
+            show(accepted._asdict() | ShownPassword(clear)._asdict(), output)
         # What is still in a buffer has been shown to nobody.
         sys.stdout.flush()
 

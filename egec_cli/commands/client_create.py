@@ -60,7 +60,7 @@ def create_command(
             issued = activation.send_first(egec, client, hash_under_way)
         except EgecError:
             # The file is there all the same, and a script wants to know its identifier.
-            show(record._asdict() | {"activation": None}, output)
+            show(record._asdict() | activation.FirstMail(None)._asdict(), output)
             raise
         record = clients.shown(clients.find(client.identifier), egec.clock())
-        show(record._asdict() | {"activation": issued._asdict()}, output)
+        show(record._asdict() | activation.FirstMail(issued)._asdict(), output)

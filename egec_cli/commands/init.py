@@ -12,7 +12,14 @@ app = new_app()
 
 
 class Places(NamedTuple):
-    """Where things are."""
+    """Where things are.
+
+    Attributes:
+        database: the client files, without a password.
+        created: whether the database was made now.
+        mail: who takes the mail, without a password.
+        env_file: the file of settings that was read; None where there is none.
+    """
 
     database: str
     created: bool

@@ -15,13 +15,22 @@ app = new_app()
 
 
 class GeneratedPassword(NamedTuple):
-    """A password made for somebody else's use: none of eGEC's accounts has it."""
+    """A password made for somebody else's use: none of eGEC's accounts has it.
+
+    Attributes:
+        password: in clear.
+    """
 
     password: str
 
 
 class RatedPassword(NamedTuple):
-    """The same with the entropy of its making, in bits."""
+    """The same with the entropy of its making.
+
+    Attributes:
+        password: in clear.
+        entropy_bits: of its making.
+    """
 
     password: str
     entropy_bits: float

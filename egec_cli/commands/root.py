@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "audit": "List and prune the record of what was done.",
     "db": "Look after the database: status, upgrade, backup, restore.",
     "doctor": "Examine the installation: settings, database, mail, passwords, runs.",
+    "completion": "Print the script by which a shell completes commands, options, their values and the names of runs.",
 }
 
 

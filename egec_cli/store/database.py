@@ -91,8 +91,12 @@ def opened(location: Database) -> Iterator[peewee.Database]:
 
 
 @contextmanager
-def opened_to_read(location: Database) -> Iterator[peewee.Database]:
+def opened_to_read(location: Database, *, patience: int = BUSY_TIMEOUT) -> Iterator[peewee.Database]:
     """Open the database for the `with` block to look at it, whatever its schema; nothing of it can be changed.
+
+    Args:
+        location: where it is.
+        patience: how long to wait for it, in seconds.
 
     Raises:
         Misconfigured: there is none.
@@ -100,7 +104,7 @@ def opened_to_read(location: Database) -> Iterator[peewee.Database]:
     """
     if isinstance(location, SqliteFile) and not _exists(location.path):
         raise _no_file(location)
-    database = _engine_to_read(location)
+    database = _engine_to_read(location, patience)
     with translated_failures(location):
         models.database.initialize(database)
         with database.connection_context():
@@ -521,25 +525,27 @@ def _engine(location: Database) -> peewee.Database:
     return database
 
 
-def _engine_to_read(location: Database) -> peewee.Database:
+def _engine_to_read(location: Database, patience: int) -> peewee.Database:
     if isinstance(location, PostgresqlServer):
-        return _postgresql(location)
+        return _postgresql(location, patience)
     # Who may only read leaves a log as it is that a crash has left, but does not take the one away that it made.
     mode = "ro" if location.path.with_name(f"{location.path.name}-wal").exists() else "rw"
-    return _sqlite(location, mode, {"query_only": 1})
+    return _sqlite(location, mode, {"query_only": 1}, patience)
 
 
-def _sqlite(location: SqliteFile, mode: str, pragmas: Mapping[str, object]) -> peewee.SqliteDatabase:
+def _sqlite(
+    location: SqliteFile, mode: str, pragmas: Mapping[str, object], patience: int = BUSY_TIMEOUT
+) -> peewee.SqliteDatabase:
     return peewee.SqliteDatabase(
         f"{location.path.absolute().as_uri()}?mode={mode}",
         uri=True,
         pragmas=pragmas,
-        timeout=BUSY_TIMEOUT,
+        timeout=patience,
         lock_type="IMMEDIATE",
     )
 
 
-def _postgresql(location: PostgresqlServer) -> peewee.Database:
+def _postgresql(location: PostgresqlServer, patience: int = BUSY_TIMEOUT) -> peewee.Database:
     try:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict
@@ -567,8 +573,8 @@ def _postgresql(location: PostgresqlServer) -> peewee.Database:
         location.url,
         prefer_psycopg3=True,
         # What the URL asks for beside these, it gets.
-        connect_timeout=asked.get("connect_timeout", BUSY_TIMEOUT),
-        options=f"{_SESSION} -c lock_timeout={BUSY_TIMEOUT}s {asked.get('options', '')}".rstrip(),
+        connect_timeout=asked.get("connect_timeout", patience),
+        options=f"{_SESSION} -c lock_timeout={patience}s {asked.get('options', '')}".rstrip(),
         application_name=asked.get("application_name", "egec"),
     )
 

@@ -28,6 +28,8 @@ CHECK_ONCE = (
     "import bcrypt; bcrypt.checkpw(b'fG69a*6jH', b'$2b$12$abcdefghijklmnopqrstuuKm7DjkwlCQ9mHd4lYBlEZRGsI5vcRk2')"
 )
 
+MILLISECONDS_OF_A_TAB = 150
+
 
 class Row(NamedTuple):
     """One comparison: the median ratio of `command` to `baseline` is to be at most `target`."""
@@ -79,6 +81,21 @@ def measure(row: Row, pairs: int, environment: dict[str, str], folder: Path) -> 
     print(f"{row.name:<42} {ours:7.1f} ms {theirs:7.1f} ms  ratio {ratio:5.2f}  target {row.target:.2f}  {verdict}")
 
 
+def measure_tab(pairs: int, environment: dict[str, str], folder: Path) -> None:
+    """Print by how many milliseconds a Tab behind `egec reissue resume` takes longer than `egec --version`."""
+    tab = [EGEC, "completion", "bash", "--", "reissue", "resume", "", ""]
+    more = []
+    for pair in range(pairs + 1):
+        taken = wall(tab, b"", environment, folder) - wall([EGEC, "--version"], b"", environment, folder)
+        if pair:  # the first pair warms up
+            more.append(taken * 1000)
+    median = statistics.median(more)
+    verdict = "ok" if median <= MILLISECONDS_OF_A_TAB else "OVER"
+    print(
+        f"{'a Tab for names of runs - egec --version':<42} {median:7.1f} ms  target {MILLISECONDS_OF_A_TAB}  {verdict}"
+    )
+
+
 def main() -> None:
     """Measure every row."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
@@ -116,6 +133,7 @@ def main() -> None:
         measure(Row("egec client list / manage.py check", [EGEC, "client", "list"], django, 0.35), pairs, home, folder)
         measure(Row("egec --help / import typer", [EGEC, "--help"], typer, 2.5), pairs, home, folder)
         measure(Row("egec --help / manage.py check", [EGEC, "--help"], django, 0.35), pairs, home, folder)
+        measure_tab(pairs, home, folder)
         verify = [EGEC, "verify", shown[0], "--password-stdin"]
         check = [PYTHON, "-c", CHECK_ONCE]
         measure(Row("egec verify / one bcrypt check", verify, check, 1.25, shown[1].encode()), pairs, home, folder)

@@ -1,0 +1,109 @@
+"""All commands with their options, as the program itself knows them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from egec_cli.commands import root
+from egec_cli.commands.lazy import LazyGroup
+from egec_cli.show import OutputFormat
+
+
+class Parameter(NamedTuple):
+    """An option or an argument.
+
+    Attributes:
+        names: of an option, such as `--format`; none of an argument.
+        value: what an option takes, in capitals or as `a|b`, empty for a switch; what an argument is called.
+        help: what it is for.
+        default: what holds without it, where it is not plain that nothing does.
+        is_required: whether it must be given.
+    """
+
+    names: tuple[str, ...]
+    value: str
+    help: str
+    default: str
+    is_required: bool
+
+    @property
+    def typed(self) -> str:
+        """As it is typed: `--status new|active`, `CLIENT`."""
+        return " ".join([*self.names[:1], *([self.value] if self.value else [])])
+
+    @property
+    def in_synopsis(self) -> str:
+        """The same, in brackets where it may be left out."""
+        return self.typed if self.is_required or self.typed.startswith("[") else f"[{self.typed}]"
+
+
+class Described(NamedTuple):
+    """A command, or the root.
+
+    Attributes:
+        path: as it is typed behind `egec`; empty for the root.
+        help: its paragraphs; the first one says what it does.
+        arguments, options: what may follow it.
+        example: a whole line.
+    """
+
+    path: str
+    help: list[str]
+    arguments: list[Parameter]
+    options: list[Parameter]
+    example: str
+
+    @property
+    def synopsis(self) -> str:
+        """The whole command line."""
+        shown = [*self.arguments, *sorted(self.options, key=lambda one: not one.is_required)]
+        return " ".join(["egec", self.path, *(one.in_synopsis for one in shown)]).replace("  ", " ")
+
+
+def the_root() -> Described:
+    """Return what stands before every command."""
+    return _described("", get_command(root.app))
+
+
+def commands() -> Iterator[Described]:
+    """Yield every command, in the order of the help."""
+    yield from _below(get_command(root.app), "")
+
+
+def _below(group: Any, path: str) -> Iterator[Described]:
+    for name, stand_in in group.commands.items():
+        command = group.loaded(name) if isinstance(group, LazyGroup) else stand_in
+        inner = f"{path} {name}".strip()
+        yield from _below(command, inner) if isinstance(command, TyperGroup) else [_described(inner, command)]
+
+
+def _described(path: str, command: Any) -> Described:
+    shown = [one for one in command.params if not one.hidden]
+    example = (command.epilog or "").removeprefix("Example: ")
+    return Described(
+        path,
+        [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")],
+        [_argument(one) for one in shown if one.param_type_name == "argument"],
+        [_option(one) for one in shown if one.param_type_name == "option"],
+        example,
+    )
+
+
+def _argument(parameter: Any) -> Parameter:
+    return Parameter((), parameter.metavar, parameter.help or "", "", parameter.required)
+
+
+def _option(parameter: Any) -> Parameter:
+    default = "" if parameter.is_flag or parameter.default in (None, "") else str(parameter.default)
+    return Parameter(tuple(parameter.opts), _value(parameter), parameter.help or "", default, parameter.required)
+
+
+def _value(option: Any) -> str:
+    if option.is_flag or option.metavar:
+        return option.metavar or ""
+    choices = getattr(option.type, "choices", None)
+    if choices is not None:
+        return "FORMAT" if set(choices) == set(OutputFormat) else "|".join(map(str, choices))
+    return "N" if "int" in option.type.name else str(option.opts[0].lstrip("-").rpartition("-")[2].upper())

@@ -1,0 +1,242 @@
+"""What scripts may count on: what each command writes in a machine format, and by which exit codes it may end.
+
+The keys and their types are those of the classes of what is shown, what they mean stands in the docstrings there, and
+what the errors' codes mean stands here. Loaded by the completion of --fields and by what writes the reference alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from egec_cli.accounts import audit_pruning, importing, login, login_batch, login_explained, mail_trial, upkeep
+from egec_cli.accounts.audit_listing import EventRecord
+from egec_cli.accounts.bounces import BounceRecord
+from egec_cli.accounts.changing import ChangeRecord
+from egec_cli.accounts.clients import ClientRecord
+from egec_cli.accounts.findings import Finding
+from egec_cli.accounts.issuing import Issued
+from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash
+from egec_cli.accounts.login_limits import LimitRecord
+from egec_cli.accounts.reissue import RunRecord
+from egec_cli.accounts.reissue_items import ItemRecord
+from egec_cli.commands.activation import FirstMail, ShownPassword
+from egec_cli.commands.client_show import History
+from egec_cli.commands.init import Places
+from egec_cli.commands.password import GeneratedPassword, RatedPassword
+from egec_cli.errors import ExitCode
+
+
+class Result(NamedTuple):
+    """What a command writes in a machine format.
+
+    Attributes:
+        parts: the classes whose fields it has, one class after the other.
+        when: the options that make it so, as they are typed; empty for what the command writes without them.
+        many: there is one for each of those whom the command is about: a list in json.
+    """
+
+    parts: tuple[type[Any], ...]
+    when: str = ""
+    many: bool = False
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of its fields, in order."""
+        return [name for part in self.parts for name in part._fields]
+
+
+class Contract(NamedTuple):
+    """What a command promises.
+
+    Attributes:
+        results: what it writes; none where it has no machine format.
+        exits: its exit codes beside those of every command, or of every one that reads the same, and what they mean.
+        reads: what may be missing or wrong, and end it too.
+    """
+
+    results: tuple[Result, ...]
+    exits: Mapping[int, str]
+    reads: tuple[str, ...] = ("settings", "database")
+
+
+# By which every command may end, and every command that reads the settings, or the database.
+EVERY_COMMAND = (
+    ExitCode.OK,
+    ExitCode.USAGE,
+    ExitCode.DEFECT,
+    ExitCode.FILE_SYSTEM,
+    ExitCode.INTERRUPTED,
+    ExitCode.BROKEN_PIPE,
+    ExitCode.TERMINATED,
+)
+READING = {
+    "settings": {ExitCode.CONFIGURATION: "a setting is wrong"},
+    "database": {
+        ExitCode.NOT_NOW: "the database is busy or away",
+        ExitCode.NOT_PERMITTED: "the database is not this user's",
+        ExitCode.CONFIGURATION: "there is no database, or it is of an older or a newer egec",
+    },
+}
+
+_SETTINGS_ALONE = ("settings",)
+_NO_CLIENT = {67: "nobody is called so"}
+_MAILING = {65: "the address is refused", 75: "the mail server is away, or its answer was lost"}
+_RUN = {
+    3: "some clients could not be mailed, or lines named nobody",
+    75: "the mail server is away, so the run is paused; or it is paused or cancelled elsewhere",
+}
+_CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
+_CHANGING = {3: "some lines failed; each is told", 65: "the list is none", 67: "nobody is called so"}
+_ERASED = {77: "the file was erased"}
+
+CONTRACT: Mapping[str, Contract] = {
+    "init": Contract((Result((Places,)),), {}),
+    "client create": Contract(
+        (Result((ClientRecord,)), Result((ClientRecord, FirstMail), "--activate")),
+        {
+            65: "a field is not valid; with --activate, or the address is refused",
+            73: "the e-mail, the reference or the identifier is taken",
+            75: "with --activate: the mail server is away, or its answer was lost; the file was made",
+        },
+    ),
+    "client import": Contract(
+        (Result((importing.Imported,)),),
+        {3: "rows were rejected; each is told", 65: "the table is none; with --strict, a row was rejected"},
+    ),
+    "client show": Contract((Result((ClientRecord, LimitRecord, History)),), _NO_CLIENT),
+    "client list": Contract(
+        (Result((ClientRecord,), many=True),), {65: "a list or a date is none", 67: "nobody is called as --after says"}
+    ),
+    "client export": Contract(
+        (Result((ExportRecord,), many=True), Result((ExportRecordWithHash,), "--with-hashes", many=True)),
+        {65: "a list or a date is none", 73: "there is a file of that name"},
+    ),
+    "client update": Contract(
+        (Result((ClientRecord,)),),
+        {
+            3: "the file was changed, but the former address was not told",
+            65: "a field is not valid",
+            67: "nobody is called so",
+            73: "the e-mail or the reference is taken",
+            77: "the file was erased; or the identifier was to be changed",
+        },
+    ),
+    "client disable": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client enable": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client unblock": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client erase": Contract(
+        _CHANGED,
+        _CHANGING | {1: "the question was answered by no", 75: "the client is being mailed at this moment"},
+    ),
+    "activate": Contract(
+        (Result((Issued,)), Result((Issued, ShownPassword), "--no-mail --show-password")),
+        _MAILING | _NO_CLIENT | {77: "the client is disabled, or was erased"},
+    ),
+    "verify": Contract(
+        (
+            Result((login.Verdict,)),
+            Result((login_explained.Explanation,), "--explain"),
+            Result((login_batch.LineVerdict,), "--batch", many=True),
+        ),
+        {
+            1: "the login is refused",
+            3: "with --batch: some logins are refused",
+            65: "no login was given",
+            111: "with --checkpassword: it could not be checked",
+        },
+    ),
+    "reissue start": Contract(
+        (
+            Result((RunRecord,)),
+            Result((ItemRecord,), "--format jsonl, csv, ids", many=True),
+            Result((ClientRecord,), "--dry-run", many=True),
+        ),
+        _RUN
+        | {
+            1: "the question was answered by no",
+            65: "the name, the sentence or a list is none, or --expect another number",
+            73: "the name was used with other selectors or another sentence",
+        },
+    ),
+    "reissue resume": Contract(
+        (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
+        _RUN | {65: "there is no such run", 77: "the run was cancelled"},
+    ),
+    "reissue status": Contract(
+        (
+            Result((RunRecord,)),
+            Result((RunRecord,), "without NAME", many=True),
+            Result((ItemRecord,), "--failed", many=True),
+        ),
+        {65: "there is no such run"},
+    ),
+    "reissue retry": Contract(
+        (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
+        _RUN | {65: "there is no such run", 77: "the run was cancelled"},
+    ),
+    "reissue cancel": Contract((Result((RunRecord,)),), {65: "there is no such run", 77: "the run is done"}),
+    "mail check": Contract(
+        (Result((Finding,), many=True),),
+        {3: "something is worth a thought", 78: "something is at fault"},
+        _SETTINGS_ALONE,
+    ),
+    "mail preview": Contract((), {65: "the language is none", 67: "nobody is called so", 73: "there is such a file"}),
+    "mail test": Contract((Result((mail_trial.Tried,)),), _MAILING, _SETTINGS_ALONE),
+    "mail bounces": Contract(
+        (Result((BounceRecord,), many=True),),
+        {3: "there were messages that are about no mail of ours, or no reports", 65: "there is no message"},
+    ),
+    "password": Contract(
+        (Result((GeneratedPassword,), many=True), Result((RatedPassword,), "--entropy", many=True)), {}, _SETTINGS_ALONE
+    ),
+    "audit list": Contract(
+        (Result((EventRecord,), many=True),), {65: "there is no such run", 67: "nobody is called as --client says"}
+    ),
+    "audit prune": Contract((Result((audit_pruning.Pruned,)),), {1: "the question was answered by no"}),
+    "db status": Contract((Result((upkeep.SchemaStatus,)),), {}),
+    "db upgrade": Contract((Result((upkeep.Upgraded,)),), {75: "a run is being worked on, or the database is busy"}),
+    "db backup": Contract((Result((upkeep.BackedUp,)),), {73: "there is a file of that name"}),
+    "db restore": Contract((Result((upkeep.Restored,)),), {75: "another egec is at work"}),
+    "doctor": Contract(
+        (Result((Finding,), many=True),), {3: "there are warnings", 78: "there is a fault"}, _SETTINGS_ALONE
+    ),
+    "completion": Contract((), {}, ()),
+}
+
+# What `code` of an error says, beside its exit code.
+ERRORS: Mapping[str, tuple[ExitCode, str]] = {
+    "usage": (ExitCode.USAGE, "the command line is wrong"),
+    "bad_input": (ExitCode.BAD_INPUT, "a value is not valid"),
+    "rejected": (ExitCode.BAD_INPUT, "a row was rejected, so `--strict` took none"),
+    "unexpected_number": (ExitCode.BAD_INPUT, "not as many clients are selected as `--expect` says"),
+    "no_such_run": (ExitCode.BAD_INPUT, "no run has this name"),
+    "mail_refused": (ExitCode.BAD_INPUT, "the mail server does not take this address; correct it"),
+    "smtputf8_not_offered": (ExitCode.BAD_INPUT, "the mail server takes no address that is not ASCII"),
+    "no_such_client": (ExitCode.NO_SUCH_CLIENT, "nobody is called so"),
+    "defect": (ExitCode.DEFECT, "a defect of the program"),
+    "already_exists": (ExitCode.ALREADY_EXISTS, "it is there already, or taken"),
+    "identifier_reserved": (ExitCode.ALREADY_EXISTS, "the identifier was that of a client who was erased"),
+    "run_exists": (ExitCode.ALREADY_EXISTS, "the name of the run was used with other selectors or another sentence"),
+    "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written"),
+    "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
+    "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
+    "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
+    "too_many_open": (
+        ExitCode.NOT_NOW,
+        "it is not known of too many mails whether they arrived: `--revoke`",
+    ),
+    "in_doubt": (ExitCode.NOT_NOW, "the mail server's answer was lost; the mail may have left"),
+    "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),
+    "mail_server_away": (ExitCode.NOT_NOW, "the mail server cannot be reached"),
+    "run_in_progress": (ExitCode.NOT_NOW, "a run is being worked on"),
+    "run_paused": (ExitCode.NOT_NOW, "another worker has paused the run, and tells why"),
+    "not_permitted": (ExitCode.NOT_PERMITTED, "the system does not let this user do it"),
+    "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
+    "client_erased": (ExitCode.NOT_PERMITTED, "the client's file was erased"),
+    "identifier_fixed": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
+    "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),
+    "run_done": (ExitCode.NOT_PERMITTED, "the run is done"),
+    "configuration": (ExitCode.CONFIGURATION, "a setting is missing or wrong"),
+    "no_database": (ExitCode.CONFIGURATION, "there is no database: `egec init`"),
+    "database_older": (ExitCode.CONFIGURATION, "the database was made by an older egec: `egec db upgrade`"),
+    "database_newer": (ExitCode.CONFIGURATION, "the database was made by a newer egec"),
+}

@@ -1,0 +1,56 @@
+"""Words for bash, held against bash itself."""
+
+import subprocess
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from egec_cli.commands import bash_words
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=" "), max_size=20)
+HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
+
+
+def as_typed(text: str, quote: str) -> str:
+    """Return a whole word as it stands in a line behind a Tab."""
+    begun = quote + bash_words.written(text, quote)
+    return begun if begun.endswith(quote) and len(begun) > 1 else begun + quote
+
+
+def as_bash_reads(words: list[str]) -> list[str]:
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"printf '%s\\0' {' '.join(words)}"],
+        capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stderr == b""
+    return done.stdout.decode().split("\0")[:-1]
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXTS | HARD, min_size=1, max_size=12))
+def test_bash_makes_of_a_written_word_what_it_was(texts: list[str]) -> None:
+    for quote in ("", "'", '"'):
+        wanted = [text for text in texts if text or quote]
+        if wanted:
+            assert as_bash_reads([as_typed(text, quote) for text in wanted]) == wanted
+
+
+@given(TEXTS | HARD)
+def test_what_is_written_is_read_again(text: str) -> None:
+    for quote in ("", "'", '"'):
+        assert bash_words.read(as_typed(text, quote)) == (text, "", "")
+
+
+@given(st.text("ab'\"\\ $`", max_size=12))
+def test_a_word_is_read_as_bash_reads_it(raw: str) -> None:
+    read = bash_words.read(raw)
+    if not read.quote and not raw.endswith("\\") and "$" not in raw and "`" not in raw and " " not in raw and raw:
+        assert as_bash_reads([f"x{raw}"]) == [f"x{read.text}"]
+
+
+def test_of_a_word_whose_mark_is_open_it_is_known_what_stands_before() -> None:
+    assert bash_words.read("'my r") == ("my r", "'", "")
+    assert bash_words.read("my' r") == ("my r", "'", "my")
+    assert bash_words.read("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
+    assert bash_words.read("a\\ b") == ("a b", "", "")
+    assert bash_words.read("a\\") == ("a", "", "")

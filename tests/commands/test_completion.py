@@ -1,0 +1,332 @@
+"""Completion in the shells themselves: each is run at a terminal, where a line is typed, and Tab, and Enter."""
+
+import os
+import pty
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from egec_cli.commands import bash_words, candidates
+from egec_cli.settings import Database
+from tests.conftest import Egec
+
+SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
+SET_UP = {
+    "bash": "source <(egec completion bash); PS1='ready> '",
+    "zsh": "autoload -U compinit; compinit -u -D; source <(egec completion zsh); PS1='ready> '",
+    "fish": "egec completion fish | source; function fish_prompt; printf 'ready> '; end",
+}
+HOSTILE = [
+    "spring 2026",
+    "summer $(touch executed) `touch executed` ${HOME} \\$(touch executed)",
+    'it\'s "quoted"; touch executed & touch executed | touch executed > executed < /dev/null',
+    "back\\slash\\",
+    "~root/*?[a-z]{a,b}",
+    "!! !$ ^a^b #no comment",
+    "wet:dry=c :d =e @f %g",
+    "été d\N{RIGHT SINGLE QUOTATION MARK}Œuvre 山田",
+    "(touch executed)",
+    "tab $'\\n'",
+]
+SECONDS = 20.0
+
+
+def require(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"completion in {shell}, which is not installed")
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put an `egec` on the path that completes, and else notes its arguments in a file, which is returned."""
+    noted = tmp_path / "arguments"
+    program = tmp_path / "bin" / "egec"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = completion ] && exec {sys.executable} -m egec_cli "$@"\n'
+        f"printf '%s\\0' \"$@\" > {tmp_path}/noting && mv {tmp_path}/noting {noted}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    checkout = str(Path(candidates.__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", checkout)
+    return noted
+
+
+class Terminal:
+    """A shell at a terminal."""
+
+    def __init__(self, shell: str, set_up: str) -> None:
+        require(shell)
+        self.seen = b""
+        self._pid, self._leader = pty.fork()
+        if self._pid == 0:
+            os.execvp(shell, [shell, *SHELLS[shell], "-i"])
+        os.set_blocking(self._leader, False)
+        self.type(f"{set_up}; echo set-up'-done'\r")
+        self.wait(lambda: b"set-up-done" in self.seen)
+        self.wait(lambda: self.seen.rpartition(b"set-up-done")[2].count(b"ready> ") > 0)
+
+    def type(self, keys: str) -> None:
+        os.write(self._leader, keys.encode())
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Read what is shown until something is so."""
+        end = time.monotonic() + SECONDS
+        while not until():
+            assert time.monotonic() < end, self.seen.decode(errors="replace")
+            try:
+                self.seen += os.read(self._leader, 65536)
+            except BlockingIOError:
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        os.close(self._leader)
+        os.kill(self._pid, 9)
+        os.waitpid(self._pid, 0)
+
+
+@pytest.fixture
+def terminal(arguments: Path) -> Iterator[Callable[..., Terminal]]:
+    opened = []
+
+    def open_(shell: str, set_up: str = "") -> Terminal:
+        opened.append(Terminal(shell, set_up or SET_UP[shell]))
+        return opened[-1]
+
+    yield open_
+    for one in opened:
+        one.close()
+
+
+def typed(terminal: Terminal, arguments: Path, line: str) -> list[str]:
+    """Type a line, `egec` before it and Enter behind it, and return the arguments that `egec` got."""
+    arguments.unlink(missing_ok=True)
+    terminal.type(f"egec {line}\r")
+    terminal.wait(arguments.exists)
+    return arguments.read_text().split("\0")[:-1]
+
+
+@pytest.fixture
+def runs(egec: Egec) -> list[str]:
+    egec("client", "create", "jeanne@example.org")
+    for name in HOSTILE:
+        assert egec("reissue", "start", name, "--all", "--yes").code == 0, name
+    return HOSTILE
+
+
+def escaped(text: str) -> str:
+    return bash_words.written(text)
+
+
+def in_single(text: str) -> str:
+    return f"'{text}"
+
+
+def in_double(text: str) -> str:
+    return f'"{text}'
+
+
+@pytest.mark.parametrize(
+    ("shell", "begin"),
+    [*(("bash", begin) for begin in (escaped, in_single, in_double)), ("zsh", escaped), ("fish", in_single)],
+)
+def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
+    arguments: Path,
+    terminal: Callable[..., Terminal],
+    runs: list[str],
+    shell: str,
+    begin: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    opened = terminal(shell)
+    for name in runs:
+        begun = name[:2]
+        if begin is in_double and begun == "!!":
+            # There, bash and zsh take it for a word of their history, whatever follows.
+            continue
+        line = f"reissue resume {begin(begun)}\t"
+        assert typed(opened, arguments, line) == ["reissue", "resume", name], opened.seen.decode()
+    assert not list(tmp_path.rglob("executed"))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
+    arguments: Path, terminal: Callable[..., Terminal], runs: list[str], shell: str
+) -> None:
+    opened = terminal(shell)
+    name = next(one for one in runs if one.startswith("wet:"))
+    for begun in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
+        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", name], begun
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_words_are_completed_whatever_stands_before_them(
+    arguments: Path, terminal: Callable[..., Terminal], shell: str, tmp_path: Path
+) -> None:
+    opened = terminal(shell)
+    (tmp_path / "clients of may.csv").touch()
+    for line, expected in {
+        "doc\t": ["doctor"],
+        "--qui\tcli\tli\t": ["--quiet", "client", "list"],
+        "client list --format jsonl --sta\tact\t": ["client", "list", "--format", "jsonl", "--status", "active"],
+        "client list --format=c\t": ["client", "list", "--format=csv"],
+        "client update x --language f\t": ["client", "update", "x", "--language", "fr"],
+        "client list --fields ident\t": ["client", "list", "--fields", "identifier"],
+        "client list --fields identifier,em\t": ["client", "list", "--fields", "identifier,email"],
+        "reissue start spring --from cli\t": ["reissue", "start", "spring", "--from", "clients of may.csv"],
+        "client import cli\t": ["client", "import", "clients of may.csv"],
+    }.items():
+        assert typed(opened, arguments, line) == expected, opened.seen.decode()
+
+
+def candidates_of(shell: str, *words: str) -> list[str]:
+    """Return what `egec` answers the script of a shell, as a process that ends well and says nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "egec_cli", "completion", shell, "--", *words], capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return [line.partition("\t")[0] for line in done.stdout.decode().splitlines()]
+
+
+def test_what_is_hidden_or_unknown_is_no_candidate() -> None:
+    assert "--identifier" not in candidates_of("fish", "client", "update", "--")
+    assert candidates_of("fish", "nothing", "") == ["words"]
+    assert candidates_of("fish", "client", "list", "--nothing=") == ["words"]
+    assert candidates_of("fish", "client", "show", "x", "y") == ["words"]
+
+
+def test_options_are_no_candidates_where_only_arguments_may_stand(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org")
+    egec("reissue", "start", "--all", "--yes", "--", "-rf")
+    assert candidates_of("fish", "reissue", "resume", "-r") == ["words"]
+    assert candidates_of("fish", "reissue", "resume", "--r") == ["words", "--rate"]
+    assert candidates_of("fish", "reissue", "resume", "--", "-r") == ["words", "-rf"]
+
+
+def test_the_database_of_the_line_is_looked_at(egec_process: Egec, tmp_path: Path) -> None:
+    (tmp_path / "other.env").write_text("EGEC_DATABASE_URL=sqlite:///other.db\n")
+    for line in ("client create jeanne@example.org", "reissue start other --all --yes"):
+        assert (
+            subprocess.run([sys.executable, "-m", "egec_cli", "--env-file", "other.env", *line.split()]).returncode == 0
+        )
+    assert candidates_of("fish", "--env-file", "other.env", "reissue", "cancel", "") == ["words", "other"]
+    assert candidates_of("zsh", "--env-file=other.env", "audit", "list", "--run", "") == ["words", "other"]
+
+
+def test_names_of_runs_come_from_both_databases_the_latest_first(egec: Egec, location: Database) -> None:
+    egec("client", "create", "jeanne@example.org")
+    for name in ("first", "second"):
+        egec("reissue", "start", name, "--all", "--yes")
+    for act in ("resume", "status", "retry", "cancel"):
+        assert candidates_of("fish", "reissue", act, "") == ["words", "second", "first"]
+
+
+RESUME = ("reissue", "resume", "")
+
+
+def has_no_names() -> bool:
+    """Tell whether a script gets no candidate, and nothing to throw away but a message; at once, as somebody waits."""
+    done = subprocess.run(
+        [sys.executable, "-m", "egec_cli", "completion", "fish", "--", *RESUME],
+        capture_output=True, text=True, timeout=5,
+    )  # fmt: skip
+    told = done.stderr.startswith("egec: ") and "Traceback" not in done.stderr and "defect" not in done.stderr
+    return done.stdout == "" and told
+
+
+def test_without_a_database_there_are_no_names_and_none_is_made(tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert has_no_names()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("url", ["sqlite:///nowhere/egec.db", "postgresql://127.0.0.1:1/egec", "nothing"])
+def test_a_database_that_cannot_be_reached_has_no_names(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", url)
+    assert has_no_names()
+
+
+def test_a_database_that_is_locked_or_newer_or_damaged_has_no_names(
+    egec: Egec, runs: list[str], tmp_path: Path
+) -> None:
+    [file] = tmp_path.rglob("egec.db")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        assert has_no_names()
+    with closing(sqlite3.connect(file)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(schema_migration)")]
+        values = ", ".join("'9999_later'" if name == "name" else name for name in columns if name != "id")
+        names = ", ".join(name for name in columns if name != "id")
+        connection.execute(f"INSERT INTO schema_migration ({names}) SELECT {values} FROM schema_migration LIMIT 1")
+        connection.commit()
+    assert has_no_names()
+    file.write_bytes(b"no database" * 1000)
+    assert has_no_names()
+
+
+def files_of(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_tab_changes_nothing(runs: list[str], tmp_path: Path) -> None:
+    before = files_of(tmp_path)
+    assert len(candidates_of("fish", *RESUME)) == 1 + len(runs)
+    assert files_of(tmp_path) == before
+
+
+def test_a_name_that_would_steer_a_terminal_is_no_candidate(runs: list[str], tmp_path: Path) -> None:
+    [file] = tmp_path.rglob("egec.db")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE reissue_run SET name = ? WHERE name = ?", ("a\x1b[31m\nb", runs[0]))
+        connection.commit()
+    assert candidates_of("fish", *RESUME)[1:] == runs[:0:-1]
+
+
+def test_bash_is_asked_as_its_manual_says(arguments: Path, runs: list[str]) -> None:
+    require("bash")
+    line = "egec reissue resume spr"
+    script = (
+        f"source <(egec completion bash)\nCOMP_WORDS=({line}); COMP_CWORD=3\n"
+        f"COMP_LINE='{line}'; COMP_POINT={len(line)}\n"
+        "_egec egec spr resume; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("spring\\ 2026\n", "")
+
+
+def test_fish_is_asked_as_its_manual_says(arguments: Path) -> None:
+    require("fish")
+    script = "egec completion fish | source; complete -C 'egec re'; complete -C 'egec client list --fo'"
+    done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, timeout=60)
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == ["reissue", "--format"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_where_nothing_can_be_looked_up_the_shell_says_nothing(
+    arguments: Path, terminal: Callable[..., Terminal], shell: str
+) -> None:
+    opened = terminal(shell)
+    assert typed(opened, arguments, "reissue resume sp\t") == ["reissue", "resume", "sp"]
+    assert b"no database" not in opened.seen
+    assert b"Traceback" not in opened.seen
+
+
+def test_zsh_finds_the_script_among_its_functions(arguments: Path, terminal: Callable[..., Terminal]) -> None:
+    folder = arguments.parent / "functions"
+    folder.mkdir()
+    set_up = f"egec completion zsh > {folder}/_egec; fpath=({folder} $fpath); autoload -U compinit; compinit -u -D"
+    opened = terminal("zsh", f"{set_up}; PS1='ready> '")
+    for _ in range(2):
+        assert typed(opened, arguments, "client li\t") == ["client", "list"]

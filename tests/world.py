@@ -1,0 +1,82 @@
+"""A small eGEC in which every command can succeed, fail in part, and be refused."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from egec_cli import clock, settings
+from egec_cli.accounts import egec as accounts_egec
+from egec_cli.accounts import leases
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
+from tests.conftest import Egec
+from tests.delivery_reports import report_of
+from tests.smtp_server import Fault, MailServer
+
+JEANNE, MARC, PAUL, ZOE, BUSY = "1234567890", "2345678901", "3456789012", "4567890123", "5678901234"
+PASSWORD_FILE = "password.txt"
+
+
+class World(NamedTuple):
+    """Jeanne has a password, Marc's address is refused by the server, Paul is disabled, Zoe was erased; and one more is
+    being mailed. The runs `done`, `failed`, `paused` and `cancelled` are what they are called.
+    """
+
+    folder: Path
+    server: MailServer
+
+
+def made(folder: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Make it in a folder, once, and copy it from where it is kept the next time."""
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{folder}/data/egec.db")
+    for address in ("marc@example.org", "refused@example.org"):
+        server.fail_always(Fault.RCPT_550, recipient=address)
+    if not kept.exists():
+        _fill(folder, egec)
+        shutil.copytree(folder, kept)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    _hold_busy()
+    return World(folder, server)
+
+
+def _fill(folder: Path, egec: Egec) -> None:
+    for name, identifier in {"jeanne": JEANNE, "marc": MARC, "paul": PAUL, "zoe": ZOE, "busy": BUSY}.items():
+        egec("client", "create", f"{name}@example.org", "--identifier", identifier, "--reference", f"D-{name}")
+    files = {
+        "some.txt": f"{JEANNE}\n",
+        "partly.txt": f"{JEANNE}\nnobody@example.org\n",
+        "marc.txt": "marc@example.org\n",
+        "clients.csv": "email;nom\nnew@example.org;New\n",
+        "partly.csv": "email;nom\nnewer@example.org;New\nno address;X\n",
+        "none.csv": "nom\nNew\n",
+        "broken.txt": "a" * 10 + "\0\n",
+        "logins.csv": "1111111111;wrong\n",
+        "no-logins.csv": "one\ntwo\n",
+        "report.eml": report_of().decode(),
+        "empty.mbox": "",
+    }
+    for file, content in files.items():
+        (folder / file).write_text(content)
+    for command in (
+        ("client", "disable", PAUL, "--reason", "left"),
+        ("client", "erase", ZOE, "--yes"),
+        ("reissue", "start", "done", "--from", "some.txt", "--yes"),
+        ("reissue", "start", "failed", "--from", "marc.txt", "--yes"),
+    ):
+        egec(*command)
+    shown = egec("activate", JEANNE, "--no-mail", "--show-password").out
+    (folder / PASSWORD_FILE).write_text(shown.split()[1])
+    (folder / "login.txt").write_text("\n".join(shown.split()))
+    (folder / "checkpassword").write_text("\0".join([*shown.split(), ""]))
+    with accounts_egec.opened(settings.load()):
+        now = clock.now()
+        for state in (RunState.PAUSED, RunState.CANCELLED):
+            run = ReissueRun.create(name=str(state), selection="{}", state=state, options="{}", created_at=now)
+            jeanne = Client.get(Client.identifier == JEANNE)
+            ReissueItem.create(run=run, client=jeanne, state=ItemState.WAITING, attempts=0, not_before=now)
+
+
+def _hold_busy() -> None:
+    with accounts_egec.opened(settings.load()) as opened:
+        leases.take(opened, Client.get(Client.identifier == BUSY))
