@@ -45,10 +45,11 @@ def _of(setting: Setting, reading: Reading) -> Finding:
         names = (f"{setting.name} ", f"{setting.name}_FILE ")
         what = "; ".join(fault for fault in reading.faults if fault.startswith(names))
         return Finding(setting.name, Verdict.FAULT, f"{what} (from {source.place})", f"Mend it in {source.place}.")
-    # In these words, neither holds a password.
+    # In these words, none holds a secret.
     places: dict[str, object] = {
         "EGEC_DATABASE_URL": reading.settings.database,
         "EGEC_MAIL_URL": reading.settings.mail_server,
+        "EGEC_DKIM_KEY": "a private key" if reading.settings.dkim else "none",
     }
     shown = places.get(setting.name, "(secret)" if setting.secret else source.text)
     return Finding(setting.name, Verdict.OK, f"{shown} (from {source.place})", "")

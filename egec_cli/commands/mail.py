@@ -39,7 +39,8 @@ def check_command(
     The exit code is 0 if all is well, 3 if something is worth a thought, and 78 if something is at fault.
     """
     settings = read_settings()
-    found = mail_check.templates(settings) + ([] if no_connection else mail_check.server(settings))
+    found = mail_check.templates(settings) + mail_check.signature(settings)
+    found += [] if no_connection else mail_check.server(settings)
     show_all(found, Finding, output)
     raise typer.Exit(exit_code(found))
 

@@ -110,8 +110,17 @@ def finished(settings: Settings, said: Wording, recipient: str, at: datetime, cl
     Raises:
         Misconfigured: it would not arrive as it was written.
     """
-    message_id = message_ids.new(client, _address(settings.mail_from, "EGEC_MAIL_FROM").domain)
+    message_id = message_ids.new(client, sender_domain(settings))
     return _built(settings, recipient, *said, at, message_id)
+
+
+def sender_domain(settings: Settings) -> str:
+    """Return the domain of the address in From, in IDNA form.
+
+    Raises:
+        Misconfigured: the setting is no address.
+    """
+    return _address(settings.mail_from, "EGEC_MAIL_FROM").domain
 
 
 class Form:
@@ -129,7 +138,7 @@ class Form:
         """Read the templates of a kind that carries a password; the sentence is that of a bulk run, or none."""
         self._settings = settings
         self._language = language
-        self._domain = _address(settings.mail_from, "EGEC_MAIL_FROM").domain
+        self._domain = sender_domain(settings)
         self._bounces = _bounces(settings)
         self._new_message_id = re.compile(message_ids.pattern(self._domain))
         self._templates = Templates.find(settings, kind, language)
