@@ -385,7 +385,7 @@ SETTINGS: tuple[Setting, ...] = (
         "EGEC_DKIM_KEY",
         _private_key,
         "none",
-        "'-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----'",
+        "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
         "The RSA key, in PEM form, by which mails are signed (DKIM) where the mail server does not sign them.",
         secret=True,
     ),

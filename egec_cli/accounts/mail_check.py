@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
         _privacy(addresses, seen.tls),
         *([_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _size(seen.size_limit),
-        _letters(seen.extensions),
+        _letters(settings, seen.extensions),
     ]
 
 
@@ -171,13 +172,22 @@ def _size(limit: int | None) -> Finding:
     return Finding("mail_server_size", Verdict.OK, f"it takes mails of {limit or 'any number of'} octets", "")
 
 
-def _letters(extensions: Iterable[str]) -> Finding:
+def _letters(settings: Settings, extensions: Iterable[str]) -> Finding:
     """Tell which addresses the server takes. That many take no letters beyond ASCII is the way of the world."""
+    check = "mail_server_letters"
     offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
     detail = f"it offers {' and '.join(offered).upper()}" if offered else "it offers neither 8BITMIME nor SMTPUTF8"
-    if "smtputf8" not in extensions:
-        detail += "; addresses with letters beyond ASCII before the @ are refused"
-    return Finding("mail_server_letters", Verdict.OK, detail, "")
+    if "smtputf8" in extensions:
+        return Finding(check, Verdict.OK, detail, "")
+    detail += "; addresses with letters beyond ASCII before the @ are refused"
+    # What is no address at all is told where the templates are.
+    with suppress(Misconfigured):
+        if not message.are_ours_ascii(settings):
+            cure = (
+                "Write another address in EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or name a server that offers SMTPUTF8."
+            )
+            return Finding(check, Verdict.FAULT, f"{detail}, and one of ours is such", cure)
+    return Finding(check, Verdict.OK, detail, "")
 
 
 def _sendmail(program: Path) -> Finding:

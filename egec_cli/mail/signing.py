@@ -1,11 +1,10 @@
-"""The signature of the sender's domain under each mail (DKIM, RFC 6376), where no mail server of the organisation signs.
+"""The signature of the sender's domain under each mail (DKIM, RFC 6376), where the mail server makes none.
 
 dkimpy signs. It is imported only where a key is set; so without one, nobody pays for it or needs it.
 """
 
 import base64
 import re
-from binascii import Error as NoBase64
 from typing import NamedTuple
 
 from egec_cli.errors import Misconfigured
@@ -128,7 +127,7 @@ def _decoded(key: Password) -> bytes:
         raise _unfit("is encrypted", "Take the passphrase off: openssl rsa -in OLD.pem -out dkim.pem")
     try:
         return base64.b64decode("".join(body.split()), validate=True)
-    except NoBase64:
+    except ValueError:
         raise _unfit("is damaged: it is no base64", _NEW_KEY) from None
 
 
