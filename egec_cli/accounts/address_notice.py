@@ -3,7 +3,6 @@
 It leaves once the change is committed, and whatever becomes of it, the change holds.
 """
 
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli import email_address
@@ -11,17 +10,9 @@ from egec_cli.accounts import audit, issuing
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import EgecError, NotNow
 from egec_cli.mail import message
-from egec_cli.mail.delivery import AnswerLost, Refused, Transport
+from egec_cli.mail.delivery import AnswerLost, DeliveryOutcome, Refused, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.store.models import Client
-
-
-class NoticeOutcome(StrEnum):
-    """What became of a note."""
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    IN_DOUBT = "in_doubt"
 
 
 class Notice(NamedTuple):
@@ -32,7 +23,7 @@ class Notice(NamedTuple):
         error: why it was not, or may not have been.
     """
 
-    outcome: NoticeOutcome
+    outcome: DeliveryOutcome
     server_reply: str | None = None
     error: EgecError | None = None
 
@@ -72,10 +63,10 @@ def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -
             name=issuing.greeted_name(client.civility, client.first_name, client.last_name),
             changed_at=egec.clock(),
         )
-        return Notice(NoticeOutcome.ACCEPTED, transport.deliver(mail).text), mail
+        return Notice(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail
     except EgecError as error:
-        return Notice(NoticeOutcome.REFUSED, error=error), mail
+        return Notice(DeliveryOutcome.REFUSED, error=error), mail
     except Refused as refusal:
-        return Notice(NoticeOutcome.REFUSED, error=refusal.error), mail
+        return Notice(DeliveryOutcome.REFUSED, error=refusal.error), mail
     except AnswerLost as loss:
-        return Notice(NoticeOutcome.IN_DOUBT, error=NotNow(f"{loss}. It may have left", code="in_doubt")), mail
+        return Notice(DeliveryOutcome.IN_DOUBT, error=NotNow(f"{loss}. It may have left", code="in_doubt")), mail

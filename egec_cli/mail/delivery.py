@@ -2,10 +2,19 @@
 
 import re
 import unicodedata
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from egec_cli.errors import EgecError
 from egec_cli.mail.message import Mail
+
+
+class DeliveryOutcome(StrEnum):
+    """What became of a mail, in a word that stays on record."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    IN_DOUBT = "in_doubt"
 
 
 class Reply(NamedTuple):
