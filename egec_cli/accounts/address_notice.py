@@ -3,6 +3,8 @@
 It leaves once the change is committed, and whatever becomes of it, the change holds.
 """
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from egec_cli import email_address
@@ -36,16 +38,16 @@ def is_due(client: Client) -> bool:
     return bool(client.active_sequence)
 
 
-def send(egec: Egec, client: Client, former_email: str, transport: Transport) -> Notice:
+def send(egec: Egec, client: Client, former_email: str, new_transport: Callable[[], Transport]) -> Notice:
     """Mail the note, and record what became of it.
 
     Args:
         egec: where.
         client: as the file is now.
         former_email: the address that it had.
-        transport: by which the note leaves.
+        new_transport: makes the way by which the note leaves; raises `EgecError` where it cannot.
     """
-    notice, mail = _sent(egec, client, former_email, transport)
+    notice, mail = _sent(egec, client, former_email, new_transport)
     told = {"message_id": mail.message_id if mail else None, "failure": notice.error.code if notice.error else None}
     details: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     with egec.database.atomic():
@@ -53,7 +55,9 @@ def send(egec: Egec, client: Client, former_email: str, transport: Transport) ->
     return notice
 
 
-def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -> tuple[Notice, Mail | None]:
+def _sent(
+    egec: Egec, client: Client, former_email: str, new_transport: Callable[[], Transport]
+) -> tuple[Notice, Mail | None]:
     mail = None
     try:
         mail = message.address_changed_mail(
@@ -63,7 +67,8 @@ def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -
             name=issuing.greeted_name(client.civility, client.first_name, client.last_name),
             changed_at=egec.clock(),
         )
-        return Notice(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail
+        with closing(new_transport()) as transport:
+            return Notice(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail
     except EgecError as error:
         return Notice(DeliveryOutcome.REFUSED, error=error), mail
     except Refused as refusal:

@@ -103,6 +103,20 @@ def test_a_key_that_cannot_sign_stops_a_command_before_its_first_mail(
     require_verified(egec, server, mails=1)
 
 
+def test_a_change_of_address_holds_and_is_told_where_the_note_cannot_be_signed(egec: Egec, server: MailServer) -> None:
+    egec("client", "create", "jeanne@example.org", "--activate")
+    Path("dkim.pem").write_text(FAULTS["no RSA"][0])
+    ended = egec("client", "update", "jeanne@example.org", "--email", "j@example.org")
+    assert ended.code == 3
+    assert (
+        "the file was changed, but no note may have reached jeanne@example.org: the key in EGEC_DKIM_KEY" in ended.err
+    )
+    assert egec("client", "show", "j@example.org").code == 0
+    assert len(server.accepted) == 1
+    [event] = json.loads(egec("audit", "list", "--action", "client.notice", "--format", "json").out)
+    assert event["outcome"] == "refused"
+
+
 def test_doctor_and_mail_check_tell_the_same_of_the_key(egec: Egec, server: MailServer) -> None:
     told = []
     for command in (("mail", "check"), ("doctor",)):
