@@ -16,7 +16,16 @@ from egec_cli.store.models import Client
 
 
 class Tried(NamedTuple):
-    """A test mail that the server accepted; `on_record` tells whether the database took note of it."""
+    """A test mail that the server accepted.
+
+    Attributes:
+        email: where it went.
+        kind: which of the mails it was.
+        language: `fr` or `en`.
+        message_id: its Message-ID.
+        server_reply: the mail server's answer, or the file in which it was laid down.
+        on_record: whether the database has an event of it.
+    """
 
     email: str
     kind: Kind
