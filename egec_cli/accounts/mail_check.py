@@ -59,31 +59,27 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
         raise Misconfigured("\n".join(told), cure)
 
 
-def signature(settings: Settings, at: datetime | None = None) -> list[Finding]:
+def signature(settings: Settings) -> list[Finding]:
     """Return how the key was found by which mails are signed (DKIM): a mail is, and then verified as receivers do it.
 
     The DNS is not asked: the public half of the key is told as it is to stand there.
-
-    Args:
-        settings: which have the key, or none.
-        at: the moment of that mail.
     """
     if settings.dkim is None:
         return [Finding("dkim_signature", Verdict.OK, "egec signs no mail; the mail server may", "")]
-    # Imported here: few installations sign.
-    from egec_cli.mail.signing import FEWEST_GOOD_BITS, Signer
-
     try:
-        signer = Signer(settings.dkim, message.sender_domain(settings))
-        mail = specimen(settings, Kind.CREDENTIALS, settings.language, at=at or clock.now())
+        # Imported here: few installations sign.
+        from egec_cli.mail import signing
+
+        signer = signing.Signer(settings.dkim, message.sender_domain(settings))
+        mail = specimen(settings, Kind.CREDENTIALS, settings.language, at=clock.now())
     except Misconfigured as error:
         return [Finding("dkim_signature", Verdict.FAULT, error.message, error.hint)]
     key = f"a key of {signer.bits} bits"
     if not signer.verifies(signer.signed(mail.content)):
         cure = "Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec."
         return [Finding("dkim_signature", Verdict.FAULT, f"a mail that is signed by {key} is not verified", cure)]
-    if signer.bits < FEWEST_GOOD_BITS:
-        cure = f"Make one of {FEWEST_GOOD_BITS} bits, under another selector."
+    if signer.bits < signing.FEWEST_GOOD_BITS:
+        cure = f"Make one of {signing.FEWEST_GOOD_BITS} bits, under another selector."
         sound = Finding("dkim_signature", Verdict.WARNING, f"{key}, which is weak, signs mails", cure)
     else:
         sound = Finding("dkim_signature", Verdict.OK, f"{key} signs mails, and a signed one is verified", "")

@@ -1,6 +1,7 @@
 """The signature of the sender's domain under each mail (DKIM, RFC 6376), where the mail server makes none.
 
-dkimpy signs. It is imported only where a key is set; so without one, nobody pays for it or needs it.
+dkimpy signs. This module is imported only where a key is set, so without one nobody pays for dkimpy or needs it. Where
+that is not installed, the import raises `Misconfigured`.
 """
 
 import base64
@@ -12,6 +13,15 @@ from egec_cli.mail.delivery import Reply, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.password import Password
 from egec_cli.settings import DkimKey
+
+try:
+    import dkim
+    from dkim.crypto import UnparsableKeyError, parse_private_key
+except ImportError:
+    raise Misconfigured(
+        "EGEC_DKIM_KEY is set, but dkimpy is not installed, which signs",
+        "Type: pip install 'egec[dkim]'. Or unset EGEC_DKIM_KEY where the mail server signs.",
+    ) from None
 
 # A header that is named once more than the mail has it cannot be added on the way, as a second From or a Reply-To
 # (RFC 6376, 8.15).
@@ -42,9 +52,8 @@ class Signer:
             domain: that of the address in From: DMARC counts no other's signature.
 
         Raises:
-            Misconfigured: dkimpy is not installed, or the key is none that mail servers verify.
+            Misconfigured: the key is none that mail servers verify.
         """
-        _require_dkimpy()
         self._key = _decoded(dkim_key.private)
         self._selector, self._domain = dkim_key.selector.encode(), domain.encode()
         public = _public_half(self._key)
@@ -58,8 +67,6 @@ class Signer:
 
     def signed(self, content: bytes) -> bytes:
         """Return a finished message, whose lines end in CR LF, with its signature before it."""
-        import dkim
-
         signature: bytes = dkim.sign(
             content,
             selector=self._selector,
@@ -72,8 +79,6 @@ class Signer:
 
     def verifies(self, content: bytes) -> bool:
         """Tell whether a message has a signature that a receiver verifies who finds the record in the DNS."""
-        import dkim
-
         name = f"{self.name}.".encode()
         return bool(dkim.verify(content, dnsfunc=lambda asked, timeout: self.record if asked == name else None))
 
@@ -110,16 +115,6 @@ class SigningTransport:
         self._way.close()
 
 
-def _require_dkimpy() -> None:
-    try:
-        import dkim  # noqa: F401
-    except ImportError:
-        raise Misconfigured(
-            "EGEC_DKIM_KEY is set, but dkimpy is not installed, which signs",
-            "Type: pip install 'egec[dkim]'. Or unset EGEC_DKIM_KEY where the mail server signs.",
-        ) from None
-
-
 def _decoded(key: Password) -> bytes:
     """Return the octets of a key in PEM form, whose lines may have become one (RFC 7468)."""
     label, body = re.findall(r"-----BEGIN ([A-Z ]+)-----(.+)-----END", key.reveal(), re.DOTALL)[0]
@@ -142,8 +137,6 @@ class _PublicHalf(NamedTuple):
 
 
 def _public_half(key: bytes) -> _PublicHalf:
-    from dkim.crypto import UnparsableKeyError, parse_private_key
-
     try:
         parts = parse_private_key(key)
     except (UnparsableKeyError, AssertionError, LookupError):

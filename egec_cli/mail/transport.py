@@ -12,7 +12,7 @@ def of(settings: Settings) -> Transport:
     """Return the transport that the settings name; nothing is connected yet.
 
     Raises:
-        Misconfigured: the key by which mails are to be signed is not fit for it.
+        Misconfigured: the key by which mails are to be signed is not fit for it, or dkimpy is not installed.
     """
     return maker(settings)()
 

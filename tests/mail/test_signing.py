@@ -201,15 +201,15 @@ def test_a_key_of_which_lines_are_missing_or_no_base64_is_refused(rest: list[str
 
 def test_without_dkimpy_it_is_said_what_to_install() -> None:
     script = (
-        "import sys\nsys.modules['dkim'] = None\nfrom egec_cli import settings\nfrom egec_cli.mail import transport\n"
-        "from egec_cli.errors import Misconfigured\n"
+        "import sys\nsys.modules['dkim'] = None\nfrom egec_cli import settings\nfrom egec_cli.accounts import mail_check\n"
+        "from egec_cli.errors import Misconfigured\nfrom egec_cli.mail import transport\n"
+        "[found] = mail_check.signature(settings.load())\nprint(found.verdict, found.detail, found.cure)\n"
         "try:\n    transport.of(settings.load())\nexcept Misconfigured as error:\n    print(error.message, error.hint)"
     )
     environment = {**os.environ, **dkim_keys.environment()}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert re.match(r"EGEC_DKIM_KEY is set, but dkimpy is not installed.* pip install 'egec\[dkim\]'", done.stdout), (
-        done
-    )
+    told = r"EGEC_DKIM_KEY is set, but dkimpy is not installed.* pip install 'egec\[dkim\]'.*\n"
+    assert re.fullmatch(f"fault {told}{told}", done.stdout), done
 
 
 def test_a_transport_without_a_key_is_the_plain_one() -> None:
