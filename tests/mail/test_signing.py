@@ -201,7 +201,8 @@ def test_a_key_of_which_lines_are_missing_or_no_base64_is_refused(rest: list[str
 
 def test_without_dkimpy_it_is_said_what_to_install() -> None:
     script = (
-        "import sys\nsys.modules['dkim'] = None\nfrom egec_cli import settings\nfrom egec_cli.accounts import mail_check\n"
+        "import sys\nsys.modules['dkim'] = None\n"
+        "from egec_cli import settings\nfrom egec_cli.accounts import mail_check\n"
         "from egec_cli.errors import Misconfigured\nfrom egec_cli.mail import transport\n"
         "[found] = mail_check.signature(settings.load())\nprint(found.verdict, found.detail, found.cure)\n"
         "try:\n    transport.of(settings.load())\nexcept Misconfigured as error:\n    print(error.message, error.hint)"
