@@ -89,6 +89,13 @@ class MaildirFolder(NamedTuple):
         return str(self.path)
 
 
+class DkimKey(NamedTuple):
+    """The private key by which mails are signed, in PEM form, and the selector of its public half in the DNS."""
+
+    private: Password
+    selector: str
+
+
 class LogStyle(StrEnum):
     """How each act is told in the log."""
 
@@ -118,6 +125,7 @@ class Settings(NamedTuple):
     mail_reply_to: str
     mail_bounces: str
     mail_timeout: float
+    dkim: DkimKey | None
     app_name: str
     app_url: str
     support: str
@@ -207,6 +215,21 @@ def _bounces_address(text: str, _folder: Path) -> str:
     # Of the 64 characters that may stand before the @, a mail's own mark takes 36.
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
         raise _Fault("is no bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
+    return text
+
+
+def _private_key(text: str, _folder: Path) -> Password:
+    # Only its form; what is in it is for `mail.signing` to find out, which loads what can read it.
+    if not re.fullmatch(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+-----END \1-----", text.strip(), re.DOTALL):
+        raise _Fault("is no private key in PEM form")
+    return Password(text.strip())
+
+
+def _selector(text: str, _folder: Path) -> str:
+    # RFC 6376, 3.1: names as those of hosts.
+    label = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    if not re.fullmatch(rf"{label}(?:\.{label}){{0,3}}", text):
+        raise _Fault("is no selector: ASCII letters, digits and hyphens, as in the name of a host")
     return text
 
 
@@ -370,6 +393,21 @@ SETTINGS: tuple[Setting, ...] = (
         "60",
         "How long the mail server may take for each answer, in seconds.",
     ),
+    Setting(
+        "EGEC_DKIM_KEY",
+        _private_key,
+        Words("none"),
+        "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
+        "The RSA key, in PEM form, by which mails are signed (DKIM) where the mail server does not sign them.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_DKIM_SELECTOR",
+        _selector,
+        Words("none"),
+        "mail2026",
+        "Under which name the public half of that key is found: `SELECTOR._domainkey.` and the sender's domain.",
+    ),
     Setting("EGEC_APP_NAME", _one_line, "eGEC", "eGEC", "The name of the application in the mails."),
     Setting("EGEC_APP_URL", _one_line, "www.egec.pro", "www.egec.pro", "The address of the application in the mails."),
     Setting(
@@ -497,6 +535,7 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO", ""),
         mail_bounces=reader.value("EGEC_MAIL_BOUNCES", ""),
         mail_timeout=reader.value("EGEC_MAIL_TIMEOUT", 60),
+        dkim=reader.dkim(),
         app_name=reader.value("EGEC_APP_NAME", "eGEC"),
         app_url=reader.value("EGEC_APP_URL", "www.egec.pro"),
         support=reader.value("EGEC_SUPPORT", "Service IT"),
@@ -598,8 +637,8 @@ def _where_to_mend(env_file: Path | None) -> str:
     return Words("Mend them in {where}; .env.example explains every setting.", where=where)
 
 
-def _has_secret(url: str) -> bool:
-    return "@" in url or "password=" in url
+def _has_secret(text: str) -> bool:
+    return "@" in text or "password=" in text or "PRIVATE KEY" in text
 
 
 class _Reader:
@@ -642,6 +681,23 @@ class _Reader:
                 Words("EGEC_PASSWORD_SPECIALS is refused: {message}. {hint}", message=error.message, hint=error.hint),
             )
             return Alphabet.of()
+
+    def dkim(self) -> DkimKey | None:
+        """Return the key that signs, with its selector; neither is of use without the other."""
+        key, selector = self.value("EGEC_DKIM_KEY", None), self.value("EGEC_DKIM_SELECTOR", "")
+        lacking, given = ("EGEC_DKIM_SELECTOR", "EGEC_DKIM_KEY") if key else ("EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR")
+        if bool(key) != bool(selector) and self.faulty.isdisjoint({lacking, given}):
+            example = f"{lacking}={self._known[lacking].example}"
+            self._fault(
+                lacking,
+                Words(
+                    "{lacking} is not set, without which {given} is of no use. Example: {example}",
+                    lacking=lacking,
+                    given=given,
+                    example=example,
+                ),
+            )
+        return DkimKey(key, selector) if key and selector else None
 
     def acting_for(self) -> str:
         """Return for whom the calling program acts, as the environment says."""

@@ -163,6 +163,7 @@ class MailServer:
         login: the user and the password that it asks for; none by default.
         certified_host: the host that its certificate names; another than `HOST` makes it a wrong one.
         smtputf8: whether it offers SMTPUTF8.
+        eight_bit: whether it offers 8BITMIME; without it, it refuses whoever asks for it, and all that is not ASCII.
         pipelining: whether it offers PIPELINING.
         size_limit: the largest message that it takes, in bytes.
 
@@ -178,12 +179,14 @@ class MailServer:
         login: Login | None = None,
         certified_host: str = HOST,
         smtputf8: bool = True,
+        eight_bit: bool = True,
         pipelining: bool = False,
         size_limit: int = 1_000_000,
     ) -> None:
         self.tls = tls
         self.login = login
         self.smtputf8 = smtputf8
+        self.eight_bit = eight_bit
         self.pipelining = pipelining
         self.size_limit = size_limit
         self.port = 0
@@ -426,6 +429,9 @@ class _Dialogue(SMTP):
         if self._server.login and not self.session.authenticated:
             await self.push("530 5.7.0 Authentication required")
             return
+        if not self._server.eight_bit and "BODY=" in (arg or ""):
+            await self.push("555 5.5.4 BODY= is not offered")
+            return
         await super().smtp_MAIL(arg)
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
@@ -503,9 +509,14 @@ class _Handler:
             lines.insert(1, "250-AUTH PLAIN")
         if self._server.pipelining:
             lines.insert(1, "250-PIPELINING")
+        if not self._server.eight_bit:
+            lines = [line for line in lines if line != "250-8BITMIME"]
         return lines
 
     async def handle_DATA(self, dialogue: _Dialogue, session: Session, envelope: Envelope) -> str | None:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
+        if not (self._server.eight_bit or envelope.smtp_utf8 or envelope.content.isascii()):
+            return "554 5.6.1 8-bit content, which is not offered"
         return await dialogue.take(envelope)
 
     async def handle_exception(self, error: Exception) -> str:

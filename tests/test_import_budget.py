@@ -10,7 +10,10 @@ from tests.conftest import Egec
 
 MAIL = {"email", "smtplib", "ssl", "mailbox", "html"}
 TABLES = {"rich", "csv"}
-NEVER = {"pydantic", "psycopg", "psycopg2", "click", "playhouse", "pygments", "markdown_it", "unittest", "asyncio"}
+NEVER = {
+    "pydantic", "psycopg", "psycopg2", "click", "playhouse", "pygments", "markdown_it", "unittest", "asyncio",
+    "dkim", "dns",
+}  # fmt: skip
 SLOW = NEVER | MAIL | TABLES | {"email_validator", "idna", "bcrypt", "secrets"}
 
 BUDGETS: dict[tuple[str, ...], set[str]] = {

@@ -75,6 +75,8 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
     own_names = {
         "EGEC_DATABASE_URL": "database",
         "EGEC_MAIL_URL": "mail_server",
+        "EGEC_DKIM_KEY": "dkim",
+        "EGEC_DKIM_SELECTOR": "dkim",
         "EGEC_PASSWORD_SPECIALS": "alphabet",
         "EGEC_PASSWORD_LOOKALIKES": "alphabet",
     }
@@ -84,12 +86,20 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
 
+def is_half_of_it(one: settings.Setting, other: settings.Setting) -> bool:
+    """Tell whether neither is of use without the other."""
+    return {one.name, other.name} == {"EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR"}
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_has_words_and_a_valid_example(setting: settings.Setting) -> None:
     assert setting.default
     assert setting.meaning.endswith(".")
+    examples = "\n".join(
+        f"{one.name}='{one.example}'" for one in SETTINGS if one is setting or is_half_of_it(one, setting)
+    )
     if setting.name != "EGEC_TEMPLATES":  # whose example is a folder that need not be here
-        assert load_file(f"{setting.name}='{setting.example}'").warnings == ()
+        assert load_file(examples).warnings == ()
 
 
 def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
@@ -101,6 +111,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         mail_reply_to="",
         mail_bounces="",
         mail_timeout=60,
+        dkim=None,
         app_name="eGEC",
         app_url="www.egec.pro",
         support="Service IT",
@@ -322,7 +333,8 @@ def test_a_file_without_a_secret_may_be_read_by_all() -> None:
 def test_a_secret_may_come_from_a_file_of_its_own(name: str) -> None:
     setting = next(setting for setting in SETTINGS if setting.name == name)
     written(Path("secret"), f"\ufeff  {setting.example}\r\n")
-    by_file, by_value = load({f"{name}_FILE": "secret"}), load({name: setting.example})
+    others = {one.name: one.example for one in SETTINGS if is_half_of_it(one, setting)}
+    by_file, by_value = load({f"{name}_FILE": "secret", **others}), load({name: setting.example, **others})
     assert repr(by_file) == repr(by_value)
 
 
@@ -590,6 +602,65 @@ def test_templates_that_are_in_no_folder_are_a_fault(name: str) -> None:
     assert re.fullmatch(
         r"EGEC_TEMPLATES names .*, which is no folder\. Example: .*", faults({"EGEC_TEMPLATES": name})[0]
     )
+
+
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", " "])
+def test_a_key_that_signs_may_have_its_lines_or_be_one_line_or_be_in_a_file(ending: str) -> None:
+    pem, selector = PEM.replace("\n", ending), "EGEC_DKIM_SELECTOR=a.b-1"
+    written(Path("conf/dkim.pem"), f"{pem}{ending}")
+    for text in (
+        f"EGEC_DKIM_KEY='{pem}'\n{selector}",
+        f'EGEC_DKIM_KEY="{pem}"\n{selector}',
+        f"EGEC_DKIM_KEY_FILE=dkim.pem\n{selector}",
+    ):
+        found = load_file(text)
+        assert found.dkim is not None
+        assert found.dkim.private.reveal().split() == PEM.split()
+        assert found.dkim.selector == "a.b-1"
+        assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SECRET,
+        PEM[:-1],
+        PEM[1:],
+        PEM.replace("PRIVATE", "PUBLIC"),
+        PEM.replace("END PRIVATE", "END RSA PRIVATE"),
+        f"{PEM}{PEM}x",
+    ],
+    ids=ascii,
+)
+def test_a_key_that_is_not_in_pem_form_is_a_fault_and_is_not_quoted(key: str) -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": key, "EGEC_DKIM_SELECTOR": "mail2026"})
+    assert fault.startswith("EGEC_DKIM_KEY is no private key in PEM form. Example: EGEC_DKIM_KEY=-----BEGIN")
+    assert SECRET not in fault
+
+
+@pytest.mark.parametrize("selector", ["a_b", "-a", "a-", "a..b", ".a", "a b", "é", "a" * 64, "a;b", 'a"'])
+def test_a_selector_that_is_no_name_in_the_dns_is_a_fault(selector: str) -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": PEM, "EGEC_DKIM_SELECTOR": selector})
+    assert fault.startswith("EGEC_DKIM_SELECTOR is no selector: ")
+
+
+def test_a_key_without_its_selector_is_a_fault_and_so_is_a_selector_without_its_key() -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": PEM})
+    assert fault.startswith("EGEC_DKIM_SELECTOR is not set, without which EGEC_DKIM_KEY is of no use.")
+    assert SECRET not in fault
+    [fault] = faults({"EGEC_DKIM_SELECTOR": "a"})
+    assert fault.startswith("EGEC_DKIM_KEY is not set, without which EGEC_DKIM_SELECTOR is of no use.")
+    assert load({}).dkim is None
+
+
+def test_a_file_with_a_key_that_others_can_read_is_warned_of() -> None:
+    path = written(Path("conf/egec.env").absolute(), f"EGEC_DKIM_KEY='{PEM}'\nEGEC_DKIM_SELECTOR=a\n")
+    path.chmod(0o644)
+    [warning] = load({ENV_FILE_VARIABLE: str(path)}).warnings
+    assert warning == (f"{path} holds a secret and can be read by others", f"Type: chmod 600 {path}")
 
 
 def test_fewer_than_50_bits_are_a_fault() -> None:

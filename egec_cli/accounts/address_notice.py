@@ -3,7 +3,8 @@
 It leaves once the change is committed, and whatever becomes of it, the change holds.
 """
 
-from enum import StrEnum
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from egec_cli import email_address
@@ -11,17 +12,9 @@ from egec_cli.accounts import audit, issuing
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import EgecError, NotNow
 from egec_cli.mail import message
-from egec_cli.mail.delivery import AnswerLost, Refused, Transport
+from egec_cli.mail.delivery import AnswerLost, DeliveryOutcome, Refused, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.store.models import Client
-
-
-class NoticeOutcome(StrEnum):
-    """What became of a note."""
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    IN_DOUBT = "in_doubt"
 
 
 class Notice(NamedTuple):
@@ -32,7 +25,7 @@ class Notice(NamedTuple):
         error: why it was not, or may not have been.
     """
 
-    outcome: NoticeOutcome
+    outcome: DeliveryOutcome
     server_reply: str | None = None
     error: EgecError | None = None
 
@@ -45,16 +38,16 @@ def is_due(client: Client) -> bool:
     return bool(client.active_sequence)
 
 
-def send(egec: Egec, client: Client, former_email: str, transport: Transport) -> Notice:
+def send(egec: Egec, client: Client, former_email: str, new_transport: Callable[[], Transport]) -> Notice:
     """Mail the note, and record what became of it.
 
     Args:
         egec: where.
         client: as the file is now.
         former_email: the address that it had.
-        transport: by which the note leaves.
+        new_transport: makes the way by which the note leaves; raises `EgecError` where it cannot.
     """
-    notice, mail = _sent(egec, client, former_email, transport)
+    notice, mail = _sent(egec, client, former_email, new_transport)
     told = {"message_id": mail.message_id if mail else None, "failure": notice.error.code if notice.error else None}
     details: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     with egec.database.atomic():
@@ -62,7 +55,9 @@ def send(egec: Egec, client: Client, former_email: str, transport: Transport) ->
     return notice
 
 
-def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -> tuple[Notice, Mail | None]:
+def _sent(
+    egec: Egec, client: Client, former_email: str, new_transport: Callable[[], Transport]
+) -> tuple[Notice, Mail | None]:
     mail = None
     try:
         mail = message.address_changed_mail(
@@ -72,12 +67,12 @@ def _sent(egec: Egec, client: Client, former_email: str, transport: Transport) -
             name=issuing.greeted_name(client.civility, client.first_name, client.last_name),
             changed_at=egec.clock(),
         )
-        return Notice(NoticeOutcome.ACCEPTED, transport.deliver(mail).text), mail
+        with closing(new_transport()) as transport:
+            return Notice(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail
     except EgecError as error:
-        return Notice(NoticeOutcome.REFUSED, error=error), mail
+        return Notice(DeliveryOutcome.REFUSED, error=error), mail
     except Refused as refusal:
-        return Notice(NoticeOutcome.REFUSED, error=refusal.error), mail
+        return Notice(DeliveryOutcome.REFUSED, error=refusal.error), mail
     except AnswerLost as loss:
-        return Notice(
-            NoticeOutcome.IN_DOUBT, error=NotNow("{loss}. It may have left", code="in_doubt", loss=loss.words)
-        ), mail
+        doubt = NotNow("{loss}. It may have left", code="in_doubt", loss=loss.words)
+        return Notice(DeliveryOutcome.IN_DOUBT, error=doubt), mail

@@ -59,6 +59,7 @@ def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check
         yield "file_rights", on_database, partial(doctor_files.findings, found.database)
     yield "database", on_database, partial(_of_the_database, found, now)
     yield "templates", set(reading.sources), partial(mail_check.templates, found)
+    yield "dkim", set(reading.sources), partial(mail_check.signature, found)
     soon = found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE))
     yield "mail_server", on_mail, partial(mail_check.server, soon)
     yield "hash_cost", {"EGEC_BCRYPT_COST"}, partial(doctor_machine.hash_cost, found.bcrypt_cost)

@@ -60,10 +60,11 @@ def _of(setting: Setting, reading: Reading) -> Finding:
             Words("{what} (from {place})", what=what, place=source.place),
             Words("Mend it in {place}.", place=source.place),
         )
-    # In these words, neither holds a password.
+    # In these words, none holds a secret.
     places: dict[str, object] = {
         "EGEC_DATABASE_URL": reading.settings.database,
         "EGEC_MAIL_URL": reading.settings.mail_server,
+        "EGEC_DKIM_KEY": Words("a private key") if reading.settings.dkim else Words("none"),
     }
     shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
     return Finding(setting.name, Verdict.OK, Words("{shown} (from {place})", shown=shown, place=source.place), "")

@@ -3,15 +3,17 @@
 import os
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from egec_cli import clock
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.errors import Misconfigured
-from egec_cli.mail import template_check
+from egec_cli.mail import message, template_check
 from egec_cli.mail.delivery import Refused
 from egec_cli.mail.page_check import Flaw
+from egec_cli.mail.specimen import specimen
 from egec_cli.mail.wording import Kind
 from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
 from egec_cli.translation import Words, joined, of_system
@@ -56,6 +58,44 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
         told = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)
         cure = flaws[0].cure if len(told) == 1 else Words("Type `egec mail check --no-connection` for the cures.")
         raise Misconfigured(joined("\n", told), cure)
+
+
+def signature(settings: Settings) -> list[Finding]:
+    """Return how the key was found by which mails are signed (DKIM): a mail is, and then verified as receivers do it.
+
+    The DNS is not asked: the public half of the key is told as it is to stand there.
+    """
+    if settings.dkim is None:
+        return [Finding("dkim_signature", Verdict.OK, Words("egec signs no mail; the mail server may"), "")]
+    try:
+        # Imported here: few installations sign.
+        from egec_cli.mail import signing
+
+        signer = signing.Signer(settings.dkim, message.sender_domain(settings))
+        mail = specimen(settings, Kind.CREDENTIALS, settings.language, at=clock.now())
+    except Misconfigured as error:
+        return [Finding("dkim_signature", Verdict.FAULT, error.message, error.hint)]
+    key = Words("a key of {bits} bits", bits=signer.bits)
+    if not signer.verifies(signer.signed(mail.content)):
+        cure = Words(
+            "Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec."
+        )
+        return [
+            Finding(
+                "dkim_signature", Verdict.FAULT, Words("a mail that is signed by {key} is not verified", key=key), cure
+            )
+        ]
+    if signer.bits < signing.FEWEST_GOOD_BITS:
+        cure = Words("Make one of {bits} bits, under another selector.", bits=signing.FEWEST_GOOD_BITS)
+        sound = Finding("dkim_signature", Verdict.WARNING, Words("{key}, which is weak, signs mails", key=key), cure)
+    else:
+        sound = Finding(
+            "dkim_signature", Verdict.OK, Words("{key} signs mails, and a signed one is verified", key=key), ""
+        )
+    return [
+        sound,
+        Finding("dkim_record", Verdict.OK, Words("to stand in the DNS: {line}", line=signer.zone_line()), ""),
+    ]
 
 
 def server(settings: Settings, at: datetime | None = None) -> list[Finding]:
@@ -126,7 +166,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
         _privacy(addresses, seen.tls),
         *([_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _size(seen.size_limit),
-        _letters(seen.extensions),
+        _letters(settings, seen.extensions),
     ]
 
 
@@ -159,22 +199,34 @@ def _size(limit: int | None) -> Finding:
     return Finding(
         "mail_server_size",
         Verdict.OK,
-        Words("it takes mails of {limit} octets" if limit else "it takes mails of any number of octets", limit=limit),
+        Words(
+            "it takes mails of {limit} octets" if limit else "it takes mails of any number of octets",
+            limit=limit,
+        ),
         "",
     )
 
 
-def _letters(extensions: Iterable[str]) -> Finding:
+def _letters(settings: Settings, extensions: Iterable[str]) -> Finding:
     """Tell which addresses the server takes. That many take no letters beyond ASCII is the way of the world."""
+    check = "mail_server_letters"
     offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
     detail = (
         Words("it offers {extensions}", extensions=" and ".join(offered).upper())
         if offered
         else Words("it offers neither 8BITMIME nor SMTPUTF8")
     )
-    if "smtputf8" not in extensions:
-        detail = joined("; ", [detail, Words("addresses with letters beyond ASCII before the @ are refused")])
-    return Finding("mail_server_letters", Verdict.OK, detail, "")
+    if "smtputf8" in extensions:
+        return Finding(check, Verdict.OK, detail, "")
+    detail = joined("; ", [detail, Words("addresses with letters beyond ASCII before the @ are refused")])
+    # What is no address at all is told where the templates are.
+    with suppress(Misconfigured):
+        if not message.are_ours_ascii(settings):
+            cure = Words(
+                "Write another address in EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or name a server that offers SMTPUTF8."
+            )
+            return Finding(check, Verdict.FAULT, Words("{detail}, and one of ours is such", detail=detail), cure)
+    return Finding(check, Verdict.OK, detail, "")
 
 
 def _sendmail(program: Path) -> Finding:

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from egec_cli import email_address
-from egec_cli.accounts import fields, issuing
+from egec_cli.accounts import fields, issuing, upkeep
+from egec_cli.accounts.log import Log
 from egec_cli.errors import NotNow
-from egec_cli.mail.delivery import AnswerLost, Refused, Transport
+from egec_cli.mail.delivery import AnswerLost, DeliveryOutcome, Refused, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.mail.specimen import specimen
 from egec_cli.mail.wording import Kind
@@ -23,6 +24,7 @@ class Tried(NamedTuple):
         language: `fr` or `en`.
         message_id: its Message-ID.
         server_reply: the mail server's answer, or the file in which it was laid down.
+        on_record: whether the database has an event of it.
     """
 
     email: str
@@ -30,6 +32,7 @@ class Tried(NamedTuple):
     language: str
     message_id: str
     server_reply: str
+    on_record: bool
 
 
 def preview(
@@ -67,16 +70,26 @@ def preview(
     )
 
 
-def send(settings: Settings, address: str, kind: Kind, *, language: str, transport: Transport, at: datetime) -> Tried:
-    """Send a mail that is marked as a test, with a password that opens nothing.
+def send(
+    settings: Settings,
+    address: str,
+    kind: Kind,
+    *,
+    language: str,
+    transport: Transport,
+    at: datetime,
+    log: Log | None = None,
+) -> Tried:
+    """Send a mail that is marked as a test, with a password that opens nothing, and put that on record.
 
     Args:
         settings: whose templates are used.
-        address: where it goes.
+        address: where it goes; it is not put on record.
         kind: of the mail.
         language: of the mail; empty for that of the settings.
         transport: by which it leaves.
         at: the moment of the issue.
+        log: what is told of it, if anything is.
 
     Raises:
         BadInput: the address or the language is none, or the server refuses the address.
@@ -87,15 +100,23 @@ def send(settings: Settings, address: str, kind: Kind, *, language: str, transpo
     email = email_address.checked(address)
     code = fields.known_language(language) or settings.language
     mail = specimen(settings, kind, code, recipient=email.wire, at=at, is_test=True)
+
+    def put_on_record(outcome: DeliveryOutcome, **failure: str) -> bool:
+        details = {"kind": kind, "language": code, "message_id": mail.message_id, **failure}
+        return upkeep.try_to_put_on_record(settings, "mail.test", outcome, log=log, **details)
+
     try:
         reply = transport.deliver(mail)
     except Refused as refusal:
+        put_on_record(DeliveryOutcome.REFUSED, failure=refusal.error.code)
         raise refusal.error from None
     except AnswerLost as loss:
-        raise NotNow(
+        error = NotNow(
             "{loss}. The mail may have left",
             "Look whether it arrives, or run the same again.",
             code="in_doubt",
             loss=loss.words,
-        ) from None
-    return Tried(email.given, kind, code, mail.message_id, reply.text)
+        )
+        put_on_record(DeliveryOutcome.IN_DOUBT, failure=error.code)
+        raise error from None
+    return Tried(email.given, kind, code, mail.message_id, reply.text, put_on_record(DeliveryOutcome.ACCEPTED))

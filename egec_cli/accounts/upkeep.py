@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from egec_cli import clock
 from egec_cli.accounts import audit, egec
 from egec_cli.accounts.log import Log
-from egec_cli.errors import NotNow, Usage
+from egec_cli.errors import EgecError, NotNow, Usage
 from egec_cli.settings import Settings, SqliteFile
 from egec_cli.store import database, restoring
 from egec_cli.store.models import ReissueRun, RunState
@@ -118,18 +118,20 @@ def backup(settings: Settings, target: Path) -> BackedUp:
     return BackedUp(str(target.absolute()), target.stat().st_size)
 
 
-def record_backup(settings: Settings, *, log: Log | None = None) -> bool:
-    """Put a backup on record that was made, and return whether it is on record.
+def try_to_put_on_record(
+    settings: Settings, action: str, outcome: str, *, log: Log | None = None, **details: Any
+) -> bool:
+    """Put an act on record that needs no database, or is done already, and return whether it is on record.
 
-    It is not where another process's transaction takes too long, which no copy waits for, nor where the schema is not
-    this program's.
+    It is not where there is no database, where another process's transaction takes too long, which no such act waits
+    for, nor where the schema is not this program's.
     """
-    found = status(settings)
-    if found.pending or found.unknown:
-        return False
     try:
-        _put_on_record(settings, log, "db.backup", "done")
-    except NotNow:
+        found = status(settings)
+        if found.pending or found.unknown:
+            return False
+        _put_on_record(settings, log, action, outcome, **details)
+    except EgecError:
         return False
     return True
 

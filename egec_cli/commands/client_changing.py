@@ -38,11 +38,7 @@ def _tell_former_address(egec: Egec, client: Client, former_email: str, output: 
 
     if not address_notice.is_due(client):
         return
-    way = transport.of(egec.settings)
-    try:
-        notice = address_notice.send(egec, client, former_email, way)
-    finally:
-        way.close()
+    notice = address_notice.send(egec, client, former_email, partial(transport.of, egec.settings))
     if notice.error is not None:
         warn(
             "egec: the file was changed, but no note may have reached {former_email}: {message}",

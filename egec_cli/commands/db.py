@@ -39,7 +39,7 @@ def backup_command(
     """Copy the embedded database, whole, while others go on using it."""
     found = read_settings()
     show(upkeep.backup(found, file), output)
-    if not upkeep.record_backup(found, log=log_of(found)):
+    if not upkeep.try_to_put_on_record(found, "db.backup", "done", log=log_of(found)):
         warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")
 
 

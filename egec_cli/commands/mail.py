@@ -12,14 +12,14 @@ from egec_cli.accounts.mail_trial import Tried
 from egec_cli.commands import mail_bounces
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
-from egec_cli.commands.session import opened, read_settings
+from egec_cli.commands.session import log_of, opened, read_settings
 from egec_cli.errors import Usage
 from egec_cli.mail import specimen, transport
 from egec_cli.mail.message import Mail
 from egec_cli.mail.wording import Kind
 from egec_cli.new_file import written
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, note, say, show, show_all
+from egec_cli.show import OutputFormat, note, say, show, show_all, warn
 
 app = new_app("Check, preview and test the mails; read bounces.")
 
@@ -39,7 +39,8 @@ def check_command(
     The exit code is 0 if all is well, 3 if something is worth a thought, and 78 if something is at fault.
     """
     settings = read_settings()
-    found = mail_check.templates(settings) + ([] if no_connection else mail_check.server(settings))
+    found = mail_check.templates(settings) + mail_check.signature(settings)
+    found += [] if no_connection else mail_check.server(settings)
     show_all(found, Finding, output)
     raise typer.Exit(exit_code(found))
 
@@ -90,7 +91,9 @@ def try_command(
     settings = read_settings()
     way = transport.of(settings)
     try:
-        tried: Tried = mail_trial.send(settings, address, kind, language=language, transport=way, at=clock.now())
+        tried: Tried = mail_trial.send(
+            settings, address, kind, language=language, transport=way, at=clock.now(), log=log_of(settings)
+        )
     finally:
         way.close()
     show(tried, output)
@@ -99,6 +102,8 @@ def try_command(
             "egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {server_reply}",
             server_reply=tried.server_reply,
         )
+    if not tried.on_record:
+        warn("egec: that is not on record: there is no database yet, or it is away, busy or to be upgraded")
 
 
 app.add_typer(mail_bounces.app)

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -156,12 +155,13 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
             "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {folder}",
             folder=egec.settings.mail_server,
         )
+    new_transport = transport.maker(egec.settings)
     unmatched = 0
     with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
             warn(_told(stranger))
-        with closing(reissue_worker.work(egec, run, partial(transport.of, egec.settings), stop)) as outcomes:
+        with closing(reissue_worker.work(egec, run, new_transport, stop)) as outcomes:
             _tell(_counted(outcomes, progress), output)
     after = reissue.shown(egec, run)
     if output in _SUMMARISED:

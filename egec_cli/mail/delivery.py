@@ -2,11 +2,20 @@
 
 import re
 import unicodedata
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from egec_cli.errors import EgecError
 from egec_cli.mail.message import Mail
 from egec_cli.translation import Words
+
+
+class DeliveryOutcome(StrEnum):
+    """What became of a mail, in a word that stays on record."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    IN_DOUBT = "in_doubt"
 
 
 class Reply(NamedTuple):

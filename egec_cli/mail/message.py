@@ -111,8 +111,17 @@ def finished(settings: Settings, said: Wording, recipient: str, at: datetime, cl
     Raises:
         Misconfigured: it would not arrive as it was written.
     """
-    message_id = message_ids.new(client, _address(settings.mail_from, "EGEC_MAIL_FROM").domain)
+    message_id = message_ids.new(client, sender_domain(settings))
     return _built(settings, recipient, *said, at, message_id)
+
+
+def sender_domain(settings: Settings) -> str:
+    """Return the domain of the address in From, in IDNA form.
+
+    Raises:
+        Misconfigured: the setting is no address.
+    """
+    return _address(settings.mail_from, "EGEC_MAIL_FROM").domain
 
 
 class Form:
@@ -130,7 +139,7 @@ class Form:
         """Read the templates of a kind that carries a password; the sentence is that of a bulk run, or none."""
         self._settings = settings
         self._language = language
-        self._domain = _address(settings.mail_from, "EGEC_MAIL_FROM").domain
+        self._domain = sender_domain(settings)
         self._bounces = _bounces(settings)
         self._new_message_id = re.compile(message_ids.pattern(self._domain))
         self._templates = Templates.find(settings, kind, language)
@@ -288,10 +297,8 @@ def _built(
     issued_at: datetime,
     message_id: str,
 ) -> Mail:
-    sender = _address(settings.mail_from, "EGEC_MAIL_FROM")
-    reply_to = _address(settings.mail_reply_to, "EGEC_MAIL_REPLY_TO") if settings.mail_reply_to else None
-    addresses = [recipient, sender.addr_spec, reply_to.addr_spec if reply_to else ""]
-    needs_smtputf8 = not all(address.isascii() for address in addresses)
+    sender, reply_to = _own(settings)
+    needs_smtputf8 = not (recipient.isascii() and are_ours_ascii(settings))
     wanted: dict[str, str | Address] = {
         "From": sender,
         "To": recipient,
@@ -314,6 +321,23 @@ def _built(
     bounces = _bounces(settings)
     comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
     return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
+
+
+def are_ours_ascii(settings: Settings) -> bool:
+    """Tell whether every server takes the addresses in From and Reply-To: none has letters beyond ASCII before its @.
+
+    Raises:
+        Misconfigured: one is no address.
+    """
+    return all(address.addr_spec.isascii() for address in _own(settings) if address)
+
+
+def _own(settings: Settings) -> tuple[Address, Address | None]:
+    """Return what stands in From, and in Reply-To if that does."""
+    reply_to = settings.mail_reply_to
+    return _address(settings.mail_from, "EGEC_MAIL_FROM"), _address(
+        reply_to, "EGEC_MAIL_REPLY_TO"
+    ) if reply_to else None
 
 
 def _bounces(settings: Settings) -> str:

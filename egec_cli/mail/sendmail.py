@@ -28,7 +28,15 @@ class SendmailTransport:
     def deliver(self, mail: Mail) -> Reply:
         """Pass one mail to the program's standard input; its exit code is the answer."""
         # -i: a line with a single dot is no end. --: an address is never taken for an option.
-        command = [str(self._program), "-i", "-f", mail.sender, "--", mail.recipient]
+        # As bytes: what is beyond ASCII is UTF-8 to mail software, in every locale.
+        command: list[str | bytes] = [
+            str(self._program),
+            "-i",
+            "-f",
+            mail.sender.encode(),
+            "--",
+            mail.recipient.encode(),
+        ]
         try:
             done = subprocess.run(  # noqa: S603 - the program is the operator's, the addresses are checked
                 command, input=mail.content.replace(b"\r\n", b"\n"), capture_output=True, timeout=self._timeout

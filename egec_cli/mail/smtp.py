@@ -31,6 +31,7 @@ _ANSWER_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)
 _LONGEST_ANSWER_LINE = 8192
 _MOST_ANSWER_LINES = 100
 _LONGEST_GOODBYE = 2.0  # seconds
+_NOT_OFFERED = "smtputf8_not_offered"
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
 
@@ -244,16 +245,9 @@ class SmtpTransport:
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_smtputf8:
             if not smtp.has_extn("smtputf8"):
-                raise Refused(
-                    BadInput(
-                        "the mail server {server} takes no address with letters beyond ASCII: {recipient}",
-                        "Use another address for this client, or a server that offers SMTPUTF8.",
-                        code="smtputf8_not_offered",
-                        server=self._server,
-                        recipient=mail.recipient,
-                    )
-                )
-            options += ["SMTPUTF8", "BODY=8BITMIME"]
+                raise Refused(self._no_such_letters(mail))
+            # A server that offers the one is to offer the other (RFC 6531, 3.1); the body is plain ASCII in any case.
+            options += ["SMTPUTF8", *(["BODY=8BITMIME"] if smtp.has_extn("8bitmime") else [])]
         dialogue = [
             (" ".join([f"MAIL FROM:<{mail.sender}>", *options]), {_OK}, _SENDER),
             (f"RCPT TO:<{mail.recipient}>", {_OK, _WILL_FORWARD}, _RECIPIENT),
@@ -268,6 +262,25 @@ class SmtpTransport:
             for command, wanted, subject in dialogue:
                 smtp.send(f"{command}\r\n".encode())
                 self._expect(_whole_answer(smtp), wanted, subject, mail)
+
+    def _no_such_letters(self, mail: Mail) -> EgecError:
+        takes_none = Words(
+            "the mail server {server} takes no address with letters beyond ASCII before the @", server=self._server
+        )
+        if mail.recipient.isascii():
+            return Misconfigured(
+                "{takes_none}, as EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO has",
+                "Write another address there, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
+                code=_NOT_OFFERED,
+                takes_none=takes_none,
+            )
+        return BadInput(
+            "{takes_none}: {recipient}",
+            "Use another address for this client, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
+            code=_NOT_OFFERED,
+            takes_none=takes_none,
+            recipient=mail.recipient,
+        )
 
     def _speak_at_once(self, smtp: smtplib.SMTP, dialogue: Sequence[_Turn], mail: Mail) -> None:
         """Send several commands together and then read all the answers (RFC 2920)."""

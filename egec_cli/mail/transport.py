@@ -1,11 +1,38 @@
-"""The way by which mail leaves: the one that the settings name."""
+"""The way by which mail leaves: the one that the settings name, with a signature where they have a key."""
 
+from collections.abc import Callable
+from functools import partial
+
+from egec_cli.mail import message
 from egec_cli.mail.delivery import Transport
 from egec_cli.settings import MaildirFolder, SendmailProgram, Settings, SmtpServer
 
 
 def of(settings: Settings) -> Transport:
-    """Return the transport that the settings name; nothing is connected yet."""
+    """Return the transport that the settings name; nothing is connected yet.
+
+    Raises:
+        Misconfigured: the key by which mails are to be signed is not fit for it, or dkimpy is not installed.
+    """
+    return maker(settings)()
+
+
+def maker(settings: Settings) -> Callable[[], Transport]:
+    """Return what makes such transports, for several threads; their key is checked once.
+
+    Raises:
+        Misconfigured: as for `of`.
+    """
+    if settings.dkim is None:
+        return partial(_unsigned, settings)
+    # Imported here: without a key, nothing is signed.
+    from egec_cli.mail.signing import Signer, SigningTransport
+
+    signer = Signer(settings.dkim, message.sender_domain(settings))
+    return lambda: SigningTransport(_unsigned(settings), signer)
+
+
+def _unsigned(settings: Settings) -> Transport:
     # Each kind is imported only where it is used: SMTP brings TLS along, which a Maildir has no use for.
     server = settings.mail_server
     if isinstance(server, SmtpServer):

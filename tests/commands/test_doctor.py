@@ -64,7 +64,7 @@ def test_of_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
     assert {"template_credentials.fr", "template_reissue.en", "mail_server"} <= of_the_mail
     assert set(found) - of_the_mail == on_this_engine | {setting.name for setting in SETTINGS} | {
         "clock", "configuration_file", "database", "schema", "integrity", "newest_entry", "open_credentials",
-        "paused_runs", "failed_items", "hash_cost",
+        "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
     assert all(row["cure"] == "" for row in found.values())
 

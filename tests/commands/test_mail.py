@@ -12,7 +12,7 @@ import pytest
 
 from egec_cli.mail.template import BUILT_IN
 from tests.conftest import Egec, Ended
-from tests.smtp_server import MailServer
+from tests.smtp_server import Fault, MailServer
 
 
 def findings(ended: Ended) -> dict[str, dict[str, Any]]:
@@ -170,3 +170,96 @@ def test_a_note_that_does_not_leave_is_told_also_where_quiet_is_asked_for(
     assert (ended.code, ended.out) == (3, "")
     assert "old@example.org" in ended.err
     assert json.loads(egec("client", "show", identifier, "--format", "json").out)["email"] == "new@example.org"
+
+
+def test_a_test_mail_is_on_record_without_its_address(egec: Egec, server: MailServer) -> None:
+    assert egec("init").code == 0
+    ended = egec("mail", "test", "you@example.org", "--kind", "reissue", "--format", "json")
+    assert json.loads(ended.out)["on_record"] is True
+    server.fail_next(Fault.RCPT_550)
+    assert egec("mail", "test", "you@example.org").code == 65
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    assert egec("mail", "test", "you@example.org").code == 75
+    events = json.loads(egec("audit", "list", "--action", "mail", "--format", "json").out)
+    assert [(event["action"], event["outcome"]) for event in events] == [
+        ("mail.test", "accepted"), ("mail.test", "refused"), ("mail.test", "in_doubt"),
+    ]  # fmt: skip
+    assert events[0]["details"] == {
+        "kind": "reissue", "language": "fr", "message_id": json.loads(ended.out)["message_id"],
+    }  # fmt: skip
+    assert [event["details"].get("failure") for event in events] == [None, "mail_refused", "in_doubt"]
+    assert "you@example.org" not in json.dumps(events)
+
+
+def test_a_test_mail_is_told_in_the_log(egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    egec("init")
+    monkeypatch.setenv("EGEC_LOG", "json")
+    told = json.loads(egec("mail", "test", "you@example.org").err)
+    assert (told["action"], told["outcome"], told["client"]) == ("mail.test", "accepted", None)
+
+
+def test_without_a_database_a_test_mail_leaves_and_that_it_is_not_on_record_is_told(
+    egec: Egec, server: MailServer, tmp_path: Path
+) -> None:
+    ended = egec("mail", "test", "you@example.org", "--format", "json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["on_record"] is False
+    assert "not on record" in ended.err
+    assert len(server.accepted) == 1
+    assert not list(tmp_path.rglob("*.db"))
+
+
+def test_a_preview_is_data_and_so_shown_also_where_quiet_is_asked_for(egec: Egec) -> None:
+    assert "bonjour," in egec("--quiet", "mail", "preview").out
+
+
+ACTIVATED = "jérôme@été.example.org"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "again"),
+    [
+        (("activate", ACTIVATED), 65, ("activate", ACTIVATED)),
+        (("reissue", "start", "spring", "--all", "--yes"), 3, ("reissue", "retry", "spring")),
+    ],
+    ids=["activate", "reissue"],
+)
+def test_a_client_beyond_ascii_is_mailed_where_the_server_takes_it_and_else_keeps_the_former_password(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], code: int, again: tuple[str, ...]
+) -> None:
+    identifier = egec("client", "create", ACTIVATED, "--format", "ids").out.strip()
+    wire = f"jérôme@{'été'.encode('idna').decode()}.example.org"
+    with MailServer(smtputf8=False) as strict:
+        monkeypatch.setenv("EGEC_MAIL_URL", strict.url)
+        ended = egec(*command)
+        assert ended.code == code
+        assert f"takes no address with letters beyond ASCII before the @: {wire}" in ended.err
+        assert strict.accepted == []
+    shown = json.loads(egec("client", "show", identifier, "--format", "json").out)
+    assert (shown["mails"][0]["state"], shown["status"]) == ("refused", "new")
+    with MailServer() as willing:
+        monkeypatch.setenv("EGEC_MAIL_URL", willing.url)
+        assert egec(*again).code == 0
+        [kept] = willing.accepted
+    assert kept.recipient == message_from_bytes(kept.content, policy=policy.default)["To"] == wire
+
+
+def test_an_address_of_ours_beyond_ascii_pauses_a_run_and_mail_check_tells_it_before(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egec("client", "create", "jeanne@example.org")
+    monkeypatch.setenv("EGEC_MAIL_FROM", "eGEC <été@egec.pro>")
+    with MailServer(smtputf8=False) as strict:
+        monkeypatch.setenv("EGEC_MAIL_URL", strict.url)
+        found = findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]
+        assert found["verdict"] == "fault"
+        assert "EGEC_MAIL_FROM" in found["cure"]
+        ended = egec("reissue", "start", "spring", "--all", "--yes")
+        assert ended.code == 78
+        assert "EGEC_MAIL_FROM" in ended.err
+        assert strict.accepted == []
+    with MailServer() as willing:
+        monkeypatch.setenv("EGEC_MAIL_URL", willing.url)
+        assert findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]["verdict"] == "ok"
+        assert egec("reissue", "resume", "spring").code == 0
+        assert willing.accepted[0].sender == "été@egec.pro"

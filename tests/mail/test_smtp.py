@@ -10,12 +10,16 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from egec_cli import settings
 from egec_cli.errors import ExitCode
 from egec_cli.mail.delivery import AnswerLost, Refused
+from egec_cli.mail.specimen import specimen
+from egec_cli.mail.wording import Kind
 from egec_cli.settings import Tls
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
 from tests.smtp_server import HUSH, Accepted, Fault, MailServer, Point, authority_file
@@ -605,9 +609,49 @@ def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtp
         transport = transport_of(server.url)
         with pytest.raises(Refused, match=r"jérôme@example\.org") as refusal:
             transport.deliver(mail_to("jérôme@example.org"))
-        assert refusal.value.error.exit_code == BAD_INPUT
+        error = refusal.value.error
+        assert (error.exit_code, error.code) == (BAD_INPUT, "smtputf8_not_offered")
+        assert error.hint.startswith("Use another address for this client")
+        assert refusal.value.server_away is False
         assert b"mail FROM" not in server.heard_in_clear
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
+
+
+@pytest.mark.parametrize("variable", ["EGEC_MAIL_FROM", "EGEC_MAIL_REPLY_TO"])
+def test_an_address_of_ours_beyond_ascii_is_refused_as_a_fault_of_the_settings(
+    variable: str, transport_of: TransportOf
+) -> None:
+    ours = settings.load({variable: "Été <été@example.org>"})
+    mail = specimen(ours, Kind.CREDENTIALS, "fr", at=datetime.now(UTC))
+    with MailServer(smtputf8=False) as server:
+        with pytest.raises(Refused, match=variable) as refusal:
+            transport_of(server.url).deliver(mail)
+        error = refusal.value.error
+        assert (error.exit_code, error.code) == (CONFIGURATION, "smtputf8_not_offered")
+        assert "example.org" not in error.message
+    with MailServer() as server:
+        assert end_of_delivery(transport_of(server.url), mail) == End.ACCEPTED
+        assert "été@example.org".encode() in server.accepted[0].content
+
+
+@pytest.mark.parametrize("recipient", ["jeanne@example.org", "jérôme@example.org"])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_server_without_8bitmime_gets_a_body_of_ascii_and_no_word_of_it(
+    recipient: str, kind: Kind, transport_of: TransportOf
+) -> None:
+    mail = specimen(settings.load({}), kind, "fr", at=datetime.now(UTC), recipient=recipient, name="Mme Élouard")
+    with MailServer(eight_bit=False) as server:
+        assert end_of_delivery(transport_of(server.url), mail) == End.ACCEPTED
+        assert b"BODY=" not in server.heard_in_clear
+        assert server.accepted[0].content.partition(b"\r\n\r\n")[2].isascii()
+        assert server.accepted[0].content.isascii() is recipient.isascii()
+
+
+def test_the_server_without_8bitmime_would_have_refused_anything_else(transport_of: TransportOf) -> None:
+    with MailServer(eight_bit=False) as server:
+        transport = transport_of(server.url)
+        assert end_of_delivery(transport, mail_to(content=CONTENT + "é\r\n".encode())) == BAD_INPUT
+        assert server.accepted == []
 
 
 def test_the_reply_to_an_accepted_mail_is_one_harmless_line(mail_server: MailServer, transport_of: TransportOf) -> None:
