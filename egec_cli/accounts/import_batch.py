@@ -134,12 +134,12 @@ class Batch:
         self._earlier |= dict.fromkeys([*former, *_names(one)], one)
 
     def _values(self, one: Checked, found: _Existing) -> tuple[str | None, ...]:
-        """Return what the file would say: what the table has columns for is taken from there."""
+        """Return what the file would say: what the row has a cell for is taken from there."""
         # Capitals in an address make no other address.
         same_address = one.email_key == found.email_key
         email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
         others = (
-            getattr(one if field in self._columns else found, field)
+            getattr(one if field in self._columns and field not in one.row.unsaid else found, field)
             for field in ("reference", "civility", "first_name", "last_name", "language")
         )
         return (*email, *others)

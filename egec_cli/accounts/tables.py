@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple
@@ -54,12 +54,14 @@ class Row(NamedTuple):
         cells: the text of each field that the table has a column for, in the order of `Table.fields`.
         raw: the row as it came, with its line end.
         fault: why it cannot be read; empty if it can.
+        unsaid: the names of the fields for which it has no cell; that is not the same as an empty one.
     """
 
     line: int
     cells: Sequence[str]
     raw: str
     fault: str = ""
+    unsaid: Collection[str] = ()
 
 
 def read(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Given) -> "CsvTable | JsonLinesTable":
@@ -252,6 +254,7 @@ class CsvTable:
         self.header = mark + self.header
         self.fields = list(places.values())
         self.unused = [column for place, column in enumerate(names) if place not in places and column.strip()]
+        self._places = places
         first, *others = places
         self._picked: Callable[[list[str]], Sequence[str]] = (
             itemgetter(first, *others) if others else lambda cells: (cells[first],)
@@ -289,6 +292,7 @@ class CsvTable:
                     continue
                 raw = "".join(lines.raw)
                 cells = [_LINE_BREAKS.sub(" ", cell) for cell in cells]
+            unsaid: Collection[str] = ()
             if len(cells) != width:
                 if not raw.strip(_BLANK_ROW):
                     continue
@@ -310,12 +314,13 @@ class CsvTable:
                         ),
                     )
                     continue
+                unsaid = {field for place, field in self._places.items() if place >= len(cells)}
                 cells += [""] * (width - len(cells))
             found = picked(cells)
             if "'" in raw:
                 found = tuple(map(unguarded, found))
             if found[0] or raw.strip(_BLANK_ROW):
-                yield Row._make((begins_at, found, raw, _HAS_LOST if _LOST in raw else ""))
+                yield Row._make((begins_at, found, raw, _HAS_LOST if _LOST in raw else "", unsaid))
 
     def rejected(self, raw: str, reason: str) -> bytes:
         """Return a row as it came, with the reason in a further cell."""
@@ -477,7 +482,7 @@ class JsonLinesTable:
                     self._lines.number, (), line, Words("its {field} is neither a text nor a number", field=field)
                 )
         cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
-        return Row(self._lines.number, cells, line)
+        return Row(self._lines.number, cells, line, unsaid=set(self.fields) - values.keys())
 
     def rejected(self, raw: str, reason: str) -> bytes:
         """Return a row as it came, with the reason as a further key, or below one if it is no object."""

@@ -313,6 +313,32 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
             assert file[4:6] == (checked.first_name, checked.last_name)
 
 
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("a@example.org;;D-1", ("D-1", "Jeanne", "Dupont")),
+        ("a@example.org;;D-2;;Marie", ("D-2", "Marie", "Dupont")),
+        ("a@example.org;;;;;;", (None, "", "")),
+    ],
+)
+def test_a_row_that_ends_early_clears_nothing(opened: Egec, row: str, names: tuple[str | None, str, str]) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\n")
+    imported(opened, f"{HEADER}\n{row}\n", on_conflict=OnConflict.UPDATE)
+    client = Client.get()
+    assert (client.reference, client.first_name, client.last_name) == names
+
+
+def test_a_key_that_an_object_lacks_clears_nothing_and_null_does(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\nb@example.org;;D-2;;Marc;Petit;fr\n")
+    lines = [
+        {"email": "a@example.org", "first_name": "Marie", "last_name": None},
+        {"email": "b@example.org", "first_name": "Paul"},
+    ]
+    imported(opened, "".join(f"{json.dumps(line)}\n" for line in lines), on_conflict=OnConflict.UPDATE)
+    found = [(c.reference, c.first_name, c.last_name) for c in Client.select().order_by(Client.id)]
+    assert found == [("D-1", "Marie", ""), ("D-2", "Paul", "Petit")]
+
+
 def test_rows_of_which_one_cannot_be_inserted_leave_those_before_them_alone(opened: Egec) -> None:
     imported(opened, "email\nfirst@example.org\n")
     texts = ("civility", "first_name", "last_name", "language")
