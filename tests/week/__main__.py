@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ _OWN_SERVER = "postgresql"
 
 
 def live(books: Books, number: int, database: str, seed: int, folder: Path) -> None:
-    """Live through a week.
+    """Live through a week, and print the books of each day.
 
     Args:
         books: what is counted, and what should not have been.
@@ -44,7 +44,7 @@ def live(books: Books, number: int, database: str, seed: int, folder: Path) -> N
             "EGEC_LOG": "json",
         }
         week = Week(number, Random(seed), Office(folder, settings, books), Post(server), store, books)
-        days = {
+        days: dict[str, Callable[[], None]] = {
             "Monday: an upgrade, and the tables of clients": lambda: monday.live(week, folder),
             "Tuesday: activations": lambda: tuesday.live(week),
             "Wednesday: logins": lambda: wednesday.live(week),
@@ -60,8 +60,11 @@ def live(books: Books, number: int, database: str, seed: int, folder: Path) -> N
         for day, lived in days.items():
             books.begin(day)
             began = time.monotonic()
-            lived()
-            books.count("seconds", round(time.monotonic() - began))
+            try:
+                lived()
+            finally:
+                books.count("seconds", round(time.monotonic() - began))
+                print(books.page(), flush=True)
 
 
 @contextmanager
@@ -104,7 +107,7 @@ def main() -> None:
         with _database(given.database, folder) as url:
             live(books, given.clients, url, given.seed, folder / "week")
     finally:
-        print(f"{books.table()}\n\n{time.monotonic() - began:.0f} seconds in all")
+        print(f"{time.monotonic() - began:.0f} seconds in all")
         for violation in books.violations:
             print(violation, file=sys.stderr)
     if books.violations:

@@ -15,19 +15,19 @@ class Books:
     def __init__(self) -> None:
         self.violations: list[str] = []
         self.events: Counter[tuple[str, str]] = Counter()
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts: Counter[str] = Counter()
         self._day = ""
         self._lock = Lock()
 
     def begin(self, day: str) -> None:
         """Count for this day from now on."""
         self._day = day
-        self._counts[day] = Counter()
+        self._counts = Counter()
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something that was done."""
         with self._lock:
-            self._counts[self._day][what] += number
+            self._counts[what] += number
 
     def expect(self, action: str, outcome: str, number: int = 1) -> None:
         """Note that so many events are to be on record."""
@@ -40,9 +40,6 @@ class Books:
             with self._lock:
                 self.violations.append(f"{self._day}: {words}")
 
-    def table(self) -> str:
-        """Return what was counted, a line for each thing."""
-        lines = []
-        for day, counts in self._counts.items():
-            lines += ["", day, *(f"  {number:>9,}  {what}" for what, number in counts.items())]
-        return "\n".join(lines[1:])
+    def page(self) -> str:
+        """Return what was counted on the day: its name, and a line for each thing."""
+        return "\n".join([self._day, *(f"  {number:>9,}  {what}" for what, number in self._counts.items()), ""])
