@@ -19,6 +19,8 @@ from tests.week.state import Given, Week
 _SPECIAL = re.compile(rb"[#%+=?*!-]")
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{18,}")
 _LENGTH = 9
+# Of so few mails that arrive, a worker that is killed does not get to know it, in a small week.
+_MOST_IN_FLIGHT = 15
 # Fewer than these in a row let no account wait.
 _MOST_TRIES_OF_THE_SHUT = 3
 
@@ -134,6 +136,7 @@ def _each_change_is_on_record(week: Week, issues: Collection[Mapping[str, Any]])
     by_credential = Counter((one["client"], one["details"].get("sequence")) for one in issues)
     doubled = [key for key, number in by_credential.items() if number > 1 and key[1] is not None]
     week.books.require(not doubled, f"issues are on record more than once: {doubled}")
+    _arrived_issues_are_on_record(week, by_credential)
     for actor, number in week.accepted_by.items():
         found = sum(
             one["actor"].endswith(f"for {actor})") and one["outcome"] in {"accepted", "superseded"} for one in issues
@@ -145,6 +148,20 @@ def _each_change_is_on_record(week: Week, issues: Collection[Mapping[str, Any]])
         found = found_events[action, outcome]
         week.books.require(found == number, f"{found} events {action} {outcome} are on record, not {number}")
     week.books.count("events on record", len(rows))
+
+
+def _arrived_issues_are_on_record(week: Week, issues: Mapping[tuple[str, int], int]) -> None:
+    """Require that no mail has arrived without its issue being on record, but for those whose sender was killed."""
+    arrived = {letter.message_id for letter in week.post.letters()}
+    unrecorded = [
+        row
+        for row in week.store.credentials()
+        if row.message_id in arrived and not issues[row.identifier, row.sequence]
+    ]
+    # And for those that were under way when the backup was made.
+    most = (week.egec.codes[KILLED] + 1) * max(_MOST_IN_FLIGHT, week.number // 100)
+    week.books.require(len(unrecorded) <= most, f"of {len(unrecorded)} mails that arrived, no issue is on record")
+    week.books.count("mails whose issue is not on record, for their sender was killed", len(unrecorded))
 
 
 def _exit_codes_are_documented(week: Week) -> None:
