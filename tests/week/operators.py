@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 
+from tests.week.office import KILLED
 from tests.week.state import Given, Week
 
 _MOST_TRIES = 10
@@ -24,6 +25,14 @@ def try_in_vain(week: Week, client: str, actor: str) -> None:
     """Activate a client while the mail server is away, and be told that it is not now."""
     week.egec("activate", client, "--format", "json", actor=actor, codes=(75,))
     week.books.count("activations put off")
+
+
+def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
+    """Activate a client by a process that is killed as soon as the mail has arrived."""
+    before = week.post.received
+    running = week.egec.begin("activate", client, "--format", "json", actor=actor)
+    ended = running.kill_when(lambda: week.post.received > before)
+    week.books.count("activations killed", int(ended.code == KILLED))
 
 
 def hand_over(week: Week, client: str, actor: str) -> None:

@@ -7,11 +7,14 @@ from tests.week.office import KILLED, Ended, Running
 from tests.week.state import Week
 
 _PAUSE = 0.1
+_LOWEST_RATE = 25
 
 
 def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
     """Begin a run, or go on with it by the same command."""
-    command = ("reissue", "start", name, *selectors, "--yes", "--format", "jsonl")
+    # So slow that what is to strike it in the middle does.
+    rate = max(_LOWEST_RATE, week.number // 6)
+    command = ("reissue", "start", name, *selectors, "--rate", str(rate), "--yes", "--format", "jsonl")
     return week.egec.begin(*command, stdin=stdin, actor="cron")
 
 

@@ -63,8 +63,9 @@ def _lose_the_server(week: Week, before: int, worker: Running) -> None:
     logins.try_all(week, [[logins.with_last(one, given[one], "P3: an activation has failed")] for one in some[:3]])
     if week.number < _PATIENT_FROM:
         worker.terminate()
-    runs.note(week, worker.ended(75, 143))
-    week.books.count("workers of runs that ended, for the mail server was away")
+    ended = worker.ended(0, 3, 75, 143)
+    runs.note(week, ended)
+    week.books.count("workers of runs that ended, for the mail server was away", int(ended.code in {75, 143}))
     week.post.server.start()
 
 

@@ -69,10 +69,12 @@ def _log_in_at_once(week: Week, busy: Collection[str]) -> None:
 
 
 def _counter(week: Week) -> None:
-    """Let a few get their passwords at the counter, and void those of a few after a leak."""
+    """Let a few get their passwords at the counter, kill what mails a few, and void those of a few after a leak."""
     given = week.given()
     for client in week.some(given, 500):
         operators.hand_over(week, client, "bruno")
+    for client in week.some(given, 500):
+        operators.activate_and_be_killed(week, client, "dora")
     for client in week.some(given, 500):
         operators.revoke(week, client, "anne")
     after = week.given()
