@@ -16,10 +16,10 @@ _NOBODYS = "<7.0123456789abcdef01234567@egec.pro>"
 def live(week: Week, folder: Path) -> None:
     """Read the reports, change the addresses, close accounts."""
     bounced = _read_reports(week, folder / "bounces")
-    for number, identifier in enumerate(bounced[::2]):
+    for number, identifier in enumerate(bounced[::4]):
         change_address(week, identifier, f"reachable{number}@example.org")
         week.books.expect("client.notice", "accepted")
-    operators.activate_all(week, bounced[::2], "anne")
+    operators.activate_all(week, bounced[::4], "anne")
     given = {one: found for one, found in week.given().items() if one not in week.shut}
     leaving = week.some(given, 50)
     _close(week, "disable", leaving, "--reason", "contract ended")

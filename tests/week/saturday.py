@@ -12,7 +12,7 @@ _RUN = "after-restore"
 def live(week: Week) -> None:
     """Back up, go on, lose everything, restore, and mail those again whom the restored database knows nothing of."""
     living = [one for one in week.given() if one not in week.shut]
-    during, afterwards = week.some(living, 250), week.some(living, 250)
+    during, afterwards = week.some(living, 500), week.some(living, 500)
     first_lost, records = week.post.received, Counter(week.books.events)
     with ThreadPoolExecutor() as pool:
         work = pool.submit(operators.activate_all, week, during, "carla")

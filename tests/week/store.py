@@ -199,7 +199,10 @@ class SqliteStore(Store):
         self.url = f"sqlite:///{self._path}"
 
     def _connected(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=60)
+        connection = sqlite3.connect(self._path, timeout=60)
+        # As the program does, for what is erased later is to be gone.
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with closing(self._connected()) as connection:

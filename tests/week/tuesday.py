@@ -4,7 +4,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.week import logins, operators, runs
-from tests.week.post import weather
+from tests.week.post import FOUL, weather
 from tests.week.state import Week
 
 _RUN = ("onboarding", "--status", "new")
@@ -16,8 +16,8 @@ _MOST_TRIES = 10
 
 def live(week: Week) -> None:
     """Activate everybody."""
-    of_anne = week.some(week.identifiers.values() - week.shut.keys(), 100)
-    of_bruno = of_anne[::2] + week.some(week.identifiers.values() - week.shut.keys(), 200)
+    of_anne = week.some(week.identifiers.values() - week.shut.keys(), 150)
+    of_bruno = of_anne[::2] + week.some(week.identifiers.values() - week.shut.keys(), 300)
     week.post.server.fail_next(*weather(week.number, week.chance, one_in=20))
     with ThreadPoolExecutor() as pool:
         work = [
@@ -30,6 +30,7 @@ def live(week: Week) -> None:
             one.result()
     week.post.server.work_again()
     week.look_at_identifiers()
+    _fail_in_every_way(week)
     _counter(week)
 
 
@@ -66,6 +67,18 @@ def _log_in_at_once(week: Week, busy: Collection[str]) -> None:
     because = "P1: it is the last mail's, whose sender was killed"
     mine = [one for one in sorted(last) if one in week.identifiers.values()]
     logins.try_all(week, [[logins.with_last(one, given[one], because)] for one in mine])
+
+
+def _fail_in_every_way(week: Week) -> None:
+    """Let an activation fail in each way there is; then the last mail that has arrived opens the account."""
+    ways = [fault for kind in FOUL for fault in kind]
+    clients = week.chance.sample(sorted(week.given()), len(ways))
+    for fault, client in zip(ways, clients, strict=True):
+        week.post.server.fail_next(fault)
+        operators.activate_once(week, client, "bruno")
+    given = week.given()
+    because = "P1, P3: it is the last mail's that has arrived"
+    logins.try_all(week, [[logins.with_last(one, given[one], because)] for one in clients])
 
 
 def _counter(week: Week) -> None:
