@@ -38,8 +38,8 @@ def _portal(week: Week) -> None:
     """Make files and activate them at once, and once more, as an onboarding script does that was interrupted."""
     for number in range(week.share(200)):
         email = f"late{number}@example.org"
-        week.register(email, email)
-        create = ("client", "create", email, "--if-missing", "--activate", "--format", "json")
+        week.register(f"L-{number}", email)
+        create = ("client", "create", email, "--reference", f"L-{number}", "--if-missing", "--activate")
         for _ in range(_MOST_TRIES):
             if week.egec(*create, actor="portal", codes=(0, 65, 75)).code == 0:
                 break
