@@ -1,0 +1,73 @@
+"""Operators and portals: they activate clients one by one, and do it again where they are told that it is not now."""
+
+import json
+from collections.abc import Iterable
+
+from tests.week.office import KILLED
+from tests.week.state import Given, Week
+
+_MOST_TRIES = 10
+_COUNTED = {0: "activations", 65: "activations refused", 75: "activations put off"}
+
+
+def activate_all(week: Week, clients: Iterable[str], actor: str) -> None:
+    """Activate these clients, one after the other; who is not to be reached is left alone."""
+    for client in clients:
+        _activate(week, client, actor, until=(0, 65))
+
+
+def revoke(week: Week, client: str, actor: str) -> None:
+    """Void all passwords of a client after a leak, again until a mail has left: before, nothing opens the account."""
+    _activate(week, client, actor, "--revoke", until=(0,))
+    week.books.count("clients whose former passwords were revoked")
+
+
+def try_in_vain(week: Week, client: str, actor: str) -> None:
+    """Activate a client while the mail server is away, and be told that it is not now."""
+    week.egec("activate", client, "--format", "json", actor=actor, codes=(75,))
+    week.books.count("activations put off")
+
+
+def activate_once(week: Week, client: str, actor: str) -> None:
+    """Activate a client, and leave it at that, whatever becomes of it."""
+    ended = week.egec("activate", client, "--format", "json", actor=actor, codes=(0, 65, 75))
+    week.books.count(_COUNTED.get(ended.code, "activations that failed"))
+    if ended.code == 0:
+        _settle(week, ended.out, actor)
+
+
+def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
+    """Activate a client by a process that is killed as soon as the mail has arrived."""
+    before = week.post.received
+    running = week.egec.begin("activate", client, "--format", "json", actor=actor)
+    ended = running.kill_when(lambda: week.post.received > before)
+    week.books.count("activations killed", int(ended.code == KILLED))
+
+
+def hand_over(week: Week, client: str, actor: str) -> None:
+    """Show a client a new password at the counter."""
+    ended = week.egec.hand_over("activate", client, "--no-mail", "--show-password", "--format", "json", actor=actor)
+    told = json.loads(ended.out)
+    week.by_hand[told["identifier"]].append(Given(told["sequence"], told["password"], None))
+    week.books.expect("credential.show", "begun")
+    week.books.count("passwords shown at the counter")
+    _settle(week, ended.out, actor)
+
+
+def _activate(week: Week, client: str, actor: str, *options: str, until: tuple[int, ...]) -> None:
+    for _ in range(_MOST_TRIES):
+        ended = week.egec("activate", client, *options, "--format", "json", actor=actor, codes=(0, 65, 75))
+        week.books.count(_COUNTED.get(ended.code, "activations that failed"))
+        if ended.code == 0:
+            _settle(week, ended.out, actor)
+        if ended.code in until:
+            return
+    week.books.require(False, f"client {client} could not be activated in {_MOST_TRIES} tries: {ended.err}")
+
+
+def _settle(week: Week, out: str, actor: str) -> None:
+    told = json.loads(out)
+    identifier, sequence, state = told["identifier"], told["sequence"], told["state"]
+    week.books.require(state in {"accepted", "superseded"}, f"client {identifier}: an activation ended as {state}")
+    week.settled[identifier] = max(week.settled[identifier], sequence)
+    week.accepted_by[actor] += 1

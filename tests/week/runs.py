@@ -1,0 +1,52 @@
+"""Re-issue runs as cron and operators have them: begun, killed, gone on with, and looked at when they are done."""
+
+import json
+import time
+
+from tests.week.office import KILLED, Ended, Running
+from tests.week.state import Week
+
+_PAUSE = 0.1
+_LOWEST_RATE = 25
+
+
+def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
+    """Begin a run, or go on with it by the same command."""
+    # So slow that what is to strike it in the middle does.
+    rate = max(_LOWEST_RATE, week.number // 6)
+    command = ("reissue", "start", name, *selectors, "--rate", str(rate), "--yes", "--format", "jsonl")
+    return week.egec.begin(*command, stdin=stdin, actor="cron")
+
+
+def kill_after(week: Week, running: Running, mails: int) -> None:
+    """Kill a worker when so many mails more have arrived."""
+    from_now = week.post.received + mails
+    ended = running.kill_when(lambda: week.post.received >= from_now)
+    week.books.count("workers of runs killed", int(ended.code == KILLED))
+    note(week, ended)
+
+
+def finish(week: Week, name: str, running: Running) -> list[str]:
+    """Let a worker end its run, and require that the numbers add up; return the identifiers of who failed.
+
+    What the run puts off is due at once, as if time passed.
+    """
+    while not running.is_over:
+        week.store.let_waits_be_over()
+        time.sleep(_PAUSE)
+    ended = running.ended(0, 3)
+    note(week, ended)
+    told = json.loads(week.egec("reissue", "status", name, "--format", "json").out)
+    failed = week.egec("reissue", "status", name, "--failed", "--format", "jsonl").rows()
+    adds_up = told["accepted"] + told["failed"] == told["total"] and told["remaining"] == 0
+    week.books.require(told["state"] == "done" and adds_up, f"the run {name} does not add up: {told}")
+    week.books.require(len(failed) == told["failed"], f"the run {name} lists {len(failed)} of {told['failed']} failed")
+    week.books.require(ended.code == (3 if failed else 0), f"the run {name} ended with {ended.code}")
+    week.books.expect("reissue.finish", "done")
+    return [str(row["identifier"]) for row in failed]
+
+
+def note(week: Week, ended: Ended) -> None:
+    """Count what a worker has told of its clients."""
+    for row in ended.rows():
+        week.books.count(f"clients told as {row['outcome']} by workers of runs")
