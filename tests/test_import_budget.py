@@ -30,7 +30,8 @@ BUDGETS: dict[tuple[str, ...], set[str]] = {
     ("completion", "bash"): SLOW | {"peewee", "sqlite3"},
     ("completion", "fish", "--", "client", "list", "--format", ""): SLOW,
     ("completion", "fish", "--", "client", ""): SLOW | {"peewee", "sqlite3"},
-    ("completion", "fish", "--", "reissue", "resume", ""): NEVER | TABLES,
+    ("completion", "fish", "--", "reissue", "resume", ""): SLOW,
+    ("reissue", "status"): SLOW,
 }
 
 

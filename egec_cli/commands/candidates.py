@@ -107,6 +107,7 @@ class _Place:
             self._option = option
 
     def _heed(self, option: Any, value: str) -> None:
+        """Do what the root does with its options, as far as names depend on it."""
         if option.name == "env_file":
             os.environ[ENV_FILE_VARIABLE] = str(Path(value).expanduser())
 

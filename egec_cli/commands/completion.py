@@ -13,8 +13,9 @@ from egec_cli.show import say
 app = new_app()
 
 _SCRIPTS = Path(__file__).parent / "shells"
-# What bash parts a word at, beside blanks, and what it then takes for a word of its own.
-_PARTS = ("=", ":")
+# What bash parts a word at, beside blanks, and does not replace; @ it replaces along with what follows.
+_KEPT = ("=", ":")
+_REPLACED = "@"
 
 
 class Shell(StrEnum):
@@ -71,7 +72,8 @@ def _for_bash(*typed: str) -> Iterator[str]:
     begun = bash_words.read(words[-1])
     kept = begun.before
     if not begun.quote:
-        kept = bash_words.read(words[-1].removesuffix("" if replaced in _PARTS else replaced)).text
+        before = words[-1].removesuffix("" if replaced in _KEPT else replaced)
+        kept = bash_words.read(before.removesuffix(_REPLACED)).text
     answer = _for_others([*(bash_words.read(word).text for word in words[:-1]), begun.text])
     yield next(answer)
     for line in answer:

@@ -195,10 +195,8 @@ CONTRACT: Mapping[str, Contract] = {
     "db status": Contract((Result((upkeep.SchemaStatus,)),), {}),
     "db upgrade": Contract((Result((upkeep.Upgraded,)),), {75: "a run is being worked on, or the database is busy"}),
     "db backup": Contract((Result((upkeep.BackedUp,)),), {73: "there is a file of that name"}),
-    "db restore": Contract((Result((upkeep.Restored,)),), {75: "another egec is at work"}),
-    "doctor": Contract(
-        (Result((Finding,), many=True),), {3: "there are warnings", 78: "there is a fault"}, _SETTINGS_ALONE
-    ),
+    "db restore": Contract((Result((upkeep.Restored,)),), {65: "the file is no backup", 75: "another egec is at work"}),
+    "doctor": Contract((Result((Finding,), many=True),), {3: "there are warnings", 78: "there is a fault"}),
     "completion": Contract((), {}, ()),
 }
 

@@ -4,16 +4,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egec_cli.accounts import reissue, reissue_items, reissue_worker
+from egec_cli.accounts import reissue, reissue_items
 from egec_cli.accounts.clients import ClientRecord
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.reissue import RunRecord
 from egec_cli.accounts.reissue_items import ItemRecord
-from egec_cli.accounts.reissue_preview import Preview, preview
 from egec_cli.accounts.selection import Selected, Unmatched
 from egec_cli.commands import consent, selectors
 from egec_cli.commands.lazy import new_app
@@ -21,11 +20,13 @@ from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOptio
 from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
 from egec_cli.errors import ExitCode, Usage
-from egec_cli.mail import transport
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
 from egec_cli.translation import Words
+
+if TYPE_CHECKING:
+    from egec_cli.accounts.reissue_preview import Preview
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
@@ -149,6 +150,10 @@ def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE
 
 def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
     """Work through a run, show what becomes of each client, and end with the exit code that fits."""
+    # Imported here, as below: only who mails loads what does, and neither `status` nor a Tab behind NAME.
+    from egec_cli.accounts import reissue_worker
+    from egec_cli.mail import transport
+
     before = reissue.shown(egec, run)
     if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
         note(
@@ -205,6 +210,9 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
+    from egec_cli.accounts.reissue_preview import preview
+    from egec_cli.mail import transport
+
     show_all(selected.records(), ClientRecord, output, in_table=CLIENT_IN_TABLE)
     unmatched = 0
     for stranger in selected.unmatched():
@@ -216,7 +224,7 @@ def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: st
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _in_words(found: Preview, bounced: int) -> str:
+def _in_words(found: "Preview", bounced: int) -> str:
     if found.fault is not None:
         mails = Words("no mail would leave at present: {fault}", fault=found.fault)
     else:

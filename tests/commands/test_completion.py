@@ -33,6 +33,7 @@ HOSTILE = [
     "wet:dry=c :d =e @f %g",
     "été d\N{RIGHT SINGLE QUOTATION MARK}Œuvre 山田",
     "(touch executed)",
+    "ops@paris/a=b",
     "tab $'\\n'",
 ]
 SECONDS = 20.0
@@ -168,6 +169,8 @@ def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
     name = next(one for one in runs if one.startswith("wet:"))
     for begun in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
         assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", name], begun
+    for begun in ("op", "ops@", "ops@p", "ops@paris/a=", "'ops@p"):
+        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", "ops@paris/a=b"], begun
 
 
 @pytest.mark.parametrize("shell", SHELLS)
