@@ -1,0 +1,126 @@
+"""A machine of the test's own, on which the README's examples for administrators are carried out to the letter.
+
+It has the accounts, the folders `/etc`, `/opt`, `/srv`, `/var` … and the programs of this machine, and what is written there
+stays with it: each command runs in a mount namespace in which layers of a scratch folder lie over those folders.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.callers.site import CHECKOUT
+from tests.conftest import Ended
+
+LAYERED = ("/etc", "/home", "/opt", "/srv", "/usr/local/lib", "/var")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENTER = """
+set -eu
+scratch=$1 places=$2 opened=$3; shift 3
+for place in $places; do
+    mount -t overlay egec -o "lowerdir=$place,upperdir=$scratch/upper$place,workdir=$scratch/work$place" "$place"
+done
+for place in $opened; do chmod o+x "$place"; done
+exec "$@"
+"""
+READ_ONLY = """
+set -eu
+places=$1 state=$2; shift 2
+mount --bind "$state" "$state"
+for place in $places /; do mount -o remount,bind,ro "$place"; done
+exec "$@"
+"""
+
+
+class Machine:
+    """One that has `/opt/egec/bin/egec` and nothing else of egec yet.
+
+    Args:
+        scratch: the folder that keeps what is written; root's.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        # Folders on the way to this Python and to the checkout that only their owner may pass.
+        self._opened = [place for place in _on_the_way() if not place.stat().st_mode & stat.S_IXOTH]
+        self._places = [*LAYERED, *(str(place) for place in self._opened)]
+        for place in self._places:
+            (scratch / f"upper{place}").mkdir(parents=True)
+            (scratch / f"work{place}").mkdir(parents=True)
+        egec = f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m egec_cli "$@"\n'
+        self.write("/opt/egec/bin/egec", egec, mode=0o755)
+
+    def entered(self, command: list[str], *, writable: str = "") -> list[str]:
+        """Return the command that runs this one, as root, on the machine.
+
+        Args:
+            command: the program and its arguments.
+            writable: the one folder that may be written to, as with `ProtectSystem=strict`; all of them by default.
+        """
+        if writable:
+            command = ["sh", "-c", READ_ONLY, "sh", " ".join(self._places), writable, *command]
+        opened = " ".join(str(place) for place in self._opened)
+        enter = ["sh", "-c", ENTER, "sh", str(self._scratch), " ".join(self._places), opened, *command]
+        return ["unshare", "--mount", "--propagation", "private", *enter]
+
+    def run(
+        self,
+        command: list[str],
+        *,
+        user: str = "root",
+        typed: str = "",
+        variables: Mapping[str, str] | None = None,
+        folder: str = "/",
+        writable: str = "",
+    ) -> Ended:
+        """Run a command on the machine, with nothing in its environment but `PATH` and these variables."""
+        if user != "root":
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *command]
+        done = subprocess.run(
+            self.entered(["env", "-i", "-C", folder, f"PATH={PATH}", *_assigned(variables), *command], writable=writable),
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def must(self, command: list[str], **how: str) -> str:
+        """Run a command as root that has to succeed; return what it says."""
+        ended = self.run(command, **how)  # type: ignore[arg-type]
+        assert ended.code == 0, f"{command}: {ended}"
+        return ended.out
+
+    def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
+        """Write a file of root's, and the folders that it is in."""
+        script = f'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod {mode:o} "$1"'
+        self.must(["sh", "-c", script, "sh", path], typed=text)
+
+
+def _assigned(variables: Mapping[str, str] | None) -> list[str]:
+    return [f"{name}={value}" for name, value in (variables or {}).items()]
+
+
+def _on_the_way() -> list[Path]:
+    files = [Path(sys.executable), Path(os.path.realpath(sys.executable)), CHECKOUT / "egec_cli"]
+    found = {folder for file in files for folder in file.parents}
+    return sorted(found)
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    """Make a machine; skip the test where that is not possible."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a machine of the test's own needs root and unshare: run the tests as root")
+    scratch = Path(tempfile.mkdtemp(prefix="egec-machine-"))
+    try:
+        yield Machine(scratch)
+    finally:
+        shutil.rmtree(scratch)
