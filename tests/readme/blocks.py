@@ -56,6 +56,24 @@ class Block(NamedTuple):
         """Whether it is a whole file that names its interpreter."""
         return self.text.startswith("#!")
 
+    @property
+    def path(self) -> str:
+        """The path with which the paragraph above begins: that of the file that the block is.
+
+        Raises:
+            ValueError: it does not begin with one.
+        """
+        named = re.match("`(/[^`]+)`", self.paragraph)
+        if not named:
+            raise ValueError(f"{self}: begin the paragraph above with the path of the file, in backticks")
+        return named[1]
+
+    @property
+    def permissions(self) -> int:
+        """The mode of that file, as the paragraph says it behind the path; else 0644."""
+        said = re.match("`/[^`]+`, mode ([0-7]{3})", self.paragraph)
+        return int(said[1], 8) if said else 0o644
+
     def files(self) -> dict[str, str]:
         """Return the files that it shows, each below a comment with its path; text by path.
 

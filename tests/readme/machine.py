@@ -1,34 +1,35 @@
 """A machine of the test's own, on which the README's examples for administrators are carried out to the letter.
 
 It has the accounts, the folders `/etc`, `/opt`, `/srv`, `/var` … and the programs of this machine, and what is written there
-stays with it: each command runs in a mount namespace in which layers of a scratch folder lie over those folders.
+stays with it: its commands run in a mount namespace in which layers of a scratch folder lie over those folders.
 """
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.callers.site import CHECKOUT
+from tests.callers.site import CHECKOUT, require_program
 from tests.conftest import Ended
 
 LAYERED = ("/etc", "/home", "/opt", "/srv", "/usr/local/lib", "/var")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENTER = """
+KEEP_IT_UP = """
 set -eu
-scratch=$1 places=$2 opened=$3; shift 3
+scratch=$1 places=$2 opened=$3
 for place in $places; do
+    mkdir -p "$scratch/upper$place" "$scratch/work$place"
     mount -t overlay egec -o "lowerdir=$place,upperdir=$scratch/upper$place,workdir=$scratch/work$place" "$place"
 done
 for place in $opened; do chmod o+x "$place"; done
-exec "$@"
+echo up
+exec cat
 """
 READ_ONLY = """
 set -eu
@@ -37,23 +38,20 @@ mount --bind "$state" "$state"
 for place in $places /; do mount -o remount,bind,ro "$place"; done
 exec "$@"
 """
+ALONE = ["unshare", "--mount", "--propagation", "private"]
 
 
 class Machine:
-    """One that has `/opt/egec/bin/egec` and nothing else of egec yet.
+    """One that has `/opt/egec/bin/egec` and nothing else of egec yet; `machine` makes it.
 
     Args:
-        scratch: the folder that keeps what is written; root's.
+        process: the process that keeps its namespace.
+        places: the folders in which what is written stays with it.
     """
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
-        # Folders on the way to this Python and to the checkout that only their owner may pass.
-        self._opened = [place for place in _on_the_way() if not place.stat().st_mode & stat.S_IXOTH]
-        self._places = [*LAYERED, *(str(place) for place in self._opened)]
-        for place in self._places:
-            (scratch / f"upper{place}").mkdir(parents=True)
-            (scratch / f"work{place}").mkdir(parents=True)
+    def __init__(self, process: int, places: Sequence[str]) -> None:
+        self._process = process
+        self._places = places
         egec = f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m egec_cli "$@"\n'
         self.write("/opt/egec/bin/egec", egec, mode=0o755)
 
@@ -65,10 +63,8 @@ class Machine:
             writable: the one folder that may be written to, as with `ProtectSystem=strict`; all of them by default.
         """
         if writable:
-            command = ["sh", "-c", READ_ONLY, "sh", " ".join(self._places), writable, *command]
-        opened = " ".join(str(place) for place in self._opened)
-        enter = ["sh", "-c", ENTER, "sh", str(self._scratch), " ".join(self._places), opened, *command]
-        return ["unshare", "--mount", "--propagation", "private", *enter]
+            command = [*ALONE, "sh", "-c", READ_ONLY, "sh", " ".join(self._places), writable, *command]
+        return ["nsenter", f"--target={self._process}", "--mount", *command]
 
     def run(
         self,
@@ -117,10 +113,20 @@ def _on_the_way() -> list[Path]:
 @contextmanager
 def machine() -> Iterator[Machine]:
     """Make a machine; skip the test where that is not possible."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("a machine of the test's own needs root and unshare: run the tests as root")
-    scratch = Path(tempfile.mkdtemp(prefix="egec-machine-"))
-    try:
-        yield Machine(scratch)
-    finally:
-        shutil.rmtree(scratch)
+    if os.geteuid() != 0:
+        pytest.skip("a machine of the test's own needs the rights of root: run the tests as root")
+    for program in ("unshare", "nsenter"):
+        require_program(program, "util-linux")
+    # Folders on the way to this Python and to the checkout that only their owner may pass.
+    closed = [str(place) for place in _on_the_way() if not place.stat().st_mode & stat.S_IXOTH]
+    places = [*LAYERED, *closed]
+    with tempfile.TemporaryDirectory(prefix="egec-machine-") as scratch:
+        command = [*ALONE, "sh", "-c", KEEP_IT_UP, "sh", scratch, " ".join(places), " ".join(closed)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != b"up\n":
+                pytest.skip(f"a machine of the test's own cannot be made here: {process.communicate()[1].decode()}")
+            yield Machine(process.pid, places)
+        finally:
+            process.communicate()
