@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 import pytest
 
+from egec_cli.settings import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
 from tests.callers.site import require_program
-from tests.conftest import Ended
-from tests.readme.blocks import CHECKOUT, Block, executed_by
-from tests.readme.machine import Machine, machine
+from tests.readme.blocks import Block, executed_by
+from tests.readme.machine import machine
+from tests.readme.server import Server
+from tests.smtp_server import MailServer
 
 (
     APACHE_SCRIPT, SUDOERS, APACHE, APACHE_CACHE,
     PAM_SCRIPT, PAM, NGINX,
     DOVECOT_SCRIPT, DOVECOT,
 ) = executed_by("tests/callers/test_recipes.py")  # fmt: skip
-INSTALL = executed_by("tests/callers/test_service.py")[0]
 PAGE = "/srv/www/clients/page"
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 LOADED = (
@@ -80,36 +81,30 @@ userdb {{
 class Host(NamedTuple):
     """A machine on which egec is installed as the README says, and a client's login."""
 
-    machine: Machine
+    server: Server
     login: tuple[str, str]
-
-    def egec(self, *arguments: str) -> Ended:
-        """Run `egec` as its account."""
-        return self.machine.run(["/opt/egec/bin/egec", *arguments], user="egec")
 
     def has(self, *blocks: Block) -> None:
         """Write the files that these blocks of the README show."""
         for block in blocks:
-            self.machine.write(block.path, block.text, mode=block.permissions)
+            self.server.machine.write(block.path, block.text, mode=block.permissions)
 
     def verdicts(self) -> list[str]:
         """Return how the logins so far ended, the first one first."""
-        listed = self.egec("audit", "list", "--action", "login", "--format", "ids", "--fields", "outcome")
+        listed = self.server.egec("audit", "list", "--action", "login", "--format", "ids", "--fields", "outcome")
         return listed.out.split()
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     require_program("sudo", "sudo")
-    with machine() as made:
-        made.must(["bash", "-euo", "pipefail", "-c", INSTALL.text], folder=str(CHECKOUT))
-        made.must(["sh", "-c", "echo EGEC_BCRYPT_COST=4 >> /etc/egec/egec.env"])
+    with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
+        server = Server.installed(made, mail_server)
         made.write(PAGE, "welcome")
-        found = Host(made, ("", ""))
-        identifier = found.egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
-        shown = found.egec("activate", identifier, "--no-mail", "--show-password", "--format", "json")
+        identifier = server.egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
+        shown = server.egec("activate", identifier, "--no-mail", "--show-password", "--format", "json")
         assert shown.code == 0, shown
-        yield found._replace(login=(identifier, json.loads(shown.out)["password"]))
+        yield Host(server, (identifier, json.loads(shown.out)["password"]))
 
 
 def answer(port: int, user: str, password: str) -> int:
@@ -140,15 +135,15 @@ def apache(host: Host, shown: str) -> Iterator[int]:
         for name in LOADED
         if (APACHE_MODULES / f"mod_{name}.so").exists()
     )
-    host.machine.write("/srv/apache.conf", AROUND_APACHE.format(port=port, modules=modules, shown=shown))
-    command = host.machine.entered([binary, "-DFOREGROUND", "-f", "/srv/apache.conf"])
+    host.server.machine.write("/srv/apache.conf", AROUND_APACHE.format(port=port, modules=modules, shown=shown))
+    command = host.server.machine.entered([binary, "-DFOREGROUND", "-f", "/srv/apache.conf"])
     with running(command, port, Path(os.devnull)):
         yield port
 
 
 def test_the_rule_of_sudo_is_one(host: Host) -> None:
     host.has(SUDOERS)
-    host.machine.must([require_program("visudo", "sudo"), "-cf", SUDOERS.path])
+    host.server.machine.must([require_program("visudo", "sudo"), "-cf", SUDOERS.path])
 
 
 def test_apache_lets_in_who_has_the_right_password(host: Host) -> None:
@@ -180,7 +175,7 @@ def test_pam_lets_in_who_has_the_right_password(pam: Host, user: str) -> None:
     pamtester = require_program("pamtester", "pamtester")
     identifier, password = pam.login
     for typed, code in ((password, 0), ("wrong", 1)):
-        ended = pam.machine.run([pamtester, "egec", identifier, "authenticate"], user=user, typed=f"{typed}\n")
+        ended = pam.server.machine.run([pamtester, "egec", identifier, "authenticate"], user=user, typed=f"{typed}\n")
         assert ended.code == code, ended
     assert pam.verdicts() == ["accepted", "refused"]
 
@@ -190,9 +185,9 @@ def test_nginx_lets_in_by_pam_who_has_the_right_password(pam: Host) -> None:
     if not Path("/usr/lib/nginx/modules/ngx_http_auth_pam_module.so").exists():
         pytest.skip("the module auth_pam is missing: apt-get install libnginx-mod-http-auth-pam")
     port = free_port()
-    pam.machine.write("/srv/nginx.conf", AROUND_NGINX.format(port=port, shown=NGINX.text))
+    pam.server.machine.write("/srv/nginx.conf", AROUND_NGINX.format(port=port, shown=NGINX.text))
     identifier, password = pam.login
-    with running(pam.machine.entered([binary, "-c", "/srv/nginx.conf"]), port, Path(os.devnull)):
+    with running(pam.server.machine.entered([binary, "-c", "/srv/nginx.conf"]), port, Path(os.devnull)):
         assert answer(port, identifier, password) == 200
         assert answer(port, identifier, "wrong") == 401
     assert pam.verdicts() == ["accepted", "refused"]
@@ -201,19 +196,19 @@ def test_nginx_lets_in_by_pam_who_has_the_right_password(pam: Host) -> None:
 def test_dovecot_lets_in_who_has_the_right_password(host: Host) -> None:
     binary, doveadm = require_program("dovecot", "dovecot-core"), require_program("doveadm", "dovecot-core")
     host.has(DOVECOT_SCRIPT)
-    host.machine.write("/srv/dovecot.conf", AROUND_DOVECOT.format(shown=DOVECOT.text))
+    host.server.machine.write("/srv/dovecot.conf", AROUND_DOVECOT.format(shown=DOVECOT.text))
     identifier, password = host.login
     server = subprocess.Popen(
-        host.machine.entered([binary, "-F", "-c", "/srv/dovecot.conf"]), stderr=subprocess.PIPE, text=True
+        host.server.machine.entered([binary, "-F", "-c", "/srv/dovecot.conf"]), stderr=subprocess.PIPE, text=True
     )
     try:
         deadline = time.monotonic() + PATIENCE
-        while host.machine.run(["test", "-e", "/srv/run/auth-client"]).code:
+        while host.server.machine.run(["test", "-e", "/srv/run/auth-client"]).code:
             assert server.poll() is None, server.communicate()
             assert time.monotonic() < deadline, "Dovecot does not come up"
         for typed, says in ((password, "auth succeeded"), ("wrong", "auth failed")):
-            ended = host.machine.run([doveadm, "-c", "/srv/dovecot.conf", "auth", "test", identifier, typed])
-            assert says in ended.out, (ended, host.machine.must(["cat", "/srv/dovecot.log"]))
+            ended = host.server.machine.run([doveadm, "-c", "/srv/dovecot.conf", "auth", "test", identifier, typed])
+            assert says in ended.out, (ended, host.server.machine.must(["cat", "/srv/dovecot.log"]))
     finally:
         server.terminate()
         server.communicate(timeout=PATIENCE)

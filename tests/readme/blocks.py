@@ -18,9 +18,9 @@ ELSEWHERE = "executed by "
 
 TELLS_WHERE_TO_TURN = """\
 Every example is executed, so that it stays true. Either
-- tag the fence with a language that tests/test_readme.py executes: sh, console, python, cron, ini (units of systemd), dns; or
-- let a test of your own execute it: it takes the block by `blocks.executed_by("tests/…/test_….py")` (tests/readme/blocks.py),
-  and the line above the fence is `<!-- executed by tests/…/test_….py -->`; or
+- tag the fence with a language that tests/test_readme.py executes: sh, console, cron (of the account egec), dns; or
+- let a test of your own execute it: the line above the fence is `<!-- executed by tests/…/test_….py -->`, and that test takes
+  the block by `executed_by("tests/…/test_….py")` from tests/readme/blocks.py; or
 - let .ci/run execute it: the line above the fence is `<!-- some name -->`, and .ci/run takes the block by that name.
 What the examples find (clients, files, variables) is in tests/readme/office.py: add what yours needs.
 """
@@ -121,3 +121,8 @@ def executed_by(test_file: str) -> list[Block]:
         test_file: the path of the test in the checkout, as in the mark.
     """
     return [block for block in BLOCKS if block.elsewhere == test_file]
+
+
+def prose() -> str:
+    """Return the README without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)

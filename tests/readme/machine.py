@@ -79,8 +79,9 @@ class Machine:
         """Run a command on the machine, with nothing in its environment but `PATH` and these variables."""
         if user != "root":
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *command]
+        environment = [f"{name}={value}" for name, value in {"PATH": PATH, **(variables or {})}.items()]
         done = subprocess.run(
-            self.entered(["env", "-i", "-C", folder, f"PATH={PATH}", *_assigned(variables), *command], writable=writable),
+            self.entered(["env", "-i", "-C", folder, *environment, *command], writable=writable),
             input=typed,
             capture_output=True,
             text=True,
@@ -98,10 +99,6 @@ class Machine:
         """Write a file of root's, and the folders that it is in."""
         script = f'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod {mode:o} "$1"'
         self.must(["sh", "-c", script, "sh", path], typed=text)
-
-
-def _assigned(variables: Mapping[str, str] | None) -> list[str]:
-    return [f"{name}={value}" for name, value in (variables or {}).items()]
 
 
 def _on_the_way() -> list[Path]:

@@ -40,7 +40,7 @@ def bare(folder: Path) -> Office:
     """Make a folder that is like a checkout, with `egec` on the path and nothing else yet."""
     shutil.copy(CHECKOUT / ".env.example", folder)
     program(folder / "bin/egec", f'exec {sys.executable} -m egec_cli "$@"')
-    return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]: ": "y"})
+    return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]:": "y"})
 
 
 def furnished(folder: Path, mail_url: str) -> Office:
@@ -59,7 +59,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
     office.variables.update(
         IDENTIFIER=MARC, PASSWORD=passwords[MARC], EMAIL="new@example.org", NAME="Nouveau", FILE_NUMBER="D-5000"
     )
-    office.answers["Password: "] = passwords[MARC]
+    office.answers["Password:"] = passwords[MARC]
     for name, text in _files(passwords).items():
         (folder / name).write_text(text, encoding="utf-8")
     program(folder / "bin/other-system", """printf '%s\\n' '{"email": "marc@example.org", "last_name": "Petit"}'""")
@@ -99,7 +99,6 @@ def _files(passwords: dict[str, str]) -> dict[str, str]:
         "clients.csv": COLUMNS + known + newcomer,
         "letter.csv": COLUMNS + known,
         "left.csv": "courriel\npaul@example.org\n",
-        "left.txt": "paul@example.org\n",
         "logins.csv": "".join(f"{identifier};{password}\n" for identifier, password in passwords.items()),
         "password.txt": passwords[MARC],
     }
