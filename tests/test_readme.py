@@ -46,7 +46,7 @@ def inline_commands() -> list[str]:
 
 
 @functools.cache
-def tests_that_take_blocks() -> set[str]:
+def takers_of_blocks() -> set[str]:
     """Return the tests for which blocks are taken from the README."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests").rglob("*.py"))
     return set(re.findall(r'executed_by\("([^"…]+)"\)', sources))
@@ -56,7 +56,7 @@ def tests_that_take_blocks() -> set[str]:
 def test_every_block_is_executed_somewhere(block: Block) -> None:
     if block.elsewhere:
         assert (CHECKOUT / block.elsewhere).is_file(), f"{block}: there is no such test\n{TELLS_WHERE_TO_TURN}"
-        assert block.elsewhere in tests_that_take_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
+        assert block.elsewhere in takers_of_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
     elif block.mark not in {"", AFTER_THE_FIRST_COMMAND}:
         assert f"<!-- {block.mark} -->" in CI, f"{block}: .ci/run does not take it by its name\n{TELLS_WHERE_TO_TURN}"
     else:
