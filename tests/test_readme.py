@@ -220,6 +220,11 @@ def test_records_are_as_a_name_server_reads_them(block: Block) -> None:
     assert len(list(zone.iterate_rdatas("TXT"))) == len(block.text.splitlines())
 
 
+def test_the_tests_that_show_a_promise_are_there() -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", prose()))
+    assert [name for name in sorted(named) if not (CHECKOUT / name).is_file()] == []
+
+
 @pytest.mark.parametrize("typed", inline_commands())
 def test_a_command_within_a_sentence_has_the_options_that_it_is_given(typed: str) -> None:
     words = typed.split()[1:]
