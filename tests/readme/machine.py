@@ -1,7 +1,7 @@
 """A machine of the test's own, on which the README's examples for administrators are carried out to the letter.
 
-It has the accounts, the folders and the programs of this machine; what is written to `/etc`, `/opt`, `/var` … stays with
-it, for its commands run in a mount namespace in which layers of a scratch folder lie over those folders.
+It has the accounts, the folders and the programs of this machine; what is written to `/etc`, `/opt`, `/var` … stays
+with it, for its commands run in a mount namespace in which layers of a scratch folder lie over those folders.
 """
 
 import os
