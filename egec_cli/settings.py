@@ -533,7 +533,7 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
             )
         return path
     local = Path(".env").absolute()
-    # A folder that this user may not look into, as that of root after `sudo -u egec`, is only where the shell happens to be.
+    # A folder that this user may not look into, as root's after `sudo -u egec`, is only where the shell happens to be.
     with suppress(PermissionError):
         if _is_regular(local):
             return local
