@@ -349,7 +349,7 @@ SETTINGS: tuple[Setting, ...] = (
         "EGEC_MAIL_BOUNCES",
         _bounces_address,
         "the sender's",
-        "bounces@egec.pro",
+        "ne-pas-repondre@egec.pro",
         "The address that undeliverable mails come back to; each mail adds `+` and a mark of its own before the `@`.",
     ),
     Setting(

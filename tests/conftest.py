@@ -30,6 +30,13 @@ class Ended(NamedTuple):
 
 Egec = Callable[..., Ended]
 
+# The tests that are skipped where a program is missing.
+REAL_PROGRAMS = (
+    "tests/callers/",
+    "tests/postfix/",
+    "tests/mail/test_in_browser.py",
+    "tests/mail/test_spam_scores.py",
+)
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None)
@@ -138,8 +145,8 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly which of the programs that call `egec verify` were not tried."""
-    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith("tests/callers/")]
+    """Say loudly which programs, that call `egec` or take its mails, were not tried."""
+    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith(REAL_PROGRAMS)]
     if skipped:
         terminalreporter.write_sep("!", "not tried with the real programs", red=True, bold=True)
         for reason in sorted({one.longrepr[2].removeprefix("Skipped: ") for one in skipped}):

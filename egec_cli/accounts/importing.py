@@ -8,7 +8,6 @@ can be run again to the same end, for a row that says what its file says already
 import os
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -22,12 +21,13 @@ from egec_cli.accounts.import_rows import Checked, Checker, Faulty
 from egec_cli.accounts.tables import Row, Table
 from egec_cli.errors import BadInput, NotNow
 from egec_cli.store import peewee
-from egec_cli.store.database import among, execute_many, insert_many, tuples
+from egec_cli.store.database import among, execute_many, insert_many, savepoints_in_memory, tuples
 from egec_cli.store.models import Client, CredentialState
 
-# So many rows are in memory; so many times as many share a commit, each of which writes most pages of the indexes.
-_ROWS_AT_A_TIME = 500
-_BATCHES_IN_A_TRANSACTION = 200
+# So many rows are in memory, with the pages of the database that they change; so many times as many share a commit,
+# each of which writes most pages of the indexes.
+_ROWS_AT_A_TIME = 125
+_BATCHES_IN_A_TRANSACTION = 800
 # Another process may take what was free when it was looked at.
 _TRIES = 5
 
@@ -82,7 +82,7 @@ def run(
     if "email" not in table.fields:
         raise BadInput("the table has no column for the e-mail", "Say which it is: --map 'COLUMN=email'.")
     work = _Import(egec, table, report, on_conflict)
-    with egec.database.atomic() if strict or dry_run else nullcontext() as whole:
+    with egec.database.atomic() if strict or dry_run else savepoints_in_memory(egec.database) as whole:
         work.take_all()
         if strict and work.counted["rejected"]:
             assert whole is not None

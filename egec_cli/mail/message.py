@@ -249,6 +249,8 @@ class Form:
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
 _PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _LONGEST_UNFOLDED = 78 - len("To: ")
+# Its own limit is that of headers, 78: two more than quoted-printable lines may have (RFC 2045, 6.7).
+_WRITTEN = policy.SMTP.clone(max_line_length=76)
 _LENGTH_OF_A_DATE = len("Tue, 24 Nov 2026 03:30:07 +0000")
 
 
@@ -300,7 +302,7 @@ def _built(
     }
     if reply_to:
         wanted["Reply-To"] = reply_to
-    message = EmailMessage(policy=policy.SMTP)
+    message = EmailMessage(policy=_WRITTEN)
     try:
         message.set_content(text, cte="quoted-printable")
         message.add_alternative(html, subtype="html", cte="quoted-printable")

@@ -121,6 +121,13 @@ def _keys(page: Page) -> Iterator[_Found]:
                     f"${key} has no font of its own in which 0 and O, 1, l and I look different",
                     f'Give its element style="font-family:{_FONTS}".',
                 )
+            if key == "password" and element.styles.get("user-select") != "all":
+                yield _Found(
+                    element.line,
+                    "a double click on $password selects only what is between two of its special characters",
+                    'Add "-webkit-user-select:all;user-select:all" to the style of its element.',
+                    is_fatal=False,
+                )
 
 
 def _tells_apart(fonts: str) -> bool:

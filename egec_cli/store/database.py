@@ -44,8 +44,8 @@ _PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
-# cache_size, in KiB: three times the default, for indexes of which new rows touch every part.
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -6144}
+# cache_size, in KiB: twice the default, for indexes of which new rows touch every part.
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -4096}
 
 
 # As above: a commit must be durable, whatever the server's default.
@@ -62,7 +62,7 @@ _ROWS_AT_A_TIME = 2000
 _COLLATIONS_THAT_KNOW_CASE = ("pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "en_US.utf8")
 
 # Of at most thirteen columns, so many rows have fewer values than any SQLite since 3.32 takes, or PostgreSQL.
-_ROWS_IN_A_STATEMENT = 500
+_ROWS_IN_A_STATEMENT = 125
 NO_CONSTANTS: Mapping[str, int] = {}
 _AS_PEEWEE_CALLS_IT = peewee.ExceptionWrapper(peewee.EXCEPTIONS)  # type: ignore[attr-defined] # its types lack it
 
@@ -353,6 +353,22 @@ def insert_many(
             cursor.executemany(beginning + places + conflict, rows[whole:])
             inserted += cursor.rowcount
     return inserted
+
+
+@contextmanager
+def savepoints_in_memory(database: peewee.Database) -> Iterator[None]:
+    """Let SQLite keep in memory, within the block, what it needs to undo a savepoint; by itself it writes files for it.
+
+    A savepoint within which many rows are written takes much memory. The block begins outside of a transaction.
+    """
+    if not isinstance(database, peewee.SqliteDatabase):
+        yield
+        return
+    database.pragma("temp_store", "memory")
+    try:
+        yield
+    finally:
+        database.pragma("temp_store", "default")
 
 
 def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> int:

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,17 +30,43 @@ def as_service_account(command: Sequence[str]) -> list[str]:
     """
     if os.geteuid() != 0:
         return list(command)
-    setpriv = require_program("setpriv", "util-linux")
-    dropped = [setpriv, f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
-    for rights in ([], ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]):
-        # By a shell, as the scripts do: what setpriv runs itself it may still run with the rights of root.
-        probe = [*dropped, *rights, "sh", "-c", 'exec "$@"', "sh", sys.executable, "-c", "import egec_cli"]
-        if (
-            subprocess.run(probe, env={"PATH": SEARCHED, "PYTHONPATH": str(CHECKOUT)}, capture_output=True).returncode
-            == 0
-        ):
+    dropped = _dropped()
+    for rights in ([], _LOOK_EVERYWHERE):
+        if _can_run_egec([*dropped, *rights]):
             return [*dropped, *rights, *command]
     pytest.skip(f"the account {ACCOUNT} cannot run {sys.executable} or read {CHECKOUT}, and may not be let")
+
+
+def within_service_account(command: Sequence[str], folder: Path) -> list[str]:
+    """Return the command that runs this one where the caller has taken the servers' account already.
+
+    Should it have to look into root's folders, as above, it is let by a program that is put in `folder`; `give` would
+    take that right away again.
+    """
+    if _can_run_egec(_dropped()):
+        return list(command)
+    lets = shutil.copy(require_program("setpriv", "util-linux"), folder / "look-everywhere")
+    # What `setcap cap_dac_read_search=ep` writes: struct vfs_cap_data of linux/capability.h.
+    os.setxattr(lets, "security.capability", struct.pack("<5I", 0x02000001, 1 << 2, 0, 0, 0))
+    reader = [str(lets), *_LOOK_EVERYWHERE]
+    if _can_run_egec([*_dropped(), *_BY_A_SHELL, *reader]):
+        return [*reader, *command]
+    pytest.skip(f"the account {ACCOUNT} cannot run {sys.executable} or read {CHECKOUT}, and may not be let")
+
+
+# As the scripts do: what setpriv runs itself it may still run with the rights of root.
+_BY_A_SHELL = ["sh", "-c", 'exec "$@"', "sh"]
+_LOOK_EVERYWHERE = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+
+
+def _dropped() -> list[str]:
+    return [require_program("setpriv", "util-linux"), f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
+
+
+def _can_run_egec(prefix: Sequence[str]) -> bool:
+    probe = [*prefix, *_BY_A_SHELL, sys.executable, "-c", "import egec_cli"]
+    env = {"PATH": SEARCHED, "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run(probe, env=env, capture_output=True).returncode == 0
 
 
 @contextmanager
@@ -69,8 +96,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Run a server until the end of the `with` block, which begins when it listens on the port."""
+def running(command: Sequence[str], port: int, log: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Run a server until the end of the `with` block, which begins when it listens on the port.
+
+    Args:
+        command: that does not end before it is told to.
+        port: of the loopback address.
+        log: where it may tell why it does not come up.
+        patience: in seconds, for that to happen.
+    """
     # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
     server = subprocess.Popen(
         command,
@@ -80,7 +114,7 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not _listens(port):
             ended = server.poll() is not None
             if ended or time.monotonic() > deadline:

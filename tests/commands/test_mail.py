@@ -42,6 +42,7 @@ FLAWS = {
     "a script": ("credentials.en.html", "</body>", "<script>alert(1)</script></body>"),
     "a style sheet elsewhere": ("reissue.fr.html", "</head>", '<link rel="stylesheet" href="//x.org/a.css"></head>'),
     "a font in which O is like 0": ("credentials.fr.html", MONOSPACE, "Arial"),
+    "a password that a double click cuts": ("reissue.en.html", ";user-select:all\">$password", "\">$password"),
     "parts that say different things": ("credentials.fr.txt", "Merci.", "Merci de votre confiance, et à demain."),
     "no subject": ("credentials.en.txt", "Subject: ", "Objet : "),
     "a link that goes elsewhere": ("credentials.fr.html", "($app_url)", '(<a href="https://evil.example">$app_url</a>)'),

@@ -155,6 +155,7 @@ def check_the_same(form: Form, found: Settings, language: str, client: Client) -
     assert [part[1][0][0] for part in whole[2]] == ["text/plain", "text/html"]
     lines = mail.content.split(b"\r\n")
     assert max(map(len, lines)) <= 998
+    assert max(map(len, lines[lines.index(b"") :])) <= 76
     assert lines[-1] == b""
     assert not any(b"\r" in line or b"\n" in line for line in lines)
 
