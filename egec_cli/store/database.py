@@ -62,7 +62,7 @@ _ROWS_AT_A_TIME = 2000
 _COLLATIONS_THAT_KNOW_CASE = ("pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "en_US.utf8")
 
 # Of at most thirteen columns, so many rows have fewer values than any SQLite since 3.32 takes, or PostgreSQL.
-_ROWS_IN_A_STATEMENT = 125
+_ROWS_IN_A_STATEMENT = 500
 NO_CONSTANTS: Mapping[str, int] = {}
 _AS_PEEWEE_CALLS_IT = peewee.ExceptionWrapper(peewee.EXCEPTIONS)  # type: ignore[attr-defined] # its types lack it
 
@@ -334,10 +334,22 @@ def insert_many(
     Raises:
         PeeweeException: what the database's driver raises, as peewee calls it.
     """
+    ending = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
+    return _insert(database, "INSERT", table, columns, rows, constants, ending)
+
+
+def _insert(
+    database: peewee.Database,
+    verb: str,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    constants: Mapping[str, int],
+    ending: str = "",
+) -> int:
     names = ", ".join([*columns, *constants])
     places = f"({', '.join([*[database.param] * len(columns), *map(str, constants.values())])})"
-    conflict = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
-    beginning = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - no value is in it
+    beginning = f"{verb} INTO {table} ({names}) VALUES "
     inserted = 0
     cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
     with _AS_PEEWEE_CALLS_IT:
@@ -346,29 +358,42 @@ def insert_many(
             some = rows[first : first + _ROWS_IN_A_STATEMENT]
             # Always of one length: drivers keep what they have prepared, which for each length is another statement.
             cursor.execute(
-                beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + conflict, list(chain.from_iterable(some))
+                beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + ending, list(chain.from_iterable(some))
             )
             inserted += cursor.rowcount
         if whole < len(rows):
-            cursor.executemany(beginning + places + conflict, rows[whole:])
+            cursor.executemany(beginning + places + ending, rows[whole:])
             inserted += cursor.rowcount
     return inserted
 
 
-@contextmanager
-def savepoints_in_memory(database: peewee.Database) -> Iterator[None]:
-    """Let SQLite keep in memory, within the block, what it needs to undo a savepoint; by itself it writes files for it.
+def inserted_all(
+    database: peewee.Database,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    constants: Mapping[str, int] = NO_CONSTANTS,
+) -> bool:
+    """Insert rows as `insert_many` does, within a transaction; tell whether it could be done, else none is there.
 
-    A savepoint within which many rows are written takes much memory. The block begins outside of a transaction.
+    The table has an `id`. For a savepoint, or a statement that may fail half-way, SQLite writes every page that changes
+    to a file first, which takes longer than the rows do. The rows that a transaction has inserted are known by their
+    ids there, as nobody else inserts any meanwhile.
     """
     if not isinstance(database, peewee.SqliteDatabase):
-        yield
-        return
-    database.pragma("temp_store", "memory")
-    try:
-        yield
-    finally:
-        database.pragma("temp_store", "default")
+        try:
+            with database.atomic():
+                insert_many(database, table, columns, rows, constants=constants)
+        except peewee.IntegrityError:
+            return False
+        return True
+    cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
+    ((last,),) = cursor.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}")  # noqa: S608 - no value is in it
+    if _insert(database, "INSERT OR IGNORE", table, columns, rows, constants) == len(rows):
+        return True
+    cursor.execute(f"DELETE FROM {table} WHERE id > ?", (last,))  # noqa: S608 - nor here
+    return False
 
 
 def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> int:
