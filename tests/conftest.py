@@ -36,6 +36,7 @@ REAL_PROGRAMS = (
     "tests/postfix/",
     "tests/mail/test_in_browser.py",
     "tests/mail/test_spam_scores.py",
+    "tests/test_readme.py",
 )
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)

@@ -105,7 +105,7 @@ def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Calla
     )
     # The tests hash cheaply, and the doctor warns of that.
     expected = 3 if block.text.splitlines()[-1].startswith("egec doctor") else 0
-    assert ended.code == expected, f"{block} ends with {ended.code}:\n{ended.out}{ended.err}"
+    assert ended.code == expected, f"{block} ends with {ended.code}:\n{ended.out}{ended.err}\n{TELLS_WHERE_TO_TURN}"
 
 
 class Dialogue:
