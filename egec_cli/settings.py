@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -585,8 +586,10 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
             )
         return path
     local = Path(".env").absolute()
-    if _is_file(local):
-        return local
+    # A folder that this user may not look into, as root's after `sudo -u egec`, is only where the shell happens to be.
+    with suppress(PermissionError):
+        if _is_regular(local):
+            return local
     for path in (user_env_file(), SYSTEM_ENV_FILE):
         if _is_file(path):
             return path
@@ -595,9 +598,17 @@ def _find_env_file(environ: Mapping[str, str]) -> Path | None:
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return _is_regular(path)
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def _is_regular(path: Path) -> bool:
+    """Tell whether there is a file of this name; from Python 3.14 on, `Path.is_file` hides that it cannot be known."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
 
 
 def _unreadable(path: Path, error: OSError) -> Misconfigured:

@@ -292,6 +292,17 @@ def test_a_file_without_the_right_to_read_it_is_named(unprivileged: Path) -> Non
     assert refused.value.hint == "Give this user the right to read it."
 
 
+def test_a_shell_in_a_folder_without_the_right_to_enter_it_has_no_settings_there(
+    unprivileged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(unprivileged / "root" / ".env", "EGEC_APP_NAME=root")
+    monkeypatch.setattr(settings, "SYSTEM_ENV_FILE", written(unprivileged / "etc/egec.env", "EGEC_APP_NAME=system"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(unprivileged))
+    monkeypatch.chdir(path.parent)
+    path.parent.chmod(0)
+    assert load({}).app_name == "system"
+
+
 def test_what_is_in_a_folder_without_the_right_to_enter_it_is_a_fault(
     unprivileged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

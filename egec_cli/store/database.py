@@ -506,11 +506,14 @@ def _copy(location: SqliteFile, target: Path) -> None:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except PermissionError:
         raise NotPermitted(
             "{path} cannot be looked at", "Run egec as the user who owns the database.", path=path
         ) from None
+    return True
 
 
 def _engine(location: Database) -> peewee.Database:

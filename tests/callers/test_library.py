@@ -5,38 +5,14 @@ import subprocess
 import sys
 
 from tests.callers.site import CHECKOUT, Site
+from tests.readme.blocks import executed_by
 
-ONE_LOGIN = """
-import sys
-
-from egec_cli import settings
-from egec_cli.accounts import login
-from egec_cli.accounts.egec import opened
-from egec_cli.errors import EgecError
-
-identifier, password = sys.stdin.read().split()
-try:
-    with opened(settings.load()) as egec:
-        accepted = login.verify(egec, identifier, password).accepted
-except EgecError as error:
-    sys.exit(f"{error.message} {error.hint}")
-print("welcome" if accepted else "no")
-"""
-
-FROM_THREADS = """
-import sys
+ONE_LOGIN, FROM_THREADS = (block.text for block in executed_by("tests/callers/test_library.py"))
+IMPORTS = ONE_LOGIN.partition("identifier, password = ")[0]
+EIGHT_THREADS = f"""{IMPORTS}
 from concurrent.futures import ThreadPoolExecutor
 
-from egec_cli import settings
-from egec_cli.accounts import login
-from egec_cli.accounts.egec import opened
-
-with opened(settings.load()) as egec:
-
-    def is_let_in(identifier: str, password: str) -> bool:
-        with egec.database.connection_context():
-            return login.verify(egec, identifier, password).accepted
-
+{FROM_THREADS}
     with ThreadPoolExecutor(8) as pool:
         print(*pool.map(lambda line: is_let_in(*line.split()), sys.stdin))
 """
@@ -64,5 +40,5 @@ def test_it_is_told_what_is_wrong_with_the_database(site: Site) -> None:
 
 def test_a_python_program_checks_logins_from_several_threads(site: Site) -> None:
     logins = [site.account(), site.account("marc@example.org"), ("1111111111", "x")]
-    done = run(site, "".join(f"{identifier} {password}\n" for identifier, password in logins * 8), FROM_THREADS)
+    done = run(site, "".join(f"{identifier} {password}\n" for identifier, password in logins * 8), EIGHT_THREADS)
     assert done.stdout.split() == ["True", "True", "False"] * 8, done.stderr

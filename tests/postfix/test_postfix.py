@@ -26,11 +26,12 @@ from tests.callers.service_account import as_service_account, give, within_servi
 from tests.callers.site import CHECKOUT, Site
 from tests.conftest import Ended
 from tests.postfix.server import Postfix, parsed, running_postfix
+from tests.readme.blocks import executed_by
 
 # One server serves them all, on one worker.
 pytestmark = pytest.mark.xdist_group("postfix")
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PIPE, MAILDIR = executed_by("tests/postfix/test_postfix.py")
 SENDER = "ne-pas-repondre@egec.pro"
 UNKNOWN_USERS = ["nobody-here", "gone", "left-in-2019", "typo", "x.y"]
 # The names of headers that a mail gets on its way.
@@ -90,8 +91,8 @@ class House(NamedTuple):
 
     def forward_bounces_to_egec(self) -> None:
         """Write `.forward+bounces` as the README has it, with the paths of this installation."""
-        assert "\nne-pas-repondre: egec+bounces\n" in README
-        line = re.search(r'^# ~egec/\.forward\+bounces\n(".*")$', README, flags=re.MULTILINE)
+        assert "\nne-pas-repondre: egec+bounces\n" in PIPE.text
+        line = re.search(r'^# ~egec/\.forward\+bounces\n(".*")$', PIPE.text, flags=re.MULTILINE)
         assert line is not None
         here = line[1].replace("/opt/egec/bin/egec", str(self.site.folder / "egec"))
         here = here.replace("/etc/egec/egec.env", str(self.site.env_file))
@@ -99,8 +100,10 @@ class House(NamedTuple):
         self.postfix.forward_bounces(here)
 
     def forward_bounces_to(self, maildir: Path) -> None:
-        """Write `.forward+bounces` so that a Maildir keeps the reports."""
-        self.postfix.forward_bounces(f"{maildir}/")
+        """Write `.forward+bounces` as the README has it, so that this Maildir keeps the reports."""
+        line = MAILDIR.text.splitlines()[-1]
+        assert line == "/var/lib/egec/bounces/"
+        self.postfix.forward_bounces(line.replace("/var/lib/egec/bounces", str(maildir)))
 
 
 @pytest.fixture(scope="module")

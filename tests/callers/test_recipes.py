@@ -1,0 +1,215 @@
+"""The README's recipes for Apache, PAM, nginx and Dovecot, carried out to the letter with the real programs."""
+
+import base64
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from egec_cli.settings import Tls
+from tests.callers.service_account import PATIENCE, free_port, running
+from tests.callers.site import require_program
+from tests.readme.blocks import Block, executed_by
+from tests.readme.machine import machine
+from tests.readme.server import Server
+from tests.smtp_server import MailServer
+
+(
+    APACHE_SCRIPT, SUDOERS, APACHE, APACHE_CACHE,
+    PAM_SCRIPT, PAM, NGINX,
+    DOVECOT_SCRIPT, DOVECOT,
+) = executed_by("tests/callers/test_recipes.py")  # fmt: skip
+PAGE = "/srv/www/clients/page"
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
+LOADED = (
+    "mpm_prefork", "unixd", "authn_core", "authz_core", "authz_user", "auth_basic", "authn_file", "authn_socache",
+    "socache_shmcb", "authnz_external",
+)  # fmt: skip
+AROUND_APACHE = """
+ServerRoot /srv
+ServerName localhost
+Listen 127.0.0.1:{port}
+User www-data
+Group www-data
+PidFile /srv/apache.pid
+DefaultRuntimeDir /srv
+ErrorLog /srv/error.log
+DocumentRoot /srv/www
+AuthnCacheSOCache shmcb
+{modules}
+{shown}
+"""
+AROUND_NGINX = """
+load_module modules/ngx_http_auth_pam_module.so;
+user www-data;
+daemon off;
+pid /srv/nginx.pid;
+error_log /srv/error.log;
+events {{}}
+http {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port};
+        root /srv/www;
+        {shown}
+    }}
+}}
+"""
+AROUND_DOVECOT = """
+base_dir = /srv/run
+state_dir = /srv/state
+log_path = /srv/dovecot.log
+protocols =
+ssl = no
+auth_failure_delay = 0
+{shown}
+userdb {{
+  driver = static
+  args = uid=5000 gid=5000 home=/srv
+}}
+"""
+
+
+class Host(NamedTuple):
+    """A machine on which egec is installed as the README says, and a client's login."""
+
+    server: Server
+    login: tuple[str, str]
+
+    def has(self, *blocks: Block) -> None:
+        """Write the files that these blocks of the README show."""
+        for block in blocks:
+            self.server.machine.write(block.path, block.text, mode=block.permissions)
+
+    def verdicts(self) -> list[str]:
+        """Return how the logins so far ended, the first one first."""
+        listed = self.server.egec("audit", "list", "--action", "login", "--format", "ids", "--fields", "outcome")
+        return listed.out.split()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    require_program("sudo", "sudo")
+    with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
+        server = Server.installed(made, mail_server)
+        made.write(PAGE, "welcome")
+        identifier = server.egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
+        shown = server.egec("activate", identifier, "--no-mail", "--show-password", "--format", "json")
+        assert shown.code == 0, shown
+        yield Host(server, (identifier, json.loads(shown.out)["password"]))
+
+
+def answer(port: int, user: str, password: str) -> int:
+    """Ask a web server for the page with this login; return the status of the answer."""
+    given = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/clients/page", headers={"Authorization": f"Basic {given}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as page:
+            assert page.read() == b"welcome"
+            return int(page.status)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code
+
+
+@contextmanager
+def apache(host: Host, shown: str) -> Iterator[int]:
+    """Run a web server with these lines of the README; give its port."""
+    binary = require_program("apache2", "apache2")
+    if not (APACHE_MODULES / "mod_authnz_external.so").exists():
+        pytest.skip("mod_authnz_external is missing: apt-get install libapache2-mod-authnz-external")
+    host.has(APACHE_SCRIPT, SUDOERS)
+    port = free_port()
+    modules = "\n".join(
+        f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so"
+        for name in LOADED
+        if (APACHE_MODULES / f"mod_{name}.so").exists()
+    )
+    host.server.machine.write("/srv/apache.conf", AROUND_APACHE.format(port=port, modules=modules, shown=shown))
+    command = host.server.machine.entered([binary, "-DFOREGROUND", "-f", "/srv/apache.conf"])
+    with running(command, port, Path(os.devnull)):
+        yield port
+
+
+def test_the_rule_of_sudo_is_one(host: Host) -> None:
+    host.has(SUDOERS)
+    host.server.machine.must([require_program("visudo", "sudo"), "-cf", SUDOERS.path])
+
+
+def test_apache_lets_in_who_has_the_right_password(host: Host) -> None:
+    identifier, password = host.login
+    with apache(host, APACHE.text) as port:
+        assert answer(port, identifier, password) == 200
+        assert answer(port, identifier, "wrong") == 401
+        assert answer(port, "1111111111", password) == 401
+    assert host.verdicts() == ["accepted", "refused", "refused"]
+
+
+def test_apache_remembers_a_login_for_a_while(host: Host) -> None:
+    provider = "    AuthBasicProvider external\n"
+    assert APACHE.text.count(provider) == 1
+    with apache(host, APACHE.text.replace(provider, APACHE_CACHE.text)) as port:
+        assert [answer(port, *host.login) for _ in range(4)] == [200] * 4
+        assert answer(port, host.login[0], "wrong") == 401
+    assert host.verdicts() == ["accepted"]
+
+
+@pytest.fixture
+def pam(host: Host) -> Host:
+    host.has(SUDOERS, PAM_SCRIPT, PAM)
+    return host
+
+
+@pytest.mark.parametrize("user", ["root", "www-data"])
+def test_pam_lets_in_who_has_the_right_password(pam: Host, user: str) -> None:
+    pamtester = require_program("pamtester", "pamtester")
+    identifier, password = pam.login
+    for typed, code in ((password, 0), ("wrong", 1)):
+        ended = pam.server.machine.run([pamtester, "egec", identifier, "authenticate"], user=user, typed=f"{typed}\n")
+        assert ended.code == code, ended
+    assert pam.verdicts() == ["accepted", "refused"]
+
+
+def test_nginx_lets_in_by_pam_who_has_the_right_password(pam: Host) -> None:
+    binary = require_program("nginx", "nginx libnginx-mod-http-auth-pam")
+    if not Path("/usr/lib/nginx/modules/ngx_http_auth_pam_module.so").exists():
+        pytest.skip("the module auth_pam is missing: apt-get install libnginx-mod-http-auth-pam")
+    port = free_port()
+    pam.server.machine.write("/srv/nginx.conf", AROUND_NGINX.format(port=port, shown=NGINX.text))
+    identifier, password = pam.login
+    with running(pam.server.machine.entered([binary, "-c", "/srv/nginx.conf"]), port, Path(os.devnull)):
+        assert answer(port, identifier, password) == 200
+        assert answer(port, identifier, "wrong") == 401
+    assert pam.verdicts() == ["accepted", "refused"]
+
+
+def test_dovecot_lets_in_who_has_the_right_password(host: Host) -> None:
+    binary, doveadm = require_program("dovecot", "dovecot-core"), require_program("doveadm", "dovecot-core")
+    host.has(DOVECOT_SCRIPT)
+    host.server.machine.write("/srv/dovecot.conf", AROUND_DOVECOT.format(shown=DOVECOT.text))
+    identifier, password = host.login
+    server = subprocess.Popen(
+        host.server.machine.entered([binary, "-F", "-c", "/srv/dovecot.conf"]), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while host.server.machine.run(["test", "-e", "/srv/run/auth-client"]).code:
+            assert server.poll() is None, server.communicate()
+            assert time.monotonic() < deadline, "Dovecot does not come up"
+        for typed, says in ((password, "auth succeeded"), ("wrong", "auth failed")):
+            ended = host.server.machine.run([doveadm, "-c", "/srv/dovecot.conf", "auth", "test", identifier, typed])
+            assert says in ended.out, (ended, host.server.machine.must(["cat", "/srv/dovecot.log"]))
+    finally:
+        server.terminate()
+        server.communicate(timeout=PATIENCE)
+    assert host.verdicts() == ["accepted", "refused"]

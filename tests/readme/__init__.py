@@ -1,0 +1,1 @@
+"""What executes the examples of the README, so that each one is true."""

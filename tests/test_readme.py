@@ -1,0 +1,244 @@
+"""Every example of the README is executed: here, or by the test or the script that the mark above it names."""
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dns.zone
+import pytest
+
+from egec_cli.settings import Tls
+from tests.activations import letter
+from tests.conftest import Ended
+from tests.readme import office
+from tests.readme.blocks import BLOCKS, CHECKOUT, TELLS_WHERE_TO_TURN, Block, prose
+from tests.readme.machine import machine
+from tests.readme.office import CLIENTS, Office
+from tests.readme.server import STATE, Server
+from tests.readme.terminal import type_in
+from tests.smtp_server import MailServer
+from tests.test_docs import commands
+
+CI = (CHECKOUT / ".ci/run").read_text(encoding="utf-8")
+EXECUTED_HERE = {"sh", "console", "cron", "dns"}
+AFTER_THE_FIRST_COMMAND = "after the first command"
+FIRST_COMMAND = "egec client create jeanne@example.org --civility Mme --last-name Dupont --activate"
+# What differs from one run to the next, and what stands for it on both sides.
+VARIABLE = {
+    r"/\S*/mail/new/\S+": "a mail",
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z": "a moment",
+    r"by .+ on \S+,": "by somebody,",
+    r'"(actor|host)": "[^"]*"': "somebody",
+    r'\d+ ms$|"ms": \d+': "some time",
+}
+
+
+def executed_here(language: str) -> pytest.MarkDecorator:
+    here = [block for block in BLOCKS if block.language == language and block.mark in {"", AFTER_THE_FIRST_COMMAND}]
+    return pytest.mark.parametrize("block", here, ids=str)
+
+
+def inline_commands() -> list[str]:
+    """Return the command lines of egec that stand in the README's sentences and tables, each once."""
+    found = re.findall(r"`(?:/opt/egec/bin/)?(egec [^`]+)`", prose().replace("\\|", "|"))
+    return sorted({" ".join(one.split()) for one in found})
+
+
+@functools.cache
+def takers_of_blocks() -> set[str]:
+    """Return the tests for which blocks are taken from the README."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests").rglob("*.py"))
+    return set(re.findall(r'executed_by\("([^"…]+)"\)', sources))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_is_executed_somewhere(block: Block) -> None:
+    if block.elsewhere:
+        assert (CHECKOUT / block.elsewhere).is_file(), f"{block}: there is no such test\n{TELLS_WHERE_TO_TURN}"
+        assert block.elsewhere in takers_of_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
+    elif block.mark not in {"", AFTER_THE_FIRST_COMMAND}:
+        assert f"<!-- {block.mark} -->" in CI, f"{block}: .ci/run does not take it by its name\n{TELLS_WHERE_TO_TURN}"
+    else:
+        assert block.language in EXECUTED_HERE, f"{block}: nothing executes it\n{TELLS_WHERE_TO_TURN}"
+
+
+@pytest.fixture
+def furnished(tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """Return the office that most examples are typed in."""
+    monkeypatch.delenv("EGEC_MAIL_URL")
+    return office.furnished(tmp_path, server.url)
+
+
+@pytest.fixture
+def stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Return what puts a real server, or a true number, in the place of each that an example only names."""
+
+    def with_stand_ins(text: str) -> str:
+        if "smtp.example.org" in text:
+            server = request.getfixturevalue("mail_server_with_login")
+            text = text.replace("smtp://egec:secret@smtp.example.org:587", server.url)
+        if "db.example.org" in text:
+            text = text.replace(
+                "postgresql://egec:secret@db.example.org/egec", f"'{request.getfixturevalue('postgresql')()}'"
+            )
+        return text.replace("--expect 48213", f"--expect {len(CLIENTS)}")
+
+    return with_stand_ins
+
+
+@pytest.fixture
+def mail_server_with_login() -> Iterator[MailServer]:
+    with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as running:
+        yield running
+
+
+@executed_here("sh")
+def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Callable[[str], str]) -> None:
+    options = [] if block.is_script else ["-euo", "pipefail"]
+    program = "sh" if block.is_script else "bash"
+    ended = type_in(
+        [program, *options, "-c", stand_ins(block.text)],
+        folder=furnished.folder,
+        variables=furnished.variables,
+        answers=furnished.answers,
+    )
+    # The tests hash cheaply, and the doctor warns of that.
+    expected = 3 if block.text.splitlines()[-1].startswith("egec doctor") else 0
+    assert ended.code == expected, f"{block} ends with {ended.code}:\n{ended.out}{ended.err}\n{TELLS_WHERE_TO_TURN}"
+
+
+class Dialogue:
+    """Commands typed one after another, whose output the README shows.
+
+    Attributes:
+        identifiers: those that clients really got, by those that the README shows.
+    """
+
+    def __init__(self, where: Office) -> None:
+        self._office = where
+        self._last = 0
+        self.identifiers: dict[str, str] = {}
+
+    def type(self, command: str) -> Ended:
+        """Run a command; identifiers in it are those that clients really got."""
+        for shown, real in self.identifiers.items():
+            command = command.replace(shown, real)
+        ended = type_in(
+            ["bash", "-c", f"(exit {self._last}); {command}"],
+            folder=self._office.folder,
+            variables=self._office.variables,
+            answers=self._office.answers,
+        )
+        self._last = ended.code
+        return ended
+
+    def require(self, shown: list[str], ended: Ended) -> None:
+        """Require that the lines shown are those of both streams, each in its order; `...` stands for the others."""
+        streams = [[plain(line) for line in stream.splitlines() if line] for stream in (ended.out, ended.err)]
+        for line in shown:
+            if line == "...":
+                streams[0].clear()
+                continue
+            heads = [stream for stream in streams if stream and self._is(line, stream[0])]
+            assert heads, f"the README shows {line!r}, but there is {streams}"
+            heads[0].pop(0)
+        assert streams == [[], []], "the README does not show this"
+
+    def _is(self, shown: str, real: str) -> bool:
+        expected = plain(shown)
+        numbers = re.findall(r"\b[1-9]\d{9}\b", expected)
+        for one, other in zip(numbers, re.findall(r"\b[1-9]\d{9}\b", real), strict=False):
+            expected = expected.replace(one, self.identifiers.get(one, other))
+        if expected != real:
+            return False
+        self.identifiers.update(zip(numbers, re.findall(r"\b[1-9]\d{9}\b", real), strict=True))
+        return True
+
+
+def plain(line: str) -> str:
+    """Return the line without what differs from one run to the next."""
+    for pattern, stand_in in VARIABLE.items():
+        line = re.sub(pattern, stand_in, line)
+    return line.rstrip()
+
+
+@executed_here("console")
+def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    first = block.mark == AFTER_THE_FIRST_COMMAND
+    where = office.bare(tmp_path) if first else request.getfixturevalue("furnished")
+    dialogue = Dialogue(where)
+    if first:
+        assert dialogue.type(FIRST_COMMAND).code == 0
+    for typed in block.text.removeprefix("$ ").split("\n$ "):
+        command, *shown = typed.rstrip("\n").split("\n")
+        ended = dialogue.type(command)
+        dialogue.require(shown, ended)
+        if "activate" in command:
+            where.answers["Password:"] = password_in(ended)
+
+
+def password_in(ended: Ended) -> str:
+    """Return the password in the mail whose path was told."""
+    return letter(Path(ended.err.split()[-1]).read_bytes()).password
+
+
+@pytest.fixture
+def server_at_work(mail_server_with_login: MailServer) -> Iterator[Server]:
+    """Return a server whose account has the secret and a client who is new."""
+    with machine() as made:
+        server = Server.installed(made, mail_server_with_login)
+        server.may_be_worked_at()
+        assert server.egec("client", "create", "jeanne@example.org").code == 0
+        yield server
+
+
+@executed_here("cron")
+def test_cron_runs_the_line_as_the_account_of_egec(block: Block, server_at_work: Server) -> None:
+    for line in block.text.splitlines():
+        timed = re.fullmatch(r"(?:[0-9*/,-]+ +){5}(.+)", line)
+        assert timed, f"{block}: {line!r} is no line of a user's crontab"
+        assert not re.search(r"(?<!\\)%", timed[1]), f"{block}: cron ends the command at a % without a backslash"
+        command = timed[1].replace("\\%", "%")
+        for maildir in re.findall(r"mail bounces (/\S+)", command):
+            folders = [f"{maildir}/{name}" for name in ("", "new", "cur", "tmp")]
+            server_at_work.machine.must(["install", "-d", "-o", "egec", "-g", "egec", *folders])
+        ended = server_at_work.machine.run(
+            ["sh", "-c", command],
+            user="egec",
+            variables={"HOME": STATE, "LOGNAME": "egec", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"},
+            folder=STATE,
+        )
+        assert ended.code == 0, f"{block}: {ended}"
+
+
+@executed_here("dns")
+def test_records_are_as_a_name_server_reads_them(block: Block) -> None:
+    zone = dns.zone.from_text(
+        f"$TTL 1h\n{block.text}", origin=".", relativize=False, check_origin=False, allow_include=False
+    )
+    assert len(list(zone.iterate_rdatas("TXT"))) == len(block.text.splitlines())
+
+
+def test_the_tests_that_show_a_promise_are_there() -> None:
+    named = set(re.findall(r"tests/[\w/]+\.py", prose()))
+    assert [name for name in sorted(named) if not (CHECKOUT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("typed", inline_commands())
+def test_a_command_within_a_sentence_has_the_options_that_it_is_given(typed: str) -> None:
+    words = typed.split()[1:]
+    while words and words[0].startswith("--"):
+        assert words[0] in {"--quiet", "--verbose", "--version", "--help", "--env-file"}
+        words = words[2 if words[0] == "--env-file" else 1 :]
+    if not words or words[0] == "COMMAND":
+        return
+    known = commands()
+    path = next((path for n in (2, 1) if (path := " ".join(["egec", *words[:n]])) in known), None)
+    if path is None:
+        assert " ".join(["egec", *words]) in {" ".join(one.split()[:2]) for one in known}, "there is no such command"
+        return
+    options = {name for parameter in known[path].params for name in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
+    own = words[: words.index("--")] if "--" in words else words
+    given = {word.partition("=")[0] for word in own if word.startswith("-") and word != "-"}
+    assert given <= options | {"--help"}
