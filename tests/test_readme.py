@@ -13,6 +13,7 @@ from tests.activations import letter
 from tests.conftest import Ended
 from tests.readme import office
 from tests.readme.blocks import BLOCKS, CHECKOUT, TELLS_WHERE_TO_TURN, Block, prose
+from tests.readme.dialogue import Dialogue
 from tests.readme.machine import machine
 from tests.readme.office import CLIENTS, Office
 from tests.readme.server import STATE, Server
@@ -23,15 +24,7 @@ from tests.test_docs import commands
 CI = (CHECKOUT / ".ci/run").read_text(encoding="utf-8")
 EXECUTED_HERE = {"sh", "console", "cron", "dns"}
 AFTER_THE_FIRST_COMMAND = "after the first command"
-FIRST_COMMAND = "egec client create jeanne@example.org --civility Mme --last-name Dupont --activate"
-# What differs from one run to the next, and what stands for it on both sides.
-VARIABLE = {
-    r"/\S*/mail/new/\S+": "a mail",
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z": "a moment",
-    r"by .+ on \S+,": "by somebody,",
-    r'"(actor|host)": "[^"]*"': "somebody",
-    r'\d+ ms$|"ms": \d+': "some time",
-}
+FIRST_COMMAND = next(block.text for block in BLOCKS if block.mark == "first command").rpartition("&& .venv/bin/")[2]
 
 
 def executed_here(language: str) -> pytest.MarkDecorator:
@@ -106,61 +99,6 @@ def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Calla
     # The tests hash cheaply, and the doctor warns of that.
     expected = 3 if block.text.splitlines()[-1].startswith("egec doctor") else 0
     assert ended.code == expected, f"{block} ends with {ended.code}:\n{ended.out}{ended.err}\n{TELLS_WHERE_TO_TURN}"
-
-
-class Dialogue:
-    """Commands typed one after another, whose output the README shows.
-
-    Attributes:
-        identifiers: those that clients really got, by those that the README shows.
-    """
-
-    def __init__(self, where: Office) -> None:
-        self._office = where
-        self._last = 0
-        self.identifiers: dict[str, str] = {}
-
-    def type(self, command: str) -> Ended:
-        """Run a command; identifiers in it are those that clients really got."""
-        for shown, real in self.identifiers.items():
-            command = command.replace(shown, real)
-        ended = type_in(
-            ["bash", "-c", f"(exit {self._last}); {command}"],
-            folder=self._office.folder,
-            variables=self._office.variables,
-            answers=self._office.answers,
-        )
-        self._last = ended.code
-        return ended
-
-    def require(self, shown: list[str], ended: Ended) -> None:
-        """Require that the lines shown are those of both streams, each in its order; `...` stands for the others."""
-        streams = [[plain(line) for line in stream.splitlines() if line] for stream in (ended.out, ended.err)]
-        for line in shown:
-            if line == "...":
-                streams[0].clear()
-                continue
-            heads = [stream for stream in streams if stream and self._is(line, stream[0])]
-            assert heads, f"the README shows {line!r}, but there is {streams}"
-            heads[0].pop(0)
-        assert streams == [[], []], "the README does not show this"
-
-    def _is(self, shown: str, real: str) -> bool:
-        expected = plain(shown)
-        numbers = re.findall(r"\b[1-9]\d{9}\b", expected)
-        for one, other in zip(numbers, re.findall(r"\b[1-9]\d{9}\b", real), strict=False):
-            expected = expected.replace(one, self.identifiers.get(one, other))
-        if expected != real:
-            return False
-        self.identifiers.update(zip(numbers, re.findall(r"\b[1-9]\d{9}\b", real), strict=True))
-        return True
-
-
-def plain(line: str) -> str:
-    """Return the line without what differs from one run to the next."""
-    for pattern, stand_in in VARIABLE.items():
-        line = re.sub(pattern, stand_in, line)
-    return line.rstrip()
 
 
 @executed_here("console")
