@@ -22,7 +22,7 @@ from egec_cli.accounts.import_rows import Checked, Checker, Faulty
 from egec_cli.accounts.tables import Row, Table
 from egec_cli.errors import BadInput, NotNow
 from egec_cli.store import peewee
-from egec_cli.store.database import among, execute_many, insert_many, tuples
+from egec_cli.store.database import among, execute_many, insert_many, inserted_all, tuples
 from egec_cli.store.models import Client, CredentialState
 
 # So many rows are in memory; so many times as many share a commit, each of which writes most pages of the indexes.
@@ -148,7 +148,7 @@ class _Import:
 
     def _take(self, checked: Sequence[Checked]) -> Sequence[Checked]:
         """Take rows in one transaction, and return those that can only be taken after it."""
-        if self._all_were_new and self._written(checked, ()):
+        if self._all_were_new and self._all_made(checked):
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
@@ -165,6 +165,13 @@ class _Import:
         self._all_were_new = len(batch.new) == len(checked)
         return batch.rest
 
+    def _all_made(self, new: Sequence[Checked]) -> bool:
+        """Make a file of each row; tell whether the database had none of them, else nothing is done."""
+        made = inserted_all(self._egec.database, "client", _COLUMNS, self._drawn_for(new), constants=_AT_FIRST)
+        if made:
+            self._insert_hashes(_hashes(new))
+        return made
+
     def _written(self, new: Sequence[Checked], changes: Sequence[Change]) -> bool:
         """Make and change files; tell whether nobody else was in the way, else nothing is done."""
         try:
@@ -176,19 +183,21 @@ class _Import:
         return True
 
     def _insert(self, new: Sequence[Checked]) -> None:
-        now = clock.rfc3339(self._egec.clock())
-        hashes = {one.email_key: one.password_hash for one in new if one.password_hash}
+        hashes = _hashes(new)
         while new:
-            rows = [
-                (one.identifier or drawn, *one[2:11], now)
-                for one, drawn in zip(new, _identifiers(len(new)), strict=True)
-            ]
+            rows = self._drawn_for(new)
             inserted = insert_many(
                 self._egec.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
             )
             # Of many identifiers that are drawn, one may be taken: those clients get another.
             new = [] if inserted == len(rows) else self._without_file(new)
         self._insert_hashes(hashes)
+
+    def _drawn_for(self, new: Sequence[Checked]) -> Sequence[Sequence[str | None]]:
+        """Return the values of new files; identifiers are drawn for those that have none."""
+        now = clock.rfc3339(self._egec.clock())
+        drawn = _identifiers(len(new))
+        return [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
 
     def _without_file(self, new: Sequence[Checked]) -> Sequence[Checked]:
         if any(one.identifier for one in new):
@@ -243,6 +252,11 @@ _COLUMNS = (
     "created_at", "updated_at",
 )  # fmt: skip
 _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
+
+
+def _hashes(new: Sequence[Checked]) -> Mapping[str, str]:
+    """Return the hashes of the passwords that come along, by the keys of the e-mails."""
+    return {one.email_key: one.password_hash for one in new if one.password_hash}
 
 
 def _identifiers(number: int) -> list[str]:

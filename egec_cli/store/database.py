@@ -44,8 +44,8 @@ _PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
-# cache_size, in KiB: three times the default, for indexes of which new rows touch every part.
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -6144}
+# cache_size, in KiB: twice the default, for indexes of which new rows touch every part.
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -4096}
 
 
 # As above: a commit must be durable, whatever the server's default.
@@ -334,10 +334,22 @@ def insert_many(
     Raises:
         PeeweeException: what the database's driver raises, as peewee calls it.
     """
+    ending = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
+    return _insert(database, "INSERT", table, columns, rows, constants, ending)
+
+
+def _insert(
+    database: peewee.Database,
+    verb: str,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    constants: Mapping[str, int],
+    ending: str = "",
+) -> int:
     names = ", ".join([*columns, *constants])
     places = f"({', '.join([*[database.param] * len(columns), *map(str, constants.values())])})"
-    conflict = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
-    beginning = f"INSERT INTO {table} ({names}) VALUES "  # noqa: S608 - no value is in it
+    beginning = f"{verb} INTO {table} ({names}) VALUES "
     inserted = 0
     cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
     with _AS_PEEWEE_CALLS_IT:
@@ -346,13 +358,42 @@ def insert_many(
             some = rows[first : first + _ROWS_IN_A_STATEMENT]
             # Always of one length: drivers keep what they have prepared, which for each length is another statement.
             cursor.execute(
-                beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + conflict, list(chain.from_iterable(some))
+                beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + ending, list(chain.from_iterable(some))
             )
             inserted += cursor.rowcount
         if whole < len(rows):
-            cursor.executemany(beginning + places + conflict, rows[whole:])
+            cursor.executemany(beginning + places + ending, rows[whole:])
             inserted += cursor.rowcount
     return inserted
+
+
+def inserted_all(
+    database: peewee.Database,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    constants: Mapping[str, int] = NO_CONSTANTS,
+) -> bool:
+    """Insert rows as `insert_many` does, within a transaction; tell whether it could be done, else none is there.
+
+    The table has an `id`. For a savepoint, or a statement that may fail half-way, SQLite writes every page that changes
+    to a file first, which takes longer than the rows do. The rows that a transaction has inserted are known by their
+    ids there, as nobody else inserts any meanwhile.
+    """
+    if not isinstance(database, peewee.SqliteDatabase):
+        try:
+            with database.atomic():
+                insert_many(database, table, columns, rows, constants=constants)
+        except peewee.IntegrityError:
+            return False
+        return True
+    cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
+    ((last,),) = cursor.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}")  # noqa: S608 - no value is in it
+    if _insert(database, "INSERT OR IGNORE", table, columns, rows, constants) == len(rows):
+        return True
+    cursor.execute(f"DELETE FROM {table} WHERE id > ?", (last,))  # noqa: S608 - nor here
+    return False
 
 
 def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> int:

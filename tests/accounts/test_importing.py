@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from egec_cli import clock
 from egec_cli.accounts import clients, fields, importing, login, tables
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.fields import ClientFields
@@ -21,6 +22,7 @@ from egec_cli.accounts.import_options import Given, OnConflict
 from egec_cli.accounts.import_rows import FIELD_OF_COLUMN
 from egec_cli.accounts.importing import Imported, Rejected
 from egec_cli.errors import BadInput
+from egec_cli.store.database import inserted_all
 from egec_cli.store.models import Client, Credential, Event
 
 HEADER = "email;identifier;reference;civility;first_name;last_name;language"
@@ -311,12 +313,32 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
             assert file[4:6] == (checked.first_name, checked.last_name)
 
 
+def test_rows_of_which_one_cannot_be_inserted_leave_those_before_them_alone(opened: Egec) -> None:
+    imported(opened, "email\nfirst@example.org\n")
+    texts = ("civility", "first_name", "last_name", "language")
+    columns = ("identifier", "email_key", "created_at", "updated_at", *texts)
+    numbers = dict.fromkeys(("active_sequence", "revoked_below", "last_sequence", "failed_logins"), 0)
+
+    def inserted(*keys: str) -> bool:
+        now = clock.rfc3339(opened.clock())
+        rows = [(str(2 * 10**9 + place), key, now, now, *[""] * len(texts)) for place, key in enumerate(keys)]
+        with opened.database.atomic():
+            return inserted_all(opened.database, "client", columns, rows, constants=numbers)
+
+    assert not inserted("a@example.org", "first@example.org", "b@example.org")
+    assert not inserted(*[f"{number}@example.org" for number in range(999)], "first@example.org")
+    assert [client.email_key for client in Client.select()] == ["first@example.org"]
+    assert inserted("a@example.org", "b@example.org")
+    assert {client.email_key for client in Client.select()} == {"first@example.org", "a@example.org", "b@example.org"}
+
+
 def test_an_identifier_that_is_drawn_twice_goes_to_one_client_alone(
     opened: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).decode()
     imported(opened, "email;identifier\nfirst@example.org;1111111111\n")
-    drawn = iter([["1111111111", "2222222222", "2222222222"], ["2222222222", "3333333333"], ["4444444444"]])
+    all_of_them = ["1111111111", "2222222222", "2222222222"]
+    drawn = iter([all_of_them, all_of_them, ["2222222222", "3333333333"], ["4444444444"]])
     monkeypatch.setattr(importing, "_identifiers", lambda _number: next(drawn))
     text = f"email;hash\na@example.org;{hashed}\nb@example.org;\nc@example.org;{hashed}\n"
     assert imported(opened, text)[0] == counts(created=3)
