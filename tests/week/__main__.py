@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -86,6 +87,12 @@ def _database(named: str, folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
+def _processor_seconds() -> float:
+    """Return the time that the processor has spent on this process and on those that it has waited for."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
+
+
 def main() -> None:
     """Live through a week as the command line says; end with 1 where something should not have been."""
     parser = argparse.ArgumentParser(prog="python -m tests.week", description="A week of egec in a minute.")
@@ -107,7 +114,7 @@ def main() -> None:
         with _database(given.database, folder) as url:
             live(books, given.clients, url, given.seed, folder / "week")
     finally:
-        print(f"{time.monotonic() - began:.0f} seconds in all")
+        print(f"{time.monotonic() - began:.0f} seconds in all, {_processor_seconds():.0f} of the processor's time")
         for violation in books.violations:
             print(violation, file=sys.stderr)
     if books.violations:

@@ -35,9 +35,9 @@ def _read_reports(week: Week, maildir: Path) -> list[str]:
     last = {one: given[-1].letter for one, given in week.given().items() if one not in week.shut}
     bounced = week.some((one for one, letter in last.items() if letter is not None), 50)
     letters = [letter for one in bounced if (letter := last[one]) is not None]
-    # A mail is known by its Message-ID, or by the address that reports of it come to.
-    reports = [report_of(letter.message_id) for letter in letters[::2]]
-    reports += [report_of(to=letter.sender) for letter in letters[1::2]]
+    # A mail is known by its Message-ID, or by the address that reports of it come to; the reports name nobody's own.
+    reports = [report_of(letter.message_id).replace(b"jeanne@", b"somebody@") for letter in letters[::2]]
+    reports += [report_of(to=letter.sender).replace(b"jeanne@", b"somebody@") for letter in letters[1::2]]
     others = [
         reports[0],
         report_of(letters[0].message_id, action="delayed", status="4.4.1"),

@@ -28,12 +28,13 @@ def try_in_vain(week: Week, client: str, actor: str) -> None:
     week.books.count("activations put off")
 
 
-def activate_once(week: Week, client: str, actor: str) -> None:
-    """Activate a client, and leave it at that, whatever becomes of it."""
-    ended = week.egec("activate", client, "--format", "json", actor=actor, codes=(0, 65, 75))
+def activate_once(week: Week, client: str, actor: str, *options: str) -> int:
+    """Activate a client, and leave it at that, whatever becomes of it; return the exit code."""
+    ended = week.egec("activate", client, *options, "--format", "json", actor=actor, codes=(0, 65, 75))
     week.books.count(_COUNTED.get(ended.code, "activations that failed"))
     if ended.code == 0:
         _settle(week, ended.out, actor)
+    return ended.code
 
 
 def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
@@ -55,14 +56,8 @@ def hand_over(week: Week, client: str, actor: str) -> None:
 
 
 def _activate(week: Week, client: str, actor: str, *options: str, until: tuple[int, ...]) -> None:
-    for _ in range(_MOST_TRIES):
-        ended = week.egec("activate", client, *options, "--format", "json", actor=actor, codes=(0, 65, 75))
-        week.books.count(_COUNTED.get(ended.code, "activations that failed"))
-        if ended.code == 0:
-            _settle(week, ended.out, actor)
-        if ended.code in until:
-            return
-    week.books.require(False, f"client {client} could not be activated in {_MOST_TRIES} tries: {ended.err}")
+    is_done = any(activate_once(week, client, actor, *options) in until for _ in range(_MOST_TRIES))
+    week.books.require(is_done, f"client {client} could not be activated in {_MOST_TRIES} tries")
 
 
 def _settle(week: Week, out: str, actor: str) -> None:

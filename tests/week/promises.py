@@ -117,19 +117,28 @@ def _runs_add_up(week: Week) -> None:
 
 
 def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
-    """Require that no run has mailed a client again of whom it knew that the mail before was accepted."""
-    accepted = {(one["client"], one["details"].get("sequence")) for one in issues if one["outcome"] == "accepted"}
+    """Require that a run mailed a client again only where it could not know that the mail before was accepted."""
+    known: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for event in issues:
+        known[event["outcome"]].add((event["client"], event["details"].get("sequence")))
     arrived = {letter.message_id for letter in week.post.letters()}
-    mails: dict[tuple[str, str], list[int]] = defaultdict(list)
+    mails: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     for row in week.store.credentials():
         if row.run is not None and row.message_id in arrived:
-            mails[row.run, row.identifier].append(row.sequence)
-    for (run, identifier), sequences in mails.items():
-        known = [sequence for sequence in sequences[:-1] if (identifier, sequence) in accepted]
-        # What failed may be tried again by hand; what was accepted is never mailed again.
-        week.books.require(not known, f"the run {run} mailed client {identifier} again after {known} was accepted")
-    twice = sum(len(sequences) > 1 for sequences in mails.values())
-    week.books.count("clients mailed twice by a run, for an answer was lost or a worker killed", twice)
+            mails[row.run, row.identifier].append((row.identifier, row.sequence))
+    twice = [several for several in mails.values() if len(several) > 1]
+    for *before, _ in twice:
+        in_vain = known["accepted"].intersection(before)
+        week.books.require(not in_vain, f"a run mailed clients again after it was told of {in_vain} as accepted")
+    unexplained = [several for several in twice if known["in_doubt"].isdisjoint(several[:-1])]
+    week.books.require(len(unexplained) <= _most_in_flight(week), f"runs mailed {len(unexplained)} clients twice")
+    week.books.count("clients mailed twice by a run, for an answer was lost", len(twice) - len(unexplained))
+    week.books.count("clients mailed twice by a run, for a worker was killed", len(unexplained))
+
+
+def _most_in_flight(week: Week) -> int:
+    """Return of how many mails that arrived nobody may have got to know it, for all that was killed, and the backup."""
+    return (week.egec.codes[KILLED] + 1) * max(_MOST_IN_FLIGHT, week.number // 100)
 
 
 def _each_change_is_on_record(week: Week, issues: Collection[Mapping[str, Any]]) -> None:
@@ -158,9 +167,9 @@ def _arrived_issues_are_on_record(week: Week, issues: Mapping[tuple[str, int], i
         for row in week.store.credentials()
         if row.message_id in arrived and not issues[row.identifier, row.sequence]
     ]
-    # And for those that were under way when the backup was made.
-    most = (week.egec.codes[KILLED] + 1) * max(_MOST_IN_FLIGHT, week.number // 100)
-    week.books.require(len(unrecorded) <= most, f"of {len(unrecorded)} mails that arrived, no issue is on record")
+    week.books.require(
+        len(unrecorded) <= _most_in_flight(week), f"of {len(unrecorded)} mails that arrived, no issue is on record"
+    )
     week.books.count("mails whose issue is not on record, for their sender was killed", len(unrecorded))
 
 
