@@ -137,9 +137,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_input_is_read_in_time_and_says_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     report = bounce_report.read(HOSTILE[name])
-    assert time.monotonic() - began < PATIENCE
+    assert time.process_time() - began < PATIENCE
     assert len(report.marks) <= 10
     assert capfd.readouterr() == ("", "")
 
