@@ -31,7 +31,6 @@ _ANSWER_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)
 _LONGEST_ANSWER_LINE = 8192
 _MOST_ANSWER_LINES = 100
 _LONGEST_GOODBYE = 2.0  # seconds
-_NOT_OFFERED = "smtputf8_not_offered"
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
 
@@ -271,13 +270,13 @@ class SmtpTransport:
             return Misconfigured(
                 "{takes_none}, as EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO has",
                 "Write another address there, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
-                code=_NOT_OFFERED,
+                code="smtputf8_not_offered",
                 takes_none=takes_none,
             )
         return BadInput(
             "{takes_none}: {recipient}",
             "Use another address for this client, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
-            code=_NOT_OFFERED,
+            code="smtputf8_not_offered",
             takes_none=takes_none,
             recipient=mail.recipient,
         )
