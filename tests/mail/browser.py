@@ -23,6 +23,7 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )  # fmt: skip
 _HEIGHT = 900  # CSS pixels
+_PATIENCE = 30.0  # seconds
 
 
 class Place(NamedTuple):
@@ -119,6 +120,8 @@ def running_browser(*flags: str) -> Iterator[Browser]:
             browser = Browser(commands, answers)
             yield browser
             browser.call("Browser.close")
+            # Its processes write to its profile until all have ended.
+            process.wait(_PATIENCE)
     finally:
         process.kill()
         process.wait()
