@@ -14,7 +14,9 @@ IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 1\n"
 def run_with(patch: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run `egec` after `patch` has broken something of it, to meet what cannot be met otherwise."""
     script = f"import sys\n{patch}\nfrom egec_cli.main import entry\nsys.argv[1:] = {list(arguments)!r}\nentry()"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, input=stdin, timeout=60)
+    # As the installed program, it does not import from the folder in which it is called.
+    command = [sys.executable, "-P", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=60)
 
 
 def run_patched(patch: str, *arguments: str, stdin: str = "") -> Ended:
