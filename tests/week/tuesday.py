@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.smtp_server import Fault
 from tests.week import logins, operators, runs
+from tests.week.logins import Login
 from tests.week.post import FOUL, weather
 from tests.week.state import Week
 
@@ -82,13 +84,21 @@ def _fail_in_every_way(week: Week) -> None:
 
 
 def _counter(week: Week) -> None:
-    """Let a few get their passwords at the counter, kill what mails a few, and void those of a few after a leak."""
+    """Let a few get their passwords at the counter, kill what mails a few, and let those of a few leak."""
     given = week.given()
     for client in week.some(given, 500):
         operators.hand_over(week, client, "bruno")
     for client in week.some(given, 500):
         operators.activate_and_be_killed(week, client, "dora")
     for client in week.some(given, 500):
-        operators.revoke(week, client, "anne")
+        _leak(week, client)
     after = week.given()
     logins.try_all(week, [[logins.with_last(one, after[one])] for one in week.some(after, 50)])
+
+
+def _leak(week: Week, client: str) -> None:
+    """Void the passwords of a client after a leak; before the mail leaves, no former one opens the account any more."""
+    week.post.server.fail_next(Fault.MESSAGE_451)
+    operators.activate_once(week, client, "anne", "--revoke")
+    logins.try_one(week, Login(client, week.given()[client][-1].password, False, "it was revoked"))
+    operators.revoke(week, client, "anne")
