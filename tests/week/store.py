@@ -104,6 +104,10 @@ class Store(ABC):
     def at_rest(self) -> Iterable[tuple[str, bytes]]:
         """Yield what the database and its copies are on disk, by names."""
 
+    @abstractmethod
+    def content(self) -> bytes:
+        """Return all that the database stores, as statements."""
+
     def add_old_clients(self, old: Sequence[OldClient]) -> None:
         """Add clients to a database of the first release, each with a password that was mailed ten days ago."""
         at, until = days_ago(10), days_ago(-20)
@@ -235,11 +239,15 @@ class SqliteStore(Store):
         for path in sorted(self._folder.iterdir()):
             yield path.name, path.read_bytes()
 
+    def content(self) -> bytes:
+        with closing(self._connected()) as connection:
+            return "\n".join(connection.iterdump()).encode()
+
 
 class PostgresqlStore(Store):
     """A database of a PostgreSQL server, which is empty when the week begins."""
 
-    without_erased = ("saturday.dump", "sunday.dump")
+    without_erased = ("saturday.dump",)
 
     def __init__(self, url: str, folder: Path) -> None:
         """Use the database of this URL, and keep its copies in this folder, which is made."""
@@ -279,9 +287,12 @@ class PostgresqlStore(Store):
         _run("pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={self.url}", str(backup))
 
     def at_rest(self) -> Iterable[tuple[str, bytes]]:
-        self._dump(self._folder / "sunday.dump")
         for path in sorted(self._folder.iterdir()):
             yield path.name, path.read_bytes()
+
+    def content(self) -> bytes:
+        self._dump(file := self._folder / "sunday.dump")
+        return file.read_bytes()
 
 
 def _marked(statement: str) -> bytes:
