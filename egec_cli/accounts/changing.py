@@ -252,12 +252,17 @@ def _as_moment(moment: Any) -> Any:
     return peewee.Value(moment, converter=Client.disabled_at.db_value)
 
 
-def empty_log() -> bool:
+def leave_no_trace() -> bool:
     """Let what was erased be gone from the database's files too. Return whether it is.
 
-    It is not while another process reads what was there before; the next call, or the database itself, does it later.
+    It is not while another process reads what was there before; the next call does it. It takes as long as a copy of
+    the database does.
+
+    Raises:
+        NotNow: another process writes for too long.
+        FileSystemFailed: there is no room for a copy of the database.
     """
-    return database.empty_log()
+    return database.write_anew()
 
 
 def for_each(

@@ -86,7 +86,7 @@ def run(
         BadInput: there is no column for the e-mail; or, with `strict`, a row was rejected, so none was taken.
         NotNow: another process takes the same e-mails at the same time.
     """
-    if "email" not in table.fields:
+    if "email" not in table.named:
         raise BadInput("the table has no column for the e-mail", "Say which it is: --map 'COLUMN=email'.")
     work = _Import(egec, table, report, on_conflict)
     with egec.database.atomic() if strict or dry_run else nullcontext() as whole:

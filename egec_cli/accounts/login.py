@@ -6,13 +6,13 @@ A Python program may call `verify` as the command does.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from egec_cli import hashing, identifier
 from egec_cli.accounts import audit, credentials, login_limits
 from egec_cli.accounts.egec import Egec
 from egec_cli.password import Password
-from egec_cli.store.models import Client, Credential
+from egec_cli.store.models import OPEN_STATES, Client, Credential
 
 # What is pasted along and never seen: zero-width and direction marks, soft hyphen, byte order mark.
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -123,9 +123,17 @@ def settle(egec: Egec, begun: Begun, compared: Compared) -> Attempt:
             ended = Attempt(_reason(egec, begun.client, begun, compared), begun.client)
             if ended.reason is not Reason.ACCEPTED:
                 login_limits.fail(egec, begun.client)
-        outcome = "accepted" if ended.reason is Reason.ACCEPTED else "refused"
-        audit.record(egec, "login", outcome, client=begun.client, reason=ended.reason)
+        if ended.reason is Reason.ACCEPTED:
+            audit.record(egec, "login", "accepted", client=begun.client, reason=ended.reason, **_arrived(compared))
+        else:
+            audit.record(egec, "login", "refused", client=begun.client, reason=ended.reason)
     return ended
+
+
+def _arrived(compared: Compared) -> dict[str, Any]:
+    """Return the sequence of a credential of which nobody but this login knew that its mail had arrived."""
+    matching = compared.matching
+    return {"arrived": matching.sequence} if matching is not None and matching.state in OPEN_STATES else {}
 
 
 def _reason(egec: Egec, client: Client, begun: Begun, compared: Compared) -> Reason:

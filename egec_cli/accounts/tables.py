@@ -223,6 +223,7 @@ class CsvTable:
 
     Attributes:
         fields: the names of the fields that it has columns for.
+        named: those that its first line names.
         unused: the names of the columns that stand for no field.
         header: its first line, as it came.
     """
@@ -252,7 +253,7 @@ class CsvTable:
         places = {place: known[folded(column)] for place, column in enumerate(names) if folded(column) in known}
         _require_columns(name, names, [(names[place], field) for place, field in places.items()], known)
         self.header = mark + self.header
-        self.fields = list(places.values())
+        self.fields = self.named = list(places.values())
         self.unused = [column for place, column in enumerate(names) if place not in places and column.strip()]
         self._places = places
         first, *others = places
@@ -415,7 +416,12 @@ def _in_words(error: Exception) -> str:
 
 
 class JsonLinesTable:
-    """An object on each line, whose keys are the columns."""
+    """An object on each line, whose keys are the columns; each may have others than those before it.
+
+    Attributes:
+        fields: the names of the fields that a row may have.
+        named: those that its first line has.
+    """
 
     def __init__(self, name: str, encoding: str, lines: _Lines, first: str, known: Mapping[str, str]) -> None:
         self.encoding = encoding
@@ -434,7 +440,9 @@ class JsonLinesTable:
             )
         found = [(key, known[folded(key)]) for key in row if folded(key) in known]
         _require_columns(name, list(row), found, known)
-        self.fields = [field for _, field in found]
+        self.named = [field for _, field in found]
+        # A later line may have any that is known.
+        self.fields = list(dict.fromkeys([*self.named, *known.values()]))
         self.unused = [key for key in row if folded(key) not in known]
 
     @property
@@ -468,14 +476,6 @@ class JsonLinesTable:
             )
 
     def _row(self, values: Mapping[str, Any], line: str) -> Row:
-        strangers = [field for field in values if field not in self.fields]
-        if strangers:
-            return Row(
-                self._lines.number,
-                (),
-                line,
-                Words("it has {stranger}, which the first line lacks", stranger=strangers[0]),
-            )
         for field, value in values.items():
             if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
                 return Row(

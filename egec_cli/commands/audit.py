@@ -74,7 +74,7 @@ def prune_command(
     What `egec client show` tells of that time goes with them, but for the making of the file and its mails.
     """
     # Imported here: a list needs none of what changes files.
-    from egec_cli.accounts import changing
+    from egec_cli.store import database
 
     if not (yes or dry_run or consent.can_be_asked()):
         raise Usage("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
@@ -92,7 +92,7 @@ def prune_command(
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
         show(audit_pruning.prune(egec, before), output)
-        if not changing.empty_log():
+        if not database.empty_log():
             warn("egec: another process reads the database; what was deleted leaves its log when the next egec ends")
 
 

@@ -81,18 +81,24 @@ def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
     if not (yes or consent.is_given(Words("Erase the data of {whom}? Nothing brings it back.", whom=whom))):
         note("egec: nothing was erased")
         raise typer.Exit(ExitCode.REFUSED)
-    _change(_erase, named, output)
+    _change(changing.erase, named, output, afterwards=_leave_no_trace)
 
 
-def _erase(egec: Egec, keys: Sequence[int]) -> dict[int, ChangeRecord]:
-    records = changing.erase(egec, keys)
-    if not changing.empty_log():
-        warn("egec: another process reads the database; what was erased leaves its log when the next egec ends")
-    return records
+def _leave_no_trace() -> None:
+    # Also where all were erased before: an earlier command may have been cut short here.
+    if not changing.leave_no_trace():
+        warn("egec: another process reads the database; run the same again for what was erased to leave its files")
 
 
-def _change(act: _Act, named: Named, output: OutputFormat) -> None:
-    """Do something to the clients who are named, tell of each, and end with the exit code that fits."""
+def _change(act: _Act, named: Named, output: OutputFormat, *, afterwards: Callable[[], None] = lambda: None) -> None:
+    """Do something to the clients who are named, tell of each, and end with the exit code that fits.
+
+    Args:
+        act: does it to the clients of some keys.
+        named: which clients.
+        output: how to tell of them.
+        afterwards: what is to be done once, when all is told.
+    """
     selection = selectors.selection(from_file=named.from_file, exclude="", column=named.column)
     with selection as wanted, opened() as egec:
         if wanted.listed is None:
@@ -101,10 +107,12 @@ def _change(act: _Act, named: Named, output: OutputFormat) -> None:
             if record.outcome is ChangeOutcome.FAILED:
                 raise changing.failure_of(record)
             show(record, output)
+            afterwards()
             return
         counted = Counter[ChangeOutcome]()
         records = changing.for_each(egec, wanted.listed, partial(act, egec))
         show_all(_counted(records, counted, output), ChangeRecord, output)
+        afterwards()
     tell = warn if counted[ChangeOutcome.FAILED] else note
     told = ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
     tell("egec: {told}", told=told or Words("nobody is named"))

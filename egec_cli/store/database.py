@@ -316,6 +316,20 @@ def empty_log() -> bool:
     return not is_busy
 
 
+def write_anew() -> bool:
+    """Write the file of an SQLite database anew, so that no unused part of it keeps a copy of what was erased.
+
+    Erased rows are wiped where they stand; copies stay behind where SQLite has moved rows from one page to another.
+
+    Returns:
+        Whether the former content is gone; not while another process reads it.
+    """
+    if _is_postgresql():
+        return True
+    models.database.obj.execute_sql("VACUUM")
+    return empty_log()
+
+
 def insert_many(
     database: peewee.Database,
     table: str,

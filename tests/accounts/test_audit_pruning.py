@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from egec_cli import clock, settings
-from egec_cli.accounts import audit, audit_pruning, changing, clients, fields, story
+from egec_cli.accounts import audit, audit_pruning, clients, fields, story
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import Usage
 from egec_cli.settings import SqliteFile
-from egec_cli.store.database import insert_many
+from egec_cli.store.database import empty_log, insert_many
 from egec_cli.store.models import Event
 
 NOON = clock.parse("2026-07-10T12:00:00Z")
@@ -65,9 +65,9 @@ def test_the_setting_says_how_long_events_are_kept_unless_an_age_is_given(egec: 
 def test_what_was_deleted_is_gone_from_the_files_too(egec: Egec, tmp_path: Path) -> None:
     location = egec.settings.database
     put(egec, 400, 50, word=MARK)
-    changing.empty_log()
+    empty_log()
     audit_pruning.prune(egec, NOON - timedelta(days=365))
-    assert changing.empty_log()
+    assert empty_log()
     if isinstance(location, SqliteFile):
         assert not any(MARK.encode() in path.read_bytes() for path in location.path.parent.glob("egec.db*"))
     assert Event.select().where(Event.details.contains(MARK)).count() == 0

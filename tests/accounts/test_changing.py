@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from io import BytesIO
@@ -279,8 +280,24 @@ def test_nothing_of_an_erased_client_is_left_in_the_files_of_the_embedded_databa
         assert len(files) == 3
         assert all(bait.encode() in content() for bait in BAIT)
         changing.erase(egec, [client.id])
-        assert changing.empty_log()
+        assert changing.leave_no_trace()
         assert [bait for bait in BAIT if bait.encode() in content()] == []
+
+
+def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> None:
+    accounts_egec.create(settings.load())
+    database = settings.load().database
+    assert isinstance(database, SqliteFile)
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as careless:
+        careless.execute("PRAGMA secure_delete = 0")
+        careless.execute("CREATE TABLE moved (word TEXT)")
+        careless.executemany("INSERT INTO moved VALUES (?)", [("left-behind",)] * 500)
+        careless.execute("DELETE FROM moved")
+    with accounts_egec.opened(settings.load()) as egec:
+        changing.erase(egec, [made(egec).id])
+        assert b"left-behind" in database.path.read_bytes()
+        assert changing.leave_no_trace()
+        assert b"left-behind" not in database.path.read_bytes()
 
 
 def test_a_log_that_another_process_reads_is_told_as_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,10 +312,10 @@ def test_a_log_that_another_process_reads_is_told_as_not_empty(monkeypatch: pyte
         reader.execute("BEGIN")
         rows = reader.execute("SELECT email FROM client")
         changing.erase(egec, [client.id])
-        assert not changing.empty_log()
+        assert not changing.leave_no_trace()
         rows.close()
         reader.close()
-        assert changing.empty_log()
+        assert changing.leave_no_trace()
 
 
 def names(content: str) -> ClientList:

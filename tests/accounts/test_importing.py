@@ -328,6 +328,17 @@ def test_a_row_that_ends_early_clears_nothing(opened: Egec, row: str, names: tup
     assert (client.reference, client.first_name, client.last_name) == names
 
 
+def test_an_object_may_have_keys_that_the_first_one_lacks(opened: Egec) -> None:
+    lines = [{"email": "a@example.org"}, {"nom": "Petit", "email": "b@example.org", "référence": 7}]
+    assert imported(opened, "".join(f"{json.dumps(line)}\n" for line in lines))[0] == counts(created=2)
+    assert [(c.last_name, c.reference) for c in Client.select().order_by(Client.id)] == [("", None), ("Petit", "7")]
+
+
+def test_objects_without_an_e_mail_are_no_table_of_clients(opened: Egec) -> None:
+    with pytest.raises(BadInput, match="no column for the e-mail"):
+        imported(opened, '{"mail_address": "a@example.org", "nom": "Petit"}\n')
+
+
 def test_a_key_that_an_object_lacks_clears_nothing_and_null_does(opened: Egec) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\nb@example.org;;D-2;;Marc;Petit;fr\n")
     lines = [

@@ -11,7 +11,7 @@ from egec_cli import hashing
 from egec_cli.accounts import clients, fields, issuing, login, login_limits
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.login import Reason
-from egec_cli.store.models import Client, Credential, Event
+from egec_cli.store.models import Client, Credential, CredentialState, Event
 
 # Each of these tries the same wrong password a number of times, at the same moment as the others.
 GUESSER = """
@@ -156,6 +156,14 @@ def test_every_verdict_is_on_record_with_its_reason_and_no_secret(opened: Egec, 
         ("refused", '{"reason": "unknown_identifier"}'),
         ("accepted", '{"reason": "accepted"}'),
     ]
+
+
+def test_a_login_that_shows_that_a_mail_arrived_is_on_record_as_that(opened: Egec, client: tuple[str, str]) -> None:
+    Credential.update(state=CredentialState.IN_DOUBT).execute()
+    Client.update(active_sequence=0).execute()
+    assert [reason(opened, *client) for _ in range(2)] == [Reason.ACCEPTED] * 2
+    details = [event.details for event in Event.select().order_by(Event.id) if event.action == "login"]
+    assert details == ['{"arrived": 1, "reason": "accepted"}', '{"reason": "accepted"}']
 
 
 @pytest.mark.parametrize("stored", ["", "$2b$", "$2b$04$short", "not a hash", "$2b$99$" + "." * 53])
