@@ -153,7 +153,8 @@ def test_an_activated_client_reads_what_was_written_and_logs_in_with_it(house: H
         "MIME-Version": "1.0",
         "Content-Type": str(mail["Content-Type"]),
     }
-    assert abs((date - datetime.fromisoformat(sent["issued_at"])).total_seconds()) <= 5  # by how much a busy machine may be late
+    # A busy machine may take a while between the two.
+    assert abs((date - datetime.fromisoformat(sent["issued_at"])).total_seconds()) <= 5
     mark = sent["message_id"].strip("<>").partition("@")[0]
     assert mail["Return-Path"] == f"<ne-pas-repondre+{mark}@egec.pro>"
 
