@@ -14,8 +14,10 @@ _PROCESS = Path("/proc/self")
 # What the kernel says where nobody has logged in (audit's AUDIT_UID_UNSET).
 _NOBODY_LOGGED_IN = 2**32 - 1
 # A service of the system, as in 0::/system.slice/cron.service; what a user's own session starts is no news.
-_SERVICE = re.compile(r"^(?:0:|[0-9]+:name=systemd):/system\.slice/(?:[^/\n]+\.slice/)*([^/\n]+\.service)(?:/|$)", re.M)
-_NOT_IN_A_NAME = re.compile(r"[^\w.@\\$+-]")
+# Compiled where they are needed, which few processes do: this is part of every start.
+_OF_SYSTEM = "/system.slice/"
+_SERVICE = rf"(?m)^(?:0:|[0-9]+:name=systemd):{_OF_SYSTEM}(?:[^/\n]+\.slice/)*([^/\n]+\.service)(?:/|$)"
+_NOT_IN_A_NAME = r"[^\w.@\\$+-]"
 _LONGEST_NAME = 100
 
 
@@ -53,8 +55,8 @@ def described(user: str, behind: str = "", groups: str = "", acting_for: str = "
     """
     told = []
     if behind and behind != user:
-        told.append(_NOT_IN_A_NAME.sub("?", behind)[:_LONGEST_NAME])
-    if service := _SERVICE.search(groups):
+        told.append(re.sub(_NOT_IN_A_NAME, "?", behind)[:_LONGEST_NAME])
+    if _OF_SYSTEM in groups and (service := re.search(_SERVICE, groups)):
         told.append(f"by {service[1]}")
     if acting_for:
         told.append(f"for {acting_for}")
