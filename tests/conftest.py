@@ -151,6 +151,11 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
         yield opened_egec
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers the suite takes: much of its time, a test waits for another process."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly which programs, that call `egec`, take its mails, complete it or show its man page, were not tried."""
     skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith(REAL_PROGRAMS)]
