@@ -7,13 +7,13 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from docs import command_tree, man_page, records, reference
 from egec_cli.accounts.login_explained import Why
 from egec_cli.commands.contract import CONTRACT
+from tests.reference import command_tree, man_page, records, reference
 from tests.test_docs import CHECKOUT, README, table
 
-PAGE = CHECKOUT / "docs" / "egec.1"
-STALE = "type `python -m docs`"
+PAGE = CHECKOUT / "egec_cli" / "man" / "egec.1"
+STALE = "type `python -m tests.reference`"
 
 
 def test_the_reference_of_the_readme_is_that_of_the_program() -> None:
@@ -55,7 +55,9 @@ def test_the_man_page_is_read_without_a_warning(program: list[str], monkeypatch:
 
 
 def test_the_wheel_brings_the_man_page_along() -> None:
-    assert '"docs/egec.1" = "share/man/man1/egec.1"' in (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"egec_cli/man/egec.1" = "share/man/man1/egec.1"' in (CHECKOUT / "pyproject.toml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_reasons_of_a_refusal_in_the_readme_are_those_of_the_program() -> None:

@@ -19,7 +19,6 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 import pytest
 
 import egec_cli
-from docs import command_tree
 from egec_cli import errors
 from egec_cli.accounts import issuing
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Result
@@ -28,6 +27,7 @@ from egec_cli.show import ErrorRecord
 from tests import world
 from tests.conftest import Egec, Ended
 from tests.processes import IMPATIENT, run_patched
+from tests.reference import command_tree
 from tests.smtp_server import MailServer
 from tests.world import BUSY, JEANNE, MARC, PAUL, ZOE, World
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from docs import command_tree, records
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Contract, Result
 from egec_cli.show import ErrorRecord, OutputFormat
+from tests.reference import command_tree, records
 
 BEGIN, END = "<!-- reference -->", "<!-- end -->"
 

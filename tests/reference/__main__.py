@@ -1,17 +1,17 @@
-"""`python -m docs` writes the README's reference and the man page anew."""
+"""`python -m tests.reference` writes the README's reference and the man page anew."""
 
 from pathlib import Path
 
-from docs import man_page, reference
+from tests.reference import man_page, reference
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent.parent
 
 
 def write(checkout: Path = CHECKOUT) -> None:
     """Write what is generated into the checkout."""
     readme = checkout / "README.md"
     readme.write_text(reference.in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    (checkout / "docs" / "egec.1").write_text(man_page.text(), encoding="utf-8")
+    (checkout / "egec_cli" / "man" / "egec.1").write_text(man_page.text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

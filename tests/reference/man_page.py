@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from docs import command_tree, records
-from docs.command_tree import Described, Parameter
 from egec_cli import __version__
 from egec_cli.commands.contract import CONTRACT, ERRORS, Result
 from egec_cli.errors import EXIT_CODE_MEANINGS
 from egec_cli.settings import SETTINGS
+from tests.reference import command_tree, records
+from tests.reference.command_tree import Described, Parameter
 
 _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", '"': "\\(dq", "^": "\\(ha", "~": "\\(ti"}
 
@@ -19,7 +19,7 @@ def text() -> str:
 
 def _lines() -> Iterator[str]:
     root = command_tree.the_root()
-    yield '.\\" Made of the program itself by: python -m docs'
+    yield '.\\" Made of the program itself by: python -m tests.reference'
     yield f'.TH EGEC 1 "" "egec {__version__}" "User Commands"'
     yield from _section("NAME", ["egec \\- administers the accounts of eGEC: client files, passwords by mail, logins"])
     yield from _section("SYNOPSIS", [_bold("egec") + " [options] " + _bold("command") + " [options] [arguments]"])

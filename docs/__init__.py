@@ -1,1 +1,0 @@
-"""What `python -m docs` makes of the program: the reference of the README, and the man page."""
