@@ -91,12 +91,12 @@ def opened(location: Database) -> Iterator[peewee.Database]:
 
 
 @contextmanager
-def opened_to_read(location: Database, *, patience: int = BUSY_TIMEOUT) -> Iterator[peewee.Database]:
+def opened_to_read(location: Database, *, patience: int | None = None) -> Iterator[peewee.Database]:
     """Open the database for the `with` block to look at it, whatever its schema; nothing of it can be changed.
 
     Args:
         location: where it is.
-        patience: how long to wait for it, in seconds.
+        patience: how long to wait for it, in seconds; as long as everything else does where it is not said.
 
     Raises:
         Misconfigured: there is none.
@@ -104,7 +104,7 @@ def opened_to_read(location: Database, *, patience: int = BUSY_TIMEOUT) -> Itera
     """
     if isinstance(location, SqliteFile) and not _exists(location.path):
         raise _no_file(location)
-    database = _engine_to_read(location, patience)
+    database = _engine_to_read(location, BUSY_TIMEOUT if patience is None else patience)
     with translated_failures(location):
         models.database.initialize(database)
         with database.connection_context():
@@ -532,11 +532,11 @@ def _exists(path: Path) -> bool:
 
 def _engine(location: Database) -> peewee.Database:
     if isinstance(location, PostgresqlServer):
-        return _postgresql(location)
+        return _postgresql(location, BUSY_TIMEOUT)
     if not os.access(location.path, os.R_OK | os.W_OK):
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
         raise _not_permitted(location, Words("permission denied"))
-    database = _sqlite(location, "rw", _PRAGMAS)
+    database = _sqlite(location, "rw", _PRAGMAS, BUSY_TIMEOUT)
     # SQLite's own LOWER and LIKE know the case of ASCII alone.
     database.register_function(_contains, "egec_contains", 2, deterministic=True)
     return database
@@ -550,9 +550,7 @@ def _engine_to_read(location: Database, patience: int) -> peewee.Database:
     return _sqlite(location, mode, {"query_only": 1}, patience)
 
 
-def _sqlite(
-    location: SqliteFile, mode: str, pragmas: Mapping[str, object], patience: int = BUSY_TIMEOUT
-) -> peewee.SqliteDatabase:
+def _sqlite(location: SqliteFile, mode: str, pragmas: Mapping[str, object], patience: int) -> peewee.SqliteDatabase:
     return peewee.SqliteDatabase(
         f"{location.path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -562,7 +560,7 @@ def _sqlite(
     )
 
 
-def _postgresql(location: PostgresqlServer, patience: int = BUSY_TIMEOUT) -> peewee.Database:
+def _postgresql(location: PostgresqlServer, patience: int) -> peewee.Database:
     try:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict
