@@ -58,14 +58,13 @@ class Batch:
         rest: those that mean a client whom an earlier one changes; they can be taken only after it.
     """
 
-    def __init__(self, checked: Sequence[Checked], on_conflict: OnConflict, columns: Sequence[str]) -> None:
+    def __init__(self, checked: Sequence[Checked], on_conflict: OnConflict) -> None:
         self.new: list[Checked] = []
         self.changes: list[Change] = []
         self.skipped = 0
         self.faulty: list[tuple[Row, Faulty]] = []
         self.rest: Sequence[Checked] = ()
         self._on_conflict = on_conflict
-        self._columns = set(columns)
         self._existing = _existing(checked)
         # The rows that have made or changed a file, under all names that are its own before or after.
         self._earlier: dict[tuple[str, str], Checked] = {}
@@ -139,7 +138,7 @@ class Batch:
         same_address = one.email_key == found.email_key
         email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
         others = (
-            getattr(one if field in self._columns and field not in one.row.unsaid else found, field)
+            getattr(found if field in one.row.unsaid else one, field)
             for field in ("reference", "civility", "first_name", "last_name", "language")
         )
         return (*email, *others)

@@ -160,7 +160,7 @@ class _Import:
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
-            batch = Batch(checked, self._on_conflict, self._table.fields)
+            batch = Batch(checked, self._on_conflict)
             if self._written(batch.new, batch.changes):
                 break
         else:

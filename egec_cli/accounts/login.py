@@ -123,10 +123,10 @@ def settle(egec: Egec, begun: Begun, compared: Compared) -> Attempt:
             ended = Attempt(_reason(egec, begun.client, begun, compared), begun.client)
             if ended.reason is not Reason.ACCEPTED:
                 login_limits.fail(egec, begun.client)
-        if ended.reason is Reason.ACCEPTED:
-            audit.record(egec, "login", "accepted", client=begun.client, reason=ended.reason, **_arrived(compared))
-        else:
-            audit.record(egec, "login", "refused", client=begun.client, reason=ended.reason)
+        is_accepted = ended.reason is Reason.ACCEPTED
+        more = _arrived(compared) if is_accepted else {}
+        outcome = "accepted" if is_accepted else "refused"
+        audit.record(egec, "login", outcome, client=begun.client, reason=ended.reason, **more)
     return ended
 
 

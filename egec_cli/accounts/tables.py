@@ -54,7 +54,7 @@ class Row(NamedTuple):
         cells: the text of each field that the table has a column for, in the order of `Table.fields`.
         raw: the row as it came, with its line end.
         fault: why it cannot be read; empty if it can.
-        unsaid: the names of the fields for which it has no cell; that is not the same as an empty one.
+        unsaid: the fields for which it has no cell, of all that are known; that is not the same as an empty one.
     """
 
     line: int
@@ -256,6 +256,7 @@ class CsvTable:
         self.fields = self.named = list(places.values())
         self.unused = [column for place, column in enumerate(names) if place not in places and column.strip()]
         self._places = places
+        self._without_column = frozenset(known.values()) - set(self.fields)
         first, *others = places
         self._picked: Callable[[list[str]], Sequence[str]] = (
             itemgetter(first, *others) if others else lambda cells: (cells[first],)
@@ -293,7 +294,7 @@ class CsvTable:
                     continue
                 raw = "".join(lines.raw)
                 cells = [_LINE_BREAKS.sub(" ", cell) for cell in cells]
-            unsaid: Collection[str] = ()
+            unsaid = self._without_column
             if len(cells) != width:
                 if not raw.strip(_BLANK_ROW):
                     continue
@@ -315,7 +316,7 @@ class CsvTable:
                         ),
                     )
                     continue
-                unsaid = {field for place, field in self._places.items() if place >= len(cells)}
+                unsaid |= {field for place, field in self._places.items() if place >= len(cells)}
                 cells += [""] * (width - len(cells))
             found = picked(cells)
             if "'" in raw:
@@ -443,6 +444,7 @@ class JsonLinesTable:
         self.named = [field for _, field in found]
         # A later line may have any that is known.
         self.fields = list(dict.fromkeys([*self.named, *known.values()]))
+        self._every = frozenset(self.fields)
         self.unused = [key for key in row if folded(key) not in known]
 
     @property
@@ -482,7 +484,7 @@ class JsonLinesTable:
                     self._lines.number, (), line, Words("its {field} is neither a text nor a number", field=field)
                 )
         cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
-        return Row(self._lines.number, cells, line, unsaid=set(self.fields) - values.keys())
+        return Row(self._lines.number, cells, line, unsaid=self._every - values.keys())
 
     def rejected(self, raw: str, reason: str) -> bytes:
         """Return a row as it came, with the reason as a further key, or below one if it is no object."""
