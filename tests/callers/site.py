@@ -1,9 +1,12 @@
 """An installation of egec as other programs call it: settings at an absolute path, small scripts, no environment."""
 
+import base64
 import os
 import shlex
 import shutil
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +28,19 @@ def require_program(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{name} is missing: apt-get install {package}")
     return found
+
+
+def answer(url: str, user: str, password: str, encoding: str = "utf-8") -> int:
+    """Ask a web server for a page that welcomes, with this login; return the status of the answer."""
+    given = base64.b64encode(f"{user}:{password}".encode(encoding)).decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {given}"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as page:
+            assert page.read() == b"welcome"
+            return int(page.status)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code
 
 
 class Site(NamedTuple):

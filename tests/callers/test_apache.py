@@ -1,8 +1,5 @@
 """A real Apache asks egec: `egec verify --stdin` by mod_authnz_external, and a file of identifiers and hashes."""
 
-import base64
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.callers.service_account import as_service_account, folder_of_service_account, free_port, give, running
-from tests.callers.site import Site, require_program
+from tests.callers.site import Site, answer, require_program
 
 MODULES = Path("/usr/lib/apache2/modules")
 CONFIGURATION = """
@@ -58,17 +55,7 @@ class Apache(NamedTuple):
 
     def answer(self, page: str, user: str, password: str, encoding: str = "utf-8") -> int:
         """Ask for a page with this login; return the status of the answer."""
-        given = base64.b64encode(f"{user}:{password}".encode(encoding)).decode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/{page}", headers={"Authorization": f"Basic {given}"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                assert answer.read() == b"welcome"
-                return int(answer.status)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code
+        return answer(f"http://127.0.0.1:{self.port}/{page}", user, password, encoding)
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """The README's recipes for Apache, PAM, nginx and Dovecot, carried out to the letter with the real programs."""
 
-import base64
 import json
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,7 @@ import pytest
 
 from egec_cli.settings import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
-from tests.callers.site import require_program
+from tests.callers.site import answer, require_program
 from tests.readme.blocks import Block, executed_by
 from tests.readme.machine import machine
 from tests.readme.server import Server
@@ -107,19 +104,9 @@ def host() -> Iterator[Host]:
         yield Host(server, (identifier, json.loads(shown.out)["password"]))
 
 
-def answer(port: int, user: str, password: str) -> int:
-    """Ask a web server for the page with this login; return the status of the answer."""
-    given = base64.b64encode(f"{user}:{password}".encode()).decode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/clients/page", headers={"Authorization": f"Basic {given}"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as page:
-            assert page.read() == b"welcome"
-            return int(page.status)
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return refusal.code
+def page(port: int) -> str:
+    """Return the page of a web server that only clients may see."""
+    return f"http://127.0.0.1:{port}/clients/page"
 
 
 @contextmanager
@@ -149,9 +136,9 @@ def test_the_rule_of_sudo_is_one(host: Host) -> None:
 def test_apache_lets_in_who_has_the_right_password(host: Host) -> None:
     identifier, password = host.login
     with apache(host, APACHE.text) as port:
-        assert answer(port, identifier, password) == 200
-        assert answer(port, identifier, "wrong") == 401
-        assert answer(port, "1111111111", password) == 401
+        assert answer(page(port), identifier, password) == 200
+        assert answer(page(port), identifier, "wrong") == 401
+        assert answer(page(port), "1111111111", password) == 401
     assert host.verdicts() == ["accepted", "refused", "refused"]
 
 
@@ -159,8 +146,8 @@ def test_apache_remembers_a_login_for_a_while(host: Host) -> None:
     provider = "    AuthBasicProvider external\n"
     assert APACHE.text.count(provider) == 1
     with apache(host, APACHE.text.replace(provider, APACHE_CACHE.text)) as port:
-        assert [answer(port, *host.login) for _ in range(4)] == [200] * 4
-        assert answer(port, host.login[0], "wrong") == 401
+        assert [answer(page(port), *host.login) for _ in range(4)] == [200] * 4
+        assert answer(page(port), host.login[0], "wrong") == 401
     assert host.verdicts() == ["accepted"]
 
 
@@ -188,8 +175,8 @@ def test_nginx_lets_in_by_pam_who_has_the_right_password(pam: Host) -> None:
     pam.server.machine.write("/srv/nginx.conf", AROUND_NGINX.format(port=port, shown=NGINX.text))
     identifier, password = pam.login
     with running(pam.server.machine.entered([binary, "-c", "/srv/nginx.conf"]), port, Path(os.devnull)):
-        assert answer(port, identifier, password) == 200
-        assert answer(port, identifier, "wrong") == 401
+        assert answer(page(port), identifier, password) == 200
+        assert answer(page(port), identifier, "wrong") == 401
     assert pam.verdicts() == ["accepted", "refused"]
 
 
