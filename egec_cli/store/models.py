@@ -193,4 +193,20 @@ class Event(Table):
         indexes = ((("client", "id"), False),)
 
 
-TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace)
+class LoginPlace(Table):
+    """A login whose password is being compared: it counts towards the limits until it gives a verdict or expires."""
+
+    id = peewee.AutoField()
+    client = peewee.ForeignKeyField(Client)
+    expires_at = TimeField()
+
+
+class Installation(Table):
+    """A fact about this installation, by name, such as whether it has ever had a mail server."""
+
+    id = peewee.AutoField()
+    name = peewee.TextField(unique=True)
+    value = peewee.TextField()
+
+
+TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace, LoginPlace, Installation)
