@@ -7,12 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from egec_cli import trusted_files
 from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
 from egec_cli.translation import Words, joined, of_system
@@ -145,6 +145,10 @@ class Settings(NamedTuple):
     acting_for: str = ""
 
 
+# The folder that relative paths start at; None for the working folder, which may be gone where no path is relative.
+_Folder = Path | None
+
+
 class Setting(NamedTuple):
     """What is to be known of one environment variable.
 
@@ -156,7 +160,7 @@ class Setting(NamedTuple):
     """
 
     name: str
-    parse: Callable[[str, Path], Any]
+    parse: Callable[[str, _Folder], Any]
     default: str
     example: str
     meaning: str
@@ -194,10 +198,36 @@ class _Fault(Exception):
         super().__init__(self.words)
 
 
+def _below(folder: _Folder, text: str) -> Path:
+    """Return the absolute path of a text that may be a relative path."""
+    if folder is None and not text.startswith("/"):
+        try:
+            folder = Path.cwd()
+        except FileNotFoundError:
+            raise _Fault(
+                "has a relative path, but the working folder {folder} no longer exists",
+                folder=_name_of_working_folder(),
+            ) from None
+    path = Path(text) if folder is None else folder / text
+    if not _is_text(str(path)):
+        raise _Fault(_NOT_TEXT)
+    return path
+
+
+def _name_of_working_folder() -> str:
+    """Return the name of a working folder that no longer exists."""
+    try:
+        # The kernel's name for it ends with these words.
+        return ascii(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"))[1:-1]
+    except OSError:
+        return ascii(os.environ.get("PWD", ""))[1:-1]
+
+
+_NOT_TEXT = "has a NUL character or bytes that are not UTF-8"
 _NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
 
 
-def _one_line(text: str, _folder: Path) -> str:
+def _one_line(text: str, _folder: _Folder) -> str:
     if not text.translate(_NO_BREAK_SPACES).isprintable():
         raise _Fault("has a line break or another control character")
     if "=?" in text:
@@ -205,28 +235,28 @@ def _one_line(text: str, _folder: Path) -> str:
     return text
 
 
-def _mail_address(text: str, folder: Path) -> str:
+def _mail_address(text: str, folder: _Folder) -> str:
     _one_line(text, folder)
     if not re.fullmatch(r"(?:[^<>@,;:\"]*<[^<>@\s,]+@[^<>@\s,]+>|[^<>@\s,]+@[^<>@\s,]+)", text):
         raise _Fault("is no e-mail address")
     return text
 
 
-def _bounces_address(text: str, _folder: Path) -> str:
+def _bounces_address(text: str, _folder: _Folder) -> str:
     # Of the 64 characters that may stand before the @, a mail's own mark takes 36.
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
         raise _Fault("is no bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
     return text
 
 
-def _private_key(text: str, _folder: Path) -> Password:
+def _private_key(text: str, _folder: _Folder) -> Password:
     # Only its form; what is in it is for `mail.signing` to find out, which loads what can read it.
     if not re.fullmatch(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+-----END \1-----", text.strip(), re.DOTALL):
         raise _Fault("is no private key in PEM form")
     return Password(text.strip())
 
 
-def _selector(text: str, _folder: Path) -> str:
+def _selector(text: str, _folder: _Folder) -> str:
     # RFC 6376, 3.1: names as those of hosts.
     label = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     if not re.fullmatch(rf"{label}(?:\.{label}){{0,3}}", text):
@@ -234,8 +264,8 @@ def _selector(text: str, _folder: Path) -> str:
     return text
 
 
-def _number(low: int, high: int) -> Callable[[str, Path], int]:
-    def parse(text: str, _folder: Path) -> int:
+def _number(low: int, high: int) -> Callable[[str, _Folder], int]:
+    def parse(text: str, _folder: _Folder) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise _Fault("is no whole number from {low} to {high}", low=low, high=high)
         return int(text)
@@ -243,58 +273,64 @@ def _number(low: int, high: int) -> Callable[[str, Path], int]:
     return parse
 
 
-def _yes_or_no(text: str, _folder: Path) -> bool:
+def _yes_or_no(text: str, _folder: _Folder) -> bool:
     if text.lower() not in {"yes", "no", "true", "false", "1", "0"}:
         raise _Fault("is neither yes nor no")
     return text.lower() in {"yes", "true", "1"}
 
 
-def _language(text: str, _folder: Path) -> str:
+def _language(text: str, _folder: _Folder) -> str:
     if text not in LANGUAGES:
         raise _Fault("is none of {known}", known=", ".join(LANGUAGES))
     return text
 
 
-def _log_style(text: str, _folder: Path) -> LogStyle:
+def _log_style(text: str, _folder: _Folder) -> LogStyle:
     if text not in set(LogStyle):
         raise _Fault("is none of {known}", known=", ".join(LogStyle))
     return LogStyle(text)
 
 
-def _specials(text: str, _folder: Path) -> str:
+def _specials(text: str, _folder: _Folder) -> str:
     # With the look-alikes, the most that these can make; `load` checks what they make with the other settings.
     Alphabet.of(text, lookalikes=True)
     return text
 
 
-def _existing_folder(text: str, folder: Path) -> Path:
-    path = folder / text
+def _existing_folder(text: str, folder: _Folder) -> Path:
+    path = _below(folder, text)
     # Not by `Path.is_dir`, which raises where a folder above may not be entered.
     if not os.path.isdir(path):
         raise _Fault("names {path}, which is no folder", path=path)
+    try:
+        trusted_files.require_folder(path)
+    except trusted_files.UntrustedFile as error:
+        raise _Fault("is refused: {message}. {hint}", message=error.message, hint=error.hint) from None
+    except OSError as error:
+        raise _Fault("names {path}, which cannot be examined: {reason}", path=path, reason=of_system(error)) from None
     return path
 
 
-def _database(text: str, folder: Path) -> Database:
+def _database(text: str, folder: _Folder) -> Database:
     if text.startswith("sqlite:"):
         path = text.removeprefix("sqlite:").removeprefix("///")
         if not path or (path.startswith("//") and not path.startswith("///")):
             raise _Fault("names no file")
-        return SqliteFile(folder / path)
+        return SqliteFile(_below(folder, path))
     if text.startswith(("postgresql://", "postgres://")):
         _url_parts(text)
         return PostgresqlServer("postgresql://" + text.partition("://")[2])
     raise _Fault("begins with neither sqlite:/// nor postgresql://")
 
 
-def _mail_server(text: str, folder: Path) -> MailServer:
+def _mail_server(text: str, folder: _Folder) -> MailServer:
     scheme, _, rest = text.partition(":")
     if scheme == "maildir":
         if not rest:
             raise _Fault("names no folder")
-        return MaildirFolder(folder / rest)
+        return MaildirFolder(_below(folder, rest))
     if scheme == "sendmail":
-        return SendmailProgram(folder / (rest or "/usr/sbin/sendmail"))
+        return SendmailProgram(_below(folder, rest or "/usr/sbin/sendmail"))
     if scheme not in {"smtp", "smtps"}:
         raise _Fault("begins with none of smtp://, smtps://, sendmail: and maildir:")
     return _smtp_server(text, folder)
@@ -308,6 +344,7 @@ def _url_parts(text: str) -> tuple[SplitResult, int | None]:
         port = parts.port
         for part in (parts.username, parts.password):
             unquote(part or "", errors="strict")
+        unquote(text, errors="strict").encode()
     except ValueError:
         raise fault from None
     # An @ behind the host is that of a password cut in two by a / ? or #; the host is its first half.
@@ -316,7 +353,7 @@ def _url_parts(text: str) -> tuple[SplitResult, int | None]:
     return parts, port
 
 
-def _smtp_server(text: str, folder: Path) -> SmtpServer:
+def _smtp_server(text: str, folder: _Folder) -> SmtpServer:
     parts, port = _url_parts(text)
     if not parts.hostname or parts.path not in {"", "/"} or parts.fragment:
         raise _Fault("is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)")
@@ -341,7 +378,7 @@ def _smtp_server(text: str, folder: Path) -> SmtpServer:
         tls=mode,
         user=unquote(parts.username or ""),
         password=Password(unquote(parts.password or "")),
-        ca_file=folder / ca_file if ca_file else None,
+        ca_file=_below(folder, ca_file) if ca_file else None,
     )
 
 
@@ -523,9 +560,9 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
         Misconfigured: the file of settings cannot be found or read.
     """
     environ = os.environ if environ is None else environ
-    env_file = _find_env_file(environ)
-    in_file, faults = ({}, []) if env_file is None else _read_env_file(env_file)
-    reader = _Reader(environ, in_file, env_file)
+    found = _find_env_file(environ)
+    in_file, faults = ({}, []) if found is None else _parsed(found.path, found.text)
+    reader = _Reader(environ, in_file, found)
     specials = reader.value("EGEC_PASSWORD_SPECIALS", DEFAULT_SPECIALS)
     lookalikes = reader.value("EGEC_PASSWORD_LOOKALIKES", False)
     alphabet = reader.alphabet(specials, lookalikes)
@@ -550,7 +587,7 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
         mail_rate=reader.value("EGEC_MAIL_RATE", 0),
         audit_days=reader.value("EGEC_AUDIT_DAYS", 365),
         log=reader.value("EGEC_LOG", None),
-        env_file=env_file,
+        env_file=found.path if found else None,
         warnings=tuple(reader.warnings()),
         acting_for=reader.acting_for(),
     )
@@ -559,56 +596,140 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
 
 
 def data_folder() -> Path:
-    """Return the folder of the user's data, in which the embedded database and Maildir are."""
+    """Return the folder of the user's data, in which the embedded database and Maildir are.
+
+    Raises:
+        Misconfigured: the user has no home folder.
+    """
+    if not (os.environ.get("XDG_DATA_HOME") or _has_home()):
+        raise Misconfigured(
+            "user {user} has no home folder to keep the data in",
+            "Set EGEC_DATABASE_URL and EGEC_MAIL_URL, or HOME.",
+            user=os.geteuid(),
+        )
     # Imported where it is needed: with a database and a mail server set, no command pays for it.
     import platformdirs
 
-    return platformdirs.user_data_path("egec", appauthor=False)
+    return _text_path(platformdirs.user_data_path("egec", appauthor=False))
 
 
 def user_env_file() -> Path:
-    """Return where the user's own file of settings is looked for."""
+    """Return where the user's own file of settings is looked for, if the user has a home folder."""
     import platformdirs
 
     return platformdirs.user_config_path("egec", appauthor=False) / "egec.env"
 
 
-def _find_env_file(environ: Mapping[str, str]) -> Path | None:
+def _has_home() -> bool:
+    if os.environ.get("HOME"):
+        return True
+    import pwd
+
+    try:
+        return bool(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return False
+
+
+class _EnvFile(NamedTuple):
+    """A settings file: its path, its text, and its status when it was read."""
+
+    path: Path
+    text: str
+    status: os.stat_result
+
+
+def _find_env_file(environ: Mapping[str, str]) -> _EnvFile | None:
     named = environ.get(ENV_FILE_VARIABLE)
     if named:
-        path = Path(named).absolute()
-        if not _is_file(path):
+        path = _named_env_file(named)
+        found = _env_file_if_any(path)
+        if found is None:
             raise Misconfigured(
                 "there is no file {path} to read the settings from",
-                "Mend the path after --env-file or in {variable}.",
+                "Correct the path after --env-file or in {variable}.",
                 path=path,
                 variable=ENV_FILE_VARIABLE,
             )
-        return path
-    local = Path(".env").absolute()
-    # A folder that this user may not look into, as root's after `sudo -u egec`, is only where the shell happens to be.
-    with suppress(PermissionError):
-        if _is_regular(local):
-            return local
-    for path in (user_env_file(), SYSTEM_ENV_FILE):
-        if _is_file(path):
-            return path
+        return found
+    if local := _local_env_file():
+        return local
+    has_own = bool(os.environ.get("XDG_CONFIG_HOME")) or _has_home()
+    for place in (*([user_env_file()] if has_own else []), SYSTEM_ENV_FILE):
+        if found := _env_file_if_any(place):
+            return found
     return None
 
 
-def _is_file(path: Path) -> bool:
+def _named_env_file(named: str) -> Path:
     try:
-        return _is_regular(path)
+        return Path(named).absolute()
+    except FileNotFoundError:
+        raise Misconfigured(
+            "the working folder {folder} no longer exists, so {path} cannot be found in it",
+            "Change to a folder that exists, or write the path after --env-file from / on.",
+            folder=_name_of_working_folder(),
+            path=named,
+        ) from None
+
+
+def _local_env_file() -> _EnvFile | None:
+    """Return the `.env` of the working folder."""
+    try:
+        path = Path(".env").absolute()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # There is none, or the working folder was deleted, or this user may not look into it, as into root's after
+        # `sudo -u egec`: then it is only where the shell happens to be.
+        return None
+    return _env_file_if_any(path)
+
+
+def _env_file_if_any(path: Path) -> _EnvFile | None:
+    """Return the settings file of this path; None where there is nothing, or a folder, as of a virtual environment.
+
+    Raises:
+        Misconfigured: it cannot be read, or somebody else can change it.
+    """
+    try:
+        path.lstat()
+        if path.is_dir():
+            return None
+        content = trusted_files.read(_text_path(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, ValueError) or not os.path.islink(path):
+            return None
+        raise Misconfigured(
+            "{path} is a symbolic link to a file that does not exist", "Create the file, or remove the link.", path=path
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-
-
-def _is_regular(path: Path) -> bool:
-    """Tell whether there is a file of this name; from Python 3.14 on, `Path.is_file` hides that it cannot be known."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        text = content.data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Misconfigured(
+            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise Misconfigured("{path}:{line} has a NUL character", "Save it as plain text.", path=path, line=line)
+    return _EnvFile(path, text, content.status)
+
+
+def _text_path(path: Path) -> Path:
+    """Return the path, which must be UTF-8: it is shown, logged and recorded."""
+    if not _is_text(str(path)):
+        raise Misconfigured("the path {path} is not UTF-8", "Rename the file or the folder.", path=ascii(str(path)))
+    return path
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8 and be part of a path; bytes of the environment may be anything."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return False
+    return "\0" not in text
 
 
 def _unreadable(path: Path, error: OSError) -> Misconfigured:
@@ -617,21 +738,15 @@ def _unreadable(path: Path, error: OSError) -> Misconfigured:
     )
 
 
-def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
     """Return the variables of the file, and what is wrong with its lines; no line is quoted, it may hold a secret."""
     # python-dotenv is imported only where there is a file for it to read; its `dotenv_values` skips faulty lines.
+    from io import StringIO
+
     from dotenv.parser import parse_stream
 
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            bindings = list(parse_stream(stream))
-    except UnicodeDecodeError as error:
-        raise Misconfigured(
-            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
-        ) from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
     faults: list[str] = []
+    bindings = list(parse_stream(StringIO(text, newline=None)))
     for binding in bindings:
         if binding.error:
             # A statement begins with the empty lines above it.
@@ -655,11 +770,11 @@ def _has_secret(text: str) -> bool:
 class _Reader:
     """Reads variables one by one and gathers what is wrong with them."""
 
-    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: Path | None) -> None:
+    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: _EnvFile | None) -> None:
         self._environ = environ
         self._in_file = in_file
         self._env_file = env_file
-        self._secret_files: list[Path] = []
+        self._secret_files: list[tuple[Path, os.stat_result]] = []
         self._known = {setting.name: setting for setting in SETTINGS}
         self.faults = [*self._misspelt()]
         self.faulty: set[str] = set()
@@ -673,7 +788,10 @@ class _Reader:
         if not text:
             return default
         try:
-            return setting.parse(text, folder)
+            value = setting.parse(text, folder)
+            if _is_text(text):
+                return value
+            reason = Words(_NOT_TEXT)
         except _Fault as fault:
             reason = fault.words
         except BadInput as error:
@@ -728,7 +846,10 @@ class _Reader:
     def source(self, setting: Setting) -> Source:
         """Return where the setting was read from: the first place that has it."""
         names = [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
-        for place, variables in ((Words("the environment"), self._environ), (str(self._env_file), self._in_file)):
+        for place, variables in (
+            (Words("the environment"), self._environ),
+            (str(self._env_file.path if self._env_file else ""), self._in_file),
+        ):
             for name in names:
                 if variables.get(name):
                     where = (
@@ -743,13 +864,12 @@ class _Reader:
         self.faults.append(words)
         self.faulty.add(name)
 
-    def _text(self, name: str) -> tuple[str, Path]:
-        if self._environ.get(name):
-            return self._environ[name], Path.cwd()
-        folder = Path.cwd() if self._env_file is None else self._env_file.parent
-        return self._in_file.get(name, ""), folder
+    def _text(self, name: str) -> tuple[str, _Folder]:
+        if self._environ.get(name) or self._env_file is None:
+            return self._environ.get(name, ""), None
+        return self._in_file.get(name, ""), self._env_file.path.parent
 
-    def _text_or_file(self, name: str, text: str, folder: Path) -> tuple[str, Path]:
+    def _text_or_file(self, name: str, text: str, folder: _Folder) -> tuple[str, _Folder]:
         file_name, file_folder = self._text(f"{name}_FILE")
         if text and file_name and bool(self._environ.get(name)) != bool(self._environ.get(f"{name}_FILE")):
             # The environment comes before the file, in whichever form.
@@ -759,10 +879,20 @@ class _Reader:
         if text:
             self._fault(name, Words("{name} and {name}_FILE are both set. Keep one of them", name=name))
             return "", folder
-        path = file_folder / file_name
         try:
-            text = path.read_text(encoding="utf-8-sig").strip()
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path that a system could have
+            path = _below(file_folder, file_name)
+        except _Fault as fault:
+            self._fault(name, Words("{name}_FILE {fault}", name=name, fault=fault.words))
+            return "", folder
+        try:
+            content = trusted_files.read(path)
+            text = content.data.decode("utf-8-sig").strip()
+        except trusted_files.UntrustedFile as error:
+            self._fault(
+                name, Words("{name}_FILE is refused: {what}. {cure}", name=name, what=error.message, cure=error.hint)
+            )
+            return "", folder
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8
             self._fault(
                 name,
                 Words(
@@ -775,7 +905,7 @@ class _Reader:
             return "", folder
         if not text:
             self._fault(name, Words("{name}_FILE names {path}, which is empty", name=name, path=path))
-        self._secret_files.append(path)
+        self._secret_files.append((path, content.status))
         return text, path.parent
 
     def _misspelt(self) -> Iterator[str]:
@@ -797,8 +927,8 @@ class _Reader:
         """Yield a warning for each file with secrets that every user of the machine can read."""
         files = list(self._secret_files)
         if self._env_file and any(_has_secret(self._in_file.get(s.name, "")) for s in SETTINGS if s.secret):
-            files.append(self._env_file)
-        for path in files:
-            if path.stat().st_mode & stat.S_IROTH:
+            files.append((self._env_file.path, self._env_file.status))
+        for path, status in files:
+            if status.st_mode & stat.S_IROTH:
                 what = Words("{path} holds a secret and can be read by others", path=path)
                 yield Unsafe(what, Words("Type: chmod 600 {path}", path=path))

@@ -1,11 +1,13 @@
 """The texts of `templates/`: found, checked and filled in by a strict `string.Template`."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from string import Template as StringTemplate
 from typing import NamedTuple
 
+from egec_cli import trusted_files
 from egec_cli.errors import Misconfigured
 from egec_cli.settings import Settings
 from egec_cli.translation import Words, of_system
@@ -83,20 +85,28 @@ def find(settings: Settings, name: str) -> Template:
     """Return the template of this file name: the organisation's own where there is one, else the built-in one.
 
     Raises:
-        Misconfigured: the file cannot be read as UTF-8 text.
+        Misconfigured: the file cannot be read as UTF-8 text, or somebody else can change it.
     """
-    own = settings.templates / name if settings.templates else None
-    path = own if own is not None and own.exists() else BUILT_IN / name
     try:
-        return Template(path, path.read_text(encoding="utf-8-sig"))
+        own = settings.templates / name if settings.templates else None
+        if own is not None and os.path.lexists(own):
+            path, data = own, trusted_files.read(own).data
+        else:
+            path = BUILT_IN / name
+            data = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(
+            "{path} cannot be read: {reason}",
+            "Correct EGEC_TEMPLATES or the file.",
+            path=error.filename,
+            reason=of_system(error),
+        ) from None
+    try:
+        return Template(path, data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise Misconfigured(
             "{path}:{line}: the text is not UTF-8", "Save the template as UTF-8.", path=path, line=line
-        ) from None
-    except OSError as error:
-        raise Misconfigured(
-            "{path} cannot be read: {reason}", "Mend EGEC_TEMPLATES or the file.", path=path, reason=of_system(error)
         ) from None
 
 
