@@ -12,11 +12,14 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 from egec_cli import __version__, translation
-from egec_cli.errors import EgecError, ExitCode, FileSystemFailed, Usage
+from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Misconfigured, NotNow, Usage
 from egec_cli.translation import Words, of_system
 
 # What commands make is gone by itself: the collector need not look for circles as often as it would.
 _OBJECTS_BEFORE_A_LOOK = 50_000
+
+# What Python says where the system grants no further thread; it has no exception of its own for that.
+_NO_THREAD = "can't start new thread"
 
 WHERE_TO_REPORT = Words("the maintainers of egec")
 
@@ -50,6 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     # What programs read is the same in every locale, also beside their data.
     translation.begin({} if machine else os.environ)
     try:
+        _require_text(arguments)
         _begin_ahead(arguments)
         code = _run_command(arguments)
         sys.stdout.flush()
@@ -65,8 +69,49 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.BROKEN_PIPE
     except OSError as error:
         return _fail(_file_system_failed(error), machine)
+    except RuntimeError as error:
+        return _fail(_no_thread() if str(error) == _NO_THREAD else _described(error), machine)
     except Exception as defect:  # noqa: BLE001 - the last stop for what nobody expected
         return _fail(_described(defect), machine)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse an argument that is not UTF-8: it could be neither stored nor shown.
+
+    What follows `--` after `verify --checkpassword` is another program's.
+    """
+    own = arguments
+    if "--checkpassword" in arguments and "--" in arguments:
+        own = arguments[: arguments.index("--")]
+    for number, argument in enumerate(own, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise BadInput(
+                "argument {number} is not UTF-8 text: {argument}",
+                "Type it in UTF-8; rename a file of such a name, or let the command read it from standard input.",
+                number=number,
+                argument=ascii(argument),
+            ) from None
+
+
+def _require_time_zone() -> None:
+    """Refuse a time zone of a day or more, which no date can be told in."""
+    import time
+
+    if max(abs(time.timezone), abs(time.altzone)) >= 24 * 60 * 60:
+        raise Misconfigured(
+            "TZ={zone} is not a time zone: it differs from UTC by a day or more",
+            "Set TZ to a name such as Europe/Paris, or unset it.",
+            zone=ascii(os.environ.get("TZ", ""))[1:-1],
+        )
+
+
+def _no_thread() -> EgecError:
+    return NotNow(
+        "the system does not allow this process another thread",
+        "Raise the limit (ulimit -u, or TasksMax= of a systemd unit) or end other processes, then run the same again.",
+    )
 
 
 def _begin_ahead(arguments: Sequence[str]) -> None:
@@ -89,6 +134,7 @@ def _run_command(arguments: list[str]) -> int:
 
         if asked := verifying.asked_by_a_program(arguments[1:]):
             return verifying.verify(*asked)
+    _require_time_zone()
     import typer
     from typer.main import get_command
 
@@ -146,6 +192,11 @@ def _fail(error: EgecError, machine: bool) -> int:
         sys.stdout.flush()
     except OSError:
         _silence(sys.stdout)
+    if isinstance(error, FileSystemFailed) and (folder := _lost_folder()):
+        error.hint = Words(
+            "The working folder {folder} no longer exists: change to one that exists, or write paths from / on.",
+            folder=folder,
+        )
     try:
         show_error(error, machine=machine)
         sys.stderr.flush()
@@ -154,8 +205,25 @@ def _fail(error: EgecError, machine: bool) -> int:
     return error.exit_code
 
 
+def _lost_folder() -> str | None:
+    """Return the name of the working folder if it was deleted, so that no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        from egec_cli.settings import name_of_working_folder
+
+        return name_of_working_folder()
+    return None
+
+
 def _file_system_failed(error: OSError) -> EgecError:
     path, reason = error.filename, of_system(error)
+    if isinstance(error, FileNotFoundError) and not str(path or "").startswith("/") and (folder := _lost_folder()):
+        return FileSystemFailed(
+            "the working folder {folder} no longer exists",
+            "Change to a folder that exists, or write paths from / on.",
+            folder=folder,
+        )
     if isinstance(error, FileNotFoundError):
         return FileSystemFailed("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
     what = Words("{path}: {reason}" if path else "the output could not be written: {reason}", path=path, reason=reason)

@@ -206,7 +206,7 @@ def _below(folder: _Folder, text: str) -> Path:
         except FileNotFoundError:
             raise _Fault(
                 "has a relative path, but the working folder {folder} no longer exists",
-                folder=_name_of_working_folder(),
+                folder=name_of_working_folder(),
             ) from None
     path = Path(text) if folder is None else folder / text
     if not _is_text(str(path)):
@@ -214,7 +214,7 @@ def _below(folder: _Folder, text: str) -> Path:
     return path
 
 
-def _name_of_working_folder() -> str:
+def name_of_working_folder() -> str:
     """Return the name of a working folder that no longer exists."""
     try:
         # The kernel's name for it ends with these words.
@@ -668,7 +668,7 @@ def _named_env_file(named: str) -> Path:
         raise Misconfigured(
             "the working folder {folder} no longer exists, so {path} cannot be found in it",
             "Change to a folder that exists, or write the path after --env-file from / on.",
-            folder=_name_of_working_folder(),
+            folder=name_of_working_folder(),
             path=named,
         ) from None
 

@@ -212,8 +212,25 @@ def test_the_version_is_told_to_nobody_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", [b"ref:\xff", b"\xff@example.org", b"\xff"])
-def test_a_name_that_is_no_text_is_nobodys(egec: Egec, name: bytes) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"client", b"show", b"ref:\xff"],
+        [b"client", b"show", b"\xff@example.org"],
+        [b"client", b"create", b"jeanne@example.org", b"--last-name", b"Andr\xe9"],
+        [b"client", b"create", b"jeanne@example.org", b"--last-name=\xff", b"--format", b"json"],
+        [b"client", b"import", b"\xff.csv"],
+        [b"client", b"list", b"--search", b"\xff"],
+        [b"reissue", b"start", b"\xff", b"--yes"],
+        [b"--env-file", b"\xff", b"init"],
+        [b"\xff"],
+        [b"verify", b"\xff", b"--password-stdin"],
+    ],
+    ids=lambda arguments: ascii(b" ".join(arguments)),
+)
+def test_an_argument_that_is_not_utf_8_is_bad_input_and_nothing_is_done(egec: Egec, arguments: list[bytes]) -> None:
     egec("init")
-    done = subprocess.run([*PROGRAM, "client", "show", name], capture_output=True, text=True)
-    assert done.returncode == 67
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert "is not UTF-8 text" in done.stderr
+    assert egec("client", "list", "--format", "ids").out == ""

@@ -20,7 +20,7 @@ from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock
 from egec_cli.errors import EgecError
-from egec_cli.settings import Reading, Settings, SqliteFile
+from egec_cli.settings import PostgresqlServer, Reading, Settings, SqliteFile
 from egec_cli.store import database, examination, peewee
 from egec_cli.translation import Words, of_system
 
@@ -57,6 +57,8 @@ def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check
     on_database, on_mail = {"EGEC_DATABASE_URL"}, {"EGEC_MAIL_URL", "EGEC_MAIL_TIMEOUT"}
     if isinstance(found.database, SqliteFile):
         yield "file_rights", on_database, partial(doctor_files.findings, found.database)
+    if isinstance(found.database, PostgresqlServer):
+        yield "database_connection", on_database, partial(_of_the_connection, found.database)
     yield "database", on_database, partial(_of_the_database, found, now)
     yield "templates", set(reading.sources), partial(mail_check.templates, found)
     yield "dkim", set(reading.sources), partial(mail_check.signature, found)
@@ -86,6 +88,12 @@ def _failed(check: str, error: Exception) -> Finding:
     # Its message may quote a value, and any value may be a secret.
     detail = Words("it could not be examined: {kind}", kind=type(error).__name__)
     return Finding(check, Verdict.FAULT, detail, Words("Please report this to the maintainers of egec."))
+
+
+def _of_the_connection(location: PostgresqlServer) -> Iterator[Finding]:
+    """Yield what the URL gives up of the security of the connection."""
+    for weakness in database.weaknesses(location):
+        yield Finding("database_connection", Verdict.WARNING, weakness.what, weakness.cure)
 
 
 def _of_the_database(found: Settings, now: Clock) -> Iterator[Finding]:

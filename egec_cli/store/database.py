@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -21,8 +22,8 @@ from egec_cli.errors import (
     NotPermitted,
     Usage,
 )
-from egec_cli.settings import Database, PostgresqlServer, SqliteFile
-from egec_cli.store import models, sqlite_copy
+from egec_cli.settings import Database, PostgresqlServer, SqliteFile, Unsafe
+from egec_cli.store import connection_security, models, sqlite_copy
 from egec_cli.translation import Words, of_system
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -39,7 +40,19 @@ _ADVISORY_LOCK = 3042
 _LOGIN_REFUSED = (
     "authentication failed|authentification .*chou|no password supplied|pg_hba.conf|does not exist|n'existe pas"
     "|is not permitted to log in|pas autoris. . se connecter"
-    "|invalid ([a-z_]+ )?value|does not support SSL|root certificate|server certificate|certificate verify failed"
+    "|invalid ([a-z_]+ )?value|could not parse network address|could not match [0-9]+ "
+)
+# libpq's own words, always in English here: the server has not proved who it is, or wants a readable password.
+_NOT_TRUSTED = (
+    "does not support SSL|root certificate|server certificate|certificate verify failed|weak sslmode"
+    "|authentication method requirement|SSL error: (wrong version|unsupported protocol|[a-z0-9]+ alert)"
+)
+# SQLite has no codes of their own for these.
+_SCHEMA_DAMAGED = "no such (table|column|index)|has no column named|malformed|may not be (modified|inserted|updated)"
+# What the system says, which libpq quotes.
+_UNREACHABLE = (
+    "Connection refused|could not translate host name|Name or service not known|timeout expired|No route to host"
+    "|Network is unreachable|No such file or directory|Connection timed out"
 )
 _PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 
@@ -563,27 +576,21 @@ def _sqlite(location: SqliteFile, mode: str, pragmas: Mapping[str, object], pati
 def _postgresql(location: PostgresqlServer, patience: int) -> peewee.Database:
     try:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
         from psycopg.types.json import Json, Jsonb
     except ImportError:
         raise Misconfigured(
-            "PostgreSQL needs the driver psycopg, which is not installed",
-            "Type: pip install 'egec[postgres]'",
+            "the driver for PostgreSQL, psycopg, is not installed for {python}",
+            "Type: {python} -m pip install 'psycopg[binary]>=3.2,<4' (with pipx: pipx inject egec 'psycopg[binary]')",
+            python=sys.executable,
         ) from None
-    try:
-        asked = conninfo_to_dict(location.url)
-    except psycopg.ProgrammingError:
-        # Its own words may quote the URL, and so the password.
-        raise Misconfigured(
-            "EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
-            "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
-            location=location,
-        ) from None
+    asked = _options(location)
+    connection_security.require_safe(asked, os.environ)
     # Given back to peewee, which was kept from importing it (see egec_cli/store/__init__.py).
     status = psycopg.pq.TransactionStatus
     vars(peewee).update(psycopg=psycopg, TransactionStatus=status, Json_pg3=Json, Jsonb_pg3=Jsonb)
     adapter = peewee.Psycopg3Adapter
     adapter.txn_idle, adapter.txn_inerror, adapter.txn_unknown = status.IDLE, status.INERROR, status.UNKNOWN
+    security: dict[str, Any] = connection_security.secured(asked, os.environ, libpq=psycopg.pq.version())
     return peewee.PostgresqlDatabase(
         location.url,
         prefer_psycopg3=True,
@@ -591,7 +598,34 @@ def _postgresql(location: PostgresqlServer, patience: int) -> peewee.Database:
         connect_timeout=asked.get("connect_timeout", patience),
         options=f"{_SESSION} -c lock_timeout={patience}s {asked.get('options', '')}".rstrip(),
         application_name=asked.get("application_name", "egec"),
+        **security,
     )
+
+
+def _options(location: PostgresqlServer) -> dict[str, str]:
+    """Return the options of libpq that the URL has; psycopg is installed."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        asked = {name: str(value) for name, value in conninfo_to_dict(location.url).items()}
+    except psycopg.ProgrammingError:
+        # Its own words may quote the URL, and so the password.
+        raise Misconfigured(
+            "EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
+            "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
+            location=location,
+        ) from None
+    if not re.fullmatch(r"\s*-?[0-9]{1,9}\s*", asked.get("connect_timeout", "0"), re.ASCII):
+        raise Misconfigured(
+            "connect_timeout in EGEC_DATABASE_URL is not a number of seconds", "Write it as connect_timeout=10."
+        )
+    return asked
+
+
+def weaknesses(location: PostgresqlServer) -> Iterator[Unsafe]:
+    """Yield what the URL of a database gives up of the default security of its connection."""
+    yield from connection_security.weaknesses(_options(location), os.environ)
 
 
 def _create_file(location: SqliteFile) -> bool:
@@ -685,6 +719,8 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
         )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}:
         return _not_permitted(location, str(error))
+    if code == sqlite3.SQLITE_ERROR and re.search(_SCHEMA_DAMAGED, str(error)):
+        return _schema_damaged(location, str(error))
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Misconfigured(
             "{location} is no intact SQLite database: {error}",
@@ -695,6 +731,15 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
     return None
 
 
+def _schema_damaged(location: Database, reason: str) -> Misconfigured:
+    return Misconfigured(
+        "the tables in {location} are damaged: {reason}",
+        "Restore a backup, or set EGEC_DATABASE_URL to another database.",
+        location=location,
+        reason=reason,
+    )
+
+
 def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     if error is None or type(error).__module__.partition(".")[0] != "psycopg":
         return None
@@ -702,9 +747,13 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     state = getattr(error, "sqlstate", None) or ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     words = reason if not state and _is_operational(error) else ""
+    if re.search(_NOT_TRUSTED, words):
+        return Misconfigured(
+            "{location} is not trusted: {reason}", _hint_on_trust(words), location=location, reason=reason
+        )
     if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
         return Misconfigured(
-            "{location} refuses the login: {reason}", "Mend EGEC_DATABASE_URL.", location=location, reason=reason
+            "{location} refuses the login: {reason}", _hint_on_login(reason), location=location, reason=reason
         )
     if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
         return NotPermitted(
@@ -713,6 +762,8 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
             location=location,
             reason=reason,
         )
+    if state in {"42P01", "42703"}:  # undefined table, undefined column
+        return _schema_damaged(location, reason)
     if state in {"53100", "58030"}:
         return FileSystemFailed(
             "{location} could not write: {reason}", "Free some space on the server.", location=location, reason=reason
@@ -720,12 +771,42 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     if state.startswith(("08", "40", "53", "55P03", "57")) or (not state and _is_operational(error)):
         return NotNow(
             "{location} is not available: {reason}",
-            "Run the same again.",
+            Words(
+                "Run the same again once PostgreSQL runs and can be reached at the host and port of EGEC_DATABASE_URL."
+            )
+            if re.search(_UNREACHABLE, words)
+            else Words("Run the same again."),
             code="database_busy",
             location=location,
             reason=reason,
         )
     return None
+
+
+def _hint_on_trust(words: str) -> Words:
+    if "authentication method requirement" in words:
+        return Words(
+            "Let the server use scram-sha-256, in pg_hba.conf and as password_encryption, and set the password again."
+            " ?require_auth= in EGEC_DATABASE_URL accepts other methods."
+        )
+    return Words(
+        "Give the server a certificate for its host name; if an authority of your own signed it, add ?sslrootcert=FILE"
+        " to EGEC_DATABASE_URL. ?sslmode= gives up the check."
+    )
+
+
+def _hint_on_login(reason: str) -> Words:
+    if "pg_hba.conf" in reason:
+        return Words("Let pg_hba.conf on the server allow this user, database and host.")
+    if re.search("not permitted to log in|pas autoris", reason):
+        return Words("Allow it on the server: ALTER ROLE ... LOGIN.")
+    if re.search("does not exist|n'existe pas", reason):
+        return Words(
+            "Create the user and the database on the server (createuser, createdb), or correct EGEC_DATABASE_URL."
+        )
+    if re.search("password|mot de passe", reason):
+        return Words("Check the user and the password in EGEC_DATABASE_URL.")
+    return Words("Correct EGEC_DATABASE_URL.")
 
 
 def _is_operational(error: Any) -> bool:

@@ -1,5 +1,6 @@
 """Who asks, in words: whatever the environment claims, the user of the operating system comes first."""
 
+import json
 import os
 import pwd
 import socket
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli.accounts import actor
+from tests.conftest import Egec
 
 CRON = "0::/system.slice/cron.service\n"
 SSH = "0::/user.slice/user-1000.slice/session-3.scope\n"
@@ -22,6 +24,11 @@ def test_a_user_alone_is_the_actor() -> None:
 
 def test_who_is_behind_sudo_or_su_is_told() -> None:
     assert actor.described("root", behind="jeanne") == "root (jeanne)"
+
+
+def test_whom_the_environment_alone_names_is_told_as_a_claim() -> None:
+    assert actor.described("root", claimed="jeanne") == "root (claimed jeanne)"
+    assert actor.described("root", behind="marc", claimed="jeanne (x)") == "root (marc, claimed jeanne??x?)"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +73,64 @@ def test_the_actor_of_this_process_is_its_user_on_this_host(monkeypatch: pytest.
     assert found.host == socket.gethostname()
 
 
-@pytest.mark.parametrize(("login", "told"), [("4294967295", "marc"), ("", "marc"), ("1", "daemon")])
+def processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *ancestors: tuple[str, int], login: str = "4294967295"
+) -> None:
+    """Let the kernel tell of this process, and of these ancestors, nearest first: name and user of each."""
+    (folder / "self").mkdir()
+    (folder / "self" / "loginuid").write_text(login)
+    numbers = [os.getppid(), *range(1001, 1000 + len(ancestors)), 0]
+    for number, parent, (name, user) in zip(numbers, numbers[1:], ancestors, strict=False):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "status").write_text(f"Name:\t{name}\nPPid:\t{parent}\nUid:\t{user}\t{user}\t0\t0\n")
+    monkeypatch.setattr(actor, "_PROCESSES", folder)
+
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+DAEMON = pwd.getpwnam("daemon").pw_uid
+
+
+@pytest.mark.parametrize(
+    ("login", "told"),
+    [("4294967295", f"{ME} (claimed marc)"), ("", f"{ME} (claimed marc)"), (str(DAEMON), f"{ME} (daemon)")],
+)
 def test_the_kernel_is_believed_before_sudo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, told: str
 ) -> None:
-    if os.getuid() == 1:
+    if os.getuid() == DAEMON:
         pytest.skip("this runs as the user that the test takes for another one")
-    (tmp_path / "loginuid").write_text(login)
-    monkeypatch.setattr(actor, "_PROCESS", tmp_path)
+    processes(tmp_path, monkeypatch, login=login)
     monkeypatch.setenv("SUDO_USER", "marc")
-    assert actor.of_this_process().user == f"{pwd.getpwuid(os.getuid()).pw_name} ({told})"
+    assert actor.of_this_process().user == told
+
+
+@pytest.mark.parametrize(
+    ("ancestors", "told"),
+    [
+        ([("sudo", 0), ("bash", DAEMON), ("init", 0)], f"{ME} (daemon)"),
+        # With a terminal of its own, sudo runs twice.
+        ([("sh", 0), ("sudo", 0), ("sudo", 0), ("bash", DAEMON)], f"{ME} (daemon)"),
+        ([("sudo", 0), ("bash", 54321)], f"{ME} (54321, claimed daemon)"),
+        # Anybody can name a program so.
+        ([("sudo", 54321), ("bash", DAEMON)], f"{ME} (claimed daemon)"),
+        ([("bash", 0), ("bash", DAEMON)], f"{ME} (claimed daemon)"),
+        ([("sudo", 0)], f"{ME} (claimed daemon)"),
+        ([], f"{ME} (claimed daemon)"),
+    ],
+)
+def test_sudo_user_is_a_claim_unless_the_processes_support_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ancestors: list[tuple[str, int]], told: str
+) -> None:
+    processes(tmp_path, monkeypatch, *ancestors)
+    monkeypatch.setenv("SUDO_USER", "daemon")
+    assert actor.of_this_process().user == told
+
+
+def test_a_claim_of_the_environment_is_on_record_as_one(egec_process: Egec) -> None:
+    if Path("/proc/self/loginuid").exists() and Path("/proc/self/loginuid").read_text() != "4294967295":
+        pytest.skip("somebody has logged in here, whom the kernel names whatever SUDO_USER says")
+    egec_process("client", "create", "jeanne@example.org", env={"SUDO_USER": "marc", "EGEC_ACTOR": "jeanne.martin"})
+    listed = egec_process("audit", "list", "--action", "client.create", "--format", "json")
+    [event] = json.loads(listed.out)
+    assert "claimed marc" in event["actor"]
+    assert event["actor"].endswith("for jeanne.martin)")

@@ -3,6 +3,7 @@
 import json
 import socket
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -197,16 +198,48 @@ def with_role(url: str, attributes: str) -> str:
 def test_a_login_that_postgresql_refuses_is_told_as_a_fault_of_the_configuration(
     url: str, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for refused in (
-        url.replace("postgres@", "no_such_role@"),
-        url.replace("@/egec_", "@/no_such_database_"),
-        with_role(url, "NOLOGIN"),
-        f"{url}&sslmode=none",
+    for refused, hint in (
+        (url.replace("postgres@", "no_such_role@"), "createuser"),
+        (url.replace("@/egec_", "@/no_such_database_"), "createdb"),
+        (with_role(url, "NOLOGIN"), "ALTER ROLE ... LOGIN"),
+        (f"{url}&sslmode=none", "Correct EGEC_DATABASE_URL"),
     ):
         monkeypatch.setenv("EGEC_DATABASE_URL", refused)
         ended = egec("client", "list")
         assert (ended.code, ended.out) == (78, ""), ended
-        assert "Mend EGEC_DATABASE_URL" in ended.err
+        assert hint in ended.err
+
+
+def test_a_server_that_refuses_the_connection_is_told_with_what_to_check(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://u:s3cr3t@127.0.0.1:1/egec")
+    ended = egec("client", "list", "--format", "json")
+    error = json.loads(ended.err)["error"]
+    assert (ended.code, error["code"]) == (75, "database_busy")
+    assert "port 1" in error["message"]
+    assert error["hint"].startswith(
+        "Run the same again once PostgreSQL runs and can be reached at the host and port of"
+    )
+
+
+def test_a_missing_driver_is_told_with_the_command_that_installs_it() -> None:
+    """The driver is kept from being imported, as where it is not installed."""
+    patch = "import os, sys\nsys.modules['psycopg'] = None\nos.environ['EGEC_DATABASE_URL'] = 'postgresql://h/d'\n"
+    ended = run_patched(patch, "client", "list", "--format", "json")
+    assert ended.code == 78
+    hint = json.loads(ended.err)["error"]["hint"]
+    assert f"{sys.executable} -m pip install 'psycopg[binary]" in hint
+
+
+def test_a_time_out_that_is_no_number_is_a_fault_of_the_configuration(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, code in (("abc", 78), ("", 78), ("1e999", 78), ("2", 75)):
+        monkeypatch.setenv("EGEC_DATABASE_URL", f"postgresql://127.0.0.1:1/d?connect_timeout={value}")
+        ended = egec("client", "list")
+        assert ended.code == code, (value, ended)
+        assert "connect_timeout" in ended.err or code == 75
 
 
 def test_a_wrong_password_is_told_as_a_fault_of_the_configuration_and_not_quoted(
