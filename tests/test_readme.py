@@ -101,6 +101,24 @@ def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Calla
     assert ended.code == expected, f"{block} ends with {ended.code}:\n{ended.out}{ended.err}\n{TELLS_WHERE_TO_TURN}"
 
 
+@pytest.mark.parametrize(
+    ("variables", "code", "says"),
+    [
+        ({}, 0, ""),
+        ({"EMAIL": "no address"}, 65, "wrong address: no address"),
+        ({"EGEC_MAIL_URL": "smtp://127.0.0.1:1"}, 75, "temporary failure, will try again"),
+        ({"EGEC_LANGUAGE": "de"}, 78, "call an operator"),
+    ],
+)
+def test_the_onboarding_script_ends_with_the_exit_code_of_egec(
+    furnished: Office, variables: dict[str, str], code: int, says: str
+) -> None:
+    [script] = [block for block in BLOCKS if block.is_script and "--if-missing" in block.text]
+    ended = type_in(["sh", "-c", script.text], folder=furnished.folder, variables={**furnished.variables, **variables})
+    assert ended.code == code, ended
+    assert says in ended.err
+
+
 @executed_here("console")
 def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     first = block.mark == AFTER_THE_FIRST_COMMAND

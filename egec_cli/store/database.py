@@ -48,7 +48,7 @@ _NOT_TRUSTED = (
     "|authentication method requirement|SSL error: (wrong version|unsupported protocol|[a-z0-9]+ alert)"
 )
 # SQLite has no codes of their own for these.
-_SCHEMA_DAMAGED = "no such (table|column|index)|has no column named|malformed|may not be (modified|inserted|updated)"
+_SCHEMA_DAMAGED = "no such (table|column|index)|has no column named|already exists|malformed|cannot modify"
 # What the system says, which libpq quotes.
 _UNREACHABLE = (
     "Connection refused|could not translate host name|Name or service not known|timeout expired|No route to host"
@@ -762,7 +762,7 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
             location=location,
             reason=reason,
         )
-    if state in {"42P01", "42703"}:  # undefined table, undefined column
+    if state in {"42P01", "42P07", "42703"}:  # undefined or duplicate table, undefined column
         return _schema_damaged(location, reason)
     if state in {"53100", "58030"}:
         return FileSystemFailed(

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import pytest
 from egec_cli.settings import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
 from tests.callers.site import answer, require_program
+from tests.conftest import Ended
 from tests.readme.blocks import Block, executed_by
 from tests.readme.machine import machine
-from tests.readme.server import Server
+from tests.readme.server import STATE, Server
 from tests.smtp_server import MailServer
 
 (
@@ -131,6 +133,124 @@ def apache(host: Host, shown: str) -> Iterator[int]:
 def test_the_rule_of_sudo_is_one(host: Host) -> None:
     host.has(SUDOERS)
     host.server.machine.must([require_program("visudo", "sudo"), "-cf", SUDOERS.path])
+
+
+# What the server's account may try, to run code as egec or to choose other settings.
+HOSTILE = "/srv/hostile"
+MARKS = "/srv/marks"
+LEAVES_A_MARK = f"import os\nopen(f'{MARKS}/{{os.getuid()}}', 'w').close()\n"
+ATTACKS = {
+    "PYTHONPATH": HOSTILE,
+    "PYTHONSTARTUP": f"{HOSTILE}/sitecustomize.py",
+    "PYTHONHOME": HOSTILE,
+    "PYTHONUSERBASE": HOSTILE,
+    "PYTHONINSPECT": "1",
+    "LD_PRELOAD": f"{HOSTILE}/x.so",
+    "LD_LIBRARY_PATH": HOSTILE,
+    "OPENSSL_CONF": f"{HOSTILE}/openssl.cnf",
+    "PGSERVICEFILE": f"{HOSTILE}/service",
+    "BASH_ENV": f"{HOSTILE}/run",
+    "ENV": f"{HOSTILE}/run",
+    "EGEC_ENV_FILE": f"{HOSTILE}/.env",
+    "EGEC_DATABASE_URL": f"sqlite:///{HOSTILE}/x.db",
+    "EGEC_MAIL_URL": f"sendmail:{HOSTILE}/run",
+    "EGEC_TEMPLATES": HOSTILE,
+    "EGEC_ACTOR": "root",
+    "XDG_CONFIG_HOME": HOSTILE,
+    "HOME": HOSTILE,
+}
+
+
+@pytest.fixture
+def besieged(host: Host) -> Host:
+    """Return a machine with the rule of sudo, the program as pip installs it, and a folder full of traps."""
+    host.has(SUDOERS)
+    program = f"#!{sys.executable}\nimport sys\nfrom egec_cli.main import entry\nsys.exit(entry())\n"
+    host.server.machine.write("/opt/egec/bin/egec", program, mode=0o755)
+    for name in ("sitecustomize.py", "usercustomize.py", "egec_cli/__init__.py"):
+        host.server.machine.write(f"{HOSTILE}/{name}", LEAVES_A_MARK)
+    host.server.machine.write(f"{HOSTILE}/.env", f"EGEC_DATABASE_URL=sqlite:///{HOSTILE}/x.db\n")
+    host.server.machine.must(["sh", "-c", f"chown -R www-data {HOSTILE}; install -d -m 1777 {MARKS}"])
+    return host
+
+
+def as_server(host: Host, command: str, *, typed: str = "", **variables: str) -> Ended:
+    """Run a line of the shell as the server's account, in its folder full of traps."""
+    machine = host.server.machine
+    return machine.run(["sh", "-c", command], user="www-data", typed=typed, variables=variables, folder=HOSTILE)
+
+
+def marks(host: Host) -> str:
+    return host.server.machine.must(["ls", MARKS])
+
+
+def test_the_servers_account_changes_nothing_by_its_environment_or_its_folder(besieged: Host) -> None:
+    identifier, password = besieged.login
+    exported = "; ".join(f"export {name}='{value}'" for name, value in ATTACKS.items())
+    for call, typed, variables in (
+        ("verify --stdin", f"{identifier}\n{password}\n", {}),
+        ("verify --pam", password, {"PAM_USER": identifier}),
+    ):
+        ended = as_server(
+            besieged, f"{exported}; exec sudo -n -u egec /opt/egec/bin/egec {call}", typed=typed, **variables
+        )
+        assert (ended.code, marks(besieged)) == (0, ""), ended
+    assert besieged.verdicts() == ["accepted", "accepted"]
+
+
+def test_sudo_passes_on_what_pam_says_and_nothing_of_the_servers(besieged: Host) -> None:
+    besieged.server.machine.write("/opt/egec/bin/egec", "#!/bin/sh\npwd; exec env\n", mode=0o755)
+    exported = "; ".join(f"export {name}='{value}'" for name, value in ATTACKS.items())
+    ended = as_server(
+        besieged,
+        f"{exported}; exec sudo -n -u egec /opt/egec/bin/egec verify --pam",
+        PAM_USER="5079512743",
+        PAM_RHOST="192.0.2.7",
+        PAM_SERVICE="egec",
+    )
+    folder, *lines = ended.out.splitlines()
+    arrived = dict(line.partition("=")[::2] for line in lines)
+    assert folder == STATE
+    assert (arrived["PAM_USER"], arrived["PAM_RHOST"]) == ("5079512743", "192.0.2.7")
+    assert {name for name, value in ATTACKS.items() if arrived.get(name) == value} == set()
+    assert set(arrived) <= {
+        "PAM_USER", "PAM_RHOST", "PATH", "HOME", "PWD", "OLDPWD", "SHELL", "USER", "LOGNAME", "MAIL", "TERM", "LANG",
+        "SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND", "SUDO_HOME", "_", "SHLVL",
+    }  # fmt: skip
+
+
+def test_the_servers_account_does_not_choose_the_folder(besieged: Host) -> None:
+    besieged.server.machine.write("/opt/egec/bin/egec", "#!/bin/sh\npwd\n", mode=0o755)
+    for option in ("", f"-D {HOSTILE}", f"--chdir={HOSTILE}"):
+        ended = as_server(besieged, f"sudo -n {option} -u egec /opt/egec/bin/egec verify --stdin")
+        assert ended.out in {f"{STATE}\n", ""}, ended
+        assert option or ended.out
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(f"sudo -n -u egec {name}='{value}' /opt/egec/bin/egec verify --stdin" for name, value in ATTACKS.items()),
+        "PYTHONPATH=/srv/hostile sudo -n -E -u egec /opt/egec/bin/egec verify --stdin",
+        "PYTHONPATH=/srv/hostile sudo -n --preserve-env=PYTHONPATH -u egec /opt/egec/bin/egec verify --stdin",
+        "sudo -n -u egec /opt/egec/bin/egec client list",
+        "sudo -n -u egec /opt/egec/bin/egec --env-file .env verify --stdin",
+        "sudo -n -u root /opt/egec/bin/egec verify --stdin",
+        "sudo -n -u egec /srv/hostile/run",
+    ],
+)
+def test_sudo_refuses_what_would_let_the_servers_account_choose(besieged: Host, call: str) -> None:
+    ended = as_server(besieged, call, typed="\n\n")
+    assert ended.code == 1
+    assert "sudo: " in ended.err
+    assert marks(besieged) == ""
+
+
+def test_the_traps_are_ones_where_the_rule_lets_variables_through(besieged: Host) -> None:
+    loose = "www-data ALL=(egec) NOPASSWD:SETENV: /opt/egec/bin/egec verify --stdin\n"
+    besieged.server.machine.write(SUDOERS.path, loose, mode=0o440)
+    as_server(besieged, f"sudo -n -u egec PYTHONPATH={HOSTILE} /opt/egec/bin/egec verify --stdin", typed="\n\n")
+    assert marks(besieged).strip() == besieged.server.machine.must(["id", "-u", "egec"]).strip()
 
 
 def test_apache_lets_in_who_has_the_right_password(host: Host) -> None:
