@@ -223,7 +223,7 @@ def name_of_working_folder() -> str:
         return ascii(os.environ.get("PWD", ""))[1:-1]
 
 
-_NOT_TEXT = "has a NUL character or bytes that are not UTF-8"
+_NOT_TEXT = Words("has a NUL character or bytes that are not UTF-8")
 _NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
 
 
@@ -791,7 +791,7 @@ class _Reader:
             value = setting.parse(text, folder)
             if _is_text(text):
                 return value
-            reason = Words(_NOT_TEXT)
+            reason = _NOT_TEXT
         except _Fault as fault:
             reason = fault.words
         except BadInput as error:

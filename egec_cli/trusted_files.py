@@ -135,24 +135,26 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 def _require_owner(path: Path, status: os.stat_result) -> None:
     if not _is_trusted(status.st_uid):
         raise UntrustedFile(
-            "{path} belongs to {owner}, not to root or {user}, so it is not trusted",
+            "{path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it or work in another folder; if you have checked it, type: chown {user} {quoted}",
             path=path,
             quoted=_quoted(path),
             owner=_name(status.st_uid),
             user=_name(os.geteuid()),
+            trusted=_trusted_users(),
         )
 
 
 def _require_owner_of_link(path: str, status: os.stat_result) -> None:
     if not _is_trusted(status.st_uid):
         raise UntrustedFile(
-            "the symbolic link {path} belongs to {owner}, not to root or {user}, so it is not trusted",
+            "the symbolic link {path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it; if you have checked it, type: chown -h {user} {quoted}",
             path=path,
             quoted=_quoted(path),
             owner=_name(status.st_uid),
             user=_name(os.geteuid()),
+            trusted=_trusted_users(),
         )
 
 
@@ -176,10 +178,10 @@ def _require_safe_folder(folder: str, status: os.stat_result, path: Path | str) 
     if not _is_trusted(status.st_uid):
         raise UntrustedFile(
             "{path} is in a folder of {owner}, who can replace it, so it is not trusted",
-            "Move it to a folder of root or {user}.",
+            "Move it to a folder of {trusted}.",
             path=path,
             owner=_name(status.st_uid),
-            user=_name(os.geteuid()),
+            trusted=_trusted_users(),
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         raise UntrustedFile(
@@ -196,7 +198,12 @@ def _quoted(path: Path | str) -> str:
     return shlex.quote(str(path))
 
 
-def _name(user: int) -> Words | str:
+def _trusted_users() -> Words:
+    user = os.geteuid()
+    return Words("root or {user}", user=_name(user)) if user else Words("root")
+
+
+def _name(user: int) -> str:
     import pwd
 
     try:

@@ -60,7 +60,7 @@ def test_a_file_that_others_can_change_is_refused_with_the_remedy(tmp_path: Path
 @as_root
 def test_a_file_of_another_user_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = made(tmp_path / "file", owner=STRANGER)
-    with pytest.raises(UntrustedFile, match=rf"^{path} belongs to {STRANGER}, not to root or root") as refused:
+    with pytest.raises(UntrustedFile, match=rf"^{path} belongs to {STRANGER}, not to root, so") as refused:
         trusted_files.read(path)
     assert refused.value.hint.endswith(f"type: chown root {path}")
 

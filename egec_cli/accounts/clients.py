@@ -159,7 +159,11 @@ def find(text: str) -> Client:
     wanted = text.encode(errors="replace").decode().strip()
     client = Client.get_or_none(_condition(wanted))
     if client is None:
-        raise NoSuchClient("no client has {wanted}", "Type `egec client list` to see all.", wanted=_described(wanted))
+        raise NoSuchClient(
+            "no client has {wanted}",
+            "Type `egec client list --search PART` to find a client by a part of the e-mail, name or reference.",
+            wanted=_described(wanted),
+        )
     return client
 
 

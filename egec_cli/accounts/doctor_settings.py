@@ -13,7 +13,8 @@ def findings(reading: Reading) -> Iterator[Finding]:
     yield from _file(reading)
     for setting in SETTINGS:
         yield _of(setting, reading)
-    named = tuple(f"{name} " for name in reading.faulty) + tuple(f"{name}_FILE " for name in reading.faulty)
+    told = reading.faulty & {setting.name for setting in SETTINGS}
+    named = tuple(f"{name} " for name in told) + tuple(f"{name}_FILE " for name in told)
     for fault in reading.faults:
         if not fault.startswith(named):
             yield Finding("configuration_file", Verdict.FAULT, fault, Words("Mend that line."))

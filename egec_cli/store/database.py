@@ -48,7 +48,9 @@ _NOT_TRUSTED = (
     "|authentication method requirement|SSL error: (wrong version|unsupported protocol|[a-z0-9]+ alert)"
 )
 # SQLite has no codes of their own for these.
-_SCHEMA_DAMAGED = "no such (table|column|index)|has no column named|already exists|malformed|cannot modify"
+_SCHEMA_DAMAGED = (
+    "no such (table|column|index)|has no column named|already exists|malformed|cannot modify|foreign key mismatch"
+)
 # What the system says, which libpq quotes.
 _UNREACHABLE = (
     "Connection refused|could not translate host name|Name or service not known|timeout expired|No route to host"
