@@ -70,18 +70,17 @@ def _ground(deadline: float) -> Iterator[Ground]:
 def report(result: Result, *, whole: bool = False) -> str:
     """Return what there is to tell of a case, and how to run it again."""
     case, ended = result.case, result.ended
+    told = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
     lines = [
-        f"case {case.number}: {', '.join(result.faults) or f'ends with {ended.code}, as it may'} ({ended.seconds:.1f} s)",
+        f"case {case.number}: {told} ({ended.seconds:.1f} s)",
         f"  again: python -m tests.fuzz --seed {case.seed} --only {case.number}",
         f"  egec {shlex.join(case.arguments)[:2_000]!r}",
         f"  database: {case.database}; streams: {' '.join(case.streams)}",
     ]
     if whole:
         lines += [f"  {name}={value[:500]!r}" for name, value in case.environment.items()]
-        lines += [
-            f"  file {name}: {content[:2_000] if content is not None else 'a pipe'!r}"
-            for name, content in case.settings_files.items()
-        ]
+        for name, content in case.settings_files.items():
+            lines.append(f"  file {name}: {'a pipe' if content is None else repr(content[:2_000])}")
         lines += [f"  typed: {case.typed[:2_000]!r}", f"  answers: {case.answers}", f"  stdout: {ended.out[:5_000]!r}"]
     tail = ended.err[-2_500:] if whole else ended.err[-1_200:]
     return "\n".join([*lines, *(f"  | {line!s}" for line in tail.decode(errors="backslashreplace").splitlines())])
@@ -118,9 +117,8 @@ def main() -> int:
             print(report(result, whole=asked.only is not None), flush=True)
         if done % 1_000 == 0:
             print(f"{done} cases, {len(failed)} failed, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(
-        f"seed {asked.seed}: {sum(codes.values())} cases in {time.monotonic() - began:.0f} s; exit codes: {dict(codes.most_common())}"
-    )
+    print(f"seed {asked.seed}: {sum(codes.values())} cases in {time.monotonic() - began:.0f} s")
+    print(f"exit codes: {dict(codes.most_common())}")
     if slow:
         print(f"slowest: {sorted(slow, reverse=True)[:10]}")
     print(f"failed: {len(failed)} {sorted(failed)[:100]}")

@@ -10,6 +10,7 @@ from tests.reference.command_tree import Described, Parameter, commands, the_roo
 
 COMMANDS = tuple(commands())
 ROOT = the_root()
+WRITTEN = {"--output", "--rejects", "--html", "--eml", "db backup"}
 # What the database is: the usual one, none, an empty one, or one that is broken somehow.
 DATABASES = (*["clients"] * 12, "none", "empty", "damaged", "damaged", "cut off", "no table", "noise", "read-only")
 STREAMS = ("file", "file", "file", "file", "terminal", "closed")
@@ -231,7 +232,7 @@ def _value(random: Random, parameter: Parameter, command: Described) -> str:
     if kind == "FORMAT":
         return values.likely(random, lambda it: it.choice([*OutputFormat, *OutputFormat, "htpasswd"]), 0.95)
     if "FILE" in kind or "MAILDIR" in kind:
-        return values.file(random)
+        return values.file(random, written=bool(WRITTEN & {*parameter.names, command.path}))
     if "CLIENT" in kind:
         return values.client(random)
     if "DATE" in kind or ("AGE" in kind and "LANGUAGE" not in kind):

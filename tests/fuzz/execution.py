@@ -49,7 +49,7 @@ class Ended(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """Where cases run: a scratch folder, the usual database, how long a case may take, and whether the system is safe."""
+    """Where cases run: a scratch folder, the usual database, the longest time, and whether the system is safe."""
 
     folder: Path
     database: bytes
@@ -67,7 +67,7 @@ def import_all() -> None:
 
 
 def protect(folder: Path) -> bool:
-    """Let this process and those that it starts write nowhere but to the folder. Return whether that is possible here."""
+    """Let this process and those that it starts write to the folder alone. Return whether that is possible."""
     if os.geteuid() != 0 or ctypes.CDLL(None).unshare(CLONE_NEWNS) != 0:
         return False
     for arguments in (["--make-rprivate", "/"], ["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", "/"]):
@@ -180,15 +180,14 @@ def _become(folder: Path, case: Case, ground: Ground, redirected: list[int], scr
         os.closerange(3, 256)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if case.number % WHOLE_START == 0:
-            root = str(Path(egec_cli.__file__).parent.parent)
-            os.environ["PYTHONPATH"] = root
+            os.environ["PYTHONPATH"] = str(worlds.CHECKOUT)
             os.execv(sys.executable, [sys.executable, "-P", "-m", "egec_cli", *case.arguments])
         time.tzset()
         gc.enable()
         sys.argv = ["egec", *case.arguments]
         _open_streams(case)
         main.entry()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the parent has to see whatever went wrong in the fork
         import traceback
 
         os.write(2, traceback.format_exc().encode())

@@ -9,7 +9,8 @@ from random import Random
 from tests.fuzz.values import CLIENTS, EMAILS, IDENTIFIERS, NASTY, nasty
 
 HEADINGS = (
-    "email", "courriel", "nom", "prénom", "civilité", "référence", "identifier", "identifiant", "language", "last_name", "first_name",
+    "email", "courriel", "nom", "prénom", "civilité", "référence", "identifier", "identifiant", "language",
+    "last_name", "first_name",
     "valid_from", "valid_until", "password_hash", "status", "x", "", "EMAIL", "e-mail",
 )  # fmt: skip
 SEPARATORS = (";", ",", "\t", "|", "")

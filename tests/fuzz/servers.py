@@ -1,4 +1,4 @@
-"""Mail servers for the cases: one that takes every mail, one that hangs up, one that talks nonsense, and a port without one."""
+"""Mail servers for the cases: one that works, one that hangs up, one that talks nonsense, and a closed port."""
 
 import socket
 import threading

@@ -8,13 +8,20 @@ IDENTIFIERS = ("7130279332", "5079512743", "2938475610", "8347561029")
 CLIENTS = (*EMAILS, *IDENTIFIERS, "ref:D-1", "ref:D-2047", "new@example.org", "9999999999", "ref:D-9")
 # Bytes that are not UTF-8 are what os.fsdecode makes of them.
 NASTY = (
-    "", " ", "-", "--", "-1", "0", "~", ".", "..", "/", "'", '"', "\\", "\n", "\t", "\r\nBcc: x@example.org", "\x1b[31m",
-    "\x7f", "\u202e", "\u200b", "\u2028", "\ufeff", "\U0001f600", "\udcff", "caf\udce9", "\udced\udca0\udc80", "e\u0301",
-    "été", "山田", "a" * 300, "é" * 5_000, "x" * 60_000, "=cmd|'/C calc'!A0", "a;=1+1", "%s%n", "{0}{x}", "$name", "${HOME}",
-    "[/]", "[red]x", "<b>&amp;", "null", "None", "true", "NaN", "inf", "-inf", "1e309", "0x10", "٣٤", "１２３４５６７８９０",
-    "0000000000", "'; DROP TABLE client; --", "../../../x", "nul\\0", "%00", "%ff%fe", "=?utf-8?q?J=0D=0A?=", "ref:", "ref:\udcff",
-    "a@b", "@", "a@", "@b.fr", "a@b@c.fr", "é@été.fr", "a@" + "d" * 300 + ".fr", "a" * 65 + "@example.org", "a@xn--.fr",
-    "a@example.org,b@example.org", '"a b"@example.org', "a@[127.0.0.1]", "$2b$12$", "$2b$04$" + "." * 53, "$2b$99$" + "x" * 53,
+    "", " ", "-", "--", "-1", "0", "~", ".", "..", "/", "'", '"', "\\", "\n", "\t", "\r\nBcc: x@example.org",
+    "\x1b[31m",
+    "\x7f", "\u202e", "\u200b", "\u2028", "\ufeff", "\U0001f600", "\udcff", "caf\udce9", "\udced\udca0\udc80",
+    "e\u0301",
+    "été", "山田", "a" * 300, "é" * 5_000, "x" * 60_000, "=cmd|'/C calc'!A0", "a;=1+1", "%s%n", "{0}{x}", "$name",
+    "${HOME}",
+    "[/]", "[red]x", "<b>&amp;", "null", "None", "true", "NaN", "inf", "-inf", "1e309", "0x10", "٣٤",
+    "\uff11\uff12\uff13",
+    "0000000000", "'; DROP TABLE client; --", "../../../x", "nul\\0", "%00", "%ff%fe", "=?utf-8?q?J=0D=0A?=",
+    "ref:", "ref:\udcff",
+    "a@b", "@", "a@", "@b.fr", "a@b@c.fr", "é@été.fr", "a@" + "d" * 300 + ".fr", "a" * 65 + "@example.org",
+    "a@xn--.fr",
+    "a@example.org,b@example.org", '"a b"@example.org', "a@[127.0.0.1]", "$2b$12$", "$2b$04$" + "." * 53,
+    "$2b$99$" + "x" * 53,
 )  # fmt: skip
 NUMBERS = (
     "0",
@@ -35,12 +42,15 @@ NUMBERS = (
     "+1",
 )
 DATES = (
-    "2026-01-01", "2026-11-28", "90d", "1d", "0d", "-1d", "2026-13-45", "2026-02-30", "0001-01-01", "9999-12-31", "10000-01-01",
-    "99999999999d", "1e9d", "24h", "2026-01-01T00:00:00Z", "2026-01-01T25:00", "-0001-01-01", "d", "yesterday", "٣d", "3650000d",
+    "2026-01-01", "2026-11-28", "90d", "1d", "0d", "-1d", "2026-13-45", "2026-02-30", "0001-01-01",
+    "9999-12-31", "10000-01-01",
+    "99999999999d", "1e9d", "24h", "2026-01-01T00:00:00Z", "2026-01-01T25:00", "-0001-01-01", "d", "yesterday",
+    "٣d", "3650000d",
 )  # fmt: skip
 FILES = (
-    "clients.csv", "clients.jsonl", "logins.csv", "list.txt", "mail.eml", "maildir", "egec.db", "copy.db", "new.out", "none", "pipe",
-    "null", "full", "folder", "empty", "noise", "huge.csv", "loop", "nowhere/x", "-", "\udcff.csv",
+    "clients.csv", "clients.jsonl", "logins.csv", "list.txt", "mail.eml", "maildir", "egec.db", "copy.db",
+    "new.out", "none", "pipe",
+    "null", "folder", "empty", "noise", "huge.csv", "loop", "nowhere/x", "-", "\udcff.csv",
 )  # fmt: skip
 
 
@@ -75,9 +85,9 @@ def date(random: Random) -> str:
     return likely(random, lambda it: it.choice(DATES), 0.9)
 
 
-def file(random: Random) -> str:
-    """Return the name of a file in the case's folder."""
-    return likely(random, lambda it: it.choice(FILES), 0.95)
+def file(random: Random, *, written: bool = False) -> str:
+    """Return the name of a file in the case's folder; to write to, also that of a device that is always full."""
+    return likely(random, lambda it: it.choice([*FILES, "full"] if written else FILES), 0.95)
 
 
 def host(random: Random) -> str:
@@ -100,7 +110,8 @@ def url(random: Random, servers: tuple[int, ...], *, mail: bool) -> str:
         return nasty(random)
     scheme = random.choice(schemes) if random.random() < 0.95 else random.choice(["", "http", "SQLITE", "smtp+x", "é"])
     if scheme in {"sqlite", "maildir", "sendmail"}:
-        path = random.choice(["egec.db", "mail", "none/x", "folder", "noise", "empty", "pipe", "null", "", "%00", "%ff", "~", "\udcff",
+        path = random.choice(["egec.db", "mail", "none/x", "folder", "noise", "empty", "pipe", "null", "",
+        "%00", "%ff", "~", "\udcff",
                               "x" * 300, "a b", "mail?x=1", "egec.db#x", "loop", ":memory:", "program"])  # fmt: skip
         return f"{scheme}:{'///' if scheme == 'sqlite' else ''}{path}"
     user = random.choice(["", "", "u@", "u:p@", ":@", "u:%ff@", "u:%00p@", "é:é@", "u:" + "p" * 2_000 + "@"])

@@ -10,12 +10,15 @@ from random import Random
 
 from tests.fuzz.values import EMAILS, IDENTIFIERS
 
+CHECKOUT = Path(__file__).parent.parent.parent
+
 
 def usual(folder: Path) -> bytes:
     """Return the file of a database with clients, of whom three have a password, and with a run."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("EGEC_")},
-        "HOME": str(folder), "EGEC_DATABASE_URL": "sqlite:///usual.db", "EGEC_MAIL_URL": "maildir:usual", "EGEC_BCRYPT_COST": "4",
+        "HOME": str(folder), "PYTHONPATH": str(CHECKOUT), "EGEC_DATABASE_URL": "sqlite:///usual.db",
+        "EGEC_MAIL_URL": "maildir:usual", "EGEC_BCRYPT_COST": "4",
     }  # fmt: skip
 
     def egec(*arguments: str) -> None:
