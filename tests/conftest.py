@@ -1,7 +1,9 @@
 """What the tests share: a clean environment, both databases, the program run as a process or in this one."""
 
+import gc
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,8 +48,33 @@ hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_c
 hypothesis.settings.load_profile("usual")
 
 
+@pytest.fixture
+def leaks_reported(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Find what a test left open before the next test begins, so that the report names the right test.
+
+    Objects that existed before the test are frozen: the collector looks only at the new ones, which takes 0.2 ms.
+    """
+    gc.freeze()
+    yield
+    # pytest would keep what the fixtures returned until the test has been reported.
+    request.node.funcargs.clear()
+    gc.collect()
+
+
+@pytest.fixture
+def interruptible() -> None:
+    """Let SIGINT interrupt the processes that a test starts, even if the tests run under nohup or behind an `&`.
+
+    A program inherits ignored signals, and one that is started with SIGINT ignored goes on ignoring it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(
+    leaks_reported: None, interruptible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Let each test start in an empty folder, as a user with an empty home, with cheap hashes."""
     for name in list(os.environ):
         if name.startswith("EGEC_"):
@@ -70,6 +97,8 @@ def egec(capfd: pytest.CaptureFixture[str]) -> Egec:
 
     def run(*arguments: str) -> Ended:
         capfd.readouterr()
+        # `run` freezes all objects for speed: what the test left open before would never be collected.
+        gc.collect()
         code = main.run(arguments)
         captured = capfd.readouterr()
         return Ended(int(code), captured.out, captured.err)

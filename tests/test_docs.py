@@ -127,7 +127,7 @@ def test_the_help_line_of_the_root_fits_its_command(name: str) -> None:
 def test_the_first_line_of_the_readmes_first_command_creates_and_activates(tmp_path: Path) -> None:
     command = README.partition("<!-- first command -->")[2].split("```")[1].removeprefix("sh\n").strip()
     last = command.rpartition("&& ")[2].replace(".venv/bin/egec", f"{sys.executable} -m egec_cli")
-    done = subprocess.run(["bash", "-c", last], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", last], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "Un courriel a été envoyé" in done.stdout
     mail = Path(done.stderr.split()[-1])

@@ -15,6 +15,7 @@ from egec_cli import __version__
 from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
 from tests.conftest import Egec
 from tests.processes import run_with
+from tests.programs import require_program
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 
@@ -85,7 +86,7 @@ def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() 
 def test_the_reader_of_a_pipe_may_go_away(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     command = f"{' '.join(PROGRAM)} password --count 100000 | head -1; echo ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([require_program("bash"), "-c", command], capture_output=True, text=True, timeout=60)
     assert ended.stdout.splitlines()[1:] == ["141"]
     assert ended.stderr == ""
 
@@ -102,14 +103,14 @@ def test_output_that_cannot_be_written_ends_with_74(egec: Egec) -> None:
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "1>&- 2>&- 0<&-"])
 def test_closed_streams_are_no_streams(egec: Egec, closed: str) -> None:
     egec("client", "create", "jeanne@example.org")
-    ended = subprocess.run(["bash", "-c", f"{' '.join(PROGRAM)} client list {closed}"], timeout=60, capture_output=True)
+    ended = subprocess.run(["sh", "-c", f"{' '.join(PROGRAM)} client list {closed}"], timeout=60, capture_output=True)
     assert ended.returncode == 0
     assert ended.stderr == b""
 
 
 def test_a_closed_standard_input_is_no_login(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
-    ended = subprocess.run(["bash", "-c", f"{' '.join(PROGRAM)} verify --stdin 0<&-"], timeout=60, capture_output=True)
+    ended = subprocess.run(["sh", "-c", f"{' '.join(PROGRAM)} verify --stdin 0<&-"], timeout=60, capture_output=True)
     assert ended.returncode == 65
 
 
@@ -208,7 +209,7 @@ def test_what_is_no_password_at_the_prompt_is_no_defect(egec: Egec, typed: bytes
 
 
 def test_the_version_is_told_to_nobody_without_a_traceback() -> None:
-    done = subprocess.run(["bash", "-c", f"{sys.executable} -m egec_cli --version >&-"], capture_output=True, text=True)
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m egec_cli --version >&-"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -11,12 +11,13 @@ import pytest
 from egec_cli.settings import Tls
 from tests.activations import letter
 from tests.conftest import Ended
+from tests.programs import require_programs_in
 from tests.readme import office
 from tests.readme.blocks import BLOCKS, CHECKOUT, TELLS_WHERE_TO_TURN, Block, prose
 from tests.readme.dialogue import Dialogue
 from tests.readme.machine import machine
 from tests.readme.office import CLIENTS, Office
-from tests.readme.server import STATE, Server
+from tests.readme.server import INSTALL, STATE, Server
 from tests.readme.terminal import type_in
 from tests.smtp_server import MailServer
 from tests.test_docs import commands
@@ -90,6 +91,7 @@ def mail_server_with_login() -> Iterator[MailServer]:
 def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Callable[[str], str]) -> None:
     options = [] if block.is_script else ["-euo", "pipefail"]
     program = "sh" if block.is_script else "bash"
+    require_programs_in(block.text, beside=[] if block.is_script else ["bash"])
     ended = type_in(
         [program, *options, "-c", stand_ins(block.text)],
         folder=furnished.folder,
@@ -121,6 +123,7 @@ def test_the_onboarding_script_ends_with_the_exit_code_of_egec(
 
 @executed_here("console")
 def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    require_programs_in(block.text, beside=["bash"])
     first = block.mark == AFTER_THE_FIRST_COMMAND
     where = office.bare(tmp_path) if first else request.getfixturevalue("furnished")
     dialogue = Dialogue(where)
@@ -142,6 +145,7 @@ def password_in(ended: Ended) -> str:
 @pytest.fixture
 def server_at_work(mail_server_with_login: MailServer) -> Iterator[Server]:
     """Return a server whose account has the secret and a client who is new."""
+    require_programs_in(INSTALL.text)
     with machine() as made:
         server = Server.installed(made, mail_server_with_login)
         server.may_be_worked_at()

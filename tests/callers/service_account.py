@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.callers.site import CHECKOUT, SEARCHED, require_program
+from tests.callers.site import CHECKOUT
+from tests.programs import SEARCHED, require_program
 
 ACCOUNT = "www-data"
 # Long enough for a busy machine; a test that lets it pass has failed.

@@ -1,9 +1,7 @@
 """An installation of egec as other programs call it: settings at an absolute path, small scripts, no environment."""
 
 import base64
-import os
 import shlex
-import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -11,23 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from egec_cli import hashing, settings
 from egec_cli.accounts import clients, egec, fields, issuing, login_limits
 from egec_cli.store.models import Client, Credential, Event
 
 CHECKOUT = Path(__file__).parent.parent.parent
-# Where Debian puts servers and the tools of an administrator; not every account has it in its PATH.
-SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-
-def require_program(name: str, package: str) -> str:
-    """Return the path of a program; skip the test where it is not installed."""
-    found = shutil.which(name, path=SEARCHED)
-    if found is None:
-        pytest.skip(f"{name} is missing: apt-get install {package}")
-    return found
 
 
 def answer(url: str, user: str, password: str, encoding: str = "utf-8") -> int:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.callers.service_account import as_service_account, folder_of_service_account, free_port, give, running
-from tests.callers.site import Site, answer, require_program
+from tests.callers.site import Site, answer
+from tests.programs import require_program
 
 MODULES = Path("/usr/lib/apache2/modules")
 CONFIGURATION = """

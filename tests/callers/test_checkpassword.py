@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.callers.site import Site
+from tests.programs import require_program
 
 # Passes on what it reads as descriptor 3, or closes it.
 CALLER = """
@@ -75,7 +76,7 @@ def test_the_program_takes_its_exit_code_its_options_and_the_signals_along(check
     identifier, password = site.account()
     assert check(login(identifier, password), "--", "sh", "-c", "exit 42").returncode == 42
     # `yes` ends by the signal of a closed pipe, which Python ignores: else it complains of a write error.
-    done = check(login(identifier, password), "--", "bash", "-c", "yes | head -n 1")
+    done = check(login(identifier, password), "--", require_program("bash"), "-c", "yes | head -n 1")
     assert (done.stdout, done.stderr) == (b"y\n", b"")
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.callers.service_account import PATIENCE, folder_of_service_account
-from tests.callers.site import Site, require_program
+from tests.callers.site import Site
+from tests.programs import require_program
 
 CONFIGURATION = """
 base_dir = {folder}/run

@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.callers.site import Site, require_program
+from tests.callers.site import Site
+from tests.programs import require_program
 
 
 @pytest.mark.parametrize(("typed", "code"), [("", 0), ("x", 3)])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.callers.site import Site, require_program
+from tests.callers.site import Site
+from tests.programs import require_program
 
 SERVICES = Path("/etc/pam.d")
 

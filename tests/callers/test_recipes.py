@@ -14,11 +14,12 @@ import pytest
 
 from egec_cli.settings import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
-from tests.callers.site import answer, require_program
+from tests.callers.site import answer
 from tests.conftest import Ended
+from tests.programs import require_program, require_programs_in
 from tests.readme.blocks import Block, executed_by
 from tests.readme.machine import machine
-from tests.readme.server import STATE, Server
+from tests.readme.server import INSTALL, STATE, Server
 from tests.smtp_server import MailServer
 
 (
@@ -96,7 +97,7 @@ class Host(NamedTuple):
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    require_program("sudo", "sudo")
+    require_programs_in(INSTALL.text, beside=["sudo"])
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
         server = Server.installed(made, mail_server)
         made.write(PAGE, "welcome")

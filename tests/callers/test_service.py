@@ -8,10 +8,10 @@ import pytest
 from egec_cli.errors import ExitCode
 from egec_cli.settings import Tls
 from tests.activations import letters
-from tests.callers.site import require_program
 from tests.conftest import Ended
+from tests.programs import require_program, require_programs_in
 from tests.readme.machine import machine
-from tests.readme.server import STATE, UNITS, Server
+from tests.readme.server import INSTALL, STATE, UNITS, Server
 from tests.readme.units import Unit
 from tests.smtp_server import MailServer
 
@@ -44,7 +44,7 @@ class Installation(NamedTuple):
 
 @pytest.fixture
 def installation() -> Iterator[Installation]:
-    require_program("sudo", "sudo")
+    require_programs_in(INSTALL.text)
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
         server = Server.installed(made, mail_server)
         for path, text in UNITS.files().items():

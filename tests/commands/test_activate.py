@@ -12,6 +12,7 @@ import pytest
 
 from egec_cli.settings import Tls
 from tests.conftest import Egec
+from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer
 
 SENT = (
@@ -190,7 +191,7 @@ def test_a_password_that_could_not_be_shown_leaves_the_former_one(
     former = shown_password(egec, identifier)
     activate = f"{sys.executable} -m egec_cli activate {identifier} --no-mail --show-password --format {form}"
     # The reader of the pipe is gone before anything is written.
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; (sleep 0.2; {activate}) {redirection}"])
+    done = subprocess.run([require_program("bash"), "-c", f"set -o pipefail; (sleep 0.2; {activate}) {redirection}"])
     assert done.returncode == code
     assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{former}\n").code == 0
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egec_cli.commands import bash_words
+from tests.programs import require_program
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=" "), max_size=20)
 HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
@@ -19,7 +20,7 @@ def as_typed(text: str, quote: str) -> str:
 
 def as_bash_reads(words: list[str]) -> list[str]:
     done = subprocess.run(
-        ["bash", "--norc", "-c", f"printf '%s\\0' {' '.join(words)}"],
+        [require_program("bash"), "--norc", "-c", f"printf '%s\\0' {' '.join(words)}"],
         capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.stderr == b""

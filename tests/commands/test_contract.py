@@ -178,7 +178,7 @@ def ended(line: str, stdin: Path | None = None) -> Ended:
     """Run `egec` with what it reads on descriptors 0 and 3."""
     redirected = f"< {stdin} 3< {stdin}" if stdin else "< /dev/null"
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m egec_cli {line} {redirected}"], capture_output=True, timeout=60
+        ["sh", "-c", f"{sys.executable} -m egec_cli {line} {redirected}"], capture_output=True, timeout=60
     )
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.activations import letters
 from tests.conftest import Egec
+from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
@@ -209,7 +210,7 @@ def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer,
 
 def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server: MailServer, people: list[str]) -> None:
     command = f"{' '.join(PROGRAM)} reissue start spring --all --yes --format jsonl | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([require_program("bash"), "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["141"]
     assert egec("reissue", "start", "spring", "--all", "--yes").code == 0
     assert len({letter.identifier for letter in letters(server)}) == len(server.accepted) == 3

@@ -9,6 +9,7 @@ import pytest
 
 from egec_cli.settings import Database
 from tests.conftest import Egec
+from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer
 
 LOGGED = ["at", "action", "outcome", "client", "run", "actor", "host", "details", "ms"]
@@ -63,7 +64,7 @@ def test_a_word_of_the_log_that_has_blanks_is_quoted(egec: Egec, jeanne: str, se
 
 def test_a_log_that_nobody_reads_stops_nothing(egec: Egec, jeanne: str) -> None:
     command = f"{sys.executable} -m egec_cli --verbose client update {jeanne} --last-name X --format ids 2>&1 >out | :"
-    subprocess.run(["bash", "-c", command], timeout=60)
+    subprocess.run([require_program("bash"), "-c", command], timeout=60)
     assert Path("out").read_text() == f"{jeanne}\n"
 
 

@@ -14,6 +14,7 @@ from egec_cli import settings
 from egec_cli.accounts.egec import opened
 from egec_cli.store.models import Client
 from tests.conftest import Egec, Ended
+from tests.programs import require_program
 
 REFUSED = "Identifiant et/ou m-d-p non reconnu(s)\n"
 
@@ -370,7 +371,7 @@ def test_logins_under_way_when_the_reader_goes_are_no_failures(
         f"{login[0]},{login[1]}\n" + "1111111111,x\n" * 50 + f"{login[0]},{login[1]}\n" * 30
     )
     command = f"{sys.executable} -m egec_cli verify --batch logins.csv --format jsonl | head -n 3"
-    subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
+    subprocess.run([require_program("bash"), "-c", command], capture_output=True, check=True, timeout=60)
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1]).code == 0
     with opened(settings.load()):
         assert Client.get().failed_logins == 0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import Any, NamedTuple
 
-from tests.callers.site import require_program
+from tests.programs import require_program
 
 # Where Chromium reads commands and writes answers.
 _COMMANDS, _ANSWERS = 3, 4

@@ -7,9 +7,9 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from random import Random
 from string import Template
@@ -56,6 +56,9 @@ DOMAINS = [
     "Example.ORG",
     "b\u00fccher.example",
 ]
+# The standard library reads a header anew each time it is asked for: Content-Type alone forty times a mail. Remembering
+# what it read halves the time.
+READER = policy.default.clone(header_factory=lru_cache(maxsize=1_000)(HeaderRegistry()))
 
 
 class Generated(NamedTuple):
@@ -175,7 +178,7 @@ def by_form(form: Form, client: Generated) -> Mail:
 
 def require_as_it_was_meant(mail: Mail, found: Settings, kind: Kind, language: str, client: Generated) -> None:
     """Require that a mail program reads what went into a mail, and nothing else, and that its lines are harmless."""
-    parsed = message_from_bytes(mail.content, policy=policy.default)
+    parsed = message_from_bytes(mail.content, policy=READER)
     assert not parsed.defects
     subject, text, page = _said(found, kind, language, client)
     _require_headers(mail, parsed, found, subject, client)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from egec_cli.mail.message import Mail
 from tests.callers.service_account import folder_of_service_account, free_port, running
-from tests.callers.site import require_program
+from tests.programs import require_program
 
 RELAY = "mail.egec.pro"
 # Filters take an IPv4 address that is set aside for documentation for a forged one.

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.callers.service_account import ACCOUNT, PATIENCE, folder_of_service_account, free_port, give
-from tests.callers.site import require_program
+from tests.programs import require_program
 
 # Mail for every user of these domains comes here, and none leaves.
 SENDERS_DOMAIN, CLIENTS_DOMAIN = "egec.pro", "example.org"

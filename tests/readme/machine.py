@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.callers.site import CHECKOUT, require_program
+from tests.callers.site import CHECKOUT
 from tests.conftest import Ended
+from tests.programs import require_program
 
 LAYERED = ("/etc", "/home", "/opt", "/srv", "/usr/local/lib", "/var")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -112,11 +113,12 @@ def machine() -> Iterator[Machine]:
     """Make a machine; skip the test where that is not possible."""
     if os.geteuid() != 0:
         pytest.skip("a machine of the test's own needs the rights of root: run the tests as root")
-    for program in ("unshare", "nsenter"):
+    for program in ("unshare", "nsenter", "setpriv"):
         require_program(program, "util-linux")
     # Folders on the way to this Python and to the checkout that only their owner may pass.
     closed = [str(place) for place in _on_the_way() if not place.stat().st_mode & stat.S_IXOTH]
     places = [*LAYERED, *closed]
+    require_program("mount", "mount")
     with tempfile.TemporaryDirectory(prefix="egec-machine-") as scratch:
         command = [*ALONE, "sh", "-c", KEEP_IT_UP, "sh", scratch, " ".join(places), " ".join(closed)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
