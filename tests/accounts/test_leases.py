@@ -20,6 +20,7 @@ from egec_cli.errors import NotNow
 from egec_cli.hashing import begin
 from egec_cli.mail import transport
 from egec_cli.settings import SqliteFile
+from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from tests.accounts.stepwise import End, Issue
 from tests.smtp_server import MailServer, Point
@@ -243,7 +244,7 @@ def test_a_renewal_that_fails_costs_the_issue_nothing(
     egec = opened._replace(settings=settings.load())
     location = egec.settings.database
     if isinstance(location, SqliteFile):
-        monkeypatch.setattr("egec_cli.store.database.BUSY_TIMEOUT", 0.05)
+        assert isinstance(egec.database, peewee.SqliteDatabase)
         egec.database.timeout = 0.05
         path = location.path
 
