@@ -1,6 +1,8 @@
 """The time: always aware, always UTC, in whole milliseconds."""
 
 import re
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -8,11 +10,56 @@ from egec_cli.errors import Usage
 
 Clock = Callable[[], datetime]
 
+# Two readings of clocks that should agree may differ by this much.
+TOLERANCE = timedelta(seconds=5)
+
 
 def now() -> datetime:
     """Return the present moment in UTC, cut to milliseconds, the precision that is stored."""
-    moment = datetime.now(UTC)
+    return _in_milliseconds(datetime.now(UTC))
+
+
+class ServerClock:
+    """The clock of a server, read once and then counted on from that reading.
+
+    A step of this machine's clock does not change it. Threads may share it.
+    """
+
+    def __init__(self, read: Callable[[], datetime]) -> None:
+        """Read the server's clock by calling `read`."""
+        self._read = read
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        """Read the server's clock again."""
+        before = _seconds_since_boot()
+        moment = self._read().astimezone(UTC)
+        # Assigned at once, so that no thread sees half of it.
+        self._reading = moment, (before + _seconds_since_boot()) / 2
+
+    def __call__(self) -> datetime:
+        """Return the present moment as `now` does."""
+        moment, read_at = self._reading
+        return _in_milliseconds(moment + timedelta(seconds=_seconds_since_boot() - read_at))
+
+
+def lies_ahead(moment: datetime | None, now: datetime, *, at_most: timedelta) -> bool:
+    """Tell whether a stored moment is still to come.
+
+    A moment further ahead than `at_most` is not believed: a clock that was set back has written it.
+    """
+    return moment is not None and now <= moment <= now + at_most + TOLERANCE
+
+
+def _in_milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _seconds_since_boot() -> float:
+    """Return the reading of a clock that is never set, and that goes on while the machine is suspended if possible."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 def rfc3339(moment: datetime) -> str:

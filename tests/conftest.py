@@ -41,6 +41,7 @@ REAL_PROGRAMS = (
     "tests/commands/test_completion.py",
     "tests/test_reference.py",
     "tests/test_readme.py",
+    "tests/test_reissue_containers.py",
 )
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)

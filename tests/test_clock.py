@@ -1,6 +1,7 @@
 """The time: aware, UTC, whole milliseconds, and texts that sort as moments do."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -21,6 +22,34 @@ def test_now_is_the_present_in_utc_cut_to_milliseconds() -> None:
     assert now.tzinfo is UTC
     assert now.microsecond % 1000 == 0
     assert before - MILLISECOND < now <= datetime.now(UTC)
+
+
+def test_the_clock_of_a_server_goes_on_from_what_was_read_whatever_this_machine_says() -> None:
+    paris = timezone(timedelta(hours=1))
+    theirs = [datetime(2026, 11, 24, 4, 30, tzinfo=paris), datetime(2026, 11, 24, 3, 0, tzinfo=UTC)]
+    readings = iter(theirs)
+    began = time.monotonic()
+    of_server = clock.ServerClock(lambda: next(readings))
+    first = of_server()
+    time.sleep(0.05)
+    second = of_server()
+    passed = timedelta(seconds=time.monotonic() - began) + MILLISECOND
+    assert theirs[0] - MILLISECOND <= first < second <= theirs[0] + passed
+    assert second - first >= timedelta(seconds=0.05) - MILLISECOND
+    assert first.tzinfo is UTC
+    assert second.microsecond % 1000 == 0
+    of_server.synchronize()
+    assert theirs[1] - MILLISECOND <= of_server() <= theirs[1] + passed + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_believed"), [(-1, False), (0, True), (60, True), (64, True), (66, False), (3600, False)]
+)
+def test_a_stored_moment_that_is_too_far_ahead_is_not_believed(seconds: int, is_believed: bool) -> None:
+    now = clock.now()
+    moment = now + timedelta(seconds=seconds)
+    assert clock.lies_ahead(moment, now, at_most=timedelta(seconds=60)) is is_believed
+    assert not clock.lies_ahead(None, now, at_most=timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from egec_cli import clock
 from egec_cli.accounts import actor
 from egec_cli.accounts.actor import Actor
 from egec_cli.accounts.log import Log
-from egec_cli.clock import Clock
+from egec_cli.clock import Clock, ServerClock
 from egec_cli.settings import Settings
 from egec_cli.store import database, peewee
 
 
 class Egec(NamedTuple):
-    """An open eGEC."""
+    """An open eGEC.
+
+    Attributes:
+        clock: gives every time that is stored, mailed and compared: the clock of the PostgreSQL server, which all
+            machines share, or this machine's clock for SQLite.
+    """
 
     settings: Settings
     database: peewee.Database
@@ -29,18 +35,32 @@ def opened(settings: Settings, *, log: Log | None = None) -> Iterator[Egec]:
 
     Args:
         settings: where.
-        log: what is told of each act, if anything is.
+        log: receives a line for each act.
 
     Raises:
-        Misconfigured: there is no database, or not of this program's schema.
+        Misconfigured: the database is missing, or has another schema than this program's.
         NotNow, NotPermitted, FileSystemFailed: the database failed, then or within the block.
     """
     with database.opened(settings.database) as opened_database:
-        yield Egec(settings, opened_database, actor.of_this_process(settings.acting_for), log=log)
+        who = actor.of_this_process(settings.acting_for)
+        yield Egec(settings, opened_database, who, clock_of(opened_database), log)
+
+
+def clock_of(opened_database: peewee.Database) -> Clock:
+    """Return the clock that counts for this database."""
+    if not isinstance(opened_database, peewee.PostgresqlDatabase):
+        return clock.now
+    return ServerClock(partial(database.server_clock, opened_database))
+
+
+def synchronize(egec: Egec) -> None:
+    """Read the server's clock again, if the clock is that of a server."""
+    if isinstance(egec.clock, ServerClock):
+        egec.clock.synchronize()
 
 
 def create(settings: Settings) -> bool:
-    """Create the database that the settings name, where there is none. Return whether anything was made.
+    """Create the database that the settings name, if it is missing. Return whether anything was made.
 
     Raises:
         NotPermitted, FileSystemFailed, NotNow, Misconfigured: it cannot be made there.

@@ -130,15 +130,16 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
     email = _registered_email(client)
     lease = leases.take(egec, client)
     try:
-        message_id, act = prepare()
-        new = NewCredential(client.id, hashing.result(), message_id)
-        recorded = _record(egec, client, new, revoke=revoke, is_shown=message_id is None)
-        try:
-            outcome, error, _ = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
-        except BaseException as interruption:
-            failure = type(interruption).__name__
-            _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
-            raise
+        with lease.renewed(egec):
+            message_id, act = prepare()
+            new = NewCredential(client.id, hashing.result(), message_id)
+            recorded = _record(egec, client, new, revoke=revoke, is_shown=message_id is None)
+            try:
+                outcome, error, _ = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
+            except BaseException as interruption:
+                failure = type(interruption).__name__
+                _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
+                raise
         state = _settle(egec, client, outcome, lease)
         if error is not None:
             error.hint = joined(" ", [_what_holds(outcome, revoke=revoke), error.hint])

@@ -1,26 +1,37 @@
 """Leases: who is mailing a client now, so that two issuers do not mail the same client at once.
 
-A lease keeps mails in the order of their sequences. It is a courtesy: no promise to a client rests on it.
+A lease keeps the mails of a client in the order of their sequences. No promise to a client depends on it: whoever loses
+a lease may cause a second mail, but never a password that does not open the account.
 """
 
+import functools
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 from egec_cli.accounts.egec import Egec
-from egec_cli.errors import NotNow
-from egec_cli.store.database import among, tuples
+from egec_cli.clock import lies_ahead
+from egec_cli.errors import EgecError, NotNow
+from egec_cli.store.database import among, translated_failures, tuples
 from egec_cli.store.models import Client
 
+# How long a lease lasts unless it is renewed. Others wait this long for a worker that died out of their sight.
+LEASE = timedelta(seconds=60)
 # How long a second issuer waits for the first, in seconds.
 PATIENCE = 15.0
-# An issue has about this many answers of the mail server to wait for.
-_ANSWERS = 10
 _PAUSE = 0.05
+# Renewed this often within its length, a lease survives a renewal that fails.
+_RENEWALS = 3
+# How long the end of an issue waits for a renewal under way, in seconds.
+_LONGEST_FAREWELL = 1.0
+# Of the name of an owner.
+_PARTS = 6
 
 
 @dataclass(frozen=True)
@@ -31,20 +42,47 @@ class Lease:
     owner: str
 
     def release(self) -> None:
-        """Let the next issuer go on; a lease that another has taken over is left alone."""
+        """Let the next issuer continue. A lease that another owner has taken over is left alone."""
         release_all([self.client.id], self.owner)
+
+    @contextmanager
+    def renewed(self, egec: Egec) -> Iterator[None]:
+        """Renew the lease for as long as the block runs, by a database connection of its own.
+
+        A block that is over within a third of the lease costs no statement.
+        """
+        over = Event()
+
+        def renew() -> None:
+            while not over.wait(LEASE.total_seconds() / _RENEWALS):
+                # The next renewal may succeed. Without any, another issuer may take the lease over.
+                with (
+                    suppress(EgecError),
+                    translated_failures(egec.settings.database),
+                    egec.database.connection_context(),
+                ):
+                    extend_all(egec, [self.client.id], self.owner)
+
+        # A daemon, so that a database that does not answer cannot keep the program from ending.
+        thread = Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(_LONGEST_FAREWELL)
 
 
 def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
     """Wait for the lease of a client and return it.
 
     Args:
-        egec: where.
-        client: whom to mail.
+        egec: the context.
+        client: the client to mail.
         patience: how long to wait, in seconds.
 
     Raises:
-        NotNow: another issuer still held it when the patience was at its end.
+        NotNow: another issuer still holds the lease after that time.
     """
     owner = new_owner()
     deadline = time.monotonic() + patience
@@ -56,33 +94,38 @@ def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:
                 "Wait for it to end, then run the same again if it is still wanted.",
                 code="client_busy",
                 identifier=client.identifier,
-                holder=holder.rpartition("/")[0],
+                holder="/".join(holder.split("/")[:2]),
             )
         time.sleep(_PAUSE)
     return Lease(client, owner)
 
 
 def take_all(egec: Egec, clients: Sequence[int], owner: str) -> set[int]:
-    """Take the leases of those of the clients who are not being mailed by another, and return their keys."""
-    held = Client.select(Client.lease_owner).where(among(Client.id, clients) & Client.lease_owner.is_null(False))
-    gone = [holder for (holder,) in tuples(held.distinct()) if is_gone(holder)]
-    free = Client.lease_owner.is_null() | (Client.lease_until < egec.clock()) | Client.lease_owner.in_(gone)
-    Client.update(lease_owner=owner, lease_until=_until(egec)).where(among(Client.id, clients) & free).execute()
+    """Take the leases of those of the clients that are free, and return the keys of these clients."""
+    now = egec.clock()
+    until = now + LEASE
+    held = Client.select(Client.lease_owner, Client.lease_until).where(
+        among(Client.id, clients) & Client.lease_owner.is_null(False)
+    )
+    holders = list(tuples(held.distinct()))
+    if any(end is not None and end > until for _, end in holders):
+        # A clock was set back after these were written: they last no longer than if they were written now.
+        Client.update(lease_until=until).where(among(Client.id, clients) & (Client.lease_until > until)).execute()
+    gone = [holder for holder in {holder for holder, _ in holders} if is_gone(holder)]
+    free = Client.lease_owner.is_null() | (Client.lease_until < now) | Client.lease_owner.in_(gone)
+    Client.update(lease_owner=owner, lease_until=until).where(among(Client.id, clients) & free).execute()
     taken = Client.select(Client.id).where(among(Client.id, clients) & (Client.lease_owner == owner))
     return {key for (key,) in tuples(taken)}
 
 
 def extend_all(egec: Egec, clients: Sequence[int], owner: str) -> None:
-    """Keep the leases of these clients for longer."""
-    Client.update(lease_until=_until(egec)).where(among(Client.id, clients) & (Client.lease_owner == owner)).execute()
-
-
-def _until(egec: Egec) -> datetime:
-    return egec.clock() + timedelta(seconds=_ANSWERS * egec.settings.mail_timeout)
+    """Renew the leases that the owner still holds on these clients."""
+    until = egec.clock() + LEASE
+    Client.update(lease_until=until).where(among(Client.id, clients) & (Client.lease_owner == owner)).execute()
 
 
 def release_all(clients: Sequence[int], owner: str) -> None:
-    """Give back the leases of these clients, but for those that another has taken over."""
+    """Give back the leases that the owner still holds on these clients."""
     if not clients:
         return
     Client.update(lease_owner=None, lease_until=None).where(
@@ -91,43 +134,85 @@ def release_all(clients: Sequence[int], owner: str) -> None:
 
 
 def is_held(egec: Egec, client: Client) -> bool:
-    """Tell whether somebody who may still be alive is mailing the client."""
+    """Tell whether an issuer that may still be alive is mailing the client."""
     found = Client.get_by_id(client.id)
-    if found.lease_owner is None or found.lease_until is None:
+    if found.lease_owner is None:
         return False
-    return found.lease_until >= egec.clock() and not is_gone(found.lease_owner)
+    return lies_ahead(found.lease_until, egec.clock(), at_most=LEASE) and not is_gone(found.lease_owner)
 
 
 def new_owner() -> str:
-    """Return a name for an owner of leases: it tells the host and the process, and is like no other."""
-    return f"{_this_process()}/{os.urandom(8).hex()}"
+    """Return a unique name for an owner of leases: host, process, boot, PID namespace, start time, random digits.
 
-
-def _this_process() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}/{_started_at(os.getpid())}"
-
-
-def _started_at(pid: int) -> str:
-    """Return when a process began, in ticks since boot, to tell it from a later one of the same number."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    state, *others = stat.rpartition(")")[2].split()
-    # One that has ended is listed until its parent has heard of it, which in a container may be never.
-    return "" if state in {"Z", "X"} else others[18]
+    The host is for people to read. The other parts tell whether the process still runs (see `is_gone`).
+    """
+    pid = os.getpid()
+    started_at = (_started_at(pid) or "") if _can_see_processes() else ""
+    return f"{socket.gethostname()}/{pid}/{_boot()}/{_pid_namespace()}/{started_at}/{os.urandom(8).hex()}"
 
 
 def is_gone(owner: str) -> bool:
-    """Tell whether the owner of a lease was a process of this host that is no more."""
-    host, pid, started_at, _ = owner.split("/")
-    if host != socket.gethostname():
+    """Tell whether the owner of a lease was a process that has certainly ended.
+
+    Only processes of the same boot and the same PID namespace can be judged: elsewhere, the number of a process means
+    nothing. Every other owner counts as alive until its lease ends, and so does one of an earlier release.
+    """
+    parts = owner.split("/")
+    if len(parts) != _PARTS:
         return False
+    _, number, boot, namespace, started_at, _ = parts
+    if not (boot and namespace) or (boot, namespace) != (_boot(), _pid_namespace()):
+        return False
+    pid = int(number)
+    # It raises PermissionError for a process of another user, which runs.
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+    if not started_at or not _can_see_processes():
+        return False
+    found = _started_at(pid)
+    return found is not None and found != started_at
+
+
+@functools.cache
+def _boot() -> str:
+    """Return what tells this boot of this machine from every other; empty if the system does not tell."""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def _pid_namespace() -> str:
+    """Return the number of the namespace that gives this process its number; empty if the system does not tell."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        # It lives, as another user; where the system hides when it began, it is taken for the owner.
-        return _started_at(int(pid)) not in {started_at, ""}
-    return _started_at(int(pid)) != started_at
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
+
+
+def _can_see_processes() -> bool:
+    """Tell whether `/proc` shows the processes of this PID namespace; it may be mounted for another one."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def _started_at(pid: int) -> str | None:
+    """Return when a process began, in ticks since boot, which tells it from a later one of the same number.
+
+    Returns:
+        An empty text for a process that has ended and waits for its parent; None if the system hides it.
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    if not stat:
+        return None
+    state, *others = stat.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else others[18]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

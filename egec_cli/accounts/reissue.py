@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from egec_cli import clock
-from egec_cli.accounts import audit, fields, reissue_items
+from egec_cli.accounts import audit, fields, leases, reissue_items
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.selection import SELECTED_LINE, Selected
 from egec_cli.errors import AlreadyExists, BadInput, NotPermitted
@@ -214,8 +214,8 @@ def _records(egec: Egec, condition: Any) -> Iterator[RunRecord]:
 
 def _state(run: dict[str, Any], moment: datetime) -> RunState:
     state = RunState(run["state"])
-    is_left_alone = run["worked_until"] is None or run["worked_until"] < moment
-    return RunState.PAUSED if state is RunState.RUNNING and is_left_alone else state
+    is_left_alone = state is RunState.RUNNING and not is_worked_on(run["worked_until"], moment)
+    return RunState.PAUSED if is_left_alone else state
 
 
 def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
@@ -242,8 +242,9 @@ def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
 
 
 def _was_left(run: ReissueRun, moment: datetime) -> bool:
-    """Tell whether a run is not done, and who worked on it has left, orderly or by a crash."""
-    return bool(run.state == RunState.RUNNING and run.worked_until is not None and run.worked_until < moment)
+    """Tell whether a run is not done and its workers have left, in order or by a crash."""
+    has_had_workers = run.state == RunState.RUNNING and run.worked_until is not None
+    return has_had_workers and not is_worked_on(run.worked_until, moment)
 
 
 def retry(egec: Egec, run: ReissueRun) -> int:
@@ -295,8 +296,13 @@ def _change(run: ReissueRun, before: RunState, after: RunState) -> bool:
     return bool(changed)
 
 
-# How long a run counts as being worked on after its workers were last heard of.
-HEARD_OF_FOR = timedelta(seconds=60)
+# How long a run counts as being worked on after the last heartbeat of its workers.
+HEARD_OF_FOR = leases.LEASE
+
+
+def is_worked_on(worked_until: datetime | None, moment: datetime) -> bool:
+    """Tell whether a run with this `worked_until` has a worker at this moment."""
+    return clock.lies_ahead(worked_until, moment, at_most=HEARD_OF_FOR)
 
 
 class Standing(NamedTuple):
@@ -316,7 +322,7 @@ def standing(egec: Egec, run: ReissueRun) -> Standing:
 
 
 def work_goes_on(egec: Egec, run: ReissueRun, *, alive: bool = True) -> None:
-    """Let be known that somebody works on the run, or that one of its workers has left."""
+    """Record that a worker is working on the run, or that one has left."""
     until = egec.clock() + (HEARD_OF_FOR if alive else timedelta())
     ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
 

@@ -1,14 +1,17 @@
 """The clients of a re-issue run, one by one: claimed by a worker, put off, given back, dealt with.
 
-Every function here runs inside a transaction of its caller. A worker holds its items under a lease, which it extends
-while it lives; those of one that is gone come back to the others.
+Every function here runs inside a transaction of its caller. A worker holds its items under a lease, which it renews
+while it works. When the lease ends, or the worker has certainly ended, other workers take its items over.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
 
 from egec_cli.accounts import leases
+from egec_cli.clock import TOLERANCE
 from egec_cli.store import peewee
 from egec_cli.store.database import among, execute_many, locked, streamed, tuples
 from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
@@ -56,7 +59,7 @@ class ItemRecord(NamedTuple):
 
 
 def claim(run: ReissueRun, owner: str, most: int, *, at: datetime, until: datetime) -> Sequence[Claimed]:
-    """Claim at most so many of the items that are due, those that have waited longest first.
+    """Claim at most this number of the items that are due, those that have waited longest first.
 
     Workers that claim at the same time do not wait for each other.
     """
@@ -82,25 +85,46 @@ def any_left(run: ReissueRun) -> bool:
 
 
 def free_abandoned(run: ReissueRun, moment: datetime) -> Sequence[Abandoned]:
-    """Give back what is claimed by workers that are gone, or were not heard of for longer than their lease.
+    """Give back the items of workers that have ended, or have not renewed their lease in time.
 
     Returns:
-        Those of them whose mail was accepted: they need no other, but are to be settled.
+        Those of them whose mail was accepted: they need no other mail, and must be settled.
     """
-    holders = ReissueItem.select(ReissueItem.lease_owner).where((ReissueItem.run == run) & IS_HELD)
-    gone = [owner for (owner,) in tuples(holders.distinct()) if leases.is_gone(owner)]
-    abandoned = (
-        (ReissueItem.run == run) & IS_HELD & (ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment))
-    )
-    ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(
-        abandoned & (ReissueItem.state == ItemState.WORKING)
-    ).execute()
+    held = (ReissueItem.run == run) & IS_HELD
+    holders = tuples(ReissueItem.select(ReissueItem.lease_owner).where(held).distinct())
+    gone = [owner for (owner,) in holders if leases.is_gone(owner)]
+    until = moment + leases.LEASE
+    # A clock was set back after these were written: they last no longer than if they were written now.
+    _change(held & (ReissueItem.lease_until > until), lease_until=until)
+    abandoned = held & (ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment))
+    _change(abandoned & (ReissueItem.state == ItemState.WORKING), state=ItemState.WAITING, **_NOBODY)
     rows = ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.lease_owner).where(abandoned)
     return [Abandoned(*row) for row in tuples(locked(rows, skip_locked=True))]
 
 
+def end_waits_too_long(run: ReissueRun, moment: datetime, longest: Mapping[int, timedelta]) -> None:
+    """Make the items due that wait for longer than a correct clock would have made them wait.
+
+    Args:
+        run: the run.
+        moment: the present.
+        longest: the longest wait for each number of failed attempts.
+    """
+    bounds = {attempts: moment + wait + TOLERANCE for attempts, wait in longest.items()}
+    too_long = [(ReissueItem.attempts == attempts) & (ReissueItem.not_before > end) for attempts, end in bounds.items()]
+    is_due_late = (ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before > min(bounds.values()))
+    _change(is_due_late & reduce(or_, too_long), not_before=moment)
+
+
+def _change(condition: Any, **new: object) -> None:
+    """Change the items that fit the condition, without waiting for those that another worker has locked."""
+    keys = [key for (key,) in tuples(locked(ReissueItem.select(ReissueItem.id).where(condition), skip_locked=True))]
+    if keys:
+        ReissueItem.update(**new).where(among(ReissueItem.id, keys)).execute()
+
+
 def extend(keys: Collection[int], owner: str, until: datetime) -> None:
-    """Keep the leases of these items for longer."""
+    """Renew the leases of these items."""
     ReissueItem.update(lease_until=until).where(_held(keys, owner)).execute()
 
 

@@ -21,11 +21,13 @@ from egec_cli.mail.message import Form, Mail
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 
-# So many attempts for a mail that is refused for now, or whose answer is lost.
+# The number of attempts for a mail that is refused for now, or whose answer is lost.
 MOST_ATTEMPTS = 4
 # How long it waits after the first, in seconds: three times as long after each further one.
 FIRST_WAIT = 10.0
-# How long a client waits whom another egec is mailing, in seconds.
+# A wait is this many times as long at least and at most, so that mails which failed together do not return together.
+_SPREAD = (0.5, 1.5)
+# How long a client waits while another egec is mailing it, in seconds.
 WAIT_FOR_ANOTHER = 2.0
 
 _RANDOM = secrets.SystemRandom()
@@ -65,14 +67,15 @@ class Ledger:
                 reply = attempt.outcome.server_reply
                 details = attempt.error.message if reply is None else reply
                 if attempt.error.exit_code is ExitCode.NOT_NOW and item.attempts < MOST_ATTEMPTS:
-                    wait = timedelta(seconds=FIRST_WAIT * 3 ** (item.attempts - 1) * _RANDOM.uniform(0.5, 1.5))
+                    wait = _wait_after(item.attempts) * _RANDOM.uniform(*_SPREAD)
                     reissue_items.put_off(item, self._owner, at + wait, attempt.error.code, details)
                 else:
                     finished.append(self._failed(item, job.addressee, attempt.error.code, details))
         return finished
 
     def settle_abandoned(self, at: datetime) -> None:
-        """Give back what a worker held that is gone, and settle the mails of which it knew that they were accepted."""
+        """Give back the items of workers that have ended, and settle those whose mail they knew to be accepted."""
+        reissue_items.end_waits_too_long(self._run, at, _longest_waits())
         sent = reissue_items.free_abandoned(self._run, at)
         if not sent:
             return
@@ -189,6 +192,18 @@ class Ledger:
             issued_at=job.issued_at,
             message_id=job.message_id,
         )
+
+
+def _wait_after(attempts: int) -> timedelta:
+    """Return how long a mail waits on average after this number of failed attempts."""
+    return timedelta(seconds=FIRST_WAIT * 3 ** (attempts - 1))
+
+
+def _longest_waits() -> dict[int, timedelta]:
+    """Return the longest wait for each number of failed attempts."""
+    least = timedelta(seconds=WAIT_FOR_ANOTHER)
+    after_failures = {attempts: _wait_after(attempts) * _SPREAD[1] for attempts in range(1, MOST_ATTEMPTS)}
+    return {0: least} | {attempts: max(least, wait) for attempts, wait in after_failures.items()}
 
 
 def is_our_own_matter(attempt: Attempt) -> bool:

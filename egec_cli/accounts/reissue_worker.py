@@ -10,7 +10,7 @@ crash of a single issue.
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from egec_cli.accounts import credentials, leases, mail_pace, reissue, reissue_items
-from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.egec import Egec, synchronize
 from egec_cli.accounts.reissue_items import Claimed, ItemRecord
 from egec_cli.accounts.reissue_ledger import Ledger, is_accepted, is_our_own_matter
 from egec_cli.accounts.reissue_threads import Broken, Hashed, Hashers, Inbox, Job, Senders, Sent
@@ -36,11 +36,10 @@ from egec_cli.store.database import translated_failures
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words
 
-# A database that is busy or away is tried so many times before the worker gives up: for about a minute.
+# The worker tries a database that is busy or unavailable this often before it gives up: for about a minute.
 MOST_TIMES_BUSY = 8
-# How long a worker that was not heard of keeps what it has claimed, and how often it is heard of, in seconds.
-LEASE = 120.0
-HEARTBEAT = 15.0
+# How often a worker renews its leases and looks for those of others that have ended, in seconds.
+HEARTBEAT = leases.LEASE.total_seconds() / 4
 # A turn takes its time and ends with a durable commit: what comes within this many seconds shares one. Turns are closer
 # to each other where the hashers would else run out of work, and at the end.
 _MOST_BETWEEN_TURNS = 0.4
@@ -119,7 +118,7 @@ class _Worker:
         self._sending: dict[int, Job] = {}
         self._sent: list[Sent] = []
         self._is_stopping = False
-        self._next_turn = self._next_heartbeat = time.monotonic()
+        self._next_turn = self._next_heartbeat = self._judges_others_from = time.monotonic()
         self._most_times_busy = MOST_TIMES_BUSY
         self.is_over = False
         self.error: EgecError | None = None
@@ -197,6 +196,10 @@ class _Worker:
         return not (self._hashing or self._hashed or self._sending)
 
     @property
+    def _is_heartbeat_due(self) -> bool:
+        return self._is_idle or time.monotonic() >= self._next_heartbeat
+
+    @property
     def _nothing_is_with_the_server(self) -> bool:
         return len(self._sending) == len(self._sent)
 
@@ -226,12 +229,17 @@ class _Worker:
                 with database.atomic():
                     return self._turned()
         except NotNow:
+            # The leases of all workers may have ended meanwhile: they are renewed first, and the others have time to.
+            self._next_heartbeat = time.monotonic()
+            self._judges_others_from = self._next_heartbeat + HEARTBEAT
             with suppress(peewee.PeeweeException):
                 database.close()
             raise
 
     def _turned(self) -> _Turned:
         """Do a turn's work in the database, and nothing else, so that it may be done again if it failed."""
+        if self._is_heartbeat_due:
+            synchronize(self._egec)
         at = self._egec.clock()
         if self.error is not None:
             reissue.pause(self._egec, self._run, self.error.code)
@@ -245,8 +253,8 @@ class _Worker:
         self._be_heard_of(at)
         claimed: Sequence[Claimed] = []
         if goes_on:
-            most, until = self._room_to_claim(len(self._hashed) - len(hashed), rate), at + timedelta(seconds=LEASE)
-            claimed = reissue_items.claim(self._run, self._owner, most, at=at, until=until)
+            most = self._room_to_claim(len(self._hashed) - len(hashed), rate)
+            claimed = reissue_items.claim(self._run, self._owner, most, at=at, until=at + leases.LEASE)
         elif self._is_stopping and self._nothing_is_with_the_server:
             reissue_items.give_back([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
             reissue.work_goes_on(self._egec, self._run, alive=False)
@@ -282,13 +290,14 @@ class _Worker:
         return min(max(half, _LEAST_BETWEEN_TURNS), _MOST_BETWEEN_TURNS)
 
     def _be_heard_of(self, at: datetime) -> None:
-        if time.monotonic() < self._next_heartbeat and not self._is_idle:
+        if not self._is_heartbeat_due:
             return
         self._next_heartbeat = time.monotonic() + HEARTBEAT
         held = [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
-        reissue_items.extend(held, self._owner, at + timedelta(seconds=LEASE))
+        reissue_items.extend(held, self._owner, at + leases.LEASE)
         leases.extend_all(self._egec, [job.item.client for job in self._sending.values()], self._owner)
-        self._ledger.settle_abandoned(at)
+        if time.monotonic() >= self._judges_others_from:
+            self._ledger.settle_abandoned(at)
         reissue.work_goes_on(self._egec, self._run)
 
     def _most_sending(self, rate: int) -> int:

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from egec_cli import clock
 from egec_cli.accounts import audit, egec
 from egec_cli.accounts.log import Log
 from egec_cli.errors import EgecError, NotNow, Usage
 from egec_cli.settings import Settings, SqliteFile
-from egec_cli.store import database, restoring
+from egec_cli.store import database, models, restoring
 from egec_cli.store.models import ReissueRun, RunState
 
 
@@ -95,8 +94,12 @@ def upgrade(settings: Settings, *, log: Log | None = None) -> Upgraded:
 
 
 def _require_no_worker() -> None:
-    worked_on = (ReissueRun.state == RunState.RUNNING) & (ReissueRun.worked_until > clock.now())
-    name = ReissueRun.select(ReissueRun.name).where(worked_on).limit(1).scalar()
+    # Imported here: no other command of this module needs it.
+    from egec_cli.accounts import reissue
+
+    running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
+    now = egec.clock_of(models.database.obj)()
+    name = next((name for name, until in database.tuples(running) if reissue.is_worked_on(until, now)), None)
     if name is not None:
         raise NotNow(
             "the re-issue run {name} is being worked on",

@@ -162,13 +162,15 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
         )
     new_transport = transport.maker(egec.settings)
     unmatched = 0
-    with orderly_stop() as stop, Progress(run.name, before.total, before.total - before.remaining, output) as progress:
+    done = before.accepted + before.failed
+    with orderly_stop() as stop, Progress(run.name, before.total, done, before.failed, output) as progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
             warn(_told(stranger))
         with closing(reissue_worker.work(egec, run, new_transport, stop)) as outcomes:
             _tell(_counted(outcomes, progress), output)
-    after = reissue.shown(egec, run)
+        after = reissue.shown(egec, run)
+        progress.correct(after.accepted + after.failed, after.failed)
     if output in _SUMMARISED:
         show(after, output)
     if after.failed or after.remaining or unmatched:
@@ -187,7 +189,7 @@ def _told(stranger: Unmatched) -> str:
 def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
     for outcome in outcomes:
         yield outcome
-        # Whoever reads along learns of each at once.
+        # Flush, so that a pipe receives each record immediately.
         sys.stdout.flush()
         progress.advance(failed=outcome.outcome is ItemState.FAILED)
 

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -463,6 +464,13 @@ def among(column: Any, values: Iterable[int] | Iterable[str]) -> Any:
     if _is_postgresql():
         return column == peewee.SQL("ANY(%s)", [list(values)])
     return column.in_(peewee.SQL("(SELECT value FROM json_each(?))", [json.dumps(list(values))]))
+
+
+def server_clock(database: peewee.Database) -> datetime:
+    """Return the present moment by the clock of the PostgreSQL server."""
+    ((moment,),) = database.execute_sql("SELECT clock_timestamp()")  # type: ignore[no-untyped-call] # it has none
+    found: datetime = moment
+    return found
 
 
 def locks_rows() -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from egec_cli.store import database as store
 from egec_cli.store import peewee
 from egec_cli.translation import Words
 
@@ -57,8 +58,7 @@ def server_clock(database: peewee.Database) -> datetime | None:
     """Return the time by the database server's own clock; None where there is no server."""
     if not isinstance(database, peewee.PostgresqlDatabase):
         return None
-    moment: datetime = _one(database, "SELECT clock_timestamp()")
-    return moment
+    return store.server_clock(database)
 
 
 def _rows(database: peewee.Database, query: str) -> Any:

@@ -1,10 +1,12 @@
 """Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -12,7 +14,7 @@ from threading import Event
 import psycopg
 import pytest
 
-from egec_cli import hashing, settings
+from egec_cli import clock, hashing, settings
 from egec_cli.accounts import (
     clients,
     fields,
@@ -23,6 +25,7 @@ from egec_cli.accounts import (
     reissue_items,
     reissue_ledger,
     reissue_threads,
+    reissue_worker,
 )
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.reissue_items import ItemRecord
@@ -34,10 +37,13 @@ from egec_cli.settings import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
-from tests.activations import Letter, letters, once, wait_until
+from tests.activations import PATIENCE, Letter, letters, once, wait_until
+from tests.reissue_storm import WORKER
 from tests.smtp_server import Fault, MailServer, Point
 
 EVERYONE = Selection(everyone=True)
+# The README promises that others take over from a dead worker within two minutes.
+PROMISED_SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -351,7 +357,9 @@ def test_a_retry_mails_those_who_failed_and_nobody_else(egec: Egec, server: Mail
     run = begun(egec)
     worked(egec, run)
     server.work_again()
+    assert reissue.shown(egec, run).finished_at is not None
     assert reissue.retry(egec, run) == 1
+    assert reissue.shown(egec, run).finished_at is None
     assert outcomes(worked(egec, run)) == {"c2@example.org": ("accepted", None)}
     assert numbers(egec, run) == ("done", 5, 0, 0)
     assert reissue.retry(egec, run) == 0
@@ -367,8 +375,8 @@ def claimed_by(owner: str, egec: Egec, run: ReissueRun) -> None:
 
 def test_what_a_dead_process_of_this_host_had_claimed_comes_back_at_once(egec: Egec, server: MailServer) -> None:
     run = begun(egec)
-    host, pid, _, rest = leases.new_owner().split("/")
-    claimed_by(f"{host}/{pid}/1/{rest}", egec, run)
+    *place, _, digits = leases.new_owner().split("/")
+    claimed_by("/".join([*place, "1", digits]), egec, run)
     worked(egec, run)
     assert numbers(egec, run) == ("done", 5, 0, 0)
 
@@ -385,6 +393,122 @@ def test_what_a_worker_of_another_host_holds_is_left_to_it_until_its_lease_ends(
     assert len(worked(tomorrow, run)) == 5
 
 
+def test_a_worker_out_of_sight_that_dies_holds_up_nobody_for_longer_than_its_lease(
+    egec: Egec, server: MailServer
+) -> None:
+    run = begun(egec)
+    owner = "far-away/1/boot/1/1/x"
+    keys = [one.id for one in Client.select()]
+    with egec.database.atomic():
+        reissue_items.claim(run, owner, 5, at=egec.clock(), until=egec.clock() + leases.LEASE)
+        # Their mails are under way when it dies.
+        assert leases.take_all(egec, keys, owner) == set(keys)
+    assert leases.LEASE.total_seconds() + reissue_worker.HEARTBEAT <= PROMISED_SECONDS
+    began, later = time.monotonic(), egec.clock() + leases.LEASE
+    then = egec._replace(clock=lambda: later + timedelta(seconds=time.monotonic() - began))
+    assert len(worked(then, run)) == 5
+    assert set(mailed(server).values()) == {1}
+
+
+class SteppingClock:
+    """The system's clock, which somebody sets back in the middle of the work."""
+
+    def __init__(self) -> None:
+        self.step = timedelta()
+
+    def __call__(self) -> datetime:
+        return clock.now() - self.step
+
+    def set_back(self, step: timedelta) -> None:
+        self.step = step
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(minutes=2)], ids=["an hour", "two minutes"])
+def test_a_clock_that_is_set_back_during_a_run_holds_up_no_mail(
+    egec: Egec, server: MailServer, step: timedelta
+) -> None:
+    stepping = SteppingClock()
+    egec = egec._replace(clock=stepping)
+    server.fail_next(Fault.RCPT_451, Fault.MESSAGE_451)
+    server.at(Point.KEPT, once(lambda: stepping.set_back(step)))
+    run = reissue.begin(egec, "spring", Selected(egec, EVERYONE), rate=20)
+    stop = Event()
+    # A run that stands still fails, rather than wait for the clock to catch up.
+    timer = threading.Timer(PATIENCE / 2, stop.set)
+    timer.start()
+    worked(egec, run, stop)
+    timer.cancel()
+    assert numbers(egec, run) == ("done", 5, 0, 0)
+    assert set(mailed(server).values()) == {1}
+    require_nothing_held()
+
+
+def test_a_run_that_was_started_before_the_clock_was_set_back_begins_at_once(egec: Egec, server: MailServer) -> None:
+    run = begun(egec)
+    stepping = SteppingClock()
+    stepping.set_back(timedelta(hours=1))
+    stop = Event()
+    timer = threading.Timer(PATIENCE / 2, stop.set)
+    timer.start()
+    assert len(worked(egec._replace(clock=stepping), run, stop)) == 5
+    timer.cancel()
+
+
+def test_on_postgresql_the_clock_of_the_server_counts(opened: Egec) -> None:
+    if not isinstance(opened.settings.database, PostgresqlServer):
+        pytest.skip("an SQLite database has no clock of its own")
+    assert isinstance(opened.clock, clock.ServerClock)
+    assert abs(opened.clock() - store.server_clock(opened.database)) < timedelta(seconds=1)
+
+
+# Starts a worker on a machine whose clock is an hour ahead or behind.
+OF_ANOTHER_TIME = f"""
+import datetime, sys
+from egec_cli import clock
+hours = int(sys.argv.pop(1))
+right = clock.now
+clock.now = lambda: right() + datetime.timedelta(hours=hours)
+{WORKER}
+"""
+
+
+def test_workers_whose_machines_disagree_about_the_time_neither_mail_twice_nor_wait(
+    egec: Egec, server: MailServer
+) -> None:
+    if not isinstance(egec.settings.database, PostgresqlServer):
+        pytest.skip("one machine has one clock")
+    for number in range(5, 40):
+        clients.create(egec, fields.checked(f"c{number}@example.org"))
+    server.fail_next(Fault.RCPT_451, Fault.MESSAGE_451)
+    server.at(Point.KEPT, lambda: time.sleep(0.1))
+    command = ["reissue", "start", "spring", "--all", "--yes", "--rate", "50", "--format", "jsonl"]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", OF_ANOTHER_TIME, str(hours), *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for hours in (0, 1, -1)
+    ]
+    said = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
+    assert said == [b""] * 3
+    assert (len(mailed(server)), set(mailed(server).values())) == (40, {1})
+    found = store.tuples(Credential.select(Credential.created_at, Credential.settled_at))
+    now = store.server_clock(egec.database)
+    assert all(now - timedelta(seconds=PATIENCE) < moment <= now for times in found for moment in times)
+
+
+def test_who_is_asked_to_stop_lets_no_mail_leave_that_waits_for_its_moment(egec: Egec, server: MailServer) -> None:
+    run = reissue.begin(egec, "slow", Selected(egec, EVERYONE), rate=2)
+    stop = Event()
+    # The next one leaves half a second later.
+    server.at(Point.KEPT, stop.set)
+    assert len(worked(egec, run, stop)) == 1
+    assert len(server.accepted) == 1
+    assert numbers(egec, run) == ("paused", 1, 0, 4)
+    require_nothing_held()
+
+
 def test_mails_keep_to_the_rate(egec: Egec, server: MailServer) -> None:
     run = reissue.begin(egec, "slow", Selected(egec, EVERYONE), rate=5)
     began = time.monotonic()
@@ -397,8 +521,9 @@ def test_a_run_whose_workers_are_gone_is_shown_as_paused(egec: Egec) -> None:
     assert numbers(egec, run)[0] == "paused"
     reissue.work_goes_on(egec, run)
     assert numbers(egec, run)[0] == "running"
-    later = egec.clock() + timedelta(minutes=2)
-    assert numbers(egec._replace(clock=lambda: later), run)[0] == "paused"
+    until = ReissueRun.get().worked_until
+    for moment in (until + timedelta(seconds=1), until - timedelta(hours=1)):
+        assert numbers(egec._replace(clock=partial(lambda at: at, moment)), run)[0] == "paused"
 
 
 def test_what_a_run_has_done_is_on_record(egec: Egec, server: MailServer) -> None:

@@ -5,14 +5,18 @@ import os
 import pty
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.activations import letters
+from egec_cli.accounts import reissue_threads
+from egec_cli.settings import Database
+from tests.activations import PATIENCE, letters
 from tests.conftest import Egec
 from tests.programs import require_program
-from tests.smtp_server import Fault, MailServer
+from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 
@@ -88,6 +92,17 @@ def test_without_a_terminal_and_without_yes_nothing_is_started(
     assert server.accepted == []
 
 
+def shown_on(controller: int) -> bytes:
+    """Return what a terminal shows until its programs have ended, and close it."""
+    shown = b""
+    # Linux reports the end of a terminal by an error.
+    with suppress(OSError):
+        while piece := os.read(controller, 1000):
+            shown += piece
+    os.close(controller)
+    return shown
+
+
 @pytest.mark.parametrize(("answer", "mails"), [(b"n\n", 0), (b"y\n", 3)])
 def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[str], answer: bytes, mails: int) -> None:
     controller, terminal = pty.openpty()
@@ -97,14 +112,8 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
         os.close(terminal)
         assert b"Mail new passwords to 3 clients? [y/N]" in os.read(controller, 1000)
         os.write(controller, answer)
-        shown = b""
-        try:
-            while piece := os.read(controller, 1000):
-                shown += piece
-        except OSError:
-            pass  # Linux tells the end of a terminal by an error
+        shown = shown_on(controller)
         process.wait(30)
-    os.close(controller)
     assert len(server.accepted) == mails
     assert process.returncode == (0 if mails else 1)
     assert (b"3/3" in shown) == bool(mails)
@@ -214,3 +223,56 @@ def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server:
     assert done.stdout.split() == ["141"]
     assert egec("reissue", "start", "spring", "--all", "--yes").code == 0
     assert len({letter.identifier for letter in letters(server)}) == len(server.accepted) == 3
+
+
+@pytest.fixture
+def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the run `spring` paused, with one of its three clients failed and two to be mailed."""
+    monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.1)
+    server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
+    for others in ("c1@example.org", "c2@example.org"):
+        server.fail_always(Fault.RCPT_421, recipient=others)
+    assert egec("reissue", "start", "spring", "--all", "--yes").code == 75
+    assert run_of(egec("reissue", "status", "spring", "--format", "json").out) == {
+        "name": "spring", "state": "paused", "total": 3, "accepted": 0, "failed": 1, "remaining": 2,
+    }  # fmt: skip
+    server.work_again()
+
+
+@pytest.mark.usefixtures("paused")
+def test_the_last_line_of_a_resumed_run_has_the_numbers_of_its_summary(egec: Egec) -> None:
+    ended = egec("reissue", "resume", "spring")
+    assert ended.code == 3
+    assert "egec: spring: 3 of 3 done, 1 failed, " in ended.err
+    assert "total        3\naccepted     2\nfailed       1\nremaining    0\n" in ended.out
+
+
+@pytest.mark.usefixtures("paused")
+def test_the_bar_of_a_resumed_run_has_the_numbers_of_its_summary() -> None:
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "reissue", "resume", "spring"], stdout=subprocess.PIPE, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        shown = shown_on(controller)
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert b"failed       1\n" in out
+    assert b"3/3" in shown
+    assert b"1 failed" in shown
+    assert b"0 failed" not in shown
+
+
+def test_workers_that_share_a_run_end_with_the_numbers_of_the_whole_run(
+    location: Database, egec: Egec, server: MailServer
+) -> None:
+    for number in range(30):
+        egec("client", "create", f"c{number}@example.org")
+    server.fail_always(Fault.RCPT_550, recipient="c7@example.org")
+    server.at(Point.KEPT, lambda: time.sleep(0.2))
+    command = [*PROGRAM, "reissue", "start", "spring", "--all", "--yes"]
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [3, 3]
+    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-1] for err in said)

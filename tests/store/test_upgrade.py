@@ -195,7 +195,11 @@ def test_of_two_upgrades_at_once_one_does_it_and_the_other_finds_it_done(
     assert len(copies(released)) == isinstance(released, SqliteFile)
 
 
-def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(released: Database, later: str, egec: Egec) -> None:
+# A clock that was set back has written a moment that lies far ahead.
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(hours=1)], ids=["has left", "is not believed"])
+def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
+    released: Database, later: str, egec: Egec, ahead: timedelta
+) -> None:
     egec("db", "upgrade")
     made = len(copies(released))
     with opened(settings.load()):
@@ -207,7 +211,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(released: Databas
     assert "the re-issue run spring-2026 is being worked on" in ended.err
     assert (rows(released), len(copies(released))) == (before, made)
     with opened(settings.load()):
-        ReissueRun.update(worked_until=clock.now()).execute()
+        ReissueRun.update(worked_until=clock.now() + ahead).execute()
     assert run_patched(later, "db", "upgrade").code == 0
 
 

@@ -1,0 +1,81 @@
+"""Workers of one run in containers that share a host name, and number their processes alike: none mails for another."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from egec_cli import settings
+from egec_cli.accounts import clients, fields, leases
+from egec_cli.accounts.egec import opened
+from egec_cli.settings import Database
+from tests.activations import PATIENCE, letters
+from tests.reissue_storm import WORKER
+from tests.smtp_server import MailServer, Point
+
+PEOPLE, WORKERS = 60, 3
+# Its processes are numbered from 1, as those of a container are; the host name stays.
+CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def containers() -> None:
+    """Skip the tests if this user cannot make PID namespaces here."""
+    try:
+        subprocess.run([*CONTAINER, "true"], check=True, capture_output=True, timeout=PATIENCE)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no PID namespaces, which need root and unshare: {error}")
+
+
+def in_container(*command: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([*CONTAINER, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ended(workers: Sequence["subprocess.Popen[bytes]"]) -> list[tuple[int, str]]:
+    said = [worker.communicate(timeout=PATIENCE)[1].decode() for worker in workers]
+    return [(worker.returncode, err) for worker, err in zip(workers, said, strict=True)]
+
+
+def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
+    with opened(settings.load()) as egec:
+        for number in range(PEOPLE):
+            clients.create(egec, fields.checked(f"c{number}@example.org"))
+    # Slow enough for the workers to meet.
+    server.at(Point.KEPT, lambda: time.sleep(0.2))
+    command = (sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")
+    told = ended([in_container(*command) for _ in range(WORKERS)])
+    server.wait_until_quiet()
+    mails = Counter(letter.identifier for letter in letters(server))
+    assert [err for _, err in told] == [""] * WORKERS
+    assert {code for code, _ in told} == {0}
+    assert (len(mails), set(mails.values())) == (PEOPLE, {1})
+
+
+def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() -> None:
+    script = "from egec_cli.accounts import leases; print(leases.new_owner())"
+    process = in_container(sys.executable, "-c", script)
+    name = process.communicate(timeout=PATIENCE)[0].decode().strip()
+    assert process.returncode == 0
+    host, number, *_ = name.split("/")
+    assert (host, number) == (os.uname().nodename, "1")
+    assert not leases.is_gone(name)
+
+
+def test_where_proc_is_that_of_the_host_a_container_judges_no_running_process() -> None:
+    script = """
+import os, sys
+from egec_cli.accounts import leases
+if os.fork() == 0:
+    own = leases.new_owner()
+    parent = own.split("/")
+    parent[1] = str(os.getppid())
+    os._exit(any(map(leases.is_gone, [own, "/".join(parent)])))
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    command = [*(part for part in CONTAINER if part != "--mount-proc"), sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, b"")
