@@ -44,8 +44,13 @@ class Site(NamedTuple):
         return site
 
     def settings(self) -> settings.Settings:
-        """Return the settings that the callers' `egec` reads."""
-        return settings.load({"EGEC_ENV_FILE": str(self.env_file)})
+        """Return the settings that the callers' `egec` reads in the file.
+
+        The file may belong to a server's account by now, whose files root does not trust.
+        """
+        lines = self.env_file.read_text().splitlines()
+        variables = dict(line.partition("=")[::2] for line in lines)
+        return settings.load({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
 
     def account(self, email: str = "jeanne@example.org") -> tuple[str, str]:
         """Make a client with a password; return the identifier and the password."""
