@@ -104,7 +104,7 @@ def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
     if strike is disconnected and not isinstance(location, PostgresqlServer):
         pytest.skip("SQLite has no server to lose")
     for _ in range(2):
-        with slow_logins(monkeypatch, 15):
+        with slow_logins(monkeypatch, 14):
             victims = [verifying(client[0], "wrong") for _ in range(PLACES)]
             wait_until(lambda: LoginPlace.select().count() == PLACES)
             strike(location, victims)
@@ -120,7 +120,7 @@ def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
 def test_no_right_login_of_a_crowd_is_refused(
     opened: Egec, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with slow_logins(monkeypatch, 8):
+    with slow_logins(monkeypatch, 6):
         codes = Counter(process.wait(PATIENCE) for process in [verifying(*client) for _ in range(CROWD)])
     assert codes.total() == CROWD
     assert set(codes) <= {0, 75}

@@ -24,6 +24,7 @@ from egec_cli.errors import NotNow
 from egec_cli.store import peewee
 from egec_cli.store.database import brief_transaction, locked, tuples
 from egec_cli.store.models import Client, LoginPlace
+from egec_cli.translation import Words
 
 FAILURES_BEFORE_WAIT = 5
 FAILURES_BEFORE_BLOCK = 10
@@ -51,8 +52,8 @@ class AccountBusy(NotNow):
 
     def __init__(self) -> None:
         super().__init__(
-            "too many logins to this account are in progress; this one was not checked",
-            "Try the login again.",
+            Words("too many logins to this account are in progress; this one was not checked"),
+            Words("Try the login again."),
             code="account_busy",
         )
 
