@@ -1,4 +1,4 @@
-"""Password hashes: bcrypt, on its own thread where there is other work to do meanwhile."""
+"""Password hashes by bcrypt, on a thread of their own if the caller has other work to do."""
 
 from threading import Thread
 
@@ -9,7 +9,7 @@ from egec_cli.settings import Settings
 
 # What bcrypt takes at most; longer input raises since bcrypt 5.
 _MAXIMUM_BYTES = 72
-# The digest of no password: it stands in where there is no hash, so that a refusal takes as long.
+# A digest that no password has: compared where there is no hash, so that every refusal takes the same time.
 _DUMMY_DIGEST = "......................" + "." * 31
 
 
@@ -21,19 +21,37 @@ def hash_password(password: Password, cost: int) -> str:
 def matches(clear: str, password_hash: str) -> bool:
     """Tell whether this text is the password of this hash.
 
-    Text that bcrypt cannot take is answered by False after as long as any other; a hash that is none, at once.
+    Text that bcrypt cannot take is refused after the time of any other; a malformed hash is refused at once.
     """
+    return _matches(clear, password_hash) or False
+
+
+def matches_or_takes(cost: int, clear: str, password_hash: str) -> bool:
+    """Tell whether this text is the password of this hash; if not, take the time of one comparison at `cost`.
+
+    A hash whose own cost is higher takes its own time.
+    """
+    found = _matches(clear, password_hash)
+    if found is None:
+        match_nothing(cost)
+    elif not found:
+        match_the_rest(cost_of(password_hash), cost)
+    return found or False
+
+
+def _matches(clear: str, password_hash: str) -> bool | None:
+    """Compare, and return None for a malformed hash, which takes no time."""
     secret = clear.encode(errors="surrogatepass")
     # bcrypt repeats its input with a NUL between, so it would take "a\0a" for "a".
     fits = len(secret) <= _MAXIMUM_BYTES and b"\0" not in secret
     try:
         return bcrypt.checkpw(secret if fits else b"", password_hash.encode()) and fits
     except ValueError:
-        return False
+        return None
 
 
 def cost_of(password_hash: str) -> int:
-    """Return the cost of a bcrypt hash; 0 of one that is none."""
+    """Return the cost of a bcrypt hash; 0 for any other text."""
     parts = password_hash.split("$")
     return int(parts[2]) if len(parts) == 4 and parts[2].isdecimal() else 0
 
@@ -41,6 +59,15 @@ def cost_of(password_hash: str) -> int:
 def match_nothing(cost: int) -> None:
     """Take the time of one comparison at this cost."""
     matches("", f"$2b${cost:02d}${_DUMMY_DIGEST}")
+
+
+def match_the_rest(done: int, cost: int) -> None:
+    """After one comparison at cost `done`, take what is left of the time of one at `cost`.
+
+    Each step of the cost doubles the time, so comparisons at done, done + 1, … cost - 1 add up to the difference.
+    """
+    for step in range(done, cost):
+        match_nothing(step)
 
 
 class Hashing:

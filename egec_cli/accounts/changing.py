@@ -17,7 +17,7 @@ from egec_cli.accounts.named_clients import NamedClients, NamedLine
 from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotNow, NotPermitted
 from egec_cli.store import database, peewee
 from egec_cli.store.database import among, tuples
-from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, ReissueItem
+from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
 from egec_cli.translation import Words
 
 # Each time, another process has just taken what was free.
@@ -245,6 +245,8 @@ def _erase(egec: Egec, keys: Sequence[int]) -> None:
         among(Credential.client, keys)
     ).execute()
     ReissueItem.update(failure=None, details=None).where(among(ReissueItem.client, keys)).execute()
+    # A login in progress finds its place gone and gives no verdict.
+    LoginPlace.delete().where(among(LoginPlace.client, keys)).execute()
     Event.update(details="{}").where(among(Event.client, keys)).execute()
 
 

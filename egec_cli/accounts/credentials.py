@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from egec_cli import clock
+from egec_cli.accounts import hash_costs
 from egec_cli.store import peewee
 from egec_cli.store.database import among, execute_many, insert_many, locked, locks_rows, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
@@ -92,6 +93,7 @@ def record(
     Credential.update(state=CredentialState.IN_DOUBT).where(
         among(Credential.client, keys) & (Credential.state == CredentialState.SENDING)
     ).execute()
+    hash_costs.note(one.password_hash for one in new)
     expires = at + timedelta(days=unused_days) if unused_days else None
     times = clock.rfc3339(at), clock.rfc3339_or_none(expires)
     insert_many(

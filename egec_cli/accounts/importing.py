@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from egec_cli import clock
-from egec_cli.accounts import audit
+from egec_cli.accounts import audit, hash_costs
 from egec_cli.accounts.ahead import made_ahead
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_batch import Batch, Change
@@ -219,6 +219,7 @@ class _Import:
         """Let the passwords of these hashes, by the keys of e-mails, open the accounts; they count as used."""
         if not hashes:
             return
+        hash_costs.note(hashes.values())
         now = clock.rfc3339(self._egec.clock())
         found = Client.select(Client.id, Client.email_key).where(among(Client.email_key, hashes))
         keys = {email_key: key for key, email_key in tuples(found)}

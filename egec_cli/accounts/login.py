@@ -1,4 +1,4 @@
-"""Logins: an identifier and a password, checked. Case always counts; white space around either never does.
+"""Check logins: an identifier and a password. Case counts; white space around either does not.
 
 A Python program may call `verify` as the command does.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli import hashing, identifier
-from egec_cli.accounts import audit, credentials, login_limits
+from egec_cli.accounts import audit, credentials, hash_costs, login_limits
 from egec_cli.accounts.egec import Egec
 from egec_cli.password import Password
 from egec_cli.store.models import OPEN_STATES, Client, Credential
@@ -19,7 +19,7 @@ _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c
 
 
 class Reason(StrEnum):
-    """Why a login is refused; for the operator alone."""
+    """Why a login is refused; only operators see it."""
 
     ACCEPTED = "accepted"
     UNKNOWN_IDENTIFIER = "unknown_identifier"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """Whether the login is accepted. A refusal gives no reason: there is one for all.
+    """Whether the login is accepted. A refusal has no reason: all are alike.
 
     Attributes:
         accepted: whether to let in.
@@ -39,111 +39,152 @@ class Verdict(NamedTuple):
     accepted: bool
 
 
-class Begun(NamedTuple):
-    """A login that is counted, and is to be compared with hashes; without one of them, it is refused.
+class Started(NamedTuple):
+    """A login whose password is about to be compared.
 
     Attributes:
-        blocked_until: when the account may be tried again, where it may not be now.
+        candidates: the credentials to compare with; without any, the login is refused.
+        cost: the bcrypt cost whose time a refusal takes.
+        place: the key of the place that the login holds; None if it is refused whatever the password is.
+        blocked_until: the end of the wait or block of the account.
     """
 
     client: Client | None
     password: str
-    candidates: Sequence[Credential] = ()
+    candidates: Sequence[Credential]
+    cost: int
+    place: int | None = None
     blocked_until: datetime | None = None
 
 
 class Compared(NamedTuple):
-    """The credential whose password was given, if any, and a hash of today's cost where its own is cheaper."""
+    """The credential that has this password, if any, and a hash of today's cost if its own is cheaper."""
 
     matching: Credential | None = None
     new_hash: str | None = None
 
 
 class Attempt(NamedTuple):
-    """What became of a login: more than its client may know."""
+    """The outcome of a login, with what its client must not learn."""
 
     reason: Reason
     client: Client | None = None
     blocked_until: datetime | None = None
 
 
+# Stands in for the client of an unknown identifier, so that the same statements run and find nothing.
+_NOBODY = Client(id=0)
+
+
 def verify(egec: Egec, given_identifier: str, given_password: str) -> Verdict:
     """Check a login, record it, and promote an open credential whose password is given.
 
-    An unknown identifier takes the time of a wrong password, and so does a blocked account. Attempts are limited, and a
-    hash that is cheaper than those of today is replaced.
+    Every refusal takes the same time: an unknown identifier, a wrong password, a blocked account. Failures are limited,
+    and a hash that is cheaper than today's is replaced.
 
     Args:
-        egec: where.
+        egec: the open context.
         given_identifier: the identifier, as it was typed.
         given_password: the password, as it was typed; white space around both does not matter.
+
+    Raises:
+        AccountBusy: too many logins to this account are in progress, so this one was not checked. It is no refusal,
+            and counts as no failure; try again.
     """
     return Verdict(attempt(egec, given_identifier, given_password).reason is Reason.ACCEPTED)
 
 
 def attempt(egec: Egec, given_identifier: str, given_password: str) -> Attempt:
-    """Check a login as `verify` does, and return what became of it."""
-    begun = begin(egec, given_identifier, given_password)
-    return settle(egec, begun, compare(egec, begun))
+    """Check a login as `verify` does, and return its outcome with the reason."""
+    started = start(egec, given_identifier, given_password)
+    return settle(egec, started, compare(egec, started))
 
 
-def begin(egec: Egec, given_identifier: str, given_password: str) -> Begun:
-    """Count a login, and return what its password is to be compared with."""
+def start(egec: Egec, given_identifier: str, given_password: str, *, patience: float | None = None) -> Started:
+    """Take a place for a login, and return what its password must be compared with.
+
+    Args:
+        egec: the open context.
+        given_identifier: the identifier, as it was typed.
+        given_password: the password, as it was typed.
+        patience: how long to wait for a place, in seconds (default: `login_limits.PATIENCE`).
+
+    Raises:
+        AccountBusy: no place became free.
+    """
     wanted, password = trimmed(given_identifier), trimmed(given_password)
     client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
     if client is None:
-        return Begun(None, password)
-    blocked_until = login_limits.begin(egec, client)
-    if blocked_until is not None:
-        return Begun(client, password, blocked_until=blocked_until)
-    return Begun(client, password, credentials.that_may_open(client, egec.clock()))
+        admission = login_limits.try_place(egec, _NOBODY.id)._replace(place=None)
+    else:
+        admission = login_limits.take_place(egec, client.id, patience=patience)
+    candidates = credentials.that_may_open(client or _NOBODY, egec.clock())
+    if admission.place is None:
+        candidates = ()
+    return Started(client, password, candidates, hash_costs.of_refusals(egec), *admission)
 
 
-def compare(egec: Egec, begun: Begun) -> Compared:
-    """Compare a login with the hashes; it takes the time of one where there is none. The database is not asked."""
+def compare(egec: Egec, started: Started) -> Compared:
+    """Compare the password of a login with the hashes, without the database.
+
+    A refusal takes the time of one comparison at the cost of refusals for each candidate, and of one without any.
+    """
+    if not started.candidates:
+        hashing.match_nothing(started.cost)
+    is_disabled = started.client is not None and started.client.disabled_at is not None
     cost = egec.settings.bcrypt_cost
-    if not begun.candidates:
-        hashing.match_nothing(cost)
-    for credential in begun.candidates:
+    for credential in started.candidates:
         password_hash = credential.password_hash or ""
-        if hashing.matches(begun.password, password_hash):
-            is_cheap = hashing.cost_of(password_hash) < cost
-            return Compared(credential, hashing.hash_password(Password(begun.password), cost) if is_cheap else None)
+        if hashing.matches_or_takes(started.cost, started.password, password_hash):
+            own_cost = hashing.cost_of(password_hash)
+            if is_disabled:
+                # This right password is about to be refused.
+                hashing.match_the_rest(own_cost, started.cost)
+            elif own_cost < cost:
+                return Compared(credential, hashing.hash_password(Password(started.password), cost))
+            return Compared(credential)
     return Compared()
 
 
-def settle(egec: Egec, begun: Begun, compared: Compared) -> Attempt:
-    """Admit or refuse a login, and put it on record."""
+def settle(egec: Egec, started: Started, compared: Compared) -> Attempt:
+    """Accept or refuse a login, return its place, and record it.
+
+    Raises:
+        AccountBusy: the login took so long that it lost its place. It gives no verdict, and nothing is recorded.
+    """
+    key = _NOBODY.id if started.client is None else started.client.id
     with egec.database.atomic():
-        if begun.client is None:
+        login_limits.return_place(key, started.place)
+        if started.client is None:
             ended = Attempt(Reason.UNKNOWN_IDENTIFIER)
-        elif begun.blocked_until is not None:
-            ended = Attempt(Reason.BLOCKED, begun.client, begun.blocked_until)
+        elif started.blocked_until is not None:
+            ended = Attempt(Reason.BLOCKED, started.client, started.blocked_until)
         else:
-            ended = Attempt(_reason(egec, begun.client, begun, compared), begun.client)
-            if ended.reason is not Reason.ACCEPTED:
-                login_limits.fail(egec, begun.client)
+            ended = Attempt(_reason(egec, started.client, started, compared), started.client)
         is_accepted = ended.reason is Reason.ACCEPTED
+        if not is_accepted:
+            login_limits.count_failure(egec, _NOBODY.id if started.place is None else key)
         more = _arrived(compared) if is_accepted else {}
         outcome = "accepted" if is_accepted else "refused"
-        audit.record(egec, "login", outcome, client=begun.client, reason=ended.reason, **more)
+        audit.record(egec, "login", outcome, client=started.client, reason=ended.reason, **more)
     return ended
 
 
 def _arrived(compared: Compared) -> dict[str, Any]:
-    """Return the sequence of a credential of which nobody but this login knew that its mail had arrived."""
+    """Return the sequence of a credential whose mail only this login shows to have arrived."""
     matching = compared.matching
     return {"arrived": matching.sequence} if matching is not None and matching.state in OPEN_STATES else {}
 
 
-def _reason(egec: Egec, client: Client, begun: Begun, compared: Compared) -> Reason:
+def _reason(egec: Egec, client: Client, started: Started, compared: Compared) -> Reason:
     matching = compared.matching
     if matching is None:
-        return Reason.WRONG if begun.candidates else Reason.NOTHING_OPENS
+        return Reason.WRONG if started.candidates else Reason.NOTHING_OPENS
     if not credentials.admit(client, matching, egec.clock()):
         is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
         return Reason.DISABLED if is_disabled else Reason.WRONG
     if compared.new_hash is not None:
+        hash_costs.note([compared.new_hash])
         Credential.update(password_hash=compared.new_hash).where(
             (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)
         ).execute()
@@ -155,8 +196,8 @@ def trimmed(text: str) -> str:
 
     The generator makes none, so nothing is lost (NIST SP 800-63B, 3.1.1.2, allows it).
     """
-    former = None
-    while text != former:
-        former = text
+    before = None
+    while text != before:
+        before = text
         text = text.strip().strip(_INVISIBLE)
     return text

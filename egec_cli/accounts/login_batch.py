@@ -1,19 +1,21 @@
-"""Many logins, one after the other as they come, their hashes compared on all cores."""
+"""Check many logins in the order in which they come, comparing hashes on all cores."""
 
 import csv
 import json
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, dropwhile
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import BinaryIO, NamedTuple
 
 from egec_cli import identifier
-from egec_cli.accounts import login
+from egec_cli.accounts import login, login_limits
 from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.login import Begun, Compared, Reason
+from egec_cli.accounts.login import Compared, Reason, Started
+from egec_cli.accounts.login_limits import AccountBusy
 from egec_cli.errors import BadInput
 
 # So many logins for each core are under way, for none of them to wait.
@@ -38,20 +40,54 @@ class LineVerdict(NamedTuple):
     Attributes:
         identifier: that of the login; empty where what was given has not the form of one.
         line: where the login is in the list.
-        accepted: whether to let in.
+        accepted: whether to let in; null if too many logins to the account were in progress to check this one.
     """
 
     identifier: str
     line: int
-    accepted: bool
+    accepted: bool | None
 
 
 class _UnderWay(NamedTuple):
-    """A login that is counted, and being compared."""
+    """A login that is being compared; without a comparison, one that no place was free for."""
 
     given: GivenLogin
-    begun: Begun
-    compared: "Future[Compared]"
+    started: Started | None = None
+    compared: "Future[Compared] | None" = None
+
+    def is_done(self) -> bool:
+        """Tell whether the verdict can be given."""
+        return self.compared is None or self.compared.done()
+
+
+class _Retries:
+    """When the first login of those that wait for a place looks for one again, and when it gives up."""
+
+    def __init__(self) -> None:
+        self._pause = 0.0
+        self._due = 0.0
+        self._deadline = 0.0
+
+    def are_due(self) -> bool:
+        """Tell whether it is time to look for a place."""
+        return time.monotonic() >= self._due
+
+    def seconds_left(self) -> float | None:
+        """Return how long to wait before the next look; None if none is planned."""
+        return max(self._due - time.monotonic(), 0) if self._due else None
+
+    def postpone(self) -> bool:
+        """Plan the next look. Return False if the login has waited long enough."""
+        now = time.monotonic()
+        if not self._due:
+            self._deadline = now + login_limits.PATIENCE
+        self._pause = min(2 * self._pause, login_limits.LAST_PAUSE) or login_limits.FIRST_PAUSE
+        self._due = now + self._pause
+        return now < self._deadline
+
+    def end(self) -> None:
+        """Forget the login: it has a place, or gets no verdict."""
+        self.__init__()  # type: ignore[misc] # as at first
 
 
 class _End(NamedTuple):
@@ -86,6 +122,13 @@ class _Reader:
         else:
             self.news.put(_End())
 
+    def next(self, timeout: float | None) -> "GivenLogin | _End | None":
+        """Wait for news, for this many seconds at most, and return it; None if there is none."""
+        try:
+            return self.news.get(timeout=timeout)
+        except Empty:
+            return None
+
     def wake(self) -> None:
         """Let the one who waits for news look at what else there is to do."""
         self.news.put(None)
@@ -105,7 +148,7 @@ def verify_all(egec: Egec, logins: Iterable[GivenLogin]) -> Generator[LineVerdic
 
     Each counts as an attempt, and two on one account never overlap: the second finds what the first has led to. The
     list is read on a thread of its own, so that a verdict never waits for the next line. Whatever ends the work early,
-    the logins that have been counted are brought to their end.
+    the logins whose comparison has started are settled.
 
     Raises:
         BadInput: the list cannot be read any further; the verdicts before that have been given.
@@ -113,16 +156,22 @@ def verify_all(egec: Egec, logins: Iterable[GivenLogin]) -> Generator[LineVerdic
     reader = _Reader(logins, _LOGINS_A_CORE * egec.settings.workers)
     waiting: deque[GivenLogin] = deque()
     under_way: deque[_UnderWay] = deque()
+    retries = _Retries()
     end: _End | None = None
     with ThreadPoolExecutor(egec.settings.workers) as pool:
         try:
             while end is None or waiting or under_way:
-                if under_way and under_way[0].compared.done():
+                if under_way and under_way[0].is_done():
                     reader.want_another()
                     yield _settled(egec, under_way.popleft())
-                elif waiting and not _is_under_way(waiting[0], under_way):
-                    under_way.append(_begun(egec, waiting.popleft(), pool, reader))
-                elif isinstance(item := reader.news.get(), GivenLogin):
+                elif waiting and retries.are_due() and not _is_under_way(waiting[0], under_way):
+                    one = _started(egec, waiting[0], pool, reader)
+                    if one.started is None and retries.postpone():
+                        continue
+                    retries.end()
+                    waiting.popleft()
+                    under_way.append(one)
+                elif isinstance(item := reader.next(retries.seconds_left()), GivenLogin):
                     waiting.append(item)
                 else:
                     end = item or end
@@ -134,24 +183,35 @@ def verify_all(egec: Egec, logins: Iterable[GivenLogin]) -> Generator[LineVerdic
         raise end.failure
 
 
-def _begun(egec: Egec, given: GivenLogin, pool: ThreadPoolExecutor, reader: _Reader) -> _UnderWay:
-    begun = login.begin(egec, given.identifier, given.password)
-    compared = pool.submit(login.compare, egec, begun)
+def _started(egec: Egec, given: GivenLogin, pool: ThreadPoolExecutor, reader: _Reader) -> _UnderWay:
+    try:
+        # Waiting for a place here would keep the others from being settled.
+        started = login.start(egec, given.identifier, given.password, patience=0)
+    except AccountBusy:
+        return _UnderWay(given)
+    compared = pool.submit(login.compare, egec, started)
     compared.add_done_callback(lambda _: reader.wake())
-    return _UnderWay(given, begun, compared)
+    return _UnderWay(given, started, compared)
 
 
 def _is_under_way(given: GivenLogin, under_way: Iterable[_UnderWay]) -> bool:
     wanted = login.trimmed(given.identifier)
-    return any(one.begun.client is not None and one.begun.client.identifier == wanted for one in under_way)
+    started = (one.started for one in under_way)
+    return any(one is not None and one.client is not None and one.client.identifier == wanted for one in started)
 
 
 def _settled(egec: Egec, one: _UnderWay) -> LineVerdict:
-    ended = login.settle(egec, one.begun, one.compared.result())
     wanted = login.trimmed(one.given.identifier)
     # Whatever else was typed there may be a password in the wrong place.
     shown = wanted if identifier.is_identifier(wanted) else ""
-    return LineVerdict(shown, one.given.line, ended.reason is Reason.ACCEPTED)
+    accepted = None
+    if one.started is not None and one.compared is not None:
+        try:
+            accepted = login.settle(egec, one.started, one.compared.result()).reason is Reason.ACCEPTED
+        except AccountBusy:
+            # It lost its place while others held up the list.
+            accepted = None
+    return LineVerdict(shown, one.given.line, accepted)
 
 
 def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:

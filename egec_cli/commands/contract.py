@@ -141,6 +141,7 @@ CONTRACT: Mapping[str, Contract] = {
             1: "the login is refused",
             3: "with --batch: some logins are refused",
             65: "no login was given",
+            75: "too many logins to the account are in progress: this one was not checked",
             111: "with --checkpassword: it could not be checked",
         },
     ),
@@ -218,6 +219,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
     "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
+    "account_busy": (
+        ExitCode.NOT_NOW,
+        "too many logins to the account are in progress: this one was not checked, and is no failure",
+    ),
     "too_many_open": (
         ExitCode.NOT_NOW,
         "it is not known of too many mails whether they arrived: `--revoke`",

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from egec_cli.accounts import login
 from egec_cli.commands.session import opened
-from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Usage
+from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, NotNow, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
 from egec_cli.translation import Words, of_system, translated
 
@@ -95,13 +95,16 @@ def verify(
 def verify_all(batch: str, output: OutputFormat) -> int:
     """Check the logins of a list, show the verdicts, and return the exit code: 3 if some are refused.
 
+    Raises:
+        NotNow: some logins could not be checked; their verdict is null.
+
     Args:
         batch: the path of the list; `-` is standard input.
         output: how to show them.
     """
     from egec_cli.accounts import login_batch
 
-    refused = 0
+    refused = unchecked = 0
     failure: EgecError | None = None
     with opened() as egec, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
@@ -111,10 +114,11 @@ def verify_all(batch: str, output: OutputFormat) -> int:
         verdicts = files.enter_context(closing(login_batch.verify_all(egec, logins)))
 
         def counted() -> Iterator[login_batch.LineVerdict]:
-            nonlocal refused, failure
+            nonlocal refused, unchecked, failure
             try:
                 for verdict in verdicts:
-                    refused += not verdict.accepted
+                    refused += verdict.accepted is False
+                    unchecked += verdict.accepted is None
                     yield verdict
                     # Whoever reads along learns of each at once.
                     sys.stdout.flush()
@@ -125,6 +129,13 @@ def verify_all(batch: str, output: OutputFormat) -> int:
         show_all(counted(), login_batch.LineVerdict, output)
     if failure is not None:
         raise failure
+    if unchecked:
+        raise NotNow(
+            "{unchecked} logins were not checked: too many to their accounts were in progress",
+            "Try those without a verdict again.",
+            code="account_busy",
+            unchecked=unchecked,
+        )
     return ExitCode.PARTLY_DONE if refused else ExitCode.OK
 
 

@@ -291,6 +291,26 @@ def snapshot() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def brief_transaction(database: peewee.Database) -> Iterator[None]:
+    """Run the block in a transaction that a crash of the machine may undo, as it does not wait for the disk.
+
+    Other processes see it at once. A crash of the program alone undoes nothing. Not within another transaction.
+    """
+    if not isinstance(database, peewee.SqliteDatabase):
+        with database.atomic():
+            database.execute_sql("SET LOCAL synchronous_commit = off")  # type: ignore[no-untyped-call] # it has none
+            yield
+        return
+    # https://www.sqlite.org/pragma.html#pragma_synchronous: with a write-ahead log the file stays intact.
+    database.execute_sql("PRAGMA synchronous = normal")  # type: ignore[no-untyped-call] # it has none
+    try:
+        with database.atomic():
+            yield
+    finally:
+        database.execute_sql(f"PRAGMA synchronous = {_PRAGMAS['synchronous']}")  # type: ignore[no-untyped-call] # it has none
+
+
 def rfc3339_text(moment: Any) -> Any:
     """Return the expression of a moment as the text that `clock.rfc3339` makes of it."""
     if not _is_postgresql():

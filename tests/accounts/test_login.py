@@ -1,7 +1,8 @@
-"""Logins on both databases: limits that count before they check, hashes of today's cost, former passwords."""
+"""Logins on both databases: limits, hashes that are replaced by those of today's cost, earlier passwords."""
 
 import subprocess
 import sys
+from collections import Counter
 from datetime import timedelta
 
 import bcrypt
@@ -98,25 +99,21 @@ def guesses(identifier: str, password: str, *, processes: int, times: int) -> li
     return [word for member in crowd for word in member.communicate(timeout=120)[0].split()]
 
 
-def test_of_many_wrong_attempts_at_once_at_most_ten_are_checked(opened: Egec, client: tuple[str, str]) -> None:
-    found = guesses(client[0], "wrong", processes=8, times=25)
-    assert len(found) == 200
-    assert 5 <= found.count("wrong") <= 10
-    assert found.count("blocked") == 200 - found.count("wrong")
+def test_of_fourteen_wrong_logins_at_once_five_are_compared_before_the_first_wait(
+    opened: Egec, client: tuple[str, str]
+) -> None:
+    found = guesses(client[0], "wrong", processes=14, times=3)
+    assert Counter(found) == {"wrong": 5, "blocked": 14 * 3 - 5}
+    assert login_limits.shown(Client.get(), opened.clock()).failed_logins == 5
+
+
+def test_of_many_wrong_logins_at_once_after_a_wait_one_is_compared(opened: Egec, client: tuple[str, str]) -> None:
+    Client.update(failed_logins=5, blocked_until=opened.clock() - timedelta(minutes=1)).execute()
+    assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong": 1, "blocked": 17}
 
 
 def test_of_many_right_attempts_at_once_all_are_let_in(opened: Egec, client: tuple[str, str]) -> None:
     assert set(guesses(client[0], client[1], processes=8, times=10)) == {"accepted"}
-
-
-def test_attempts_that_never_came_to_an_end_have_failed(
-    opened: Egec, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(login_limits, "PATIENCE", 0.2)
-    for _ in range(10):
-        login.begin(opened, client[0], "wrong")
-    assert reason(opened, client[0], client[1]) is Reason.BLOCKED
-    assert Client.get().blocked_until == login_limits.FOR_GOOD
 
 
 def test_a_hash_below_todays_cost_is_replaced_at_login_and_opens_as_before(

@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from egec_cli import hashing
 from egec_cli.accounts import bounces, clients, credentials, fields, issuing, login
 from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.login_limits import AccountBusy
 from egec_cli.errors import BadInput, NotNow
 from egec_cli.mail.incoming import Incoming
-from egec_cli.store.models import Client, Credential
+from egec_cli.store.models import Client, Credential, LoginPlace
 from tests.accounts.stepwise import End, Issue, without_leases
 from tests.delivery_reports import report_of
 
@@ -52,6 +53,7 @@ class Promises(RuleBasedStateMachine):
         self.crashed: list[Issue] = []
         self.mailed: list[Mailed] = []
         self.used: set[int] = set()
+        self.logins: list[tuple[Mailed, login.Started, login.Compared]] = []
         self.settled = 0
         self.revoked_below = 0
         self.disabled = False
@@ -143,10 +145,46 @@ class Promises(RuleBasedStateMachine):
         expected = typed != "wrong case" and self.opens(mail.clear)
         # How often that may be tried is another matter.
         Client.update(failed_logins=0, blocked_until=None).where(Client.id == self.client.id).execute()
+        LoginPlace.delete().where(LoginPlace.client == self.client.id).execute()
         assert login.verify(self.egec, self.client.identifier, text).accepted is expected
         if expected:
             self.used.add(mail.sequence)
             self.settled = max(self.settled, mail.sequence)
+
+    @precondition(lambda self: self.mailed and len(self.logins) < MOST_AT_ONCE)
+    @rule(which=st.integers(min_value=0, max_value=99))
+    def a_login_is_compared(self, which: int) -> None:
+        mail = self.mailed[which % len(self.mailed)]
+        before = self.all_that_open()
+        Client.update(failed_logins=0, blocked_until=None).where(Client.id == self.client.id).execute()
+        try:
+            started = login.start(self.egec, self.client.identifier, mail.clear, patience=0)
+        except AccountBusy:
+            # Those that died hold all places until they expire.
+            assert LoginPlace.select().where(LoginPlace.client == self.client.id).count() >= 5
+            return
+        self.logins.append((mail, started, login.compare(self.egec, started)))
+        assert self.all_that_open() == before
+
+    @precondition(lambda self: self.logins)
+    @rule(which=st.integers(min_value=0, max_value=99))
+    def a_compared_login_is_settled(self, which: int) -> None:
+        """Whatever happened since the comparison, the verdict is that of now, or none if the place has expired."""
+        mail, started, compared = self.logins.pop(which % len(self.logins))
+        opens = self.opens(mail.clear)
+        try:
+            accepted = login.settle(self.egec, started, compared).reason is login.Reason.ACCEPTED
+        except AccountBusy:
+            return
+        assert accepted is (opens and compared.matching is not None)
+        if accepted:
+            self.used.add(mail.sequence)
+            self.settled = max(self.settled, mail.sequence)
+
+    @precondition(lambda self: self.logins)
+    @rule()
+    def a_compared_login_dies(self) -> None:
+        self.logins.pop()
 
     @rule(which=st.integers(min_value=0, max_value=99))
     def a_mail_is_told_to_have_come_back(self, which: int) -> None:

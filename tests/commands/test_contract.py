@@ -302,6 +302,7 @@ def test_every_result_and_every_exit_code_of_a_command_is_met_by_a_case() -> Non
 
 # These have tests of their own below, and an upgrade has others beside that of the schemas of releases.
 ELSEWHERE = [
+    Case("verify --stdin", 75),
     Case("db upgrade", 75),
     Case("db restore copy.db", 0, 0),
     Case("db restore copy.db", 75),

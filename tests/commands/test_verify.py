@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from egec_cli import settings
+from egec_cli.accounts import login_limits
 from egec_cli.accounts.egec import opened
-from egec_cli.store.models import Client
+from egec_cli.store.models import Client, LoginPlace
 from tests.conftest import Egec, Ended
 from tests.programs import require_program
 
@@ -375,3 +377,79 @@ def test_logins_under_way_when_the_reader_goes_are_no_failures(
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1]).code == 0
     with opened(settings.load()):
         assert Client.get().failed_logins == 0
+
+
+@pytest.fixture
+def busy(login: tuple[str, str]) -> str:
+    """Let five other logins to the account be in progress; return its identifier."""
+    with opened(settings.load()) as context:
+        for _ in range(login_limits.FAILURES_BEFORE_WAIT):
+            login_limits.try_place(context, Client.get().id)
+    return login[0]
+
+
+def run_impatient(arguments: str, given: str, *, identifier: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `egec verify` as a process that waits only briefly for a place."""
+    Path("given").write_text(given)
+    patch = "import sys; from egec_cli.accounts import login_limits; login_limits.PATIENCE = 0.1"
+    script = f"{patch}; sys.argv = ['egec', 'verify', *sys.argv[1:]]; from egec_cli.main import entry; entry()"
+    command = f'exec {sys.executable} -c "{script}" {arguments} 0< given 3< given'
+    environment = {**os.environ, "PAM_USER": identifier}
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "code"),
+    [
+        ("--stdin", "{0}\n{1}\n", 75),
+        ("{0} --password-stdin", "{1}\n", 75),
+        ("--stdin --explain", "{0}\n{1}\n", 75),
+        ("--pam", "{1}", 75),
+        ("--checkpassword -- echo welcome", "{0}\0{1}\0", 111),
+    ],
+)
+def test_a_right_login_that_finds_no_place_is_a_temporary_failure(
+    login: tuple[str, str], busy: str, arguments: str, given: str, code: int
+) -> None:
+    done = run_impatient(arguments.format(*login), given.format(*login), identifier=busy)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "too many logins to this account are in progress" in done.stderr
+    with opened(settings.load()):
+        assert (Client.get().failed_logins, Client.get().blocked_until) == (0, None)
+
+
+def test_logins_of_a_list_that_find_no_place_get_no_verdict_and_do_not_stop_the_others(
+    egec: Egec, login: tuple[str, str], busy: str
+) -> None:
+    egec("client", "create", "marc@example.org")
+    other = json.loads(egec("activate", "marc@example.org", "--no-mail", "--show-password", "--format", "json").out)
+    given = [
+        (other["identifier"], other["password"]),
+        login,
+        (other["identifier"], "wrong"),
+        ("1111111111", "x"),
+        login,
+    ]
+    done = run_impatient("--batch - --format jsonl", "".join(f"{one};{password}\n" for one, password in given))
+    assert done.returncode == 75
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["line"], one["accepted"]) for one in verdicts] == [
+        (1, True),
+        (2, None),
+        (3, False),
+        (4, False),
+        (5, None),
+    ]
+    assert "2 logins were not checked" in done.stderr
+
+
+def test_a_login_of_a_list_gets_the_place_that_becomes_free(
+    egec_process: Egec, login: tuple[str, str], busy: str
+) -> None:
+    with opened(settings.load()) as context:
+        LoginPlace.update(expires_at=context.clock() + timedelta(seconds=1)).execute()
+    assert batch(egec_process, f"{login[0]};{login[1]}\n1111111111;x\n") == (
+        3,
+        [(login[0], 1, True), ("1111111111", 2, False)],
+        "",
+    )
