@@ -16,7 +16,7 @@ from egec_cli.accounts import (
     doctor_settings,
     mail_check,
 )
-from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.egec import Egec, clock_of
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.clock import Clock
 from egec_cli.errors import EgecError
@@ -115,6 +115,8 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
     yield "server_clock", partial(doctor_database.server_clock, opened, now)
     # The tables of another schema may have other columns.
     if doctor_database.has_this_schema(opened):
+        # The clock by which the entries were written.
+        now = clock_of(opened, now)
         yield "newest_entry", partial(doctor_database.newest_entry, now)
         yield "open_credentials", doctor_accounts.open_credentials
         egec = Egec(found, opened, actor.of_this_process(found.acting_for), now)

@@ -46,10 +46,10 @@ def opened(settings: Settings, *, log: Log | None = None) -> Iterator[Egec]:
         yield Egec(settings, opened_database, who, clock_of(opened_database), log)
 
 
-def clock_of(opened_database: peewee.Database) -> Clock:
-    """Return the clock that counts for this database."""
+def clock_of(opened_database: peewee.Database, of_machine: Clock = clock.now) -> Clock:
+    """Return the clock that counts for this database: its server's, or that of the machine."""
     if not isinstance(opened_database, peewee.PostgresqlDatabase):
-        return clock.now
+        return of_machine
     return ServerClock(partial(database.server_clock, opened_database))
 
 
