@@ -134,10 +134,16 @@ class Selected:
         return found
 
     def count_bounced(self) -> int:
-        """Return of how many the address is one from which a mail came back."""
+        """Return how many of them have an address from which a mail came back."""
+        return self._count(Client.email_bounced_at.is_null(False))
+
+    def count_without_password(self) -> int:
+        """Return how many of them have never had an accepted or imported password."""
+        return self._count(Client.active_sequence == 0)
+
+    def _count(self, condition: Any) -> int:
         selected = self.query(Client.id).alias("selected")
-        marked = Client.select().join(selected, on=(selected.c.id == Client.id))
-        found: int = marked.where(Client.email_bounced_at.is_null(False)).count()
+        found: int = Client.select().join(selected, on=(selected.c.id == Client.id)).where(condition).count()
         return found
 
     def records(self) -> Iterator[ClientRecord]:
