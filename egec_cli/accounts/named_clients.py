@@ -51,11 +51,18 @@ class NamedLine(NamedTuple):
     client: int | None
 
 
+class ListDigest(NamedTuple):
+    """By what a file that names clients is recognised: the digest of its bytes, in memory alone, and the column."""
+
+    sha256: str
+    column: str
+
+
 class NamedClients:
     """The clients whom files name, noted in a table for as long as the database is open.
 
     Attributes:
-        known_by: by what each file is known again.
+        digests: by what each file is recognised, by `listed` and `excluded`.
     """
 
     def __init__(self, egec: Egec, files: Mapping[str, ClientList | None], *conditions: Any) -> None:
@@ -71,12 +78,12 @@ class NamedClients:
         """
         _Named.drop_table()
         _Named.create_table()
-        self.known_by = {}
+        self.digests: dict[str, ListDigest] = {}
         for field, file in files.items():
             if file is not None:
                 digest = hashlib.sha256()
                 _note(egec, file, digest, is_excluded=field == "excluded")
-                self.known_by[field] = {"sha256": digest.hexdigest(), "column": file.column}
+                self.digests[field] = ListDigest(digest.hexdigest(), file.column)
         _resolve(*conditions)
 
     def listed(self) -> Any:

@@ -1,5 +1,6 @@
 """Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason."""
 
+import hashlib
 import io
 import json
 import re
@@ -33,6 +34,7 @@ from egec_cli.accounts import (
     reissue_threads,
     tables,
 )
+from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_options import Given, OnConflict
@@ -135,10 +137,51 @@ def test_the_same_run_again_goes_on_with_what_is_there_and_does_nothing_once_don
 
 def test_a_used_name_with_other_selectors_is_refused(egec: Egec) -> None:
     begun(egec)
-    with pytest.raises(AlreadyExists, match="other selectors: everyone True") as refused:
+    with pytest.raises(AlreadyExists, match="different selectors: everyone True") as refused:
         begun(egec, selection=Selection(everyone=True, limit=2))
     assert refused.value.code == "run_exists"
     assert ReissueItem.select().count() == 5
+
+
+def listed(text: str, column: str = "", *, excluded: str = "") -> Selection:
+    """Return a selection by lists, whose files are read but once."""
+    without = ClientList("excluded.txt", io.BytesIO(excluded.encode())) if excluded else None
+    return Selection(listed=ClientList("list.txt", io.BytesIO(text.encode()), column), excluded=without)
+
+
+LIST = "c1@example.org\nc2@example.org\n"
+
+
+def test_a_run_is_recognised_by_its_lists_though_the_database_holds_no_plain_digest_of_them(egec: Egec) -> None:
+    run = begun(egec, selection=listed(LIST, excluded="c2@example.org"))
+    assert begun(egec, selection=listed(LIST, excluded="c2@example.org")) == run
+    for other in (
+        listed(LIST),
+        listed(LIST + "\n", excluded="c2@example.org"),
+        listed("email\nc1@example.org\n", "email", excluded="c2@example.org"),
+        listed(LIST, excluded="c1@example.org"),
+        Selection(everyone=True),
+    ):
+        with pytest.raises(AlreadyExists) as refused:
+            begun(egec, selection=other)
+        assert refused.value.code == "run_exists"
+    assert "listed in a file" in refused.value.message
+    # The same list is stored otherwise each time, and slowly enough that guesses are expensive.
+    second = begun(egec, "second", listed(LIST, excluded="c2@example.org"))
+    for stored, other in zip(*(json.loads(one.selection).values() for one in (run, second)), strict=True):
+        assert stored["bcrypt"].startswith("$2b$04$")
+        assert stored["bcrypt"] != other["bcrypt"]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in (LIST, "c2@example.org")]
+    assert not any(digest in one.selection for digest in digests for one in (run, second))
+
+
+def test_a_run_that_an_older_version_stored_with_a_plain_digest_is_recognised_too(egec: Egec) -> None:
+    run = begun(egec, selection=listed(LIST))
+    former = {"listed": {"sha256": hashlib.sha256(LIST.encode()).hexdigest(), "column": ""}}
+    ReissueRun.update(selection=json.dumps(former)).execute()
+    assert begun(egec, selection=listed(LIST)) == run
+    with pytest.raises(AlreadyExists):
+        begun(egec, selection=listed("c1@example.org\n"))
 
 
 def test_an_unexpected_number_starts_nothing(egec: Egec) -> None:
