@@ -65,7 +65,7 @@ def start_command(
     yes: consent.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Mail a password to each of the selected clients, under a name: their first one, or a new one.
+    """Mail a first or a new password to each selected client, under a name.
 
     The same command again goes on where it stopped, and does nothing once all is done.
     """
