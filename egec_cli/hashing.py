@@ -15,7 +15,12 @@ _DUMMY_DIGEST = "......................" + "." * 31
 
 def hash_password(password: Password, cost: int) -> str:
     """Return the bcrypt hash (`$2b$`) of a generated password at this cost (the binary logarithm of its rounds)."""
-    return bcrypt.hashpw(password.reveal().encode(), bcrypt.gensalt(cost)).decode()
+    return hash_text(password.reveal(), cost)
+
+
+def hash_text(text: str, cost: int) -> str:
+    """Return the bcrypt hash of a text of at most 72 bytes."""
+    return bcrypt.hashpw(text.encode(), bcrypt.gensalt(cost)).decode()
 
 
 def matches(clear: str, password_hash: str) -> bool:

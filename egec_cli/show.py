@@ -15,9 +15,10 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from itertools import islice
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TextIO
 
 from egec_cli.errors import EgecError, Usage
+from egec_cli.formula_guard import guarded
 from egec_cli.settings import LogStyle
 from egec_cli.translation import Words, translated
 
@@ -26,9 +27,6 @@ _ROWS_AT_A_TIME = 200
 # What a table has around its rows.
 _LINES_OF_A_FRAME = 5
 _SECONDS_BETWEEN_LINES = 30.0
-# Spreadsheets take a cell that begins with one of these for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0")
-_TO_BE_LOOKED_AT = frozenset((*_FORMULA_STARTS, "'"))
 
 
 class _Loudness(Enum):
@@ -404,24 +402,31 @@ def _show_csv(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     # Imported here: no other format needs it.
     import csv
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    # The line end makes it put cells with either character of it in quotes; lines are written with `\n` alone.
+    writer = csv.writer(_GuardedLines(sys.stdout), lineterminator="\r\n")
     writer.writerow(names)
-    # Nearly every cell is a text that begins with a letter or a digit; no function is called to see that.
     writer.writerows(
         [
-            value if value is None or (isinstance(value, str) and value[:1] not in _TO_BE_LOOKED_AT) else _cell(value)
+            value if value.__class__ in _SIMPLE or not isinstance(value, list | dict) else _as_json(value)
             for value in row
         ]
         for row in rows
     )
 
 
-def _cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula; to take the `'` off again restores what it was."""
-    if isinstance(value, list | dict):
-        return _as_json(value)
-    # What has this mark of itself, such as '=, gets one more, so that it is not mistaken for one that was put there.
-    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA_STARTS) else value
+# Nearly every value of a list is of one of these classes; to look for that is faster than `isinstance`.
+_SIMPLE = frozenset({str, int, type(None)})
+
+
+class _GuardedLines:
+    """Writes lines of CSV in which no spreadsheet finds a formula."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._write = stream.write
+
+    def write(self, line: str) -> None:
+        """Write one line; the writer ends it with a carriage return and a line feed."""
+        self._write(f"{guarded(line[:-2])}\n")
 
 
 def _show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:

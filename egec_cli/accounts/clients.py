@@ -98,6 +98,23 @@ def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Clie
     raise AlreadyExists("no free identifier was found", "Run the same again.")
 
 
+class Difference(NamedTuple):
+    """A field for which other data was given than an existing client has."""
+
+    field: str
+    given: str
+    stored: str
+
+
+def differences(client: Client, given: ClientFields) -> Sequence[Difference]:
+    """Return which of the given fields the client has otherwise; what was not given is no difference."""
+    return [
+        Difference(field, value, getattr(client, field) or "")
+        for field in ("identifier", "reference", "civility", "first_name", "last_name", "language")
+        if (value := getattr(given, field)) and value != getattr(client, field)
+    ]
+
+
 def _insert(egec: Egec, given: ClientFields) -> Client:
     moment = egec.clock()
     return Client.create(

@@ -1,4 +1,4 @@
-"""Rows of a table held against the client files that are there, and against each other."""
+"""Rows of a table compared with the client files that exist, and with each other."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from egec_cli.accounts.import_rows import Checked, Faulty
 from egec_cli.accounts.tables import Row
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import Client
-from egec_cli.translation import Words
+from egec_cli.translation import Words, joined
 
 
 class _Existing(NamedTuple):
@@ -37,6 +37,7 @@ class Change(NamedTuple):
 
     Attributes:
         fields: the names of those that change.
+        former_email: the e-mail that another address replaces; None where the address stays.
     """
 
     key: int
@@ -45,6 +46,7 @@ class Change(NamedTuple):
     fields: Sequence[str]
     checked: Checked
     issued: int
+    former_email: str | None
 
 
 class Batch:
@@ -69,40 +71,50 @@ class Batch:
         # The rows that have made or changed a file, under all names that are its own before or after.
         self._earlier: dict[tuple[str, str], Checked] = {}
         for place, one in enumerate(checked):
-            earlier = next((self._earlier[name] for name in _names(one) if name in self._earlier), None)
-            if earlier is not None and on_conflict is OnConflict.UPDATE:
+            shared = next((name for name in _names(one) if name in self._earlier), None)
+            if shared is not None and on_conflict is OnConflict.UPDATE:
                 self.rest = checked[place:]
                 break
             try:
-                if earlier is not None:
-                    self._conflict_within(one, earlier)
+                if shared is not None:
+                    self._conflict_within(one, self._earlier[shared], *shared)
                 else:
                     self._sort_in(one)
             except Faulty as faulty:
                 self.faulty.append((one.row, faulty))
 
-    def _conflict_within(self, one: Checked, earlier: Checked) -> None:
+    def _conflict_within(self, one: Checked, earlier: Checked, field: str, value: str) -> None:
         if self._on_conflict is OnConflict.FAIL and _without_case(one) != _without_case(earlier):
             raise Faulty(
-                Words("line {line} has it already, with other data", line=earlier.row.line), "email", one.email
+                Words("already used in line {line}, with other data", line=earlier.row.line),
+                *_as_given(one, field, value),
             )
         self.skipped += 1
 
     def _sort_in(self, one: Checked) -> None:
         names = _names(one)
-        meant = {found.key: found for name in names if (found := self._existing.get(name)) is not None}
+        meant = {name: found for name in names if (found := self._existing.get(name)) is not None}
         if not meant:
             self.new.append(one)
             self._earlier |= dict.fromkeys(names, one)
-        elif len(meant) > 1:
-            those = " and ".join(sorted(found.identifier for found in meant.values()))
-            raise Faulty(Words("it means more than one client: {those}", those=those))
+        elif len({found.key for found in meant.values()}) > 1:
+            owners = (
+                Words(
+                    "{field} {value!r} belongs to client {identifier}",
+                    field=_as_given(one, *name)[0],
+                    value=_as_given(one, *name)[1],
+                    identifier=found.identifier,
+                )
+                for name, found in meant.items()
+            )
+            raise Faulty(joined(", ", owners))
         else:
-            self._conflict(one, next(iter(meant.values())))
+            (field, value), found = next(iter(meant.items()))
+            self._conflict(one, found, field, value)
 
-    def _conflict(self, one: Checked, found: _Existing) -> None:
+    def _conflict(self, one: Checked, found: _Existing, field: str, value: str) -> None:
         if found.email is None:
-            raise Faulty(Words("it is that of an erased file, reserved for ever"), "identifier", found.identifier)
+            raise Faulty(Words("that of an erased client, reserved for ever"), "identifier", found.identifier)
         before = (
             found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
             found.language,
@@ -121,14 +133,16 @@ class Batch:
             )
         if self._on_conflict is OnConflict.FAIL:
             raise Faulty(
-                Words("client {identifier} is there already, with other data", identifier=found.identifier),
-                "email",
-                one.email,
+                Words("already used by client {identifier}, with other data", identifier=found.identifier),
+                *_as_given(one, field, value),
             )
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
         if takes_hash:
             changed.append("password_hash")
-        self.changes.append(Change(found.key, found.identifier, values, changed, one, found.last_sequence))
+        former_email = None if one.email_key == found.email_key else found.email
+        self.changes.append(
+            Change(found.key, found.identifier, values, changed, one, found.last_sequence, former_email)
+        )
         former = [(field, value) for field in _NAMES if (value := getattr(found, field)) is not None]
         self._earlier |= dict.fromkeys([*former, *_names(one)], one)
 
@@ -157,6 +171,11 @@ def _without_case(one: Checked) -> tuple[object, ...]:
 def _names(one: Checked) -> list[tuple[str, str]]:
     """Return the names by which a row means a client."""
     return [(field, value) for field in _NAMES if (value := getattr(one, field)) is not None]
+
+
+def _as_given(one: Checked, field: str, value: str) -> tuple[str, str]:
+    """Return the field and the value of a name as the row has them."""
+    return ("email", one.email) if field == "email_key" else (field, value)
 
 
 def _existing(checked: Sequence[Checked]) -> dict[tuple[str, str], _Existing]:

@@ -32,6 +32,22 @@ _BATCHES_IN_A_TRANSACTION = 200
 _TRIES = 5
 
 
+class EmailChange(NamedTuple):
+    """An e-mail that a row replaced; the row named its client by the reference or the identifier.
+
+    Attributes:
+        line: where the row begins.
+        identifier: the client's.
+        former_email: the one before.
+        email: the present one.
+    """
+
+    line: int
+    identifier: str
+    former_email: str
+    email: str
+
+
 class Imported(NamedTuple):
     """What became of the rows of a table.
 
@@ -40,12 +56,14 @@ class Imported(NamedTuple):
         updated: how many changed one.
         skipped: how many had nothing to do.
         rejected: how many were not taken.
+        email_changes: the clients whose e-mail another one replaced.
     """
 
     created: int
     updated: int
     skipped: int
     rejected: int
+    email_changes: list[EmailChange]
 
 
 class Rejected(NamedTuple):
@@ -71,6 +89,7 @@ def run(
     on_conflict: OnConflict = OnConflict.FAIL,
     strict: bool = False,
     dry_run: bool = False,
+    report_change: Callable[[EmailChange], None] = lambda _change: None,
 ) -> Imported:
     """Take the rows of a table into the client files, and return how many became what.
 
@@ -81,6 +100,7 @@ def run(
         on_conflict: what to do with a row whose client is there already, with other data.
         strict: take all rows or none.
         dry_run: take none, but count what would become of them.
+        report_change: is told of each e-mail that changes, once the change is committed; in a dry run, that would.
 
     Raises:
         BadInput: there is no column for the e-mail; or, with `strict`, a row was rejected, so none was taken.
@@ -88,7 +108,9 @@ def run(
     """
     if "email" not in table.named:
         raise BadInput("the table has no column for the e-mail", "Say which it is: --map 'COLUMN=email'.")
-    work = _Import(egec, table, report, on_conflict)
+    # A strict import may still be rolled back, so its changes are told at its end.
+    told_late = strict and not dry_run
+    work = _Import(egec, table, report, on_conflict, None if told_late else report_change)
     with egec.database.atomic() if strict or dry_run else nullcontext() as whole:
         work.take_all()
         if strict and work.counted["rejected"]:
@@ -102,19 +124,31 @@ def run(
             )
         if dry_run and whole is not None:
             whole.rollback()
-    return Imported(**work.counted)
+    for change in work.email_changes if told_late else ():
+        report_change(change)
+    return Imported(**work.counted, email_changes=work.email_changes)
 
 
 class _Import:
-    def __init__(self, egec: Egec, table: Table, report: Callable[[Rejected], None], on_conflict: OnConflict) -> None:
+    def __init__(
+        self,
+        egec: Egec,
+        table: Table,
+        report: Callable[[Rejected], None],
+        on_conflict: OnConflict,
+        report_change: Callable[[EmailChange], None] | None,
+    ) -> None:
         self._egec = egec
         self._table = table
         self._report = report
+        self._report_change = report_change
         self._on_conflict = on_conflict
         # Where the rows of a first import are all new, none is looked for before it is put in.
         self._all_were_new = True
         self._faulty: list[tuple[Row, Faulty]] = []
-        self.counted = dict.fromkeys(Imported._fields, 0)
+        self._untold: list[EmailChange] = []
+        self.counted = dict.fromkeys(("created", "updated", "skipped", "rejected"), 0)
+        self.email_changes: list[EmailChange] = []
 
     def take_all(self) -> None:
         """Take all rows, and put the import on record: that it has begun, for it may be killed, and what it came to."""
@@ -148,11 +182,16 @@ class _Import:
             yield valid, faulty
 
     def _tell(self) -> None:
-        """Tell of the rows of a batch that were rejected, in their order."""
+        """Tell of the rows of a batch that were rejected, in their order, and of the e-mails that changed."""
         for row, faulty in sorted(self._faulty, key=lambda told: told[0].line):
             self._report(Rejected(row.line, faulty.field, faulty.value, faulty.reason, row.raw))
         self.counted["rejected"] += len(self._faulty)
         self._faulty = []
+        if self._report_change is not None:
+            for change in self._untold:
+                self._report_change(change)
+        self.email_changes += self._untold
+        self._untold = []
 
     def _take(self, checked: Sequence[Checked]) -> Sequence[Checked]:
         """Take rows in one transaction, and return those that can only be taken after it."""
@@ -170,6 +209,11 @@ class _Import:
         self.counted["updated"] += len(batch.changes)
         self.counted["skipped"] += batch.skipped
         self._faulty += batch.faulty
+        self._untold += [
+            EmailChange(one.checked.row.line, one.identifier, one.former_email, one.checked.email)
+            for one in batch.changes
+            if one.former_email is not None
+        ]
         self._all_were_new = len(batch.new) == len(checked)
         return batch.rest
 

@@ -14,7 +14,7 @@ from egec_cli.mail import message, template_check
 from egec_cli.mail.delivery import Refused
 from egec_cli.mail.page_check import Flaw
 from egec_cli.mail.specimen import specimen
-from egec_cli.mail.wording import Kind
+from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
 from egec_cli.translation import Words, joined, of_system
 
@@ -49,7 +49,11 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
         for language in LANGUAGES
         for flaw in (
             *(one for name in _LINES_OF_A_RUN for one in template_check.flaws_of_line(settings, name, language)),
-            *template_check.flaws_of_kind(settings, Kind.REISSUE, language, sentence),
+            *(
+                one
+                for kind in KINDS_OF_A_RUN
+                for one in template_check.flaws_of_kind(settings, kind, language, sentence)
+            ),
         )
         if flaw.is_fatal
     ]

@@ -13,6 +13,7 @@ from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import REFERENCE_PREFIX
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import BadInput
+from egec_cli.formula_guard import unguarded
 from egec_cli.store import peewee
 from egec_cli.store.database import insert_many, tuples
 from egec_cli.store.models import Client, Table
@@ -23,8 +24,6 @@ _CHANGED_AT_A_TIME = 500
 _LONGEST_LINE = 100_000
 # No e-mail and no reference is as long, in whatever form.
 _LONGEST_NAME = 1000
-# What `egec` and others put before a cell that a spreadsheet would take for a formula.
-_GUARD = re.compile(r"'(?='*[=+\-@])")
 
 
 class _Named(Table):
@@ -52,11 +51,18 @@ class NamedLine(NamedTuple):
     client: int | None
 
 
+class ListDigest(NamedTuple):
+    """By what a file that names clients is recognised: the digest of its bytes, in memory alone, and the column."""
+
+    sha256: str
+    column: str
+
+
 class NamedClients:
     """The clients whom files name, noted in a table for as long as the database is open.
 
     Attributes:
-        known_by: by what each file is known again.
+        digests: by what each file is recognised, by `listed` and `excluded`.
     """
 
     def __init__(self, egec: Egec, files: Mapping[str, ClientList | None], *conditions: Any) -> None:
@@ -72,12 +78,12 @@ class NamedClients:
         """
         _Named.drop_table()
         _Named.create_table()
-        self.known_by = {}
+        self.digests: dict[str, ListDigest] = {}
         for field, file in files.items():
             if file is not None:
                 digest = hashlib.sha256()
                 _note(egec, file, digest, is_excluded=field == "excluded")
-                self.known_by[field] = {"sha256": digest.hexdigest(), "column": file.column}
+                self.digests[field] = ListDigest(digest.hexdigest(), file.column)
         _resolve(*conditions)
 
     def listed(self) -> Any:
@@ -149,7 +155,7 @@ def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]
         for row in reader:
             # A row that lacks only this cell is told as one that names nobody.
             if any(cell.strip() for cell in row):
-                yield number, _GUARD.sub("", row[place].strip(), count=1) if len(row) > place else ""
+                yield number, unguarded(row[place].strip()) if len(row) > place else ""
             number = reader.line_num + 1
     except csv.Error as error:
         raise BadInput(

@@ -1,7 +1,7 @@
 """Re-issue runs: recorded under a name, found, looked at, cancelled. `reissue_worker` works through them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
@@ -86,32 +86,77 @@ def begin(
     """
     checked_name = _checked(name)
     options = Options(rate, fields.sentence(sentence) if sentence else "")
-    selection = json.dumps(selected.described, sort_keys=True)
     while True:
+        # Lists are hashed and compared outside the transaction, for that takes as long as a password.
+        run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
+        if run is not None:
+            _require_same(run, selected, options)
+            return run
+        selection = _stored_selection(egec, selected)
         try:
             with egec.database.atomic():
-                run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
-                if run is None:
-                    return _record(egec, checked_name, selection, selected, expect, options)
-                if run.selection != selection:
-                    raise AlreadyExists(
-                        "the run {name} was begun with other selectors: {selection}",
-                        "Use another name, or type `egec reissue resume {name}` to go on with that run.",
-                        code="run_exists",
-                        name=checked_name,
-                        selection=_in_words(run.selection),
-                    )
-                if options.sentence and options.sentence != Options.of(run.options).sentence:
-                    raise AlreadyExists(
-                        "the run {name} was begun with another sentence",
-                        "Leave --sentence out to go on with that run, or use another name.",
-                        code="run_exists",
-                        name=checked_name,
-                    )
+                return _record(egec, checked_name, selection, selected, expect, options)
         except peewee.IntegrityError:
             # Another process has just taken the name.
             continue
-        return run
+
+
+def _require_same(run: ReissueRun, selected: Selected, options: Options) -> None:
+    """Raise `AlreadyExists` unless a run was started with these selectors and this sentence, if there is one."""
+    if not _is_same_selection(json.loads(run.selection), selected):
+        raise AlreadyExists(
+            "the run {name} was started with different selectors: {selection}",
+            "Use another name, or type `egec reissue resume {name}` to go on with that run.",
+            code="run_exists",
+            name=run.name,
+            selection=_in_words(run.selection),
+        )
+    if options.sentence and options.sentence != Options.of(run.options).sentence:
+        raise AlreadyExists(
+            "the run {name} was started with a different sentence",
+            "Leave --sentence out to go on with that run, or use another name.",
+            code="run_exists",
+            name=run.name,
+        )
+
+
+def _stored_selection(egec: Egec, selected: Selected) -> str:
+    """Return the selectors as a run's row holds them: of each list, a salted hash that is as slow as a password's.
+
+    A plain digest would tell whoever holds the database whether a list that they guess is the one, even when its
+    clients have been erased.
+    """
+    # Imported here: most commands about runs hash nothing.
+    from egec_cli.hashing import hash_text
+
+    salted = {
+        field: {"bcrypt": hash_text(one.sha256, egec.settings.bcrypt_cost), "column": one.column}
+        for field, one in selected.lists.items()
+    }
+    return json.dumps(selected.described | salted, sort_keys=True)
+
+
+def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
+    """Tell whether a run's row holds these selectors; versions before 0.1.0 stored digests without a salt."""
+    from egec_cli.hashing import matches
+
+    others = {field: value for field, value in stored.items() if field not in _LISTS}
+    return (
+        others == selected.described
+        and _LISTS & stored.keys() == selected.lists.keys()
+        and all(
+            stored[field]["column"] == one.column
+            and (
+                matches(one.sha256, stored[field]["bcrypt"])
+                if "bcrypt" in stored[field]
+                else stored[field]["sha256"] == one.sha256
+            )
+            for field, one in selected.lists.items()
+        )
+    )
+
+
+_LISTS = {"listed", "excluded"}
 
 
 def _checked(name: str) -> str:
@@ -158,7 +203,13 @@ def _record(
 
 
 def _in_words(selection: str) -> str:
-    return ", ".join(f"{name} {value}" for name, value in json.loads(selection).items())
+    return ", ".join(
+        f"{name} {_list_in_words(value) if name in _LISTS else value}" for name, value in json.loads(selection).items()
+    )
+
+
+def _list_in_words(stored: Mapping[str, str]) -> str:
+    return f"in column {stored['column']} of a file" if stored["column"] else "in a file"
 
 
 def find(name: str) -> ReissueRun:

@@ -33,7 +33,7 @@ WAIT_FOR_ANOTHER = 2.0
 _RANDOM = secrets.SystemRandom()
 _ADDRESSEE = (
     Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
-    Client.language, Client.disabled_at,
+    Client.language, Client.disabled_at, Client.active_sequence,
 )  # fmt: skip
 
 
@@ -174,7 +174,9 @@ class Ledger:
         return [now + (moment - at).total_seconds() for moment in mail_pace.reserve(mails, rate, at)]
 
     def _form(self, addressee: Addressee) -> Form:
-        return self._forms[addressee.language or self._egec.settings.language]
+        # Which mail it is was settled when the credential was recorded: the client's row was locked when it was read.
+        kind = reissue_forms.kind_for(addressee.active_sequence)
+        return self._forms[kind, addressee.language or self._egec.settings.language]
 
     def mail(self, job: Job) -> Mail:
         """Return the mail of a job.

@@ -1,47 +1,98 @@
-"""What a re-issue run would be like before it is begun: how long it would take, and what a client would read."""
+"""A run before it starts: who would get which mail, how long it would take, and what a client would read."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
 
-from egec_cli.accounts import fields, reissue_forms
+from egec_cli.accounts import clients, fields, reissue_forms
+from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.selection import Selected
 from egec_cli.hashing import hash_password
 from egec_cli.mail.delivery import Refused, Transport
 from egec_cli.mail.specimen import as_read
+from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.password import generate
+from egec_cli.store.database import streamed
+from egec_cli.store.models import Client
+
+
+class PlannedRecord(NamedTuple):
+    """A client whom a run would mail. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one; None where the file was erased.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        status: what the client may do at present.
+        last_sequence: how many passwords were made for the client.
+        last_login_at: when a login was last accepted.
+        created_at: when the file was made.
+        mail: which mail: `credentials` without an accepted or imported password so far, else `reissue`.
+    """
+
+    identifier: str
+    email: str | None
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    status: Status
+    last_sequence: int
+    last_login_at: str | None
+    created_at: str
+    mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
 
 
 class Preview(NamedTuple):
-    """What was measured and rendered for a run of so many clients.
+    """What was measured and rendered for a run.
 
     Attributes:
+        mails: the number of mails of each kind.
         hash_seconds: how long one hash takes on one core.
         mail_seconds: about how long one mail takes on one connection; None where the server is away.
         seconds: about how long the run takes.
-        sample: the plain text of a mail, with a password that opens nothing.
+        samples: the plain text of a mail of each kind that would be sent, with a password that opens nothing.
         fault: why no mail would leave at present.
     """
 
-    clients: int
+    mails: Mapping[Kind, int]
     hash_seconds: float
     mail_seconds: float | None
     seconds: float
-    sample: str
+    samples: Mapping[Kind, str]
     fault: str | None
 
 
-def preview(egec: Egec, clients: int, transport: Transport, *, rate: int | None, sentence: str = "") -> Preview:
-    """Measure what a run of so many clients takes, and render its mail.
+def planned(egec: Egec, selected: Selected) -> Iterator[PlannedRecord]:
+    """Yield the clients whom a run would mail, one at a time."""
+    for *of_client, active_sequence in streamed(selected.query(*clients.columns(egec.clock()), Client.active_sequence)):
+        yield PlannedRecord._make((*clients.record(tuple(of_client)), reissue_forms.kind_for(active_sequence)))
+
+
+def preview(egec: Egec, selected: Selected, transport: Transport, *, rate: int | None, sentence: str = "") -> Preview:
+    """Count the mails of a run, measure how long they take, and render one of each kind.
 
     A mail takes about as many answers of the server as to connect does, so it is taken to last as long.
 
     Raises:
-        BadInput: the sentence is none.
+        BadInput: the sentence is not valid.
         Misconfigured: a template makes no mail.
     """
     settings = egec.settings
     forms = reissue_forms.of(settings, fields.sentence(sentence) if sentence else "")
-    sample = as_read(forms[settings.language].sample(egec.clock()))
+    total, first = selected.count(), selected.count_without_password()
+    mails = dict(zip(KINDS_OF_A_RUN, (first, total - first), strict=True))
+    samples = {
+        kind: as_read(forms[kind, settings.language].sample(egec.clock()))
+        for kind, number in mails.items()
+        if number or not total
+    }
     began = time.perf_counter()
     hash_password(generate(settings.alphabet), settings.bcrypt_cost)
     hash_seconds = time.perf_counter() - began
@@ -52,7 +103,7 @@ def preview(egec: Egec, clients: int, transport: Transport, *, rate: int | None,
         (mail_seconds or 0) / settings.mail_connections,
         1 / rate if rate else 0,
     )
-    return Preview(clients, hash_seconds, mail_seconds, clients * seconds, sample, fault)
+    return Preview(mails, hash_seconds, mail_seconds, total * seconds, samples, fault)
 
 
 def _time_to_connect(transport: Transport) -> tuple[float | None, str | None]:

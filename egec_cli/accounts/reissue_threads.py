@@ -48,7 +48,7 @@ class Hashed(NamedTuple):
 
 
 class Addressee(NamedTuple):
-    """The client of a mail; the fields are those of the file."""
+    """The client of a mail; the fields are those of the client's row when the credential was recorded."""
 
     key: int
     identifier: str
@@ -58,6 +58,7 @@ class Addressee(NamedTuple):
     last_name: str
     language: str
     disabled_at: datetime | None
+    active_sequence: int
 
 
 class Job(NamedTuple):

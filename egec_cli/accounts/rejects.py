@@ -1,4 +1,7 @@
-"""The file of rejected rows: each as it came, with its reason, to be mended and imported again."""
+"""The file of rejected rows: each as it came, with its reason, to be corrected and imported again.
+
+In CSV, formulas are guarded, and the import takes the guards off again.
+"""
 
 import os
 import secrets

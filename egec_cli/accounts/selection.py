@@ -13,7 +13,7 @@ from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState
 
 if TYPE_CHECKING:
-    from egec_cli.accounts.named_clients import NamedClients
+    from egec_cli.accounts.named_clients import ListDigest, NamedClients
 
 
 class Selection(NamedTuple):
@@ -72,7 +72,8 @@ class Selected:
         self._egec = egec
         self._selection = selection
         self._to_mail = to_mail
-        # What makes two selections the same, whenever they are made.
+        # What makes two selections the same, whenever they are made: the lists, and all else.
+        self.lists: Mapping[str, ListDigest] = {}
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
@@ -88,7 +89,7 @@ class Selected:
         from egec_cli.accounts.named_clients import NamedClients
 
         named = NamedClients(self._egec, files, Client.email.is_null(False))
-        self.described |= named.known_by
+        self.lists = named.digests
         return named
 
     def query(self, *columns: Any) -> Any:
@@ -134,10 +135,16 @@ class Selected:
         return found
 
     def count_bounced(self) -> int:
-        """Return of how many the address is one from which a mail came back."""
+        """Return how many of them have an address from which a mail came back."""
+        return self._count(Client.email_bounced_at.is_null(False))
+
+    def count_without_password(self) -> int:
+        """Return how many of them have never had an accepted or imported password."""
+        return self._count(Client.active_sequence == 0)
+
+    def _count(self, condition: Any) -> int:
         selected = self.query(Client.id).alias("selected")
-        marked = Client.select().join(selected, on=(selected.c.id == Client.id))
-        found: int = marked.where(Client.email_bounced_at.is_null(False)).count()
+        found: int = Client.select().join(selected, on=(selected.c.id == Client.id)).where(condition).count()
         return found
 
     def records(self) -> Iterator[ClientRecord]:

@@ -17,6 +17,7 @@ from egec_cli.accounts import text_encoding
 from egec_cli.accounts.import_options import Given, TableKind
 from egec_cli.accounts.text_encoding import AS_A_SPREADSHEET_SAVES_IT
 from egec_cli.errors import BadInput
+from egec_cli.formula_guard import DELIMITERS, guarded, guarded_as_it_came, unguarded
 from egec_cli.translation import Words
 
 # In characters; as long as the longest cell that the csv module takes.
@@ -28,7 +29,6 @@ _TOO_LONG = Words(
     most=LONGEST_LINE,
 )
 _SAMPLE = 1 << 16
-_DELIMITERS = (";", ",", "\t", "|")
 _IN_WORDS: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
 _MARK = "\ufeff"
 _BLANKS = f" \t\r\n\xa0{_MARK}"
@@ -42,8 +42,6 @@ _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.\w\w")
 _LIST_OF_JSON = re.compile(r'\[\s*([{\["\]]|$)')
 _BEGINNING_OF_OBJECT = re.compile(r"\{\s*")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-# Spreadsheets take a cell that begins with one of these for a formula, unless there is an apostrophe before it.
-_GUARDED = re.compile(r"'+[=+\-@\t\0]")
 
 
 class Row(NamedTuple):
@@ -99,7 +97,7 @@ def read(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Given) -
     return CsvTable(name, encoding, lines, first, known, given)
 
 
-_BLANK_ROW = _BLANKS + "".join(_DELIMITERS) + '"'
+_BLANK_ROW = _BLANKS + "".join(DELIMITERS) + '"'
 
 
 def _text(stream: BinaryIO, encoding: str) -> TextIOWrapper:
@@ -144,11 +142,6 @@ def folded(name: str) -> str:
     """Return the name of a column as it is compared: without case, accents, blanks and punctuation."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     return "".join(c for c in plain if c.isalnum())
-
-
-def unguarded(cell: str) -> str:
-    """Return a cell without the apostrophe that keeps a spreadsheet from taking it for a formula."""
-    return cell[1:] if cell.startswith("'") and _GUARDED.match(cell) else cell
 
 
 def _known(fields: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -293,7 +286,10 @@ class CsvTable:
                     yield Row(begins_at, (), raw, _OPEN_QUOTE)
                     continue
                 raw = "".join(lines.raw)
-                cells = [_LINE_BREAKS.sub(" ", cell) for cell in cells]
+                # A line break may be what a guard stands behind, so it is read before it becomes a blank.
+                cells = [_LINE_BREAKS.sub(" ", unguarded(cell, self._delimiter)) for cell in cells]
+            elif "'" in raw:
+                cells = [unguarded(cell, self._delimiter) for cell in cells]
             unsaid = self._without_column
             if len(cells) != width:
                 if not raw.strip(_BLANK_ROW):
@@ -319,16 +315,16 @@ class CsvTable:
                 unsaid |= {field for place, field in self._places.items() if place >= len(cells)}
                 cells += [""] * (width - len(cells))
             found = picked(cells)
-            if "'" in raw:
-                found = tuple(map(unguarded, found))
             if found[0] or raw.strip(_BLANK_ROW):
                 yield Row._make((begins_at, found, raw, _HAS_LOST if _LOST in raw else "", unsaid))
 
     def rejected(self, raw: str, reason: str) -> bytes:
-        """Return a row as it came, with the reason in a further cell."""
+        """Return a row as it came, with the reason in a further cell; a spreadsheet finds no formula in it."""
         without_end = raw.rstrip("\r\n")
         end = raw[len(without_end) :] or "\n"
-        quoted = reason.replace('"', '""')
+        mark = _MARK if without_end.startswith(_MARK) else ""
+        without_end = mark + guarded_as_it_came(without_end.removeprefix(mark), self._delimiter)
+        quoted = guarded(reason.replace('"', '""'))
         # What a reason quotes may not be of this encoding.
         return b"".join(
             (
@@ -368,7 +364,7 @@ def _delimiter(given: Given, separator: str | None, header: str, known: Mapping[
         names = [folded(name.strip().strip('"')) for name in header.split(delimiter)]
         return sum(name in known for name in names), len(names)
 
-    return max(_DELIMITERS, key=names_made_by)
+    return max(DELIMITERS, key=names_made_by)
 
 
 def _require_columns(

@@ -10,7 +10,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.errors import EgecError
-from egec_cli.show import OutputFormat, show
+from egec_cli.show import OutputFormat, show, warn
 
 app = new_app()
 
@@ -26,7 +26,8 @@ def create_command(
     identifier: Annotated[str, typer.Option("--identifier", help="10 digits, to keep one given elsewhere.")] = "",
     activate: Annotated[bool, typer.Option("--activate", help="Mail a password at once, unless one was.")] = False,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Show the client who has this e-mail already; exit code 0.")
+        bool,
+        typer.Option("--if-missing", help="Show the client who has this e-mail, and what differs; exit code 0."),
     ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -42,6 +43,12 @@ def create_command(
     )
     with opened(read_settings(), create=True) as egec:
         client = clients.create(egec, checked, if_missing=if_missing)
+        for one in clients.differences(client, checked):
+            warn(
+                "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
+                identifier=client.identifier,
+                **one._asdict(),
+            )
         record = clients.shown(client, egec.clock())
         if not activate or record.status is not Status.NEW:
             show(record, output)

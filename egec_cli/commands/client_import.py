@@ -12,7 +12,7 @@ import typer
 
 from egec_cli.accounts import import_rows, importing, tables
 from egec_cli.accounts.import_options import Given, OnConflict, TableKind
-from egec_cli.accounts.importing import Rejected
+from egec_cli.accounts.importing import EmailChange, Rejected
 from egec_cli.accounts.rejects import rejects_file
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
@@ -61,10 +61,20 @@ def import_command(
         if rejects is not None:
             rejected_rows = files.enter_context(rejects_file(rejects, table))
             told.append(lambda one: rejected_rows.add(one.raw, _reason(one)))
-        imported = importing.run(egec, table, _all_of(told), on_conflict=on_conflict, strict=strict, dry_run=dry_run)
+        imported = importing.run(
+            egec,
+            table,
+            _all_of(told),
+            on_conflict=on_conflict,
+            strict=strict,
+            dry_run=dry_run,
+            report_change=_told_of_change(name, dry_run=dry_run),
+        )
         if dry_run:
             note("egec: nothing was changed")
-        show(imported, output)
+        # A table has the numbers; stderr has just told each change of an e-mail.
+        in_table = [field for field in imported._fields if field != "email_changes"]
+        show(imported, output, in_table if output is OutputFormat.TABLE else ())
     if imported.rejected:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -122,6 +132,22 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
 def _told_to_people(name: str) -> Callable[[Rejected], None]:
     def tell(one: Rejected) -> None:
         warn("egec: {name}:{line}: {reason}", name=name, line=one.line, reason=_reason(one))
+
+    return tell
+
+
+def _told_of_change(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:
+    def tell(one: EmailChange) -> None:
+        warn(
+            "egec: {name}:{line}: e-mail of client {identifier} would change from {former} to {email}"
+            if dry_run
+            else "egec: {name}:{line}: e-mail of client {identifier} changed from {former} to {email}",
+            name=name,
+            line=one.line,
+            identifier=one.identifier,
+            former=one.former_email,
+            email=one.email,
+        )
 
     return tell
 

@@ -18,6 +18,7 @@ from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash
 from egec_cli.accounts.login_limits import LimitRecord
 from egec_cli.accounts.reissue import RunRecord
 from egec_cli.accounts.reissue_items import ItemRecord
+from egec_cli.accounts.reissue_preview import PlannedRecord
 from egec_cli.commands.activation import FirstMail, ShownPassword
 from egec_cli.commands.client_show import History
 from egec_cli.commands.init import Places
@@ -149,7 +150,7 @@ CONTRACT: Mapping[str, Contract] = {
         (
             Result((RunRecord,)),
             Result((ItemRecord,), "--format jsonl, csv, ids", many=True),
-            Result((ClientRecord,), "--dry-run", many=True),
+            Result((PlannedRecord,), "--dry-run", many=True),
         ),
         _RUN
         | {

@@ -16,7 +16,7 @@ from egec_cli.commands.session import log_of, opened, read_settings
 from egec_cli.errors import Usage
 from egec_cli.mail import specimen, transport
 from egec_cli.mail.message import Mail
-from egec_cli.mail.wording import Kind
+from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.new_file import written
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, note, say, show, show_all, warn
@@ -52,15 +52,15 @@ def preview_command(
     ] = "",
     language: LanguageOption = "",
     kind: KindOption = Kind.CREDENTIALS,
-    sentence: Annotated[str, typer.Option("--sentence", help="That of a bulk run, with --kind reissue.")] = "",
+    sentence: Annotated[str, typer.Option("--sentence", help="The sentence of a run.")] = "",
     text: Annotated[bool, typer.Option("--text", help="Print the text; so does no option at all.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML to a new file.")] = None,
     eml: Annotated[Path | None, typer.Option("--eml", metavar="FILE", help="Write the mail to a new file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Show a mail as a client would get it, with a password that opens nothing; nothing is sent."""
-    if sentence and kind is not Kind.REISSUE:
-        raise Usage("--sentence is that of a bulk run", "Add --kind reissue.")
+    if sentence and kind not in KINDS_OF_A_RUN:
+        raise Usage("a mail of kind {kind} has no sentence", "Leave --sentence out.", kind=kind)
     mail = _preview(client, kind, language, sentence)
     if text or not (html or eml):
         say(specimen.as_read(mail).rstrip("\n"))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from egec_cli.accounts import reissue, reissue_items
-from egec_cli.accounts.clients import ClientRecord
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.reissue import RunRecord
 from egec_cli.accounts.reissue_items import ItemRecord
@@ -23,7 +22,7 @@ from egec_cli.errors import ExitCode, Usage
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
-from egec_cli.translation import Words
+from egec_cli.translation import Words, joined
 
 if TYPE_CHECKING:
     from egec_cli.accounts.reissue_preview import Preview
@@ -66,7 +65,7 @@ def start_command(
     yes: consent.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Mail a new password to each of the selected clients, under a name.
+    """Mail a first or a new password to each selected client, under a name.
 
     The same command again goes on where it stopped, and does nothing once all is done.
     """
@@ -212,21 +211,24 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
 
 
 def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
-    from egec_cli.accounts.reissue_preview import preview
+    from egec_cli.accounts import reissue_preview
     from egec_cli.mail import transport
 
-    show_all(selected.records(), ClientRecord, output, in_table=CLIENT_IN_TABLE)
+    planned = reissue_preview.planned(egec, selected)
+    show_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
         warn(_told(stranger))
-    found = preview(egec, selected.count(), transport.of(egec.settings), rate=rate, sentence=sentence)
+    found = reissue_preview.preview(egec, selected, transport.of(egec.settings), rate=rate, sentence=sentence)
     note(_in_words(found, selected.count_bounced()))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 def _in_words(found: "Preview", bounced: int) -> str:
+    from egec_cli.mail.wording import Kind
+
     if found.fault is not None:
         mails = Words("no mail would leave at present: {fault}", fault=found.fault)
     else:
@@ -234,17 +236,30 @@ def _in_words(found: "Preview", bounced: int) -> str:
             "the mail server answers within {milliseconds:.0f} ms", milliseconds=(found.mail_seconds or 0) * 1000
         )
     duration = timedelta(seconds=round(found.seconds))
+    readers = {
+        Kind.CREDENTIALS: Words("A client without a password so far"),
+        Kind.REISSUE: Words("A client who has had a password"),
+    }
     came_back = (
         Words("egec: from the address of {bounced} of them, a mail came back\n", bounced=bounced) if bounced else ""
     )
     return Words(
         "egec: {clients} clients would get a mail, in about {duration}: "
         "a hash takes {hash_milliseconds:.0f} ms, {mails}\n"
-        "{came_back}egec: nothing was started. With another password, each would read:\n\n{sample}",
-        clients=found.clients,
+        "egec: {first} of them would get a first mail, {others} a new password\n"
+        "{came_back}egec: nothing was started. {samples}",
+        clients=sum(found.mails.values()),
         duration=duration,
         hash_milliseconds=found.hash_seconds * 1000,
         mails=mails,
+        first=found.mails[Kind.CREDENTIALS],
+        others=found.mails[Kind.REISSUE],
         came_back=came_back,
-        sample=found.sample,
+        samples=joined(
+            "\n",
+            [
+                Words("{who} would read, with another password:\n\n{sample}", who=readers[kind], sample=sample)
+                for kind, sample in found.samples.items()
+            ],
+        ),
     )

@@ -87,6 +87,7 @@ def credentials_mail(
     """
     greeting = wording.greeting(settings, name, language)
     values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
+    values |= wording.sentence_values(settings, Kind.CREDENTIALS, language, "")
     said = Templates.find(settings, Kind.CREDENTIALS, language).filled(values)
     return finished(settings, said, recipient, issued_at, client)
 

@@ -1,6 +1,7 @@
 """The texts of `templates/`: found, checked and filled in by a strict `string.Template`."""
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -54,6 +55,19 @@ class Template(NamedTuple):
         if self.path.suffix == ".html":
             values = {name: escape(value) for name, value in values.items()}
         return StringTemplate(self.text).substitute(values)
+
+    def without_paragraph(self, name: str) -> "Template":
+        """Return the template without the paragraphs that consist of this placeholder alone.
+
+        In plain text that is a line and the empty line below it, in HTML a line such as `<p>$name</p>`.
+        """
+        placeholder = rf"\$(?:{name}|\{{{name}\}})"
+        paragraph = (
+            rf"^[ \t]*<(\w+)\b[^<>]*>{placeholder}</\1>[ \t]*(?:\n|\Z)"
+            if self.path.suffix == ".html"
+            else rf"^[ \t]*{placeholder}[ \t]*(?:\n|\Z)(?:[ \t]*\n)?"
+        )
+        return self._replace(text=re.sub(paragraph, "", self.text, flags=re.MULTILINE))
 
     def mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
         """Yield each placeholder that is not known, then those that are required but not used."""

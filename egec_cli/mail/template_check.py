@@ -71,28 +71,57 @@ _SAMPLES = [
 ]
 
 
-def flaws_of_kind(settings: Settings, kind: Kind, language: str, sentence: str = _SENTENCE) -> list[Flaw]:
-    """Return what is wrong with the templates of a kind in a language; the sentence is that of a bulk run, or none."""
+def flaws_of_kind(settings: Settings, kind: Kind, language: str, sentence: str | None = None) -> list[Flaw]:
+    """Return what is wrong with the templates of a kind in a language.
+
+    Args:
+        settings: where the templates are.
+        kind: of the mail.
+        language: of the mail.
+        sentence: that of a run, which may be empty; None to check the templates for any run, and for single mails.
+    """
     try:
         sources = Templates.find(settings, kind, language)
-        samples = [(_values(settings, kind, language, sentence, sample), sample) for sample in _SAMPLES]
+        # Every placeholder is looked at in a text that has a sentence.
+        values = _values(settings, kind, language, sentence or _usual_sentence(kind, sentence), _SAMPLES[0])
+        samples = [
+            (_values(settings, kind, language, words, sample), sample)
+            for words, sample in _sentences_of_samples(kind, sentence)
+        ]
     except Misconfigured as error:
         return [_unreadable(error)]
-    values = samples[0][0]
+    required = (*REQUIRED[kind], "sentence") if sentence and kind is Kind.CREDENTIALS else REQUIRED[kind]
     mistaken = [
         Flaw(f"{source.path}:{mistake.line}", mistake.what, mistake.cure)
         for source in (sources.text, sources.html)
-        for mistake in source.mistakes(values, REQUIRED[kind])
+        for mistake in source.mistakes(values, required)
     ]
     found = [*_hidden(sources.text), *_hidden(sources.html), *_glued(sources.text), *_unsaid(settings, sources, values)]
+    if kind is Kind.CREDENTIALS and sentence is None:
+        found += _without_sentence(sources)
     if mistaken:
         # It cannot be filled in, so no more is to be learned.
         return mistaken + found
     found += _subject(sources.text, values)
-    text, page = sources.text.filled(values), sources.html.filled(values)
-    found += page_check.flaws(sources.html, page, language)
-    found += _said_otherwise(sources, text, page)
+    found += page_check.flaws(sources.html, sources.html.filled(values), language)
+    if kind is Kind.CREDENTIALS and not (sentence != "" and all(map(_has_sentence, (sources.text, sources.html)))):
+        # Such a mail never has a sentence, so it does not matter that one part has no place for it.
+        values |= {"sentence": ""}
+    found += _said_otherwise(sources, sources.text.filled(values), sources.html.filled(values))
     return found + _cannot_leave(settings, sources, samples)
+
+
+def _usual_sentence(kind: Kind, sentence: str | None) -> str:
+    return "" if kind is Kind.REISSUE and sentence is not None else _SENTENCE
+
+
+def _sentences_of_samples(kind: Kind, sentence: str | None) -> Iterator[tuple[str, _Sample]]:
+    """Yield the sentence of each sample mail: a first mail must be fit to leave both with and without one."""
+    if sentence is None and kind is Kind.CREDENTIALS:
+        yield _SENTENCE, _SAMPLES[0]
+        sentence = ""
+    for sample in _SAMPLES:
+        yield _SENTENCE if sentence is None else sentence, sample
 
 
 def flaws_of_line(settings: Settings, name: str, language: str) -> list[Flaw]:
@@ -180,6 +209,21 @@ def _unsaid(settings: Settings, sources: Templates, values: Mapping[str, str]) -
                 Words("Write ${name} where it is to be told.", name=name),
                 is_fatal=False,
             )
+
+
+def _without_sentence(sources: Templates) -> Iterator[Flaw]:
+    for source in (sources.text, sources.html):
+        if not _has_sentence(source):
+            yield Flaw(
+                f"{source.path}:1",
+                Words("a run with --sentence cannot use it: the text never uses ${name}", name="sentence"),
+                Words("Write ${name} where the client is to read it.", name="sentence"),
+                is_fatal=False,
+            )
+
+
+def _has_sentence(source: Template) -> bool:
+    return "sentence" in {name for _, name in source.placeholders()}
 
 
 def _subject(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     ADDRESS_CHANGED = "address-changed"
 
 
+# A run mails new clients the first of these, and everybody else the second.
+KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
 # What each kind's templates must use. What they may use are the names of the values that it is filled in with.
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.CREDENTIALS: ("identifier", "password"),
@@ -57,13 +59,16 @@ class Templates(NamedTuple):
         return cls(kind, text, html)
 
     def filled(self, values: Mapping[str, str]) -> Wording:
-        """Return the wording of one mail.
+        """Return the wording of one mail; without a sentence, the paragraph that is to hold it is left out.
 
         Raises:
             Misconfigured: a placeholder is unknown, misspelt, or required but not used, or there is no subject.
         """
-        subject, text = _subject_and_text(self.text, values, REQUIRED[self.kind])
-        return Wording(subject, text, self.html.render(values, REQUIRED[self.kind]))
+        text, html = self.text, self.html
+        if values.get("sentence") == "":
+            text, html = text.without_paragraph("sentence"), html.without_paragraph("sentence")
+        subject, said = _subject_and_text(text, values, REQUIRED[self.kind])
+        return Wording(subject, said, html.render(values, REQUIRED[self.kind]))
 
 
 def values(
@@ -104,10 +109,15 @@ def credentials_values(
 
 
 def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str) -> dict[str, str]:
-    """Return what fills in the mails of a bulk run beside that: its sentence, or the usual one where that is empty."""
-    if kind is not Kind.REISSUE:
+    """Return what fills in a mail with a password besides that: the sentence of its run.
+
+    Without a sentence, a new password is explained by the one of the templates, and a first mail has none.
+    """
+    if kind is Kind.ADDRESS_CHANGED:
         return {}
-    return {"sentence": sentence or template.text(settings, "reissue-sentence", language)}
+    if kind is Kind.REISSUE and not sentence:
+        sentence = template.text(settings, "reissue-sentence", language)
+    return {"sentence": sentence}
 
 
 def address_changed_values(settings: Settings, greeting: str, changed_at: datetime, language: str) -> dict[str, str]:

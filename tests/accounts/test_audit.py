@@ -1,6 +1,7 @@
 """What is put on record, on both databases, and what a log is told of it."""
 
 from io import BytesIO
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_an_import_that_changes_files_records_which_fields_and_no_value(opened: 
 
 @pytest.mark.parametrize("options", [{"strict": False, "dry_run": True}])
 def test_what_is_only_tried_is_not_on_record_and_not_logged(
-    logged: Egec, acts: list[Act], options: dict[str, bool]
+    logged: Egec, acts: list[Act], options: dict[str, Any]
 ) -> None:
     read = tables.read(BytesIO(b"email\nx@example.org\n"), "table", import_rows.FIELD_OF_COLUMN, Given())
     importing.run(logged, read, lambda _: None, on_conflict=OnConflict.FAIL, **options)

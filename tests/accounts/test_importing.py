@@ -20,7 +20,7 @@ from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.fields import ClientFields
 from egec_cli.accounts.import_options import Given, OnConflict
 from egec_cli.accounts.import_rows import FIELD_OF_COLUMN
-from egec_cli.accounts.importing import Imported, Rejected
+from egec_cli.accounts.importing import EmailChange, Imported, Rejected
 from egec_cli.errors import BadInput
 from egec_cli.store.database import inserted_all
 from egec_cli.store.models import Client, Credential, Event
@@ -35,8 +35,10 @@ def imported(egec: Egec, text: str, **options: Any) -> tuple[Imported, list[Reje
     return importing.run(egec, table, rejected.append, **options), rejected
 
 
-def counts(created: int = 0, updated: int = 0, skipped: int = 0, rejected: int = 0) -> Imported:
-    return Imported(created, updated, skipped, rejected)
+def counts(
+    created: int = 0, updated: int = 0, skipped: int = 0, rejected: int = 0, *email_changes: EmailChange
+) -> Imported:
+    return Imported(created, updated, skipped, rejected, list(email_changes))
 
 
 def files() -> list[tuple[object, ...]]:
@@ -94,7 +96,7 @@ def test_a_client_who_is_there_with_other_data_is_treated_as_asked(
     if policy is OnConflict.FAIL:
         (one,) = rejected
         assert (one.line, one.field, one.value) == (2, "email", "A@example.org")
-        assert one.reason == f"client {identifier} is there already, with other data"
+        assert one.reason == f"already used by client {identifier}, with other data"
         assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
 
 
@@ -105,10 +107,54 @@ def test_an_update_leaves_alone_what_the_table_has_no_column_for(opened: Egec) -
 
 
 def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_address(opened: Egec) -> None:
-    imported(opened, f"{HEADER}\na@example.org;;D-1;;;;\nb@example.org;1234567890;;;;;\n")
+    imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\nb@example.org;1234567890;;;;;\n")
     text = "email;reference;identifier\nnew-a@example.org;D-1;\nnew-b@example.org;;1234567890\n"
-    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(updated=2)
+    changes = [
+        EmailChange(2, "2345678901", "a@example.org", "new-a@example.org"),
+        EmailChange(3, "1234567890", "b@example.org", "new-b@example.org"),
+    ]
+    for options in ({"dry_run": True}, {"strict": True}):
+        told: list[EmailChange] = []
+        result, _ = imported(opened, text, on_conflict=OnConflict.UPDATE, report_change=told.append, **options)
+        assert result == counts(0, 2, 0, 0, *changes)
+        assert told == changes
     assert [file[0] for file in files()] == ["new-a@example.org", "new-b@example.org"]
+
+
+def test_a_changed_e_mail_is_told_only_once_it_can_no_longer_be_rolled_back(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\n")
+    text = "email;reference\nnew-a@example.org;D-1\nnot-an-address;\n"
+    told: list[EmailChange] = []
+    options: dict[str, Any] = {"on_conflict": OnConflict.UPDATE, "report_change": told.append}
+    with pytest.raises(BadInput, match="rejected"):
+        imported(opened, text, strict=True, **options)
+    assert (told, [file[0] for file in files()]) == ([], ["a@example.org"])
+    imported(opened, text, **options)
+    assert told == [EmailChange(2, "2345678901", "a@example.org", "new-a@example.org")]
+
+
+def test_an_e_mail_that_is_only_written_otherwise_is_no_change(opened: Egec) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;;Petit;\n")
+    text = f"{HEADER}\nA@Example.org;;D-1;;;Grand;\n"
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 500])
+def test_rows_that_share_a_name_are_told_which_one_and_with_whom(
+    opened: Egec, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+    text = (
+        "email;reference;identifier\na@example.org;D-1;1111111111\nb@example.org;D-1;\nc@example.org;;1111111111\n"
+        "A@example.org;D-2;\n"
+    )
+    result, rejected = imported(opened, text)
+    assert result == counts(created=1, rejected=3)
+    whose = "in line 2" if rows_at_a_time == 500 else "by client 1111111111"
+    assert [(one.line, one.field, one.value) for one in rejected] == [
+        (3, "reference", "D-1"), (4, "identifier", "1111111111"), (5, "email", "A@example.org"),
+    ]  # fmt: skip
+    assert {one.reason for one in rejected} == {f"already used {whose}, with other data"}
 
 
 def test_a_row_with_the_identifier_and_the_address_of_a_file_is_no_new_one(opened: Egec) -> None:
@@ -125,7 +171,9 @@ def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: 
     text = "email;reference;identifier\na@example.org;D-2;\na@example.org;D-1;3333333333\n"
     result, rejected = imported(opened, text, on_conflict=OnConflict.UPDATE)
     assert result == counts(rejected=2)
-    assert rejected[0].reason == "it means more than one client: 1111111111 and 2222222222"
+    assert rejected[0].reason == (
+        "email 'a@example.org' belongs to client 1111111111, reference 'D-2' belongs to client 2222222222"
+    )
     assert rejected[1].reason == "it is client 1111111111, whose identifier never changes"
 
 
@@ -291,7 +339,7 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
     writer.writerows(rows)
     result, rejected = imported(opened, text.getvalue(), on_conflict=policy)
     told = [row for row in rows if any(row)]
-    assert sum(result) == len(told)
+    assert sum(result[:4]) == len(told)
     assert len(rejected) == result.rejected
     assert result.created == Client.select().count()
     lines = {one.line for one in rejected}

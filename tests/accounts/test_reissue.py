@@ -1,13 +1,20 @@
 """Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason."""
 
+import hashlib
+import io
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from functools import partial
+from html import escape
 from pathlib import Path
 from threading import Event
 
@@ -18,26 +25,36 @@ from egec_cli import clock, hashing, settings
 from egec_cli.accounts import (
     clients,
     fields,
+    importing,
     issuing,
     leases,
     login,
     reissue,
     reissue_items,
     reissue_ledger,
+    reissue_preview,
     reissue_threads,
     reissue_worker,
+    tables,
 )
+from egec_cli.accounts.client_list import ClientList
+from egec_cli.accounts.clients import Status
 from egec_cli.accounts.egec import Egec
+from egec_cli.accounts.import_options import Given, OnConflict
+from egec_cli.accounts.import_rows import FIELD_OF_COLUMN
 from egec_cli.accounts.reissue_items import ItemRecord
 from egec_cli.accounts.reissue_worker import work
 from egec_cli.accounts.selection import Selected, Selection
 from egec_cli.errors import AlreadyExists, BadInput, Misconfigured, NotNow, NotPermitted
 from egec_cli.mail import transport
+from egec_cli.mail.template import BUILT_IN
+from egec_cli.mail.wording import Kind
+from egec_cli.password import Password
 from egec_cli.settings import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
-from tests.activations import PATIENCE, Letter, letters, once, wait_until
+from tests.activations import PATIENCE, Letter, letter, letters, once, wait_until
 from tests.reissue_storm import WORKER
 from tests.smtp_server import Fault, MailServer, Point
 
@@ -126,10 +143,51 @@ def test_the_same_run_again_goes_on_with_what_is_there_and_does_nothing_once_don
 
 def test_a_used_name_with_other_selectors_is_refused(egec: Egec) -> None:
     begun(egec)
-    with pytest.raises(AlreadyExists, match="other selectors: everyone True") as refused:
+    with pytest.raises(AlreadyExists, match="different selectors: everyone True") as refused:
         begun(egec, selection=Selection(everyone=True, limit=2))
     assert refused.value.code == "run_exists"
     assert ReissueItem.select().count() == 5
+
+
+def listed(text: str, column: str = "", *, excluded: str = "") -> Selection:
+    """Return a selection by lists, whose files are read but once."""
+    without = ClientList("excluded.txt", io.BytesIO(excluded.encode())) if excluded else None
+    return Selection(listed=ClientList("list.txt", io.BytesIO(text.encode()), column), excluded=without)
+
+
+LIST = "c1@example.org\nc2@example.org\n"
+
+
+def test_a_run_is_recognised_by_its_lists_though_the_database_holds_no_plain_digest_of_them(egec: Egec) -> None:
+    run = begun(egec, selection=listed(LIST, excluded="c2@example.org"))
+    assert begun(egec, selection=listed(LIST, excluded="c2@example.org")) == run
+    for other in (
+        listed(LIST),
+        listed(LIST + "\n", excluded="c2@example.org"),
+        listed("email\nc1@example.org\n", "email", excluded="c2@example.org"),
+        listed(LIST, excluded="c1@example.org"),
+        Selection(everyone=True),
+    ):
+        with pytest.raises(AlreadyExists) as refused:
+            begun(egec, selection=other)
+        assert refused.value.code == "run_exists"
+    assert "listed in a file" in refused.value.message
+    # The same list is stored otherwise each time, and slowly enough that guesses are expensive.
+    second = begun(egec, "second", listed(LIST, excluded="c2@example.org"))
+    for stored, other in zip(*(json.loads(one.selection).values() for one in (run, second)), strict=True):
+        assert stored["bcrypt"].startswith("$2b$04$")
+        assert stored["bcrypt"] != other["bcrypt"]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in (LIST, "c2@example.org")]
+    assert not any(digest in one.selection for digest in digests for one in (run, second))
+
+
+def test_a_run_that_an_older_version_stored_with_a_plain_digest_is_recognised_too(egec: Egec) -> None:
+    run = begun(egec, selection=listed(LIST))
+    former = {"listed": {"sha256": hashlib.sha256(LIST.encode()).hexdigest(), "column": ""}}
+    ReissueRun.update(selection=json.dumps(former)).execute()
+    assert begun(egec, selection=listed(LIST)) == run
+    with pytest.raises(AlreadyExists):
+        begun(egec, selection=listed("c1@example.org\n"))
 
 
 def test_an_unexpected_number_starts_nothing(egec: Egec) -> None:
@@ -566,3 +624,179 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_run(
     worked(egec, run)
     assert numbers(egec, run) == ("done", 5, 0, 0)
     require_nothing_held()
+
+
+def refused(egec: Egec, server: MailServer, one: Client, *, revoke: bool = False) -> None:
+    server.fail_next(Fault.RCPT_550)
+    with pytest.raises(BadInput):
+        issue(egec, one, revoke=revoke)
+
+
+def in_doubt(egec: Egec, server: MailServer, one: Client) -> None:
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    with pytest.raises(NotNow):
+        issue(egec, one)
+
+
+def issue(egec: Egec, one: Client, *, revoke: bool = False) -> None:
+    way = transport.of(egec.settings)
+    try:
+        issuing.issue(egec, one, way, hashing=hashing.begin(egec.settings), revoke=revoke)
+    finally:
+        way.close()
+
+
+def accepted(egec: Egec, _server: MailServer, one: Client) -> None:
+    issue(egec, one)
+
+
+def accepted_then_refused(egec: Egec, server: MailServer, one: Client) -> None:
+    issue(egec, one)
+    refused(egec, server, one)
+
+
+def accepted_then_superseded(egec: Egec, _server: MailServer, one: Client) -> None:
+    issue(egec, one)
+    issue(egec, one)
+
+
+def accepted_then_revoked(egec: Egec, server: MailServer, one: Client) -> None:
+    issue(egec, one)
+    refused(egec, server, one, revoke=True)
+
+
+def accepted_then_expired(egec: Egec, _server: MailServer, one: Client) -> None:
+    issue(egec, one)
+    Credential.update(expires_at=egec.clock() - timedelta(days=1)).where(Credential.client == one).execute()
+
+
+def revoked_in_doubt(egec: Egec, server: MailServer, one: Client) -> None:
+    in_doubt(egec, server, one)
+    refused(egec, server, one, revoke=True)
+
+
+def proved_by_a_login(egec: Egec, server: MailServer, one: Client) -> None:
+    in_doubt(egec, server, one)
+    assert opens(egec, letter(server.accepted[-1].content))
+
+
+def shown_to_the_operator(egec: Egec, _server: MailServer, one: Client) -> None:
+    issuing.hand_over(egec, one, lambda _shown: None, hashing=hashing.begin(egec.settings))
+
+
+def imported(egec: Egec, _server: MailServer, one: Client) -> None:
+    password_hash = hashing.hash_password(Password("fG69a*6jH"), 4)
+    rows = f"email,password_hash\n{one.email},{password_hash}\n".encode()
+    table = tables.read(io.BytesIO(rows), "clients.csv", FIELD_OF_COLUMN, Given())
+    done = importing.run(egec, table, lambda _rejected: None, on_conflict=OnConflict.UPDATE)
+    assert done.updated == 1
+
+
+def never_issued(_egec: Egec, _server: MailServer, _one: Client) -> None:
+    pass
+
+
+HISTORIES: dict[Callable[[Egec, MailServer, Client], None], Kind] = {
+    never_issued: Kind.CREDENTIALS,
+    refused: Kind.CREDENTIALS,
+    in_doubt: Kind.CREDENTIALS,
+    revoked_in_doubt: Kind.CREDENTIALS,
+    accepted: Kind.REISSUE,
+    accepted_then_refused: Kind.REISSUE,
+    accepted_then_superseded: Kind.REISSUE,
+    accepted_then_revoked: Kind.REISSUE,
+    accepted_then_expired: Kind.REISSUE,
+    proved_by_a_login: Kind.REISSUE,
+    shown_to_the_operator: Kind.REISSUE,
+    imported: Kind.REISSUE,
+}
+SUBJECTS = {
+    "Votre identifiant et votre mot de passe eGEC": Kind.CREDENTIALS,
+    "Votre nouveau mot de passe eGEC": Kind.REISSUE,
+}
+
+
+def kinds(server: MailServer) -> list[tuple[str, Kind]]:
+    """Return to whom the server took which mail."""
+    return [
+        (mail.recipient, SUBJECTS[str(message_from_bytes(mail.content, policy=policy.default)["Subject"])])
+        for mail in server.accepted
+    ]
+
+
+def test_only_clients_who_have_had_a_password_are_told_that_the_former_one_ends(
+    opened: Egec, server: MailServer
+) -> None:
+    egec = opened._replace(settings=settings.load())
+    for history in HISTORIES:
+        one = clients.create(egec, fields.checked(f"{history.__name__}@example.org", last_name="Petit"))
+        history(egec, server, one)
+    before = len(server.accepted)
+    selected = Selected(egec, EVERYONE)
+    planned = {record.email: record.mail for record in reissue_preview.planned(egec, selected)}
+    way = transport.of(egec.settings)
+    previewed = reissue_preview.preview(egec, selected, way, rate=None)
+    records = worked(egec, begun(egec))
+    assert {record.outcome for record in records} == {"accepted"}
+    expected = {f"{history.__name__}@example.org": kind for history, kind in HISTORIES.items()}
+    assert dict(kinds(server)[before:]) == expected
+    assert len(server.accepted) == before + len(HISTORIES)
+    assert planned == expected
+    assert previewed.mails == Counter(expected.values())
+    assert list(previewed.samples) == [Kind.CREDENTIALS, Kind.REISSUE]
+
+
+def test_a_first_mail_that_is_sent_again_after_a_lost_answer_is_still_a_first_mail(
+    egec: Egec, server: MailServer
+) -> None:
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    worked(egec, begun(egec))
+    assert Counter(kinds(server)).total() == 6
+    assert {kind for _, kind in kinds(server)} == {Kind.CREDENTIALS}
+
+
+@pytest.mark.parametrize("sentence", ["", "Votre agence passe à eGEC."])
+def test_a_first_mail_is_that_of_a_single_activation_but_for_the_sentence_of_the_run(
+    egec: Egec, server: MailServer, sentence: str
+) -> None:
+    issue(egec, clients.create(egec, fields.checked("alone@example.org", last_name="Petit")))
+    run = reissue.begin(egec, "spring", Selected(egec, Selection(status=Status.NEW, limit=1)), sentence=sentence)
+    worked(egec, run)
+    alone, of_run = (anonymous(mail.content) for mail in server.accepted)
+    paragraph = f"{sentence}\n\n" if sentence else ""
+    assert of_run[0] == alone[0].replace("Pour vous connecter à", f"{paragraph}Pour vous connecter à", 1)
+    paragraph = f"<p>{sentence}</p>\n" if sentence else ""
+    assert of_run[1] == alone[1].replace("<p>Pour vous", f"{paragraph}<p>Pour vous", 1)
+
+
+def anonymous(content: bytes) -> list[str]:
+    """Return the text and the page of a mail without what differs from client to client."""
+    parsed = message_from_bytes(content, policy=policy.default)
+    assert isinstance(parsed, EmailMessage)
+    read = letter(content)
+    parts = []
+    for kind in ("plain", "html"):
+        part = parsed.get_body((kind,))
+        assert part is not None
+        text = part.get_content().replace("\r\n", "\n")
+        for value in (read.identifier, read.password, escape(read.password)):
+            text = text.replace(value, "…")
+        parts.append(re.sub(r"\d\d:\d\d:\d\d", "…", text))
+    return parts
+
+
+def test_own_first_mail_templates_without_a_sentence_stop_only_a_run_that_has_one(
+    egec: Egec, server: MailServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    own = folder / "credentials.fr.txt"
+    own.write_text((BUILT_IN / own.name).read_text(encoding="utf-8").replace("$sentence\n\n", ""), encoding="utf-8")
+    egec = egec._replace(settings=egec.settings._replace(templates=folder))
+    run = reissue.begin(egec, "spring", Selected(egec, EVERYONE), sentence="Votre agence passe à eGEC.")
+    with pytest.raises(Misconfigured, match=rf"{re.escape(str(own))}:1: the text never uses \$sentence"):
+        worked(egec, run)
+    assert server.accepted == []
+    # The page has the paragraph and the text has none; without a sentence both say the same.
+    worked(egec, begun(egec, "other"))
+    assert len(server.accepted) == 5

@@ -96,7 +96,7 @@ def test_what_a_spreadsheet_saves_as_text_is_read_to_the_same_cells(name: str, d
 
 def test_what_a_spreadsheet_saves_in_whatever_way_makes_the_same_clients(opened: Egec) -> None:
     counts = [imported(opened, (SPREADSHEETS / name).read_bytes()) for name in TEXTS]
-    assert counts == [(Imported(7, 0, 0, 0), []), *[(Imported(0, 0, 7, 0), [])] * 6]
+    assert counts == [(Imported(7, 0, 0, 0, []), []), *[(Imported(0, 0, 7, 0, []), [])] * 6]
     found = [
         (c.email, c.civility, c.first_name, c.last_name, c.reference or "", c.language)
         for c in Client.select().order_by(Client.id)
@@ -343,13 +343,13 @@ def test_rows_in_another_encoding_than_the_file_are_rejected_by_their_numbers(op
     lines[4] = "c4@example.org;Béranger;\n".encode("cp1252")
     stray = "it has bytes that are no text in the encoding of the file"
     assert imported(opened, b"email;nom\n" + b"".join(lines)) == (
-        Imported(4, 0, 0, 2), [(4, "", stray), (6, "", stray)]
+        Imported(4, 0, 0, 2, []), [(4, "", stray), (6, "", stray)]
     )  # fmt: skip
 
 
 def test_a_nul_byte_in_a_cell_rejects_its_row_alone(opened: Egec) -> None:
     counts, rejected = imported(opened, b"email;nom\na@example.org;Du\0pont\n\0b@example.org;B\nc@example.org;C\n")
-    assert counts == Imported(1, 0, 0, 2)
+    assert counts == Imported(1, 0, 0, 2, [])
     assert [(line, field) for line, field, _ in rejected] == [(2, "last_name"), (3, "email")]
     assert "U+0000" in rejected[0][2]
 

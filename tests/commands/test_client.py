@@ -59,6 +59,25 @@ def test_if_missing_shows_the_existing_file_and_changes_nothing(egec: Egec) -> N
     assert json.loads(again.out) == first
 
 
+def test_if_missing_names_each_field_that_differs_from_the_existing_client(egec: Egec) -> None:
+    assert egec("init").code == 0
+    create = ("client", "create", "jeanne@example.org", "--identifier", "1234567890", "--format", "ids")
+    stored = ("--last-name", "Dupont", "--civility", "Madame", "--language", "fr")
+    assert egec(*create, *stored).err == ""
+    # What is the same, in whatever spelling, or not given at all, does not differ.
+    same = ("client", "create", "JEANNE@example.org", "--last-name", "Dupont", "--civility", "Mme", "--if-missing")
+    assert (egec(*same).code, egec(*same).err) == (0, "")
+    other = ("--last-name", "Durand", "--reference", "D-1", "--identifier", "2345678901", "--if-missing")
+    ended = egec("client", "create", "jeanne@example.org", *other, "--format", "ids")
+    assert (ended.code, ended.out) == (0, "1234567890\n")
+    told = "egec: client 1234567890 already exists with a different"
+    assert ended.err.splitlines() == [
+        f"{told} identifier: '2345678901' given, '1234567890' stored",
+        f"{told} reference: 'D-1' given, '' stored",
+        f"{told} last_name: 'Durand' given, 'Dupont' stored",
+    ]
+
+
 def test_create_if_missing_and_activate_mails_one_password_however_often_a_script_runs_it(egec: Egec) -> None:
     for _ in range(3):
         assert egec(*JEANNE, "--activate", "--if-missing").code == 0

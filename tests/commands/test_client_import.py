@@ -38,8 +38,8 @@ def listed(egec: Egec) -> list[dict[str, object]]:
 def test_a_table_is_taken_and_what_was_not_is_told_and_kept(egec: Egec, table: Path) -> None:
     ended = egec("client", "import", "clients.csv", "--rejects", "rejects.csv", "--format", "json")
     assert ended.code == 3
-    assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1}
-    assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected"]
+    assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1, "email_changes": []}
+    assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected", "email_changes"]
     told = ended.err.splitlines()[1:]
     assert told[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
     assert told[1] == "egec: no field is known for: Solde"
@@ -54,6 +54,35 @@ def test_a_table_is_taken_and_what_was_not_is_told_and_kept(egec: Egec, table: P
     mended.write_bytes(rejects.read_bytes().replace(b"bad@@x", b"marc@example.org"))
     again = egec("client", "import", "mended.csv", "--format", "json")
     assert (again.code, json.loads(again.out)["created"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("arguments", "verb"), [([], "changed"), (["--dry-run"], "would change")])
+def test_an_e_mail_that_an_update_replaces_is_told(egec: Egec, tmp_path: Path, arguments: list[str], verb: str) -> None:
+    egec("client", "create", "a@example.org", "--reference", "D-1", "--identifier", "1234567890")
+    (tmp_path / "new.csv").write_text("email;reference\nb@example.org;D-1\n")
+    told = f"egec: new.csv:2: e-mail of client 1234567890 {verb} from a@example.org to b@example.org"
+    for output in ("table", "json") if arguments else ("json",):
+        ended = egec("client", "import", "new.csv", "--on-conflict", "update", *arguments, "--format", output)
+        assert ended.code == 0
+        assert told in ended.err.splitlines()
+        if output == "json":
+            assert json.loads(ended.out)["email_changes"] == [
+                {"line": 2, "identifier": "1234567890", "former_email": "a@example.org", "email": "b@example.org"}
+            ]
+        else:
+            assert [line.split() for line in ended.out.splitlines()] == [
+                ["created", "0"], ["updated", "1"], ["skipped", "0"], ["rejected", "0"],
+            ]  # fmt: skip
+
+
+def test_rows_with_one_reference_are_told_so(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "twice.csv").write_text("email;reference\na@example.org;D-1\nb@example.org;D-1\n")
+    ended = egec("client", "import", "twice.csv", "--rejects", "rejects.csv")
+    assert ended.code == 3
+    assert "egec: twice.csv:3: reference 'D-1': already used in line 2, with other data" in ended.err.splitlines()
+    assert Path("rejects.csv").read_text().splitlines()[1] == (
+        "b@example.org;D-1;\"reference 'D-1': already used in line 2, with other data\""
+    )
 
 
 def test_standard_input_is_taken_too(egec_process: Egec) -> None:
@@ -124,7 +153,9 @@ def test_an_import_that_was_killed_is_run_again_to_the_same_end(egec: Egec, tmp_
     assert before > 0
     again = egec("client", "import", "big.csv", "--format", "json")
     assert again.code == 0
-    assert json.loads(again.out) == {"created": 40_000 - before, "updated": 0, "skipped": before, "rejected": 0}
+    assert json.loads(again.out) == {
+        "created": 40_000 - before, "updated": 0, "skipped": before, "rejected": 0, "email_changes": [],
+    }  # fmt: skip
     assert len({client["email"] for client in listed(egec)}) == 40_000
 
 
@@ -149,7 +180,9 @@ def test_a_full_disk_is_told_and_nothing_is_half_done(egec: Egec, tmp_path: Path
     assert ended.code == 74
     again = egec("client", "import", "big.csv", "--format", "json")
     assert again.code == 0
-    assert sum(json.loads(again.out).values()) == 20_000
+    counted = json.loads(again.out)
+    assert counted.pop("email_changes") == []
+    assert sum(counted.values()) == 20_000
     assert len(listed(egec)) == 20_000
 
 

@@ -131,14 +131,20 @@ def test_every_kind_can_be_tried_and_is_marked_as_a_test(
 def test_a_runs_sentence_is_in_its_mails_and_harmless(egec: Egec, server: MailServer) -> None:
     egec("client", "create", "jeanne@example.org", "--language", "fr")
     sentence = "Le portail <change> de nom & de page."
-    assert egec("reissue", "start", "spring", "--all", "--yes", "--sentence", sentence).code == 0
-    mail = message_from_bytes(server.accepted[-1].content, policy=policy.default)
-    assert isinstance(mail, EmailMessage)
-    text, page = mail.get_body(("plain",)), mail.get_body(("html",))
-    assert text is not None
-    assert page is not None
-    assert sentence in text.get_content()
-    assert "Le portail &lt;change&gt; de nom &amp; de page." in page.get_content()
+    for run in ("first", "second"):
+        assert egec("reissue", "start", run, "--all", "--yes", "--sentence", sentence).code == 0
+    first, second = (message_from_bytes(sent.content, policy=policy.default) for sent in server.accepted)
+    assert (first["Subject"], second["Subject"]) == (
+        "Votre identifiant et votre mot de passe eGEC",
+        "Votre nouveau mot de passe eGEC",
+    )
+    for mail in (first, second):
+        assert isinstance(mail, EmailMessage)
+        text, page = mail.get_body(("plain",)), mail.get_body(("html",))
+        assert text is not None
+        assert page is not None
+        assert sentence in text.get_content()
+        assert "Le portail &lt;change&gt; de nom &amp; de page." in page.get_content()
     assert egec("reissue", "start", "other", "--all", "--yes", "--sentence", "two\nlines").code in {2, 65}
 
 

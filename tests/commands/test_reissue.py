@@ -170,11 +170,30 @@ def test_a_dry_run_shows_whom_how_long_and_what_and_changes_nothing(
     assert ended.code == 0
     assert ended.out.split() == people[:2]
     assert "2 clients would get a mail, in about 0:00:00" in ended.err
+    assert "2 of them would get a first mail, 0 a new password" in ended.err
+    assert "A client without a password so far would read" in ended.err
+    assert "A client who has had a password would read" not in ended.err
     assert "the mail server answers within" in ended.err
     assert "Votre identifiant CLIENT est" in ended.err
     assert "fG69a*6jH" in ended.err
     assert egec("reissue", "status", "--format", "jsonl").out == ""
     assert server.accepted == []
+
+
+def test_a_dry_run_counts_first_mails_and_new_passwords_and_shows_both(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    egec("activate", people[1])
+    ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--format", "json")
+    assert [(one["identifier"], one["mail"]) for one in json.loads(ended.out)] == [
+        (people[0], "credentials"), (people[1], "reissue"), (people[2], "credentials"),
+    ]  # fmt: skip
+    assert "2 of them would get a first mail, 1 a new password" in ended.err
+    assert "Subject: Votre identifiant et votre mot de passe eGEC\n" in ended.err
+    assert "Subject: Votre nouveau mot de passe eGEC\n" in ended.err
+    table = egec("reissue", "start", "spring", "--all", "--dry-run").out.splitlines()
+    assert [line.split()[-1] for line in table] == ["mail", "credentials", "reissue", "credentials"]
+    assert len(server.accepted) == 1
 
 
 def test_a_dry_run_tells_that_the_mail_server_is_away(egec: Egec, server: MailServer, people: list[str]) -> None:

@@ -259,7 +259,12 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
 
 @cache
 def _template(name: str) -> Template:
-    return Template((BUILT_IN / name).read_text(encoding="utf-8"))
+    text = (BUILT_IN / name).read_text(encoding="utf-8")
+    if name.startswith("credentials."):
+        # The mail of a single client has no sentence.
+        for paragraph in ("$sentence\n\n", "<p>$sentence</p>\n"):
+            text = text.replace(paragraph, "")
+    return Template(text)
 
 
 def main() -> None:

@@ -15,10 +15,20 @@ from egec_cli.settings import LANGUAGES, Settings
 
 TEXT = Path("own/mail.fr.txt")
 HTML = Path("own/mail.fr.html")
-CREDENTIALS = {"greeting", "identifier", "password", "issued_at", "expiry", "app_name", "app_url", "support"}
+CREDENTIALS = {
+    "greeting",
+    "sentence",
+    "identifier",
+    "password",
+    "issued_at",
+    "expiry",
+    "app_name",
+    "app_url",
+    "support",
+}
 PLACEHOLDERS = {
     "credentials": CREDENTIALS,
-    "reissue": CREDENTIALS | {"sentence"},
+    "reissue": CREDENTIALS,
     "address-changed": {"greeting", "changed_at", "app_name", "app_url", "support"},
     "greeting": {"name"},
     "expiry": {"date"},
