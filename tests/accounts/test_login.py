@@ -179,6 +179,7 @@ def test_the_cost_of_a_hash_is_known() -> None:
 
 def test_a_hash_of_todays_cost_stays_as_it_is(opened: Egec, client: tuple[str, str]) -> None:
     before = Credential.get().password_hash
+    assert before is not None
     assert hashing.cost_of(before) == opened.settings.bcrypt_cost
     assert reason(opened, *client) is Reason.ACCEPTED
     assert Credential.get().password_hash == before
