@@ -61,7 +61,7 @@ class Results:
     def add(self, mutant: Mutant, trial: Trial) -> None:
         """Keep what became of a mutant."""
         entry = {
-            "key": mutant.key,
+            "key": _key(mutant),
             "path": mutant.path,
             "function": mutant.function,
             "before": mutant.before,
@@ -82,11 +82,16 @@ class Results:
 
     def of(self, mutant: Mutant) -> dict[str, Any] | None:
         """Return what became of a mutant, unless its module has changed since; or, if it survived, its tests."""
-        entry = self._known.get(mutant.key)
+        entry = self._known.get(_key(mutant))
         if entry is None or entry["module"] != _digest([PACKAGE / mutant.path]):
             return None
         tests = _digest([TESTS / test for test in TARGETS[mutant.path]])
         return None if entry["outcome"] == Outcome.SURVIVED and entry["tests"] != tests else entry
+
+
+def _key(mutant: Mutant) -> str:
+    # Two modules may have functions and lines that are alike.
+    return f"{mutant.path} {mutant.key}"
 
 
 def _digest(files: Sequence[Path]) -> str:
