@@ -8,7 +8,7 @@ from tests.mutation.__main__ import chosen
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Equivalent, Results, equivalents
 from tests.mutation.targets import PACKAGE, TARGETS, TESTS
-from tests.mutation.trial import Outcome, Trial, copies
+from tests.mutation.trial import STAGES, Outcome, Trial, copies
 
 
 def after(text: str) -> set[str]:
@@ -125,7 +125,7 @@ def test_a_mutant_is_killed_in_a_copy_and_the_program_stays_as_it_is() -> None:
     mutant = in_identifier("return _FORM.fullmatch(text) is None")
     before = (PACKAGE / mutant.path).read_bytes()
     with copies(1) as (copy,):
-        trial = copy.try_with(mutant, (0.0, 0.0))
+        trial = copy.try_with(mutant, STAGES[0], 0.0)
     assert trial.outcome is Outcome.KILLED
     assert "test_identifier.py::" in trial.by
     assert (PACKAGE / mutant.path).read_bytes() == before
@@ -134,7 +134,7 @@ def test_a_mutant_is_killed_in_a_copy_and_the_program_stays_as_it_is() -> None:
 def test_results_are_kept_until_the_module_changes(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("results")
     mutant, other = chosen(["identifier.py"], 2, seed=1)
-    Results(folder, fresh=False).add(mutant, Trial(Outcome.KILLED, "test", (1.0, 2.0)))
+    Results(folder, fresh=False).add(mutant, Trial(Outcome.KILLED, "test", 3.0))
     kept = Results(folder, fresh=False)
     found = kept.of(mutant)
     assert found is not None

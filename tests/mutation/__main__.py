@@ -3,9 +3,8 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from queue import Queue
@@ -15,7 +14,7 @@ from types import FrameType
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Results, difference, equivalents, report
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS
-from tests.mutation.trial import Copy, Outcome, copies
+from tests.mutation.trial import STAGES, Copy, Outcome, Trial, copies
 
 
 def main() -> int:
@@ -84,45 +83,47 @@ def _try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
         free: Queue[Copy] = Queue()
         for copy in made:
             free.put(copy)
-        counted, lock = 0, Lock()
+        counted, count, measure = 0, Lock(), Lock()
 
-        @contextmanager
-        def one_of_them() -> Iterator[Copy]:
+        def seconds_without(copy: Copy, path: str, stage: str) -> float:
+            with measure:
+                known = results.seconds_without(path, stage)
+                if known is not None:
+                    return known
+                trial = copy.try_without(path, stage)
+                if trial.outcome is not Outcome.SURVIVED:
+                    raise SystemExit(f"{path}: its tests fail without a mutant: {trial.by}")
+                _tell(f"{path}: its tests ({stage}) take {trial.seconds:.0f} s")
+                results.add_without(path, stage, trial.seconds)
+                return trial.seconds
+
+        def tried(copy: Copy, mutant: Mutant) -> Trial:
+            seconds = 0.0
+            for stage in STAGES:
+                trial = copy.try_with(mutant, stage, seconds_without(copy, mutant.path, stage))
+                seconds += trial.seconds
+                if trial.outcome is not Outcome.SURVIVED:
+                    break
+            return trial._replace(seconds=seconds)
+
+        def try_one(mutant: Mutant) -> None:
+            nonlocal counted
             copy = free.get()
             try:
-                yield copy
+                trial = tried(copy, mutant)
             finally:
                 free.put(copy)
-
-        def without(path: str) -> Sequence[float]:
-            known = results.seconds_without(path)
-            if known is not None:
-                return known
-            with one_of_them() as copy:
-                trial = copy.try_without(path)
-            if trial.outcome is not Outcome.SURVIVED:
-                raise SystemExit(f"{path}: its tests fail without a mutant: {trial.by}")
-            _tell(f"{path}: its tests take {sum(trial.seconds):.0f} s")
-            results.add_without(path, trial)
-            return trial.seconds
-
-        def with_it(mutant: Mutant, seconds: Sequence[float]) -> None:
-            nonlocal counted
-            with one_of_them() as copy:
-                trial = copy.try_with(mutant, seconds)
             results.add(mutant, trial)
-            with lock:
+            with count:
                 counted += 1
                 _tell(
-                    f"[{counted}/{len(mutants)}] {trial.outcome} in {sum(trial.seconds):.0f} s: "
+                    f"[{counted}/{len(mutants)}] {trial.outcome} in {trial.seconds:.0f} s: "
                     f"{mutant.path}:{mutant.line} {mutant.before} -> {mutant.after}"
                 )
 
         try:
-            for path in dict.fromkeys(mutant.path for mutant in mutants):
-                seconds = pool.submit(without, path).result()
-                for future in [pool.submit(with_it, one, seconds) for one in mutants if one.path == path]:
-                    future.result()
+            for future in [pool.submit(try_one, mutant) for mutant in mutants]:
+                future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for copy in made:

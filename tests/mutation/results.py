@@ -49,14 +49,14 @@ class Results:
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         self._known: dict[str, dict[str, Any]] = {one["key"]: one for one in map(json.loads, lines)}
 
-    def seconds_without(self, path: str) -> list[float] | None:
-        """Return how long the stages of the tests of a module took without a mutant, if they passed as they are now."""
-        entry = self._known.get(path)
+    def seconds_without(self, path: str, stage: str) -> float | None:
+        """Return how long a stage of the tests of a module took without a mutant, if they passed as they are now."""
+        entry = self._known.get(f"{path} {stage}")
         return entry["seconds"] if entry is not None and entry["module"] == _state(path) else None
 
-    def add_without(self, path: str, trial: Trial) -> None:
-        """Keep how long the tests of a module took without a mutant."""
-        self._add({"key": path, "seconds": trial.seconds, "module": _state(path)})
+    def add_without(self, path: str, stage: str, seconds: float) -> None:
+        """Keep how long a stage of the tests of a module took without a mutant."""
+        self._add({"key": f"{path} {stage}", "seconds": seconds, "module": _state(path)})
 
     def add(self, mutant: Mutant, trial: Trial) -> None:
         """Keep what became of a mutant."""
@@ -68,7 +68,7 @@ class Results:
             "after": mutant.after,
             "outcome": trial.outcome,
             "by": trial.by,
-            "seconds": round(sum(trial.seconds), 1),
+            "seconds": round(trial.seconds, 1),
             "module": _digest([PACKAGE / mutant.path]),
             "tests": _digest([TESTS / test for test in TARGETS[mutant.path]]),
         }

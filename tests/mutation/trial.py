@@ -26,7 +26,7 @@ _NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".mutation", ".*_cache", ".hypothesis", "__pycache__", "build", "dist"
 )
 # First without a PostgreSQL server, whose start takes longer than most tests.
-_STAGES = ("not postgresql", "postgresql")
+STAGES = ("not postgresql", "postgresql")
 _PASSED, _NONE_SELECTED = 0, 5
 
 
@@ -45,12 +45,12 @@ class Trial(NamedTuple):
     Attributes:
         outcome: killed where a test failed.
         by: the test that failed first.
-        seconds: how long each stage took.
+        seconds: how long they took.
     """
 
     outcome: Outcome
     by: str
-    seconds: tuple[float, ...]
+    seconds: float
 
 
 class Stopped(Exception):
@@ -88,16 +88,22 @@ class Copy:
         if self._running is not None:
             self._running.send_signal(signal.SIGINT)
 
-    def try_without(self, path: str) -> Trial:
-        """Run the tests of a module without a mutant; `path` is that of the module."""
-        return self._run(TARGETS[path], [None] * len(_STAGES))
+    def try_without(self, path: str, stage: str) -> Trial:
+        """Run a stage of the tests of a module without a mutant.
 
-    def try_with(self, mutant: Mutant, seconds_without: Sequence[float]) -> Trial:
-        """Run the tests of a module with a mutant in it.
+        Args:
+            path: of the module, within the package.
+            stage: one of `STAGES`.
+        """
+        return self._run(path, stage, None)
+
+    def try_with(self, mutant: Mutant, stage: str, seconds_without: float) -> Trial:
+        """Run a stage of the tests of a module with a mutant in it.
 
         Args:
             mutant: the change.
-            seconds_without: how long each stage took without it.
+            stage: one of `STAGES`.
+            seconds_without: how long the stage takes without it.
         """
         module = self._package / mutant.path
         source = module.read_bytes()
@@ -105,25 +111,21 @@ class Copy:
             mutated = mutant.applied(source)
             compile(mutated, str(module), "exec")
         except SyntaxError:
-            return Trial(Outcome.INVALID, "", ())
+            return Trial(Outcome.INVALID, "", 0.0)
         try:
             _write(module, mutated)
-            limits = [max(_SHORTEST_LIMIT, _TIMES_AS_LONG * seconds) for seconds in seconds_without]
-            return self._run(TARGETS[mutant.path], limits)
+            return self._run(mutant.path, stage, max(_SHORTEST_LIMIT, _TIMES_AS_LONG * seconds_without))
         finally:
             _write(module, source)
 
-    def _run(self, tests: Sequence[str], limits: Sequence[float | None]) -> Trial:
-        seconds = []
-        for stage, limit in zip(_STAGES, limits, strict=True):
-            began = time.monotonic()
-            code, out = self._pytest(["-k", stage, *(str(self._tests / test) for test in tests)], limit)
-            seconds.append(time.monotonic() - began)
-            if code is None:
-                return Trial(Outcome.TIMED_OUT, _test_of(out), tuple(seconds))
-            if code not in {_PASSED, _NONE_SELECTED}:
-                return Trial(Outcome.KILLED, _test_of(out), tuple(seconds))
-        return Trial(Outcome.SURVIVED, "", tuple(seconds))
+    def _run(self, path: str, stage: str, limit: float | None) -> Trial:
+        began = time.monotonic()
+        code, out = self._pytest(["-k", stage, *(str(self._tests / test) for test in TARGETS[path])], limit)
+        if code is None:
+            outcome = Outcome.TIMED_OUT
+        else:
+            outcome = Outcome.SURVIVED if code in {_PASSED, _NONE_SELECTED} else Outcome.KILLED
+        return Trial(outcome, "" if outcome is Outcome.SURVIVED else _test_of(out), time.monotonic() - began)
 
     def _pytest(self, arguments: Sequence[str], limit: float | None) -> tuple[int | None, str]:
         """Return the exit code, which is None if the time was up, and what was printed."""
