@@ -122,15 +122,19 @@ class Alphabet(NamedTuple):
         return not any(set(letters).isdisjoint(clear) for letters in self.classes)
 
 
-def random_choice(characters: Sequence[str]) -> str:
-    """Return one of at most 256 characters, each as likely as the others, by the operating system's randomness.
+def random_choice(characters: Sequence[str], random_bytes: Callable[[int], bytes] = os.urandom) -> str:
+    """Return one of at most 256 characters, each as likely as the others.
 
     A byte that would make the first characters likelier is thrown away. (`secrets.choice` does the same from the same
-    source, at several times the cost, and brings much else along.)
+    source, at several times the cost, and its import is slow.)
+
+    Args:
+        characters: what to choose from.
+        random_bytes: returns so many random bytes; by default the operating system's.
     """
     most = 256 - 256 % len(characters)
     while True:
-        byte = os.urandom(1)[0]
+        byte = random_bytes(1)[0]
         if byte < most:
             return characters[byte % len(characters)]
 

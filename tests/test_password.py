@@ -71,6 +71,18 @@ def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
     assert {random_choice("ab") for _ in range(200)} == {"a", "b"}
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 9, 64, 70, 129, 255, 256])
+def test_every_character_is_chosen_by_as_many_of_the_256_bytes_as_every_other(number: int) -> None:
+    characters = "".join(map(chr, range(number)))
+    for_each = 256 // number
+    every_byte = (bytes([byte]) for byte in range(256))
+    chosen = Counter(random_choice(characters, lambda _: next(every_byte)) for _ in range(number * for_each))
+    assert chosen == dict.fromkeys(characters, for_each)
+    # The bytes that remain would make some characters likelier, so none of them chooses one.
+    with pytest.raises(StopIteration):
+        random_choice(characters, lambda _: next(every_byte))
+
+
 # --- entropy ---
 
 

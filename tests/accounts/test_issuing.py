@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from egec_cli import hashing
-from egec_cli.accounts import clients, credentials, fields, issuing, leases, login, mails
+from egec_cli.accounts import clients, credentials, fields, issuing, leases, login, login_limits, mails
 from egec_cli.accounts.credentials import NewCredential
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import Issued
@@ -273,3 +273,20 @@ def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
 
     monkeypatch.setattr(hashing, "matches", compare_slowly)
     assert opens(opened, client, first, second) == [False, True]
+
+
+def test_a_mail_accepted_after_its_password_was_revoked_neither_signs_in_nor_frees_a_blocked_account(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    late, _ = begin(), begin(revoke=True)
+    Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD).execute()
+    before = Client.get()
+    late.go_on(End.ACCEPT)
+    assert state(late) == ("revoked", False)
+    after = Client.get()
+    assert (after.active_sequence, after.failed_logins, after.blocked_until) == (
+        before.active_sequence,
+        before.failed_logins,
+        before.blocked_until,
+    )
+    assert opens(opened, client, late) == [False]

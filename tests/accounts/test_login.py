@@ -172,3 +172,26 @@ def test_a_malformed_stored_hash_refuses_and_never_crashes(opened: Egec, client:
 def test_the_cost_of_a_hash_is_known() -> None:
     assert hashing.cost_of(bcrypt.hashpw(b"x", bcrypt.gensalt(5)).decode()) == 5
     assert hashing.cost_of("nonsense") == 0
+
+
+def test_a_hash_of_todays_cost_stays_as_it_is(opened: Egec, client: tuple[str, str]) -> None:
+    before = Credential.get().password_hash
+    assert before is not None
+    assert hashing.cost_of(before) == opened.settings.bcrypt_cost
+    assert reason(opened, *client) is Reason.ACCEPTED
+    assert Credential.get().password_hash == before
+
+
+@pytest.mark.parametrize("refused", [Reason.WRONG, Reason.DISABLED, Reason.NOTHING_OPENS])
+def test_a_failure_counts_towards_the_wait_whatever_its_reason(
+    opened: Egec, client: tuple[str, str], refused: Reason
+) -> None:
+    identifier, password = client
+    if refused is Reason.DISABLED:
+        Client.update(disabled_at=opened.clock()).execute()
+    if refused is Reason.NOTHING_OPENS:
+        identifier = clients.create(opened, fields.checked("marc@example.org")).identifier
+    typed = "wrong" if refused is Reason.WRONG else password
+    for _ in range(login_limits.FAILURES_BEFORE_WAIT):
+        assert reason(opened, identifier, typed) is refused
+    assert reason(opened, identifier, typed) is Reason.BLOCKED

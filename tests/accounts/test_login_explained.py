@@ -195,3 +195,10 @@ def test_no_hint_holds_a_password(opened: Egec, client: Client) -> None:
     for typed in (LAST.swapcase(), EARLIER, f"{LAST}.", "x"):
         found = login_explained.explain(opened, IDENTIFIER, typed)
         assert not any(clear in found.hint for clear in (LAST, EARLIER, typed) if len(clear) > 1)
+
+
+def test_the_password_of_a_delivery_in_doubt_that_has_expired_is_recognised(opened: Egec, client: Client) -> None:
+    clear = "Xy4#Zw9=q"
+    issued(opened, client, clear, CredentialState.IN_DOUBT)
+    moment = opened.clock() + timedelta(days=31)
+    assert explained(opened._replace(clock=lambda: moment), IDENTIFIER, clear) == (False, "expired")

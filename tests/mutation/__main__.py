@@ -1,0 +1,145 @@
+"""The command: `python -m tests.mutation --help`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from queue import Queue
+from threading import Lock
+from types import FrameType
+
+from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.results import Results, difference, equivalents, report
+from tests.mutation.targets import PACKAGE, ROOT, TARGETS
+from tests.mutation.trial import STAGES, Copy, Outcome, Trial, copies
+
+
+def main() -> int:
+    """Run the command, and return its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    arguments = _arguments()
+    mutants = chosen(arguments.only, arguments.sample, arguments.seed)
+    if not mutants:
+        sys.exit("no mutant is meant: see --list")
+    if arguments.list:
+        for mutant in mutants:
+            print(f"\n{mutant.kind} in {mutant.function or 'the module'}, key {mutant.key[:8]}")
+            print("\n".join(difference(mutant)))
+        print(f"\n{len(mutants)} mutants")
+        return 0
+    results = Results(arguments.folder, fresh=arguments.fresh)
+    if not arguments.report:
+        listed = equivalents()
+        waiting = [one for one in mutants if results.of(one) is None and not any(e.is_of(one) for e in listed)]
+        _try_all(waiting, results, arguments.jobs)
+    return 0 if report(results, mutants) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Break the program; see who notices.")
+    parser.add_argument("--sample", type=int, metavar="N", help="try only so many mutants, chosen by chance")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="which sample (default: 1)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="those whose path, function or key has this text"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="mutants tried at the same time (default: 1)")
+    parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
+    parser.add_argument("--report", action="store_true", help="show what earlier runs found and run nothing")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / ".mutation", help="where results are kept (default: .mutation)"
+    )
+    return parser.parse_args()
+
+
+def chosen(only: Sequence[str], sample: int | None, seed: int) -> list[Mutant]:
+    """Return the mutants that are meant, module by module.
+
+    Args:
+        only: texts, all of which the path, the function or the key of a mutant must have.
+        sample: at most so many, chosen by chance.
+        seed: of the choice; it stays the same for mutants that have not changed, whatever changes around them.
+    """
+    found = [
+        mutant
+        for path in TARGETS
+        for mutant in mutants_of(path, (PACKAGE / path).read_bytes())
+        if all(text in f"{path} {mutant.function} {mutant.key}" for text in only)
+    ]
+    if sample is None:
+        return found
+    by_chance = sorted(found, key=lambda one: sha256(f"{seed} {one.key}".encode()).digest())
+    drawn = frozenset(by_chance[:sample])
+    return [mutant for mutant in found if mutant in drawn]
+
+
+def _try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
+    if not mutants:
+        return
+    with copies(max(1, min(jobs, len(mutants)))) as made, ThreadPoolExecutor(len(made)) as pool:
+        free: Queue[Copy] = Queue()
+        for copy in made:
+            free.put(copy)
+        counted, count, measure = 0, Lock(), Lock()
+
+        def seconds_without(copy: Copy, path: str, stage: str) -> float:
+            with measure:
+                known = results.seconds_without(path, stage)
+                if known is not None:
+                    return known
+                trial = copy.try_without(path, stage)
+                if trial.outcome is not Outcome.SURVIVED:
+                    raise SystemExit(f"{path}: its tests fail without a mutant: {trial.by}")
+                _tell(f"{path}: its tests ({stage}) take {trial.seconds:.0f} s")
+                results.add_without(path, stage, trial.seconds)
+                return trial.seconds
+
+        def tried(copy: Copy, mutant: Mutant) -> Trial:
+            seconds = 0.0
+            for stage in STAGES:
+                trial = copy.try_with(mutant, stage, seconds_without(copy, mutant.path, stage))
+                seconds += trial.seconds
+                if trial.outcome is not Outcome.SURVIVED:
+                    break
+            return trial._replace(seconds=seconds)
+
+        def try_one(mutant: Mutant) -> None:
+            nonlocal counted
+            copy = free.get()
+            try:
+                trial = tried(copy, mutant)
+            finally:
+                free.put(copy)
+            results.add(mutant, trial)
+            with count:
+                counted += 1
+                _tell(
+                    f"[{counted}/{len(mutants)}] {trial.outcome} in {trial.seconds:.0f} s: "
+                    f"{mutant.path}:{mutant.line} {mutant.before} -> {mutant.after}"
+                )
+
+        try:
+            for future in [pool.submit(try_one, mutant) for mutant in mutants]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for copy in made:
+                copy.stop()
+            raise
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Clean up before the process ends."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
