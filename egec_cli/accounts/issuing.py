@@ -5,7 +5,6 @@ open while bcrypt or the mail server works, and the former password is replaced 
 accepted the mail. So a crash, a lost answer or a refused mail locks nobody out (see `credentials`).
 """
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -21,6 +20,7 @@ from egec_cli.hashing import Hashing
 from egec_cli.mail import message
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
 from egec_cli.mail.message import Mail
+from egec_cli.mail.quoting import without_secret
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
@@ -55,9 +55,6 @@ class HandedOver(NamedTuple):
     sequence: int
     password: Password
 
-
-# More of a server's answer helps nobody.
-_LONGEST_WORDS = 600
 
 # The codes of who may get no credential.
 _ERASED, _DISABLED = "client_erased", "client_disabled"
@@ -174,8 +171,8 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
     try:
         reply = act()
     except Refused as refusal:
-        words = None if refusal.reply is None else _without(secret, refusal.reply)
-        refusal.error.message = _without(secret, refusal.error.message)
+        words = None if refusal.reply is None else without_secret(refusal.reply, secret)
+        refusal.error.message = without_secret(refusal.error.message, secret)
         outcome = Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words)
         return Attempt(outcome, refusal.error, refusal.server_away)
     except AnswerLost as loss:
@@ -183,10 +180,10 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
             "{loss}. The mail may have left",
             "Run the same again if the client gets no mail.",
             code="in_doubt",
-            loss=loss.words,
+            loss=without_secret(loss.words, secret),
         )
         return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
-    return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
+    return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=without_secret(reply.text, secret)))
 
 
 def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
@@ -289,17 +286,3 @@ def _settle(egec: Egec, client: Client, outcome: Outcome, lease: Lease) -> Crede
         state = credentials.settle([outcome], at=egec.clock())[outcome.credential]
         audit.record(egec, "credential.issue", state, client=client, sequence=outcome.credential.sequence)
     return state
-
-
-def _without(secret: Password, words: str) -> str:
-    """Return a server's words, cut to a length, without the password, should the server have quoted the message.
-
-    In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
-    """
-    harmless = words
-    if all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
-        quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
-        harmless = re.sub(r"(?:= *)?".join(quoted), repr(secret), words)
-    harmless = harmless[:_LONGEST_WORDS]
-    # Only words that are as they were can be translated: their values hold the same as their text.
-    return words if harmless == words else harmless
