@@ -2,14 +2,13 @@
 
 A server may quote it in any way: as it is, over several lines, in quoted-printable, base64, hexadecimal, as in a URL or
 in HTML. Nothing is cut out of such words: once there is any trace of the password in them, only the reply code and the
-status code (RFC 3463) are kept. A trace is four of its characters in a row, or all of them in order with a few others in
-between, in any case of letters, in the words or in what they decode to. That now and then harmless words are left out
-costs little.
+status code (RFC 3463) are kept. A trace is four of its characters in a row, or all of them in order with a few others
+in between, in any case of letters, in the words or in what they decode to. That now and then harmless words are left
+out costs little.
 """
 
 import base64
 import re
-from binascii import a2b_base64
 from collections.abc import Iterator
 from html import unescape
 from urllib.parse import unquote
@@ -27,6 +26,11 @@ _MOST_LAYERS = 3
 _CODES = re.compile(r"([2-5][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?= |$)")
 _BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _HEX_RUN = re.compile(r"(?:[0-9A-Fa-f]{2}[ :,-]?){4,}")
+_QUOTED_PRINTABLE = re.compile(r"=([0-9A-Fa-f]{2})")
+_BACKSLASHED = re.compile(r"\\(?:x|u00)([0-9A-Fa-f]{2})")
+_MAY_BE_ENCODED = re.compile(
+    r"[%=][0-9A-Fa-f]{2}|=\s|&[#A-Za-z]|\\[xu]|(?:[A-Za-z0-9+/_-]\s*){6}|(?:[0-9A-Fa-f]{2}[ :,-]?){4}"
+)
 _BETWEEN_RUNS = "\0" * (_MOST_BETWEEN + 1)
 
 
@@ -73,11 +77,13 @@ def _squeezed(text: str) -> str:
 
 def _readings(text: str) -> Iterator[str]:
     """Yield the text and what it decodes to, layer by layer."""
-    seen = layer = {text}
+    yield text
+    layer, seen = [text], {text}
     for _ in range(_MOST_LAYERS):
+        layer = [decoded for one in layer if _MAY_BE_ENCODED.search(one) for decoded in _decoded(one)]
+        layer = [one for one in dict.fromkeys(layer) if one not in seen]
         yield from layer
-        layer = {decoded for one in layer for decoded in _decoded(one)} - seen
-        seen = seen | layer
+        seen.update(layer)
 
 
 def _decoded(text: str) -> Iterator[str]:
@@ -86,30 +92,26 @@ def _decoded(text: str) -> Iterator[str]:
         yield unquote(text, encoding="latin-1")
     if "=" in text:
         # A soft break is = and the end of a line, which may have become a blank.
-        yield re.sub(r"=([0-9A-Fa-f]{2})", _character, re.sub(r"=\s+", "", text))
+        yield _QUOTED_PRINTABLE.sub(_character, re.sub(r"=\s+", "", text))
     if "&" in text:
         yield unescape(text)
     if "\\" in text:
-        yield re.sub(r"\\(?:x|u00)([0-9A-Fa-f]{2})", _character, text)
-    in_hex = [re.sub(r"[ :,-]", "", run) for run in _HEX_RUN.findall(text)]
+        yield _BACKSLASHED.sub(_character, text)
+    in_hex = _HEX_RUN.findall(text)
     if in_hex:
-        yield _BETWEEN_RUNS.join(bytes.fromhex(run).decode("latin-1") for run in in_hex)
-    runs = _BASE64_RUN.findall("".join(text.split()).translate(_STANDARD_ALPHABET))
+        yield _BETWEEN_RUNS.join(bytes.fromhex(re.sub(r"[ :,-]", "", run)).decode("latin-1") for run in in_hex)
+    runs = _BASE64_RUN.findall("".join(text.split()))
     if runs:
         # Words before it may have become a part of a run, so it may begin anywhere in a group of four.
         for start in range(4):
-            pieces = (run[start : start + (len(run) - start) // 4 * 4] for run in runs)
-            # A group that is not whole holds the last characters all the same.
-            ends = (run[start + (len(run) - start) // 4 * 4 :] for run in runs)
-            yield _BETWEEN_RUNS.join(_of_base64(piece, end) for piece, end in zip(pieces, ends, strict=True))
+            yield _BETWEEN_RUNS.join(_of_base64(run[start:]) for run in runs)
 
 
-_STANDARD_ALPHABET = str.maketrans("-_", "+/")
-
-
-def _of_base64(groups: str, rest: str) -> str:
-    padded = groups + rest.ljust(4, "=") if len(rest) > 1 else groups
-    return a2b_base64(padded.encode()).decode("latin-1")
+def _of_base64(run: str) -> str:
+    rest = len(run) % 4
+    # A group that is not whole holds the last characters all the same, but for a single one.
+    padded = run + "=" * (4 - rest) if rest > 1 else run[: len(run) - rest]
+    return base64.b64decode(padded.replace("-", "+").replace("_", "/")).decode("latin-1")
 
 
 def _character(number: re.Match[str]) -> str:

@@ -72,8 +72,6 @@ class SmtpConnection(smtplib.SMTP):
         except OSError:
             self.close()
             raise
-        # The handshake that may follow has a deadline of its own.
-        self.sock.settimeout(self.timeout)
 
     def getreply(self) -> tuple[int, bytes]:
         """Read one answer to its end (RFC 5321, 4.2) and return its code and its text, a line for each of its lines.
@@ -91,7 +89,9 @@ class SmtpConnection(smtplib.SMTP):
         deadline = time.monotonic() + self.timeout
         try:
             answer = self._read_answer(self.file, deadline)
-            self.sock.settimeout(self.timeout)
+            if self.sock is not None:
+                # The handshake that may follow has a deadline of its own.
+                self.sock.settimeout(self.timeout)
         except TimeoutError:
             self.close()
             raise TimeoutError(Words("no complete answer within {seconds:g} s", seconds=self.timeout)) from None
