@@ -10,8 +10,11 @@ It runs in a thread of the test process; `egec` reaches it as any other server, 
 
 import asyncio
 import atexit
+import base64
 import functools
 import itertools
+import quopri
+import re
 import shutil
 import socket
 import ssl
@@ -78,7 +81,8 @@ DRIPPED_RECORD = Drip(b"\x16\x03\x03\x40\x00", b"\0")
 class Fault(Enum):
     """A failure: the point at which it strikes, then what the server says and does instead of its answer.
 
-    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line.
+    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line. Of the
+    password in that, `{head}` and `{tail}` are the two halves, and `{base64}` is what base64 makes of it.
     """
 
     NONE = (Point.KEPT,)  # all goes well: lets one mail pass in a queue of faults
@@ -110,6 +114,7 @@ class Fault(Enum):
     LOGIN_454 = Point.LOGIN, b"454 4.7.0 No logins now\r\n"
     LOGIN_535 = Point.LOGIN, b"535 5.7.8 No such login\r\n"
     LOGIN_THAT_QUOTES = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, b"535 No such login: {heard}\r\n"
+    LOGIN_THAT_QUOTES_OVER_LINES = Point.LOGIN, b"535-Pa55\r\n535-:wo\r\n535 /rd\r\n"
     SILENT_AT_LOGIN = Point.LOGIN, HUSH
     DRIPPED_LOGIN = Point.LOGIN, Drip(b"235 ", b"x")
     DRIPPED_CHALLENGE = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, Drip(b"235-", b"a\r\n235-")
@@ -152,6 +157,8 @@ class Fault(Enum):
     CUT_AT_THE_END_OF_REFUSAL = Point.MESSAGE, b"554", HANG_UP  # the line has no end
     CUT_AFTER_FIRST_LINE_OF_REFUSAL = Point.MESSAGE, b"554-We take\r\n", HANG_UP
     REFUSAL_THAT_QUOTES = Point.MESSAGE, b"554 This is spam: {heard}\r\n"
+    REFUSAL_THAT_QUOTES_OVER_LINES = Point.MESSAGE, b"554-This is spam:\r\n554-{head}\r\n554 {tail}\r\n"
+    REFUSAL_THAT_QUOTES_IN_BASE64 = Point.MESSAGE, b"554 5.6.0 This is spam: {base64}\r\n"
 
     CUT_AFTER_KEEPING = Point.KEPT, HANG_UP
     SILENT_AFTER_KEEPING = Point.KEPT, HUSH
@@ -168,6 +175,8 @@ class Fault(Enum):
     ANSWER_OF_ENDLESS_LINES = Point.KEPT, 10_000 * b"250-and\r\n", HUSH
     ANSWER_299 = Point.KEPT, b"299 {heard}\r\n"  # no code of RFC 5321, and it quotes the mail
     ANSWER_THAT_QUOTES = Point.KEPT, b"250 Got it: {heard}\r\n"
+    ANSWER_THAT_QUOTES_OVER_LINES = Point.KEPT, b"250-Got it:\r\n250-{head}\r\n250 {tail}\r\n"
+    ANSWER_THAT_QUOTES_IN_BASE64 = Point.KEPT, b"250 2.0.0 Got it: {base64}\r\n"
     ANSWER_WITH_CONTROL_CHARACTERS = Point.KEPT, b"250 \x1b[31mred\x1b]0;title\x07 \x00\x9b2J\xe2\x80\xae ok\r\n"
 
     QUIT_421 = Point.QUIT, b"421 Shutting down\r\n", HANG_UP
@@ -521,7 +530,7 @@ class _Dialogue(SMTP):
             if isinstance(step, bytes):
                 self._hears.clear()
                 assert isinstance(self.transport, asyncio.Transport)
-                self.transport.write(step.replace(b"{heard}", b" ".join(self._heard.split())))
+                self.transport.write(self._filled_in(step))
             elif step is HEAR:
                 await self._hears.wait()
             elif isinstance(step, Drip):
@@ -532,6 +541,20 @@ class _Dialogue(SMTP):
                 self.hang_up()
                 await asyncio.Event().wait()  # until the loss of the connection ends this task
         return bool(fault.steps)
+
+    def _filled_in(self, said: bytes) -> bytes:
+        text = quopri.decodestring(self._heard).decode(errors="replace")
+        titled = re.search(r"mot de passe (?:est\xa0)?: *\s+(\S+)", text)
+        password = titled[1].encode() if titled else b""
+        values = {
+            b"{heard}": b" ".join(self._heard.split()),
+            b"{head}": password[:4],
+            b"{tail}": password[4:],
+            b"{base64}": base64.b64encode(password),
+        }
+        for name, value in values.items():
+            said = said.replace(name, value)
+        return said
 
     async def _drip(self, step: Drip) -> None:
         assert isinstance(self.transport, asyncio.Transport)

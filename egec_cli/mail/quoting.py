@@ -26,10 +26,12 @@ _MOST_LAYERS = 3
 _CODES = re.compile(r"([2-5][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?= |$)")
 _BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _HEX_RUN = re.compile(r"(?:[0-9A-Fa-f]{2}[ :,-]?){4,}")
+_SOFT_BREAK = re.compile(r"=\s+")
+_HEX_MARK = re.compile(r"[ :,-]")
 _QUOTED_PRINTABLE = re.compile(r"=([0-9A-Fa-f]{2})")
 _BACKSLASHED = re.compile(r"\\(?:x|u00)([0-9A-Fa-f]{2})")
 _MAY_BE_ENCODED = re.compile(
-    r"[%=][0-9A-Fa-f]{2}|=\s|&[#A-Za-z]|\\[xu]|(?:[A-Za-z0-9+/_-]\s*){6}|(?:[0-9A-Fa-f]{2}[ :,-]?){4}"
+    r"[%=]\s*[0-9A-Fa-f]|=\s|&\s*[#A-Za-z]|\\\s*[xu]|(?:[A-Za-z0-9+/_-]\s*){6}|(?:[0-9A-Fa-f]\s*[0-9A-Fa-f][ :,-]?){4}"
 )
 _BETWEEN_RUNS = "\0" * (_MOST_BETWEEN + 1)
 
@@ -88,19 +90,21 @@ def _readings(text: str) -> Iterator[str]:
 
 def _decoded(text: str) -> Iterator[str]:
     """Yield what a text decodes to in each encoding of which it has a sign."""
-    if "%" in text:
-        yield unquote(text, encoding="latin-1")
-    if "=" in text:
-        # A soft break is = and the end of a line, which may have become a blank.
-        yield _QUOTED_PRINTABLE.sub(_character, re.sub(r"=\s+", "", text))
-    if "&" in text:
-        yield unescape(text)
-    if "\\" in text:
-        yield _BACKSLASHED.sub(_character, text)
-    in_hex = _HEX_RUN.findall(text)
-    if in_hex:
-        yield _BETWEEN_RUNS.join(bytes.fromhex(re.sub(r"[ :,-]", "", run)).decode("latin-1") for run in in_hex)
-    runs = _BASE64_RUN.findall("".join(text.split()))
+    joined = "".join(text.split())
+    # A character may be cut in two by the end of a line, which has become a blank; it may also end an encoded part.
+    for one in (text, joined):
+        if "%" in one:
+            yield unquote(one, encoding="latin-1")
+        if "=" in one:
+            yield _QUOTED_PRINTABLE.sub(_character, _SOFT_BREAK.sub("", one))
+        if "&" in one:
+            yield unescape(one)
+        if "\\" in one:
+            yield _BACKSLASHED.sub(_character, one)
+        in_hex = _HEX_RUN.findall(one)
+        if in_hex:
+            yield _BETWEEN_RUNS.join(bytes.fromhex(_HEX_MARK.sub("", run)).decode("latin-1") for run in in_hex)
+    runs = _BASE64_RUN.findall(joined)
     if runs:
         # Words before it may have become a part of a run, so it may begin anywhere in a group of four.
         for start in range(4):
