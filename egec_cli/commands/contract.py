@@ -218,10 +218,6 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
     "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
-    "too_many_open": (
-        ExitCode.NOT_NOW,
-        "it is not known of too many mails whether they arrived: `--revoke`",
-    ),
     "in_doubt": (ExitCode.NOT_NOW, "the mail server's answer was lost; the mail may have left"),
     "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),
     "mail_server_away": (ExitCode.NOT_NOW, "the mail server cannot be reached"),
@@ -230,6 +226,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "not_permitted": (ExitCode.NOT_PERMITTED, "the system does not let this user do it"),
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
     "client_erased": (ExitCode.NOT_PERMITTED, "the client's file was erased"),
+    "too_many_open": (ExitCode.NOT_PERMITTED, "too many deliveries to the client are in doubt: `--revoke`"),
     "identifier_fixed": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
     "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),
     "run_done": (ExitCode.NOT_PERMITTED, "the run is done"),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
-from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
+from egec_cli.mail.delivery import AddressRefused, AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.mail.quoting import without_secret
 from egec_cli.mail.smtp_connection import SmtpConnection
@@ -28,6 +28,8 @@ _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
 _TOO_LARGE = 552
+# Of a refusal that is not about the address itself but about who writes, or what (RFC 3463, 3.8).
+_POLICY = re.compile(rb"5\.7\.")
 _LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
@@ -336,10 +338,18 @@ class SmtpTransport:
                 sender=mail.sender,
                 reply=reply,
             )
+        elif subject == _RECIPIENT and 500 <= code <= 599 and not _POLICY.match(words):
+            error = AddressRefused(
+                "the mail server {server} refuses the address {recipient}: {reply}",
+                "Correct the address.",
+                server=self._server,
+                recipient=mail.recipient,
+                reply=reply,
+            )
         elif 500 <= code <= 599:
             error = BadInput(
                 "the mail server {server} refuses {subject} for {recipient}: {reply}",
-                "Correct the client's address, or ask the administrator of the mail server.",
+                "Ask the administrator of the mail server.",
                 code="mail_refused",
                 server=self._server,
                 subject=subject,
