@@ -312,7 +312,7 @@ def too_many_open(identifier: str) -> NotPermitted:
     return NotPermitted(
         "client {identifier} has {number} deliveries in doubt",
         make_room(identifier),
-        code=TOO_MANY_OPEN,
+        code="too_many_open",
         identifier=identifier,
         number=credentials.MOST_OPEN,
     )

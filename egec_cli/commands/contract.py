@@ -231,6 +231,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),
     "run_done": (ExitCode.NOT_PERMITTED, "the run is done"),
     "configuration": (ExitCode.CONFIGURATION, "a setting is missing or wrong"),
+    "mail_url_missing": (
+        ExitCode.CONFIGURATION,
+        "`EGEC_MAIL_URL` is not set, although the database has had a mail server",
+    ),
     "no_database": (ExitCode.CONFIGURATION, "there is no database: `egec init`"),
     "database_older": (ExitCode.CONFIGURATION, "the database was made by an older egec: `egec db upgrade`"),
     "database_newer": (ExitCode.CONFIGURATION, "the database was made by a newer egec"),

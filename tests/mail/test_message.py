@@ -44,8 +44,9 @@ SAID = {
         "Dear M. Dupont,", "(www.egec.pro)", f"Your CLIENT identifier is: {IDENTIFIER}", f"Your password is: {CLEAR}",
         "Capital and small letters matter", "“0” = zero, “O” = capital letter O", "copy and paste",
         "not copied any spaces before or after the identifier and the password",
-        "“mot-de-passe oublié” (forgotten password, on the sign-in page) to generate a new password", "only the latest one counts", "Service IT",
-        "Thank you.", "*** AUTOMATIC MESSAGE FROM THE SERVER. DO NOT REPLY TO THIS E-MAIL",
+        "“mot-de-passe oublié” (forgotten password, on the sign-in page) to generate a new password",
+        "only the latest one counts", "Service IT", "Thank you.",
+        "*** AUTOMATIC MESSAGE FROM THE SERVER. DO NOT REPLY TO THIS E-MAIL",
     ],
 }  # fmt: skip
 
