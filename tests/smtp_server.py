@@ -132,6 +132,8 @@ class Fault(Enum):
     RCPT_421 = Point.RCPT, b"421 Shutting down\r\n", HANG_UP
     RCPT_451 = Point.RCPT, b"451 Not now\r\n"
     RCPT_550 = Point.RCPT, b"550 No such recipient\r\n"
+    RCPT_550_USER_UNKNOWN = Point.RCPT, b"550 5.1.1 User unknown\r\n"
+    RCPT_550_POLICY = Point.RCPT, b"550 5.7.1 Your address is on a block list\r\n"
     SILENT_AT_RCPT = Point.RCPT, HUSH
     DRIPPED_RCPT = Point.RCPT, DRIPPED_LINE
     CUT_AT_RCPT = Point.RCPT, HANG_UP

@@ -11,6 +11,7 @@ from egec_cli.accounts import egec
 from egec_cli.accounts.egec import Egec
 from egec_cli.errors import EgecError, Misconfigured
 from egec_cli.settings import MaildirFolder, Settings
+from egec_cli.store import database
 from egec_cli.store.models import Installation
 
 _FACT = "mail_server"
@@ -37,13 +38,17 @@ def is_missing(egec: Egec) -> bool:
 
 
 def is_missing_here(settings: Settings) -> bool:
-    """Tell the same of settings whose database may not exist, or not be ready: then nothing is missing."""
+    """Tell the same of settings whose database may not exist, or not be ready: then nothing is missing.
+
+    Nothing is changed, and nothing is waited for.
+    """
     server = settings.mail_server
     if not (isinstance(server, MaildirFolder) and server.is_default):
         return False
     try:
-        with egec.opened(settings):
-            return _is_noted()
+        with database.opened_to_read(settings.database, patience=0):
+            is_ready = Installation.table_exists()  # type: ignore[no-untyped-call] # it has none
+            return bool(is_ready) and _is_noted()
     except EgecError:
         return False
 
