@@ -15,10 +15,10 @@ from egec_cli.accounts import audit, credentials, leases
 from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.leases import Lease
-from egec_cli.errors import EgecError, NotNow, NotPermitted
+from egec_cli.errors import AddressRefused, EgecError, NotNow, NotPermitted
 from egec_cli.hashing import Hashing
 from egec_cli.mail import message
-from egec_cli.mail.delivery import AddressRefused, AnswerLost, Refused, Reply, Transport
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
 from egec_cli.mail.message import Mail
 from egec_cli.mail.quoting import without_secret
 from egec_cli.password import Password

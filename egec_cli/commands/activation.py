@@ -8,10 +8,9 @@ from typing import NamedTuple
 from egec_cli.accounts import clients, issuing, mail_route
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import HandedOver, Issued
-from egec_cli.errors import EgecError, NoSuchClient, NotPermitted, Usage
+from egec_cli.errors import AddressRefused, EgecError, NoSuchClient, NotPermitted, Usage
 from egec_cli.hashing import Hashing
 from egec_cli.mail import template, transport
-from egec_cli.mail.delivery import AddressRefused
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState

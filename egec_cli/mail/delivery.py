@@ -5,7 +5,7 @@ import unicodedata
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from egec_cli.errors import BadInput, EgecError
+from egec_cli.errors import EgecError
 from egec_cli.mail.message import Mail
 from egec_cli.translation import Words
 
@@ -22,12 +22,6 @@ class Reply(NamedTuple):
     """What was said of a mail that was accepted, in one line of harmless characters."""
 
     text: str
-
-
-class AddressRefused(BadInput):
-    """The mail server or the mail program does not take this address."""
-
-    code = "mail_refused"
 
 
 class Refused(Exception):

@@ -2,8 +2,8 @@
 
 import subprocess
 
-from egec_cli.errors import EgecError, ExitCode, Misconfigured, NotNow
-from egec_cli.mail.delivery import AddressRefused, AnswerLost, Refused, Reply, one_line
+from egec_cli.errors import AddressRefused, EgecError, ExitCode, Misconfigured, NotNow
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
 from egec_cli.translation import Words, of_system

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
-from egec_cli.mail.delivery import AddressRefused, AnswerLost, Refused, Reply, one_line
+from egec_cli.errors import AddressRefused, BadInput, EgecError, Misconfigured, NotNow
+from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.mail.quoting import without_secret
 from egec_cli.mail.smtp_connection import SmtpConnection
