@@ -79,6 +79,12 @@ class BadInput(EgecError):
     code = "bad_input"
 
 
+class AddressRefused(BadInput):
+    """The mail server or the mail program does not take this address."""
+
+    code = "mail_refused"
+
+
 class NoSuchClient(EgecError):
     """No client has this e-mail, identifier or reference."""
 

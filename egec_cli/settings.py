@@ -82,9 +82,10 @@ class SendmailProgram(NamedTuple):
 
 
 class MaildirFolder(NamedTuple):
-    """A folder in which mail is laid down rather than sent."""
+    """A folder to which mail is saved rather than sent; the default one where EGEC_MAIL_URL is not set."""
 
     path: Path
+    is_default: bool = False
 
     def __str__(self) -> str:
         return str(self.path)
@@ -398,7 +399,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_MAIL_URL",
         _mail_server,
-        "a Maildir in the user's data folder",
+        "a Maildir in the user's data folder, until the database has had a mail server",
         "smtp://egec:secret@smtp.example.org:587",
         "Who takes the mail: `smtp://` (STARTTLS), `smtps://`, `sendmail:` or `maildir:PATH`.",
         secret=True,
@@ -568,7 +569,7 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
     alphabet = reader.alphabet(specials, lookalikes)
     settings = Settings(
         database=reader.value("EGEC_DATABASE_URL", None) or SqliteFile(data_folder() / "egec.db"),
-        mail_server=reader.value("EGEC_MAIL_URL", None) or MaildirFolder(data_folder() / "mail"),
+        mail_server=reader.value("EGEC_MAIL_URL", None) or MaildirFolder(data_folder() / "mail", is_default=True),
         mail_from=reader.value("EGEC_MAIL_FROM", "eGEC <ne-pas-repondre@egec.pro>"),
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO", ""),
         mail_bounces=reader.value("EGEC_MAIL_BOUNCES", ""),

@@ -10,7 +10,11 @@ It runs in a thread of the test process; `egec` reaches it as any other server, 
 
 import asyncio
 import atexit
+import base64
 import functools
+import itertools
+import quopri
+import re
 import shutil
 import socket
 import ssl
@@ -58,12 +62,27 @@ class Step(Enum):
 
 
 HEAR, HUSH, HANG_UP = Step.HEAR, Step.HUSH, Step.HANG_UP
+SECONDS_BETWEEN_DRIPS = 0.02
+
+
+class Drip(NamedTuple):
+    """A step: send `first`, then `again` over and over, one byte at a time and for ever."""
+
+    first: bytes
+    again: bytes
+
+
+# An answer that never ends in any of the ways in which one may go on, and a TLS record of which no client gets the end.
+DRIPPED_LINE = Drip(b"250 ", b"x")
+DRIPPED_LINES = Drip(b"250-a\r\n", b"250-b\r\n")
+DRIPPED_RECORD = Drip(b"\x16\x03\x03\x40\x00", b"\0")
 
 
 class Fault(Enum):
     """A failure: the point at which it strikes, then what the server says and does instead of its answer.
 
-    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line.
+    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line. Of the
+    password in that, `{head}` and `{tail}` are the two halves, and `{base64}` is what base64 makes of it.
     """
 
     NONE = (Point.KEPT,)  # all goes well: lets one mail pass in a queue of faults
@@ -74,12 +93,20 @@ class Fault(Enum):
     BANNER_554 = Point.BANNER, b"554 No mail here\r\n", HANG_UP
     BANNER_OF_ANOTHER_PROTOCOL = Point.BANNER, b"HTTP/1.1 400 Bad Request\r\n\r\n", HANG_UP
 
+    DRIPPED_BANNER = Point.BANNER, Drip(b"220 ", b"x")
+    DRIPPED_BANNER_LINES = Point.BANNER, Drip(b"", b"220-a\r\n")
+
     SILENT_AT_EHLO = Point.EHLO, HUSH
+    DRIPPED_EHLO = Point.EHLO, DRIPPED_LINES
+    EHLO_OF_ENDLESS_LINES = Point.EHLO, 10_000 * b"250-and\r\n", HUSH
+    EHLO_WITHOUT_END = Point.EHLO, b"250 " + 100_000 * b"x", HUSH
     CUT_AT_EHLO = Point.EHLO, HANG_UP
     OFFERS_LOGIN_BY_TOKEN = Point.EHLO, b"250-localhost\r\n250 AUTH XOAUTH2\r\n"  # and no other
     OFFERS_AUTH_LOGIN = Point.EHLO, b"250-localhost\r\n250 AUTH LOGIN\r\n"  # user and password apart, not AUTH PLAIN
 
     STARTTLS_454 = Point.STARTTLS, b"454 No TLS now\r\n"
+    DRIPPED_STARTTLS = Point.STARTTLS, Drip(b"220 ", b"x")
+    DRIPPED_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HEAR, DRIPPED_RECORD
     SILENT_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HUSH
     CUT_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HEAR, HANG_UP
     NO_TLS_IN_HANDSHAKE = Point.STARTTLS, b"220 Go ahead\r\n", HEAR, b"500 What?\r\n", HANG_UP
@@ -87,7 +114,10 @@ class Fault(Enum):
     LOGIN_454 = Point.LOGIN, b"454 4.7.0 No logins now\r\n"
     LOGIN_535 = Point.LOGIN, b"535 5.7.8 No such login\r\n"
     LOGIN_THAT_QUOTES = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, b"535 No such login: {heard}\r\n"
+    LOGIN_THAT_QUOTES_OVER_LINES = Point.LOGIN, b"535-Pa55\r\n535-:wo\r\n535 /rd\r\n"
     SILENT_AT_LOGIN = Point.LOGIN, HUSH
+    DRIPPED_LOGIN = Point.LOGIN, Drip(b"235 ", b"x")
+    DRIPPED_CHALLENGE = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, Drip(b"235-", b"a\r\n235-")
     CUT_AT_LOGIN = Point.LOGIN, HANG_UP
 
     MAIL_421 = Point.MAIL, b"421 Shutting down\r\n", HANG_UP
@@ -95,19 +125,24 @@ class Fault(Enum):
     MAIL_530 = Point.MAIL, b"530 5.7.0 Authentication required\r\n"
     MAIL_550 = Point.MAIL, b"550 No such sender\r\n"
     SILENT_AT_MAIL = Point.MAIL, HUSH
+    DRIPPED_MAIL = Point.MAIL, DRIPPED_LINE
     CUT_AT_MAIL = Point.MAIL, HANG_UP
 
     RCPT_251 = Point.RCPT, b"251 Will forward\r\n"  # no failure: it takes the recipient with this code
     RCPT_421 = Point.RCPT, b"421 Shutting down\r\n", HANG_UP
     RCPT_451 = Point.RCPT, b"451 Not now\r\n"
     RCPT_550 = Point.RCPT, b"550 No such recipient\r\n"
+    RCPT_550_USER_UNKNOWN = Point.RCPT, b"550 5.1.1 User unknown\r\n"
+    RCPT_550_POLICY = Point.RCPT, b"550 5.7.1 Your address is on a block list\r\n"
     SILENT_AT_RCPT = Point.RCPT, HUSH
+    DRIPPED_RCPT = Point.RCPT, DRIPPED_LINE
     CUT_AT_RCPT = Point.RCPT, HANG_UP
 
     DATA_421 = Point.DATA, b"421 Shutting down\r\n", HANG_UP
     DATA_451 = Point.DATA, b"451 Not now\r\n"
     DATA_554 = Point.DATA, b"554 No\r\n"
     SILENT_AT_DATA = Point.DATA, HUSH
+    DRIPPED_354 = Point.DATA, Drip(b"354 ", b"x")
     CUT_BEFORE_354 = Point.DATA, HANG_UP
     CUT_IN_354 = Point.DATA, b"35", HANG_UP
     CUT_AT_THE_END_OF_354 = Point.DATA, b"354", HANG_UP  # the line has no end
@@ -124,9 +159,15 @@ class Fault(Enum):
     CUT_AT_THE_END_OF_REFUSAL = Point.MESSAGE, b"554", HANG_UP  # the line has no end
     CUT_AFTER_FIRST_LINE_OF_REFUSAL = Point.MESSAGE, b"554-We take\r\n", HANG_UP
     REFUSAL_THAT_QUOTES = Point.MESSAGE, b"554 This is spam: {heard}\r\n"
+    REFUSAL_THAT_QUOTES_OVER_LINES = Point.MESSAGE, b"554-This is spam:\r\n554-{head}\r\n554 {tail}\r\n"
+    REFUSAL_THAT_QUOTES_IN_BASE64 = Point.MESSAGE, b"554 5.6.0 This is spam: {base64}\r\n"
 
     CUT_AFTER_KEEPING = Point.KEPT, HANG_UP
     SILENT_AFTER_KEEPING = Point.KEPT, HUSH
+    DRIPPED_ANSWER = Point.KEPT, DRIPPED_LINE
+    DRIPPED_ANSWER_LINES = Point.KEPT, DRIPPED_LINES
+    DRIPPED_REFUSAL = Point.MESSAGE, Drip(b"554 ", b"x")
+    ANSWER_354 = Point.KEPT, b"354 Go ahead\r\n"  # no answer to a message: RFC 5321, 4.3.2
     CUT_IN_ANSWER = Point.KEPT, b"25", HANG_UP
     CUT_AT_THE_END_OF_ANSWER = Point.KEPT, b"250", HANG_UP  # the line has no end
     CUT_AFTER_FIRST_LINE_OF_ANSWER = Point.KEPT, b"250-first\r\n", HANG_UP
@@ -136,15 +177,23 @@ class Fault(Enum):
     ANSWER_OF_ENDLESS_LINES = Point.KEPT, 10_000 * b"250-and\r\n", HUSH
     ANSWER_299 = Point.KEPT, b"299 {heard}\r\n"  # no code of RFC 5321, and it quotes the mail
     ANSWER_THAT_QUOTES = Point.KEPT, b"250 Got it: {heard}\r\n"
+    ANSWER_THAT_QUOTES_OVER_LINES = Point.KEPT, b"250-Got it:\r\n250-{head}\r\n250 {tail}\r\n"
+    ANSWER_THAT_QUOTES_IN_BASE64 = Point.KEPT, b"250 2.0.0 Got it: {base64}\r\n"
     ANSWER_WITH_CONTROL_CHARACTERS = Point.KEPT, b"250 \x1b[31mred\x1b]0;title\x07 \x00\x9b2J\xe2\x80\xae ok\r\n"
 
     QUIT_421 = Point.QUIT, b"421 Shutting down\r\n", HANG_UP
     SILENT_AT_QUIT = Point.QUIT, HUSH
+    DRIPPED_QUIT = Point.QUIT, Drip(b"221 ", b"x")
     CUT_AT_QUIT = Point.QUIT, HANG_UP
 
-    def __init__(self, point: Point, *steps: bytes | Step) -> None:
+    def __init__(self, point: Point, *steps: bytes | Step | Drip) -> None:
         self.point = point
         self.steps = steps
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether nothing but a time-out ends it."""
+        return any(step is HUSH or isinstance(step, Drip) for step in self.steps)
 
 
 class Accepted(NamedTuple):
@@ -191,7 +240,7 @@ class MailServer:
         self.size_limit = size_limit
         self.port = 0
         self.connections = 0
-        self._context = None if tls is Tls.NONE else _tls_context(certified_host)
+        self._context = None if tls is Tls.NONE else tls_context(certified_host)
         self._thread: threading.Thread | None = None
         self._errors: list[Exception] = []
         # All below is shared by threads, under this lock.
@@ -483,15 +532,38 @@ class _Dialogue(SMTP):
             if isinstance(step, bytes):
                 self._hears.clear()
                 assert isinstance(self.transport, asyncio.Transport)
-                self.transport.write(step.replace(b"{heard}", b" ".join(self._heard.split())))
+                self.transport.write(self._filled_in(step))
             elif step is HEAR:
                 await self._hears.wait()
+            elif isinstance(step, Drip):
+                await self._drip(step)
             elif step is HUSH:
                 await asyncio.Event().wait()
             else:
                 self.hang_up()
                 await asyncio.Event().wait()  # until the loss of the connection ends this task
         return bool(fault.steps)
+
+    def _filled_in(self, said: bytes) -> bytes:
+        text = quopri.decodestring(self._heard).decode(errors="replace")
+        titled = re.search(r"mot de passe (?:est\xa0)?: *\s+(\S+)", text)
+        password = titled[1].encode() if titled else b""
+        values = {
+            b"{heard}": b" ".join(self._heard.split()),
+            b"{head}": password[:4],
+            b"{tail}": password[4:],
+            b"{base64}": base64.b64encode(password),
+        }
+        for name, value in values.items():
+            said = said.replace(name, value)
+        return said
+
+    async def _drip(self, step: Drip) -> None:
+        assert isinstance(self.transport, asyncio.Transport)
+        for byte in itertools.chain(step.first, itertools.cycle(step.again)):
+            # The loss of the connection ends this task.
+            self.transport.write(bytes([byte]))
+            await asyncio.sleep(SECONDS_BETWEEN_DRIPS)
 
 
 class _Handler:
@@ -548,7 +620,8 @@ def authority_file() -> Path:
     return folder / "ca.pem"
 
 
-def _tls_context(host: str) -> ssl.SSLContext:
+def tls_context(host: str) -> ssl.SSLContext:
+    """Return the context of a server whose certificate names this host."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     _authority().issue_cert(host).configure_cert(context)
     return context

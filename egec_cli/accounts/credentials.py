@@ -81,7 +81,7 @@ def record(
         What was recorded, by the clients' keys; one who has `MOST_OPEN` credentials whose fate is unknown is left out.
     """
     lock([one.client for one in new])
-    full = set() if revoke else _without_room([one.client for one in new], at)
+    full = set() if revoke else without_room([one.client for one in new], at)
     new = [one for one in new if one.client not in full]
     keys = [one.client for one in new]
     # The update comes first: it locks the rows, so that two issuers cannot take the same sequence.
@@ -137,7 +137,7 @@ def _revoke_below(clients: Sequence[int]) -> None:
     ).execute()
 
 
-def _without_room(clients: Sequence[int], moment: datetime) -> set[int]:
+def without_room(clients: Sequence[int], moment: datetime) -> set[int]:
     """Return the keys of the clients who can have no further open credential."""
     full = (
         Credential.select(Credential.client)

@@ -15,6 +15,7 @@ from egec_cli.accounts import (
     doctor_machine,
     doctor_settings,
     mail_check,
+    mail_route,
 )
 from egec_cli.accounts.egec import Egec, clock_of
 from egec_cli.accounts.findings import Finding, Verdict
@@ -63,8 +64,12 @@ def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check
     yield "templates", set(reading.sources), partial(mail_check.templates, found)
     yield "dkim", set(reading.sources), partial(mail_check.signature, found)
     soon = found._replace(mail_timeout=min(found.mail_timeout, _PATIENCE))
-    yield "mail_server", on_mail, partial(mail_check.server, soon)
+    yield "mail_server", on_mail, partial(_mail_server, soon)
     yield "hash_cost", {"EGEC_BCRYPT_COST"}, partial(doctor_machine.hash_cost, found.bcrypt_cost)
+
+
+def _mail_server(found: Settings) -> Iterator[Finding]:
+    yield from mail_check.server(found, is_missing=mail_route.is_missing_here(found))
 
 
 def _carried_out(check: str, findings: Check) -> Iterator[Finding]:

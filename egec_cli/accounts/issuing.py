@@ -5,7 +5,6 @@ open while bcrypt or the mail server works, and the former password is replaced 
 accepted the mail. So a crash, a lost answer or a refused mail locks nobody out (see `credentials`).
 """
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -16,11 +15,12 @@ from egec_cli.accounts import audit, credentials, leases
 from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.leases import Lease
-from egec_cli.errors import EgecError, NotNow, NotPermitted
+from egec_cli.errors import AddressRefused, EgecError, NotNow, NotPermitted
 from egec_cli.hashing import Hashing
 from egec_cli.mail import message
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
 from egec_cli.mail.message import Mail
+from egec_cli.mail.quoting import without_secret
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
@@ -56,11 +56,9 @@ class HandedOver(NamedTuple):
     password: Password
 
 
-# More of a server's answer helps nobody.
-_LONGEST_WORDS = 600
-
 # The codes of who may get no credential.
 _ERASED, _DISABLED = "client_erased", "client_disabled"
+TOO_MANY_OPEN = "too_many_open"
 NOT_TO_BE_ACTIVATED = (_ERASED, _DISABLED)
 
 # What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
@@ -79,9 +77,8 @@ def issue(egec: Egec, client: Client, transport: Transport, *, hashing: Hashing,
         revoke: void every former password and every mail under way at once.
 
     Raises:
-        NotPermitted: the client is disabled.
-        NotNow: another issuer is mailing this client, too many mails are in doubt, the mail server is
-            away, or its answer was lost.
+        NotPermitted: the client is disabled, or has too many deliveries in doubt.
+        NotNow: another issuer is mailing this client, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
     """
 
@@ -92,7 +89,12 @@ def issue(egec: Egec, client: Client, transport: Transport, *, hashing: Hashing,
         def sent(_sequence: int) -> Reply:
             if failure is not None:
                 raise failure
-            return transport.deliver(mail)
+            try:
+                return transport.deliver(mail)
+            except Refused as refusal:
+                if isinstance(refusal.error, AddressRefused):
+                    refusal.error.hint = correct_address(client.identifier)
+                raise
 
         return mail.message_id, sent
 
@@ -112,8 +114,8 @@ def hand_over(
         revoke: void every former password and every mail under way at once.
 
     Raises:
-        NotPermitted: the client is disabled.
-        NotNow: another issuer is mailing this client, or too many mails are in doubt.
+        NotPermitted: the client is disabled, or has too many deliveries in doubt.
+        NotNow: another issuer is mailing this client.
     """
 
     def by_hand() -> _Handover:
@@ -140,11 +142,13 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
                 failure = type(interruption).__name__
                 _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
                 raise
-        state = _settle(egec, client, outcome, lease)
+        settled = _settle(egec, client, outcome, lease)
         if error is not None:
-            error.hint = joined(" ", [_what_holds(outcome, revoke=revoke), error.hint])
+            if settled.has_no_room:
+                error.hint = make_room(client.identifier)
+            error.hint = joined(" ", [_what_holds(settled, revoke=revoke), error.hint])
             raise error
-        return Issued(client.identifier, email, recorded.sequence, state, message_id, outcome.server_reply)
+        return Issued(client.identifier, email, recorded.sequence, settled.state, message_id, outcome.server_reply)
     except BaseException:
         # What happened is told, even if the database fails once more; a lease that is not given back ends by itself.
         with suppress(peewee.PeeweeException):
@@ -175,8 +179,8 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
     try:
         reply = act()
     except Refused as refusal:
-        words = None if refusal.reply is None else _without(secret, refusal.reply)
-        refusal.error.message = _without(secret, refusal.error.message)
+        words = None if refusal.reply is None else without_secret(refusal.reply, secret)
+        refusal.error.message = without_secret(refusal.error.message, secret)
         outcome = Outcome(recorded, CredentialState.REFUSED, refusal.error.code, words)
         return Attempt(outcome, refusal.error, refusal.server_away)
     except AnswerLost as loss:
@@ -184,19 +188,50 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
             "{loss}. The mail may have left",
             "Run the same again if the client gets no mail.",
             code="in_doubt",
-            loss=loss.words,
+            loss=without_secret(loss.words, secret),
         )
         return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
-    return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=_without(secret, reply.text)))
+    return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=without_secret(reply.text, secret)))
 
 
-def _what_holds(outcome: Outcome, *, revoke: bool) -> str:
+class _Settled(NamedTuple):
+    """How an issue ended for the client.
+
+    Attributes:
+        former_works: the password that counted before signs in at this moment.
+        has_no_room: so many deliveries are in doubt that no further mail can be sent.
+    """
+
+    state: CredentialState
+    former_works: bool
+    has_no_room: bool
+
+
+def _what_holds(settled: _Settled, *, revoke: bool) -> str:
     """Return which passwords open the account after an issue that was not accepted."""
     if revoke:
         return Words("Every former password is void: the client is locked out until a mail arrives.")
-    if outcome.state is CredentialState.IN_DOUBT:
-        return Words("The former password still works, and so will the new one if its mail arrived.")
-    return Words("Nothing was changed: the former password still works.")
+    if settled.state is CredentialState.IN_DOUBT:
+        if settled.former_works:
+            return Words("The former password still works, and so will the new one if its mail arrived.")
+        return Words("The new password works if its mail arrived.")
+    if settled.former_works:
+        return Words("Nothing was changed: the former password still works.")
+    return Words("Nothing was changed.")
+
+
+def correct_address(identifier: str) -> str:
+    """Return what to do where the mail server does not take the address of a client."""
+    return Words("Correct the address: `egec client update {identifier} --email ADDRESS`.", identifier=identifier)
+
+
+def make_room(identifier: str) -> str:
+    """Return what to do where so many deliveries to a client are in doubt that no further mail can be sent."""
+    return Words(
+        "No further mail can be sent until the client signs in with the latest one. If none arrived, type "
+        "`egec activate {identifier} --revoke`: it revokes all earlier passwords and mails a new one.",
+        identifier=identifier,
+    )
 
 
 def _failure_to_connect(transport: Transport) -> Refused | None:
@@ -273,34 +308,34 @@ def _record(egec: Egec, client: Client, new: NewCredential, *, revoke: bool, is_
         return recorded
 
 
-def too_many_open(identifier: str) -> NotNow:
-    """Return what to tell of a client who can have no further open credential."""
-    return NotNow(
-        "client {identifier} has {number} mails whose fate is unknown",
-        "Wait until a login settles them, or void them all by `egec activate {identifier} --revoke`.",
+def too_many_open(identifier: str) -> NotPermitted:
+    """Return the error of a client who can have no further open credential; trying again does not help."""
+    return NotPermitted(
+        "client {identifier} has {number} deliveries in doubt",
+        make_room(identifier),
         code="too_many_open",
         identifier=identifier,
         number=credentials.MOST_OPEN,
     )
 
 
-def _settle(egec: Egec, client: Client, outcome: Outcome, lease: Lease) -> CredentialState:
+def _settle(egec: Egec, client: Client, outcome: Outcome, lease: Lease) -> _Settled:
     with egec.database.atomic():
         lease.release()
-        state = credentials.settle([outcome], at=egec.clock())[outcome.credential]
+        at = egec.clock()
+        state = credentials.settle([outcome], at=at)[outcome.credential]
         audit.record(egec, "credential.issue", state, client=client, sequence=outcome.credential.sequence)
-    return state
+        if state not in {CredentialState.REFUSED, CredentialState.IN_DOUBT}:
+            return _Settled(state, former_works=False, has_no_room=False)
+        former_works = _has_working_password(client, outcome.credential.sequence, at)
+        return _Settled(state, former_works, has_no_room=bool(credentials.without_room([client.id], at)))
 
 
-def _without(secret: Password, words: str) -> str:
-    """Return a server's words, cut to a length, without the password, should the server have quoted the message.
-
-    In the message the password stands as it is or in quoted-printable: `=` as `=3D`, a line's end as `=` and a blank.
-    """
-    harmless = words
-    if all(c in words or f"={ord(c):02X}" in words for c in secret.reveal()):
-        quoted = (f"(?:{re.escape(c)}|={ord(c):02X})" for c in secret.reveal())
-        harmless = re.sub(r"(?:= *)?".join(quoted), repr(secret), words)
-    harmless = harmless[:_LONGEST_WORDS]
-    # Only words that are as they were can be translated: their values hold the same as their text.
-    return words if harmless == words else harmless
+def _has_working_password(client: Client, before: int, at: datetime) -> bool:
+    """Tell whether a password that was issued before this sequence, or imported, signs in at this moment."""
+    stored = Client.get_by_id(client.id)
+    if stored.disabled_at is not None or (stored.blocked_until is not None and stored.blocked_until > at):
+        return False
+    return any(
+        one.state == CredentialState.ACCEPTED and one.sequence < before for one in credentials.that_may_open(stored, at)
+    )

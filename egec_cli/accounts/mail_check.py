@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from egec_cli import clock
+from egec_cli.accounts import mail_route
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.errors import Misconfigured
 from egec_cli.mail import message, template_check
@@ -102,13 +103,17 @@ def signature(settings: Settings) -> list[Finding]:
     ]
 
 
-def server(settings: Settings, at: datetime | None = None) -> list[Finding]:
+def server(settings: Settings, at: datetime | None = None, *, is_missing: bool = False) -> list[Finding]:
     """Return how the way was found by which mail leaves; nothing is sent.
 
     Args:
         settings: which name it.
         at: the present moment, by which days are counted.
+        is_missing: EGEC_MAIL_URL is not set, although the database has had a mail server.
     """
+    if is_missing:
+        error = mail_route.missing()
+        return [Finding("mail_server", Verdict.FAULT, error.message, error.hint)]
     named = settings.mail_server
     if isinstance(named, SmtpServer):
         return _smtp(settings, named, at or clock.now())

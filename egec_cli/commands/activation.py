@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from egec_cli.accounts import clients, issuing
+from egec_cli.accounts import clients, issuing, mail_route
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import HandedOver, Issued
-from egec_cli.errors import EgecError, NoSuchClient, NotPermitted, Usage
+from egec_cli.errors import AddressRefused, EgecError, NoSuchClient, NotPermitted, Usage
 from egec_cli.hashing import Hashing
 from egec_cli.mail import template, transport
 from egec_cli.settings import MaildirFolder
 from egec_cli.show import OutputFormat, has_reader, note, say, say_unless_quiet, show
 from egec_cli.store.models import Client, CredentialState
-from egec_cli.translation import Words
+from egec_cli.translation import Words, joined
 
 
 class FirstMail(NamedTuple):
@@ -41,8 +41,14 @@ def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: Out
     """Issue a credential for the client that is wanted, mail it, and show the memo's words or the result."""
     with _refusal_relayed(egec, output):
         client = clients.find(wanted)
+        mail_route.require(egec)
         words = words_for(egec, client)
-        issued = send(egec, client, hashing, revoke=revoke)
+        try:
+            issued = send(egec, client, hashing, revoke=revoke)
+        except NotPermitted as error:
+            if error.code == issuing.TOO_MANY_OPEN and output is OutputFormat.TABLE:
+                say_unless_quiet(_words_for_nothing_sent(egec, client))
+            raise
     if output is OutputFormat.TABLE:
         tell(egec, words, issued)
     else:
@@ -52,6 +58,12 @@ def mail(egec: Egec, wanted: str, hashing: Hashing, *, revoke: bool, output: Out
 def words_for(egec: Egec, client: Client) -> str:
     """Return the memo's words for the client; a fault of their template is found before any mail leaves."""
     return template.text(egec.settings, "sent", client.language or egec.settings.language)
+
+
+def _words_for_nothing_sent(egec: Egec, client: Client) -> str:
+    """Return what a client reads who gets no further mail, since it is in doubt whether so many before it arrived."""
+    language = client.language or egec.settings.language
+    return template.text(egec.settings, "not-sent", language, support=egec.settings.support)
 
 
 def send(egec: Egec, client: Client, hashing: Hashing, *, revoke: bool = False) -> Issued:
@@ -68,10 +80,9 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
     try:
         return send(egec, client, hashing)
     except EgecError as error:
-        error.hint = Words(
-            "The file was made. Type `egec activate {identifier}` to mail the password later.",
-            identifier=client.identifier,
-        )
+        again = Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
+        cure = [error.hint] if isinstance(error, AddressRefused) else []
+        error.hint = joined(" ", [Words("The client was created."), *cure, again])
         raise
 
 

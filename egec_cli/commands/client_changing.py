@@ -7,7 +7,7 @@ from functools import partial
 
 import typer
 
-from egec_cli.accounts import changing, clients
+from egec_cli.accounts import changing, clients, mail_route
 from egec_cli.accounts.changing import ChangeOutcome, ChangeRecord
 from egec_cli.accounts.egec import Egec
 from egec_cli.commands import consent, selectors
@@ -25,6 +25,8 @@ _Act = Callable[[Egec, Sequence[int]], dict[int, ChangeRecord]]
 def update(client: str, given: dict[str, str], output: OutputFormat, *, no_mail: bool) -> None:
     """Change fields of a client's file, show it, and tell a former address of it by mail, unless that is not wanted."""
     with opened() as egec:
+        if "email" in given and not no_mail:
+            mail_route.require(egec)
         changed, former_email = changing.update(egec, clients.find(client), given)
         show(clients.shown(changed, egec.clock()), output)
         if former_email and not no_mail:

@@ -4,12 +4,11 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import clients, fields
+from egec_cli.accounts import clients, fields, mail_route
 from egec_cli.accounts.clients import Status
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.errors import EgecError
 from egec_cli.show import OutputFormat, show, warn
 
 app = new_app()
@@ -42,6 +41,9 @@ def create_command(
         language=language,
     )
     with opened(read_settings(), create=True) as egec:
+        if activate:
+            # Before the client exists: a client without a mail would be half of what was asked for.
+            mail_route.require(egec)
         client = clients.create(egec, checked, if_missing=if_missing)
         for one in clients.differences(client, checked):
             warn(
@@ -58,16 +60,16 @@ def create_command(
         from egec_cli.commands import activation
 
         hash_under_way = hashing.begin(egec.settings)
-        if output is OutputFormat.TABLE:
-            show(record, output)
-            words = activation.words_for(egec, client)
-            activation.tell(egec, words, activation.send_first(egec, client, hash_under_way))
-            return
+        issued = None
         try:
+            words = activation.words_for(egec, client)
             issued = activation.send_first(egec, client, hash_under_way)
-        except EgecError:
-            # The file is there all the same, and a script wants to know its identifier.
-            show(record._asdict() | activation.FirstMail(None)._asdict(), output)
-            raise
-        record = clients.shown(clients.find(client.identifier), egec.clock())
-        show(record._asdict() | activation.FirstMail(issued)._asdict(), output)
+        finally:
+            # The client exists whatever became of the mail, and a script needs the identifier.
+            record = clients.shown(clients.find(client.identifier), egec.clock())
+            if output is OutputFormat.TABLE:
+                show(record, output)
+            else:
+                show(record._asdict() | activation.FirstMail(issued)._asdict(), output)
+        if output is OutputFormat.TABLE:
+            activation.tell(egec, words, issued)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from egec_cli import clock
-from egec_cli.accounts import clients, mail_check, mail_trial
+from egec_cli.accounts import clients, mail_check, mail_route, mail_trial
 from egec_cli.accounts.findings import Finding, exit_code
 from egec_cli.accounts.mail_trial import Tried
 from egec_cli.commands import mail_bounces
@@ -40,7 +40,7 @@ def check_command(
     """
     settings = read_settings()
     found = mail_check.templates(settings) + mail_check.signature(settings)
-    found += [] if no_connection else mail_check.server(settings)
+    found += [] if no_connection else mail_check.server(settings, is_missing=mail_route.is_missing_here(settings))
     show_all(found, Finding, output)
     raise typer.Exit(exit_code(found))
 
@@ -89,6 +89,9 @@ def try_command(
 ) -> None:
     """Send a mail that is marked as a test, with a password that opens nothing; no client is touched."""
     settings = read_settings()
+    if mail_route.is_missing_here(settings):
+        raise mail_route.missing()
+    mail_route.note(settings)
     way = transport.of(settings)
     try:
         tried: Tried = mail_trial.send(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egec_cli.accounts import reissue, reissue_items
+from egec_cli.accounts import mail_route, reissue, reissue_items
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.reissue import RunRecord
 from egec_cli.accounts.reissue_items import ItemRecord
@@ -86,6 +86,7 @@ def start_command(
         ) as wanted,
         opened() as egec,
     ):
+        mail_route.require(egec)
         selected = Selected(egec, wanted)
         if dry_run:
             _show_dry_run(egec, selected, rate, sentence, output)
@@ -102,6 +103,7 @@ def start_command(
 def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Go on with a run; several machines that share a database may do so at the same time."""
     with opened() as egec:
+        mail_route.require(egec)
         run = reissue.find(name)
         reissue.resume(egec, run, rate=rate)
         _work(egec, run, output)
@@ -132,6 +134,7 @@ def status_command(
 def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Try again those clients of a run who could not be mailed, and go on with it."""
     with opened() as egec:
+        mail_route.require(egec)
         run = reissue.find(name)
         reissue.retry(egec, run)
         reissue.resume(egec, run)

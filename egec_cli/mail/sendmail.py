@@ -2,7 +2,7 @@
 
 import subprocess
 
-from egec_cli.errors import BadInput, EgecError, ExitCode, Misconfigured, NotNow
+from egec_cli.errors import AddressRefused, EgecError, ExitCode, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
 from egec_cli.settings import SendmailProgram
@@ -69,10 +69,9 @@ def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:
         Words("exit code {code}: {reply}", code=code, reply=reply) if reply else Words("exit code {code}", code=code)
     )
     if code in _ABOUT_THE_ADDRESS:
-        error: EgecError = BadInput(
-            "the mail program refuses {recipient}: {words}",
-            "Correct the client's address.",
-            code="mail_refused",
+        error: EgecError = AddressRefused(
+            "the mail program refuses the address {recipient}: {words}",
+            "Correct the address.",
             recipient=recipient,
             words=words,
         )

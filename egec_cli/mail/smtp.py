@@ -5,7 +5,6 @@ unknown. Until the server has said 354, nothing of the message has left, so any 
 From there on only a whole answer of 4xx or 5xx is one.
 """
 
-import base64
 import re
 import smtplib
 import socket
@@ -14,9 +13,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from egec_cli.errors import BadInput, EgecError, Misconfigured, NotNow
+from egec_cli.errors import AddressRefused, BadInput, EgecError, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
 from egec_cli.mail.message import Mail
+from egec_cli.mail.quoting import without_secret
+from egec_cli.mail.smtp_connection import SmtpConnection
 from egec_cli.settings import SmtpServer, Tls
 from egec_cli.translation import Words
 
@@ -27,9 +28,8 @@ _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
 _TOO_LARGE = 552
-_ANSWER_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)
-_LONGEST_ANSWER_LINE = 8192
-_MOST_ANSWER_LINES = 100
+# Of a refusal that is not about the address itself but about who writes, or what (RFC 3463, 3.8).
+_POLICY = re.compile(rb"5\.7\.")
 _LONGEST_GOODBYE = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
@@ -60,7 +60,7 @@ class SmtpTransport:
     def __init__(self, server: SmtpServer, timeout: float) -> None:
         self._server = server
         self._timeout = timeout
-        self._smtp: smtplib.SMTP | None = None
+        self._smtp: SmtpConnection | None = None
         # Whether the connection has served before, and whether it was left in the middle of a mail that was refused.
         self._is_used = False
         self._must_reset = False
@@ -99,7 +99,7 @@ class SmtpTransport:
         self._is_used = True
         return self._transmit(smtp, mail)
 
-    def _announced(self, mail: Mail) -> smtplib.SMTP:
+    def _announced(self, mail: Mail) -> SmtpConnection:
         """Return a connection on which the server waits for the message itself."""
         smtp = self._connected()
         try:
@@ -124,13 +124,12 @@ class SmtpTransport:
         )
 
     def close(self) -> None:
-        """Say goodbye; what the server answers to that is of no account."""
+        """Send QUIT; the server's answer does not matter, and is not waited for beyond a short deadline."""
         smtp, self._smtp = self._smtp, None
         if smtp is None:
             return
+        smtp.timeout = min(self._timeout, _LONGEST_GOODBYE)
         try:
-            if smtp.sock is not None:
-                smtp.sock.settimeout(min(self._timeout, _LONGEST_GOODBYE))
             smtp.quit()
         except (smtplib.SMTPException, OSError):
             smtp.close()
@@ -141,7 +140,7 @@ class SmtpTransport:
         if smtp is not None:
             smtp.close()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> SmtpConnection:
         if self._smtp is None:
             try:
                 self._smtp = self._connect()
@@ -150,7 +149,7 @@ class SmtpTransport:
             self._is_used = self._must_reset = False
         return self._smtp
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> SmtpConnection:
         server = self._server
         try:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
@@ -161,12 +160,11 @@ class SmtpTransport:
                 ca_file=server.ca_file,
                 reason=_words(error),
             ) from None
-        smtp: smtplib.SMTP | None = None
+        smtp: SmtpConnection | None = None
         try:
-            if tls is not None and server.tls is Tls.IMPLICIT:
-                smtp = smtplib.SMTP_SSL(server.host, server.port, _own_name(), timeout=self._timeout, context=tls)
-            else:
-                smtp = smtplib.SMTP(server.host, server.port, _own_name(), timeout=self._timeout)
+            smtp = SmtpConnection(
+                server.host, server.port, _own_name(), timeout=self._timeout, tls=server.tls, context=tls
+            )
             smtp.ehlo_or_helo_if_needed()
             if tls is not None and server.tls is Tls.STARTTLS:
                 smtp.starttls(context=tls)
@@ -210,7 +208,8 @@ class SmtpTransport:
                 server=server,
                 missing=missing,
             )
-        words = self._without_login(_words(error))
+        # A server may quote the login that it was sent (RFC 4616, RFC 4954).
+        words = without_secret(_words(error), server.password)
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return Misconfigured(
                 "the mail server {server} refuses the login of {user!r}: {words}",
@@ -231,15 +230,7 @@ class SmtpTransport:
             words=words,
         )
 
-    def _without_login(self, words: str) -> str:
-        """Return a server's words without the password, should it have quoted what it was sent (RFC 4616, RFC 4954)."""
-        user, password = self._server.user, self._server.password
-        for secret in (f"\0{user}\0{password.reveal()}", password.reveal()):
-            for shape in (base64.b64encode(secret.encode()).decode(), secret):
-                words = words.replace(shape, repr(password)) if secret and shape in words else words
-        return words
-
-    def _announce(self, smtp: smtplib.SMTP, mail: Mail) -> None:
+    def _announce(self, smtp: SmtpConnection, mail: Mail) -> None:
         """Carry the dialogue up to the server's 354."""
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_smtputf8:
@@ -260,7 +251,7 @@ class SmtpTransport:
         else:
             for command, wanted, subject in dialogue:
                 smtp.send(f"{command}\r\n".encode())
-                self._expect(_whole_answer(smtp), wanted, subject, mail)
+                self._expect(smtp.getreply(), wanted, subject, mail)
 
     def _no_such_letters(self, mail: Mail) -> EgecError:
         takes_none = Words(
@@ -281,14 +272,14 @@ class SmtpTransport:
             recipient=mail.recipient,
         )
 
-    def _speak_at_once(self, smtp: smtplib.SMTP, dialogue: Sequence[_Turn], mail: Mail) -> None:
+    def _speak_at_once(self, smtp: SmtpConnection, dialogue: Sequence[_Turn], mail: Mail) -> None:
         """Send several commands together and then read all the answers (RFC 2920)."""
         smtp.send("".join(f"{command}\r\n" for command, _, _ in dialogue).encode())
         refusal: Refused | None = None
         code = 0
         for _, wanted, subject in dialogue:
             try:
-                code, words = _whole_answer(smtp)
+                code, words = smtp.getreply()
                 self._expect((code, words), wanted, subject, mail)
             except Refused as first:
                 refusal = refusal or first
@@ -304,11 +295,11 @@ class SmtpTransport:
                 self._drop()
             raise refusal
 
-    def _transmit(self, smtp: smtplib.SMTP, mail: Mail) -> Reply:
+    def _transmit(self, smtp: SmtpConnection, mail: Mail) -> Reply:
         """Send the message itself; from here on a lost answer leaves it in doubt."""
         try:
             smtp.send(_LINE_START_DOT.sub(b"..", mail.content) + b".\r\n")
-            code, answer = _whole_answer(smtp)
+            code, answer = smtp.getreply()
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise AnswerLost(
@@ -347,10 +338,18 @@ class SmtpTransport:
                 sender=mail.sender,
                 reply=reply,
             )
+        elif subject == _RECIPIENT and 500 <= code <= 599 and not _POLICY.match(words):
+            error = AddressRefused(
+                "the mail server {server} refuses the address {recipient}: {reply}",
+                "Correct the address.",
+                server=self._server,
+                recipient=mail.recipient,
+                reply=reply,
+            )
         elif 500 <= code <= 599:
             error = BadInput(
                 "the mail server {server} refuses {subject} for {recipient}: {reply}",
-                "Correct the client's address, or ask the administrator of the mail server.",
+                "Ask the administrator of the mail server.",
                 code="mail_refused",
                 server=self._server,
                 subject=subject,
@@ -367,34 +366,6 @@ class SmtpTransport:
                 reply=reply,
             )
         raise Refused(error, reply, server_away=code == _CLOSING)
-
-
-def _whole_answer(smtp: smtplib.SMTP) -> tuple[int, bytes]:
-    """Read one answer to its end (RFC 5321, 4.2): its code and its words.
-
-    smtplib's own reading takes a line that was cut short for a whole one, and never tires of further lines.
-
-    Raises:
-        SMTPException: the connection ended first, or this is no answer.
-        OSError: the connection failed, or the time was over.
-    """
-    assert smtp.file is not None, "the answers before this one were read from it"
-    codes: set[int] = set()
-    words: list[bytes] = []
-    while len(words) < _MOST_ANSWER_LINES:
-        line = smtp.file.readline(_LONGEST_ANSWER_LINE)
-        if not line.endswith(b"\n"):
-            raise smtplib.SMTPServerDisconnected(Words("it ended before the answer did"))
-        parts = _ANSWER_LINE.fullmatch(line)
-        if parts is None:
-            break
-        codes.add(int(parts[1]))
-        words.append((parts[3] or b"").strip())
-        if len(codes) > 1:
-            break
-        if parts[2] != b"-":
-            return codes.pop(), b"\n".join(words)
-    raise smtplib.SMTPException(Words("it is no answer of a mail server"))
 
 
 _AGAIN = Words("Run the same again later.")

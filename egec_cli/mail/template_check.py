@@ -25,9 +25,10 @@ LINES: dict[str, tuple[str, ...]] = {
     "reissue-sentence": (),
     "test": (),
     "refused": (),
+    "not-sent": ("support",),
 }
-# The one that may have several lines.
 SENT = "sent"
+_MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent"}
 
 # Longer subjects are cut short in the lists of mail programs.
 LONGEST_SUBJECT = 60
@@ -135,7 +136,7 @@ def flaws_of_line(settings: Settings, name: str, language: str) -> list[Flaw]:
     found += _hidden(source)
     if not source.text.strip():
         found.append(Flaw(f"{source.path}:1", Words("the text is empty"), Words("Write it, or take the file away.")))
-    elif name != SENT and "\n" in source.text.strip():
+    elif name not in _MAY_HAVE_SEVERAL_LINES and "\n" in source.text.strip():
         found.append(Flaw(f"{source.path}:2", Words("the text has more than one line"), Words("Write it in one line.")))
     return found
 

@@ -29,6 +29,12 @@ def maker(settings: Settings) -> Callable[[], Transport]:
     from egec_cli.mail.signing import Signer, SigningTransport
 
     signer = Signer(settings.dkim, message.sender_domain(settings))
+    folder = settings.mail_server
+    if isinstance(folder, MaildirFolder):
+        from egec_cli.mail.maildir import MaildirTransport
+
+        # It changes the body, so it signs by itself.
+        return lambda: MaildirTransport(folder, signer.signed)
     return lambda: SigningTransport(_unsigned(settings), signer)
 
 

@@ -2,16 +2,24 @@
 
 import html
 import json
+import re
+import shlex
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from egec_cli.settings import Tls
-from tests.conftest import Egec
+from tests.activations import letters, opens
+from tests.conftest import Egec, Ended
 from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer
 
@@ -220,10 +228,177 @@ def test_trouble_with_the_own_maildir_is_not_relayed_to_the_client(
 def test_a_refusal_says_what_still_holds(egec: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with MailServer() as server:
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
-        server.fail_next(Fault.RCPT_451, Fault.RCPT_451, Fault.CUT_AFTER_KEEPING)
+        assert egec("activate", identifier).code == 0
+        server.fail_next(Fault.RCPT_451, Fault.CUT_AFTER_KEEPING, Fault.RCPT_451)
         assert "the former password still works. Run the same again later." in egec("activate", identifier).err
+        assert "The former password still works, and so will the new one" in egec("activate", identifier).err
         assert "locked out until a mail arrives" in egec("activate", identifier, "--revoke").err
-        assert "so will the new one if its mail arrived" in egec("activate", identifier).err
+
+
+WITHOUT_A_FORMER_PASSWORD: dict[str, Callable[[Egec, str], object]] = {
+    "none was issued": lambda egec, identifier: None,
+    "the first mail was refused": lambda egec, identifier: egec("activate", identifier),
+    "it has expired": lambda egec, identifier: (
+        egec("activate", identifier, "--no-mail", "--show-password"),
+        change("UPDATE credential SET expires_at = '2020-01-01T00:00:00Z'"),
+    ),
+    "it was revoked": lambda egec, identifier: (
+        egec("activate", identifier, "--no-mail", "--show-password"),
+        egec("activate", identifier, "--revoke"),
+    ),
+    "the account is blocked": lambda egec, identifier: (
+        egec("activate", identifier, "--no-mail", "--show-password"),
+        change("UPDATE client SET blocked_until = '2999-01-01T00:00:00Z'"),
+    ),
+}
+
+
+def change(statement: str) -> bool:
+    with closing(sqlite3.connect("data/egec/egec.db")) as connection, connection:
+        return connection.execute(statement).rowcount > 0
+
+
+@pytest.mark.parametrize("history", WITHOUT_A_FORMER_PASSWORD.values(), ids=WITHOUT_A_FORMER_PASSWORD.keys())
+def test_a_former_password_is_mentioned_only_where_one_signs_in(
+    egec: Egec, identifier: str, server: MailServer, history: Callable[[Egec, str], object]
+) -> None:
+    server.fail_always(Fault.RCPT_451)
+    history(egec, identifier)
+    ended = egec("activate", identifier)
+    assert (ended.code, ended.out) == (75, "")
+    assert "Nothing was changed." in ended.err
+    assert "former" not in ended.err
+    server.work_again()
+    server.fail_next(Fault.CUT_AFTER_KEEPING)
+    ended = egec("activate", identifier)
+    assert "The new password works if its mail arrived." in ended.err
+    assert "former" not in ended.err
+
+
+def test_an_imported_password_is_a_former_one(egec: Egec, server: MailServer, tmp_path: Path) -> None:
+    hashed = bcrypt.hashpw(b"Former#1", bcrypt.gensalt(4)).decode()
+    (tmp_path / "old.csv").write_text(f"email;password_hash\njeanne@example.org;{hashed}\n")
+    assert egec("client", "import", "old.csv").code == 0
+    server.fail_next(Fault.RCPT_451)
+    assert "the former password still works" in egec("activate", "jeanne@example.org").err
+
+
+def follow(egec: Egec, ended: Ended, *, filled_in: str = "") -> list[Ended]:
+    """Type the commands that a hint names."""
+    typed = [found.replace("ADDRESS", filled_in) for found in re.findall(r"`egec ([^`]*)`", ended.err)]
+    assert typed
+    return [egec(*shlex.split(line)) for line in typed]
+
+
+@pytest.mark.parametrize("fault", [Fault.RCPT_550, Fault.RCPT_550_USER_UNKNOWN])
+def test_after_an_address_that_is_refused_the_hint_corrects_it(
+    egec: Egec, identifier: str, server: MailServer, fault: Fault
+) -> None:
+    server.fail_next(fault)
+    ended = egec("activate", identifier)
+    assert ended.code == 65
+    assert "Correct the address" in ended.err
+    assert [one.code for one in follow(egec, ended, filled_in="right@example.org")] == [0]
+    assert egec("activate", identifier).code == 0
+    assert server.accepted[-1].recipient == "right@example.org"
+
+
+def test_after_a_refusal_of_the_sender_or_the_text_nobody_is_asked_to_correct_the_address(
+    egec: Egec, identifier: str, server: MailServer
+) -> None:
+    for fault in (Fault.RCPT_550_POLICY, Fault.MESSAGE_554, Fault.DATA_554):
+        server.fail_next(fault)
+        ended = egec("activate", identifier)
+        assert ended.code == 65
+        assert "Correct" not in ended.err
+        assert "administrator of the mail server" in ended.err
+
+
+def test_a_client_whose_address_is_refused_at_once_gets_a_mail_by_following_the_hint(
+    egec: Egec, server: MailServer
+) -> None:
+    server.fail_next(Fault.RCPT_550)
+    ended = egec("client", "create", "wrong@example.org", "--activate")
+    assert ended.code == 65
+    assert "status         new" in ended.out
+    assert [one.code for one in follow(egec, ended, filled_in="right@example.org")] == [0, 0]
+    assert server.accepted[-1].recipient == "right@example.org"
+
+
+NOT_SENT = (
+    "Aucun nouveau courriel ne peut vous être envoyé pour le moment.\n"
+    "Si vous en avez réceptionné plusieurs, prenez en compte uniquement le dernier. "
+    "Vérifiez éventuellement dans vos SPAMs\n"
+    "Si le problème persiste, contactez : Service IT.\n"
+)
+
+
+def test_after_eight_lost_answers_the_hint_helps_and_the_client_is_told_something(
+    egec: Egec, identifier: str, server: MailServer
+) -> None:
+    server.fail_always(Fault.CUT_AFTER_KEEPING)
+    for number in range(1, 9):
+        ended = egec("activate", identifier)
+        assert (ended.code, ended.out) == (75, "")
+        assert ("Run the same again" in ended.err) is (number < 8)
+        assert ("--revoke" in ended.err) is (number == 8)
+    ended = egec("activate", identifier)
+    assert (ended.code, ended.out.replace("\u00a0", " ")) == (77, NOT_SENT)
+    assert "has 8 deliveries in doubt" in ended.err
+    assert "again" not in ended.err
+    assert len(server.accepted) == 8
+    assert egec("activate", identifier, "--format", "json").out == ""
+
+    server.work_again()
+    (followed,) = follow(egec, ended)
+    assert (followed.code, followed.out) == (0, SENT)
+    *earlier, last = letters(server)
+    assert not opens(earlier[-1])
+    assert opens(last)
+
+
+def test_after_eight_lost_answers_a_login_with_the_latest_mail_makes_room_too(
+    egec: Egec, identifier: str, server: MailServer
+) -> None:
+    server.fail_always(Fault.CUT_AFTER_KEEPING)
+    for _ in range(8):
+        egec("activate", identifier)
+    assert opens(letters(server)[-1])
+    server.work_again()
+    assert egec("activate", identifier).code == 0
+
+
+def test_an_english_client_is_told_in_english_that_nothing_was_sent(egec: Egec, server: MailServer) -> None:
+    egec("client", "create", "john@example.org", "--language", "en")
+    server.fail_always(Fault.CUT_AFTER_KEEPING)
+    for _ in range(8):
+        egec("activate", "john@example.org")
+    assert egec("activate", "john@example.org").out.startswith("No new e-mail can be sent to you at the moment.\n")
+
+
+@pytest.mark.parametrize("form", [(), ("--format", "json")])
+def test_what_is_shown_of_a_created_client_is_the_state_after_the_activation(
+    egec: Egec, server: MailServer, form: tuple[str, ...]
+) -> None:
+    made = egec("client", "create", "marc@example.org", "--activate", *form)
+    assert made.code == 0
+    assert re.search(r"status\W+active", made.out)
+    assert re.search(r"last_sequence\W+1\b", made.out)
+    assert made.out.endswith(SENT) is (form == ())
+
+
+def test_a_server_that_drips_its_answer_holds_an_activation_no_longer_than_the_time_out(
+    egec: Egec, identifier: str, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_TIMEOUT", "1")
+    for fault, words in ((Fault.DRIPPED_EHLO, "cannot be reached"), (Fault.DRIPPED_ANSWER, "The mail may have left")):
+        server.fail_next(fault)
+        began = time.monotonic()
+        ended = egec("activate", identifier)
+        assert time.monotonic() - began < 8
+        assert ended.code == 75
+        assert words in ended.err
+        assert "no complete answer within 1 s" in ended.err
 
 
 def test_a_file_that_was_made_although_the_mail_failed_is_told(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ CASES = [
     Case("reissue cancel done", 77),
     Case("mail check --no-connection", 0, 0),
     Case("mail check", 78, 0, env=AWAY),
-    Case("mail check", 3, 0, env={"EGEC_MAIL_URL": ""}),
+    Case("mail check", 3, 0, env={"EGEC_MAIL_URL": "maildir:mail"}),
     Case(f"mail preview {JEANNE}", 0),
     Case("mail preview --language de", 65),
     Case("mail preview nobody@example.org", 67),

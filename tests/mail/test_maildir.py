@@ -6,14 +6,25 @@ import os
 import resource
 import stat
 import threading
+from binascii import b2a_qp
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html import escape
 from pathlib import Path
 
 import pytest
 
+from egec_cli import settings
 from egec_cli.errors import ExitCode
 from egec_cli.mail.delivery import AnswerLost, Refused
+from egec_cli.mail.maildir import readable
+from egec_cli.mail.message import Form
+from egec_cli.mail.specimen import specimen
+from egec_cli.mail.wording import Kind
+from egec_cli.password import DEFAULT_SPECIALS, generate
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
 NOBODY = 65534
@@ -154,3 +165,48 @@ def test_a_disk_that_takes_no_more_is_a_refusal_and_leaves_nothing_behind(
     assert end == ExitCode.FILE_SYSTEM
     assert [path for path in maildir.rglob("*") if path.is_file()] == []
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
+
+
+@pytest.mark.parametrize("specials", [DEFAULT_SPECIALS, "=&<>\"'.%"])
+def test_a_person_can_read_password_and_accents_in_the_file(
+    specials: str, maildir: Path, transport_of: TransportOf
+) -> None:
+    ours = settings.load({"EGEC_PASSWORD_SPECIALS": specials})
+    form = Form(ours, "fr")
+    transport = transport_of(f"maildir:{maildir}")
+    for number in range(300):
+        secret = generate(ours.alphabet)
+        mail = form.filled(
+            recipient="jeanne@example.org", name="Mme Élouard", identifier="1234567890", password=secret,
+            issued_at=datetime.now(UTC), message_id=form.new_message_id(number),
+        )  # fmt: skip
+        saved = Path(transport.deliver(mail).text).read_bytes()
+        lines = saved.split(b"\r\n")
+        assert secret.reveal().encode() in lines
+        assert f">{escape(secret.reveal())}</code>".encode() in saved
+        assert "Mme Élouard, bonjour,".encode() in lines
+        assert max(map(len, lines)) <= 998
+        assert parts_of(saved.partition(b"\r\n")[2]) == parts_of(mail.content)
+
+
+def parts_of(content: bytes) -> list[object]:
+    """Return all that a mail says: its headers, but for the encoding, and its texts."""
+    message = message_from_bytes(content, policy=policy.default)
+    texts = [message.get_body((kind,)) for kind in ("plain", "html")]
+    return [message.items(), *(text.get_content() for text in texts if text is not None)]
+
+
+def test_a_text_that_8bit_does_not_allow_stays_as_it_was() -> None:
+    for text in ("é" * 600, "before\rafter", "before\0after"):
+        message = EmailMessage(policy=policy.SMTP)
+        message.set_content("short", cte="quoted-printable")
+        message.set_payload(b2a_qp(text.encode(), istext=False).decode())
+        assert readable(message.as_bytes()) == message.as_bytes()
+    assert readable(CONTENT) == CONTENT
+
+
+def test_a_mail_beyond_ascii_in_its_headers_keeps_them(maildir: Path, transport_of: TransportOf) -> None:
+    mail = specimen(settings.load({}), Kind.CREDENTIALS, "fr", at=datetime.now(UTC), recipient="jérôme@example.org")
+    saved = Path(transport_of(f"maildir:{maildir}").deliver(mail).text).read_bytes()
+    assert "\r\nTo: jérôme@example.org\r\n".encode() in saved
+    assert b"quoted-printable" not in saved

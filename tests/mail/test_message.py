@@ -36,7 +36,7 @@ SAID = {
         "M. Dupont, bonjour,", "(www.egec.pro)", f"Votre identifiant CLIENT est : {IDENTIFIER}",
         f"Votre mot de passe est : {CLEAR}", "majuscules et les minuscules", "« 0 » = zéro, « O » = lettre O majuscule",
         "pas avoir copié d'espaces devant ou derrière l'identifiant et le mot de passe",
-        "« mot de passe oublié » (page d'authentification) pour générer un nouveau mot de passe",
+        "« mot-de-passe oublié » (page d'authentification) pour générer un nouveau mot de passe",
         "plusieurs courriels, prenez en compte uniquement le dernier", "Service IT", "Merci.",
         "*** MESSAGE AUTOMATIQUE DU SERVEUR. NE PAS RÉPONDRE À CE COURRIEL",
     ],
@@ -44,8 +44,9 @@ SAID = {
         "Dear M. Dupont,", "(www.egec.pro)", f"Your CLIENT identifier is: {IDENTIFIER}", f"Your password is: {CLEAR}",
         "Capital and small letters matter", "“0” = zero, “O” = capital letter O", "copy and paste",
         "not copied any spaces before or after the identifier and the password",
-        "“forgotten password” (sign-in page) to generate a new password", "only the latest one counts", "Service IT",
-        "Thank you.", "*** AUTOMATIC MESSAGE FROM THE SERVER. DO NOT REPLY TO THIS E-MAIL",
+        "“mot-de-passe oublié” (forgotten password, on the sign-in page) to generate a new password",
+        "only the latest one counts", "Service IT", "Thank you.",
+        "*** AUTOMATIC MESSAGE FROM THE SERVER. DO NOT REPLY TO THIS E-MAIL",
     ],
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from egec_cli.mail.specimen import specimen
 from egec_cli.mail.wording import Kind
 from egec_cli.settings import Tls
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
-from tests.smtp_server import HUSH, Accepted, Fault, MailServer, Point, authority_file
+from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authority_file
 
 # With a silent server it is the time-out that ends a test; with any other it must not.
 IMPATIENCE = 0.5
@@ -36,32 +36,47 @@ REFUSED_BEFORE_354 = {
     Fault.BANNER_421: NOT_NOW,
     Fault.BANNER_554: NOT_NOW,
     Fault.BANNER_OF_ANOTHER_PROTOCOL: NOT_NOW,
+    Fault.DRIPPED_BANNER: NOT_NOW,
+    Fault.DRIPPED_BANNER_LINES: NOT_NOW,
     Fault.SILENT_AT_EHLO: NOT_NOW,
+    Fault.DRIPPED_EHLO: NOT_NOW,
+    Fault.EHLO_OF_ENDLESS_LINES: NOT_NOW,
+    Fault.EHLO_WITHOUT_END: NOT_NOW,
     Fault.CUT_AT_EHLO: NOT_NOW,
     Fault.STARTTLS_454: NOT_NOW,
+    Fault.DRIPPED_STARTTLS: NOT_NOW,
+    Fault.DRIPPED_HANDSHAKE: NOT_NOW,
     Fault.SILENT_IN_HANDSHAKE: NOT_NOW,
     Fault.CUT_IN_HANDSHAKE: NOT_NOW,
     Fault.NO_TLS_IN_HANDSHAKE: NOT_NOW,
     Fault.LOGIN_454: NOT_NOW,
     Fault.LOGIN_535: CONFIGURATION,
     Fault.LOGIN_THAT_QUOTES: CONFIGURATION,
+    Fault.LOGIN_THAT_QUOTES_OVER_LINES: CONFIGURATION,
     Fault.SILENT_AT_LOGIN: NOT_NOW,
+    Fault.DRIPPED_LOGIN: NOT_NOW,
+    Fault.DRIPPED_CHALLENGE: NOT_NOW,
     Fault.CUT_AT_LOGIN: NOT_NOW,
     Fault.MAIL_421: NOT_NOW,
     Fault.MAIL_451: NOT_NOW,
     Fault.MAIL_530: CONFIGURATION,
     Fault.MAIL_550: CONFIGURATION,
     Fault.SILENT_AT_MAIL: NOT_NOW,
+    Fault.DRIPPED_MAIL: NOT_NOW,
     Fault.CUT_AT_MAIL: NOT_NOW,
     Fault.RCPT_421: NOT_NOW,
     Fault.RCPT_451: NOT_NOW,
     Fault.RCPT_550: BAD_INPUT,
+    Fault.RCPT_550_USER_UNKNOWN: BAD_INPUT,
+    Fault.RCPT_550_POLICY: BAD_INPUT,
     Fault.SILENT_AT_RCPT: NOT_NOW,
+    Fault.DRIPPED_RCPT: NOT_NOW,
     Fault.CUT_AT_RCPT: NOT_NOW,
     Fault.DATA_421: NOT_NOW,
     Fault.DATA_451: NOT_NOW,
     Fault.DATA_554: BAD_INPUT,
     Fault.SILENT_AT_DATA: NOT_NOW,
+    Fault.DRIPPED_354: NOT_NOW,
     Fault.CUT_BEFORE_354: NOT_NOW,
     Fault.CUT_IN_354: NOT_NOW,
     Fault.CUT_AT_THE_END_OF_354: NOT_NOW,
@@ -71,12 +86,15 @@ REFUSED_AFTER_THE_DOT = {
     Fault.MESSAGE_451: NOT_NOW,
     Fault.MESSAGE_554: BAD_INPUT,
     Fault.REFUSAL_THAT_QUOTES: BAD_INPUT,
+    Fault.REFUSAL_THAT_QUOTES_OVER_LINES: BAD_INPUT,
+    Fault.REFUSAL_THAT_QUOTES_IN_BASE64: BAD_INPUT,
 }
 IN_DOUBT_AND_NOT_KEPT = {
     Fault.CUT_IN_MESSAGE,
     Fault.SILENT_IN_MESSAGE,
     Fault.CUT_BEFORE_KEEPING,
     Fault.SILENT_BEFORE_KEEPING,
+    Fault.DRIPPED_REFUSAL,
     Fault.CUT_IN_REFUSAL,
     Fault.CUT_AT_THE_END_OF_REFUSAL,
     Fault.CUT_AFTER_FIRST_LINE_OF_REFUSAL,
@@ -84,6 +102,9 @@ IN_DOUBT_AND_NOT_KEPT = {
 IN_DOUBT_BUT_KEPT = {
     Fault.CUT_AFTER_KEEPING,
     Fault.SILENT_AFTER_KEEPING,
+    Fault.DRIPPED_ANSWER,
+    Fault.DRIPPED_ANSWER_LINES,
+    Fault.ANSWER_354,
     Fault.CUT_IN_ANSWER,
     Fault.CUT_AT_THE_END_OF_ANSWER,
     Fault.CUT_AFTER_FIRST_LINE_OF_ANSWER,
@@ -97,9 +118,12 @@ ACCEPTED = {
     Fault.NONE,
     Fault.RCPT_251,
     Fault.ANSWER_THAT_QUOTES,
+    Fault.ANSWER_THAT_QUOTES_OVER_LINES,
+    Fault.ANSWER_THAT_QUOTES_IN_BASE64,
     Fault.ANSWER_WITH_CONTROL_CHARACTERS,
     Fault.QUIT_421,
     Fault.SILENT_AT_QUIT,
+    Fault.DRIPPED_QUIT,
     Fault.CUT_AT_QUIT,
 }
 # These change what is offered rather than fail; they have tests of their own.
@@ -120,7 +144,7 @@ def server_for(fault: Fault, *, pipelining: bool) -> MailServer:
 
 def patience_with(fault: Fault) -> float:
     """Return the time-out to use where this fault strikes."""
-    return IMPATIENCE if HUSH in fault.steps else PATIENCE
+    return IMPATIENCE if fault.is_waited_for else PATIENCE
 
 
 def all_words(error: BaseException) -> str:
@@ -337,7 +361,9 @@ def test_commands_sent_at_once_end_with_the_first_refusal_whatever_comes_after_i
         assert b"first" not in server.accepted[0].content
 
 
-@pytest.mark.parametrize("fault", [Fault.NONE, Fault.QUIT_421, Fault.CUT_AT_QUIT, Fault.SILENT_AT_QUIT])
+@pytest.mark.parametrize(
+    "fault", [Fault.NONE, Fault.QUIT_421, Fault.CUT_AT_QUIT, Fault.SILENT_AT_QUIT, Fault.DRIPPED_QUIT]
+)
 def test_closing_says_goodbye_and_does_not_wait_for_long(
     fault: Fault, mail_server: MailServer, transport_of: TransportOf
 ) -> None:
@@ -363,6 +389,29 @@ def test_a_silent_server_is_waited_for_as_long_as_the_time_out_says(
     begin = time.monotonic()
     assert end_of_delivery(transport, mail_to()) != End.ACCEPTED
     assert IMPATIENCE <= time.monotonic() - begin < IMPATIENCE + 5
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if any(isinstance(one, Drip) for one in fault.steps)])
+def test_a_server_that_drips_its_answer_is_waited_for_no_longer_than_a_silent_one(
+    fault: Fault, transport_of: TransportOf
+) -> None:
+    with server_for(fault, pipelining=False) as server:
+        server.fail_always(fault)
+        transport = transport_of(server.url, IMPATIENCE)
+        began = time.monotonic()
+        end = end_of_delivery(transport, mail_to())
+        transport.close()
+        assert IMPATIENCE <= time.monotonic() - began < IMPATIENCE + 5
+        assert (end is End.ACCEPTED) is (fault.point is Point.QUIT)
+
+
+@pytest.mark.parametrize("fault", [Fault.EHLO_OF_ENDLESS_LINES, Fault.EHLO_WITHOUT_END, Fault.ANSWER_OF_ENDLESS_LINES])
+def test_an_answer_without_end_is_given_up_before_the_time_out(fault: Fault, transport_of: TransportOf) -> None:
+    with MailServer() as server:
+        server.fail_always(fault)
+        began = time.monotonic()
+        assert end_of_delivery(transport_of(server.url), mail_to()) in {NOT_NOW, End.IN_DOUBT}
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_server_that_takes_in_nothing_of_a_long_message_is_not_waited_for_beyond_the_time_out(

@@ -32,6 +32,7 @@ PLACEHOLDERS = {
     "address-changed": {"greeting", "changed_at", "app_name", "app_url", "support"},
     "greeting": {"name"},
     "expiry": {"date"},
+    "not-sent": {"support"},
 }
 AWKWARD = ["$password", "${password}", "$$", "$", "${", "\\1", "{password}", "%(password)s", "[/]"]
 
