@@ -47,7 +47,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"egec {__version__}")
         return ExitCode.OK
-    signal.signal(signal.SIGTERM, _terminate)
+    # A program that was started with a signal ignored goes on ignoring it.
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _terminate)
     _set_up_streams()
     machine = _wants_machine_format(arguments)
     # What programs read is the same in every locale, also beside their data.

@@ -181,14 +181,22 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
         yield opened_egec
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which the continuous integration learns what to run again when more programs are installed."""
+    parser.addoption("--note-skipped", metavar="FILE", help="write the ids of the skipped tests to FILE, one per line")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers the suite takes: much of its time, a test waits for another process."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly which programs, that call `egec`, take its mails, complete it or show its man page, were not tried."""
-    skipped = [one for one in terminalreporter.stats.get("skipped", []) if one.nodeid.startswith(REAL_PROGRAMS)]
+    """Report loudly which real programs were not tried, and note the skipped tests where that is asked for."""
+    all_skipped = terminalreporter.stats.get("skipped", [])
+    if noted := terminalreporter.config.getoption("--note-skipped"):
+        Path(noted).write_text("".join(f"{one.nodeid}\n" for one in all_skipped), encoding="utf-8")
+    skipped = [one for one in all_skipped if one.nodeid.startswith(REAL_PROGRAMS)]
     if skipped:
         terminalreporter.write_sep("!", "not tried with the real programs", red=True, bold=True)
         for reason in sorted({one.longrepr[2].removeprefix("Skipped: ") for one in skipped}):

@@ -95,6 +95,22 @@ def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
     assert len(identifiers) == len(set(identifiers)) == 40
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_was_started_with_a_signal_ignored_goes_on_ignoring_it(
+    monkeypatch: pytest.MonkeyPatch, server: MailServer, egec: Egec, number: signal.Signals
+) -> None:
+    for client in range(24):
+        egec("client", "create", f"c{client}@example.org")
+    server.at(Point.KEPT, lambda: time.sleep(0.05))
+    ignoring = f"import signal\nsignal.signal({int(number)}, signal.SIG_IGN)\n{WORKER}"
+    command = [sys.executable, "-c", ignoring, "reissue", "start", "spring", "--all", "--yes"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(server.accepted))
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+    assert len(letters(server)) == 24
+
+
 def test_a_second_signal_ends_the_program_at_once(location: Database, server: MailServer, egec: Egec) -> None:
     for client in range(5):
         egec("client", "create", f"c{client}@example.org")

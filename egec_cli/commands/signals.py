@@ -14,7 +14,8 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 def orderly_stop() -> Iterator[Event]:
     """Let the first signal in the block set the event; a second one ends the program at once, as it always does.
 
-    A command that has come to its end in this way is ended by the signal after all, for the exit code to tell.
+    When the block is done, the signal ends the command after all, so that the exit code tells. A signal that was
+    ignored when the program started (nohup, a background job of a script) stays ignored.
     """
     stop = Event()
     received: list[int] = []
@@ -26,10 +27,11 @@ def orderly_stop() -> Iterator[Event]:
         restore()
 
     def restore() -> None:
-        for number in _NUMBERS:
-            signal.signal(number, former[number])
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
-    former |= {number: signal.signal(number, heed) for number in _NUMBERS}
+    heeded = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    former |= {number: signal.signal(number, heed) for number in heeded}
     try:
         yield stop
     finally:
