@@ -36,6 +36,9 @@ Egec = Callable[..., Ended]
 REAL_PROGRAMS = (
     "tests/callers/",
     "tests/postfix/",
+    "tests/store/test_connection_security.py",
+    "tests/test_surroundings.py",
+    "tests/test_trusted_files.py",
     "tests/mail/test_in_browser.py",
     "tests/mail/test_spam_scores.py",
     "tests/commands/test_completion.py",

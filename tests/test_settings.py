@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from egec_cli import settings
 from egec_cli.errors import Misconfigured
@@ -770,3 +772,11 @@ def test_the_log_is_text_or_json() -> None:
     assert load({"EGEC_LOG": "json"}).log is settings.LogStyle.JSON
     with pytest.raises(Misconfigured, match="EGEC_LOG is none of text, json"):
         load({"EGEC_LOG": "xml"})
+
+
+def test_no_python_dotenv_that_follows_links_when_it_writes_is_accepted() -> None:
+    """CVE-2026-28684, mended in 1.2.2."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    [wanted] = [one for text in project["dependencies"] if (one := Requirement(text)).name == "python-dotenv"]
+    assert "1.2.1" not in wanted.specifier
+    assert "1.2.2" in wanted.specifier

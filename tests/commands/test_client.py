@@ -235,3 +235,11 @@ def test_show_tells_a_mail_whose_sender_crashed_as_in_doubt(egec: Egec, egec_pro
         process.wait(timeout=60)
     states.append(json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out))
     assert [state["mails"][0]["state"] for state in states] == ["sending", "in_doubt"]
+
+
+@pytest.mark.parametrize("wanted", ["unknown@example.org", "1234567890", "ref:D-1"])
+def test_an_unknown_client_is_told_with_how_to_find_one(egec: Egec, wanted: str) -> None:
+    egec("init")
+    ended = egec("client", "show", wanted, "--format", "json")
+    assert ended.code == 67
+    assert "egec client list --search PART" in json.loads(ended.err)["error"]["hint"]
