@@ -24,18 +24,19 @@ class Egec(NamedTuple):
 
 
 @contextmanager
-def opened(settings: Settings, *, log: Log | None = None) -> Iterator[Egec]:
+def opened(settings: Settings, *, log: Log | None = None, only_read: bool = False) -> Iterator[Egec]:
     """Open eGEC for the `with` block.
 
     Args:
         settings: where.
         log: what is told of each act, if anything is.
+        only_read: the block only reads, so a database that cannot be written is opened too.
 
     Raises:
         Misconfigured: there is no database, or not of this program's schema.
         NotNow, NotPermitted, FileSystemFailed: the database failed, then or within the block.
     """
-    with database.opened(settings.database) as opened_database:
+    with database.opened(settings.database, only_read=only_read) as opened_database:
         yield Egec(settings, opened_database, actor.of_this_process(settings.acting_for), log=log)
 
 
