@@ -27,7 +27,7 @@ class HiddenFile(NamedTuple):
     """A file that has no name of its own yet.
 
     Attributes:
-        path: where it is for now.
+        path: its present name.
         descriptor: open for reading and writing; keeps the file locked.
         folder: a descriptor of its folder.
     """
@@ -72,7 +72,7 @@ def hidden(folder: Path) -> Iterator[HiddenFile]:
         try:
             yield HiddenFile(folder / name, file, descriptor)
         finally:
-            # The file itself last: what is beside it counts as a leftover where it is gone.
+            # The file itself last: without it, the files beside it count as leftovers.
             _remove(descriptor, [*(f"{name}{suffix}" for suffix in _BESIDE), name])
             os.close(file)
 
@@ -84,7 +84,7 @@ def unfinished(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) 
     Args:
         target: its name.
         force: replace a file of that name.
-        if_taken: what an operator can do where there is a file of that name.
+        if_taken: the hint for an operator if there is a file of that name.
 
     Raises:
         AlreadyExists: there is a file of that name.
@@ -210,7 +210,7 @@ def _is_locked_by_us(file: int) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        # A file system without locks: then nobody can lock it, so nobody takes it for a leftover.
+        # A file system without locks: no process can lock the file, so none takes it for a leftover.
         return True
     return True
 

@@ -1,9 +1,9 @@
 """How an SQLite file is read by someone who cannot write to it or beside it.
 
 SQLite in WAL mode wants two files beside the database even to read it (https://www.sqlite.org/wal.html, "Read-only
-databases"). Where there is no log beside it, the whole database is in its one file, which SQLite reads as `immutable`.
-A writer may begin a log meanwhile. A shared lock on the file keeps writers from removing their log, so if there is none
-at the end, nobody wrote.
+databases"). Without a log beside it, the whole database is in its one file, which SQLite reads as `immutable`. A writer
+may begin a log meanwhile. A shared lock on the file keeps writers from removing their log, so without a log at the end,
+no process has written.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
-"""A backup put back: examined first, then written over the embedded database while nobody else has it open.
+"""Restore a backup: examine it, then write it over the embedded database while no other process has that open.
 
-The former content is kept beside it. The file itself stays, so that no log of the old one meets the new one
+The previous content is kept beside it. The file itself stays, so that no log of the old one meets the new one
 (https://www.sqlite.org/howtocorrupt.html, 1.4 and 4).
 """
 
@@ -20,7 +20,7 @@ from egec_cli.translation import Words, of_system
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-# In the name of the copy of the former database.
+# Part of the name of the copy that is kept.
 _LABEL = "before-restore"
 
 
@@ -32,10 +32,10 @@ def restore(location: SqliteFile, backup: Path) -> Path | None:
         backup: the file to restore; it is not changed.
 
     Returns:
-        Where the former database is kept, if there was one.
+        The file that keeps the previous database, if there was one.
 
     Raises:
-        BadInput: the file is no sound database of egec.
+        BadInput: the file is not a sound database of egec.
         Misconfigured: it was made by a newer egec.
         NotNow: another process has the database open.
         NotPermitted, FileSystemFailed: it cannot be written there.
@@ -137,15 +137,15 @@ def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
         return None
     try:
         with _to_oneself(live) as target, closing(sqlite3.connect(staged.path)) as source:
-            former = sqlite_copy.make_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
+            kept = sqlite_copy.make_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
             sqlite_copy.overwrite(target, source)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
-        # Not even its first page is one of a database: nobody can have it open.
-        former = _keep(live)
+        # Not even its first page is one of a database: no process can have it open.
+        kept = _keep(live)
         staged.move_to(live.name, force=True)
-    return former
+    return kept
 
 
 @contextmanager
@@ -174,13 +174,13 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
 
 def _keep(live: Path) -> Path:
     """Give a damaged database a second name, and take its logs along: the next database must not meet them."""
-    for former in sqlite_copy.names_beside(live, _LABEL):
+    for kept in sqlite_copy.names_beside(live, _LABEL):
         try:
-            os.link(live, former, follow_symlinks=False)
+            os.link(live, kept, follow_symlinks=False)
         except FileExistsError:
             continue
         break
-    for log, name in zip(sqlite_copy.logs_of(live), sqlite_copy.logs_of(former), strict=True):
+    for log, name in zip(sqlite_copy.logs_of(live), sqlite_copy.logs_of(kept), strict=True):
         if log.exists():
             log.rename(name)
-    return former
+    return kept

@@ -92,7 +92,7 @@ def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> It
 
     Args:
         descriptor: the file; it must stay open until the block has ended, as closing it drops SQLite's locks.
-        path: where it is.
+        path: its name.
         query: what follows the path in an SQLite URI.
         patience: how long to wait for another process's lock, in seconds.
 
