@@ -33,12 +33,29 @@ class _Terminated(KeyboardInterrupt):
 
 def entry() -> None:
     """Run `egec` and end the process, without the interpreter's look through all that was imported."""
+    _keep_to_oneself()
     code = run()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             if stream is not None:
                 stream.flush()
     os._exit(code)
+
+
+def _keep_to_oneself() -> None:
+    """Let every file that this process creates be for its owner alone, and let no crash write its memory to a disk.
+
+    It holds for the whole process, so it is done for the command alone, not for programs that import this package.
+    """
+    # Imported here: it is of no use to those programs.
+    import resource
+
+    os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    # Linux ignores a limit of 0 where a program takes the dumps, but not a limit of 1, which is too little for a file
+    # too (fs/coredump.c). The upper limit stays, for programs that this one becomes or starts.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (1 if most != 0 else 0, most))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

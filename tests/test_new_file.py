@@ -58,4 +58,4 @@ def test_a_folder_that_is_not_there_is_told_by_the_name_that_was_given(tmp_path:
     wanted = tmp_path / "nowhere" / "new.csv"
     with pytest.raises(FileSystemFailed) as failed, new_file.written(wanted):
         pass
-    assert failed.value.message.startswith(f"{wanted} cannot be made")
+    assert failed.value.message.startswith(f"{wanted} cannot be created")

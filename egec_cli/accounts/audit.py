@@ -12,7 +12,8 @@ from egec_cli.accounts.credentials import Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.log import Act
 from egec_cli.clock import rfc3339
-from egec_cli.store.database import among, insert_many, tuples
+from egec_cli.errors import NotPermitted
+from egec_cli.store.database import among, insert_many, translated_failures, tuples
 from egec_cli.store.models import Client, CredentialState, Event, ReissueRun
 
 _NOTHING: Mapping[str, object] = {}
@@ -61,6 +62,16 @@ def record(
         whom = None if client is None else client.identifier
         act = Act(rfc3339(at), action, outcome, whom, _name(run), *egec.actor, details, ms=0)
         egec.log.tell(egec.database, [act])
+
+
+def try_to_record(egec: Egec, action: str, outcome: str, **details: Any) -> bool:
+    """Add one event about an act that only reads. Return whether that was possible: not in a read-only database."""
+    try:
+        with translated_failures(egec.settings.database):
+            record(egec, action, outcome, **details)
+    except NotPermitted:
+        return False
+    return True
 
 
 def record_changes(

@@ -14,7 +14,7 @@ from egec_cli.accounts import audit, clients, credentials, fields, leases
 from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.named_clients import NamedClients, NamedLine
-from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotNow, NotPermitted
+from egec_cli.errors import AlreadyExists, BadInput, EgecError, FileSystemFailed, NoSuchClient, NotNow, NotPermitted
 from egec_cli.store import database, peewee
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
@@ -255,7 +255,7 @@ def _as_moment(moment: Any) -> Any:
 
 
 def leave_no_trace() -> bool:
-    """Let what was erased be gone from the database's files too. Return whether it is.
+    """Remove what was erased from the database's files too. Return whether that is done.
 
     It is not while another process reads what was there before; the next call does it. It takes as long as a copy of
     the database does.
@@ -265,6 +265,40 @@ def leave_no_trace() -> bool:
         FileSystemFailed: there is no room for a copy of the database.
     """
     return database.write_anew()
+
+
+def require_no_trace(egec: Egec, identifier: str | None) -> None:
+    """Remove what was erased from the database's files too, or fail.
+
+    Args:
+        egec: where.
+        identifier: an erased client, for the command that tries again; None where none is known.
+
+    Raises:
+        NotNow: another process still reads what was there before, or writes for too long.
+        FileSystemFailed: there is no room for a copy of the database.
+    """
+    # By the identifier: an erased client has no e-mail or reference left.
+    client = identifier or "IDENTIFIER"
+    try:
+        with database.translated_failures(egec.settings.database):
+            if leave_no_trace():
+                return
+    except FileSystemFailed as error:
+        raise FileSystemFailed(
+            "the data was erased, but the database's files still hold copies of it: {reason}",
+            "Free some space, then type: egec client erase {client} --yes",
+            reason=error.message,
+            client=client,
+        ) from None
+    except NotNow:
+        pass
+    raise NotNow(
+        "the data was erased, but the database's files still hold copies of it: another process uses the database",
+        "When it has ended, type: egec client erase {client} --yes",
+        code="copies_remain",
+        client=client,
+    )
 
 
 def for_each(

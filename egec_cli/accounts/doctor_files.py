@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from egec_cli import new_file
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SqliteFile
 from egec_cli.store.sqlite_copy import logs_of
@@ -19,13 +20,14 @@ _LONG_LOG = 64 * _MEBIBYTE
 
 
 def findings(location: SqliteFile) -> Iterator[Finding]:
-    """Yield what is to be said of the file, its log and its folder; nothing where there is no file."""
+    """Yield the findings about the file, its log and its folder; nothing where there is no file."""
     if not location.path.exists():
         return
     yield from _rights(location.path)
     yield _room(location.path)
     log, _ = logs_of(location.path)
     yield _log(log)
+    yield from _leftovers(location.path.parent)
 
 
 def _rights(path: Path) -> Iterator[Finding]:
@@ -90,6 +92,16 @@ def _log(log: Path) -> Finding:
         cure = Words("Look for an egec that has been running for long (`fuser -v {log}`), and end it.", log=log)
         return Finding("log", Verdict.WARNING, Words("{log} has grown to {size}", log=log, size=_size(size)), cure)
     return Finding("log", Verdict.OK, Words("SQLite's log has {size}", size=_size(size)), "")
+
+
+def _leftovers(folder: Path) -> Iterator[Finding]:
+    found = new_file.leftovers(folder)
+    for path in found:
+        detail = Words("{path} was left behind by an egec that was killed, and may hold personal data", path=path)
+        yield Finding("leftovers", Verdict.WARNING, detail, f"rm {path}")
+    if not found:
+        detail = Words("no unfinished files of killed commands in {folder}", folder=folder)
+        yield Finding("leftovers", Verdict.OK, detail, "")
 
 
 def _size(number: int) -> str:

@@ -30,18 +30,19 @@ class Egec(NamedTuple):
 
 
 @contextmanager
-def opened(settings: Settings, *, log: Log | None = None) -> Iterator[Egec]:
+def opened(settings: Settings, *, log: Log | None = None, only_read: bool = False) -> Iterator[Egec]:
     """Open eGEC for the `with` block.
 
     Args:
         settings: where.
         log: receives a line for each act.
+        only_read: the block only reads, so a database that cannot be written is opened too.
 
     Raises:
         Misconfigured: the database is missing, or has another schema than this program's.
         NotNow, NotPermitted, FileSystemFailed: the database failed, then or within the block.
     """
-    with database.opened(settings.database) as opened_database:
+    with database.opened(settings.database, only_read=only_read) as opened_database:
         who = actor.of_this_process(settings.acting_for)
         yield Egec(settings, opened_database, who, clock_of(opened_database), log)
 

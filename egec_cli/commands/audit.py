@@ -44,7 +44,7 @@ def list_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List what was done, the newest last: changes, mails, logins, exports."""
-    with opened() as egec:
+    with opened(only_read=True) as egec:
         wanted = Wanted(
             since=since,
             until=until,

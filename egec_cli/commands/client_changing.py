@@ -83,23 +83,24 @@ def erase(named: Named, output: OutputFormat, *, yes: bool) -> None:
     if not (yes or consent.is_given(Words("Erase the data of {whom}? Nothing brings it back.", whom=whom))):
         note("egec: nothing was erased")
         raise typer.Exit(ExitCode.REFUSED)
-    _change(changing.erase, named, output, afterwards=_leave_no_trace)
+    _change(changing.erase, named, output, afterwards=changing.require_no_trace)
 
 
-def _leave_no_trace() -> None:
-    # Also where all were erased before: an earlier command may have been cut short here.
-    if not changing.leave_no_trace():
-        warn("egec: another process reads the database; run the same again for what was erased to leave its files")
+def _nothing_more(_egec: Egec, _identifier: str | None) -> None:
+    """Do nothing after a change."""
 
 
-def _change(act: _Act, named: Named, output: OutputFormat, *, afterwards: Callable[[], None] = lambda: None) -> None:
-    """Do something to the clients who are named, tell of each, and end with the exit code that fits.
+def _change(
+    act: _Act, named: Named, output: OutputFormat, *, afterwards: Callable[[Egec, str | None], None] = _nothing_more
+) -> None:
+    """Do something to the clients who are named, show what became of each, and end with the exit code that fits.
 
     Args:
         act: does it to the clients of some keys.
         named: which clients.
-        output: how to tell of them.
-        afterwards: what is to be done once, when all is told.
+        output: how to show them.
+        afterwards: what is done once at the end, also where nothing was left to change: an earlier command may have
+            been cut short there. It is called with the identifier of one of the clients, if there is one.
     """
     selection = selectors.selection(from_file=named.from_file, exclude="", column=named.column)
     with selection as wanted, opened() as egec:
@@ -109,26 +110,34 @@ def _change(act: _Act, named: Named, output: OutputFormat, *, afterwards: Callab
             if record.outcome is ChangeOutcome.FAILED:
                 raise changing.failure_of(record)
             show(record, output)
-            afterwards()
+            afterwards(egec, record.identifier)
             return
-        counted = Counter[ChangeOutcome]()
-        records = changing.for_each(egec, wanted.listed, partial(act, egec))
-        show_all(_counted(records, counted, output), ChangeRecord, output)
-        afterwards()
-    tell = warn if counted[ChangeOutcome.FAILED] else note
-    told = ", ".join(f"{number} {outcome}" for outcome, number in counted.items())
-    tell("egec: {told}", told=told or Words("nobody is named"))
-    if counted[ChangeOutcome.FAILED]:
+        told = _Told()
+        show_all(told.counted(changing.for_each(egec, wanted.listed, partial(act, egec)), output), ChangeRecord, output)
+        tell = warn if told.numbers[ChangeOutcome.FAILED] else note
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in told.numbers.items())
+        tell("egec: {told}", told=summary or Words("nobody is named"))
+        afterwards(egec, told.identifier)
+    if told.numbers[ChangeOutcome.FAILED]:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _counted(
-    records: Iterator[ChangeRecord], counted: Counter[ChangeOutcome], output: OutputFormat
-) -> Iterator[ChangeRecord]:
-    for record in records:
-        yield record
-        # Whoever reads along learns of each at once.
-        sys.stdout.flush()
-        counted[record.outcome] += 1
-        if record.outcome is ChangeOutcome.FAILED and is_hidden(output):
-            warn("egec: line {line}: {details}", line=record.line, details=record.details)
+class _Told:
+    """What a list of changes has come to."""
+
+    def __init__(self) -> None:
+        self.numbers = Counter[ChangeOutcome]()
+        # One client whose change did not fail.
+        self.identifier: str | None = None
+
+    def counted(self, records: Iterator[ChangeRecord], output: OutputFormat) -> Iterator[ChangeRecord]:
+        """Pass the records on."""
+        for record in records:
+            yield record
+            # Flush, so that a pipe sees each record immediately.
+            sys.stdout.flush()
+            self.numbers[record.outcome] += 1
+            if record.outcome is not ChangeOutcome.FAILED:
+                self.identifier = record.identifier
+            elif is_hidden(output):
+                warn("egec: line {line}: {details}", line=record.line, details=record.details)

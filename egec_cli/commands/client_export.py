@@ -15,7 +15,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import FieldsOption, names
 from egec_cli.commands.session import opened
 from egec_cli.errors import Usage
-from egec_cli.show import OutputFormat, is_at_terminal, note, show_all
+from egec_cli.show import OutputFormat, is_at_terminal, note, show_all, warn
 
 app = new_app()
 
@@ -79,10 +79,11 @@ def export_command(
                 limit=limit,
             )
         )
-        egec = files.enter_context(opened())
+        egec = files.enter_context(opened(only_read=True))
         if file is not None:
             files.enter_context(redirect_stdout(files.enter_context(new_file.written(file, force=force))))
-        audit.record(egec, "client.export", "begun", with_hashes=with_hashes)
+        if not audit.try_to_record(egec, "client.export", "begun", with_hashes=with_hashes):
+            warn("egec: this export is not recorded: the database is read-only")
         wanted = Wanted(selection, search, sort)
         if is_htpasswd:
             show_all(listing.htpasswd(egec, wanted), HtpasswdRecord, OutputFormat.IDS)

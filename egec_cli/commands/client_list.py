@@ -50,7 +50,7 @@ def list_command(
             column=column,
             limit=limit,
         ) as selection,
-        opened() as egec,
+        opened(only_read=True) as egec,
     ):
         wanted = Wanted(selection, search, sort, clients.find(after) if after else None)
         show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=CLIENT_IN_TABLE)

@@ -39,7 +39,7 @@ def show_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show a client's file and its story: how it came about, its changes, mails and logins."""
-    with opened() as egec:
+    with opened(only_read=True) as egec:
         found = clients.find(client)
         record = clients.shown(found, egec.clock())
         limits = login_limits.shown(found, egec.clock())

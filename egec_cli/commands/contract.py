@@ -126,7 +126,11 @@ CONTRACT: Mapping[str, Contract] = {
     "client unblock": Contract(_CHANGED, _CHANGING | _ERASED),
     "client erase": Contract(
         _CHANGED,
-        _CHANGING | {1: "the question was answered by no", 75: "the client is being mailed at this moment"},
+        _CHANGING
+        | {
+            1: "the question was answered by no",
+            75: "the client is being mailed at this moment; or erased, but copies remain in the database's files",
+        },
     ),
     "activate": Contract(
         (Result((Issued,)), Result((Issued, ShownPassword), "--no-mail --show-password")),
@@ -216,13 +220,17 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "already_exists": (ExitCode.ALREADY_EXISTS, "it is there already, or taken"),
     "identifier_reserved": (ExitCode.ALREADY_EXISTS, "the identifier was that of a client who was erased"),
     "run_exists": (ExitCode.ALREADY_EXISTS, "the name of the run was used with other selectors or another sentence"),
-    "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written"),
+    "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written, or its file system is read-only"),
     "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
     "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
     "account_busy": (
         ExitCode.NOT_NOW,
         "too many logins to the account are in progress: this one was not checked, and is no failure",
+    ),
+    "copies_remain": (
+        ExitCode.NOT_NOW,
+        "the data was erased, but another process keeps copies of it in the database's files",
     ),
     "in_doubt": (ExitCode.NOT_NOW, "the mail server's answer was lost; the mail may have left"),
     "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),

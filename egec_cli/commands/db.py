@@ -40,7 +40,7 @@ def backup_command(
     found = read_settings()
     show(upkeep.backup(found, file), output)
     if not upkeep.try_to_put_on_record(found, "db.backup", "done", log=log_of(found)):
-        warn("egec: the copy was made, but that is not on record: the database is busy, or is to be upgraded")
+        warn("egec: the backup is complete but not recorded: the database is busy, read-only, or of an older egec")
 
 
 @app.command("restore", epilog="Example: egec db restore /var/backups/egec-2026-11-25.db")

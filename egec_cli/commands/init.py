@@ -32,6 +32,6 @@ def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Create the database and say where things are."""
     found = read_settings()
     created = egec.create(found)
-    with egec.opened(found):
+    with egec.opened(found, only_read=True):
         env_file = str(found.env_file) if found.env_file else None
         show(Places(str(found.database), created, str(found.mail_server), env_file), output)

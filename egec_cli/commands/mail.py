@@ -74,7 +74,7 @@ def _preview(client: str, kind: Kind, language: str, sentence: str) -> Mail:
     settings = read_settings()
     if not client:
         return mail_trial.preview(settings, kind, language=language, sentence=sentence, client=None, at=clock.now())
-    with opened(settings) as egec:
+    with opened(settings, only_read=True) as egec:
         return mail_trial.preview(
             settings, kind, language=language, sentence=sentence, client=clients.find(client), at=egec.clock()
         )

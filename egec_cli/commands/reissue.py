@@ -84,7 +84,7 @@ def start_command(
             column=column,
             limit=limit,
         ) as wanted,
-        opened() as egec,
+        opened(only_read=dry_run) as egec,
     ):
         mail_route.require(egec)
         selected = Selected(egec, wanted)
@@ -121,7 +121,7 @@ def status_command(
     """Show how a run stands, or all of them."""
     if failed and not name:
         raise Usage("--failed lists the clients of one run", "Name the run too.")
-    with opened() as egec:
+    with opened(only_read=True) as egec:
         if failed:
             show_all(reissue_items.failures(reissue.find(name)), ItemRecord, output, names(fields))
         elif name:

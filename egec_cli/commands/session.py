@@ -33,12 +33,13 @@ def log_of(found: Settings) -> "Log | None":
 
 
 @contextmanager
-def opened(found: Settings | None = None, *, create: bool = False) -> "Iterator[Egec]":
+def opened(found: Settings | None = None, *, create: bool = False, only_read: bool = False) -> "Iterator[Egec]":
     """Open eGEC for one command.
 
     Args:
         found: the settings, where the command has read them already.
         create: make the database where there is none, and say so.
+        only_read: the command only reads, so a database that cannot be written is opened too.
     """
     found = found or read_settings()
     # Imported here: it brings the database's library, which a command may start other work before.
@@ -46,5 +47,5 @@ def opened(found: Settings | None = None, *, create: bool = False) -> "Iterator[
 
     if create and egec.create(found):
         note("egec: made the database {database}", database=found.database)
-    with egec.opened(found, log=log_of(found)) as opened_egec:
+    with egec.opened(found, log=log_of(found), only_read=only_read) as opened_egec:
         yield opened_egec

@@ -16,6 +16,7 @@ from pathlib import Path
 from egec_cli.errors import FileSystemFailed, NotPermitted
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply
 from egec_cli.mail.message import Mail
+from egec_cli.new_file import make_folders
 from egec_cli.settings import MaildirFolder
 from egec_cli.translation import of_system
 
@@ -45,7 +46,7 @@ class MaildirTransport:
         unfinished, finished = self._folder / "tmp" / name, self._folder / "new" / name
         try:
             for folder in (self._folder, *(self._folder / part for part in ("tmp", "new", "cur"))):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folders(folder)
             try:
                 with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
                     # As who delivers for good does: the address to which it would come back (RFC 5321, 4.4).

@@ -1,9 +1,11 @@
 """The database: made, opened, held against the program's schema. What only one engine has stays here."""
 
+import errno
 import json
 import os
 import re
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +16,7 @@ from typing import Any
 
 import peewee
 
-from egec_cli import clock
+from egec_cli import new_file
 from egec_cli.errors import (
     EgecError,
     FileSystemFailed,
@@ -24,7 +26,7 @@ from egec_cli.errors import (
     Usage,
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile, Unsafe
-from egec_cli.store import connection_security, models, sqlite_copy
+from egec_cli.store import connection_security, models, reading, sqlite_copy
 from egec_cli.translation import Words, of_system
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -62,7 +64,8 @@ _PERMISSION_DENIED = "[Pp]ermission denied|droit refus"
 # synchronous=FULL: a credential must be durable before its mail leaves. secure_delete: an erased hash is gone
 # from the file too.
 # cache_size, in KiB: twice the default, for indexes of which new rows touch every part.
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -4096}
+# Not journal_mode, which is stored in the file: it is set only once the file is known to be a database of egec.
+_PRAGMAS = {"synchronous": "full", "foreign_keys": 1, "secure_delete": 1, "cache_size": -4096}
 
 
 # As above: a commit must be durable, whatever the server's default.
@@ -85,21 +88,24 @@ _AS_PEEWEE_CALLS_IT = peewee.ExceptionWrapper(peewee.EXCEPTIONS)  # type: ignore
 
 
 @contextmanager
-def opened(location: Database) -> Iterator[peewee.Database]:
+def opened(location: Database, *, only_read: bool = False) -> Iterator[peewee.Database]:
     """Open the database for the `with` block and hold its schema against this program's.
+
+    Args:
+        location: where it is.
+        only_read: the block only reads, so a database that cannot be written is opened too.
 
     Raises:
         Misconfigured: there is none, or its schema is older or newer than the program.
         NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
     """
-    if isinstance(location, SqliteFile) and not _exists(location.path):
-        raise _no_file(location)
-    database = _engine(location)
-    with translated_failures(location):
+    _require_database(location)
+    with translated_failures(location), _engine_for(location, only_read=only_read) as database:
         models.database.initialize(database)
         try:
             database.connect()
             _check_schema(database, location)
+            _keep_a_log(database)
             yield database
         finally:
             if not database.is_closed():
@@ -118,10 +124,11 @@ def opened_to_read(location: Database, *, patience: int | None = None) -> Iterat
         Misconfigured: there is none.
         NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
     """
-    if isinstance(location, SqliteFile) and not _exists(location.path):
-        raise _no_file(location)
-    database = _engine_to_read(location, BUSY_TIMEOUT if patience is None else patience)
-    with translated_failures(location):
+    _require_database(location)
+    with (
+        translated_failures(location),
+        _engine_to_read(location, BUSY_TIMEOUT if patience is None else patience) as database,
+    ):
         models.database.initialize(database)
         with database.connection_context():
             if isinstance(location, PostgresqlServer):
@@ -133,16 +140,29 @@ def create(location: Database) -> bool:
     """Create the database, or its tables where an empty one is there. Return whether anything was made.
 
     An SQLite file is built under another name and put in place when it is complete, so that
-    neither a crash nor a second process ever meets half a database.
+    neither a crash nor a second process ever meets half a database. A file that is something else is left untouched.
+
+    Raises:
+        Misconfigured: the file is no database, or a database of another program.
+        NotNow, NotPermitted, FileSystemFailed: it cannot be created there.
     """
-    if isinstance(location, SqliteFile) and not _exists(location.path):
-        return _create_file(location)
-    database = _engine(location)
-    with translated_failures(location), database.connection_context():
+    if isinstance(location, SqliteFile):
+        if not exists(location.path):
+            return _create_file(location)
+        tables = _tables_in_file(location)
+        if tables and HISTORY_TABLE not in tables:
+            raise _foreign(location)
+        if tables and reading.obstacle(location):
+            return False
+    with translated_failures(location), _engine_for(location) as database, database.connection_context():
         if applied(database):
             return False
         if isinstance(location, SqliteFile):
-            os.chmod(location.path, 0o600)
+            # There may be tables in the log alone.
+            if database.get_tables():
+                raise _foreign(location)
+            _make_private(location)
+            _keep_a_log(database)
         _migrate(database)
         return True
 
@@ -160,10 +180,8 @@ def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
         Misconfigured: there is no database, or it is newer than the program.
         NotNow: another process keeps it busy.
     """
-    if isinstance(location, SqliteFile) and not _exists(location.path):
-        raise _no_file(location)
-    database = _engine(location)
-    with translated_failures(location), database.connection_context():
+    _require_database(location)
+    with translated_failures(location), _engine_for(location) as database, database.connection_context():
         if not _pending(database, location):
             return []
         if not isinstance(location, PostgresqlServer):
@@ -176,8 +194,9 @@ def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
             if pending:
                 require()
                 if isinstance(location, SqliteFile):
-                    moment = f"{clock.now():%Y%m%dT%H%M%SZ}"
-                    _copy(location, location.path.with_name(f"{location.path.name}.before-{pending[-1]}-{moment}"))
+                    # By another connection: this one is in a transaction.
+                    with _connected(location) as source:
+                        sqlite_copy.make_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
                 _migrate(database)
         return pending
 
@@ -196,19 +215,22 @@ def backup(location: Database, target: Path) -> None:
     """
     if not isinstance(location, SqliteFile):
         raise Usage("a PostgreSQL database is not backed up by egec", "Use pg_dump.")
-    if not _exists(location.path):
-        raise _no_file(location)
-    database = _engine(location)
-    with translated_failures(location), database.connection_context():
-        _copy(location, target)
+    _require_database(location)
+    with translated_failures(location), _connected(location) as source:
+        # Here, for it to fail as what it is, where the file is no database.
+        source.execute("PRAGMA schema_version")
+        sqlite_copy.make(source, target, patience=BUSY_TIMEOUT)
 
 
 def applied_migrations(location: Database) -> list[str]:
     """Return the names of the migrations that were applied to the database, in order; none where there is none."""
-    if isinstance(location, SqliteFile) and not _exists(location.path):
+    if isinstance(location, SqliteFile) and not exists(location.path):
         return []
-    database = _engine(location)
-    with translated_failures(location), database.connection_context():
+    with (
+        translated_failures(location),
+        _engine_for(location, only_read=True) as database,
+        database.connection_context(),
+    ):
         return sorted(applied(database))
 
 
@@ -546,56 +568,143 @@ def _no_file(location: SqliteFile) -> Misconfigured:
     )
 
 
-def _not_permitted(location: Database, reason: str) -> NotPermitted:
-    return NotPermitted(
-        "{location} cannot be opened for writing: {reason}",
-        "Run egec as the user who owns the database; its folder must be writable too.",
-        location=location,
-        reason=reason,
-    )
+def _require_database(location: Database) -> None:
+    if isinstance(location, SqliteFile) and not exists(location.path):
+        raise _no_file(location)
 
 
-def _copy(location: SqliteFile, target: Path) -> None:
-    """Copy an SQLite database as it was last committed; not by a connection that is in a transaction of its own."""
-    with closing(sqlite3.connect(f"{location.path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-        sqlite_copy.make(connection, target, patience=BUSY_TIMEOUT)
+def exists(path: Path) -> bool:
+    """Tell whether there is a file, which is looked at without being opened: to open a device may change it.
 
-
-def _exists(path: Path) -> bool:
+    Raises:
+        Misconfigured: it is no regular file.
+        NotPermitted: it cannot be looked at.
+    """
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise Misconfigured(
+                "{path} is a symbolic link to a file that does not exist",
+                "Remove the link, or set EGEC_DATABASE_URL to another file.",
+                path=path,
+            ) from None
         return False
     except PermissionError:
         raise NotPermitted(
             "{path} cannot be looked at", "Run egec as the user who owns the database.", path=path
         ) from None
+    except OSError as error:
+        raise Misconfigured(
+            "{path} cannot be a database: {reason}",
+            "Set EGEC_DATABASE_URL to another file.",
+            path=path,
+            reason=of_system(error),
+        ) from None
+    if not stat.S_ISREG(mode):
+        raise Misconfigured(
+            "{path} is not a regular file",
+            "Set EGEC_DATABASE_URL to the path of a file; nothing was changed.",
+            path=path,
+        )
     return True
 
 
-def _engine(location: Database) -> peewee.Database:
-    if isinstance(location, PostgresqlServer):
-        return _postgresql(location, BUSY_TIMEOUT)
-    if not os.access(location.path, os.R_OK | os.W_OK):
+def _tables_in_file(location: SqliteFile) -> set[str]:
+    """Return the tables in an SQLite file, without opening its log; none where the file is damaged.
+
+    Raises:
+        Misconfigured: it is no SQLite file.
+    """
+    # Nothing is locked, changed or left beside the file; what a writer may change meanwhile is not looked at.
+    address = f"{location.path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise Misconfigured(
+                "{location} is not an SQLite database",
+                "Set EGEC_DATABASE_URL to another file; nothing was changed.",
+                location=location,
+            ) from None
+        return set()
+
+
+def _foreign(location: SqliteFile) -> Misconfigured:
+    return Misconfigured(
+        "{location} is a database of another program",
+        "Set EGEC_DATABASE_URL to another file; nothing was changed.",
+        location=location,
+    )
+
+
+def _make_private(location: SqliteFile) -> None:
+    try:
+        os.chmod(location.path, 0o600)
+    except PermissionError:
+        raise NotPermitted(
+            "{location} belongs to another user", "Run egec as that user, or remove the empty file.", location=location
+        ) from None
+
+
+def _keep_a_log(database: peewee.Database) -> None:
+    """Let readers and one writer work at the same time; the file remembers it."""
+    if isinstance(database, peewee.SqliteDatabase) and not database.pragma("query_only"):
+        database.journal_mode = "wal"
+
+
+@contextmanager
+def _connected(location: SqliteFile) -> Iterator[sqlite3.Connection]:
+    """Open an SQLite file below peewee, to copy it."""
+    with (
+        _uri(location, only_read=True, patience=BUSY_TIMEOUT) as (address, _),
+        closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT)) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def _uri(location: SqliteFile, *, only_read: bool, patience: float) -> Iterator[tuple[str, bool]]:
+    """Yield how SQLite opens a file, and whether to write; not to write where that cannot be done and need not be."""
+    obstacle = reading.obstacle(location)
+    if obstacle is None:
+        yield f"{location.path.absolute().as_uri()}?mode=rw", True
+    elif only_read:
+        with reading.uri(location, patience=patience) as address:
+            yield address, False
+    else:
         # SQLite would open it to read, and leave a log beside it that cannot be written even once the file can.
-        raise _not_permitted(location, Words("permission denied"))
-    database = _sqlite(location, "rw", _PRAGMAS, BUSY_TIMEOUT)
-    # SQLite's own LOWER and LIKE know the case of ASCII alone.
-    database.register_function(_contains, "egec_contains", 2, deterministic=True)
-    return database
+        raise obstacle
 
 
-def _engine_to_read(location: Database, patience: int) -> peewee.Database:
+@contextmanager
+def _engine_for(location: Database, *, only_read: bool = False) -> Iterator[peewee.Database]:
     if isinstance(location, PostgresqlServer):
-        return _postgresql(location, patience)
-    # Who may only read leaves a log as it is that a crash has left, but does not take the one away that it made.
-    mode = "ro" if location.path.with_name(f"{location.path.name}-wal").exists() else "rw"
-    return _sqlite(location, mode, {"query_only": 1}, patience)
+        yield _postgresql(location, BUSY_TIMEOUT)
+        return
+    with _uri(location, only_read=only_read, patience=BUSY_TIMEOUT) as (address, writes):
+        database = _sqlite(address, _PRAGMAS if writes else {"query_only": 1}, BUSY_TIMEOUT)
+        # SQLite's own LOWER and LIKE know the case of ASCII alone.
+        database.register_function(_contains, "egec_contains", 2, deterministic=True)
+        yield database
 
 
-def _sqlite(location: SqliteFile, mode: str, pragmas: Mapping[str, object], patience: int) -> peewee.SqliteDatabase:
+@contextmanager
+def _engine_to_read(location: Database, patience: int) -> Iterator[peewee.Database]:
+    if isinstance(location, PostgresqlServer):
+        yield _postgresql(location, patience)
+        return
+    with _uri(location, only_read=True, patience=patience) as (address, writes):
+        if writes and location.path.with_name(f"{location.path.name}-wal").exists():
+            # A connection that only reads leaves the log of a crash alone, but would not remove one of its own.
+            address = address.replace("?mode=rw", "?mode=ro")
+        yield _sqlite(address, {"query_only": 1}, patience)
+
+
+def _sqlite(address: str, pragmas: Mapping[str, object], patience: int) -> peewee.SqliteDatabase:
     return peewee.SqliteDatabase(
-        f"{location.path.absolute().as_uri()}?mode={mode}",
+        address,
         uri=True,
         pragmas=pragmas,
         timeout=patience,
@@ -660,35 +769,31 @@ def weaknesses(location: PostgresqlServer) -> Iterator[Unsafe]:
 
 def _create_file(location: SqliteFile) -> bool:
     path = location.path
-    # Imported here: no other command makes a file of a name that nobody else has.
-    from tempfile import mkstemp
-
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        unfinished = Path(name)
-        try:
-            database = _engine(SqliteFile(unfinished))
-            with translated_failures(location), database.connection_context():
+        new_file.make_folders(path.parent)
+        with new_file.hidden(path.parent) as unfinished:
+            made = SqliteFile(unfinished.path)
+            with translated_failures(location), _engine_for(made) as database, database.connection_context():
+                _keep_a_log(database)
                 _migrate(database)
-            os.link(unfinished, path)
-        except FileExistsError:
-            return False
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except PermissionError as error:
+            unfinished.move_to(path.name)
+    except FileExistsError:
+        if not os.path.lexists(path):
+            raise _cannot_be_created(path, os.strerror(errno.ENOTDIR)) from None
+        return False
+    except PermissionError:
         raise NotPermitted(
-            "{path} cannot be written", "Choose another place with EGEC_DATABASE_URL.", path=error.filename
+            "{path} cannot be created: permission denied", "Choose another place with EGEC_DATABASE_URL.", path=path
         ) from None
     except OSError as error:
-        raise FileSystemFailed(
-            "{path} cannot be made: {reason}",
-            "Free some space, or set EGEC_DATABASE_URL.",
-            path=path,
-            reason=of_system(error),
-        ) from None
+        raise _cannot_be_created(path, of_system(error)) from None
     return True
+
+
+def _cannot_be_created(path: Path, reason: str) -> FileSystemFailed:
+    return FileSystemFailed(
+        "{path} cannot be created: {reason}", "Free some space, or set EGEC_DATABASE_URL.", path=path, reason=reason
+    )
 
 
 def _migrate(database: peewee.Database) -> None:
@@ -748,7 +853,7 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
             error=error,
         )
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN}:
-        return _not_permitted(location, str(error))
+        return reading.not_writable(location, str(error))
     if code == sqlite3.SQLITE_ERROR and re.search(_SCHEMA_DAMAGED, str(error)):
         return _schema_damaged(location, str(error))
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:

@@ -1,22 +1,27 @@
-"""A backup put back: examined first, then written over the embedded database while nobody else has it open.
+"""Restore a backup: examine it, then write it over the embedded database while no other process has that open.
 
-The former content is kept beside it. The file itself stays, so that no log of the old one meets the new one
+The previous content is kept beside it. The file itself stays, so that no log of the old one meets the new one
 (https://www.sqlite.org/howtocorrupt.html, 1.4 and 4).
 """
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from egec_cli import clock
-from egec_cli.errors import BadInput, FileSystemFailed, NotNow
+from egec_cli import new_file
+from egec_cli.errors import BadInput, FileSystemFailed, NotNow, NotPermitted
+from egec_cli.new_file import HiddenFile
 from egec_cli.settings import SqliteFile
-from egec_cli.store import database, sqlite_copy
+from egec_cli.store import database, reading, sqlite_copy
 from egec_cli.translation import Words, of_system
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+# Part of the name of the copy that is kept.
+_LABEL = "before-restore"
 
 
 def restore(location: SqliteFile, backup: Path) -> Path | None:
@@ -27,58 +32,84 @@ def restore(location: SqliteFile, backup: Path) -> Path | None:
         backup: the file to restore; it is not changed.
 
     Returns:
-        Where the former database is kept, if there was one.
+        The file that keeps the previous database, if there was one.
 
     Raises:
-        BadInput: the file is no sound database of egec.
+        BadInput: the file is not a sound database of egec.
         Misconfigured: it was made by a newer egec.
         NotNow: another process has the database open.
         NotPermitted, FileSystemFailed: it cannot be written there.
     """
     live = location.path
-    staged = live.with_name(f".{live.name}.restoring-{os.urandom(6).hex()}")
     try:
-        live.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _stage(backup, staged)
-        _require_of_egec(staged, backup)
-        with database.translated_failures(location):
-            return _put_in_place(staged, live)
-    finally:
-        for leftover in (staged, *sqlite_copy.logs_of(staged)):
-            leftover.unlink(missing_ok=True)
+        if database.exists(live) and (obstacle := reading.obstacle(location)):
+            raise obstacle
+        new_file.make_folders(live.parent)
+        with new_file.hidden(live.parent) as staged:
+            _stage(backup, staged)
+            _require_of_egec(staged.path, backup)
+            with database.translated_failures(location):
+                return _put_in_place(staged, live)
+    except PermissionError:
+        raise NotPermitted(
+            "{live} cannot be written", "Run egec as the user who owns the database.", live=live
+        ) from None
+    except OSError as error:
+        raise FileSystemFailed(
+            "{live} cannot be written: {reason}", "Free some space.", live=live, reason=of_system(error)
+        ) from None
 
 
-def _stage(backup: Path, staged: Path) -> None:
-    """Copy the backup beside the database, and require that it is sound."""
-    if not backup.is_file():
-        raise BadInput("there is no file {backup}", "Name a file that `egec db backup` has made.", backup=backup)
-    try:
-        with closing(_opened_to_read(backup)) as source:
-            sqlite_copy.make(source, staged, patience=database.BUSY_TIMEOUT)
-        with closing(sqlite3.connect(staged)) as copy:
-            faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
-            faults += [
-                Words("a row of {table} refers to nothing", table=row[0])
-                for row in copy.execute("PRAGMA foreign_key_check")
-            ][:1]
-    except FileSystemFailed as error:
-        # A source that cannot be read fails as the copy does.
-        raise error if _is_sqlite(backup) else _not_sound(backup, Words("it is no SQLite file")) from None
-    except sqlite3.Error as error:
-        raise _not_sound(backup, str(error)) from None
+def _stage(backup: Path, staged: HiddenFile) -> None:
+    """Copy the backup to a hidden file beside the database, and require that it is sound."""
+    with _opened_to_read(backup) as descriptor:
+        try:
+            with sqlite_copy.opened_as(
+                descriptor, backup, _how_to_read(backup), patience=database.BUSY_TIMEOUT
+            ) as source:
+                sqlite_copy.fill(source, staged, patience=database.BUSY_TIMEOUT)
+            with closing(sqlite3.connect(staged.path)) as copy:
+                faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
+                faults += [
+                    Words("a row of {table} refers to nothing", table=row[0])
+                    for row in copy.execute("PRAGMA foreign_key_check")
+                ][:1]
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF in _NO_ROOM:
+                raise FileSystemFailed(
+                    "{path} could not be written: {error}", "Free some space.", path=staged.path, error=error
+                ) from None
+            is_sqlite = os.pread(descriptor, 16, 0) == b"SQLite format 3\0"
+            raise _not_sound(backup, str(error) if is_sqlite else Words("it is no SQLite file")) from None
     if faults:
         raise _not_sound(backup, faults[0])
 
 
-def _opened_to_read(backup: Path) -> sqlite3.Connection:
+@contextmanager
+def _opened_to_read(backup: Path) -> Iterator[int]:
+    """Open the backup once: what is looked at is what is restored, whatever takes its place meanwhile."""
+    try:
+        # A FIFO is not waited for.
+        descriptor = os.open(backup, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_backup(backup) from None
+    except PermissionError:
+        raise NotPermitted("{backup} cannot be read", "Run egec as a user who may read it.", backup=backup) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_backup(backup)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _no_backup(backup: Path) -> BadInput:
+    return BadInput("there is no file {backup}", "Name a file that `egec db backup` has made.", backup=backup)
+
+
+def _how_to_read(backup: Path) -> str:
     # Nobody writes to a backup, so nothing need be laid beside it, unless a log shows that somebody does.
-    how = "mode=ro" if any(log.exists() for log in sqlite_copy.logs_of(backup)) else "immutable=1"
-    return sqlite3.connect(f"{backup.absolute().as_uri()}?{how}", uri=True)
-
-
-def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
+    return "mode=ro" if any(log.exists() for log in sqlite_copy.logs_of(backup)) else "mode=ro&immutable=1"
 
 
 def _not_sound(backup: Path, reason: str) -> BadInput:
@@ -97,22 +128,24 @@ def _require_of_egec(staged: Path, backup: Path) -> None:
     database.require_known(applied, str(backup))
 
 
-def _put_in_place(staged: Path, live: Path) -> Path | None:
+def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
     if not os.path.lexists(live):
-        _link(staged, live)
+        try:
+            staged.move_to(live.name)
+        except FileExistsError:
+            raise NotNow("another process has just made {live}", "Run the same again.", live=live) from None
         return None
-    former = live.with_name(f"{live.name}.before-restore-{clock.now():%Y%m%dT%H%M%SZ}")
     try:
-        with _to_oneself(live) as target, closing(_opened_to_read(staged)) as source:
-            sqlite_copy.make(target, former, patience=database.BUSY_TIMEOUT)
+        with _to_oneself(live) as target, closing(sqlite3.connect(staged.path)) as source:
+            kept = sqlite_copy.make_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
             sqlite_copy.overwrite(target, source)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
-        # Not even its first page is one of a database: nobody can have it open.
-        _move_away(live, former)
-        _link(staged, live)
-    return former
+        # Not even its first page is one of a database: no process can have it open.
+        kept = _keep(live)
+        staged.move_to(live.name, force=True)
+    return kept
 
 
 @contextmanager
@@ -139,18 +172,15 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _move_away(live: Path, former: Path) -> None:
-    for path, name in ((live, former), *zip(sqlite_copy.logs_of(live), sqlite_copy.logs_of(former), strict=True)):
-        if path.exists():
-            path.rename(name)
-
-
-def _link(staged: Path, live: Path) -> None:
-    try:
-        os.link(staged, live)
-    except FileExistsError:
-        raise NotNow("another process has just made {live}", "Run the same again.", live=live) from None
-    except OSError as error:
-        raise FileSystemFailed(
-            "{live} cannot be made: {reason}", "Free some space.", live=live, reason=of_system(error)
-        ) from None
+def _keep(live: Path) -> Path:
+    """Give a damaged database a second name, and take its logs along: the next database must not meet them."""
+    for kept in sqlite_copy.names_beside(live, _LABEL):
+        try:
+            os.link(live, kept, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        break
+    for log, name in zip(sqlite_copy.logs_of(live), sqlite_copy.logs_of(kept), strict=True):
+        if log.exists():
+            log.rename(name)
+    return kept

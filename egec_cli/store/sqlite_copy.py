@@ -2,10 +2,14 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 
-from egec_cli.errors import AlreadyExists, FileSystemFailed, NotNow, NotPermitted
+from egec_cli import clock, new_file
+from egec_cli.errors import AlreadyExists, FileSystemFailed, NotNow
+from egec_cli.new_file import HiddenFile
 from egec_cli.translation import of_system
 
 
@@ -21,34 +25,102 @@ def make(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
 
     Raises:
         AlreadyExists: there is a file of that name.
-        NotPermitted, FileSystemFailed: it cannot be made there.
+        NotPermitted, FileSystemFailed: it cannot be created there.
         NotNow: another process holds a lock for too long.
     """
-    if os.path.lexists(target):
-        raise _exists(target)
-    unfinished = target.with_name(f".{target.name}.{os.urandom(6).hex()}")
     try:
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except PermissionError:
-        raise NotPermitted(
-            "{target} cannot be written", "Name a file in a folder that is yours.", target=target
-        ) from None
-    except OSError as error:
-        raise FileSystemFailed(
-            "{target} cannot be made: {reason}", "Name a folder that is there.", target=target, reason=of_system(error)
-        ) from None
-    try:
-        with closing(sqlite3.connect(unfinished, timeout=patience)) as copy:
-            overwrite(copy, source)
-        os.link(unfinished, target)
+        with new_file.unfinished(target) as copy:
+            fill(source, copy, patience=patience)
     except sqlite3.Error as error:
         raise FileSystemFailed(
             "{target} could not be written: {error}", "Free some space.", target=target, error=error
         ) from None
-    except FileExistsError:
-        raise _exists(target) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileSystemFailed(
+            "{target} could not be written: {reason}", "Free some space.", target=target, reason=of_system(error)
+        ) from None
+
+
+def make_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
+    """Copy an open database to a new file beside another; its name has a label, the time and, if taken, a number.
+
+    Returns:
+        The new file.
+
+    Raises:
+        NotPermitted, FileSystemFailed, NotNow: as `make` does.
+    """
+    for target in names_beside(database, label):
+        try:
+            make(source, target, patience=patience)
+        except AlreadyExists:
+            continue
+        return target
+    raise AssertionError("numbers do not end")
+
+
+def names_beside(database: Path, label: str) -> Iterator[Path]:
+    """Yield names for a copy of a database in its folder, the preferred one first, without end."""
+    name = f"{database.name}.{label}-{clock.now():%Y%m%dT%H%M%SZ}"
+    yield database.with_name(name)
+    for number in count(2):
+        yield database.with_name(f"{name}-{number}")
+
+
+def fill(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> None:
+    """Copy an open database to a hidden file, which is not durable yet.
+
+    Raises:
+        NotNow: another process holds a lock for too long.
+        FileSystemFailed: another file has taken the place of the hidden one.
+        sqlite3.Error: one of the files failed.
+    """
+    with opened_as(copy.descriptor, copy.path, "mode=rw", patience=patience) as target:
+        # The file is thrown away if anything fails, and synced once at the end.
+        try:
+            target.execute("PRAGMA journal_mode = OFF")
+            target.execute("PRAGMA synchronous = OFF")
+        except sqlite3.OperationalError as error:
+            _require_progress(error.sqlite_errorcode & 0xFF, 0, 0)
+            raise
+        overwrite(target, source)
+
+
+@contextmanager
+def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> Iterator[sqlite3.Connection]:
+    """Open an SQLite file by its path, and require that it is the file of a descriptor: no other one took its place.
+
+    Args:
+        descriptor: the file; it must stay open until the block has ended, as closing it drops SQLite's locks.
+        path: its name.
+        query: what follows the path in an SQLite URI.
+        patience: how long to wait for another process's lock, in seconds.
+
+    Raises:
+        FileSystemFailed: it is another file.
+        sqlite3.Error: it cannot be opened.
+    """
+    before = _times_open(descriptor)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{query}", uri=True, timeout=patience)
+    with closing(connection):
+        if _times_open(descriptor) == before:
+            raise FileSystemFailed(
+                "{path} was exchanged for another file meanwhile", "Name a file in a folder that is yours.", path=path
+            )
+        yield connection
+
+
+def _times_open(descriptor: int) -> int:
+    """Return how often this process has the file of a descriptor open. SQLite opens a file at once, not when needed."""
+    wanted = os.fstat(descriptor)
+    times = 0
+    for name in os.listdir("/dev/fd"):
+        try:
+            found = os.fstat(int(name))
+        except OSError:
+            continue
+        times += os.path.samestat(found, wanted)
+    return times
 
 
 def overwrite(target: sqlite3.Connection, source: sqlite3.Connection) -> None:
@@ -65,10 +137,6 @@ def _require_progress(status: int, _remaining: int, _total: int) -> None:
     """End a copy for whose locks SQLite has waited in vain; sqlite3 would try again for ever, deaf to signals."""
     if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         raise NotNow("the database or its copy is busy with another process", "Run the same again.")
-
-
-def _exists(target: Path) -> AlreadyExists:
-    return AlreadyExists("{target} is there already", "Name another file, or move this one away.", target=target)
 
 
 def logs_of(path: Path) -> tuple[Path, Path]:

@@ -1,14 +1,19 @@
 """`egec client update`, `disable`, `enable`, `unblock`, `erase`, and the story that `show` tells of them."""
 
 import json
+import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from egec_cli import clock
+from egec_cli import clock, settings
+from egec_cli.settings import SqliteFile
 from tests.commands.test_client_listing import at_terminal
 from tests.conftest import Egec
+from tests.processes import IMPATIENT, run_patched
 
 KEYS = ["identifier", "line", "outcome", "failure", "details"]
 
@@ -192,3 +197,55 @@ def test_show_tells_the_last_of_a_long_story_and_all_of_it_when_asked(egec: Egec
     assert len(shown(egec, jeanne)["story"]) == 50
     assert len(shown(egec, jeanne, "--full")["story"]) == 61
     assert "--full" not in egec("client", "show", jeanne, "--full").err
+
+
+# Erased data leaves the files too, or the command does not end well.
+
+
+@pytest.mark.parametrize("by_list", [False, True])
+def test_erase_beside_a_long_reader_is_not_done_and_the_command_of_its_hint_completes_it(
+    egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_list: bool
+) -> None:
+    path = tmp_path / "database" / "egec.db"
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    created = egec("client", "create", "odile.secret@example.org", "--format", "json").out
+    identifier = json.loads(created)["identifier"]
+    (tmp_path / "gone.txt").write_text("odile.secret@example.org\n")
+    named = ["--from", "gone.txt"] if by_list else ["odile.secret@example.org"]
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT email FROM client").fetchall()
+        ended = run_patched(IMPATIENT, "client", "erase", *named, "--yes", "--format", "jsonl")
+        assert ended.code == 75
+        assert json.loads(ended.out)["outcome"] == "erased"
+        error = json.loads(ended.err.splitlines()[-1])["error"]
+        assert error["code"] == "copies_remain"
+        assert b"odile.secret" in content(path.parent)
+        hint = error["hint"].partition("type: egec ")[2].split()
+        assert hint == ["client", "erase", identifier, "--yes"]
+        assert run_patched(IMPATIENT, *hint).code == 75
+    assert egec(*hint).code == 0
+    assert b"odile.secret" not in content(path.parent)
+
+
+def test_erase_beside_a_writer_is_not_done_either(
+    egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert egec("client", "erase", jeanne, "--yes").code == 0
+    database = settings.load().database
+    assert isinstance(database, SqliteFile)
+    # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
+    lock = (
+        "import sqlite3\nfrom egec_cli.store import database\n"
+        f"other = sqlite3.connect({str(database.path)!r}, isolation_level=None)\n"
+        "write_anew = database.write_anew\n"
+        "def lock_and_write():\n    other.execute('BEGIN IMMEDIATE')\n    return write_anew()\n"
+        "database.write_anew = lock_and_write\n"
+    )
+    ended = run_patched(IMPATIENT + lock, "client", "erase", jeanne, "--yes", "--format", "json")
+    assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
+
+
+def content(folder: Path) -> bytes:
+    # By another process: to close one of the files here would drop the locks of the reader.
+    return subprocess.run(["cat", *folder.iterdir()], capture_output=True, check=True).stdout

@@ -109,7 +109,7 @@ def test_what_is_found_by_itself_can_be_said(egec: Egec, tmp_path: Path) -> None
         (["clients.csv", "--delimiter", ";;"], 2, "is not one character"),
         (["clients.csv", "--encoding", "klingon"], 65, "there is no encoding 'klingon'"),
         (["clients.csv", "--on-conflict", "merge"], 2, "merge"),
-        (["clients.csv", "--rejects", "clients.csv"], 73, "clients.csv is there already"),
+        (["clients.csv", "--rejects", "clients.csv"], 73, "clients.csv already exists"),
         (["clients.csv", "--strict"], 65, "1 rows were rejected, so none was taken"),
     ],
 )

@@ -59,7 +59,7 @@ def test_of_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
     ended = egec("doctor", "--format", "json")
     assert (ended.code, troubles(ended)) == (0, {})
     found = findings(ended)
-    on_this_engine = {"file_rights", "disk", "log"} if isinstance(sound, SqliteFile) else {"server_clock"}
+    on_this_engine = {"file_rights", "disk", "log", "leftovers"} if isinstance(sound, SqliteFile) else {"server_clock"}
     of_the_mail = {name for name in found if name.startswith(("template_", "mail_server"))}
     assert {"template_credentials.fr", "template_reissue.en", "mail_server"} <= of_the_mail
     assert set(found) - of_the_mail == on_this_engine | {setting.name for setting in SETTINGS} | {
@@ -206,7 +206,16 @@ def test_a_folder_that_may_not_be_written_is_a_finding(file: Path) -> None:
     ended = run_as_any_user("doctor", "--format", "json")
     file.parent.chmod(0o700)
     assert ended.code == 78
-    assert troubles(ended) == {"file_rights": "fault", "database": "fault"}
+    assert troubles(ended) == {"file_rights": "fault"}
+
+
+def test_the_leftover_of_a_killed_command_is_a_finding_and_stays(file: Path, egec: Egec) -> None:
+    leftover = file.parent / ".egec-0123456789abcdef.unfinished"
+    leftover.touch()
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (3, {"leftovers": "warning"})
+    assert findings(ended)["leftovers"]["cure"] == f"rm {leftover}"
+    assert leftover.exists()
 
 
 def test_a_folder_that_may_not_be_entered_is_a_finding(file: Path) -> None:

@@ -4,14 +4,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import peewee
+import psycopg
 import pytest
 
 from egec_cli import clock
 from egec_cli.errors import FileSystemFailed, Misconfigured, NotNow
-from egec_cli.settings import SqliteFile
+from egec_cli.settings import PostgresqlServer, SqliteFile
 from egec_cli.store import database, models
 
 
@@ -142,3 +145,14 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_half_done(location: SqliteFi
 def test_other_database_errors_stay_what_they_are(location: SqliteFile) -> None:
     with pytest.raises(peewee.OperationalError, match="no such table"), database.opened(location) as opened:
         opened.execute_sql("SELECT * FROM no_table")  # type: ignore[no-untyped-call] # peewee has no types here
+
+
+def test_a_commit_is_durable_where_the_servers_default_is_not(postgresql: Callable[[], str]) -> None:
+    place = PostgresqlServer(postgresql())
+    name = urlsplit(place.url).path[1:]
+    with psycopg.connect(place.url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with psycopg.connect(place.url) as other:
+        assert other.execute("SHOW synchronous_commit").fetchall() == [("off",)]
+    with database.opened(place) as opened:
+        assert opened.execute_sql("SHOW synchronous_commit").fetchall() == [("on",)]  # type: ignore[no-untyped-call]

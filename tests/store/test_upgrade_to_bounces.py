@@ -39,8 +39,7 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
         url = make()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
     location = settings.load().database
-    engine = database._engine(location)
-    with engine.connection_context():
+    with database._engine_for(location) as engine, engine.connection_context():
         if request.param == "postgresql":
             engine.execute_sql("DROP SCHEMA public CASCADE")  # type: ignore[no-untyped-call] # peewee has no types
             engine.execute_sql("CREATE SCHEMA public")  # type: ignore[no-untyped-call] # as above
@@ -52,8 +51,7 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
 
 def shape(location: Database) -> dict[str, Any]:
     """Return the columns and indexes of all tables."""
-    engine = database._engine(location)
-    with engine.connection_context():
+    with database._engine_for(location) as engine, engine.connection_context():
         return {
             table: (
                 [(column.name, column.data_type, column.null) for column in engine.get_columns(table)],

@@ -1,0 +1,155 @@
+"""How an SQLite file is read by someone who cannot write to it or beside it.
+
+SQLite in WAL mode wants two files beside the database even to read it (https://www.sqlite.org/wal.html, "Read-only
+databases"). Without a log beside it, the whole database is in its one file, which SQLite reads as `immutable`. A writer
+may begin a log meanwhile. A shared lock on the file keeps writers from removing their log, so without a log at the end,
+no process has written.
+"""
+
+import fcntl
+import os
+import sqlite3
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from egec_cli.errors import EgecError, FileSystemFailed, NotNow, NotPermitted
+from egec_cli.settings import SqliteFile
+from egec_cli.store import peewee
+from egec_cli.store.sqlite_copy import logs_of
+from egec_cli.translation import Words
+
+# Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+_BETWEEN_TRIES = 0.05
+
+
+def obstacle(location: SqliteFile) -> EgecError | None:
+    """Return why the database cannot be written to; None where it can."""
+    # SQLite lays its log beside the file itself, not beside a link to it.
+    path = location.path.resolve()
+    if not os.access(path, os.R_OK | os.W_OK):
+        faulty = path
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        faulty = path.parent
+    else:
+        return None
+    if _is_on_read_only_file_system(faulty):
+        return FileSystemFailed(
+            "{location} cannot be written: its file system is read-only",
+            "Mount it for writing. Commands that only read work.",
+            location=location,
+        )
+    return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
+
+
+def not_writable(location: object, reason: str) -> NotPermitted:
+    """Return the error of a database that this user cannot write to."""
+    return NotPermitted(
+        "{location} cannot be opened for writing: {reason}",
+        "Run egec as the user who owns the database; its folder must be writable too.",
+        location=location,
+        reason=reason,
+    )
+
+
+@contextmanager
+def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
+    """Yield the URI by which SQLite reads a database that this process cannot write to, for the block.
+
+    Args:
+        location: the database.
+        patience: how long to wait for another process's lock, in seconds.
+
+    Raises:
+        NotPermitted: it, or the log beside it, cannot be read.
+        NotNow: another process has it to itself, or began to write meanwhile: what was read may be mixed.
+    """
+    path = location.path.resolve()
+    begin = path.as_uri()
+    if _has_log(path):
+        _require_readable_log(path)
+        try:
+            yield f"{begin}?mode=ro"
+        except (sqlite3.Error, peewee.PeeweeException):
+            if not _has_log(path):
+                raise _written_meanwhile(location) from None
+            raise
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        raise NotPermitted(
+            "{location} cannot be read", "Run egec as the user who owns the database.", location=location
+        ) from None
+    try:
+        _share(descriptor, patience)
+        if _has_log(path):
+            raise _written_meanwhile(location)
+        try:
+            yield f"{begin}?mode=ro&immutable=1"
+        except (sqlite3.Error, peewee.PeeweeException):
+            if _has_log(path):
+                raise _written_meanwhile(location) from None
+            raise
+        if _has_log(path):
+            raise _written_meanwhile(location)
+    finally:
+        os.close(descriptor)
+
+
+def _is_on_read_only_file_system(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _has_log(path: Path) -> bool:
+    return any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-journal"))
+
+
+def _require_readable_log(path: Path) -> None:
+    unreadable = next((log for log in logs_of(path) if log.exists() and not os.access(log, os.R_OK)), None)
+    log, index = logs_of(path)
+    if unreadable is None and log.exists() and not index.exists():
+        # SQLite reads a log by its index, which it would have to write first.
+        unreadable = index
+    if unreadable is not None:
+        raise NotPermitted(
+            "{path} has a log beside it, and {unreadable} cannot be read",
+            "Run egec as the user who owns the database, or copy the file with its log to a folder of yours.",
+            path=path,
+            unreadable=unreadable,
+        )
+
+
+def _share(descriptor: int, patience: float) -> None:
+    """Take the lock that SQLite's readers share; it ends when the descriptor is closed."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            if hasattr(fcntl, "F_OFD_SETLK"):
+                # Of the descriptor, not of the process: SQLite opens and closes the same file.
+                lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+            else:
+                fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+            return
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= deadline:
+                raise NotNow(
+                    "the database is busy with another process", "Run the same again.", code="database_busy"
+                ) from None
+        time.sleep(_BETWEEN_TRIES)
+
+
+def _written_meanwhile(location: SqliteFile) -> NotNow:
+    return NotNow(
+        "{location} was written to while it was read",
+        "Ignore the output and run the same again.",
+        code="database_busy",
+        location=location,
+    )

@@ -1,0 +1,203 @@
+"""`egec db restore`: what is restored, when it is refused, and what is kept of the former database."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from egec_cli import clock
+from tests.conftest import Egec
+from tests.processes import IMPATIENT, run_as_any_user, run_patched
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, egec: Egec) -> Path:
+    """Return an embedded database with one client, in a folder of its own; EGEC_DATABASE_URL names it too."""
+    path = tmp_path / "database" / "egec.db"
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    assert egec("client", "create", "jeanne@example.org").code == 0
+    return path
+
+
+@pytest.fixture
+def backup(file: Path, tmp_path: Path, egec: Egec) -> Path:
+    """Return a backup of that database, in a folder of its own."""
+    (folder := tmp_path / "backups").mkdir()
+    assert egec("db", "backup", str(folder / "copy.db")).code == 0
+    return folder / "copy.db"
+
+
+def emails(path: Path) -> list[str]:
+    """Return the addresses in a database."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [email for (email,) in connection.execute("SELECT email FROM client ORDER BY id")]
+
+
+def kept(file: Path) -> list[Path]:
+    """Return the copies of former databases, the oldest first."""
+    return sorted(file.parent.glob("egec.db.before-restore-*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_a_backup_with_a_log_is_restored_with_its_last_rows(file: Path, tmp_path: Path, egec: Egec) -> None:
+    (folder := tmp_path / "copied").mkdir()
+    with closing(sqlite3.connect(file)) as other:
+        # While another has it open, the log stays.
+        other.execute("SELECT * FROM client").fetchall()
+        assert egec("client", "create", "marc@example.org").code == 0
+        # As a snapshot of the disk copies it: the last rows are in the log alone.
+        for name in ("egec.db", "egec.db-wal"):
+            shutil.copyfile(file.with_name(name), folder / name)
+    assert emails_in_the_file_alone(folder / "egec.db") == ["jeanne@example.org"]
+    assert egec("client", "create", "zoe@example.org").code == 0
+    ended = egec("db", "restore", str(folder / "egec.db"))
+    assert ended.code == 0, ended
+    assert emails(file) == ["jeanne@example.org", "marc@example.org"]
+
+
+def emails_in_the_file_alone(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
+        return [email for (email,) in connection.execute("SELECT email FROM client")]
+
+
+@pytest.mark.parametrize("begun", ["SELECT * FROM client", "BEGIN IMMEDIATE"])
+def test_a_database_that_another_process_has_open_is_not_overwritten(
+    file: Path, backup: Path, egec: Egec, begun: str
+) -> None:
+    assert egec("client", "create", "marc@example.org").code == 0
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        # Also one that reads nothing at the moment: it trusts what it has read before.
+        other.execute(begun).fetchall()
+        ended = run_patched(IMPATIENT, "db", "restore", str(backup))
+        assert (ended.code, ended.out) == (75, "")
+        assert "in use by another process" in ended.err
+    assert emails(file) == ["jeanne@example.org", "marc@example.org"]
+    assert kept(file) == []
+    assert sorted(path.name for path in file.parent.iterdir()) == ["egec.db"]
+
+
+def test_restores_within_one_second_keep_each_former_database(
+    file: Path, backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: moment)
+    for name in ("marc", "paul", "zoe"):
+        assert egec("client", "create", f"{name}@example.org").code == 0
+        ended = egec("db", "restore", str(backup))
+        assert ended.code == 0, ended
+    assert [emails(path)[1:] for path in kept(file)] == [[f"{name}@example.org"] for name in ("marc", "paul", "zoe")]
+    assert emails(file) == ["jeanne@example.org"]
+
+
+def test_damaged_databases_that_are_replaced_within_one_second_are_kept(
+    file: Path, backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: moment)
+    for text in ("first", "second"):
+        file.write_text(text * 1000)
+        assert egec("db", "restore", str(backup)).code == 0
+        assert emails(file) == ["jeanne@example.org"]
+    first, second = sorted(kept(file))
+    assert (first.read_text()[:5], second.read_text()[:6]) == ("first", "second")
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [a_fifo, Path.mkdir])
+def test_what_is_no_file_is_no_backup_and_not_waited_for(
+    file: Path, tmp_path: Path, egec: Egec, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "copy.db")
+    ended = egec("db", "restore", str(tmp_path / "copy.db"))
+    assert (ended.code, ended.out) == (65, "")
+    assert "there is no file" in ended.err
+
+
+def test_a_database_is_not_restored_over_a_device(
+    tmp_path: Path, backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/link")
+    assert egec("db", "restore", str(backup)).code == 78
+    assert os.readlink(tmp_path / "link") == "/dev/null"
+
+
+# Another user exchanges files or folders in the moment before SQLite opens them by their names.
+
+
+def exchanging(name: str, action: str) -> str:
+    """Return the patch that does something right before SQLite opens a file whose path has `name` in it."""
+    return (
+        "import os, sqlite3\n"
+        "connect = sqlite3.connect\n"
+        "def exchange_and_connect(path, *rest, **more):\n"
+        f"    if {name!r} in str(path):\n"
+        f"        sqlite3.connect = connect\n"
+        f"        {action}\n"
+        "    return connect(path, *rest, **more)\n"
+        "sqlite3.connect = exchange_and_connect\n"
+    )
+
+
+def test_a_backup_that_is_exchanged_for_another_database_is_not_restored(
+    file: Path, backup: Path, tmp_path: Path, egec: Egec
+) -> None:
+    assert egec("client", "create", "marc@example.org").code == 0
+    other = tmp_path / "other.db"
+    assert egec("db", "backup", str(other)).code == 0
+    action = f"os.unlink({str(backup)!r}); os.symlink({str(other)!r}, {str(backup)!r})"
+    ended = run_patched(exchanging("copy.db", action), "db", "restore", str(backup))
+    assert (ended.code, ended.out) == (74, "")
+    assert "exchanged for another file" in ended.err
+    assert emails(file) == ["jeanne@example.org", "marc@example.org"]
+    assert [path.name for path in file.parent.iterdir()] == ["egec.db"]
+
+
+def test_a_backup_is_not_written_to_a_folder_that_takes_the_place_of_the_right_one(
+    file: Path, backup: Path, tmp_path: Path
+) -> None:
+    folder, theirs, moved = backup.parent, tmp_path / "theirs", tmp_path / "moved"
+    theirs.mkdir()
+    action = (
+        f"[name] = [name for name in os.listdir({str(folder)!r}) if 'unfinished' in name]; "
+        f"open({str(theirs)!r} + '/' + name, 'w').close(); "
+        f"os.rename({str(folder)!r}, {str(moved)!r}); os.symlink({str(theirs)!r}, {str(folder)!r})"
+    )
+    ended = run_patched(exchanging("unfinished", action), "db", "backup", str(folder / "second.db"))
+    assert (ended.code, ended.out) == (74, "")
+    [theirs_alone] = theirs.iterdir()
+    assert theirs_alone.stat().st_size == 0
+    assert [path.name for path in moved.iterdir()] == ["copy.db"]
+
+
+def test_a_backup_whose_folder_is_moved_once_it_is_open_stays_in_that_folder(
+    file: Path, backup: Path, tmp_path: Path
+) -> None:
+    folder, theirs, moved = backup.parent, tmp_path / "theirs", tmp_path / "moved"
+    theirs.mkdir()
+    patch = (
+        "import os\n"
+        "link = os.link\n"
+        "def exchange_and_link(*paths, **more):\n"
+        f"    os.rename({str(folder)!r}, {str(moved)!r}); os.symlink({str(theirs)!r}, {str(folder)!r})\n"
+        "    link(*paths, **more)\n"
+        "os.link = exchange_and_link\n"
+    )
+    run_patched(patch, "db", "backup", str(folder / "second.db"))
+    assert list(theirs.iterdir()) == []
+    assert emails(moved / "second.db") == ["jeanne@example.org"]
+
+
+def test_the_database_is_left_as_it_was_where_it_cannot_be_written(file: Path, backup: Path, egec: Egec) -> None:
+    before = file.read_bytes()
+    file.chmod(0o400)
+    ended = run_as_any_user("db", "restore", str(backup))
+    file.chmod(0o600)
+    assert (ended.code, ended.out) == (77, "")
+    assert file.read_bytes() == before

@@ -1,0 +1,132 @@
+"""Commands that are killed while they write a file: what they leave behind goes with the next command."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from egec_cli import new_file
+from egec_cli.settings import SqliteFile
+from egec_cli.store import database
+from tests.activations import wait_until
+from tests.conftest import Egec
+from tests.processes import run_patched
+
+# The moment before a complete file gets its name.
+WHEN_COMPLETE = "import os, signal\nos.link = lambda *paths, **more: os.kill(os.getpid(), signal.SIGKILL)\n"
+WHEN_REPLACING = WHEN_COMPLETE.replace("os.link", "os.rename")
+# Between two pages of a copy.
+WHEN_HALF_DONE = (
+    "import os, signal\nfrom egec_cli.store import sqlite_copy\n"
+    "def die(*numbers):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    "assert sqlite_copy._require_progress\nsqlite_copy._require_progress = die\n"
+)
+# In the middle of the tables of a new database, whose log is beside it.
+WHEN_MIGRATING = (
+    "import os, signal\nfrom playhouse import migrations\n"
+    "applied = migrations.Runner.up\n"
+    "def die(*arguments):\n    applied(*arguments)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    "migrations.Runner.up = die\n"
+)
+# A program of a release to come.
+NEWER = (
+    "import shutil, tempfile\nfrom pathlib import Path\nfrom egec_cli.store import database\n"
+    "folder = Path(tempfile.mkdtemp(dir='.')).absolute()\n"
+    "for one in database.MIGRATIONS.glob('[0-9]*.py'): shutil.copy(one, folder)\n"
+    "(folder / '9999_later.py').write_text('def up(migrator, db):\\n    pass\\n')\n"
+    "database.MIGRATIONS = folder\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of an embedded database, which EGEC_DATABASE_URL names; there is a backup in it."""
+    (path := tmp_path / "database").mkdir()
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}/egec.db")
+    database.create(SqliteFile(path / "egec.db"))
+    database.backup(SqliteFile(path / "egec.db"), path / "backup.db")
+    return path
+
+
+def hidden(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("patch", "command"),
+    [
+        (WHEN_COMPLETE, ("db", "backup", "new.db")),
+        (WHEN_HALF_DONE, ("db", "backup", "new.db")),
+        (WHEN_HALF_DONE, ("db", "restore", "backup.db")),
+        (WHEN_COMPLETE, ("db", "restore", "backup.db")),
+        (NEWER + WHEN_COMPLETE, ("db", "upgrade")),
+        (WHEN_COMPLETE, ("client", "export", "--output", "new.csv")),
+        (WHEN_REPLACING, ("client", "export", "--output", "new.csv", "--force")),
+        (WHEN_COMPLETE, ("init",)),
+        (WHEN_MIGRATING, ("init",)),
+    ],
+)
+def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
+    folder: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, patch: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(folder)
+    if command == ("init",):
+        (folder / "egec.db").unlink()
+    ended = run_patched(patch, *command)
+    assert ended.code == -signal.SIGKILL, ended
+    left = hidden(folder)
+    assert left
+    assert {path.name for path in new_file.leftovers(folder)} == left
+    if command != ("init",):
+        assert str(folder / min(left)) in egec("doctor", "--format", "json").out
+    assert hidden(folder) == left
+    again = run_patched(NEWER if command == ("db", "upgrade") else "", *command)
+    assert again.code == 0, again
+    assert hidden(folder) == set()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process write a file, without an end, for the block."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom egec_cli import new_file\n"
+        "with new_file.written(Path(sys.argv[1])) as file:\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], text=True) as process:
+        try:
+            wait_until(lambda: bool(hidden(path.parent)) and not new_file.leftovers(path.parent))
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_a_living_process_still_writes_is_no_leftover(tmp_path: Path) -> None:
+    (folder := tmp_path / "exports").mkdir()
+    with writing(folder / "first.csv") as process:
+        [name] = hidden(folder)
+        (folder / f"{name}-wal").touch()
+        with new_file.written(folder / "second.csv"):
+            pass
+        assert hidden(folder) == {name, f"{name}-wal"}
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with new_file.written(folder / "third.csv"):
+            pass
+        assert hidden(folder) == set()
+
+
+def test_hidden_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    names = [".egec-0123456789abcdef.unfinished.csv", ".egec-x.unfinished", "egec-0123456789abcdef.unfinished", ".note"]
+    for name in names:
+        (tmp_path / name).touch()
+    link, folder = tmp_path / f".egec-{'0' * 16}.unfinished", tmp_path / f".egec-{'1' * 16}.unfinished"
+    link.symlink_to(".note")
+    folder.mkdir()
+    with new_file.written(tmp_path / "new.csv"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {*names, link.name, folder.name, "new.csv"}
