@@ -41,7 +41,7 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 # not turn it away; shorter than the 60 seconds after which web servers and their proxies usually give up.
 PATIENCE = 45.0
 # How long a login sleeps before it looks again, in seconds; it grows from the first to the last, with jitter.
-FIRST_PAUSE, LAST_PAUSE = 0.04, 0.5
+FIRST_PAUSE, LAST_PAUSE = 0.04, 1.0
 _GROWTH = 1.5
 # Keys of places are random: SQLite reuses the keys of deleted rows, and a late login must not return another's place.
 _HIGHEST_KEY = 2**31 - 1
