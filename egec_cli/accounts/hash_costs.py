@@ -6,7 +6,6 @@ this cost may still be stored somewhere.
 
 from collections.abc import Iterable
 
-from egec_cli import hashing
 from egec_cli.accounts.egec import Egec
 from egec_cli.store import peewee
 from egec_cli.store.database import tuples
@@ -29,6 +28,9 @@ def of_refusals(egec: Egec) -> int:
 
 def note(hashes: Iterable[str]) -> None:
     """Take note of the costs of hashes that are being stored, within the transaction that stores them."""
+    # Imported here: commands that only read clients do without bcrypt.
+    from egec_cli import hashing
+
     highest = max(map(hashing.cost_of, hashes), default=0)
     known = _known()
     if known is None:

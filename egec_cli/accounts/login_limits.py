@@ -12,8 +12,7 @@ place that is still there has not been given to another login, whatever the cloc
 gives no verdict.
 """
 
-import random
-import secrets
+import os
 import time
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -41,7 +40,7 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 # not turn it away; shorter than the 60 seconds after which web servers and their proxies usually give up.
 PATIENCE = 45.0
 # How long a login sleeps before it looks again, in seconds; it grows from the first to the last, with jitter.
-FIRST_PAUSE, LAST_PAUSE = 0.04, 0.5
+FIRST_PAUSE, LAST_PAUSE = 0.04, 1.0
 _GROWTH = 1.5
 # Keys of places are random: SQLite reuses the keys of deleted rows, and a late login must not return another's place.
 _HIGHEST_KEY = 2**31 - 1
@@ -112,7 +111,8 @@ def take_place(egec: Egec, client: int, *, patience: float | None = None) -> Adm
         while True:
             if time.monotonic() >= deadline:
                 raise AccountBusy
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            # `random` and `secrets` would take longer to import than the jitter is worth.
+            time.sleep(pause * (1 + os.urandom(1)[0] / 255) / 2)
             pause = min(pause * _GROWTH, LAST_PAUSE)
             if _seems_free(egec, client):
                 break
@@ -190,7 +190,7 @@ def _is_live(now: datetime) -> peewee.Expression:
 
 
 def _new_key() -> int:
-    return 1 + secrets.randbelow(_HIGHEST_KEY)
+    return int.from_bytes(os.urandom(4)) & _HIGHEST_KEY or 1
 
 
 def _locked_standing(client: int) -> tuple[int, datetime | None]:
