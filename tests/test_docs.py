@@ -86,15 +86,15 @@ def test_the_example_file_can_be_used_with_every_setting_switched_on(tmp_path: P
 
 
 @pytest.mark.parametrize("path", commands())
-def test_every_command_has_help_with_an_example_that_names_it(egec_process: Egec, path: str) -> None:
-    ended = egec_process(*path.split()[1:], "--help")
+def test_every_command_has_help_with_an_example_that_names_it(egec: Egec, path: str) -> None:
+    ended = egec(*path.split()[1:], "--help")
     assert ended.code == 0
     assert f"Example: {path}" in ended.out
 
 
-def listed_below(egec_process: Egec, *path: str) -> Iterator[tuple[str, ...]]:
+def listed_below(egec: Egec, *path: str) -> Iterator[tuple[str, ...]]:
     """Yield the path of everything that the program's help lists, however deep; each is to have help of its own."""
-    ended = egec_process(*path, "--help")
+    ended = egec(*path, "--help")
     assert (ended.code, ended.err) == (0, ""), path
     usage, blank, help_line = ended.out.splitlines()[:3]
     assert usage.startswith(" ".join(["Usage: egec", *path, "[OPTIONS]"])), path
@@ -103,11 +103,11 @@ def listed_below(egec_process: Egec, *path: str) -> Iterator[tuple[str, ...]]:
     # What goes on below a name is indented further.
     for name in re.findall(r"^  (\w[\w-]*)(?:  |$)", ended.out.partition("\nCommands:\n")[2], flags=re.MULTILINE):
         yield (*path, name)
-        yield from listed_below(egec_process, *path, name)
+        yield from listed_below(egec, *path, name)
 
 
-def test_the_help_leads_to_every_command_and_each_has_help_itself(egec_process: Egec) -> None:
-    listed = {" ".join(["egec", *path]) for path in listed_below(egec_process)}
+def test_the_help_leads_to_every_command_and_each_has_help_itself(egec: Egec) -> None:
+    listed = {" ".join(["egec", *path]) for path in listed_below(egec)}
     groups = {path.rpartition(" ")[0] for path in commands()} - {"egec"}
     assert listed == {*commands(), *groups}
 

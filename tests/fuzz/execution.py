@@ -259,13 +259,9 @@ def faults(case: Case, ended: Ended) -> list[str]:
             found.append(f"prints {sign.decode()!r}")
     if ended.code in {2, 65, 67, 73, 74, 75, 77, 78} and not printed and case.streams[1:] == ("file", "file"):
         found.append("does not say why it fails")
-    asks = " ".join(case.arguments)
-    if (
-        ended.code == 0
-        and ended.out
-        and "--format json " in f"{asks} ".replace("=", " ")
-        and "--help" not in case.arguments
-    ):
+    asks_for_json = "--format json " in f"{' '.join(case.arguments)} ".replace("=", " ")
+    asks_for_text = {"--help", "--version"} & {*case.arguments}
+    if ended.code == 0 and ended.out and asks_for_json and not asks_for_text:
         try:
             json.loads(ended.out)
         except ValueError:

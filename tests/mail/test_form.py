@@ -4,7 +4,7 @@ import string
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.message import EmailMessage
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from egec_cli.errors import Misconfigured
 from egec_cli.mail.message import Form, Mail, credentials_mail
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import LANGUAGES, Settings
+from tests.mail.generated import READER
 
 CLIENTS, CHUNKS = 10_000, 20
 CLEAR = "fG69a*6jH"
@@ -121,7 +122,7 @@ def filled(form: Form, client: Client, message_id: str = "") -> Mail:
 
 
 def parsed(mail: Mail) -> EmailMessage:
-    return message_from_bytes(mail.content, policy=policy.default)
+    return message_from_bytes(mail.content, policy=READER)
 
 
 def boundary(mail: Mail) -> str:

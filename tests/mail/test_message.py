@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.message import EmailMessage
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +20,7 @@ from egec_cli.mail import message
 from egec_cli.mail.message import Mail
 from egec_cli.password import Password
 from egec_cli.settings import LANGUAGES, Settings
+from tests.mail.generated import READER
 
 CLEAR = "fG69a*6jH"
 IDENTIFIER = "9876543210"
@@ -64,7 +65,7 @@ def built(found: Settings | None = None, /, **changed: Any) -> Mail:
 
 
 def parsed(mail: Mail) -> EmailMessage:
-    return message_from_bytes(mail.content, policy=policy.default)
+    return message_from_bytes(mail.content, policy=READER)
 
 
 class Leaf(NamedTuple):
