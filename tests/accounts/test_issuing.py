@@ -291,3 +291,44 @@ def test_a_mail_accepted_after_its_password_was_revoked_neither_signs_in_nor_fre
         before.blocked_until,
     )
     assert opens(opened, client, late) == [False]
+
+
+def test_mails_and_logins_of_one_client_leave_every_other_client_as_they_were(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    neighbour = clients.create(opened, fields.checked("marc@example.org"))
+    issues = [Issue(opened, neighbour, revoke=False) for _ in range(3)]
+    for issue, end in zip(issues, (End.ACCEPT, End.LOSE_ANSWER, None), strict=True):
+        issue.go_on()
+        if end is not None:
+            issue.go_on(end)
+    Client.update(failed_logins=3, blocked_until=opened.clock(), email_bounced_at=opened.clock()).execute()
+
+    def neighbours() -> list[dict[str, object]]:
+        of_client = Client.select().where(Client.id == neighbour.id).dicts()
+        return [*of_client, *Credential.select().where(Credential.client == neighbour.id).dicts()]
+
+    before = neighbours()
+    assert [one["state"] for one in before[1:]] == ["accepted", "in_doubt", "sending"]
+    accepted, lost, refused = begin(), begin(), begin()
+    accepted.go_on(End.ACCEPT)
+    assert login.verify(opened, client.identifier, accepted.clear).accepted
+    lost.go_on(End.LOSE_ANSWER)
+    refused.go_on(End.REFUSE_ADDRESS)
+    assert login.verify(opened, client.identifier, lost.clear).accepted
+    assert not login.verify(opened, client.identifier, accepted.clear).accepted
+    begin(revoke=True).go_on(End.ACCEPT)
+    assert neighbours() == before
+    issues[-1].abandon()
+
+
+def test_revoke_takes_the_place_of_all_open_credentials_however_many_there_are(
+    opened: Egec, client: Client, begin: Begin
+) -> None:
+    lost = [begin() for _ in range(credentials.MOST_OPEN)]
+    for issue in lost:
+        issue.go_on(End.LOSE_ANSWER)
+    new = begin(revoke=True)
+    new.go_on(End.ACCEPT)
+    assert state(new) == ("accepted", True)
+    assert opens(opened, client, *lost, new) == [False] * credentials.MOST_OPEN + [True]
