@@ -262,6 +262,8 @@ def translated_failures(location: Database) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if _is_unreadable_message(error, location):
+            raise _damaged(location, Words("its error message is not text")) from None
         # peewee translates what happens when a statement is executed, not when its rows are fetched.
         if not (isinstance(error, peewee.PeeweeException | sqlite3.Error) or _is_of_psycopg(error)):
             raise
@@ -548,6 +550,29 @@ def _expected(error: BaseException, location: Database) -> EgecError | None:
     return None
 
 
+def _is_unreadable_message(error: Exception, location: Database) -> bool:
+    """Tell whether SQLite reported damage in bytes that are not UTF-8, which sqlite3 raises as another error.
+
+    Input files are decoded in the same blocks, so only an error raised by the database's own calls counts.
+    """
+    if not (isinstance(error, UnicodeDecodeError) and isinstance(location, SqliteFile)):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return raised_in.partition(".")[0] in {"peewee", "playhouse", "sqlite3"} or raised_in == __name__
+
+
+def _damaged(location: Database, reason: str) -> Misconfigured:
+    return Misconfigured(
+        "{location} is not an intact SQLite database: {reason}",
+        "Restore a backup, or set EGEC_DATABASE_URL.",
+        location=location,
+        reason=reason,
+    )
+
+
 def _is_of_psycopg(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] == "psycopg"
 
@@ -621,6 +646,9 @@ def _tables_in_file(location: SqliteFile) -> set[str]:
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except UnicodeDecodeError:
+        # SQLite quotes damaged text in its message.
+        return set()
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
             raise Misconfigured(
@@ -857,12 +885,7 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
     if code == sqlite3.SQLITE_ERROR and re.search(_SCHEMA_DAMAGED, str(error)):
         return _schema_damaged(location, str(error))
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return Misconfigured(
-            "{location} is no intact SQLite database: {error}",
-            "Restore a backup, or set EGEC_DATABASE_URL.",
-            location=location,
-            error=error,
-        )
+        return _damaged(location, str(error))
     return None
 
 

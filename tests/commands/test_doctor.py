@@ -315,3 +315,12 @@ def test_it_connects_to_the_mail_server_and_sends_nothing(file: Path, egec: Egec
     assert egec("doctor").code == 0
     assert server.accepted == []
     assert os.environ["EGEC_MAIL_URL"] == server.url
+
+
+def test_a_quiet_doctor_still_prints_warnings_and_faults(file: Path, egec: Egec) -> None:
+    assert egec("--quiet", "doctor") == (0, "", "")
+    file.chmod(0o644)
+    ended = egec("--quiet", "doctor")
+    assert (ended.code, ended.out) == (78, "")
+    assert ended.err.startswith("egec: database_file: fault: ")
+    assert "chmod" in ended.err

@@ -115,7 +115,7 @@ def test_a_database_of_an_older_program_asks_for_the_upgrade(
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     place = SqliteFile(tmp_path / "text.db")
     place.path.write_text("no database at all, but long enough to be read as a header\n" * 20)
-    with pytest.raises(Misconfigured, match="no intact SQLite database"), database.opened(place):
+    with pytest.raises(Misconfigured, match="not an intact SQLite database"), database.opened(place):
         pass
 
 

@@ -429,7 +429,7 @@ def test_a_damaged_file_is_told_as_such_and_left_as_it_is(
     for arguments, stdin in ((("activate", identifier), ""), (("verify", "--stdin"), login_of(server))):
         ended = egec_process(*arguments, stdin=stdin)
         assert (ended.code, ended.out) == (78, ""), ended
-        assert "no intact SQLite database" in ended.err
+        assert "not an intact SQLite database" in ended.err
     assert file.read_bytes() == damage(whole)
     assert len(server.accepted) == 1
     file.write_bytes(whole)
@@ -445,4 +445,18 @@ def test_damage_that_is_met_in_the_middle_of_a_list_is_told_as_such(file: Path, 
     middle = len(content) // 2 // 4096 * 4096
     file.write_bytes(content[:middle] + bytes(8 * 4096) + content[middle + 8 * 4096 :])
     ended = egec_process("client", "list", "--format", form)
-    assert (ended.code, "no intact SQLite database" in ended.err) == (78, True)
+    assert (ended.code, "not an intact SQLite database" in ended.err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    "command", [("client", "list"), ("db", "status"), ("db", "upgrade"), ("init",), ("verify", "--stdin")]
+)
+def test_damage_that_sqlite_reports_in_bytes_that_are_not_utf_8_is_reported_as_damage(
+    file: Path, egec_process: Egec, command: tuple[str, ...]
+) -> None:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = 1")
+        connection.execute("UPDATE sqlite_master SET sql = CAST(x'637265617465207461FF20FE' AS TEXT)")
+    ended = egec_process(*command, stdin="1234567890\npassword\n")
+    assert (ended.code, ended.out) == (78, ""), ended
+    assert "not an intact SQLite database" in ended.err
