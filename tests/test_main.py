@@ -309,3 +309,10 @@ def test_programs_that_take_core_dumps_get_none() -> None:
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (0, f"{int(most != 0)}\n")
+
+
+def test_the_command_has_the_strictest_umask() -> None:
+    look = "main.run = lambda: print(oct(os.umask(0))) or 0\n"
+    script = f"import os\nfrom egec_cli import main\nos.umask(0)\n{look}main.entry()"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "0o77\n")
