@@ -430,7 +430,7 @@ SETTINGS: tuple[Setting, ...] = (
         _number(1, 3600),
         "60",
         "60",
-        "How long the mail server may take for each answer, in seconds.",
+        "How long the mail server may take for each answer as a whole, in seconds.",
     ),
     Setting(
         "EGEC_DKIM_KEY",

@@ -108,7 +108,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
     data = tmp_path / "data" / "egec"
     assert load({}) == Settings(
         database=SqliteFile(data / "egec.db"),
-        mail_server=MaildirFolder(data / "mail"),
+        mail_server=MaildirFolder(data / "mail", is_default=True),
         mail_from="eGEC <ne-pas-repondre@egec.pro>",
         mail_reply_to="",
         mail_bounces="",

@@ -255,7 +255,7 @@ def test_records_and_logs_are_english_whoever_made_them(egec: Egec, egec_process
     logged, told = (
         [line for line in ended.err.splitlines() if line.startswith("{") is is_log] for is_log in (True, False)
     )
-    assert "refuse le destinataire pour a@example.org" in typed(told[0])
+    assert "refuse l'adresse a@example.org" in typed(told[0])
     assert json.loads(logged[-1])["outcome"] == "refused"
     recorded = egec("audit", "list", "--format", "json").out + egec("client", "show", "a@example.org", "--full").out
     assert "550 No such recipient" in recorded
