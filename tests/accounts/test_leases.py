@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -69,3 +70,16 @@ def test_to_release_a_lease_that_another_has_taken_over_leaves_it_alone(opened: 
     second = leases.take(opened._replace(clock=lambda: later), client, patience=0)
     first.release()
     assert owner(client) == second.owner
+
+
+def test_a_lease_that_is_released_soon_is_waited_for(opened: Egec, client: Client) -> None:
+    held = leases.take(opened, client)
+
+    def release() -> None:
+        with opened.database.connection_context():
+            held.release()
+
+    soon = threading.Timer(0.2, release)
+    soon.start()
+    assert leases.take(opened, client).owner != held.owner
+    soon.join()

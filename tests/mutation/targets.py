@@ -35,7 +35,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "accounts/test_bounces.py",
         "accounts/test_promises.py",
     ),
-    "accounts/issuing.py": (*_ISSUING, "accounts/test_leases.py", "accounts/test_promises.py"),
+    "accounts/issuing.py": (*_ISSUING, "accounts/test_audit.py", "accounts/test_promises.py"),
     "hashing.py": ("test_hashing.py",),
     "password.py": ("test_password.py",),
     # leases
