@@ -84,6 +84,7 @@ class Issue:
 
     def go_on(self, order: object = None) -> None:
         """Let the issue run to its next stop, or to its end."""
+        assert self.place != "ended", self.outcome
         self._orders.put(order)
         self.place = self._stops.get()
 

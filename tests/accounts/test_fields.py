@@ -155,3 +155,14 @@ def test_only_the_e_mail_is_asked_for() -> None:
 def test_the_message_names_the_field_that_is_wrong(field: str, value: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         fields.checked("a@x.fr", **{field: value})
+
+
+def test_a_sentence_has_at_most_300_characters() -> None:
+    assert fields.sentence("x" * 300) == "x" * 300
+    with pytest.raises(BadInput, match="the sentence has 301 characters"):
+        fields.sentence("x" * 301)
+
+
+@pytest.mark.parametrize("typed", [" Jean  Paul", "Jean  Paul", "Jean Paul ", "Jean \u2003Paul"])
+def test_blanks_within_and_around_a_line_are_made_one_or_none(typed: str) -> None:
+    assert fields.checked("jeanne@example.org", last_name=typed).last_name == "Jean Paul"

@@ -332,3 +332,22 @@ def test_revoke_takes_the_place_of_all_open_credentials_however_many_there_are(
     new.go_on(End.ACCEPT)
     assert state(new) == ("accepted", True)
     assert opens(opened, client, *lost, new) == [False] * credentials.MOST_OPEN + [True]
+
+
+def test_without_a_number_of_days_an_unused_password_never_expires(opened: Egec, client: Client) -> None:
+    settings = opened.settings._replace(unused_password_days=0)
+    made = hashing.begin(settings)
+    issuing.hand_over(opened._replace(settings=settings), client, lambda _: None, hashing=made)
+    in_ten_years = opened.clock() + timedelta(days=3650)
+    later = opened._replace(clock=lambda: in_ten_years)
+    assert login.verify(later, client.identifier, made.password.reveal()).accepted
+
+
+def test_what_is_recorded_is_returned_for_the_clients_in_question_and_no_other(opened: Egec, client: Client) -> None:
+    other = clients.create(opened, fields.checked("marc@example.org"))
+    recorded = [
+        credentials.record([NewCredential(one.id, "-", None)], at=opened.clock(), by="x", unused_days=30)
+        for one in (client, other, client)
+    ]
+    assert [list(one) for one in recorded] == [[client.id], [other.id], [client.id]]
+    assert [one.sequence for found in recorded for one in found.values()] == [1, 1, 2]

@@ -263,3 +263,16 @@ def test_a_renewal_that_fails_costs_the_issue_nothing(
     server.at(Point.KEPT, keep_the_database_busy)
     assert issued(egec, client).state == "accepted"
     assert owner(client) is None
+
+
+def test_a_lease_that_is_released_soon_is_waited_for(opened: Egec, client: Client) -> None:
+    held = leases.take(opened, client)
+
+    def release() -> None:
+        with opened.database.connection_context():
+            held.release()
+
+    soon = threading.Timer(0.2, release)
+    soon.start()
+    assert leases.take(opened, client).owner != held.owner
+    soon.join()

@@ -20,6 +20,8 @@ from tests.mutation.trial import STAGES, Copy, Outcome, Trial, copies
 def main() -> int:
     """Run the command, and return its exit code."""
     signal.signal(signal.SIGTERM, _end)
+    # A shell lets what runs in the background ignore it, and so would the tests, which are ended by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = _arguments()
     mutants = chosen(arguments.only, arguments.sample, arguments.seed)
     if not mutants:

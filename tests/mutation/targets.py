@@ -12,7 +12,6 @@ PACKAGE = Path(egec_cli.__file__).parent
 ROOT = PACKAGE.parent
 TESTS = Path(__file__).parents[1]
 
-_CREDENTIALS = ("accounts/test_issuing.py", "accounts/test_login.py", "accounts/test_changing.py")
 _ISSUING = ("accounts/test_issuing.py", "commands/test_activate.py")
 _RUNS = ("accounts/test_reissue.py", "commands/test_reissue.py", "test_reissue_kills.py")
 _IMPORTS = ("accounts/test_importing.py", "commands/test_client_import.py", "accounts/test_spreadsheets.py")
@@ -30,15 +29,20 @@ _OUTPUT = (
 
 TARGETS: Mapping[str, Sequence[str]] = {
     # issuing
-    "accounts/credentials.py": (*_CREDENTIALS, "accounts/test_bounces.py", "accounts/test_promises.py"),
-    "accounts/issuing.py": (*_ISSUING, "accounts/test_leases.py", "accounts/test_promises.py"),
+    "accounts/credentials.py": (
+        "accounts/test_issuing.py",
+        "accounts/test_login_explained.py",
+        "accounts/test_bounces.py",
+        "accounts/test_promises.py",
+    ),
+    "accounts/issuing.py": (*_ISSUING, "accounts/test_audit.py", "accounts/test_promises.py"),
     "hashing.py": ("test_hashing.py",),
     "password.py": ("test_password.py",),
     # leases
     "accounts/leases.py": ("accounts/test_leases.py", *_ISSUING, "accounts/test_reissue.py"),
     # clients
     "email_address.py": ("test_email_address.py",),
-    "identifier.py": ("test_identifier.py", "accounts/test_clients.py"),
+    "identifier.py": ("test_identifier.py",),
     "accounts/fields.py": ("accounts/test_fields.py", "accounts/test_changing.py", "accounts/test_importing.py"),
     "accounts/selection.py": ("accounts/test_selection.py", "accounts/test_listing.py", "commands/test_reissue.py"),
     # logins

@@ -71,7 +71,7 @@ class Copy:
         self._environment |= {"PYTHONPATH": str(self._root), "TMPDIR": str(self._temporary)}
         self._temporary.mkdir()
         self._check_import(folder)
-        self._running: subprocess.Popen[str] | None = None
+        self._running: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
     def _check_import(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Copy:
         """Stop the trial that is running, if any; its call raises `Stopped`."""
         self._is_stopped = True
         if self._running is not None:
-            self._running.send_signal(signal.SIGINT)
+            _end(self._running)
 
     def try_without(self, path: str, stage: str) -> Trial:
         """Run a stage of the tests of a module without a mutant.
@@ -132,34 +132,30 @@ class Copy:
         options = ["-o", "addopts=--strict-markers --strict-config", "-p", "no:cacheprovider", "-x", "-v", "--tb=line"]
         if self._is_stopped:
             raise Stopped
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, *arguments],
-            cwd=self._root,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self._running = process
+        # Into a file: a server that was left behind would keep a pipe open.
+        out = self._temporary.with_name("out")
+        with out.open("w") as file:
+            process = self._running = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, *arguments],
+                cwd=self._root,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        code = None
         try:
-            out, _ = process.communicate(timeout=limit)
-            if self._is_stopped:
-                raise Stopped
-            return process.returncode, out
+            code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            # So pytest ends its fixtures, and with them the servers that they have started.
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=_TIME_TO_CLEAN_UP)
-            _kill_group(process.pid)
-            return None, process.communicate()[0]
+            _end(process)
         finally:
             _kill_group(process.pid)
             process.wait()
             self._clean_up()
+        if self._is_stopped:
+            raise Stopped
+        return code, out.read_text(errors="replace")
 
     def _clean_up(self) -> None:
         """Stop database servers that were left behind, and delete what the tests have written."""
@@ -189,6 +185,15 @@ def _write(module: Path, source: bytes) -> None:
     module.write_bytes(source)
     for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*.pyc"):
         compiled.unlink(missing_ok=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End pytest by an interrupt, so that it ends its fixtures, and with them the servers that they have started."""
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _TIME_TO_CLEAN_UP
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _kill_group(process.pid)
 
 
 def _kill_group(leader: int) -> None:
