@@ -33,7 +33,7 @@ def set_attribute(owner: str | type, name: str, value: object) -> None:
     """Set an attribute of a module, given by its name, or of a class.
 
     Raises:
-        AttributeError: there is no such attribute, so nothing would be changed.
+        AttributeError: the attribute is missing, so nothing would be changed.
     """
     target = import_module(owner) if isinstance(owner, str) else owner
     if not hasattr(target, name):

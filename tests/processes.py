@@ -31,7 +31,7 @@ def replace(owner: ModuleType | type, name: str, value: object) -> Call:
     """Return the change that sets an attribute of a module or class.
 
     Raises:
-        AttributeError: there is no such attribute.
+        AttributeError: the attribute is missing.
     """
     getattr(owner, name)
     return partial(children.set_attribute, _reference(owner), name, value)
@@ -41,7 +41,7 @@ def wrap(owner: ModuleType | type, name: str, wrapper: Callable[..., object]) ->
     """Return the change by which `wrapper` is called instead of a function, with that as the first argument.
 
     Raises:
-        AttributeError: there is no such function.
+        AttributeError: the function is missing.
     """
     getattr(owner, name)
     return partial(children.wrap_attribute, _reference(owner), name, wrapper)
@@ -51,7 +51,7 @@ def hide_module(name: str) -> Call:
     """Return the change by which a module seems not to be installed.
 
     Raises:
-        ModuleNotFoundError: there is no such module.
+        ModuleNotFoundError: the module is not installed.
     """
     if find_spec(name) is None:
         raise ModuleNotFoundError(f"no module {name} to hide")
@@ -79,7 +79,7 @@ def command_of(*calls: Call) -> list[str]:
 
 
 def egec_after(*changes: Call) -> list[str]:
-    """Return the command that runs `egec` after these changes; its arguments are to be added."""
+    """Return the command that runs `egec` after these changes; the caller appends the arguments."""
     return command_of(*changes, entry)
 
 
@@ -95,7 +95,7 @@ IMPATIENT = replace(database, "BUSY_TIMEOUT", 1)
 
 
 def disk_with_room_to(size: int) -> Call:
-    """Return the change that lets no file grow beyond so many bytes."""
+    """Return the change that lets no file grow beyond this size, in bytes."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 
