@@ -1,28 +1,111 @@
-"""`egec` as a process in other circumstances: without some right, with a small disk, with something of it broken."""
+"""`egec` as a process in other circumstances: without some right, with a small disk, with a part of it changed.
 
+Changes and programs are named by the objects themselves, never in a text, so that type checkers and refactoring tools
+see them. A child finds each one by the name under which it was pickled.
+"""
+
+import pickle
+import resource
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from egec_cli.main import entry
+from egec_cli.store import database
+from tests import children
 from tests.conftest import Ended
 
-# So that no statement waits long for another's transaction.
-IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 1\n"
+# What a child process calls: a function of a module, or a `partial` of one.
+Call = Callable[[], object]
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_with(patch: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `egec` after `patch` has broken something of it, to meet what cannot be met otherwise."""
-    script = f"import sys\n{patch}\nfrom egec_cli.main import entry\nsys.argv[1:] = {list(arguments)!r}\nentry()"
+def replace(owner: ModuleType | type, name: str, value: object) -> Call:
+    """Return the change that sets an attribute of a module or class.
+
+    Raises:
+        AttributeError: the attribute is missing.
+    """
+    getattr(owner, name)
+    return partial(children.set_attribute, _reference(owner), name, value)
+
+
+def wrap(owner: ModuleType | type, name: str, wrapper: Callable[..., object]) -> Call:
+    """Return the change by which `wrapper` is called instead of a function, with that as the first argument.
+
+    Raises:
+        AttributeError: the function is missing.
+    """
+    getattr(owner, name)
+    return partial(children.wrap_attribute, _reference(owner), name, wrapper)
+
+
+def hide_module(name: str) -> Call:
+    """Return the change by which a module seems not to be installed.
+
+    Raises:
+        ModuleNotFoundError: the module is not installed.
+    """
+    if find_spec(name) is None:
+        raise ModuleNotFoundError(f"no module {name} to hide")
+    return partial(children.hide_module, name)
+
+
+def _reference(owner: ModuleType | type) -> str | type:
+    return owner.__name__ if isinstance(owner, ModuleType) else owner
+
+
+def command_of(*calls: Call) -> list[str]:
+    """Return the command of a Python process that makes these calls in turn.
+
+    Raises:
+        pickle.PicklingError: a child could not find one of the functions or values.
+        AttributeError: the same, where a function stands in another one.
+    """
+    # Each is loaded after the one before has been called: a change can come before an import.
+    script = (
+        f"import pickle, sys\nsys.path.append({str(ROOT)!r})\n"
+        f"for call in {[pickle.dumps(call) for call in calls]!r}:\n    pickle.loads(call)()"
+    )
     # As the installed program, it does not import from the folder in which it is called.
-    command = [sys.executable, "-P", "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=60)
+    return [sys.executable, "-P", "-c", script]
 
 
-def run_patched(patch: str, *arguments: str, stdin: str = "") -> Ended:
-    """Run `egec` as a process in which `patch` has been done first."""
-    done = run_with(patch, *arguments, stdin=stdin)
+def egec_after(*changes: Call) -> list[str]:
+    """Return the command that runs `egec` after these changes; the caller appends the arguments."""
+    return command_of(*changes, entry)
+
+
+def run_with(changes: Sequence[Call], *arguments: str, stdin: str = "") -> Ended:
+    """Run `egec` as a process after these changes."""
+    command = [*egec_after(*changes), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=60)
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+# So that no statement waits long for another's transaction.
+IMPATIENT = replace(database, "BUSY_TIMEOUT", 1)
+
+
+def disk_with_room_to(size: int) -> Call:
+    """Return the change that lets no file grow beyond this size, in bytes."""
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+
+
+def later_release(folder: Path, migration: str) -> Call:
+    """Return the change to a later release, whose last migration is this text; `folder` is made for its migrations."""
+    folder.mkdir()
+    for path in database.MIGRATIONS.glob("[0-9]*.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "9999_later.py").write_text(migration)
+    return replace(database, "MIGRATIONS", folder)
 
 
 def run_as_any_user(*arguments: str, stdin: str = "") -> Ended:
@@ -42,8 +125,3 @@ os.execv(sys.executable, [sys.executable, "-m", "egec_cli", *sys.argv[1:]])
     if "cannot be dropped" in done.stderr:
         pytest.skip("this system does not let root give up its rights")
     return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def disk_with_room_to(size: int) -> str:
-    """Return the patch that lets no file grow beyond so many bytes."""
-    return f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"

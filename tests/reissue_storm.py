@@ -18,23 +18,23 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from egec_cli import settings
-from egec_cli.accounts import clients, fields, login
+from egec_cli.accounts import clients, fields, login, reissue_ledger, reissue_threads
 from egec_cli.accounts.egec import Egec, opened
 from egec_cli.store.database import tuples
 from egec_cli.store.models import Client, Credential, ReissueItem
 from tests.activations import letters
+from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer
 
 # Long enough for a busy machine; a storm that needs it has failed.
 PATIENCE = 600.0
-# Starts a worker that waits no longer than a storm lasts.
-WORKER = (
-    "from egec_cli.accounts import reissue_ledger, reissue_threads\n"
-    "reissue_ledger.FIRST_WAIT = reissue_ledger.WAIT_FOR_ANOTHER = 0.05\n"
-    "reissue_threads.FIRST_WAIT_FOR_SERVER = 0.05\n"
-    "from egec_cli.main import entry\n"
-    "entry()"
+# The changes by which a worker waits no longer than a storm lasts, and the command of such a worker.
+QUICK = (
+    replace(reissue_ledger, "FIRST_WAIT", 0.05),
+    replace(reissue_ledger, "WAIT_FOR_ANOTHER", 0.05),
+    replace(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.05),
 )
+WORKER = egec_after(*QUICK)
 NAME = "storm"
 REFUSALS = (Fault.RCPT_550, Fault.MESSAGE_554)
 REFUSALS_FOR_NOW = (Fault.RCPT_451, Fault.MESSAGE_451, Fault.DATA_451)
@@ -100,7 +100,7 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
 
 
 def _worker(name: str = NAME) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", WORKER, "reissue", "start", name, "--all", "--yes", "--format", "jsonl"]
+    command = [*WORKER, "reissue", "start", name, "--all", "--yes", "--format", "jsonl"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

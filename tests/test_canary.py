@@ -2,23 +2,34 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import bcrypt
 import pytest
 
+from egec_cli import hashing
+from egec_cli.accounts import credentials
+from egec_cli.mail import message
+from egec_cli.mail.maildir import MaildirTransport
+from tests import children
 from tests.conftest import Egec
-from tests.processes import run_with
+from tests.processes import Call, replace, run_with
 from tests.smtp_server import Fault, MailServer
 
 KNOWN = "fG69a*6jH"
-# Makes the generator's next password the known one, and counts on nothing else.
-KNOWN_PASSWORD = (
-    "from egec_cli import hashing, password\n"
-    f"hashing.generate = lambda alphabet: password.Password({KNOWN!r})\n"
-)  # fmt: skip
+
+
+def knowing(password: str) -> Call:
+    """Return the change by which this is the next password of the generator; nothing else is changed."""
+    return replace(hashing, "generate", partial(children.make_known_password, password))
+
+
+KNOWN_PASSWORD = knowing(KNOWN)
 
 
 def leaks(folder: Path, *, but_in: str) -> list[Path]:
@@ -44,9 +55,9 @@ def test_the_search_finds_what_leaks(tmp_path: Path, client: str) -> None:
 
 
 def test_an_activation_leaves_the_password_in_the_mail_alone(tmp_path: Path, client: str) -> None:
-    ended = run_with(KNOWN_PASSWORD, "activate", client, "--format", "json")
-    assert json.loads(ended.stdout)["state"] == "accepted"
-    assert KNOWN not in ended.stdout + ended.stderr
+    ended = run_with([KNOWN_PASSWORD], "activate", client, "--format", "json")
+    assert json.loads(ended.out)["state"] == "accepted"
+    assert KNOWN not in ended.out + ended.err
     mail = next((tmp_path / "data" / "egec" / "mail" / "new").iterdir())
     assert re.sub("=\r?\n", "", mail.read_text()).count(KNOWN) == 2
     assert leaks(tmp_path, but_in="/mail/new/") == []
@@ -63,12 +74,12 @@ def test_the_log_and_the_record_of_what_was_done_have_no_password(
         ("activate", client, "--revoke"),
         ("reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"),
     ):
-        ended = run_with(KNOWN_PASSWORD, *command)
-        assert ended.returncode == 0
-        logged += ended.stdout + ended.stderr
-    shown = run_with(KNOWN_PASSWORD, "activate", client, "--no-mail", "--show-password")
-    assert KNOWN in shown.stdout
-    logged += shown.stderr
+        ended = run_with([KNOWN_PASSWORD], *command)
+        assert ended.code == 0
+        logged += ended.out + ended.err
+    shown = run_with([KNOWN_PASSWORD], "activate", client, "--no-mail", "--show-password")
+    assert KNOWN in shown.out
+    logged += shown.err
     for typed in (f"{client}\n{KNOWN}\n", f"{KNOWN}\n{client}\n", f"{client}\n{KNOWN.swapcase()}\n"):
         for options in ((), ("--explain",)):
             ended_too = egec_process("verify", "--stdin", *options, stdin=typed)
@@ -83,7 +94,7 @@ def test_the_log_and_the_record_of_what_was_done_have_no_password(
 
 def test_a_login_leaves_it_nowhere_whether_accepted_or_not(egec_process: Egec, tmp_path: Path, client: str) -> None:
     for code, typed in ((0, f"{client}\n{KNOWN}\n"), (1, f"{KNOWN}\n{client}\n"), (1, f"1111111111\n{KNOWN}\n")):
-        run_with(KNOWN_PASSWORD, "activate", client)
+        run_with([KNOWN_PASSWORD], "activate", client)
         ended = egec_process("verify", "--stdin", stdin=typed)
         assert ended.code == code
         assert KNOWN not in ended.out + ended.err
@@ -104,19 +115,19 @@ CHANNELS = {
 @pytest.mark.parametrize("known", [KNOWN, KNOWN.swapcase(), f"{KNOWN}\0", f"{KNOWN}, merci."])
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_no_channel_of_verify_leaves_what_was_typed_anywhere(
-    tmp_path: Path, client: str, channel: str, known: str
+    tmp_path: Path, client: str, channel: str, known: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_with(KNOWN_PASSWORD, "activate", client)
+    run_with([KNOWN_PASSWORD], "activate", client)
     arguments = {"--explain": ["--stdin", "--explain"], "--password-stdin": [client, "--password-stdin"]}.get(
         channel, ["--batch", "-"] if "batch" in channel else [channel]
     )
     if channel == "--checkpassword":
         arguments += ["true"]
     stdin = CHANNELS[channel].format(identifier=client, password=known)
-    patch = f"import os\nos.environ['PAM_USER'] = {client!r}\nos.dup2(0, 3)\n"
-    ended = run_with(patch, "verify", *arguments, stdin=stdin)
-    assert ended.returncode in {0, 1, 65}
-    told = ended.stdout + ended.stderr
+    monkeypatch.setenv("PAM_USER", client)
+    ended = run_with([partial(os.dup2, 0, 3)], "verify", *arguments, stdin=stdin)
+    assert ended.code in {0, 1, 65}
+    told = ended.out + ended.err
     for form in (KNOWN, KNOWN.swapcase()):
         assert form not in told
         stored = [path for path in tmp_path.rglob("*") if path.is_file() and "/mail/new/" not in str(path)]
@@ -124,38 +135,20 @@ def test_no_channel_of_verify_leaves_what_was_typed_anywhere(
 
 
 DEFECTS = {
-    "in the hash": "import bcrypt\ndef fail(p, s): raise RuntimeError(p)\nbcrypt.hashpw = fail",
-    "in the message": (
-        "from egec_cli.mail import message\n"
-        "def fail(*a, **k): raise KeyError(k['password'].reveal())\n"
-        "message.credentials_mail = fail"
-    ),
-    "in the transport": (
-        "from egec_cli.mail.maildir import MaildirTransport\n"
-        "def fail(self, mail): raise RuntimeError(mail.content.decode())\n"
-        "MaildirTransport.deliver = fail"
-    ),
-    "while the mail is settled": (
-        "from egec_cli.accounts import credentials\n"
-        "def fail(*a, **k): raise ValueError(k, a, 'fG69a*6jH')\n"
-        "credentials.settle = fail"
-    ),
-    "chained": (
-        "from egec_cli.mail.maildir import MaildirTransport\n"
-        "def fail(self, mail):\n"
-        "    try: raise RuntimeError(mail.content.decode())\n"
-        "    except RuntimeError as e: raise TypeError(str(e)) from e\n"
-        "MaildirTransport.deliver = fail"
-    ),
+    "in the hash": replace(bcrypt, "hashpw", children.fail_with_first_argument),
+    "in the message": replace(message, "credentials_mail", children.fail_with_password),
+    "in the transport": replace(MaildirTransport, "deliver", children.fail_with_content),
+    "while the mail is settled": replace(credentials, "settle", partial(children.fail_with, KNOWN)),
+    "chained": replace(MaildirTransport, "deliver", children.fail_twice_with_content),
 }
 
 
 @pytest.mark.parametrize("form", [(), ("--format", "json")])
 @pytest.mark.parametrize("defect", DEFECTS.values(), ids=DEFECTS.keys())
-def test_a_defect_tells_no_password(tmp_path: Path, client: str, defect: str, form: tuple[str, ...]) -> None:
-    ended = run_with(KNOWN_PASSWORD + defect, "activate", client, *form)
-    assert ended.returncode == 70
-    assert KNOWN not in ended.stdout + ended.stderr
+def test_a_defect_tells_no_password(tmp_path: Path, client: str, defect: Call, form: tuple[str, ...]) -> None:
+    ended = run_with([KNOWN_PASSWORD, defect], "activate", client, *form)
+    assert ended.code == 70
+    assert KNOWN not in ended.out + ended.err
     assert leaks(tmp_path, but_in="/mail/new/") == []
 
 
@@ -164,14 +157,14 @@ def test_a_defect_tells_no_password(tmp_path: Path, client: str, defect: str, fo
 )
 @pytest.mark.parametrize("known", [KNOWN, "fG=9=*6jH"])
 def test_a_server_that_quotes_the_mail_in_its_answer_does_not_get_it_recorded(
-    tmp_path: Path, client: str, fault: Fault, known: str
+    tmp_path: Path, client: str, fault: Fault, known: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with MailServer() as server:
         server.fail_next(fault)
-        patch = KNOWN_PASSWORD.replace(KNOWN, known) + f"import os\nos.environ['EGEC_MAIL_URL'] = {server.url!r}"
-        ended = run_with(patch, "activate", client, "--format", "json")
-    assert ended.returncode in {0, 65, 75}
-    told = ended.stdout + ended.stderr
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = run_with([knowing(known)], "activate", client, "--format", "json")
+    assert ended.code in {0, 65, 75}
+    told = ended.out + ended.err
     stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*.db*"))
     encoded = base64.b64encode(known.encode()).decode()
     for form in (known, known.replace("=", "=3D"), encoded, f"{known[:4]} {known[4:]}"):

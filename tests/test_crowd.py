@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -14,7 +14,9 @@ from egec_cli.accounts import clients, credentials, fields, issuing, login
 from egec_cli.accounts.egec import Egec
 from egec_cli.mail import transport
 from egec_cli.store.models import Client, Credential
+from tests import children
 from tests.activations import Letter, Login, letters, log_in_with_the_newest
+from tests.processes import command_of
 from tests.smtp_server import Fault, MailServer, Point
 
 PROCESSES = 8
@@ -23,17 +25,6 @@ LOGINS_AT_ONCE = 6
 ROUNDS_OF_LOGINS = 25
 # Long enough for a busy machine; a crowd that needs it has failed.
 PATIENCE = 120.0
-
-# Activates each of its clients once, in an order of its own, as soon as all are there, and tells how each ended.
-MEMBER = """
-import random, sys
-from egec_cli.main import run
-clients = sys.argv[1:]
-random.shuffle(clients)
-sys.stdin.read()
-codes = [run(["activate", client, "--format", "jsonl"]) for client in clients]
-print(*codes)
-"""
 
 # Now and then a mail is refused or its answer is lost; those between go well.
 FAILURES = (
@@ -52,12 +43,10 @@ FAULTS = [fault for failure in 2 * FAILURES for fault in (*[Fault.NONE] * 7, fai
 def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
     """Let the processes activate these clients, all at once, and return how each activation ended."""
     gate, opener = os.pipe()
+    command = command_of(partial(children.activate_each, identifiers))
     with ExitStack() as stack:
         crowd = [
-            stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", MEMBER, *identifiers], stdin=gate, stdout=subprocess.PIPE)
-            )
-            for _ in range(PROCESSES)
+            stack.enter_context(subprocess.Popen(command, stdin=gate, stdout=subprocess.PIPE)) for _ in range(PROCESSES)
         ]
         os.close(gate)
         os.close(opener)

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -47,7 +48,7 @@ def cells_of_a_spreadsheet(text: str, delimiter: str) -> list[str]:
 @example([Pair("a\rb", '";=x')])
 def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdout", stream := io.StringIO())
+        patch.setattr(sys, "stdout", stream := io.StringIO())
         show.show_all(pairs, Pair, OutputFormat.CSV)
     text = stream.getvalue()
     for delimiter in DELIMITERS:
@@ -59,7 +60,7 @@ def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair])
 @given(st.lists(st.builds(Pair, TEXTS, TEXTS), min_size=1, max_size=3))
 def test_a_table_is_read_as_it_was_written(pairs: list[Pair]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdout", stream := io.StringIO())
+        patch.setattr(sys, "stdout", stream := io.StringIO())
         show.show_all(pairs, Pair, OutputFormat.CSV)
     rows = csv.reader(io.StringIO(stream.getvalue(), newline=""))
     assert [list(map(unguarded, row)) for row in rows] == [["a", "b"], *map(list, pairs)]
@@ -79,7 +80,7 @@ def in_one_line(text: str) -> str:
 @example("a\n'=b")
 def test_import_reads_a_cell_of_several_lines_without_its_guards(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdout", stream := io.StringIO())
+        patch.setattr(sys, "stdout", stream := io.StringIO())
         show.show_all([Pair("a@example.org", text)], Pair, OutputFormat.CSV)
     table = tables.read(io.BytesIO(stream.getvalue().encode()), "x.csv", FIELDS, Given(encoding="utf-8"))
     [row] = table

@@ -15,15 +15,16 @@ import pytest
 from egec_cli import settings
 from egec_cli.accounts.egec import opened
 from egec_cli.settings import Database
+from egec_cli.store import database
 from egec_cli.store.models import Client, Credential
 from tests.activations import PATIENCE, activated, letters, opens, require_as_good_as_new, require_intact, wait_until
 from tests.conftest import Egec
+from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 # The same, but that no statement waits long for another process's transaction: longer, though, than a signal takes.
-IMPATIENT = "from egec_cli.store import database\ndatabase.BUSY_TIMEOUT = 3\nfrom egec_cli.main import entry\nentry()"
-IMPATIENT_PROGRAM = [sys.executable, "-c", IMPATIENT]
+IMPATIENT_PROGRAM = egec_after(replace(database, "BUSY_TIMEOUT", 3))
 
 BEFORE_THE_DOT = (Point.BANNER, Point.EHLO, Point.MAIL, Point.RCPT, Point.DATA)
 # From the final dot on, the mail reaches the client whether or not its sender lives.

@@ -115,6 +115,12 @@ def test_no_two_modules_of_the_house_need_each_other() -> None:
     assert circles(PACKAGE) == []
 
 
+def test_the_table_names_parts_and_importers_that_exist() -> None:
+    found = set(modules(PACKAGE))
+    assert FLOORS.keys() <= {part(module) for module in found}
+    assert set().union(*FOREIGN.values()) <= found
+
+
 def test_the_checker_sees_the_whole_house_and_the_imports_within_functions() -> None:
     assert {FLOORS.get(part(module), 0) for module in modules(PACKAGE)} == {0, 1, 2, 3, 4}
     assert f"{NAME}.commands.root" in arrows(PACKAGE)[f"{NAME}.main"]

@@ -3,44 +3,31 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from playhouse.migrations import Runner
 
 from egec_cli import new_file
 from egec_cli.settings import SqliteFile
-from egec_cli.store import database
+from egec_cli.store import database, sqlite_copy
+from tests import children
 from tests.activations import wait_until
 from tests.conftest import Egec
-from tests.processes import run_patched
+from tests.processes import Call, command_of, later_release, replace, run_with, wrap
 
 # The moment before a complete file gets its name.
-WHEN_COMPLETE = "import os, signal\nos.link = lambda *paths, **more: os.kill(os.getpid(), signal.SIGKILL)\n"
-WHEN_REPLACING = WHEN_COMPLETE.replace("os.link", "os.rename")
+WHEN_COMPLETE = replace(os, "link", children.kill_itself)
+WHEN_REPLACING = replace(os, "rename", children.kill_itself)
 # Between two pages of a copy.
-WHEN_HALF_DONE = (
-    "import os, signal\nfrom egec_cli.store import sqlite_copy\n"
-    "def die(*numbers):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    "assert sqlite_copy._require_progress\nsqlite_copy._require_progress = die\n"
-)
+WHEN_HALF_DONE = replace(sqlite_copy, "_require_progress", children.kill_itself)
 # In the middle of the tables of a new database, whose log is beside it.
-WHEN_MIGRATING = (
-    "import os, signal\nfrom playhouse import migrations\n"
-    "applied = migrations.Runner.up\n"
-    "def die(*arguments):\n    applied(*arguments)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    "migrations.Runner.up = die\n"
-)
-# A program of a release to come.
-NEWER = (
-    "import shutil, tempfile\nfrom pathlib import Path\nfrom egec_cli.store import database\n"
-    "folder = Path(tempfile.mkdtemp(dir='.')).absolute()\n"
-    "for one in database.MIGRATIONS.glob('[0-9]*.py'): shutil.copy(one, folder)\n"
-    "(folder / '9999_later.py').write_text('def up(migrator, db):\\n    pass\\n')\n"
-    "database.MIGRATIONS = folder\n"
-)
+WHEN_MIGRATING = wrap(Runner, "up", children.call_and_kill_itself)
+# The migration of a later release.
+NEWER = "def up(migrator, db):\n    pass\n"
 
 
 @pytest.fixture
@@ -58,13 +45,13 @@ def hidden(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("patch", "command"),
+    ("change", "command"),
     [
         (WHEN_COMPLETE, ("db", "backup", "new.db")),
         (WHEN_HALF_DONE, ("db", "backup", "new.db")),
         (WHEN_HALF_DONE, ("db", "restore", "backup.db")),
         (WHEN_COMPLETE, ("db", "restore", "backup.db")),
-        (NEWER + WHEN_COMPLETE, ("db", "upgrade")),
+        (WHEN_COMPLETE, ("db", "upgrade")),
         (WHEN_COMPLETE, ("client", "export", "--output", "new.csv")),
         (WHEN_REPLACING, ("client", "export", "--output", "new.csv", "--force")),
         (WHEN_COMPLETE, ("init",)),
@@ -72,12 +59,13 @@ def hidden(folder: Path) -> set[str]:
     ],
 )
 def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
-    folder: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, patch: str, command: tuple[str, ...]
+    folder: Path, tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, change: Call, command: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(folder)
     if command == ("init",):
         (folder / "egec.db").unlink()
-    ended = run_patched(patch, *command)
+    newer = [later_release(tmp_path / "migrations", NEWER)] if command == ("db", "upgrade") else []
+    ended = run_with([*newer, change], *command)
     assert ended.code == -signal.SIGKILL, ended
     left = hidden(folder)
     assert left
@@ -85,7 +73,7 @@ def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
     if command != ("init",):
         assert str(folder / min(left)) in egec("doctor", "--format", "json").out
     assert hidden(folder) == left
-    again = run_patched(NEWER if command == ("db", "upgrade") else "", *command)
+    again = run_with(newer, *command)
     assert again.code == 0, again
     assert hidden(folder) == set()
 
@@ -93,11 +81,7 @@ def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
 @contextmanager
 def writing(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Let another process write a file, without an end, for the block."""
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom egec_cli import new_file\n"
-        "with new_file.written(Path(sys.argv[1])) as file:\n    time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], text=True) as process:
+    with subprocess.Popen(command_of(partial(children.write_without_end, path)), text=True) as process:
         try:
             wait_until(lambda: bool(hidden(path.parent)) and not new_file.leftovers(path.parent))
             yield process

@@ -9,14 +9,16 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from egec_cli import __version__
+from egec_cli import __version__, main, settings
 from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
+from tests import children
 from tests.conftest import Egec
-from tests.processes import run_patched, run_with
+from tests.processes import command_of, egec_after, replace, run_with
 from tests.programs import require_program
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
@@ -72,17 +74,13 @@ def test_the_env_file_named_on_the_command_line_is_read(egec_process: Egec, tmp_
 
 
 def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() -> None:
-    patch = (
-        "from egec_cli import settings\n"
-        "def load():\n    secret = 'fG69a*6jH'\n    raise ValueError(f'no good: {secret}')\n"
-        "settings.load = load"
-    )
+    defect = replace(settings, "load", partial(children.fail_with_local_secret, "fG69a*6jH"))
     for form in ((), ("--format", "json")):
-        ended = run_with(patch, "client", "list", *form)
-        assert (ended.returncode, ended.stdout) == (70, "")
-        assert "ValueError" in ended.stderr
-        assert "report" in ended.stderr
-        assert "fG69a*6jH" not in ended.stderr
+        ended = run_with([defect], "client", "list", *form)
+        assert (ended.code, ended.out) == (70, "")
+        assert "ValueError" in ended.err
+        assert "report" in ended.err
+        assert "fG69a*6jH" not in ended.err
 
 
 def test_the_reader_of_a_pipe_may_go_away(egec: Egec) -> None:
@@ -250,7 +248,6 @@ def test_whatever_the_umask_all_that_it_creates_is_for_its_owner_alone(
     monkeypatch.setenv("XDG_DATA_HOME", str(work / "share" / "data"))
     (work / "clients.csv").write_text("email;nom\na@example.org;A\nno address;X\n")
     (work / "clients.csv").chmod(0o600)
-    bare = "import os\nos.umask(0)\n"
     for code, *command in (
         (0, "client", "create", "jeanne@example.org", "--activate"),
         (3, "client", "import", "clients.csv", "--rejects", "rejects.csv"),
@@ -259,7 +256,7 @@ def test_whatever_the_umask_all_that_it_creates_is_for_its_owner_alone(
         (0, "db", "backup", "copy.db"),
         (0, "db", "restore", "copy.db"),
     ):
-        assert run_patched(bare, *command).code == code
+        assert run_with([partial(os.umask, 0)], *command).code == code
     found = {path: stat.S_IMODE(path.lstat().st_mode) for path in work.rglob("*")}
     names = {path.name for path in found}
     assert {"share", "data", "egec", "egec.db", "mail", "new", "cur", "tmp", "rejects.csv", "copy.db"} <= names
@@ -268,14 +265,7 @@ def test_whatever_the_umask_all_that_it_creates_is_for_its_owner_alone(
 
 def test_a_program_that_imports_it_keeps_its_umask_and_gets_private_files_all_the_same(tmp_path: Path) -> None:
     (work := tmp_path / "work").mkdir(mode=0o700)
-    script = (
-        "import os, sys\nfrom pathlib import Path\nfrom egec_cli.settings import MaildirFolder, SqliteFile\n"
-        "from egec_cli.store import database\nfrom egec_cli import new_file\nos.umask(0)\n"
-        "folder = Path(sys.argv[1])\ndatabase.create(SqliteFile(folder / 'a' / 'b' / 'egec.db'))\n"
-        "new_file.make_folders(folder / 'c' / 'd')\n"
-        "assert os.umask(0) == 0\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(work)], check=True, timeout=60)
+    subprocess.run(command_of(partial(children.create_files, work)), check=True, timeout=60)
     found = {path: stat.S_IMODE(path.lstat().st_mode) for path in work.rglob("*")}
     assert len(found) == 5
     assert {path: mode for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
@@ -283,31 +273,22 @@ def test_a_program_that_imports_it_keeps_its_umask_and_gets_private_files_all_th
 
 def test_a_crash_writes_no_memory_to_a_disk(tmp_path: Path) -> None:
     (work := tmp_path / "work").mkdir()
-    crash = "os.kill(os.getpid(), signal.SIGSEGV)"
-    allow = (
-        "import os, resource, signal\nos.chdir(sys.argv[1])\n"
-        "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\nresource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
-    )
-    run_in = [sys.executable, "-c", f"import sys\n{allow}{crash}", str(work)]
-    assert subprocess.run(run_in, timeout=60).returncode == -signal.SIGSEGV
+    allow = partial(children.allow_core_files, work)
+    assert subprocess.run(command_of(allow, children.crash), timeout=60).returncode == -signal.SIGSEGV
     if not list(work.iterdir()):
         pytest.skip("this system writes no core files, so none can be missing")
     for path in work.iterdir():
         path.unlink()
-    script = f"import sys\n{allow}from egec_cli import main\nmain.run = lambda: {crash}\nmain.entry()"
-    ended = subprocess.run([sys.executable, "-c", script, str(work)], capture_output=True, timeout=60)
+    ended = subprocess.run(egec_after(allow, replace(main, "run", children.crash)), capture_output=True, timeout=60)
     assert ended.returncode == -signal.SIGSEGV
     assert list(work.iterdir()) == []
 
 
 def test_programs_that_take_core_dumps_get_none() -> None:
     # Linux hands them the memory of a process whose limit is 0, but not of one whose limit is 1.
-    script = (
-        "import resource\nfrom egec_cli import main\n"
-        "main.run = lambda: print(resource.getrlimit(resource.RLIMIT_CORE)[0]) or 0\nmain.entry()"
-    )
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    command = egec_after(replace(main, "run", children.print_core_limit))
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (0, f"{int(most != 0)}\n")
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,9 @@ from egec_cli import settings
 from egec_cli.accounts import clients, fields, leases
 from egec_cli.accounts.egec import opened
 from egec_cli.settings import Database
+from tests import children
 from tests.activations import PATIENCE, letters
+from tests.processes import command_of
 from tests.reissue_storm import WORKER
 from tests.smtp_server import MailServer, Point
 
@@ -46,7 +47,7 @@ def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: 
             clients.create(egec, fields.checked(f"c{number}@example.org"))
     # Slow enough for the workers to meet.
     server.at(Point.KEPT, lambda: time.sleep(0.2))
-    command = (sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")
+    command = (*WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")
     told = ended([in_container(*command) for _ in range(WORKERS)])
     server.wait_until_quiet()
     mails = Counter(letter.identifier for letter in letters(server))
@@ -56,8 +57,7 @@ def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: 
 
 
 def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() -> None:
-    script = "from egec_cli.accounts import leases; print(leases.new_owner())"
-    process = in_container(sys.executable, "-c", script)
+    process = in_container(*command_of(children.print_lease_owner))
     name = process.communicate(timeout=PATIENCE)[0].decode().strip()
     assert process.returncode == 0
     host, number, *_ = name.split("/")
@@ -66,16 +66,6 @@ def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() 
 
 
 def test_where_proc_is_that_of_the_host_a_container_judges_no_running_process() -> None:
-    script = """
-import os, sys
-from egec_cli.accounts import leases
-if os.fork() == 0:
-    own = leases.new_owner()
-    parent = own.split("/")
-    parent[1] = str(os.getppid())
-    os._exit(any(map(leases.is_gone, [own, "/".join(parent)])))
-sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
-"""
-    command = [*(part for part in CONTAINER if part != "--mount-proc"), sys.executable, "-c", script]
+    command = [*(part for part in CONTAINER if part != "--mount-proc"), *command_of(children.judge_owners_in_fork)]
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -2,19 +2,22 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from egec_cli import settings
 from egec_cli.accounts.egec import opened
+from egec_cli.accounts.reissue_ledger import Ledger
 from egec_cli.settings import Database, SqliteFile
 from egec_cli.store.models import Credential
+from tests import children
 from tests.activations import PATIENCE, letters, require_intact, wait_until
 from tests.conftest import Egec
-from tests.reissue_storm import WORKER, storm
+from tests.processes import egec_after, replace
+from tests.reissue_storm import QUICK, WORKER, storm
 from tests.smtp_server import MailServer, Point
 
 
@@ -36,25 +39,13 @@ def test_workers_that_share_a_run_mail_nobody_twice_but_for_what_was_in_flight(
     assert seen.kills
 
 
-# Stops for good where the mails that were accepted are about to be settled.
-STOPS_BEFORE_SETTLING = f"""
-import time
-from egec_cli.accounts.reissue_ledger import Ledger
-def settle(*_):
-    print("about to settle", flush=True)
-    time.sleep(600)
-Ledger.settle = settle
-{WORKER}
-"""
-
-
 def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     location: Database, server: MailServer, egec: Egec
 ) -> None:
     for client in range(3):
         egec("client", "create", f"c{client}@example.org")
     start = ("reissue", "start", "spring", "--all", "--yes", "--format", "json")
-    command = [sys.executable, "-c", STOPS_BEFORE_SETTLING, *start]
+    command = [*egec_after(*QUICK, replace(Ledger, "settle", children.wait_before_settling)), *start]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "about to settle\n"
@@ -79,7 +70,7 @@ def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
     for client in range(40):
         egec("client", "create", f"c{client}@example.org")
     server.at(Point.KEPT, lambda: time.sleep(0.05))
-    command = [sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"]
+    command = [*WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: bool(server.accepted))
         process.send_signal(number)
@@ -102,8 +93,8 @@ def test_a_run_that_was_started_with_a_signal_ignored_goes_on_ignoring_it(
     for client in range(24):
         egec("client", "create", f"c{client}@example.org")
     server.at(Point.KEPT, lambda: time.sleep(0.05))
-    ignoring = f"import signal\nsignal.signal({int(number)}, signal.SIG_IGN)\n{WORKER}"
-    command = [sys.executable, "-c", ignoring, "reissue", "start", "spring", "--all", "--yes"]
+    ignoring = egec_after(partial(signal.signal, number, signal.SIG_IGN), *QUICK)
+    command = [*ignoring, "reissue", "start", "spring", "--all", "--yes"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: bool(server.accepted))
         process.send_signal(number)
@@ -116,7 +107,7 @@ def test_a_second_signal_ends_the_program_at_once(location: Database, server: Ma
         egec("client", "create", f"c{client}@example.org")
     held = []
     server.at(Point.MESSAGE, lambda: held.append(1) or time.sleep(3))  # type: ignore[func-returns-value]
-    command = [sys.executable, "-c", WORKER, "reissue", "start", "spring", "--all", "--yes"]
+    command = [*WORKER, "reissue", "start", "spring", "--all", "--yes"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: bool(held))
         began = time.monotonic()

@@ -5,16 +5,18 @@ import gettext
 import json
 import re
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from egec_cli import translation
+from egec_cli import main, translation
+from egec_cli.commands import help_texts, usage_errors
 from egec_cli.errors import BadInput
 from egec_cli.translation import Words, joined, language_of, translated
-from tests import catalogue
+from tests import catalogue, children
 from tests.conftest import Egec
+from tests.processes import command_of
 from tests.smtp_server import Fault, MailServer
 from tests.test_docs import commands
 
@@ -274,9 +276,8 @@ def test_no_words_in_the_environment_break_a_terminal_of_ascii(egec: Egec, egec_
 
 def test_english_loads_nothing_for_it(egec: Egec) -> None:
     egec("init")
-    script = (
-        "import sys\nfrom egec_cli.main import run\nrun(['client', 'list'])\nrun(['client', '--help'])\n"
-        "print([name for name in sys.modules if name.endswith(('help_texts', 'usage_errors'))], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stderr == "[]\n"
+    command = command_of(partial(children.run_and_print_modules, ["client", "list"], ["client", "--help"]))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    [loaded] = done.stderr.splitlines()
+    assert main.__name__ in loaded.split()
+    assert not {help_texts.__name__, usage_errors.__name__} & set(loaded.split())

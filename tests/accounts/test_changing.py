@@ -22,6 +22,7 @@ from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import HandedOver
 from egec_cli.errors import AlreadyExists, BadInput, EgecError, NoSuchClient, NotPermitted
 from egec_cli.settings import Database, SqliteFile
+from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, CredentialState, Event, ReissueItem, ReissueRun
 
 GONE = "client_erased"
@@ -301,7 +302,7 @@ def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> 
 
 
 def test_a_log_that_another_process_reads_is_told_as_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("egec_cli.store.database.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.1)
     accounts_egec.create(settings.load())
     with accounts_egec.opened(settings.load()) as egec:
         client = made(egec)

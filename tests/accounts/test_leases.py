@@ -22,7 +22,9 @@ from egec_cli.mail import transport
 from egec_cli.settings import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
+from tests import children
 from tests.accounts.stepwise import End, Issue
+from tests.processes import command_of
 from tests.smtp_server import MailServer, Point
 
 PARTS = ("host", "pid", "boot", "namespace", "started_at", "digits")
@@ -96,8 +98,7 @@ def test_a_process_number_that_was_given_to_another_process_does_not_hold_it(ope
 
 
 def test_a_process_that_has_ended_and_waits_for_its_parent_does_not_hold_it(opened: Egec, client: Client) -> None:
-    script = "from egec_cli.accounts import leases; print(leases.new_owner())"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command_of(children.print_lease_owner), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.read().strip()
         # The parent has not asked for its exit code.

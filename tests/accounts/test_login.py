@@ -1,9 +1,9 @@
 """Logins on both databases: limits, hashes that are replaced by those of today's cost, earlier passwords."""
 
 import subprocess
-import sys
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import bcrypt
 import pytest
@@ -13,18 +13,8 @@ from egec_cli.accounts import clients, fields, issuing, login, login_limits
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.login import Reason
 from egec_cli.store.models import Client, Credential, CredentialState, Event
-
-# Each of these tries the same wrong password a number of times, at the same moment as the others.
-GUESSER = """
-import sys
-from egec_cli import settings
-from egec_cli.accounts import login
-from egec_cli.accounts.egec import opened
-with opened(settings.load()) as egec:
-    sys.stdin.readline()
-    for _ in range(int(sys.argv[3])):
-        print(login.attempt(egec, sys.argv[1], sys.argv[2]).reason)
-"""
+from tests import children
+from tests.processes import command_of
 
 
 def activated(egec: Egec, email: str = "jeanne@example.org") -> tuple[Client, str]:
@@ -88,7 +78,7 @@ def test_a_blocked_account_says_what_an_unknown_one_says(opened: Egec, client: t
 
 def guesses(identifier: str, password: str, *, processes: int, times: int) -> list[str]:
     """Let processes log in at the same moment; return the reasons of all attempts."""
-    command = [sys.executable, "-c", GUESSER, identifier, password, str(times)]
+    command = command_of(partial(children.guess, identifier, password, times))
     crowd = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
     ]

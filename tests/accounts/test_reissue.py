@@ -5,7 +5,6 @@ import io
 import json
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -54,8 +53,10 @@ from egec_cli.settings import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
+from tests import children
 from tests.activations import PATIENCE, Letter, letter, letters, once, wait_until
-from tests.reissue_storm import WORKER
+from tests.processes import egec_after, wrap
+from tests.reissue_storm import QUICK
 from tests.smtp_server import Fault, MailServer, Point
 
 EVERYONE = Selection(everyone=True)
@@ -519,15 +520,9 @@ def test_on_postgresql_the_clock_of_the_server_counts(opened: Egec) -> None:
     assert abs(opened.clock() - store.server_clock(opened.database)) < timedelta(seconds=1)
 
 
-# Starts a worker on a machine whose clock is an hour ahead or behind.
-OF_ANOTHER_TIME = f"""
-import datetime, sys
-from egec_cli import clock
-hours = int(sys.argv.pop(1))
-right = clock.now
-clock.now = lambda: right() + datetime.timedelta(hours=hours)
-{WORKER}
-"""
+def of_another_time(by: timedelta) -> list[str]:
+    """Return the command of a worker on a machine whose clock is wrong."""
+    return egec_after(*QUICK, wrap(clock, "now", partial(children.shift_time, by)))
 
 
 def test_workers_whose_machines_disagree_about_the_time_neither_mail_twice_nor_wait(
@@ -542,7 +537,7 @@ def test_workers_whose_machines_disagree_about_the_time_neither_mail_twice_nor_w
     command = ["reissue", "start", "spring", "--all", "--yes", "--rate", "50", "--format", "jsonl"]
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", OF_ANOTHER_TIME, str(hours), *command],
+            [*of_another_time(timedelta(hours=hours)), *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

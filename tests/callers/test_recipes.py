@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from egec_cli.main import entry
 from egec_cli.settings import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
 from tests.callers.site import answer
@@ -166,7 +167,7 @@ ATTACKS = {
 def besieged(host: Host) -> Host:
     """Return a machine with the rule of sudo, the program as pip installs it, and a folder full of traps."""
     host.has(SUDOERS)
-    program = f"#!{sys.executable}\nimport sys\nfrom egec_cli.main import entry\nsys.exit(entry())\n"
+    program = f"#!{sys.executable}\nimport sys\nfrom {entry.__module__} import entry\nsys.exit(entry())\n"
     host.server.machine.write("/opt/egec/bin/egec", program, mode=0o755)
     for name in ("sitecustomize.py", "usercustomize.py", "egec_cli/__init__.py"):
         host.server.machine.write(f"{HOSTILE}/{name}", LEAVES_A_MARK)

@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
-import sys
+from functools import partial
 from typing import Any
 
 import pytest
 
 from egec_cli.settings import Database
 from tests.conftest import Egec
+from tests.processes import egec_after
 
 KEYS = ["id", "at", "action", "outcome", "client", "run", "actor", "host", "details"]
 
@@ -82,10 +83,8 @@ def test_a_person_who_is_no_line_of_text_ends_it_with_78(egec_process: Egec, jea
 
 @pytest.mark.parametrize("data", [b"", b"x" * 600, b"only"])
 def test_what_is_no_login_is_refused_by_checkpassword_and_on_record(egec: Egec, jeanne: str, data: bytes) -> None:
-    script = "import os, sys\nos.dup2(0, 3)\nfrom egec_cli.main import entry\nentry()"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "verify", "--checkpassword", "true"], input=data, env=os.environ, timeout=60
-    )
+    command = [*egec_after(partial(os.dup2, 0, 3)), "verify", "--checkpassword", "true"]
+    done = subprocess.run(command, input=data, timeout=60)
     assert done.returncode == 1
     [event] = events(egec, "--action", "login")
     assert (event["outcome"], event["details"]) == ("refused", {"reason": "unknown_identifier"})

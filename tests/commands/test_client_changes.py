@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from egec_cli import clock, settings
 from egec_cli.settings import SqliteFile
+from egec_cli.store import database
+from tests import children
 from tests.commands.test_client_listing import at_terminal
 from tests.conftest import Egec
-from tests.processes import IMPATIENT, run_patched
+from tests.processes import IMPATIENT, run_with, wrap
 
 KEYS = ["identifier", "line", "outcome", "failure", "details"]
 
@@ -215,7 +218,7 @@ def test_erase_beside_a_long_reader_is_not_done_and_the_command_of_its_hint_comp
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         assert reader.execute("SELECT email FROM client").fetchall()
-        ended = run_patched(IMPATIENT, "client", "erase", *named, "--yes", "--format", "jsonl")
+        ended = run_with([IMPATIENT], "client", "erase", *named, "--yes", "--format", "jsonl")
         assert ended.code == 75
         assert json.loads(ended.out)["outcome"] == "erased"
         error = json.loads(ended.err.splitlines()[-1])["error"]
@@ -223,7 +226,7 @@ def test_erase_beside_a_long_reader_is_not_done_and_the_command_of_its_hint_comp
         assert b"odile.secret" in content(path.parent)
         hint = error["hint"].partition("type: egec ")[2].split()
         assert hint == ["client", "erase", identifier, "--yes"]
-        assert run_patched(IMPATIENT, *hint).code == 75
+        assert run_with([IMPATIENT], *hint).code == 75
     assert egec(*hint).code == 0
     assert b"odile.secret" not in content(path.parent)
 
@@ -232,17 +235,11 @@ def test_erase_beside_a_writer_is_not_done_either(
     egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert egec("client", "erase", jeanne, "--yes").code == 0
-    database = settings.load().database
-    assert isinstance(database, SqliteFile)
+    location = settings.load().database
+    assert isinstance(location, SqliteFile)
     # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
-    lock = (
-        "import sqlite3\nfrom egec_cli.store import database\n"
-        f"other = sqlite3.connect({str(database.path)!r}, isolation_level=None)\n"
-        "write_anew = database.write_anew\n"
-        "def lock_and_write():\n    other.execute('BEGIN IMMEDIATE')\n    return write_anew()\n"
-        "database.write_anew = lock_and_write\n"
-    )
-    ended = run_patched(IMPATIENT + lock, "client", "erase", jeanne, "--yes", "--format", "json")
+    lock = wrap(database, "write_anew", partial(children.call_beside_writer, location.path))
+    ended = run_with([IMPATIENT, lock], "client", "erase", jeanne, "--yes", "--format", "json")
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Egec
-from tests.processes import disk_with_room_to, run_patched
+from tests.processes import disk_with_room_to, run_with
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 TABLE = (
@@ -176,7 +176,7 @@ def test_an_interrupted_import_ends_with_130_and_leaves_whole_rows(egec: Egec, t
 def test_a_full_disk_is_told_and_nothing_is_half_done(egec: Egec, tmp_path: Path) -> None:
     egec("init")
     big_table(tmp_path / "big.csv", 20_000)
-    ended = run_patched(disk_with_room_to(600_000), "client", "import", "big.csv", "--format", "json")
+    ended = run_with([disk_with_room_to(600_000)], "client", "import", "big.csv", "--format", "json")
     assert ended.code == 74
     again = egec("client", "import", "big.csv", "--format", "json")
     assert again.code == 0

@@ -26,7 +26,7 @@ from egec_cli.errors import EgecError, ExitCode
 from egec_cli.show import ErrorRecord
 from tests import world
 from tests.conftest import Egec, Ended
-from tests.processes import IMPATIENT, run_patched
+from tests.processes import IMPATIENT, run_with
 from tests.reference import command_tree
 from tests.smtp_server import MailServer
 from tests.world import BUSY, JEANNE, MARC, PAUL, ZOE, World
@@ -333,7 +333,7 @@ def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -
     assert is_of(json.loads(done.out), CONTRACT["db restore"].results[0].parts)
     with closing(sqlite3.connect(small_world.folder / "data" / "egec.db")) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        busy = run_patched(IMPATIENT, "db", "restore", "copy.db", "--format", "json")
+        busy = run_with([IMPATIENT], "db", "restore", "copy.db", "--format", "json")
     assert busy.code == 75
     is_an_error(busy, in_json=True)
 

@@ -6,17 +6,19 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from egec_cli.accounts import doctor_accounts
 from egec_cli.settings import SETTINGS, Database, SqliteFile
 from egec_cli.store import database
+from tests import children
 from tests.conftest import Egec, Ended
-from tests.processes import run_as_any_user, run_patched
+from tests.processes import command_of, replace, run_as_any_user, run_with
 from tests.smtp_server import MailServer
 
 KEYS = ["check", "verdict", "detail", "cure"]
@@ -179,10 +181,8 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
         connection.execute("DELETE FROM schema_migration WHERE id > 1 AND name <> '0000_before'")
-    patch = (
-        "from egec_cli.store import database\ndatabase.known_migrations = lambda: ['0000_before', '0001_initial', 'x']"
-    )
-    older = run_patched(patch, "doctor", "--format", "json")
+    migrations = partial(list[str], ["0000_before", "0001_initial", "x"])
+    older = run_with([replace(database, "known_migrations", migrations)], "doctor", "--format", "json")
     assert (older.code, findings(older)["schema"]["cure"]) == (78, "egec db upgrade")
     file.unlink()
     missing = egec("doctor", "--format", "json")
@@ -227,18 +227,13 @@ def test_a_folder_that_may_not_be_entered_is_a_finding(file: Path) -> None:
 
 
 def test_a_deleted_working_folder_does_not_matter_where_every_path_is_absolute(file: Path) -> None:
-    script = "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')"
-    ended = run_patched(script, "doctor", "--format", "json")
+    ended = run_with([children.enter_deleted_folder], "doctor", "--format", "json")
     assert (ended.code, troubles(ended)) == (0, {})
 
 
 def test_a_check_that_fails_as_nobody_thought_is_a_finding_and_the_others_go_on(file: Path) -> None:
-    patch = (
-        "from egec_cli.accounts import doctor_accounts\n"
-        "def fail(): raise RuntimeError('fG69a*6jH')\n"
-        "doctor_accounts.open_credentials = fail"
-    )
-    ended = run_patched(patch, "doctor", "--format", "json")
+    defect = replace(doctor_accounts, "open_credentials", partial(children.fail_with, "fG69a*6jH"))
+    ended = run_with([defect], "doctor", "--format", "json")
     assert (ended.code, troubles(ended)) == (78, {"open_credentials": "fault"})
     assert "RuntimeError" in findings(ended)["open_credentials"]["detail"]
     assert "fG69a*6jH" not in ended.out
@@ -280,13 +275,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_nothing_is_changed_not_even_a_log_that_a_crash_has_left(file: Path, egec_process: Egec) -> None:
-    script = (
-        "import os\nfrom egec_cli import settings\nfrom egec_cli.accounts import clients, fields\n"
-        "from egec_cli.accounts.egec import opened\n"
-        "with opened(settings.load()) as egec:\n"
-        "    clients.create(egec, fields.checked('jeanne@example.org'))\n    os._exit(0)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run(command_of(children.create_client_and_stop), check=True)
     shm = file.with_name("egec.db-shm")
     assert file.with_name("egec.db-wal").stat().st_size > 0
     before = state(file.parent)

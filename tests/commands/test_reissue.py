@@ -216,7 +216,7 @@ def test_the_status_of_all_runs(egec: Egec, server: MailServer, people: list[str
 def test_a_server_that_is_away_ends_it_with_75_and_resume_goes_on(
     egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egec_cli.accounts.reissue_threads.FIRST_WAIT_FOR_SERVER", 0.01)
+    monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.01)
     server.stop()
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
     assert ended.code == 75

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from egec_cli.accounts import login_limits
 from egec_cli.accounts.egec import opened
 from egec_cli.store.models import Client, LoginPlace
 from tests.conftest import Egec, Ended
+from tests.processes import egec_after, replace
 from tests.programs import require_program
 
 REFUSED = "Identifiant et/ou m-d-p non reconnu(s)\n"
@@ -391,9 +393,8 @@ def busy(login: tuple[str, str]) -> str:
 def run_impatient(arguments: str, given: str, *, identifier: str = "") -> subprocess.CompletedProcess[str]:
     """Run `egec verify` as a process that waits only briefly for a place."""
     Path("given").write_text(given)
-    patch = "import sys; from egec_cli.accounts import login_limits; login_limits.PATIENCE = 0.1"
-    script = f"{patch}; sys.argv = ['egec', 'verify', *sys.argv[1:]]; from egec_cli.main import entry; entry()"
-    command = f'exec {sys.executable} -c "{script}" {arguments} 0< given 3< given'
+    impatient = shlex.join([*egec_after(replace(login_limits, "PATIENCE", 0.1)), "verify"])
+    command = f"exec {impatient} {arguments} 0< given 3< given"
     environment = {**os.environ, "PAM_USER": identifier}
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60)
 

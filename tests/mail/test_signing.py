@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -28,8 +27,9 @@ from egec_cli.mail.specimen import specimen
 from egec_cli.mail.wording import Kind
 from egec_cli.password import Password
 from egec_cli.settings import LANGUAGES, DkimKey
-from tests import dkim_keys
+from tests import children, dkim_keys
 from tests.mail.conftest import mail_to
+from tests.processes import command_of, hide_module
 from tests.smtp_server import MailServer
 
 # So small a key is none that the library makes.
@@ -200,15 +200,9 @@ def test_a_key_of_which_lines_are_missing_or_no_base64_is_refused(rest: list[str
 
 
 def test_without_dkimpy_it_is_said_what_to_install() -> None:
-    script = (
-        "import sys\nsys.modules['dkim'] = None\n"
-        "from egec_cli import settings\nfrom egec_cli.accounts import mail_check\n"
-        "from egec_cli.errors import Misconfigured\nfrom egec_cli.mail import transport\n"
-        "[found] = mail_check.signature(settings.load())\nprint(found.verdict, found.detail, found.cure)\n"
-        "try:\n    transport.of(settings.load())\nexcept Misconfigured as error:\n    print(error.message, error.hint)"
-    )
     environment = {**os.environ, **dkim_keys.environment()}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    command = command_of(hide_module("dkim"), children.print_what_signing_needs)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     told = r"EGEC_DKIM_KEY is set, but dkimpy is not installed.* pip install 'egec\[dkim\]'.*\n"
     assert re.fullmatch(f"fault {told}{told}", done.stdout), done
 

@@ -5,12 +5,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,9 @@ from egec_cli.mail.delivery import AnswerLost, Refused
 from egec_cli.mail.specimen import specimen
 from egec_cli.mail.wording import Kind
 from egec_cli.settings import Tls
+from tests import children
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
+from tests.processes import command_of
 from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authority_file
 
 # With a silent server it is the time-out that ends a test; with any other it must not.
@@ -461,11 +463,8 @@ def test_transports_of_several_threads_do_not_disturb_each_other(
 def test_a_process_that_is_killed_has_left_a_mail_only_if_it_had_sent_the_dot(
     point: Point, kept: int, mail_server: MailServer
 ) -> None:
-    script = (
-        "from egec_cli import settings; from egec_cli.mail import message, transport\n"
-        f"by = transport.of(settings.load()); by.deliver(message.Mail(*{tuple(mail_to())})); by.close()"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "EGEC_MAIL_URL": mail_server.url})
+    command = command_of(partial(children.deliver, mail_to()))
+    process = subprocess.Popen(command, env={**os.environ, "EGEC_MAIL_URL": mail_server.url})
     mail_server.at(point, process.kill)
     assert process.wait(PATIENCE) == -signal.SIGKILL
     mail_server.wait_until_quiet()

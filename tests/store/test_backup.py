@@ -4,9 +4,9 @@ import os
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from egec_cli.accounts.egec import opened
 from egec_cli.settings import SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client
+from tests import children
 from tests.activations import (
     PATIENCE,
     Letter,
@@ -29,23 +30,13 @@ from tests.activations import (
     wait_until,
 )
 from tests.conftest import Egec
-from tests.processes import IMPATIENT, disk_with_room_to, run_as_any_user, run_patched
+from tests.processes import IMPATIENT, command_of, disk_with_room_to, run_as_any_user, run_with, wrap
 from tests.smtp_server import MailServer, Point
 from tests.test_crowd import opens as opens_without_trace
 
 PROCESSES = 3
 CLIENTS = 5
 BACKUPS = 8
-
-# Activates clients until its standard input ends.
-BUSY_PROCESS = """
-import random, select, sys
-from egec_cli.main import run
-codes = []
-while not select.select([sys.stdin], [], [], 0)[0]:
-    codes.append(run(["activate", random.choice(sys.argv[1:]), "--format", "jsonl"]))
-print(*codes)
-"""
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ def activations_under_way(identifiers: list[str]) -> Iterator[list[int]]:
     codes: list[int] = []
     gate, opener = os.pipe()
     with ExitStack() as stack:
-        command = [sys.executable, "-c", BUSY_PROCESS, *identifiers]
+        command = command_of(partial(children.activate_again_and_again, identifiers))
         processes = [
             stack.enter_context(subprocess.Popen(command, stdin=gate, stdout=subprocess.PIPE)) for _ in range(PROCESSES)
         ]
@@ -183,7 +174,7 @@ def test_a_missing_folder_is_a_failure_of_the_file_system(file: Path, tmp_path: 
 @pytest.mark.parametrize("room", [34_000, 50_000, 78_000])
 def test_a_full_disk_leaves_no_half_file(file: Path, folder: Path, egec: Egec, room: int) -> None:
     assert file.stat().st_size > room
-    ended = run_patched(disk_with_room_to(room), "db", "backup", str(folder / "copy.db"))
+    ended = run_with([disk_with_room_to(room)], "db", "backup", str(folder / "copy.db"))
     assert (ended.code, ended.out) == (74, "")
     assert "copy.db could not be written" in ended.err
     assert list(folder.iterdir()) == []
@@ -200,18 +191,8 @@ def test_a_folder_without_rights_is_not_permitted(file: Path, folder: Path) -> N
 
 def test_a_copy_that_another_locks_meanwhile_is_not_waited_for_without_end(file: Path, folder: Path) -> None:
     # It is locked in the moment between its making and its first page.
-    locked = (
-        "import os, sqlite3\n"
-        "made = os.open\n"
-        "def open_and_lock(path, *rest, **more):\n"
-        "    descriptor = made(path, *rest, **more)\n"
-        "    if 'unfinished' in str(path):\n"
-        f"        globals()['other'] = sqlite3.connect({str(folder)!r} + '/' + path, isolation_level=None)\n"
-        "        other.execute('BEGIN EXCLUSIVE')\n"
-        "    return descriptor\n"
-        "os.open = open_and_lock\n"
-    )
-    ended = run_patched(IMPATIENT + locked, "db", "backup", str(folder / "copy.db"))
+    locked = wrap(os, "open", partial(children.open_and_lock, folder))
+    ended = run_with([IMPATIENT, locked], "db", "backup", str(folder / "copy.db"))
     assert (ended.code, ended.out) == (75, "")
     assert not (folder / "copy.db").exists()
 

@@ -23,7 +23,7 @@ from egec_cli.store import database
 from egec_cli.store.models import TABLES, Client, Credential
 from tests.activations import activated, letters, once, opens, require_as_good_as_new, wait_until
 from tests.conftest import Egec
-from tests.processes import IMPATIENT, disk_with_room_to, run_as_any_user, run_patched
+from tests.processes import IMPATIENT, disk_with_room_to, hide_module, run_as_any_user, run_with
 from tests.smtp_server import Fault, MailServer, Point
 
 # What a page takes in SQLite's log (https://www.sqlite.org/fileformat2.html#walformat).
@@ -93,7 +93,7 @@ def test_a_lock_of_another_session_ends_an_activation_with_75_and_nothing_is_don
     identifier = activated(egec)
     before = rows()
     with locked(location):
-        ended = run_patched(IMPATIENT, "activate", identifier, "--format", "json")
+        ended = run_with([IMPATIENT], "activate", identifier, "--format", "json")
     assert (ended.code, ended.out) == (75, "")
     assert json.loads(ended.err)["error"]["code"] == "database_busy"
     assert rows() == before
@@ -107,7 +107,7 @@ def test_a_lock_of_another_session_ends_a_login_with_75_rather_than_refuse_it(
     activated(egec)
     before = rows()
     with locked(location):
-        ended = run_patched(IMPATIENT, "verify", "--stdin", stdin=login_of(server))
+        ended = run_with([IMPATIENT], "verify", "--stdin", stdin=login_of(server))
     assert (ended.code, ended.out) == (75, "")
     assert rows() == before
     assert egec_process("verify", "--stdin", stdin=login_of(server)).code == 0
@@ -119,7 +119,7 @@ def test_a_lock_that_comes_while_the_mail_is_with_the_server_leaves_both_passwor
     identifier = activated(egec)
     lock = locked(location)
     server.at(Point.KEPT, once(lock.__enter__))
-    ended = run_patched(IMPATIENT, "activate", identifier, "--format", "json")
+    ended = run_with([IMPATIENT], "activate", identifier, "--format", "json")
     lock.__exit__(None, None, None)
     assert (ended.code, ended.out) == (75, "")
     require_whole()
@@ -170,7 +170,9 @@ def test_a_session_that_postgresql_ends_while_the_mail_is_refused_leaves_the_for
     require_as_good_as_new(identifier, server, egec_process)
 
 
-def test_a_server_that_cannot_be_reached_is_not_now(server: MailServer, tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_reached_is_not_now(
+    server: MailServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent, closing(socket.socket()) as nobody:
         nobody.bind(("127.0.0.1", 0))
         for place in (
@@ -178,9 +180,9 @@ def test_a_server_that_cannot_be_reached_is_not_now(server: MailServer, tmp_path
             f"127.0.0.1:{silent.getsockname()[1]}/egec",
             f"/egec?host={tmp_path}",
         ):
-            away = f"import os\nos.environ['EGEC_DATABASE_URL'] = 'postgresql://egec:secret@{place}'\n"
+            monkeypatch.setenv("EGEC_DATABASE_URL", f"postgresql://egec:secret@{place}")
             for command, stdin in ((("activate", "1234567890"), ""), (("verify", "--stdin"), "1234567890\nsecret\n")):
-                ended = run_patched(IMPATIENT + away, *command, stdin=stdin)
+                ended = run_with([IMPATIENT], *command, stdin=stdin)
                 assert (ended.code, ended.out) == (75, ""), place
                 assert "Run the same again" in ended.err
                 assert "secret" not in ended.err
@@ -223,10 +225,10 @@ def test_a_server_that_refuses_the_connection_is_told_with_what_to_check(
     )
 
 
-def test_a_missing_driver_is_told_with_the_command_that_installs_it() -> None:
+def test_a_missing_driver_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver is kept from being imported, as where it is not installed."""
-    patch = "import os, sys\nsys.modules['psycopg'] = None\nos.environ['EGEC_DATABASE_URL'] = 'postgresql://h/d'\n"
-    ended = run_patched(patch, "client", "list", "--format", "json")
+    monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://h/d")
+    ended = run_with([hide_module("psycopg")], "client", "list", "--format", "json")
     assert ended.code == 78
     hint = json.loads(ended.err)["error"]["hint"]
     assert f"{sys.executable} -m pip install 'psycopg[binary]" in hint
@@ -396,11 +398,11 @@ def test_a_disk_that_is_full_at_any_write_locks_nobody_out(
         assert log.stat().st_size > 50_000
         while 0 not in codes:
             frames = len(codes)
-            ended = run_patched(disk_with_room_to(log.stat().st_size + frames * FRAME), "activate", identifier)
+            ended = run_with([disk_with_room_to(log.stat().st_size + frames * FRAME)], "activate", identifier)
             codes.append(ended.code)
             require_whole()
             assert opens(letters(server)[-1])
-        refused = run_patched(disk_with_room_to(log.stat().st_size), "verify", "--stdin", stdin=login_of(server))
+        refused = run_with([disk_with_room_to(log.stat().st_size)], "verify", "--stdin", stdin=login_of(server))
         assert (refused.code, refused.out) == (74, "")
     assert codes == [*[74] * frames, 0]
     assert len(server.accepted) > 3

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +18,9 @@ import pytest
 from egec_cli.errors import NotNow
 from egec_cli.settings import SqliteFile
 from egec_cli.store import reading
+from tests import children
 from tests.conftest import Egec, Ended
-from tests.processes import run_as_any_user
+from tests.processes import command_of, run_as_any_user
 from tests.world import JEANNE
 
 READING = [
@@ -171,12 +173,8 @@ def test_a_database_that_another_has_to_itself_is_not_read(file: Path) -> None:
         other.execute("PRAGMA journal_mode = delete")
         other.execute("BEGIN EXCLUSIVE")
         # As another process: locks hold between those.
-        script = (
-            "import sys\nfrom pathlib import Path\nfrom egec_cli.settings import SqliteFile\n"
-            "from egec_cli.store import reading\n"
-            "with reading.uri(SqliteFile(Path(sys.argv[1])), patience=0.2): pass\n"
-        )
-        done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, timeout=60)
+        command = command_of(partial(children.read_impatiently, SqliteFile(file)))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "NotNow" in done.stderr
     assert "busy" in done.stderr
 

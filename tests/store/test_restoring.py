@@ -5,13 +5,15 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from egec_cli import clock
+from tests import children
 from tests.conftest import Egec
-from tests.processes import IMPATIENT, run_as_any_user, run_patched
+from tests.processes import IMPATIENT, Call, run_as_any_user, run_with, wrap
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_a_database_that_another_process_has_open_is_not_overwritten(
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         # Also one that reads nothing at the moment: it trusts what it has read before.
         other.execute(begun).fetchall()
-        ended = run_patched(IMPATIENT, "db", "restore", str(backup))
+        ended = run_with([IMPATIENT], "db", "restore", str(backup))
         assert (ended.code, ended.out) == (75, "")
         assert "in use by another process" in ended.err
     assert emails(file) == ["jeanne@example.org", "marc@example.org"]
@@ -131,18 +133,9 @@ def test_a_database_is_not_restored_over_a_device(
 # Another user exchanges files or folders in the moment before SQLite opens them by their names.
 
 
-def exchanging(name: str, action: str) -> str:
-    """Return the patch that does something right before SQLite opens a file whose path has `name` in it."""
-    return (
-        "import os, sqlite3\n"
-        "connect = sqlite3.connect\n"
-        "def exchange_and_connect(path, *rest, **more):\n"
-        f"    if {name!r} in str(path):\n"
-        f"        sqlite3.connect = connect\n"
-        f"        {action}\n"
-        "    return connect(path, *rest, **more)\n"
-        "sqlite3.connect = exchange_and_connect\n"
-    )
+def exchanging(name: str, action: Call) -> Call:
+    """Return the change that does something right before SQLite opens a file whose path has `name` in it."""
+    return wrap(sqlite3, "connect", partial(children.act_and_connect_once, name, action))
 
 
 def test_a_backup_that_is_exchanged_for_another_database_is_not_restored(
@@ -151,8 +144,8 @@ def test_a_backup_that_is_exchanged_for_another_database_is_not_restored(
     assert egec("client", "create", "marc@example.org").code == 0
     other = tmp_path / "other.db"
     assert egec("db", "backup", str(other)).code == 0
-    action = f"os.unlink({str(backup)!r}); os.symlink({str(other)!r}, {str(backup)!r})"
-    ended = run_patched(exchanging("copy.db", action), "db", "restore", str(backup))
+    action = partial(children.exchange_file, backup, other)
+    ended = run_with([exchanging("copy.db", action)], "db", "restore", str(backup))
     assert (ended.code, ended.out) == (74, "")
     assert "exchanged for another file" in ended.err
     assert emails(file) == ["jeanne@example.org", "marc@example.org"]
@@ -164,12 +157,8 @@ def test_a_backup_is_not_written_to_a_folder_that_takes_the_place_of_the_right_o
 ) -> None:
     folder, theirs, moved = backup.parent, tmp_path / "theirs", tmp_path / "moved"
     theirs.mkdir()
-    action = (
-        f"[name] = [name for name in os.listdir({str(folder)!r}) if 'unfinished' in name]; "
-        f"open({str(theirs)!r} + '/' + name, 'w').close(); "
-        f"os.rename({str(folder)!r}, {str(moved)!r}); os.symlink({str(theirs)!r}, {str(folder)!r})"
-    )
-    ended = run_patched(exchanging("unfinished", action), "db", "backup", str(folder / "second.db"))
+    action = partial(children.exchange_folder_with_copy, folder, moved, theirs)
+    ended = run_with([exchanging("unfinished", action)], "db", "backup", str(folder / "second.db"))
     assert (ended.code, ended.out) == (74, "")
     [theirs_alone] = theirs.iterdir()
     assert theirs_alone.stat().st_size == 0
@@ -181,15 +170,8 @@ def test_a_backup_whose_folder_is_moved_once_it_is_open_stays_in_that_folder(
 ) -> None:
     folder, theirs, moved = backup.parent, tmp_path / "theirs", tmp_path / "moved"
     theirs.mkdir()
-    patch = (
-        "import os\n"
-        "link = os.link\n"
-        "def exchange_and_link(*paths, **more):\n"
-        f"    os.rename({str(folder)!r}, {str(moved)!r}); os.symlink({str(theirs)!r}, {str(folder)!r})\n"
-        "    link(*paths, **more)\n"
-        "os.link = exchange_and_link\n"
-    )
-    run_patched(patch, "db", "backup", str(folder / "second.db"))
+    action = partial(children.exchange_folder, folder, moved, theirs)
+    run_with([wrap(os, "link", partial(children.act_and_call, action))], "db", "backup", str(folder / "second.db"))
     assert list(theirs.iterdir()) == []
     assert emails(moved / "second.db") == ["jeanne@example.org"]
 

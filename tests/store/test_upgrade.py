@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -23,7 +22,7 @@ from egec_cli.store import database
 from egec_cli.store.models import ReissueRun, RunState
 from tests.activations import PATIENCE, wait_until
 from tests.conftest import Egec
-from tests.processes import disk_with_room_to, run_patched
+from tests.processes import IMPATIENT, Call, disk_with_room_to, egec_after, later_release, run_with
 
 RELEASED = Path(__file__).parent / "released"
 # What the databases of the first release were filled with, beside others.
@@ -80,16 +79,10 @@ def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.fixture
-def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the patch that makes a program that of a release to come."""
-    (folder := tmp_path / "migrations").mkdir()
-    for migration in database.MIGRATIONS.glob("[0-9]*.py"):
-        (folder / migration.name).write_bytes(migration.read_bytes())
-    (folder / "9999_later.py").write_text(LATER)
+def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return the change to a later release."""
     monkeypatch.setenv("BEGUN", str(tmp_path / "begun-"))
-    return (
-        f"from pathlib import Path\nfrom egec_cli.store import database\ndatabase.MIGRATIONS = Path({str(folder)!r})\n"
-    )
+    return later_release(tmp_path / "migrations", LATER)
 
 
 @pytest.fixture
@@ -101,10 +94,11 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def begun(patch: str, *arguments: str) -> subprocess.Popen[str]:
-    """Begin a run of `egec` as a process in which `patch` was done first."""
-    script = f"import sys\n{patch}\nfrom egec_cli.main import entry\nsys.argv[1:] = {list(arguments)!r}\nentry()"
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def begun(change: Call, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a run of `egec` as a process after a change."""
+    return subprocess.Popen(
+        [*egec_after(change), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def copies(location: Database) -> list[Path]:
@@ -133,15 +127,15 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
 
 
 def test_the_password_of_before_the_upgrade_still_opens_the_account(
-    released: Database, egec_process: Egec, later: str
+    released: Database, egec_process: Egec, later: Call
 ) -> None:
-    assert run_patched(later, "db", "upgrade").code == 0
-    assert run_patched(later, "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
+    assert run_with([later], "db", "upgrade").code == 0
+    assert run_with([later], "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
 
 
-def test_the_copy_is_what_was_there_before_for_the_owner_alone(released: Database, later: str) -> None:
+def test_the_copy_is_what_was_there_before_for_the_owner_alone(released: Database, later: Call) -> None:
     before = rows(released)
-    assert run_patched(later, "db", "upgrade").code == 0
+    assert run_with([later], "db", "upgrade").code == 0
     if isinstance(released, SqliteFile):
         [copy] = copies(released)
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -149,9 +143,9 @@ def test_the_copy_is_what_was_there_before_for_the_owner_alone(released: Databas
 
 
 def test_a_program_that_is_too_old_refuses_and_damages_nothing(
-    released: Database, later: str, egec_process: Egec
+    released: Database, later: Call, egec_process: Egec
 ) -> None:
-    assert run_patched(later, "db", "upgrade").code == 0
+    assert run_with([later], "db", "upgrade").code == 0
     before = rows(released)
     for arguments in (["client", "list"], ["activate", CLIENT], ["db", "upgrade"], ["init"], ["db", "status"]):
         ended = egec_process(*arguments)
@@ -159,11 +153,11 @@ def test_a_program_that_is_too_old_refuses_and_damages_nothing(
     ended = egec_process("verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n")
     assert (ended.code, "newer egec" in ended.err) == (78, True)
     assert rows(released) == before
-    assert run_patched(later, "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
+    assert run_with([later], "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
 
 
 def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_run_again(
-    released: Database, later: str, gate: Path, tmp_path: Path, egec: Egec
+    released: Database, later: Call, gate: Path, tmp_path: Path, egec: Egec
 ) -> None:
     egec("db", "upgrade")
     before = rows(released)
@@ -174,13 +168,13 @@ def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_ru
     assert rows(released) == before
     gate.unlink()
     # PostgreSQL notices that the process is gone when it has nobody to answer.
-    wait_until(lambda: run_patched(later, "db", "upgrade").code == 0)
-    assert run_patched(later, "db", "status").code == 0
+    wait_until(lambda: run_with([later], "db", "upgrade").code == 0)
+    assert run_with([later], "db", "status").code == 0
     assert {row[-1] for row in rows(released)["client"][1]} == {"x"}
 
 
 def test_of_two_upgrades_at_once_one_does_it_and_the_other_finds_it_done(
-    released: Database, later: str, gate: Path, tmp_path: Path
+    released: Database, later: Call, gate: Path, tmp_path: Path
 ) -> None:
     with begun(later, "db", "upgrade", "--format", "json") as first:
         wait_until(lambda: bool(list(tmp_path.glob("begun-*"))))
@@ -198,7 +192,7 @@ def test_of_two_upgrades_at_once_one_does_it_and_the_other_finds_it_done(
 # A clock that was set back has written a moment that lies far ahead.
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(hours=1)], ids=["has left", "is not believed"])
 def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
-    released: Database, later: str, egec: Egec, ahead: timedelta
+    released: Database, later: Call, egec: Egec, ahead: timedelta
 ) -> None:
     egec("db", "upgrade")
     made = len(copies(released))
@@ -206,24 +200,23 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
         until = clock.now() + timedelta(seconds=60)
         ReissueRun.update(state=RunState.RUNNING, worked_until=until).execute()
     before = rows(released)
-    ended = run_patched(later, "db", "upgrade")
+    ended = run_with([later], "db", "upgrade")
     assert (ended.code, ended.out) == (75, "")
     assert "the re-issue run spring-2026 is being worked on" in ended.err
     assert (rows(released), len(copies(released))) == (before, made)
     with opened(settings.load()):
         ReissueRun.update(worked_until=clock.now() + ahead).execute()
-    assert run_patched(later, "db", "upgrade").code == 0
+    assert run_with([later], "db", "upgrade").code == 0
 
 
 def test_an_upgrade_waits_for_another_transaction_and_then_gives_up_with_nothing_changed(
-    released: Database, later: str, egec: Egec
+    released: Database, later: Call, egec: Egec
 ) -> None:
     egec("db", "upgrade")
-    impatient = later + "database.BUSY_TIMEOUT = 1\n"
     with opened(settings.load()) as other, other.database.atomic():
         ReissueRun.update(options="{}").execute()
         other.database.execute_sql("UPDATE client SET language = language")  # type: ignore[no-untyped-call] # it has none
-        ended = run_patched(impatient, "db", "upgrade")
+        ended = run_with([IMPATIENT, later], "db", "upgrade")
     assert (ended.code, ended.out) == (75, "")
     assert egec("db", "status").code == 0
 
@@ -235,12 +228,12 @@ def test_where_nothing_is_to_be_done_nothing_is_copied(location: Database, egec:
 
 
 def test_without_room_for_the_copy_nothing_is_upgraded(
-    tmp_path: Path, later: str, egec: Egec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, later: Call, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = SqliteFile(tmp_path / "egec.db")
     database.create(location)
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{location.path}")
-    ended = run_patched(disk_with_room_to(40_000) + later, "db", "upgrade")
+    ended = run_with([disk_with_room_to(40_000), later], "db", "upgrade")
     assert (ended.code, ended.out) == (74, "")
     assert [path.name for path in tmp_path.glob("*egec.db*")] == ["egec.db"]
     assert egec("db", "status").code == 0

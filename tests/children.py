@@ -1,0 +1,342 @@
+"""What child processes call: changes to `egec` before it runs, and small programs that use it as a library.
+
+`tests.processes` makes the commands. A child imports this module before anything else, so the functions import what
+they need when they are called: a child loads no more than it uses, and a change can come before an import.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from egec_cli.mail.message import Mail
+    from egec_cli.password import Password
+    from egec_cli.settings import SqliteFile
+
+# What stays open until the process ends.
+_kept_open: "list[sqlite3.Connection]" = []
+
+
+# Changes to a module or class. `tests.processes` checks in the parent that the attribute exists.
+
+
+def set_attribute(owner: str | type, name: str, value: object) -> None:
+    """Set an attribute of a module, given by its name, or of a class.
+
+    Raises:
+        AttributeError: the attribute is missing, so nothing would be changed.
+    """
+    target = import_module(owner) if isinstance(owner, str) else owner
+    if not hasattr(target, name):
+        raise AttributeError(f"{target} has no attribute {name}")
+    setattr(target, name, value)
+
+
+def wrap_attribute(owner: str | type, name: str, wrapper: Callable[..., object]) -> None:
+    """Let calls of a function call `wrapper` instead, with the function as the first argument."""
+    original = getattr(import_module(owner) if isinstance(owner, str) else owner, name)
+
+    def call_wrapper(*arguments: object, **named: object) -> object:
+        return wrapper(original, *arguments, **named)
+
+    set_attribute(owner, name, call_wrapper)
+
+
+def hide_module(name: str) -> None:
+    """Let imports of a module fail, as if it were not installed."""
+    sys.modules[name] = None  # type: ignore[assignment] # Python's own way to say that a module is missing
+
+
+# Changes to the surroundings of the process.
+
+
+def enter_deleted_folder() -> None:
+    """Make a folder in the working folder, enter it and delete it."""
+    os.mkdir("gone")
+    os.chdir("gone")
+    os.rmdir("../gone")
+
+
+def allow_core_files(folder: Path) -> None:
+    """Enter a folder, and let a crash write the memory of the process to it."""
+    import resource
+
+    os.chdir(folder)
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+
+# Functions that take the place of others.
+
+
+def kill_itself(*_: object, **_named: object) -> None:
+    """End this process as by `kill -9`."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash() -> int:
+    """End this process as an error in a C library does."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return 0
+
+
+def print_core_limit() -> int:
+    """Print how large a core file may be."""
+    import resource
+
+    print(resource.getrlimit(resource.RLIMIT_CORE)[0])
+    return 0
+
+
+def make_known_password(clear: str, _alphabet: object) -> "Password":
+    """Return a password that the test knows."""
+    from egec_cli.password import Password
+
+    return Password(clear)
+
+
+def wait_before_settling(*_: object) -> None:
+    """Print a line and wait until the process is killed."""
+    print("about to settle", flush=True)
+    time.sleep(600)
+
+
+def fail_with_local_secret(secret: str) -> NoReturn:
+    """Fail with a secret in the message and in a local variable."""
+    text = f"no good: {secret}"
+    raise ValueError(text)
+
+
+def fail_with(secret: str, *arguments: object, **named: object) -> NoReturn:
+    """Fail with a secret and with all that was passed to the function."""
+    raise RuntimeError(named, arguments, secret)
+
+
+def fail_with_first_argument(first: object, *_: object) -> NoReturn:
+    raise RuntimeError(first)
+
+
+def fail_with_password(*_: object, password: "Password", **_named: object) -> NoReturn:
+    raise KeyError(password.reveal())
+
+
+def fail_with_content(_transport: object, mail: "Mail") -> NoReturn:
+    raise RuntimeError(mail.content.decode())
+
+
+def fail_twice_with_content(_transport: object, mail: "Mail") -> NoReturn:
+    """Fail with the content of a mail, while a failure with the same content is handled."""
+    try:
+        raise RuntimeError(mail.content.decode())
+    except RuntimeError as error:
+        raise TypeError(str(error)) from error
+
+
+# Functions that do something besides calling the function whose place they take.
+
+
+def call_and_kill_itself(function: Callable[..., object], *arguments: object) -> None:
+    function(*arguments)
+    kill_itself()
+
+
+def act_and_call(
+    action: Callable[[], object], function: Callable[..., object], *arguments: object, **named: object
+) -> object:
+    action()
+    return function(*arguments, **named)
+
+
+def act_and_connect_once(
+    name: str, action: Callable[[], object], connect: Callable[..., Any], path: object, *rest: object, **named: object
+) -> object:
+    """Act right before the first connection to a file whose path contains `name`."""
+    import sqlite3
+
+    if name in str(path):
+        sqlite3.connect = connect
+        action()
+    return connect(path, *rest, **named)
+
+
+def open_and_lock(folder: Path, function: Callable[..., int], path: str, *rest: object, **named: object) -> int:
+    """Open a file, and lock it as a database if it is an unfinished copy."""
+    import sqlite3
+
+    descriptor = function(path, *rest, **named)
+    if "unfinished" in str(path):
+        _kept_open.append(other := sqlite3.connect(folder / path, isolation_level=None))
+        other.execute("BEGIN EXCLUSIVE")
+    return descriptor
+
+
+def call_beside_writer(path: Path, function: Callable[[], object]) -> object:
+    """Call a function while another connection writes to the database."""
+    import sqlite3
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        return function()
+
+
+def shift_time(by: timedelta, now: Callable[[], datetime]) -> datetime:
+    return now() + by
+
+
+# What another user does to files in the meantime.
+
+
+def exchange_file(path: Path, other: Path) -> None:
+    """Put a link to another file in the place of a file."""
+    path.unlink()
+    path.symlink_to(other)
+
+
+def exchange_folder(folder: Path, moved: Path, other: Path) -> None:
+    """Move a folder away and put a link to another one in its place."""
+    folder.rename(moved)
+    folder.symlink_to(other)
+
+
+def exchange_folder_with_copy(folder: Path, moved: Path, other: Path) -> None:
+    """Exchange a folder for one that has an empty file with the name of the unfinished copy."""
+    [name] = [path.name for path in folder.iterdir() if "unfinished" in path.name]
+    (other / name).touch()
+    exchange_folder(folder, moved, other)
+
+
+# Programs.
+
+
+def run_and_print_modules(*commands: Sequence[str]) -> None:
+    """Run commands of `egec`, and print the names of all modules that were imported, on one line of stderr."""
+    from egec_cli.main import run
+
+    codes = [run(command) for command in commands]
+    assert not any(codes), codes
+    print("", *sorted(sys.modules), file=sys.stderr)
+
+
+def print_lease_owner() -> None:
+    from egec_cli.accounts import leases
+
+    print(leases.new_owner())
+
+
+def judge_owners_in_fork() -> None:
+    """Exit with 1 if a child of this process takes itself or its parent for a process that has ended."""
+    from egec_cli.accounts import leases
+
+    if os.fork() == 0:
+        own = leases.new_owner()
+        parent = own.split("/")
+        parent[1] = str(os.getppid())
+        os._exit(any(map(leases.is_gone, [own, "/".join(parent)])))
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+
+
+def guess(identifier: str, password: str, times: int) -> None:
+    """Try a password again and again as soon as a line comes; print the reason of each answer."""
+    from egec_cli import settings
+    from egec_cli.accounts import login
+    from egec_cli.accounts.egec import opened
+
+    with opened(settings.load()) as egec:
+        sys.stdin.readline()
+        for _ in range(times):
+            print(login.attempt(egec, identifier, password).reason)
+
+
+def activate_each(identifiers: Sequence[str]) -> None:
+    """Activate each client once, in random order, when standard input ends; print the exit codes."""
+    import random
+
+    from egec_cli.main import run
+
+    clients = random.sample(identifiers, len(identifiers))
+    sys.stdin.read()
+    print(*[run(["activate", client, "--format", "jsonl"]) for client in clients])
+
+
+def activate_again_and_again(identifiers: Sequence[str]) -> None:
+    """Activate random clients until standard input ends; print the exit codes."""
+    import random
+    import select
+
+    from egec_cli.main import run
+
+    codes = []
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        codes.append(run(["activate", random.choice(identifiers), "--format", "jsonl"]))
+    print(*codes)
+
+
+def create_client_and_stop() -> None:
+    """Create a client and end the process without closing the database."""
+    from egec_cli import settings
+    from egec_cli.accounts import clients, fields
+    from egec_cli.accounts.egec import opened
+
+    with opened(settings.load()) as egec:
+        clients.create(egec, fields.checked("jeanne@example.org"))
+        os._exit(0)
+
+
+def create_files(folder: Path) -> None:
+    """Create a database and folders, as a program with an open umask that uses `egec` as a library."""
+    os.umask(0)
+    from egec_cli import new_file
+    from egec_cli.settings import SqliteFile
+    from egec_cli.store import database
+
+    database.create(SqliteFile(folder / "a" / "b" / "egec.db"))
+    new_file.make_folders(folder / "c" / "d")
+    assert os.umask(0) == 0
+
+
+def write_without_end(path: Path) -> None:
+    """Begin to write a file and never finish it."""
+    from egec_cli import new_file
+
+    with new_file.written(path):
+        time.sleep(60)
+
+
+def read_impatiently(location: "SqliteFile") -> None:
+    from egec_cli.store import reading
+
+    with reading.uri(location, patience=0.2):
+        pass
+
+
+def deliver(mail: "Mail") -> None:
+    from egec_cli import settings
+    from egec_cli.mail import transport
+
+    by = transport.of(settings.load())
+    by.deliver(mail)
+    by.close()
+
+
+def print_what_signing_needs() -> None:
+    """Print the finding about the signature, and the error of a transport."""
+    from egec_cli import settings
+    from egec_cli.accounts import mail_check
+    from egec_cli.errors import Misconfigured
+    from egec_cli.mail import transport
+
+    [found] = mail_check.signature(settings.load())
+    print(found.verdict, found.detail, found.cure)
+    try:
+        transport.of(settings.load())
+    except Misconfigured as error:
+        print(error.message, error.hint)
