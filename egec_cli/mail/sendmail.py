@@ -1,6 +1,10 @@
 """Mail handed to a program that behaves as sendmail: Postfix's, Exim's, msmtp."""
 
+import os
 import subprocess
+from contextlib import suppress
+from threading import Thread
+from typing import IO
 
 from egec_cli.errors import AddressRefused, EgecError, ExitCode, Misconfigured, NotNow
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, one_line
@@ -12,6 +16,9 @@ from egec_cli.translation import Words, of_system
 # service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
 _ABOUT_THE_ADDRESS = {65, 67, 68}
 _AWAY = {69}
+# The most of its output that is kept, in bytes, and the wait for it once the program has ended, in seconds.
+_MOST_SAID = 8192
+_LAST_WORDS = 1.0
 _SET_UP = {64, 66, 72, 73, 76, 77, 78, 126, 127}
 
 
@@ -38,9 +45,7 @@ class SendmailTransport:
             mail.recipient.encode(),
         ]
         try:
-            done = subprocess.run(  # noqa: S603 - the program is the operator's, the addresses are checked
-                command, input=mail.content.replace(b"\r\n", b"\n"), capture_output=True, timeout=self._timeout
-            )
+            code, said = _run(command, mail.content.replace(b"\r\n", b"\n"), self._timeout)
         except subprocess.TimeoutExpired:
             raise AnswerLost(
                 "{program} did not end within {timeout:g} s", program=self._program, timeout=self._timeout
@@ -54,14 +59,57 @@ class SendmailTransport:
                     reason=of_system(error),
                 )
             ) from None
-        if done.returncode < 0:
-            raise AnswerLost("{program} was ended by signal {signal}", program=self._program, signal=-done.returncode)
-        if done.returncode != ExitCode.OK:
-            raise _failure(done.returncode, one_line(done.stderr or done.stdout), mail.recipient)
+        if code < 0:
+            raise AnswerLost("{program} was ended by signal {signal}", program=self._program, signal=-code)
+        if code != ExitCode.OK:
+            raise _failure(code, one_line(said), mail.recipient)
         return Reply(f"{self._program} took it")
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _run(command: list[str | bytes], content: bytes, timeout: float) -> tuple[int, bytes]:
+    """Run a program until it ends; return its exit code and what it said first, on stderr or otherwise on stdout.
+
+    Unlike `subprocess.run`, it keeps little of an endless output, and waits for the program alone: not for one that it
+    has left behind, such as a queue runner, which still has its output open.
+
+    Raises:
+        TimeoutExpired: it did not end in time, and was killed.
+        OSError: it cannot be run.
+    """
+    process = subprocess.Popen(  # noqa: S603 - the program is the operator's, the addresses are checked
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    said = {"stdout": bytearray(), "stderr": bytearray()}
+    threads = [
+        Thread(target=_feed, args=(process.stdin, content), daemon=True),
+        *(Thread(target=_drain, args=(getattr(process, name), said[name]), daemon=True) for name in said),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        code = process.wait(timeout)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    for thread in threads:
+        thread.join(_LAST_WORDS)
+    return code, bytes(said["stderr"] or said["stdout"])
+
+
+def _feed(stdin: IO[bytes], content: bytes) -> None:
+    # A program may end without reading all of it; its exit code decides what became of the mail.
+    with suppress(OSError), stdin:
+        stdin.write(content)
+
+
+def _drain(output: IO[bytes], said: bytearray) -> None:
+    with output:
+        while piece := os.read(output.fileno(), 65_536):
+            said += piece[: _MOST_SAID - len(said)]
 
 
 def _failure(code: int, reply: str, recipient: str) -> Refused | AnswerLost:

@@ -1,6 +1,8 @@
 """Mail handed to a program: real scripts in the place of sendmail, with every way to end."""
 
+import resource
 import time
+from binascii import b2a_qp
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from egec_cli.errors import ExitCode
 from egec_cli.mail.delivery import AnswerLost, Refused
+from tests.activations import letter
+from tests.conftest import Egec
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
 # Writes its arguments and its input beside itself, as a real one queues them.
@@ -151,6 +155,42 @@ def test_a_program_that_hangs_is_ended_and_leaves_the_mail_in_doubt(
     assert 0.5 <= time.monotonic() - begin < 10
     pid = Path(f"{path}.pid").read_text().strip()
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("lines", ["exec yes", "exec yes >&2", "while :; do printf .; sleep 0.02; done"])
+def test_a_program_whose_output_does_not_end_is_ended_in_time_and_little_of_it_is_kept(
+    lines: str, program: Program, transport_of: TransportOf
+) -> None:
+    path = program(lines)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    with pytest.raises(AnswerLost, match=r"did not end within 0\.5 s"):
+        transport_of(f"sendmail:{path}", 0.5).deliver(mail_to())
+    assert 0.5 <= time.monotonic() - began < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_program_that_leaves_another_behind_is_not_waited_for_any_longer(
+    program: Program, transport_of: TransportOf
+) -> None:
+    path = program(f"{TAKES_THE_MAIL}\nsleep 8 &")
+    began = time.monotonic()
+    assert end_of_delivery(transport_of(f"sendmail:{path}"), mail_to()) == End.ACCEPTED
+    assert time.monotonic() - began < 7
+    assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
+
+
+def test_a_program_that_quotes_the_password_in_an_answer_that_is_in_doubt_does_not_get_it_told(
+    egec: Egec, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program('tee "$0.mail" | grep -A2 "^Votre mot de passe" >&2; exit 75')
+    egec("client", "create", "jeanne@example.org")
+    monkeypatch.setenv("EGEC_MAIL_URL", f"sendmail:{path}")
+    ended = egec("activate", "jeanne@example.org")
+    assert ended.code == 75
+    password = letter(Path(f"{path}.mail").read_bytes()).password
+    for form in (password, b2a_qp(password.encode()).decode()):
+        assert form not in ended.err
 
 
 def test_a_program_that_is_missing_is_a_fault_of_the_configuration(tmp_path: Path, transport_of: TransportOf) -> None:
