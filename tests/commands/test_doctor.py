@@ -311,5 +311,5 @@ def test_a_quiet_doctor_still_prints_warnings_and_faults(file: Path, egec: Egec)
     file.chmod(0o644)
     ended = egec("--quiet", "doctor")
     assert (ended.code, ended.out) == (78, "")
-    assert ended.err.startswith("egec: database_file: fault: ")
+    assert ended.err.startswith("egec: file_rights: fault: ")
     assert "chmod" in ended.err
