@@ -151,7 +151,7 @@ def create(location: Database) -> bool:
             return _create_file(location)
         tables = _tables_in_file(location)
         if tables and HISTORY_TABLE not in tables:
-            raise _foreign(location)
+            raise _without_history(location, tables)
         if tables and reading.obstacle(location):
             return False
     with translated_failures(location), _engine_for(location) as database, database.connection_context():
@@ -159,8 +159,8 @@ def create(location: Database) -> bool:
             return False
         if isinstance(location, SqliteFile):
             # There may be tables in the log alone.
-            if database.get_tables():
-                raise _foreign(location)
+            if tables := set(database.get_tables()):
+                raise _without_history(location, tables)
             _make_private(location)
             _keep_a_log(database)
         _migrate(database)
@@ -659,7 +659,10 @@ def _tables_in_file(location: SqliteFile) -> set[str]:
         return set()
 
 
-def _foreign(location: SqliteFile) -> Misconfigured:
+def _without_history(location: SqliteFile, tables: set[str]) -> Misconfigured:
+    """Return the error for a database with tables but no list of migrations: damaged, or another program's."""
+    if {models.Client._meta.table_name, models.Credential._meta.table_name} <= tables:
+        return _schema_damaged(location, f"no such table: {HISTORY_TABLE}")
     return Misconfigured(
         "{location} is a database of another program",
         "Set EGEC_DATABASE_URL to another file; nothing was changed.",

@@ -246,15 +246,15 @@ def test_a_login_that_is_overtaken_by_the_refusal_of_its_mail_is_refused_and_the
 ) -> None:
     first, second = begin(), begin()
     first.go_on(End.ACCEPT)
-    compare = hashing.matches
+    compare = hashing.matches_or_takes
 
-    def compare_slowly(clear: str, password_hash: str) -> bool:
-        found = compare(clear, password_hash)
+    def compare_slowly(cost: int, clear: str, password_hash: str) -> bool:
+        found = compare(cost, clear, password_hash)
         if found and second.place == "delivering":
             second.go_on(end)
         return found
 
-    monkeypatch.setattr(hashing, "matches", compare_slowly)
+    monkeypatch.setattr(hashing, "matches_or_takes", compare_slowly)
     assert opens(opened, client, second, first) == [False, True]
     assert state(second) == ("refused", False)
 
@@ -264,15 +264,15 @@ def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
 ) -> None:
     first, second = begin(), begin()
     first.go_on(End.ACCEPT)
-    compare = hashing.matches
+    compare = hashing.matches_or_takes
 
-    def compare_slowly(clear: str, password_hash: str) -> bool:
-        found = compare(clear, password_hash)
+    def compare_slowly(cost: int, clear: str, password_hash: str) -> bool:
+        found = compare(cost, clear, password_hash)
         if second.place == "delivering":
             second.go_on(End.ACCEPT)
         return found
 
-    monkeypatch.setattr(hashing, "matches", compare_slowly)
+    monkeypatch.setattr(hashing, "matches_or_takes", compare_slowly)
     assert opens(opened, client, first, second) == [False, True]
 
 

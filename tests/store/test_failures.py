@@ -347,7 +347,7 @@ def test_a_role_that_may_only_read_is_not_permitted_and_nothing_is_done(
         admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         require_not_permitted(egec_process, identifier, server)
         assert rows() == before
-        admin.execute(f"GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
+        admin.execute(f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
         admin.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
     require_as_good_as_new(identifier, server, egec_process)
 
