@@ -13,10 +13,29 @@ ROOT = PACKAGE.parent
 TESTS = Path(__file__).parents[1]
 
 _ISSUING = ("accounts/test_issuing.py", "commands/test_activate.py")
-_RUNS = ("accounts/test_reissue.py", "commands/test_reissue.py", "test_reissue_kills.py")
+_RUNS = (
+    "accounts/test_mail_pace.py",
+    "accounts/test_reissue_items.py",
+    "accounts/test_reissue.py",
+    "commands/test_reissue.py",
+    "test_reissue_kills.py",
+)
 _IMPORTS = ("accounts/test_importing.py", "commands/test_client_import.py", "accounts/test_spreadsheets.py")
-_STORE = ("store/test_database.py", "store/test_backup.py", "store/test_failures.py", "store/test_upgrade.py")
-_LOGINS = ("accounts/test_login.py", "accounts/test_login_explained.py", "commands/test_verify.py")
+_STORE = (
+    "store/test_database.py",
+    "store/test_create.py",
+    "store/test_restoring.py",
+    "store/test_backup.py",
+    "store/test_failures.py",
+    "store/test_upgrade.py",
+)
+_LOGINS = (
+    "accounts/test_login_limits.py",
+    "accounts/test_login_work.py",
+    "accounts/test_login.py",
+    "accounts/test_login_explained.py",
+    "commands/test_verify.py",
+)
 _OUTPUT = (
     "commands/test_client_listing.py",
     "commands/test_contract.py",
@@ -36,7 +55,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "accounts/test_promises.py",
     ),
     "accounts/issuing.py": (*_ISSUING, "accounts/test_audit.py", "accounts/test_promises.py"),
-    "hashing.py": ("test_hashing.py",),
+    "hashing.py": ("test_hashing.py", "accounts/test_login_work.py"),
     "password.py": ("test_password.py",),
     # leases
     "accounts/leases.py": ("accounts/test_leases.py", *_ISSUING, "accounts/test_reissue.py"),
@@ -50,6 +69,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "accounts/login_batch.py": ("commands/test_verify.py", "accounts/test_login.py"),
     "accounts/login_explained.py": _LOGINS,
     "accounts/login_limits.py": _LOGINS,
+    "accounts/hash_costs.py": _LOGINS,
     # runs
     "accounts/mail_pace.py": _RUNS,
     "accounts/reissue.py": _RUNS,
@@ -64,13 +84,17 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "accounts/tables.py": _IMPORTS,
     # the database and restore
     "store/database.py": _STORE,
-    "store/restoring.py": ("store/test_backup.py", "store/test_failures.py"),
-    "store/sqlite_copy.py": ("store/test_backup.py", "store/test_failures.py"),
+    "store/restoring.py": ("store/test_restoring.py", "store/test_backup.py", "store/test_failures.py"),
+    "store/sqlite_copy.py": ("store/test_restoring.py", "store/test_backup.py", "store/test_failures.py"),
+    "store/reading.py": ("store/test_reading.py",),
     # SMTP
     "mail/delivery.py": ("mail/test_smtp.py", "mail/test_sendmail.py", "mail/test_maildir.py"),
     "mail/smtp.py": ("mail/test_smtp.py", "commands/test_mail.py"),
+    "mail/smtp_connection.py": ("mail/test_smtp_connection.py", "mail/test_smtp.py"),
+    "mail/quoting.py": ("mail/test_quoting.py",),
     # settings
     "settings.py": ("test_settings.py", "test_docs.py"),
+    "trusted_files.py": ("test_trusted_files.py",),
     # output
     "show.py": _OUTPUT,
 }
