@@ -10,7 +10,7 @@ from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, show, warn
+from egec_cli.show import OutputFormat, is_hidden, show, warn
 
 app = new_app("Look after the database: status, upgrade, backup, restore.")
 
@@ -21,6 +21,8 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
     found = upkeep.status(read_settings())
     show(found, output)
     if found.pending or found.unknown:
+        if is_hidden(output):
+            warn("egec: the schema of {database} is not that of this program", database=found.database)
         raise typer.Exit(ExitCode.CONFIGURATION)
 
 

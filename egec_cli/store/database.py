@@ -264,6 +264,11 @@ def translated_failures(location: Database) -> Iterator[None]:
     except Exception as error:
         if _is_unreadable_message(error, location):
             raise _damaged(location, Words("its error message is not text")) from None
+        if _is_invalid_host(error, location):
+            raise Misconfigured(
+                "EGEC_DATABASE_URL has an invalid host name",
+                "Write it as postgresql://USER:PASSWORD@HOST/NAME.",
+            ) from None
         # peewee translates what happens when a statement is executed, not when its rows are fetched.
         if not (isinstance(error, peewee.PeeweeException | sqlite3.Error) or _is_of_psycopg(error)):
             raise
@@ -557,11 +562,21 @@ def _is_unreadable_message(error: Exception, location: Database) -> bool:
     """
     if not (isinstance(error, UnicodeDecodeError) and isinstance(location, SqliteFile)):
         return False
+    raised_in = _raised_in(error)
+    return raised_in.partition(".")[0] in {"peewee", "playhouse", "sqlite3"} or raised_in == __name__
+
+
+def _is_invalid_host(error: Exception, location: Database) -> bool:
+    """Tell whether the look-up of a server's host name failed because no host can have such a name."""
+    return isinstance(error, UnicodeError) and isinstance(location, PostgresqlServer) and _raised_in(error) == "socket"
+
+
+def _raised_in(error: Exception) -> str:
+    """Return the name of the module whose Python code raised an error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return raised_in.partition(".")[0] in {"peewee", "playhouse", "sqlite3"} or raised_in == __name__
+    return str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
 
 
 def _damaged(location: Database, reason: str) -> Misconfigured:

@@ -462,3 +462,13 @@ def test_damage_that_sqlite_reports_in_bytes_that_are_not_utf_8_is_reported_as_d
     ended = egec_process(*command, stdin="1234567890\npassword\n")
     assert (ended.code, ended.out) == (78, ""), ended
     assert "not an intact SQLite database" in ended.err
+
+
+def test_a_host_name_that_no_server_can_have_is_a_fault_of_the_settings(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"postgresql://u:secret@{'a' * 64}.example.org/d?sslmode=disable")
+    ended = egec("client", "list")
+    assert (ended.code, ended.out) == (78, "")
+    assert "invalid host name" in ended.err
+    assert "secret" not in ended.err
