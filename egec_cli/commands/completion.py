@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from egec_cli.commands.lazy import new_app
+from egec_cli.errors import Usage
 from egec_cli.show import say
 
 app = new_app()
@@ -65,9 +66,14 @@ def _for_bash(*typed: str) -> Iterator[str]:
 
     Args:
         typed: the words as they were typed, with quotation marks, and once more what bash replaces of the last one.
+
+    Raises:
+        Usage: there are fewer than two words: the script did not make this call.
     """
     from egec_cli.commands import bash_words
 
+    if len(typed) < 2:
+        raise Usage("completion for bash needs two words", "Load the script that `egec completion bash` prints.")
     *words, replaced = typed
     begun = bash_words.read(words[-1])
     kept = begun.before

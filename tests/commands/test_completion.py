@@ -333,3 +333,8 @@ def test_zsh_finds_the_script_among_its_functions(arguments: Path, terminal: Cal
     opened = terminal("zsh", f"{set_up}; PS1='ready> '")
     for _ in range(2):
         assert typed(opened, arguments, "client li\t") == ["client", "list"]
+
+
+@pytest.mark.parametrize("words", [["@-"], [""], ["client"]])
+def test_a_call_that_the_script_never_makes_is_a_usage_error(egec: Egec, words: list[str]) -> None:
+    assert egec("completion", "bash", *words).code == 2
