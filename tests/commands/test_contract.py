@@ -341,7 +341,7 @@ def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -
 
 
 def test_doctor_ends_with_78_where_something_is_at_fault(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EGEC_MAIL_URL", AWAY["EGEC_MAIL_URL"])
+    monkeypatch.setenv("EGEC_MAIL_URL", "sendmail:/no/such")
     done = ended("doctor --format json")
     assert done.code == 78
     assert all(is_of(record, CONTRACT["doctor"].results[0].parts) for record in json.loads(done.out))
