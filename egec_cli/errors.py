@@ -44,6 +44,10 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
 }
 
 
+# The argument of a KeyboardInterrupt at a prompt: nothing was begun.
+AT_A_PROMPT = ""
+
+
 class EgecError(Exception):
     """The root of all expected errors.
 

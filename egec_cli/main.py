@@ -12,8 +12,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 from egec_cli import __version__, translation
-from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, Misconfigured, NotNow, Usage
-from egec_cli.translation import Words, of_system
+from egec_cli.errors import AT_A_PROMPT, BadInput, EgecError, ExitCode, FileSystemFailed, Misconfigured, NotNow, Usage
+from egec_cli.translation import Words, joined, of_system
 
 # What commands make is gone by itself: the collector need not look for circles as often as it would.
 _OBJECTS_BEFORE_A_LOOK = 50_000
@@ -79,10 +79,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code
     except EgecError as error:
         return _fail(error, machine)
-    except _Terminated:
-        return _stopped(Words("terminated. Nothing is lost; run the same again to go on."), ExitCode.TERMINATED)
-    except KeyboardInterrupt:
-        return _stopped(Words("interrupted. Nothing is lost; run the same again to go on."), ExitCode.INTERRUPTED)
+    except _Terminated as signal_:
+        return _stopped(Words("terminated"), signal_, ExitCode.TERMINATED)
+    except KeyboardInterrupt as signal_:
+        return _stopped(Words("interrupted"), signal_, ExitCode.INTERRUPTED)
     except BrokenPipeError:
         _silence(sys.stdout)
         return ExitCode.BROKEN_PIPE
@@ -171,14 +171,14 @@ def _run_command(arguments: list[str]) -> int:
         return end.exit_code
     except typer.Abort:
         # Ctrl-C, or the end of the input, where something was asked.
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(AT_A_PROMPT) from None
     except typer.TyperException as error:
         from egec_cli.commands import usage_errors
 
         failed_in = getattr(error, "ctx", None)
         path = failed_in.command_path if failed_in else "egec"
-        what = usage_errors.in_words(error.format_message())
-        raise Usage(what, Words("Type `{path} --help`.", path=path)) from None
+        message = error.format_message()
+        raise Usage(usage_errors.in_words(message), usage_errors.hint(message, path)) from None
     return ExitCode.OK
 
 
@@ -273,9 +273,14 @@ def _places(trace: TracebackType | None) -> list[str]:
     return places
 
 
-def _stopped(what: Words, code: ExitCode) -> int:
+def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> int:
+    """Say that a signal ended the command, and what holds now: the argument of the interruption, if it has one."""
+    holds = next(iter(interruption.args), Words("Nothing is lost; run the same again to go on."))
     with suppress(OSError):
-        print(f"egec: {translation.translated(what)}", file=sys.stderr)
+        if holds == AT_A_PROMPT:
+            # The prompt has not ended its line.
+            print(file=sys.stderr)
+        print(f"egec: {translation.translated(joined('. ', [what, holds] if holds else [what]))}", file=sys.stderr)
     return code
 
 

@@ -6,7 +6,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,11 @@ from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
 from egec_cli.translation import Words, joined, of_system
 
+_PREFIX = "EGEC_"
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
+# How alike two names are (difflib's ratio) where one may be a misspelling of the other: MAIL_RTE and MAIL_RATE, but not
+# TYPO and LOG.
+_NEAR = 0.7
 # For whom a calling program acts: of one call, so it is never read from a file.
 ACTOR_VARIABLE = "EGEC_ACTOR"
 _LONGEST_ACTOR = 100
@@ -183,12 +187,15 @@ class Reading(NamedTuple):
         faults: what is wrong, in words; nobody may work with the settings while there is any.
         faulty: the names of the settings that are.
         sources: of each setting, by its name.
+        unknown: variables of the environment that are named like settings and are none, in words. They are no fault,
+            since other programs may use such names.
     """
 
     settings: Settings
     faults: tuple[str, ...]
     faulty: frozenset[str]
     sources: Mapping[str, Source]
+    unknown: tuple[str, ...] = ()
 
 
 class _Fault(Exception):
@@ -315,8 +322,10 @@ def _existing_folder(text: str, folder: _Folder) -> Path:
 def _database(text: str, folder: _Folder) -> Database:
     if text.startswith("sqlite:"):
         path = text.removeprefix("sqlite:").removeprefix("///")
-        if not path or (path.startswith("//") and not path.startswith("///")):
+        if not path:
             raise _Fault("names no file")
+        if path.startswith("//") and not path.startswith("///"):
+            raise _Fault("needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one")
         return SqliteFile(_below(folder, path))
     if text.startswith(("postgresql://", "postgres://")):
         _url_parts(text)
@@ -547,7 +556,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     found = read(environ)
     if found.faults:
-        raise Misconfigured(joined("\n", found.faults), _where_to_mend(found.settings.env_file))
+        raise _invalid(found.faults, found.settings.env_file)
     return found.settings
 
 
@@ -593,7 +602,8 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
         acting_for=reader.acting_for(),
     )
     sources = {setting.name: reader.source(setting) for setting in SETTINGS}
-    return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources)
+    unknown = tuple(reader.unknown_variables())
+    return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources, unknown)
 
 
 def data_folder() -> Path:
@@ -759,9 +769,15 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
     return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
 
 
-def _where_to_mend(env_file: Path | None) -> str:
+def _invalid(faults: Sequence[str], env_file: Path | None) -> Misconfigured:
     where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
-    return Words("Mend them in {where}; .env.example explains every setting.", where=where)
+    if len(faults) == 1:
+        message = faults[0]
+        hint = Words("Correct it in {where}; .env.example explains every setting.", where=where)
+    else:
+        message = joined("\n  ", [Words("invalid settings:"), *faults])
+        hint = Words("Correct them in {where}; .env.example explains every setting.", where=where)
+    return Misconfigured(message, hint)
 
 
 def _has_secret(text: str) -> bool:
@@ -910,19 +926,43 @@ class _Reader:
         return text, path.parent
 
     def _misspelt(self) -> Iterator[str]:
-        secret_files = {f"{setting.name}_FILE" for setting in SETTINGS if setting.secret}
         for name in self._in_file:
             if name == ACTOR_VARIABLE:
                 yield Words("{name} names the person of one call, so it is for the environment alone", name=name)
-            elif name.startswith("EGEC_") and name not in self._known and name not in secret_files:
-                from difflib import get_close_matches
-
-                meant = get_close_matches(name, self._known, 1)
+            elif self._is_unknown(name):
+                meant = self._nearest(name)
                 yield Words(
-                    "{name} is no setting; did you mean {meant}?" if meant else "{name} is no setting",
+                    "unknown setting {name} (did you mean {meant}?)" if meant else "unknown setting {name}",
                     name=name,
-                    meant="".join(meant),
+                    meant=meant,
                 )
+
+    def unknown_variables(self) -> Iterator[str]:
+        """Yield each variable of the environment that is named like a setting and is none, in words."""
+        for name in sorted(self._environ):
+            if name not in {ENV_FILE_VARIABLE, ACTOR_VARIABLE} and self._is_unknown(name):
+                meant = self._nearest(name)
+                yield Words(
+                    "unknown variable {name} in the environment (did you mean {meant}?)"
+                    if meant
+                    else "unknown variable {name} in the environment",
+                    name=ascii(name)[1:-1],
+                    meant=meant,
+                )
+
+    def _is_unknown(self, name: str) -> bool:
+        if not name.startswith(_PREFIX) or name in self._known:
+            return False
+        setting = self._known.get(name.removesuffix("_FILE"))
+        return setting is None or not setting.secret
+
+    def _nearest(self, name: str) -> str:
+        """Return the setting whose name is nearly this one; empty where none is."""
+        from difflib import get_close_matches
+
+        # All begin alike, which would make any two of them look close.
+        known = [one.removeprefix(_PREFIX) for one in self._known]
+        return "".join(_PREFIX + one for one in get_close_matches(name.removeprefix(_PREFIX), known, 1, _NEAR))
 
     def warnings(self) -> Iterator[Unsafe]:
         """Yield a warning for each file with secrets that every user of the machine can read."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 DOMAIN = "egec"
 CATALOGUES = os.path.join(os.path.dirname(__file__), "locale")
 _LOCALES_WITHOUT_LANGUAGE = {"", "C", "POSIX"}
+_FRENCH_SEPARATORS = {ord(","): "\N{NARROW NO-BREAK SPACE}", ord("."): ","}
 
 
 def _unchanged(text: str) -> str:
@@ -58,7 +59,21 @@ def translated(value: object) -> str:
         return str(value)
     template = _look_up(value.template)
     values = {name: translated(one) if isinstance(one, Words) else one for name, one in value.values.items()}
-    return template.format_map(values) if values else template
+    return _formatted(template, values) if values else template
+
+
+def _formatted(template: str, values: Mapping[str, object]) -> str:
+    """Return a French template with its values; formatted numbers have French separators."""
+    # Imported here: English needs none of it.
+    from string import Formatter
+
+    class French(Formatter):
+        def format_field(self, value: object, format_spec: str) -> str:
+            text: str = super().format_field(value, format_spec)
+            is_formatted = bool(format_spec) and isinstance(value, int | float)
+            return text.translate(_FRENCH_SEPARATORS) if is_formatted else text
+
+    return French().vformat(template, (), values)
 
 
 def speaks_english() -> bool:

@@ -132,7 +132,7 @@ def _held_to_the_promises(
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
     with opened(settings.load()) as egec:
-        lost = Credential.select(Credential.client).where(Credential.failure == "AnswerLost")
+        lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
         may_be_twice |= {key for (key,) in tuples(lost)}
         items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
         assert {item.state for item in items} <= {"accepted", "failed"}

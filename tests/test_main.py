@@ -11,6 +11,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests import children
 from tests.conftest import Egec
 from tests.processes import command_of, egec_after, replace, run_with
 from tests.programs import require_program
+from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 
@@ -131,6 +133,60 @@ def test_a_signal_ends_it_with_the_code_of_that_signal(egec: Egec, number: int, 
     assert process.returncode == code
     assert word in err.decode()
     assert "Traceback" not in err.decode()
+
+
+def test_ctrl_c_at_the_prompt_ends_its_line_and_claims_nothing(egec: Egec) -> None:
+    egec("init")
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PROGRAM, "verify", "1234567890"])
+    seen = b""
+    while b"Password:" not in seen:
+        seen += os.read(leader, 1024)
+    os.write(leader, b"\x03")
+    try:
+        while chunk := os.read(leader, 1024):
+            seen += chunk
+    except OSError:
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert seen.decode().replace("^C", "").split("\r\n") == ["Password: ", "egec: interrupted", ""]
+
+
+def test_ctrl_c_while_a_mail_leaves_says_that_it_may_have_been_sent(egec: Egec, server: MailServer) -> None:
+    identifier = egec("client", "create", "jeanne@example.org", "--activate", "--format", "ids").out.strip()
+    arrived = Event()
+    server.at(Point.MESSAGE, arrived.set)
+    server.fail_always(Fault.SILENT_BEFORE_KEEPING)
+    with subprocess.Popen(
+        [*PROGRAM, "activate", identifier], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert arrived.wait(20)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.decode() == (
+        "egec: interrupted. The mail may have been sent. The former password still works, and so will the new one if "
+        f"its mail arrived. If no mail arrives, type `egec activate {identifier}`.\n"
+    )
+    shown = json.loads(egec("client", "show", identifier, "--format", "json").out)
+    assert shown["mails"][0]["failure"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("option", "example"),
+    [
+        (["--quiet"], "egec --quiet client list"),
+        (["--verbose"], "egec --verbose client list"),
+        (["--env-file", "x"], "egec --env-file FILE client list"),
+    ],
+)
+def test_an_option_of_egec_itself_after_the_command_gets_a_hint(egec: Egec, option: list[str], example: str) -> None:
+    ended = egec("client", "list", *option)
+    assert ended.code == 2
+    assert f"{option[0]} goes before the command: {example}" in ended.err
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "fr_FR.ISO-8859-1"])

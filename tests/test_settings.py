@@ -32,6 +32,7 @@ from egec_cli.settings import (
 )
 
 SECRET = "Geheim-4711"
+SLASHES = "needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one"
 NAMES = [setting.name for setting in SETTINGS]
 SECRET_NAMES = [setting.name for setting in SETTINGS if setting.secret]
 
@@ -61,7 +62,12 @@ def faults(environ: Mapping[str, str], text: str | bytes = "") -> list[str]:
     """Return the lines of what is wrong."""
     with pytest.raises(Misconfigured) as refused:
         load_file(text, environ)
-    return refused.value.message.splitlines()
+    first, *others = refused.value.message.splitlines()
+    if not others:
+        return [first]
+    assert first == "invalid settings:"
+    assert all(line.startswith("  ") for line in others)
+    return [line.removeprefix("  ") for line in others]
 
 
 def smtp(url: str, text: str = "") -> SmtpServer:
@@ -250,14 +256,41 @@ def test_faulty_lines_are_told_by_their_numbers_and_not_quoted() -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("EGEC_MAIL_FORM", "; did you mean EGEC_MAIL_FROM?"),
-        ("EGEC_DATABASE", "; did you mean EGEC_DATABASE_URL?"),
-        ("EGEC_APP_NAME_FILE", "; did you mean EGEC_APP_NAME?"),
+        ("EGEC_MAIL_FORM", " (did you mean EGEC_MAIL_FROM?)"),
+        ("EGEC_MAIL_RTE", " (did you mean EGEC_MAIL_RATE?)"),
+        ("EGEC_DATABASE", " (did you mean EGEC_DATABASE_URL?)"),
+        ("EGEC_APP_NAME_FILE", " (did you mean EGEC_APP_NAME?)"),
+        ("EGEC_TYPO", ""),
+        ("EGEC_MAIL", ""),
         ("EGEC_QQQQQQQQQQQQQQQ", ""),
     ],
 )
 def test_a_misspelt_variable_in_the_file_is_a_fault_with_a_guess(name: str, meant: str) -> None:
-    assert faults({}, f"{name}={SECRET}\n") == [f"{name} is no setting{meant}"]
+    assert faults({}, f"{name}={SECRET}\n") == [f"unknown setting {name}{meant}"]
+
+
+def test_unknown_variables_of_the_environment_are_told_and_are_no_fault() -> None:
+    environ = {
+        "EGEC_MAIL_RTE": "3",
+        "EGEC_APP_NAME_FILE": "x",
+        "EGEC_TYPO": SECRET,
+        "EGEC_ACTOR": "jeanne",
+        "EGEC_DKIM_KEY_FILE": "",
+        "XEGEC_A": "x",
+    }
+    reading = settings.read(environ)
+    assert reading.faults == ()
+    assert reading.unknown == (
+        "unknown variable EGEC_APP_NAME_FILE in the environment (did you mean EGEC_APP_NAME?)",
+        "unknown variable EGEC_MAIL_RTE in the environment (did you mean EGEC_MAIL_RATE?)",
+        "unknown variable EGEC_TYPO in the environment",
+    )
+
+
+def test_a_folder_called_dot_env_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    assert load({}).env_file is None
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:
@@ -542,7 +575,8 @@ def test_a_postgresql_url_is_kept_as_it_is(url: str, kept: str) -> None:
     [
         ("sqlite:", "names no file"),
         ("sqlite:///", "names no file"),
-        ("sqlite://host/x.db", "names no file"),
+        ("sqlite://x", SLASHES),
+        ("sqlite://host/x.db", SLASHES),
         ("postgresql://h:x/d", NO_URL),
         ("mysql://h/d", "begins with neither sqlite:/// nor postgresql://"),
         ("egec.db", "begins with neither sqlite:/// nor postgresql://"),
@@ -703,7 +737,14 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 def test_the_hint_names_the_places_to_mend() -> None:
     with pytest.raises(Misconfigured) as without_file:
         load({"EGEC_LANGUAGE": "de"})
-    assert without_file.value.hint.startswith("Mend them in the environment;")
+    assert without_file.value.message.startswith("EGEC_LANGUAGE ")
+    assert without_file.value.hint.startswith("Correct it in the environment;")
+    with pytest.raises(Misconfigured) as with_several:
+        load({"EGEC_LANGUAGE": "de", "EGEC_LOG": "xml"})
+    assert [line[:16].rstrip(":") for line in with_several.value.message.splitlines()] == [
+        "invalid settings", "  EGEC_LANGUAGE ", "  EGEC_LOG is no",
+    ]  # fmt: skip
+    assert with_several.value.hint.startswith("Correct them in the environment;")
     with pytest.raises(Misconfigured) as with_file:
         load_file("EGEC_LANGUAGE=de")
     assert f"the environment or {Path('conf/egec.env').absolute()};" in with_file.value.hint

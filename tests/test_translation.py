@@ -82,6 +82,17 @@ def test_several_words_are_translated_one_by_one(monkeypatch: pytest.MonkeyPatch
     assert translated(Words("")) == ""
 
 
+def test_french_numbers_have_french_separators_and_data_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = Words("{mebibytes:,.1f} MiB", mebibytes=60_632.4)
+    told = Words("{free} are free in {parent}; the database has {size}", free=size, parent="/a,b.c/{x}", size=size)
+    assert translated(told) == "60,632.4 MiB are free in /a,b.c/{x}; the database has 60,632.4 MiB"
+    monkeypatch.setattr(translation, "_look_up", FRENCH_OF.__getitem__)
+    number = "60\N{NARROW NO-BREAK SPACE}632,4"
+    assert translated(size) == f"{number} Mio"
+    assert translated(told).count(number) == 2
+    assert "/a,b.c/{x}" in translated(told)
+
+
 def test_an_error_is_english_and_knows_what_it_was_made_of() -> None:
     error = BadInput("{path} is empty", "Fill {path}.", path="{here}")
     assert (str(error), error.message, error.hint) == ("{here} is empty", "{here} is empty", "Fill {here}.")

@@ -18,7 +18,7 @@ from egec_cli.accounts import (
     mail_route,
 )
 from egec_cli.accounts.egec import Egec, clock_of
-from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.accounts.findings import Finding, Verdict, fault_of
 from egec_cli.clock import Clock
 from egec_cli.errors import EgecError
 from egec_cli.settings import PostgresqlServer, Reading, Settings, SqliteFile
@@ -46,7 +46,8 @@ def examine(environ: Mapping[str, str] | None = None, now: Clock = clock.now) ->
     except Exception as error:  # noqa: BLE001 - as for every other check
         yield _failed("configuration_file", error)
         return
-    yield from _carried_out("configuration_file", partial(doctor_settings.findings, reading))
+    is_missing = _is_mail_url_missing(reading)
+    yield from _carried_out("configuration_file", partial(doctor_settings.findings, reading, is_missing))
     for check, depends_on, findings in _checks(reading, now):
         if reading.faulty.isdisjoint(depends_on):
             yield from _carried_out(check, findings)
@@ -68,6 +69,15 @@ def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check
     yield "hash_cost", {"EGEC_BCRYPT_COST"}, partial(doctor_machine.hash_cost, found.bcrypt_cost)
 
 
+def _is_mail_url_missing(reading: Reading) -> bool:
+    if not reading.faulty.isdisjoint({"EGEC_DATABASE_URL", "EGEC_MAIL_URL"}):
+        return False
+    try:
+        return mail_route.is_missing_here(reading.settings)
+    except Exception:  # noqa: BLE001 - the check of the database tells what is wrong with it
+        return False
+
+
 def _mail_server(found: Settings) -> Iterator[Finding]:
     yield from mail_check.server(found, is_missing=mail_route.is_missing_here(found))
 
@@ -81,7 +91,7 @@ def _carried_out(check: str, findings: Check) -> Iterator[Finding]:
 
 def _failed(check: str, error: Exception) -> Finding:
     if isinstance(error, EgecError):
-        return Finding(check, Verdict.FAULT, error.message, error.hint)
+        return fault_of(check, error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return Finding(

@@ -104,8 +104,8 @@ def _leftovers(folder: Path) -> Iterator[Finding]:
         yield Finding("leftovers", Verdict.OK, detail, "")
 
 
-def _size(number: int) -> str:
-    return f"{number / _MEBIBYTE:,.1f} MiB"
+def _size(number: int) -> Words:
+    return Words("{mebibytes:,.1f} MiB", mebibytes=number / _MEBIBYTE)
 
 
 def rights(mode: int) -> str:

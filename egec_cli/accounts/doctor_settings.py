@@ -2,22 +2,35 @@
 
 from collections.abc import Iterator
 
+from egec_cli.accounts import mail_route
 from egec_cli.accounts.doctor_files import rights
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SETTINGS, Reading, Setting
 from egec_cli.translation import Words, joined
 
 
-def findings(reading: Reading) -> Iterator[Finding]:
-    """Yield the file, then every setting, then the faults that are of no single one."""
+def findings(reading: Reading, is_mail_url_missing: bool) -> Iterator[Finding]:
+    """Yield the file, then every setting, then the faults that are of no single one.
+
+    Args:
+        reading: what was read of the settings.
+        is_mail_url_missing: EGEC_MAIL_URL is not set, although the database has had a mail server.
+    """
     yield from _file(reading)
+    for unknown in reading.unknown:
+        cure = Words("Correct the name, or unset the variable.")
+        yield Finding("environment", Verdict.WARNING, unknown, cure)
     for setting in SETTINGS:
-        yield _of(setting, reading)
+        if setting.name == "EGEC_MAIL_URL" and is_mail_url_missing:
+            error = mail_route.missing()
+            yield Finding(setting.name, Verdict.FAULT, error.message, error.hint)
+        else:
+            yield _of(setting, reading)
     told = reading.faulty & {setting.name for setting in SETTINGS}
     named = tuple(f"{name} " for name in told) + tuple(f"{name}_FILE " for name in told)
     for fault in reading.faults:
         if not fault.startswith(named):
-            yield Finding("configuration_file", Verdict.FAULT, fault, Words("Mend that line."))
+            yield Finding("configuration_file", Verdict.FAULT, fault, Words("Correct that line."))
 
 
 def _file(reading: Reading) -> Iterator[Finding]:
@@ -40,7 +53,7 @@ def _of(setting: Setting, reading: Reading) -> Finding:
             setting.name,
             Verdict.FAULT,
             Words("{what} (from {place})", what=what, place=source.place),
-            Words("Mend it in {place}.", place=source.place),
+            Words("Correct it in {place}.", place=source.place),
         )
     # In these words, none holds a secret.
     places: dict[str, object] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from egec_cli.errors import ExitCode
+from egec_cli.errors import EgecError, ExitCode
 
 
 class Verdict(StrEnum):
@@ -31,9 +31,26 @@ class Finding(NamedTuple):
     cure: str
 
 
+class TemporaryFault(Finding):
+    """A fault that may pass by itself, such as a mail server that cannot be reached: no setting needs to change."""
+
+    __slots__ = ()
+
+
+def fault_of(check: str, error: EgecError) -> Finding:
+    """Return the finding of a check that failed with this error."""
+    kind = TemporaryFault if error.exit_code is ExitCode.NOT_NOW else Finding
+    return kind(check, Verdict.FAULT, error.message, error.hint)
+
+
 def exit_code(findings: Iterable[Finding]) -> ExitCode:
-    """Return how a program ends that has found all this: 0 all is well, 3 there are warnings, 78 there is a fault."""
-    verdicts = {finding.verdict for finding in findings}
-    if Verdict.FAULT in verdicts:
-        return ExitCode.CONFIGURATION
-    return ExitCode.PARTLY_DONE if Verdict.WARNING in verdicts else ExitCode.OK
+    """Return the exit code for these findings: that of the worst.
+
+    0 if all is well, 3 if there are warnings, 75 if all faults are temporary, 78 if there is any other fault.
+    """
+    found = list(findings)
+    faults = [finding for finding in found if finding.verdict is Verdict.FAULT]
+    if faults:
+        is_temporary = all(isinstance(fault, TemporaryFault) for fault in faults)
+        return ExitCode.NOT_NOW if is_temporary else ExitCode.CONFIGURATION
+    return ExitCode.PARTLY_DONE if any(one.verdict is Verdict.WARNING for one in found) else ExitCode.OK

@@ -15,7 +15,7 @@ from egec_cli.accounts import audit, credentials, leases
 from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.leases import Lease
-from egec_cli.errors import AddressRefused, EgecError, NotNow, NotPermitted
+from egec_cli.errors import AddressRefused, EgecError, FileSystemFailed, NotNow, NotPermitted
 from egec_cli.hashing import Hashing
 from egec_cli.mail import message
 from egec_cli.mail.delivery import AnswerLost, Refused, Reply, Transport
@@ -59,6 +59,8 @@ class HandedOver(NamedTuple):
 # The codes of who may get no credential.
 _ERASED, _DISABLED = "client_erased", "client_disabled"
 TOO_MANY_OPEN = "too_many_open"
+# Recorded of a credential whose issue was stopped by Ctrl-C or SIGTERM before its outcome was known.
+INTERRUPTED = "interrupted"
 NOT_TO_BE_ACTIVATED = (_ERASED, _DISABLED)
 
 # What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
@@ -139,8 +141,11 @@ def _issue(egec: Egec, client: Client, prepare: Callable[[], _Handover], *, hash
             try:
                 outcome, error, _ = attempt(recorded, lambda: act(recorded.sequence), hashing.password)
             except BaseException as interruption:
-                failure = type(interruption).__name__
-                _settle(egec, client, Outcome(recorded, CredentialState.IN_DOUBT, failure), lease)
+                outcome = Outcome(recorded, CredentialState.IN_DOUBT, _failure_of(interruption))
+                settled = _settle(egec, client, outcome, lease)
+                if isinstance(interruption, KeyboardInterrupt):
+                    # `main` prints it.
+                    interruption.args = (_after_interruption(settled, client, revoke=revoke, is_mail=bool(message_id)),)
                 raise
         settled = _settle(egec, client, outcome, lease)
         if error is not None:
@@ -190,7 +195,7 @@ def attempt(recorded: Recorded, act: Callable[[], Reply], secret: Password) -> A
             code="in_doubt",
             loss=without_secret(loss.words, secret),
         )
-        return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, type(loss).__name__), error)
+        return Attempt(Outcome(recorded, CredentialState.IN_DOUBT, error.code), error)
     return Attempt(Outcome(recorded, CredentialState.ACCEPTED, server_reply=without_secret(reply.text, secret)))
 
 
@@ -207,8 +212,33 @@ class _Settled(NamedTuple):
     has_no_room: bool
 
 
-def _what_holds(settled: _Settled, *, revoke: bool) -> str:
-    """Return which passwords open the account after an issue that was not accepted."""
+def _failure_of(interruption: BaseException) -> str:
+    """Return the stable code of what ended an attempt before its outcome was known."""
+    if isinstance(interruption, EgecError):
+        return interruption.code
+    if isinstance(interruption, OSError):
+        return FileSystemFailed.code
+    return EgecError.code if isinstance(interruption, Exception) else INTERRUPTED
+
+
+def _after_interruption(settled: _Settled, client: Client, *, revoke: bool, is_mail: bool) -> Words:
+    """Return what an operator who interrupted an issue has to know."""
+    if settled.has_no_room:
+        again = make_room(client.identifier)
+    elif is_mail:
+        again = Words("If no mail arrives, type `egec activate {identifier}`.", identifier=client.identifier)
+    else:
+        again = Words("Run the same again to show another password.")
+    sent = Words("The mail may have been sent." if is_mail else "The password may have been shown.")
+    return joined(" ", [sent, _what_holds(settled, revoke=revoke, is_mail=is_mail), again])
+
+
+def _what_holds(settled: _Settled, *, revoke: bool, is_mail: bool = True) -> str:
+    """Return which passwords sign in after an issue that was not accepted."""
+    if not is_mail:
+        if settled.former_works:
+            return Words("The former password works until the new one is used.")
+        return Words("The new password works.")
     if revoke:
         return Words("Every former password is void: the client is locked out until a mail arrives.")
     if settled.state is CredentialState.IN_DOUBT:

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     ACCEPTED = "accepted"
     UNKNOWN_IDENTIFIER = "unknown_identifier"
     DISABLED = "disabled"
+    WAITING = "waiting"
     BLOCKED = "blocked"
     NOTHING_OPENS = "nothing_opens"
     WRONG = "wrong"
@@ -158,7 +159,9 @@ def settle(egec: Egec, started: Started, compared: Compared) -> Attempt:
         if started.client is None:
             ended = Attempt(Reason.UNKNOWN_IDENTIFIER)
         elif started.blocked_until is not None:
-            ended = Attempt(Reason.BLOCKED, started.client, started.blocked_until)
+            is_for_good = started.blocked_until == login_limits.FOR_GOOD
+            reason = Reason.BLOCKED if is_for_good else Reason.WAITING
+            ended = Attempt(reason, started.client, started.blocked_until)
         else:
             ended = Attempt(_reason(egec, started.client, started, compared), started.client)
         is_accepted = ended.reason is Reason.ACCEPTED

@@ -88,7 +88,7 @@ def _found(egec: Egec, ended: Attempt, typed: str, password: str) -> tuple[Why, 
         return _about_the_identifier(typed)
     if ended.reason is Reason.ACCEPTED:
         return "accepted", Words("The login is right.")
-    if ended.reason is Reason.BLOCKED:
+    if ended.reason in {Reason.WAITING, Reason.BLOCKED}:
         return _about_the_block(client, ended)
     if client.email is None:
         return "erased", Words("The file was erased for good.")
@@ -133,7 +133,7 @@ def _about_the_block(client: Client, ended: Attempt) -> tuple[Why, str]:
         "`egec client unblock {identifier}` frees it at once, and so does a new password by `egec activate`.",
         identifier=client.identifier,
     )
-    if ended.blocked_until == login_limits.FOR_GOOD:
+    if ended.reason is Reason.BLOCKED:
         return "blocked", Words(
             "The account is blocked after {failures} failures. {new}",
             failures=login_limits.FAILURES_BEFORE_BLOCK,

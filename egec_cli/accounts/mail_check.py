@@ -9,7 +9,7 @@ from pathlib import Path
 
 from egec_cli import clock
 from egec_cli.accounts import mail_route
-from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.accounts.findings import Finding, TemporaryFault, Verdict, fault_of
 from egec_cli.errors import Misconfigured
 from egec_cli.mail import message, template_check
 from egec_cli.mail.delivery import Refused
@@ -142,15 +142,12 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
         found = socket.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         words = of_system(error) if isinstance(error, OSError) else Words("it is no name of a host")
-        cure = Words("Mend the host in EGEC_MAIL_URL, or the name server of this machine.")
-        return [
-            Finding(
-                "mail_server_name",
-                Verdict.FAULT,
-                Words("{host} has no address: {words}", host=named.host, words=words),
-                cure,
-            )
-        ]
+        detail = Words("{host} has no address: {words}", host=named.host, words=words)
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            cure = Words("Run the same again later, or check the name server of this machine.")
+            return [TemporaryFault("mail_server_name", Verdict.FAULT, detail, cure)]
+        cure = Words("Correct the host in EGEC_MAIL_URL, or the name server of this machine.")
+        return [Finding("mail_server_name", Verdict.FAULT, detail, cure)]
     addresses = sorted({str(one[4][0]) for one in found})
     name = Finding(
         "mail_server_name",
@@ -165,7 +162,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
     try:
         seen = transport.greeted()
     except Refused as refusal:
-        return [name, Finding("mail_server", Verdict.FAULT, refusal.error.message, refusal.error.hint)]
+        return [name, fault_of("mail_server", refusal.error)]
     finally:
         transport.close()
     login = Words("logged in as {user}", user=named.user) if named.user else Words("asks for no login of ours")

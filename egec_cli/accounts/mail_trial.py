@@ -103,7 +103,7 @@ def send(
 
     def put_on_record(outcome: DeliveryOutcome, **failure: str) -> bool:
         details = {"kind": kind, "language": code, "message_id": mail.message_id, **failure}
-        return upkeep.try_to_put_on_record(settings, "mail.test", outcome, log=log, **details)
+        return upkeep.try_to_put_on_record(settings, "mail.test", outcome, log=log, **details) is None
 
     try:
         reply = transport.deliver(mail)

@@ -23,7 +23,8 @@ class MailRecord(NamedTuple):
         expires_at: from when on it does not open the account if it was never used; None where that is not so.
         message_id: of the mail; None where none was sent.
         server_reply: the mail server's answer.
-        failure: why the mail was not taken, as the code of an error.
+        failure: why the mail was not accepted, as the code of an error; `interrupted` where the command was stopped
+            while the mail was on its way, `not_sent` where a run stopped before it was.
         issued_by: the user of the operating system who made it, or for whom a program did.
         bounced_at: when a report told that the mail had come back.
         bounce: why it came back.

@@ -9,6 +9,7 @@ from egec_cli.errors import EgecError, NotNow, Usage
 from egec_cli.settings import Settings, SqliteFile
 from egec_cli.store import database, models, restoring
 from egec_cli.store.models import ReissueRun, RunState
+from egec_cli.translation import Words
 
 
 class SchemaStatus(NamedTuple):
@@ -123,20 +124,23 @@ def backup(settings: Settings, target: Path) -> BackedUp:
 
 def try_to_put_on_record(
     settings: Settings, action: str, outcome: str, *, log: Log | None = None, **details: Any
-) -> bool:
-    """Put an act on record that needs no database, or is done already, and return whether it is on record.
+) -> str | None:
+    """Put an act on record that needs no database, or is done already.
 
-    It is not where there is no database, where another process's transaction takes too long, which no such act waits
-    for, nor where the schema is not this program's.
+    Returns:
+        Why it is not on record, in words; None where it is. It is not where there is no database, where it is read-only
+        or busy, which no such act waits for, nor where the schema is not this program's.
     """
     try:
         found = status(settings)
-        if found.pending or found.unknown:
-            return False
+        if found.unknown:
+            return Words("the database was made by a newer egec")
+        if found.pending:
+            return Words("the database was made by an older egec")
         _put_on_record(settings, log, action, outcome, **details)
-    except EgecError:
-        return False
-    return True
+    except EgecError as error:
+        return error.message
+    return None
 
 
 def restore(settings: Settings, file: Path, *, log: Log | None = None) -> Restored:

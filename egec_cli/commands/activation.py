@@ -79,6 +79,11 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
     """Issue the first credential of a client whose file has just been made, by the transport of the settings."""
     try:
         return send(egec, client, hashing)
+    except KeyboardInterrupt as interruption:
+        if not interruption.args:
+            again = Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
+            interruption.args = (joined(" ", [Words("The client was created."), again]),)
+        raise
     except EgecError as error:
         again = Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
         cure = [error.hint] if isinstance(error, AddressRefused) else []

@@ -182,7 +182,11 @@ CONTRACT: Mapping[str, Contract] = {
     "reissue cancel": Contract((Result((RunRecord,)),), {65: "there is no such run", 77: "the run is done"}),
     "mail check": Contract(
         (Result((Finding,), many=True),),
-        {3: "something is worth a thought", 78: "something is at fault"},
+        {
+            3: "there are warnings",
+            75: "the mail server is unavailable; nothing else is at fault",
+            78: "there is a fault that does not pass by itself",
+        },
         _SETTINGS_ALONE,
     ),
     "mail preview": Contract((), {65: "the language is none", 67: "nobody is called so", 73: "there is such a file"}),
@@ -202,7 +206,14 @@ CONTRACT: Mapping[str, Contract] = {
     "db upgrade": Contract((Result((upkeep.Upgraded,)),), {75: "a run is being worked on, or the database is busy"}),
     "db backup": Contract((Result((upkeep.BackedUp,)),), {73: "there is a file of that name"}),
     "db restore": Contract((Result((upkeep.Restored,)),), {65: "the file is no backup", 75: "another egec is at work"}),
-    "doctor": Contract((Result((Finding,), many=True),), {3: "there are warnings", 78: "there is a fault"}),
+    "doctor": Contract(
+        (Result((Finding,), many=True),),
+        {
+            3: "there are warnings",
+            75: "the mail server or the database is unavailable; nothing else is at fault",
+            78: "there is a fault that does not pass by itself",
+        },
+    ),
     "completion": Contract((), {}, ()),
 }
 

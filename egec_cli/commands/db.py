@@ -41,8 +41,9 @@ def backup_command(
     """Copy the embedded database, whole, while others go on using it."""
     found = read_settings()
     show(upkeep.backup(found, file), output)
-    if not upkeep.try_to_put_on_record(found, "db.backup", "done", log=log_of(found)):
-        warn("egec: the backup is complete but not recorded: the database is busy, read-only, or of an older egec")
+    reason = upkeep.try_to_put_on_record(found, "db.backup", "done", log=log_of(found))
+    if reason is not None:
+        warn("egec: the backup is complete but not recorded: {reason}", reason=reason)
 
 
 @app.command("restore", epilog="Example: egec db restore /var/backups/egec-2026-11-25.db")

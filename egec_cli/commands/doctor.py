@@ -15,7 +15,8 @@ app = new_app()
 def doctor_command(output: OutputOption = OutputFormat.TABLE, fields: FieldsOption = "") -> None:
     """Examine the installation: settings, database, mail, passwords, runs.
 
-    Nothing is changed. The exit code is 0 if all is well, 3 if there are warnings, 78 if there is a fault.
+    Nothing is changed. The exit code is 0 if all is well, 3 if there are warnings, 75 if the mail server or the
+    database is unavailable and nothing else is at fault, and 78 if there is any other fault.
     """
     findings = list(doctor.examine())
     if is_hidden(output):

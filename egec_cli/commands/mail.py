@@ -36,7 +36,8 @@ def check_command(
 ) -> None:
     """Prove every template and look at the mail server; nothing is sent.
 
-    The exit code is 0 if all is well, 3 if something is worth a thought, and 78 if something is at fault.
+    The exit code is 0 if all is well, 3 if there are warnings, 75 if the mail server is unavailable and nothing else is
+    at fault, and 78 if there is any other fault.
     """
     settings = read_settings()
     found = mail_check.templates(settings) + mail_check.signature(settings)

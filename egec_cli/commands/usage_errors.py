@@ -23,6 +23,8 @@ _FORMS = (
     Words("{value} is not in the range {range}."),
     Words("{value} is not a valid {kind}."),
 )
+# The options of `egec` itself that people also type after a command, and how they are written.
+_BEFORE_THE_COMMAND = {"--quiet": "--quiet", "--verbose": "--verbose", "--env-file": "--env-file FILE"}
 _KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
 
 
@@ -33,6 +35,23 @@ def in_words(message: str) -> Words:
         if found := re.fullmatch(pattern, message, re.DOTALL):
             return Words(form.template, **{name: _value(name, text) for name, text in found.groupdict().items()})
     return Words(message)
+
+
+def hint(message: str, path: str) -> Words:
+    """Return what to type after a message of Typer's.
+
+    Args:
+        message: the message.
+        path: the command as it was typed, such as `egec client list`.
+    """
+    found = re.match(r"No such option: (--[\w-]+)", message)
+    if found and found[1] in _BEFORE_THE_COMMAND and path != "egec":
+        return Words(
+            "{option} goes before the command: {example}",
+            option=found[1],
+            example=f"egec {_BEFORE_THE_COMMAND[found[1]]} {path.removeprefix('egec ')}",
+        )
+    return Words("Type `{path} --help`.", path=path)
 
 
 def _value(name: str, text: str) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from egec_cli.accounts import login
 from egec_cli.commands.session import opened
-from egec_cli.errors import BadInput, EgecError, ExitCode, FileSystemFailed, NotNow, Usage
+from egec_cli.errors import AT_A_PROMPT, BadInput, EgecError, ExitCode, FileSystemFailed, NotNow, Usage
 from egec_cli.show import OutputFormat, say_unless_quiet, show, show_all, show_error
 from egec_cli.translation import Words, of_system, translated
 
@@ -203,6 +203,9 @@ def _asked_for() -> str:
 
     try:
         return getpass.getpass(translated(Words("Password: ")), sys.stderr)
+    except KeyboardInterrupt as interruption:
+        interruption.args = (AT_A_PROMPT,)
+        raise
     except EOFError:
         raise BadInput("no password was typed", "Type it, or use --password-stdin.") from None
     except UnicodeDecodeError:

@@ -201,12 +201,19 @@ class SmtpTransport:
             )
         # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
         if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
-            missing = "STARTTLS" if "STARTTLS" in str(error) else Words("a login by user and password")
+            if "STARTTLS" in str(error):
+                return Misconfigured(
+                    "the mail server {server} does not offer STARTTLS",
+                    "Correct EGEC_MAIL_URL: smtps:// for TLS from the start, ?tls=none only where clear text is safe.",
+                    server=server,
+                )
             return Misconfigured(
-                "the mail server {server} does not offer {missing}",
-                "Mend EGEC_MAIL_URL: smtps:// for TLS from the start; ?tls=none only where clear text may be.",
+                "the mail server {server} does not offer a login by user and password",
+                "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login."
+                if server.tls is not Tls.NONE
+                else "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login. If it needs "
+                "one, it may offer it with TLS only: smtps://, or ?tls=required.",
                 server=server,
-                missing=missing,
             )
         # A server may quote the login that it was sent (RFC 4616, RFC 4954).
         words = without_secret(_words(error), server.password)

@@ -103,7 +103,7 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
 
 def test_a_backup_is_on_record(location: Database) -> None:
     acts: list[Act] = []
-    assert upkeep.try_to_put_on_record(settings.load(), "db.backup", "done", log=Log(acts.append))
+    assert upkeep.try_to_put_on_record(settings.load(), "db.backup", "done", log=Log(acts.append)) is None
     with accounts_egec.opened(settings.load()):
         assert recorded() == [("db.backup", "done")]
     assert [act.action for act in acts] == ["db.backup"]

@@ -92,6 +92,7 @@ def test_of_a_lost_answer_both_passwords_open_until_the_new_one_is_used(
     second.go_on(End.LOSE_ANSWER)
     assert isinstance(second.outcome, NotNow)
     assert state(second) == ("in_doubt", True)
+    assert mails.last_of(opened, client)[0].failure == "in_doubt"
     assert opens(opened, client, first, second, first) == [True, True, False]
     assert state(second) == ("accepted", True)
 
@@ -228,8 +229,65 @@ def test_a_password_that_could_not_be_shown_is_in_doubt(opened: Egec, client: Cl
     begun = hashing.begin(opened.settings)
     with pytest.raises(BrokenPipeError):
         issuing.hand_over(opened, client, fail, hashing=begun)
-    assert mails.last_of(opened, client)[0].state == "in_doubt"
+    [record] = mails.last_of(opened, client)
+    assert (record.state, record.failure) == ("in_doubt", "file_system")
     assert login.verify(opened, client.identifier, begun.password.reveal()).accepted
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(), "interrupted"),
+        (NotNow("busy", code="database_busy"), "database_busy"),
+        (OSError("gone"), "file_system"),
+        (ValueError("odd"), "defect"),
+    ],
+    ids=repr,
+)
+def test_an_issue_that_ends_before_the_answer_is_recorded_with_a_stable_code(
+    opened: Egec, client: Client, begin: Begin, end: BaseException, code: str
+) -> None:
+    issue = begin()
+    issue.go_on(end)
+    assert issue.outcome is end
+    assert state(issue) == ("in_doubt", True)
+    assert mails.last_of(opened, client)[0].failure == code
+
+
+@pytest.mark.parametrize(
+    ("revoke", "holds"),
+    [
+        (False, "The former password still works, and so will the new one if its mail arrived."),
+        (True, "Every former password is void: the client is locked out until a mail arrives."),
+    ],
+)
+def test_an_interruption_says_which_passwords_work(client: Client, begin: Begin, revoke: bool, holds: str) -> None:
+    begin().go_on(End.ACCEPT)
+    issue = begin(revoke=revoke)
+    issue.go_on(interruption := KeyboardInterrupt())
+    again = f"If no mail arrives, type `egec activate {client.identifier}`."
+    assert interruption.args == (f"The mail may have been sent. {holds} {again}",)
+
+
+def test_an_interruption_that_leaves_no_room_for_another_mail_names_the_way_out(client: Client, begin: Begin) -> None:
+    for _ in range(credentials.MOST_OPEN):
+        begin().go_on(interruption := KeyboardInterrupt())
+    [holds] = interruption.args
+    assert f"`egec activate {client.identifier} --revoke`" in holds
+
+
+def test_an_interruption_while_a_password_is_shown_speaks_of_no_mail(opened: Egec, client: Client) -> None:
+    interruption = KeyboardInterrupt()
+
+    def interrupt(_shown: issuing.HandedOver) -> None:
+        raise interruption
+
+    with pytest.raises(KeyboardInterrupt):
+        issuing.hand_over(opened, client, interrupt, hashing=hashing.begin(opened.settings))
+    [holds] = interruption.args
+    assert holds.startswith("The password may have been shown. The new password works.")
+    assert "mail" not in holds
 
 
 def test_a_password_that_was_used_cannot_be_refused_any_more(opened: Egec, client: Client, begin: Begin) -> None:

@@ -44,7 +44,7 @@ def test_five_failures_in_a_row_make_the_account_wait_longer_each_time(opened: E
     passed = timedelta()
     for wait in (1, 2, 4, 8, 16):
         assert (
-            reason(opened, identifier, password, after=passed + timedelta(minutes=wait, seconds=-5)) is Reason.BLOCKED
+            reason(opened, identifier, password, after=passed + timedelta(minutes=wait, seconds=-5)) is Reason.WAITING
         )
         passed += timedelta(minutes=wait, seconds=5)
         assert reason(opened, identifier, "wrong", after=passed) is Reason.WRONG
@@ -93,13 +93,13 @@ def test_of_fourteen_wrong_logins_at_once_five_are_compared_before_the_first_wai
     opened: Egec, client: tuple[str, str]
 ) -> None:
     found = guesses(client[0], "wrong", processes=14, times=3)
-    assert Counter(found) == {"wrong": 5, "blocked": 14 * 3 - 5}
+    assert Counter(found) == {"wrong": 5, "waiting": 14 * 3 - 5}
     assert login_limits.shown(Client.get(), opened.clock()).failed_logins == 5
 
 
 def test_of_many_wrong_logins_at_once_after_a_wait_one_is_compared(opened: Egec, client: tuple[str, str]) -> None:
     Client.update(failed_logins=5, blocked_until=opened.clock() - timedelta(minutes=1)).execute()
-    assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong": 1, "blocked": 17}
+    assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong": 1, "waiting": 17}
 
 
 def test_of_many_right_attempts_at_once_all_are_let_in(opened: Egec, client: tuple[str, str]) -> None:
@@ -145,6 +145,16 @@ def test_every_verdict_is_on_record_with_its_reason_and_no_secret(opened: Egec, 
     ]
 
 
+def test_the_record_tells_a_wait_from_a_block(opened: Egec, client: tuple[str, str]) -> None:
+    for _ in range(login_limits.FAILURES_BEFORE_WAIT):
+        reason(opened, client[0], "wrong")
+    reason(opened, *client)
+    Client.update(blocked_until=login_limits.FOR_GOOD).execute()
+    reason(opened, *client)
+    details = [event.details for event in Event.select().order_by(Event.id) if event.action == "login"]
+    assert details[-2:] == ['{"reason": "waiting"}', '{"reason": "blocked"}']
+
+
 def test_a_login_that_shows_that_a_mail_arrived_is_on_record_as_that(opened: Egec, client: tuple[str, str]) -> None:
     Credential.update(state=CredentialState.IN_DOUBT).execute()
     Client.update(active_sequence=0).execute()
@@ -184,4 +194,4 @@ def test_a_failure_counts_towards_the_wait_whatever_its_reason(
     typed = "wrong" if refused is Reason.WRONG else password
     for _ in range(login_limits.FAILURES_BEFORE_WAIT):
         assert reason(opened, identifier, typed) is refused
-    assert reason(opened, identifier, typed) is Reason.BLOCKED
+    assert reason(opened, identifier, typed) is Reason.WAITING

@@ -57,7 +57,7 @@ def test_of_fourteen_logins_at_once_five_are_compared_before_the_first_wait(
             started(opened, client)
     assert [settled(opened, one).reason for one in in_progress] == [Reason.WRONG] * 5
     blocked = [started(opened, client) for _ in range(9)]
-    assert [settled(opened, one).reason for one in blocked] == [Reason.BLOCKED] * 9
+    assert [settled(opened, one).reason for one in blocked] == [Reason.WAITING] * 9
     assert failures() == 5
 
 
@@ -78,7 +78,7 @@ def test_after_the_first_wait_logins_are_compared_one_at_a_time(opened: Egec, cl
     with pytest.raises(AccountBusy):
         started(opened, client)
     assert settled(opened, first).reason is Reason.WRONG
-    assert settled(opened, started(opened, client)).reason is Reason.BLOCKED
+    assert settled(opened, started(opened, client)).reason is Reason.WAITING
 
 
 def test_logins_that_die_are_no_failures_and_their_places_expire(opened: Egec, client: tuple[str, str]) -> None:
@@ -192,8 +192,8 @@ def test_a_login_that_waits_is_refused_when_the_account_is_blocked_meanwhile(
     for one in in_progress:
         settled(opened, one)
     waiting.join(30)
-    assert reasons in ([Reason.BLOCKED], [Reason.ACCEPTED])
-    assert reasons == [Reason.BLOCKED] or failures() == 0
+    assert reasons in ([Reason.WAITING], [Reason.ACCEPTED])
+    assert reasons == [Reason.WAITING] or failures() == 0
 
 
 def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_by_a_verdict_alone(
@@ -299,7 +299,8 @@ class Logins(RuleBasedStateMachine):
         assert one.blocked_until == (self.blocked_until if is_blocked else None)
         if is_blocked:
             assert (one.place, one.candidates) == (None, ())
-            assert settled(self.egec, one).reason is Reason.BLOCKED
+            is_for_good = self.blocked_until == login_limits.FOR_GOOD
+            assert settled(self.egec, one).reason is (Reason.BLOCKED if is_for_good else Reason.WAITING)
         else:
             assert one.place is not None
             self.places[one.place] = self.now + PLACE_LIFETIME

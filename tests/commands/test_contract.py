@@ -134,7 +134,8 @@ CASES = [
     Case("reissue cancel nothing", 65),
     Case("reissue cancel done", 77),
     Case("mail check --no-connection", 0, 0),
-    Case("mail check", 78, 0, env=AWAY),
+    Case("mail check", 75, 0, env=AWAY),
+    Case("mail check", 78, 0, env={"EGEC_MAIL_URL": "sendmail:/no/such"}),
     Case("mail check", 3, 0, env={"EGEC_MAIL_URL": "maildir:mail"}),
     Case(f"mail preview {JEANNE}", 0),
     Case("mail preview --language de", 65),
@@ -160,6 +161,7 @@ CASES = [
     Case("db backup some.txt", 73),
     Case("db restore some.txt", 65),
     Case("doctor", 3, 0),
+    Case("doctor", 75, 0, env=AWAY),
     Case("completion bash", 0),
 ]
 
@@ -339,7 +341,7 @@ def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -
 
 
 def test_doctor_ends_with_78_where_something_is_at_fault(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EGEC_MAIL_URL", AWAY["EGEC_MAIL_URL"])
+    monkeypatch.setenv("EGEC_MAIL_URL", "sendmail:/no/such")
     done = ended("doctor --format json")
     assert done.code == 78
     assert all(is_of(record, CONTRACT["doctor"].results[0].parts) for record in json.loads(done.out))

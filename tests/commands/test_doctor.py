@@ -127,7 +127,7 @@ def test_faulty_settings_are_told_each_and_what_hangs_on_them_is_left_out(
         "configuration_file": "fault", "EGEC_DATABASE_URL": "fault", "EGEC_MAIL_TIMEOUT": "fault",
     }  # fmt: skip
     told = [row["detail"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
-    assert any("EGEC_SUPORT is no setting; did you mean EGEC_SUPPORT?" in detail for detail in told)
+    assert any("unknown setting EGEC_SUPORT (did you mean EGEC_SUPPORT?)" in detail for detail in told)
     assert any(f"{env_file}:2" in detail for detail in told)
     assert not {"database", "mail_server", "template_sent.fr"} & set(findings(ended))
     assert "hash_cost" in findings(ended)
@@ -245,8 +245,45 @@ def test_postgresql_and_a_mail_server_that_are_away_are_findings(egec: Egec, mon
     monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://egec:s3cr3t@127.0.0.1:1/egec")
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://egec:s3cr3t@127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (78, {"database": "fault", "mail_server": "fault"})
+    assert (ended.code, troubles(ended)) == (75, {"database": "fault", "mail_server": "fault"})
     assert "s3cr3t" not in ended.out
+    monkeypatch.setenv("EGEC_LANGUAGE", "de")
+    assert egec("doctor", "--format", "json").code == 78
+
+
+def test_a_mail_server_that_is_away_is_a_temporary_failure_until_something_else_is_wrong(
+    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (75, {"mail_server": "fault"})
+    file.chmod(0o644)
+    assert egec("doctor", "--format", "json").code == 78
+
+
+def test_a_mail_url_that_is_missing_is_a_fault_where_the_settings_are_listed_too(
+    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    egec("client", "create", "jeanne@example.org", "--activate")
+    monkeypatch.delenv("EGEC_MAIL_URL")
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (78, {"EGEC_MAIL_URL": "fault", "mail_server": "fault"})
+    found = findings(ended)["EGEC_MAIL_URL"]
+    assert found["detail"].startswith("EGEC_MAIL_URL is not set, although this database has had a mail server")
+    assert "Set EGEC_MAIL_URL" in found["cure"]
+
+
+def test_unknown_variables_of_the_environment_are_warnings_of_the_doctor_alone(
+    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_RTE", "3")
+    monkeypatch.setenv("EGEC_ACTOR", "jeanne.martin")
+    monkeypatch.setenv("XEGEC_OTHER", "x")
+    assert egec("client", "list").code == 0
+    ended = egec("doctor", "--format", "json")
+    assert (ended.code, troubles(ended)) == (3, {"environment": "warning"})
+    told = "unknown variable EGEC_MAIL_RTE in the environment (did you mean EGEC_MAIL_RATE?)"
+    assert findings(ended)["environment"]["detail"] == told
 
 
 def test_a_maildir_is_a_warning_for_no_mail_is_sent(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 from email import message_from_bytes, message_from_string, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from egec_cli import settings
+from egec_cli.accounts import mail_check
+from egec_cli.accounts.findings import exit_code
 from egec_cli.mail.template import BUILT_IN
 from tests.conftest import Egec, Ended
 from tests.smtp_server import Fault, MailServer
@@ -87,12 +91,40 @@ def test_the_mail_server_is_looked_at_and_nothing_is_sent(egec: Egec, server: Ma
     assert server.accepted == []
 
 
-@pytest.mark.parametrize("url", ["smtp://127.0.0.1:1", "smtp://no-such-host.invalid:25?tls=none", "sendmail:/no/such"])
-def test_a_way_of_mail_that_is_not_there_is_a_fault(egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("smtp://127.0.0.1:1", 75), ("smtp://no host:25?tls=none", 78), ("sendmail:/no/such", 78)],
+)
+def test_a_way_of_mail_that_is_not_there_is_a_fault(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str, code: int
+) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", url)
     ended = egec("mail", "check", "--format", "json")
-    assert ended.code == 78
+    assert ended.code == code
     assert any(row["verdict"] == "fault" and row["cure"] for row in findings(ended).values())
+
+
+def test_a_mail_server_that_is_away_beside_a_faulty_template_needs_somebody(
+    egec: Egec, templates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
+    (templates / "reissue.en.html").write_text("<p>no password</p>")
+    assert egec("mail", "check").code == 78
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(socket.EAI_AGAIN, 75), (socket.EAI_NONAME, 78)],
+)
+def test_a_name_server_that_is_away_is_temporary_and_a_name_that_nobody_has_is_not(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    found = mail_check.server(settings.load({"EGEC_MAIL_URL": "smtp://mail.example.org"}))
+    assert (found[0].check, exit_code(found)) == ("mail_server_name", code)
 
 
 def test_a_preview_shows_a_clients_mail_with_a_password_that_opens_nothing(egec: Egec, tmp_path: Path) -> None:

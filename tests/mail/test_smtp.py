@@ -552,6 +552,9 @@ def test_a_login_that_the_server_does_not_offer_is_a_fault_of_the_configuration(
         with pytest.raises(Refused, match="does not offer a login") as refusal:
             transport_of(url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
+        hint = refusal.value.error.hint
+        assert "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login." in hint
+        transport_of(server.url).deliver(mail_to())
 
 
 def test_a_server_that_offers_only_logins_by_token_is_a_fault_of_the_configuration(transport_of: TransportOf) -> None:
