@@ -824,20 +824,31 @@ def _create_file(location: SqliteFile) -> bool:
             unfinished.move_to(path.name)
     except FileExistsError:
         if not os.path.lexists(path):
-            raise _cannot_be_created(path, os.strerror(errno.ENOTDIR)) from None
+            raise _below_a_file(path) from None
         return False
     except PermissionError:
         raise NotPermitted(
             "{path} cannot be created: permission denied", "Choose another place with EGEC_DATABASE_URL.", path=path
         ) from None
+    except NotADirectoryError:
+        raise _below_a_file(path) from None
     except OSError as error:
-        raise _cannot_be_created(path, of_system(error)) from None
+        raise FileSystemFailed(
+            "{path} cannot be created: {reason}",
+            Words("Free some space, or set EGEC_DATABASE_URL.")
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else Words("Set EGEC_DATABASE_URL to a path where a file can be created."),
+            path=path,
+            reason=of_system(error),
+        ) from None
     return True
 
 
-def _cannot_be_created(path: Path, reason: str) -> FileSystemFailed:
+def _below_a_file(path: Path) -> FileSystemFailed:
     return FileSystemFailed(
-        "{path} cannot be created: {reason}", "Free some space, or set EGEC_DATABASE_URL.", path=path, reason=reason
+        "{path} cannot be created: a part of this path is a file, not a directory",
+        "Set EGEC_DATABASE_URL to a path in a directory.",
+        path=path,
     )
 
 
@@ -878,6 +889,8 @@ def _require_not_newer(database: peewee.Database, location: Database) -> set[str
     """Return the migrations that were applied, all of them known."""
     found = applied(database)
     if not found:
+        if isinstance(location, SqliteFile) and database.get_tables():
+            raise _foreign(location)
         raise Misconfigured(
             "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
         )

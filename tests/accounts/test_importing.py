@@ -234,8 +234,11 @@ FAULTS = {
     "not-an-address;;;;;;": ("email", "is no e-mail address"),
     ";;D-9;;;;": ("email", "is no e-mail address"),
     "x@example.org;0123456789;;;;;": ("identifier", "is no identifier"),
-    "x@example.org;;;Sir;;;": ("civility", "is no civility"),
-    "x@example.org;;;;;;de": ("language", "is no language"),
+    "x@example.org;;;Sir;;;": (
+        "civility",
+        "unknown civility: 'Sir' (use one of M., Mme, Mlle, Dr, Pr, Me, Mr, Mrs, Ms, Mx)",
+    ),
+    "x@example.org;;;;;;de": ("language", "unknown language: 'de' (use one of fr, en)"),
     "x@example.org;;;;=?utf-8?q?x?=;;": ("first_name", "=?"),
     f"x@example.org;;;;;{'x' * 101};": ("last_name", "has 101 characters"),
     "x@example.org;;D\u200b1;;;;": ("reference", "U+200B"),

@@ -333,3 +333,13 @@ def test_zsh_finds_the_script_among_its_functions(arguments: Path, terminal: Cal
     opened = terminal("zsh", f"{set_up}; PS1='ready> '")
     for _ in range(2):
         assert typed(opened, arguments, "client li\t") == ["client", "list"]
+
+
+def test_without_a_shell_the_choices_are_named_in_one_line(egec: Egec, egec_process: Egec) -> None:
+    assert egec("completion") == (
+        2,
+        "",
+        "egec: Missing argument 'bash|zsh|fish'. Choose from: bash, zsh, fish\n      Type `egec completion --help`.\n",
+    )
+    french = egec_process("completion", env={"LANG": "fr_FR.UTF-8"}).err.splitlines()[0]
+    assert french.endswith("argument 'bash|zsh|fish'. Choisissez parmi\u00a0: bash, zsh, fish")
