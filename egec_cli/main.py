@@ -3,6 +3,7 @@
 Only what every start needs is imported at the top: `egec --version` is answered before Typer is loaded.
 """
 
+import errno
 import gc
 import os
 import signal
@@ -243,10 +244,28 @@ def _file_system_failed(error: OSError) -> EgecError:
             "Change to a folder that exists, or write paths from / on.",
             folder=folder,
         )
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and path:
         return FileSystemFailed("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
+    if isinstance(error, IsADirectoryError) and path:
+        return FileSystemFailed("{path} is a directory", "Name a file, not a directory.", path=path)
+    if isinstance(error, NotADirectoryError) and path:
+        return FileSystemFailed(
+            "{path}: a part of this path is a file, not a directory", "Correct the path.", path=path
+        )
     what = Words("{path}: {reason}" if path else "the output could not be written: {reason}", path=path, reason=reason)
-    return FileSystemFailed(what, "Free some space or mend the file, then run the same again.")
+    return FileSystemFailed(what, _hint_on_system_error(error))
+
+
+def _hint_on_system_error(error: OSError) -> Words:
+    if isinstance(error, PermissionError):
+        return Words("Check the owner and the permissions of the file and its folders, or run egec as their owner.")
+    if error.errno == errno.EROFS:
+        return Words("The file system is mounted read-only: choose another place.")
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return Words("Free some space, or raise the quota or the limit on file sizes, then run the same again.")
+    if error.errno == errno.EIO:
+        return Words("Check the disk, then run the same again.")
+    return Words("Check the path and the file, then run the same again.")
 
 
 def _described(defect: Exception) -> EgecError:
@@ -258,7 +277,8 @@ def _described(defect: Exception) -> EgecError:
         "a defect of the program: {kind}{places}",
         "Please report these lines to {maintainers}, with the version: egec {version}.",
         kind=type(defect).__name__,
-        places="".join(f"\n  {place}" for place in _places(defect.__traceback__)),
+        # As words: line breaks of values are not shown.
+        places=Words("".join(f"\n  {place}" for place in _places(defect.__traceback__))),
         maintainers=WHERE_TO_REPORT,
         version=__version__,
     )

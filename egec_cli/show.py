@@ -189,10 +189,38 @@ def warn(text: str, /, **values: object) -> None:
     """Write a line to stderr, for people, of what did not go well.
 
     Args:
-        text: the line, with values by their names, as in `egec: {file} was left out`.
-        values: the values.
+        text: the line, with values by their names, as in `egec: {file} was left out`; it may have line breaks.
+        values: the values; a line break in one of them is shown as `?`.
     """
-    print(plain(Words(text, **values), keep_lines=True), file=sys.stderr)
+    print(plain(_with_plain_values(Words(text, **values)), keep_lines=True), file=sys.stderr)
+
+
+def _with_plain_values(words: str) -> str:
+    if not isinstance(words, Words):
+        return words
+    return Words(
+        words.template,
+        **{
+            name: _with_plain_values(value) if isinstance(value, Words) else _PlainValue(value)
+            for name, value in words.values.items()
+        },
+    )
+
+
+class _PlainValue:
+    """A value that steers no terminal wherever it is put into a text, and forges no line."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __format__(self, specification: str) -> str:
+        return plain(format(self._value, specification))
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+    def __str__(self) -> str:
+        return plain(self._value)
 
 
 def show_error(error: EgecError, *, machine: bool) -> None:

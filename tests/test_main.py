@@ -1,5 +1,6 @@
 """How the program ends: exit codes, messages, pipes, signals, defects."""
 
+import errno
 import json
 import os
 import pty
@@ -100,6 +101,58 @@ def test_output_that_cannot_be_written_ends_with_74(egec: Egec) -> None:
         ended = subprocess.run([*PROGRAM, "client", "list"], stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert ended.returncode == 74
     assert b"output" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("client", "import", "folder"), "folder is a directory\n      Name a file, not a directory."),
+        (
+            ("client", "import", "text/clients.csv"),
+            "text/clients.csv: a part of this path is a file, not a directory\n      Correct the path.",
+        ),
+    ],
+)
+def test_a_path_that_cannot_be_read_gets_a_hint_that_fits(
+    egec: Egec, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("no folder")
+    ended = egec(*arguments)
+    assert ended.code == 74
+    assert ended.err.endswith(f"egec: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "Check the owner and the permissions"),
+        (errno.EROFS, "mounted read-only"),
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EIO, "Check the disk"),
+        (errno.ENAMETOOLONG, "Check the path"),
+    ],
+)
+def test_only_a_full_disk_is_a_reason_to_free_some_space(number: int, hint: str) -> None:
+    patch = (
+        "from egec_cli import settings\n"
+        f"def load():\n    raise OSError({number}, 'the reason', 'clients.csv')\n"
+        "settings.load = load"
+    )
+    ended = run_with(patch, "client", "list")
+    assert ended.returncode == 74
+    assert "egec: clients.csv: the reason\n" in ended.stderr
+    assert hint in ended.stderr
+    assert ("Free some space" in ended.stderr) is (hint == "Free some space")
+
+
+def test_no_value_in_an_error_forges_a_line_of_it(egec_process: Egec) -> None:
+    url = "sqlite:///no\negec: all is well\x1b[1m.db"
+    ended = egec_process("client", "list", env={"EGEC_DATABASE_URL": url})
+    assert ended.code == 78
+    assert len(ended.err.splitlines()) == 2
+    assert "no?egec: all is well?[1m.db" in ended.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "1>&- 2>&- 0<&-"])

@@ -63,13 +63,34 @@ class ClientRecord(NamedTuple):
     created_at: str
 
 
-def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Client:
-    """Make a client's file and return it.
+class Found(NamedTuple):
+    """A client who was asked for.
+
+    Attributes:
+        client: the client.
+        is_new: whether the client was created only now.
+    """
+
+    client: Client
+    is_new: bool
+
+
+def create(egec: Egec, given: ClientFields) -> Client:
+    """Create a client, as `find_or_create` does, unless the e-mail is taken.
+
+    Raises:
+        AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
+    """
+    return find_or_create(egec, given, if_missing=False).client
+
+
+def find_or_create(egec: Egec, given: ClientFields, *, if_missing: bool = True) -> Found:
+    """Return the client who has an e-mail, or create one.
 
     Args:
         egec: where.
-        given: what the file holds; without an identifier, a free one is found.
-        if_missing: return the file that already has this e-mail rather than raise.
+        given: the fields of a new client; without an identifier, a free one is found.
+        if_missing: return the client who already has this e-mail rather than raise.
 
     Raises:
         AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
@@ -80,7 +101,7 @@ def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Clie
                 existing = Client.get_or_none(Client.email_key == given.email.key)
                 if existing is not None:
                     if if_missing:
-                        return existing
+                        return Found(existing, is_new=False)
                     raise taken(
                         Words("e-mail"),
                         given.email.given,
@@ -91,7 +112,7 @@ def create(egec: Egec, given: ClientFields, *, if_missing: bool = False) -> Clie
                 _require_free_identifier(given)
                 client = _insert(egec, given)
                 audit.record(egec, "client.create", "created", client=client)
-                return client
+                return Found(client, is_new=True)
         except peewee.IntegrityError:
             # Another process took the e-mail, the reference or the identifier in this moment: look again.
             continue
@@ -196,7 +217,7 @@ def _condition(wanted: str) -> peewee.Expression:
             raise NoSuchClient(error.message, error.hint) from None
     raise NoSuchClient(
         "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        "For the number of a file elsewhere, type {prefix}NUMBER.",
+        "For a reference, type {prefix}{wanted}.",
         wanted=wanted,
         prefix=REFERENCE_PREFIX,
     )

@@ -167,7 +167,12 @@ def known_civility(text: str) -> str:
         return ""
     civility = by_spelling.get(plain.rstrip("."))
     if civility is None:
-        raise BadInput("{text!r} is no civility", "Use one of: {known}.", text=text, known=", ".join(CIVILITIES))
+        raise BadInput(
+            "unknown civility: {text!r}",
+            "Use one of: {known}.",
+            text=text,
+            known=", ".join(CIVILITIES),
+        )
     return civility
 
 
@@ -180,7 +185,7 @@ def known_language(text: str) -> str:
     code = text.strip().lower()
     if code and code not in LANGUAGES:
         raise BadInput(
-            "{text!r} is no language that the mails are written in",
+            "unknown language: {text!r}",
             "Use one of: {known}.",
             text=text,
             known=", ".join(LANGUAGES),

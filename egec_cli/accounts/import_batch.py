@@ -1,10 +1,11 @@
-"""Rows of a table compared with the client files that exist, and with each other."""
+"""Rows of a table compared with the clients that exist, and with each other."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from egec_cli.accounts.import_options import OnConflict
 from egec_cli.accounts.import_rows import Checked, Faulty
+from egec_cli.accounts.rows_taken import RowsTaken, TakenRow, taken_row
 from egec_cli.accounts.tables import Row
 from egec_cli.store.database import among, tuples
 from egec_cli.store.models import Client
@@ -50,53 +51,67 @@ class Change(NamedTuple):
 
 
 class Batch:
-    """Rows held against what is there, and against each other, as if one was taken after the other.
+    """Rows compared with the clients that exist, and with each other, as if they were taken one after the other.
+
+    Of two rows that mean the same client, the first one counts: a later one that says the same has nothing left to do,
+    and one that says anything else is rejected, however far apart they are.
 
     Attributes:
-        new: those that make a file.
-        changes: what becomes of the files of others.
-        skipped: how many have nothing left to do.
-        faulty: those that are rejected.
-        rest: those that mean a client whom an earlier one changes; they can be taken only after it.
+        new: rows that create a client.
+        changes: changes to existing clients.
+        unchanged: rows with nothing to do for an existing client, with the client's key.
+        skipped: the number of rows with nothing to do.
+        faulty: rows that are rejected.
+        rest: rows that can be compared only after the changes have been written.
     """
 
-    def __init__(self, checked: Sequence[Checked], on_conflict: OnConflict) -> None:
+    def __init__(self, checked: Sequence[Checked], on_conflict: OnConflict, taken: RowsTaken) -> None:
+        """Compare rows of one table.
+
+        Args:
+            checked: the rows.
+            on_conflict: what to do with a row whose client exists with other data.
+            taken: the rows that earlier batches of the same table have taken.
+        """
         self.new: list[Checked] = []
         self.changes: list[Change] = []
+        self.unchanged: list[tuple[int, Checked]] = []
         self.skipped = 0
         self.faulty: list[tuple[Row, Faulty]] = []
         self.rest: Sequence[Checked] = ()
         self._on_conflict = on_conflict
         self._existing = _existing(checked)
-        # The rows that have made or changed a file, under all names that are its own before or after.
-        self._earlier: dict[tuple[str, str], Checked] = {}
+        self._taken = taken
+        # What this batch has taken: by the keys of existing clients, and by the names that rows give clients.
+        self._taken_by_key: dict[int, TakenRow] = {}
+        self._taken_by_name: dict[tuple[str, str], TakenRow] = {}
+        # Former names of clients. Whoever they mean now is known once the changes have been written.
+        self._given_up: set[tuple[str, str]] = set()
         for place, one in enumerate(checked):
-            shared = next((name for name in _names(one) if name in self._earlier), None)
-            if shared is not None and on_conflict is OnConflict.UPDATE:
+            names = _names(one)
+            if not self._given_up.isdisjoint(names):
                 self.rest = checked[place:]
                 break
             try:
-                if shared is not None:
-                    self._conflict_within(one, self._earlier[shared], *shared)
-                else:
-                    self._sort_in(one)
+                self._sort_in(one, names)
             except Faulty as faulty:
                 self.faulty.append((one.row, faulty))
 
-    def _conflict_within(self, one: Checked, earlier: Checked, field: str, value: str) -> None:
-        if self._on_conflict is OnConflict.FAIL and _without_case(one) != _without_case(earlier):
-            raise Faulty(
-                Words("already used in line {line}, with other data", line=earlier.row.line),
-                *_as_given(one, field, value),
-            )
-        self.skipped += 1
-
-    def _sort_in(self, one: Checked) -> None:
-        names = _names(one)
+    def _sort_in(self, one: Checked, names: Sequence[tuple[str, str]]) -> None:
+        for name in names:
+            earlier = self._row_taken_for(name)
+            if earlier is not None:
+                if earlier.content != taken_row(one).content:
+                    raise Faulty(
+                        Words("already used in line {line}, with other data", line=earlier.line),
+                        *_as_given(one, *name),
+                    )
+                self.skipped += 1
+                return
         meant = {name: found for name in names if (found := self._existing.get(name)) is not None}
         if not meant:
             self.new.append(one)
-            self._earlier |= dict.fromkeys(names, one)
+            self._taken_by_name |= dict.fromkeys(names, taken_row(one))
         elif len({found.key for found in meant.values()}) > 1:
             owners = (
                 Words(
@@ -111,6 +126,16 @@ class Batch:
         else:
             (field, value), found = next(iter(meant.items()))
             self._conflict(one, found, field, value)
+            self._taken_by_key[found.key] = taken_row(one)
+
+    def _row_taken_for(self, name: tuple[str, str]) -> TakenRow | None:
+        """Return the earlier row of the table that was taken for the client with this name."""
+        if name in self._taken_by_name:
+            return self._taken_by_name[name]
+        found = self._existing.get(name)
+        if found is None:
+            return None
+        return self._taken_by_key.get(found.key) or self._taken.find(found.key)
 
     def _conflict(self, one: Checked, found: _Existing, field: str, value: str) -> None:
         if found.email is None:
@@ -124,6 +149,7 @@ class Batch:
         same_identifier = one.identifier in {None, found.identifier}
         if (values == before and same_identifier and not takes_hash) or self._on_conflict is OnConflict.SKIP:
             self.skipped += 1
+            self.unchanged.append((found.key, one))
             return
         if not same_identifier:
             raise Faulty(
@@ -143,8 +169,10 @@ class Batch:
         self.changes.append(
             Change(found.key, found.identifier, values, changed, one, found.last_sequence, former_email)
         )
-        former = [(field, value) for field in _NAMES if (value := getattr(found, field)) is not None]
-        self._earlier |= dict.fromkeys([*former, *_names(one)], one)
+        now = {"email_key": values[1], "reference": values[2], "identifier": found.identifier}
+        self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}
+        former = ((field, getattr(found, field)) for field in now)
+        self._given_up |= {(field, value) for field, value in former if value is not None and value != now[field]}
 
     def _values(self, one: Checked, found: _Existing) -> tuple[str | None, ...]:
         """Return what the file would say: what the row has a cell for is taken from there."""
@@ -162,10 +190,6 @@ class Batch:
 _OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
 # By which a row may mean a client who is there.
 _NAMES = ("email_key", "reference", "identifier")
-
-
-def _without_case(one: Checked) -> tuple[object, ...]:
-    return (one.email_key, one.identifier, *one[4:])
 
 
 def _names(one: Checked) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from egec_cli.accounts import fields
 from egec_cli.accounts.tables import Row, folded
 from egec_cli.accounts.text_encoding import STRAY_BYTES
 from egec_cli.errors import BadInput
+from egec_cli.settings import LANGUAGES
 from egec_cli.translation import Words
 
 _NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
@@ -178,6 +179,7 @@ _IN_ORDER = (
     "email", "identifier", "reference", "civility", "first_name", "last_name", "language", "password_hash",
     "disabled_at", "created_at",
 )  # fmt: skip
+_KNOWN_VALUES: Mapping[str, Sequence[str]] = {"civility": fields.CIVILITIES, "language": LANGUAGES}
 # Below it, every character is in NFC and shows itself.
 _BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
 
@@ -195,7 +197,12 @@ def _explained(cells: Mapping[str, str], error: BadInput) -> Faulty:
         try:
             check(cells.get(field, ""))
         except BadInput as found:
-            return Faulty(found.message, field, cells[field])
+            known = _KNOWN_VALUES.get(field)
+            if known is None:
+                return Faulty(found.message, field, cells[field])
+            # The hint of the error, in the one line that there is for a row.
+            reason = Words("{message} (use one of {known})", message=found.message, known=", ".join(known))
+            return Faulty(reason, field, cells[field])
     return Faulty(error.message)
 
 

@@ -19,6 +19,7 @@ from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_batch import Batch, Change
 from egec_cli.accounts.import_options import OnConflict
 from egec_cli.accounts.import_rows import Checked, Checker, Faulty
+from egec_cli.accounts.rows_taken import RowsTaken
 from egec_cli.accounts.tables import Row, Table
 from egec_cli.errors import BadInput, NotNow
 from egec_cli.store import peewee
@@ -145,6 +146,7 @@ class _Import:
         self._on_conflict = on_conflict
         # Where the rows of a first import are all new, none is looked for before it is put in.
         self._all_were_new = True
+        self._taken = RowsTaken()
         self._faulty: list[tuple[Row, Faulty]] = []
         self._untold: list[EmailChange] = []
         self.counted = dict.fromkeys(("created", "updated", "skipped", "rejected"), 0)
@@ -154,7 +156,7 @@ class _Import:
         """Take all rows, and put the import on record: that it has begun, for it may be killed, and what it came to."""
         with self._egec.database.atomic():
             audit.record(self._egec, "client.import", "begun")
-        with made_ahead(self._batches()) as batches:
+        with self._taken, made_ahead(self._batches()) as batches:
             while some := list(islice(batches, 1)):
                 with self._egec.database.atomic():
                     for checked, faulty in chain(some, islice(batches, _BATCHES_IN_A_TRANSACTION - 1)):
@@ -199,11 +201,12 @@ class _Import:
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
-            batch = Batch(checked, self._on_conflict)
+            batch = Batch(checked, self._on_conflict, self._taken)
             if self._written(batch.new, batch.changes):
                 break
         else:
             raise NotNow("other processes take the same e-mails all the time", "Run the same again.")
+        self._note_taken(batch)
         audit.record_updates(self._egec, ((one.key, one.fields) for one in batch.changes), source="import")
         self.counted["created"] += len(batch.new)
         self.counted["updated"] += len(batch.changes)
@@ -219,10 +222,23 @@ class _Import:
 
     def _all_made(self, new: Sequence[Checked]) -> bool:
         """Make a file of each row; tell whether the database had none of them, else nothing is done."""
-        made = inserted_all(self._egec.database, "client", _COLUMNS, self._drawn_for(new), constants=_AT_FIRST)
-        if made:
-            self._insert_hashes(_hashes(new))
-        return made
+        keys = inserted_all(self._egec.database, "client", _COLUMNS, self._drawn_for(new), constants=_AT_FIRST)
+        if not keys:
+            return False
+        self._taken.add(keys, new)
+        self._insert_hashes(_hashes(new))
+        return True
+
+    def _note_taken(self, batch: Batch) -> None:
+        """Note which rows of a batch were taken for which clients, so that no later row contradicts them."""
+        self._taken.add([one.key for one in batch.changes], [one.checked for one in batch.changes])
+        self._taken.add([key for key, _ in batch.unchanged], [one for _, one in batch.unchanged])
+        if batch.new:
+            made = Client.select(Client.email_key, Client.id).where(
+                among(Client.email_key, [one.email_key for one in batch.new])
+            )
+            keys = dict(tuples(made))
+            self._taken.add([keys[one.email_key] for one in batch.new], batch.new)
 
     def _written(self, new: Sequence[Checked], changes: Sequence[Change]) -> bool:
         """Make and change files; tell whether nobody else was in the way, else nothing is done."""

@@ -75,8 +75,15 @@ def send(egec: Egec, client: Client, hashing: Hashing, *, revoke: bool = False) 
         way.close()
 
 
-def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
-    """Issue the first credential of a client whose file has just been made, by the transport of the settings."""
+def send_first(egec: Egec, client: Client, hashing: Hashing, *, is_new: bool) -> Issued:
+    """Issue the first credential of a client, by the transport of the settings.
+
+    Args:
+        egec: where.
+        client: for whom.
+        hashing: the new password.
+        is_new: this command has just created the client, which an error tells.
+    """
     try:
         return send(egec, client, hashing)
     except KeyboardInterrupt as interruption:
@@ -85,9 +92,17 @@ def send_first(egec: Egec, client: Client, hashing: Hashing) -> Issued:
             interruption.args = (joined(" ", [Words("The client was created."), again]),)
         raise
     except EgecError as error:
-        again = Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
-        cure = [error.hint] if isinstance(error, AddressRefused) else []
-        error.hint = joined(" ", [Words("The client was created."), *cure, again])
+        if is_new:
+            state = Words("Client {identifier} was created.", identifier=client.identifier)
+        else:
+            state = Words("Client {identifier} already existed and was not changed.", identifier=client.identifier)
+        cure = [issuing.correct_address(client.identifier)] if isinstance(error, AddressRefused) else []
+        mail_it = (
+            Words("Then type `egec activate {identifier}` to mail the password.", identifier=client.identifier)
+            if cure
+            else Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
+        )
+        error.hint = joined(" ", [state, *cure, mail_it])
         raise
 
 

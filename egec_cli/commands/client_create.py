@@ -44,7 +44,7 @@ def create_command(
         if activate:
             # Before the client exists: a client without a mail would be half of what was asked for.
             mail_route.require(egec)
-        client = clients.create(egec, checked, if_missing=if_missing)
+        client, is_new = clients.find_or_create(egec, checked, if_missing=if_missing)
         for one in clients.differences(client, checked):
             warn(
                 "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
@@ -63,7 +63,7 @@ def create_command(
         issued = None
         try:
             words = activation.words_for(egec, client)
-            issued = activation.send_first(egec, client, hash_under_way)
+            issued = activation.send_first(egec, client, hash_under_way, is_new=is_new)
         finally:
             # The client exists whatever became of the mail, and a script needs the identifier.
             record = clients.shown(clients.find(client.identifier), egec.clock())

@@ -12,6 +12,7 @@ _FORMS = (
     Words("No such option: {option} (Possible options: {options})"),
     Words("No such option: {option}"),
     Words("{what}. Did you mean {meant}?"),
+    Words("Missing argument {name}. Choose from:{choices}"),
     Words("Missing argument {name}."),
     Words("Missing option {name}. Choose from:{choices}"),
     Words("Missing option {name}."),
@@ -29,7 +30,8 @@ _KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range
 
 
 def in_words(message: str) -> Words:
-    """Return a message of Typer's as words that can be translated."""
+    """Return a message of Typer's as words that can be translated, in one line."""
+    message = re.sub(r"\s*\n\s*", " ", message.strip())
     for form in _FORMS:
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(form))
         if found := re.fullmatch(pattern, message, re.DOTALL):

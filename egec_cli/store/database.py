@@ -432,7 +432,9 @@ def _insert(
     rows: Sequence[Sequence[object]],
     constants: Mapping[str, int],
     ending: str = "",
+    returned: list[int] | None = None,
 ) -> int:
+    """Insert rows; with psycopg, add what RETURNING at the end of the statement returns to `returned`."""
     names = ", ".join([*columns, *constants])
     places = f"({', '.join([*[database.param] * len(columns), *map(str, constants.values())])})"
     beginning = f"{verb} INTO {table} ({names}) VALUES "
@@ -447,9 +449,19 @@ def _insert(
                 beginning + ", ".join([places] * _ROWS_IN_A_STATEMENT) + ending, list(chain.from_iterable(some))
             )
             inserted += cursor.rowcount
+            if returned is not None:
+                returned += [key for (key,) in cursor]
         if whole < len(rows):
-            cursor.executemany(beginning + places + ending, rows[whole:])
-            inserted += cursor.rowcount
+            if returned is None:
+                cursor.executemany(beginning + places + ending, rows[whole:])
+                inserted += cursor.rowcount
+            else:
+                cursor.executemany(beginning + places + ending, rows[whole:], returning=True)
+                is_left = True
+                while is_left:
+                    returned += [key for (key,) in cursor]
+                    inserted += cursor.rowcount
+                    is_left = cursor.nextset()
     return inserted
 
 
@@ -460,26 +472,31 @@ def inserted_all(
     rows: Sequence[Sequence[object]],
     *,
     constants: Mapping[str, int] = NO_CONSTANTS,
-) -> bool:
-    """Insert rows as `insert_many` does, within a transaction; tell whether it could be done, else none is there.
+) -> Sequence[int]:
+    """Insert rows as `insert_many` does, within a transaction; all of them or none.
 
     The table has an `id`. For a savepoint, or a statement that may fail half-way, SQLite writes every page that changes
     to a file first, which takes longer than the rows do. The rows that a transaction has inserted are known by their
     ids there, as nobody else inserts any meanwhile.
+
+    Returns:
+        The ids of the rows, in their order; empty if a value that must be unique is taken, so none was inserted.
     """
     if not isinstance(database, peewee.SqliteDatabase):
+        keys: list[int] = []
         try:
             with database.atomic():
-                insert_many(database, table, columns, rows, constants=constants)
+                _insert(database, "INSERT", table, columns, rows, constants, " RETURNING id", keys)
         except peewee.IntegrityError:
-            return False
-        return True
+            return []
+        return keys
     cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
     ((last,),) = cursor.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}")  # noqa: S608 - no value is in it
     if _insert(database, "INSERT OR IGNORE", table, columns, rows, constants) == len(rows):
-        return True
+        # https://www.sqlite.org/autoinc.html: a new id is one more than the largest.
+        return range(last + 1, last + 1 + len(rows))
     cursor.execute(f"DELETE FROM {table} WHERE id > ?", (last,))  # noqa: S608 - nor here
-    return False
+    return []
 
 
 def execute_many(database: peewee.Database, statement: str, rows: Sequence[Sequence[object]]) -> int:
@@ -825,20 +842,31 @@ def _create_file(location: SqliteFile) -> bool:
             unfinished.move_to(path.name)
     except FileExistsError:
         if not os.path.lexists(path):
-            raise _cannot_be_created(path, os.strerror(errno.ENOTDIR)) from None
+            raise _below_a_file(path) from None
         return False
     except PermissionError:
         raise NotPermitted(
             "{path} cannot be created: permission denied", "Choose another place with EGEC_DATABASE_URL.", path=path
         ) from None
+    except NotADirectoryError:
+        raise _below_a_file(path) from None
     except OSError as error:
-        raise _cannot_be_created(path, of_system(error)) from None
+        raise FileSystemFailed(
+            "{path} cannot be created: {reason}",
+            Words("Free some space, or set EGEC_DATABASE_URL.")
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else Words("Set EGEC_DATABASE_URL to a path where a file can be created."),
+            path=path,
+            reason=of_system(error),
+        ) from None
     return True
 
 
-def _cannot_be_created(path: Path, reason: str) -> FileSystemFailed:
+def _below_a_file(path: Path) -> FileSystemFailed:
     return FileSystemFailed(
-        "{path} cannot be created: {reason}", "Free some space, or set EGEC_DATABASE_URL.", path=path, reason=reason
+        "{path} cannot be created: a part of this path is a file, not a directory",
+        "Set EGEC_DATABASE_URL to a path in a directory.",
+        path=path,
     )
 
 
@@ -879,6 +907,8 @@ def _require_not_newer(database: peewee.Database, location: Database) -> set[str
     """Return the migrations that were applied, all of them known."""
     found = applied(database)
     if not found:
+        if isinstance(location, SqliteFile) and database.get_tables():
+            raise _foreign(location)
         raise Misconfigured(
             "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
         )

@@ -36,7 +36,7 @@ def test_a_taken_email_reference_or_identifier_is_refused(opened: Egec) -> None:
     ):
         with pytest.raises(AlreadyExists):
             clients.create(opened, taken)
-    assert clients.create(opened, fields.checked("A@example.org"), if_missing=True).id == made.id
+    assert clients.find_or_create(opened, fields.checked("A@example.org")) == (made, False)
     assert Client.select().count() == 1
 
 

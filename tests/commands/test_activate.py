@@ -325,6 +325,23 @@ def test_a_client_whose_address_is_refused_at_once_gets_a_mail_by_following_the_
     assert server.accepted[-1].recipient == "right@example.org"
 
 
+@pytest.mark.parametrize(("fault", "code"), [(Fault.RCPT_550, 65), (Fault.RCPT_451, 75)])
+def test_what_became_of_the_client_is_told_truly_where_the_first_mail_fails(
+    egec: Egec, server: MailServer, fault: Fault, code: int
+) -> None:
+    for state in ("was created.", "already existed and was not changed."):
+        server.fail_next(fault)
+        ended = egec(
+            "client", "create", "wrong@example.org", "--identifier", "1234567890", "--if-missing", "--activate"
+        )
+        assert ended.code == code
+        hint = ended.err.splitlines()[-1].strip()
+        assert hint.startswith(f"Client 1234567890 {state}")
+        assert "Nothing was changed" not in ended.err
+        assert "`egec activate 1234567890`" in hint
+        assert ("Correct the address: `egec client update 1234567890 --email ADDRESS`. Then" in hint) is (code == 65)
+
+
 NOT_SENT = (
     "Aucun nouveau courriel ne peut vous être envoyé pour le moment.\n"
     "Si vous en avez réceptionné plusieurs, prenez en compte uniquement le dernier. "

@@ -243,3 +243,11 @@ def test_an_unknown_client_is_told_with_how_to_find_one(egec: Egec, wanted: str)
     ended = egec("client", "show", wanted, "--format", "json")
     assert ended.code == 67
     assert "egec client list --search PART" in json.loads(ended.err)["error"]["hint"]
+
+
+def test_a_reference_without_its_prefix_gets_the_very_words_to_type(egec: Egec) -> None:
+    egec("client", "create", "jeanne@example.org", "--reference", "D-005")
+    ended = egec("client", "show", "D-005")
+    assert ended.code == 67
+    assert ended.err.splitlines()[-1].strip() == "For a reference, type ref:D-005."
+    assert egec("client", "show", "ref:D-005").code == 0

@@ -338,3 +338,13 @@ def test_zsh_finds_the_script_among_its_functions(arguments: Path, terminal: Cal
 @pytest.mark.parametrize("words", [["@-"], [""], ["client"]])
 def test_a_call_that_the_script_never_makes_is_a_usage_error(egec: Egec, words: list[str]) -> None:
     assert egec("completion", "bash", *words).code == 2
+
+
+def test_without_a_shell_the_choices_are_named_in_one_line(egec: Egec, egec_process: Egec) -> None:
+    assert egec("completion") == (
+        2,
+        "",
+        "egec: Missing argument 'bash|zsh|fish'. Choose from: bash, zsh, fish\n      Type `egec completion --help`.\n",
+    )
+    french = egec_process("completion", env={"LANG": "fr_FR.UTF-8"}).err.splitlines()[0]
+    assert french.endswith("argument 'bash|zsh|fish'. Choisissez parmi\u00a0: bash, zsh, fish")

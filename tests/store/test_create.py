@@ -94,6 +94,34 @@ def test_what_is_not_a_database_of_egec_is_refused_and_left_untouched(
     assert os.stat("/dev/null").st_mode == device
 
 
+@pytest.mark.parametrize("command", [("init",), ("client", "list"), ("client", "show", "1234567890")])
+def test_a_database_of_another_program_is_named_as_that_by_every_command(
+    tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    a_foreign_database(path := tmp_path / "other.db")
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    ended = egec(*command)
+    assert ended.code == 78
+    assert f"egec: {path} is a database of another program\n" in ended.err
+    assert "Set EGEC_DATABASE_URL to another file" in ended.err
+    assert "egec init" not in ended.err
+
+
+def test_a_database_below_a_file_is_not_a_matter_of_space(
+    tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("no folder")
+    for below in ("egec.db", "deeper/egec.db"):
+        path = tmp_path / "text" / below
+        monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+        ended = egec("init")
+        assert ended.code == 74
+        assert ended.err == (
+            f"egec: {path} cannot be created: a part of this path is a file, not a directory\n"
+            "      Set EGEC_DATABASE_URL to a path in a directory.\n"
+        )
+
+
 def test_an_empty_file_of_others_rights_becomes_a_database_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "egec.db"
     path.touch()
