@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from egec_cli import trusted_files
 from egec_cli.errors import BadInput, Misconfigured
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet, Password
+from egec_cli.shell import quoted
 from egec_cli.translation import Words, joined, of_system
 
 _PREFIX = "EGEC_"
@@ -972,4 +973,4 @@ class _Reader:
         for path, status in files:
             if status.st_mode & stat.S_IROTH:
                 what = Words("{path} holds a secret and can be read by others", path=path)
-                yield Unsafe(what, Words("Type: chmod 600 {path}", path=path))
+                yield Unsafe(what, Words("Type: chmod 600 {path}", path=quoted(path)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from egec_cli.errors import Misconfigured
+from egec_cli.shell import quoted
 from egec_cli.translation import Words
 
 # Far more than any settings file, secret or template needs.
@@ -138,7 +139,7 @@ def _require_owner(path: Path, status: os.stat_result) -> None:
             "{path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it or work in another folder; if you have checked it, type: chown {user} {quoted}",
             path=path,
-            quoted=_quoted(path),
+            quoted=quoted(path),
             owner=_name(status.st_uid),
             user=_name(os.geteuid()),
             trusted=_trusted_users(),
@@ -151,7 +152,7 @@ def _require_owner_of_link(path: str, status: os.stat_result) -> None:
             "the symbolic link {path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it; if you have checked it, type: chown -h {user} {quoted}",
             path=path,
-            quoted=_quoted(path),
+            quoted=quoted(path),
             owner=_name(status.st_uid),
             user=_name(os.geteuid()),
             trusted=_trusted_users(),
@@ -165,7 +166,7 @@ def _require_not_writable_by_others(path: Path, status: os.stat_result) -> None:
             "Check its content, then type: chmod go-w {quoted}",
             path=path,
             mode=stat.S_IMODE(status.st_mode),
-            quoted=_quoted(path),
+            quoted=quoted(path),
         )
 
 
@@ -188,14 +189,8 @@ def _require_safe_folder(folder: str, status: os.stat_result, path: Path | str) 
             "{path} is in a folder that everybody can write to, so it is not trusted",
             "Check its content, then type: chmod o-w {quoted}",
             path=path,
-            quoted=_quoted(folder),
+            quoted=quoted(folder),
         )
-
-
-def _quoted(path: Path | str) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
 
 
 def _trusted_users() -> Words:

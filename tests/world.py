@@ -72,7 +72,9 @@ def _fill(folder: Path, egec: Egec) -> None:
     with accounts_egec.opened(settings.load()):
         now = clock.now()
         for state in (RunState.PAUSED, RunState.CANCELLED):
-            run = ReissueRun.create(name=str(state), selection="{}", state=state, options="{}", created_at=now)
+            run = ReissueRun.create(
+                name=str(state), selection='{"everyone": true}', state=state, options="{}", created_at=now
+            )
             jeanne = Client.get(Client.identifier == JEANNE)
             ReissueItem.create(run=run, client=jeanne, state=ItemState.WAITING, attempts=0, not_before=now)
 

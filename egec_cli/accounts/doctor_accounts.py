@@ -6,6 +6,7 @@ from egec_cli.accounts import reissue
 from egec_cli.accounts.credentials import MOST_OPEN
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.findings import Finding, Verdict
+from egec_cli.shell import quoted
 from egec_cli.store import peewee
 from egec_cli.store.database import tuples
 from egec_cli.store.models import (
@@ -65,7 +66,7 @@ def paused_runs(egec: Egec) -> Iterator[Finding]:
                 remaining=run.remaining,
                 total=run.total,
             )
-            yield Finding("paused_runs", Verdict.WARNING, detail, f"egec reissue resume {run.name}")
+            yield Finding("paused_runs", Verdict.WARNING, detail, f"egec reissue resume {quoted(run.name)}")
     if is_idle:
         yield Finding("paused_runs", Verdict.OK, Words("no re-issue run stands still"), "")
 
@@ -98,7 +99,7 @@ def failed_items() -> Iterator[Finding]:
         detail = Words(
             "{number} clients of the run {name} could not be mailed, and have not been since", number=number, name=name
         )
-        cure = f"egec reissue status {name} --failed; then: egec reissue retry {name}"
+        cure = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
         yield Finding("failed_items", Verdict.WARNING, detail, cure)
     if not runs:
         yield Finding("failed_items", Verdict.OK, Words("no run has clients who are still to be mailed"), "")

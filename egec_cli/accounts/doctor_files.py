@@ -9,6 +9,7 @@ from pathlib import Path
 from egec_cli import new_file
 from egec_cli.accounts.findings import Finding, Verdict
 from egec_cli.settings import SqliteFile
+from egec_cli.shell import quoted
 from egec_cli.store.sqlite_copy import logs_of
 from egec_cli.translation import Words
 
@@ -44,7 +45,7 @@ def _wrong_rights(path: Path) -> Iterator[Finding]:
         found = file.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
             detail = Words("{file} can be opened by others: {rights}", file=file, rights=rights(found.st_mode))
-            yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {file}")
+            yield Finding("file_rights", Verdict.FAULT, detail, f"chmod 600 {quoted(file)}")
         if os.getuid() not in {0, found.st_uid}:
             yield Finding(
                 "file_rights",
@@ -58,7 +59,7 @@ def _wrong_rights(path: Path) -> Iterator[Finding]:
             "file_rights",
             Verdict.FAULT,
             Words("others can write to {folder}", folder=folder),
-            f"chmod go-w {folder}",
+            f"chmod go-w {quoted(folder)}",
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         cure = Words("Make {folder} writable for the user that runs egec: SQLite lays its log there.", folder=folder)
@@ -89,7 +90,7 @@ def _room(path: Path) -> Finding:
 def _log(log: Path) -> Finding:
     size = log.stat().st_size if log.exists() else 0
     if size > _LONG_LOG:
-        cure = Words("Look for an egec that has been running for long (`fuser -v {log}`), and end it.", log=log)
+        cure = Words("Look for an egec that has been running for long (`fuser -v {log}`), and end it.", log=quoted(log))
         return Finding("log", Verdict.WARNING, Words("{log} has grown to {size}", log=log, size=_size(size)), cure)
     return Finding("log", Verdict.OK, Words("SQLite's log has {size}", size=_size(size)), "")
 
@@ -98,7 +99,7 @@ def _leftovers(folder: Path) -> Iterator[Finding]:
     found = new_file.leftovers(folder)
     for path in found:
         detail = Words("{path} was left behind by an egec that was killed, and may hold personal data", path=path)
-        yield Finding("leftovers", Verdict.WARNING, detail, f"rm {path}")
+        yield Finding("leftovers", Verdict.WARNING, detail, f"rm {quoted(path)}")
     if not found:
         detail = Words("no unfinished files of killed commands in {folder}", folder=folder)
         yield Finding("leftovers", Verdict.OK, detail, "")

@@ -8,7 +8,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,26 +51,38 @@ class Lease:
 
         A block that is over within a third of the lease costs no statement.
         """
-        over = Event()
-
-        def renew() -> None:
-            while not over.wait(LEASE.total_seconds() / _RENEWALS):
-                # The next renewal may succeed. Without any, another issuer may take the lease over.
-                with (
-                    suppress(EgecError),
-                    translated_failures(egec.settings.database),
-                    egec.database.connection_context(),
-                ):
-                    extend_all(egec, [self.client.id], self.owner)
-
-        # A daemon, so that a database that does not answer cannot keep the program from ending.
-        thread = Thread(target=renew, name="lease", daemon=True)
-        thread.start()
-        try:
+        with renewing(
+            egec, lambda: extend_all(egec, [self.client.id], self.owner), every=LEASE.total_seconds() / _RENEWALS
+        ):
             yield
-        finally:
-            over.set()
-            thread.join(_LONGEST_FAREWELL)
+
+
+@contextmanager
+def renewing(egec: Egec, renew: Callable[[], object], *, every: float) -> Iterator[None]:
+    """Call `renew` every so many seconds while the block runs, in a thread with a database connection of its own.
+
+    A block that ends before the first call costs no statement.
+    """
+    over = Event()
+
+    def act() -> None:
+        while not over.wait(every):
+            # The next renewal may succeed. Without any, another issuer may take the lease over.
+            with (
+                suppress(EgecError),
+                translated_failures(egec.settings.database),
+                egec.database.connection_context(),
+            ):
+                renew()
+
+    # A daemon, so that a database that does not answer cannot keep the program from ending.
+    thread = Thread(target=act, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_LONGEST_FAREWELL)
 
 
 def take(egec: Egec, client: Client, *, patience: float = PATIENCE) -> Lease:

@@ -10,6 +10,7 @@ from egec_cli.accounts import audit, fields, leases, reissue_items
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.selection import SELECTED_LINE, Selected
 from egec_cli.errors import AlreadyExists, BadInput, NotPermitted
+from egec_cli.shell import quoted
 from egec_cli.store import peewee
 from egec_cli.store.database import tuples
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
@@ -76,7 +77,7 @@ def begin(
         egec: where.
         name: the run's name, by which the same command is known again.
         selected: whom to mail.
-        expect: how many clients there must be.
+        expect: the number of clients that the run must have: of those selected, or of an existing run in total.
         rate: how many mails a second may leave at most, where that is not for EGEC_MAIL_RATE to say.
         sentence: of the organisation, for each mail; empty for the one of the templates, or that the run has already.
 
@@ -90,7 +91,7 @@ def begin(
         # Lists are hashed and compared outside the transaction, for that takes as long as a password.
         run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
         if run is not None:
-            _require_same(run, selected, options)
+            _require_same(run, selected, options, expect)
             return run
         selection = _stored_selection(egec, selected)
         try:
@@ -101,15 +102,36 @@ def begin(
             continue
 
 
-def _require_same(run: ReissueRun, selected: Selected, options: Options) -> None:
-    """Raise `AlreadyExists` unless a run was started with these selectors and this sentence, if there is one."""
+def existing(
+    name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None, sentence: str = ""
+) -> ReissueRun | None:
+    """Return the run that `begin` would continue, or None if it would record a new one.
+
+    Raises:
+        BadInput: the name or the sentence is not valid, or the number of clients is not the expected one.
+        AlreadyExists: the name was used with other selectors or with another sentence.
+        NotPermitted: the run was cancelled.
+    """
+    options = Options(rate, fields.sentence(sentence) if sentence else "")
+    run: ReissueRun | None = ReissueRun.get_or_none(ReissueRun.name == _checked(name))
+    if run is not None:
+        _require_same(run, selected, options, expect)
+        _require_not_cancelled(run)
+    elif expect is not None:
+        _require_expected(selected.count(), expect)
+    return run
+
+
+def _require_same(run: ReissueRun, selected: Selected, options: Options, expect: int | None) -> None:
+    """Raise an error unless a run has these selectors, this sentence and this number of clients, if they are given."""
     if not _is_same_selection(json.loads(run.selection), selected):
         raise AlreadyExists(
             "the run {name} was started with different selectors: {selection}",
-            "Use another name, or type `egec reissue resume {name}` to go on with that run.",
+            "Use another name, or type `egec reissue resume {quoted}` to go on with that run.",
             code="run_exists",
             name=run.name,
-            selection=_in_words(run.selection),
+            quoted=quoted(run.name),
+            selection=_as_options(json.loads(run.selection)),
         )
     if options.sentence and options.sentence != Options.of(run.options).sentence:
         raise AlreadyExists(
@@ -117,6 +139,28 @@ def _require_same(run: ReissueRun, selected: Selected, options: Options) -> None
             "Leave --sentence out to go on with that run, or use another name.",
             code="run_exists",
             name=run.name,
+        )
+    if expect is not None:
+        total = ReissueItem.select().where(ReissueItem.run == run).count()
+        if total != expect:
+            raise BadInput(
+                "the run {name} already exists with {total} clients, not {expect} as expected",
+                "Nothing was mailed. Use another name, or --expect {total}.",
+                code="unexpected_number",
+                name=run.name,
+                total=total,
+                expect=expect,
+            )
+
+
+def _require_expected(found: int, expect: int) -> None:
+    if found != expect:
+        raise BadInput(
+            "{found} clients are selected, not {expect} as expected",
+            "Nothing was started. Correct the selectors, or expect another number.",
+            code="unexpected_number",
+            found=found,
+            expect=expect,
         )
 
 
@@ -190,26 +234,28 @@ def _record(
         ReissueItem.line,
     ]
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
-    if expect is not None and found != expect:
-        raise BadInput(
-            "{found} clients are selected, not {expect} as expected",
-            "Nothing was started. Mend the selectors, or expect another number.",
-            code="unexpected_number",
-            found=found,
-            expect=expect,
-        )
+    if expect is not None:
+        _require_expected(found, expect)
     audit.record(egec, "reissue.start", "recorded", run=run, clients=found)
     return run
 
 
-def _in_words(selection: str) -> str:
-    return ", ".join(
-        f"{name} {_list_in_words(value) if name in _LISTS else value}" for name, value in json.loads(selection).items()
-    )
+def _as_options(selection: Mapping[str, Any]) -> str:
+    """Return the selectors of a run as they are typed; the names of files are not known."""
+    typed = []
+    for name, value in selection.items():
+        option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
+        if name in _LISTS:
+            typed.append(f"{option} FILE")
+        else:
+            typed.append(option if value is True else f"{option} {quoted(value)}")
+    # It is one option for both files.
+    columns = {value["column"] for name, value in selection.items() if name in _LISTS and value["column"]}
+    return " ".join([*typed, *(f"--column {quoted(column)}" for column in columns)])
 
 
-def _list_in_words(stored: Mapping[str, str]) -> str:
-    return f"in column {stored['column']} of a file" if stored["column"] else "in a file"
+# The options of selectors that have another name than the selector.
+_OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
 
 
 def find(name: str) -> ReissueRun:
@@ -290,6 +336,17 @@ def resume(egec: Egec, run: ReissueRun, *, rate: int | None = None) -> None:
         after = standing(egec, run).rate
         if _change(run, RunState.PAUSED, RunState.RUNNING) or is_news or after != before:
             audit.record(egec, "reissue.resume", "resumed", run=run, rate=after)
+
+
+def is_left_alone(egec: Egec, run: ReissueRun) -> bool:
+    """Tell whether a run is not at its end and nobody works on it, as far as is known.
+
+    A worker of this machine that was killed is known at once; others have until their heartbeat is overdue.
+    """
+    found = ReissueRun.get_by_id(run.id)
+    if found.state == RunState.RUNNING and is_worked_on(found.worked_until, egec.clock()):
+        return reissue_items.holders_are_gone(run)
+    return found.state in {RunState.RUNNING, RunState.PAUSED}
 
 
 def _was_left(run: ReissueRun, moment: datetime) -> bool:

@@ -43,10 +43,10 @@ class ItemRecord(NamedTuple):
         identifier: the client's.
         email: the registered one; None where the file was erased.
         line: where the file of `--from` named the client; None without one.
-        outcome: what became of the mail; of one that is dealt with, `accepted` or `failed`.
+        outcome: what became of the mail: `accepted` or `failed` at the end.
         failure: why it failed, as the code of an error.
         details: what the mail server said.
-        attempts: how often a mail was tried.
+        attempts: how often a mail was tried, the accepted one included, since the start or the last retry.
     """
 
     identifier: str
@@ -91,8 +91,7 @@ def free_abandoned(run: ReissueRun, moment: datetime) -> Sequence[Abandoned]:
         Those of them whose mail was accepted: they need no other mail, and must be settled.
     """
     held = (ReissueItem.run == run) & IS_HELD
-    holders = tuples(ReissueItem.select(ReissueItem.lease_owner).where(held).distinct())
-    gone = [owner for (owner,) in holders if leases.is_gone(owner)]
+    gone = [owner for owner in _holders(run) if leases.is_gone(owner)]
     until = moment + leases.LEASE
     # A clock was set back after these were written: they last no longer than if they were written now.
     _change(held & (ReissueItem.lease_until > until), lease_until=until)
@@ -100,6 +99,17 @@ def free_abandoned(run: ReissueRun, moment: datetime) -> Sequence[Abandoned]:
     _change(abandoned & (ReissueItem.state == ItemState.WORKING), state=ItemState.WAITING, **_NOBODY)
     rows = ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.lease_owner).where(abandoned)
     return [Abandoned(*row) for row in tuples(locked(rows, skip_locked=True))]
+
+
+def holders_are_gone(run: ReissueRun) -> bool:
+    """Tell whether there are workers that hold items of the run, and all of them have certainly ended."""
+    holders = _holders(run)
+    return bool(holders) and all(map(leases.is_gone, holders))
+
+
+def _holders(run: ReissueRun) -> list[str]:
+    held = (ReissueItem.run == run) & IS_HELD
+    return [owner for (owner,) in tuples(ReissueItem.select(ReissueItem.lease_owner).where(held).distinct())]
 
 
 def end_waits_too_long(run: ReissueRun, moment: datetime, longest: Mapping[int, timedelta]) -> None:
@@ -168,8 +178,26 @@ def give_back(keys: Collection[int], owner: str) -> None:
     ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(_held(keys, owner)).execute()
 
 
+def accept_proven(item: Claimed, owner: str) -> int:
+    """Mark an item as accepted whose mail was in doubt until a login proved it. Return the number of its attempts."""
+    # That attempt was counted as a failed one, unless the worker was killed before.
+    failed = max(item.attempts - 1, 0)
+    ReissueItem.update(attempts=failed).where(_held([item.key], owner)).execute()
+    accept([item.key], owner)
+    return failed + 1
+
+
 def failures(run: ReissueRun) -> Iterator[ItemRecord]:
-    """Yield the clients whom the run could not mail, one at a time, in the order of the selection."""
+    """Yield the clients who could not be mailed, one at a time, in the order of the selection."""
+    return _records((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+
+
+def records(run: ReissueRun) -> Iterator[ItemRecord]:
+    """Yield all clients of a run, one at a time, in the order of the selection."""
+    return _records(ReissueItem.run == run)
+
+
+def _records(condition: Any) -> Iterator[ItemRecord]:
     query = (
         ReissueItem.select(
             Client.identifier,
@@ -181,11 +209,12 @@ def failures(run: ReissueRun) -> Iterator[ItemRecord]:
             ReissueItem.attempts,
         )
         .join(Client)
-        .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+        .where(condition)
         .order_by(ReissueItem.id)
     )
-    for identifier, email, line, state, *others in streamed(query):
-        yield ItemRecord(identifier, email, line, ItemState(state), *others)
+    for identifier, email, line, state, failure, details, failed_attempts in streamed(query):
+        attempts = failed_attempts + (state in {ItemState.ACCEPTED, ItemState.SENT})
+        yield ItemRecord(identifier, email, line, ItemState(state), failure, details, attempts)
 
 
 def _held(keys: Collection[int], owner: str) -> object:

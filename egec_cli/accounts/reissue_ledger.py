@@ -58,7 +58,10 @@ class Ledger:
         leases.release_all([one.job.item.client for one in sent], self._owner)
         accepted = [one.job for one in sent if is_accepted(one)]
         reissue_items.accept([job.item.key for job in accepted], self._owner)
-        finished = [_dealt_with(job.item, job.addressee, ItemState.ACCEPTED) for job in accepted]
+        finished = [
+            _dealt_with(job.item._replace(attempts=job.item.attempts + 1), job.addressee, ItemState.ACCEPTED)
+            for job in accepted
+        ]
         for job, attempt in sent:
             if attempt is None or is_our_own_matter(attempt):
                 reissue_items.give_back([job.item.key], self._owner)
@@ -154,8 +157,8 @@ class Ledger:
         arrived = {key for (key,) in tuples(reached)}
         for item, one in addressees:
             if one.key in arrived:
-                reissue_items.accept([item.key], self._owner)
-                yield _dealt_with(item, one, ItemState.ACCEPTED)
+                attempts = reissue_items.accept_proven(item, self._owner)
+                yield _dealt_with(item._replace(attempts=attempts), one, ItemState.ACCEPTED)
                 continue
             try:
                 issuing.registered_email(one.identifier, one.email, one.disabled_at)

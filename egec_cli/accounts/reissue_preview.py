@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from egec_cli.accounts import clients, fields, reissue_forms
 from egec_cli.accounts.clients import Status
@@ -14,7 +14,7 @@ from egec_cli.mail.specimen import as_read
 from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.password import generate
 from egec_cli.store.database import streamed
-from egec_cli.store.models import Client
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
 
 
 class PlannedRecord(NamedTuple):
@@ -47,6 +47,20 @@ class PlannedRecord(NamedTuple):
     last_login_at: str | None
     created_at: str
     mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
+
+
+class Remaining(Selected):
+    """The clients whom a run that was started before is still to mail, as a query."""
+
+    def __init__(self, run: ReissueRun) -> None:
+        self._run = run
+        self._named = None
+
+    def query(self, *columns: Any) -> Any:
+        """Return the query of these columns of the clients, in the order of the run."""
+        is_left = ReissueItem.state.not_in([ItemState.ACCEPTED, ItemState.SENT, ItemState.FAILED])
+        items = Client.select(*columns).join(ReissueItem)
+        return items.where((ReissueItem.run == self._run) & is_left).order_by(ReissueItem.id)
 
 
 class Preview(NamedTuple):

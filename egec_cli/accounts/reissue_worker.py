@@ -9,7 +9,7 @@ crash of a single issue.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -31,6 +31,7 @@ from egec_cli.accounts.reissue_ledger import Ledger, is_accepted, is_our_own_mat
 from egec_cli.accounts.reissue_threads import Broken, Hashed, Hashers, Inbox, Job, Senders, Sent
 from egec_cli.errors import EgecError, NotNow, NotPermitted
 from egec_cli.mail.delivery import Transport
+from egec_cli.shell import quoted
 from egec_cli.store import peewee
 from egec_cli.store.database import translated_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -82,7 +83,10 @@ def work(egec: Egec, run: ReissueRun, transport: Callable[[], Transport], stop: 
     try:
         while not worker.is_over:
             worker.wait()
-            yield from worker.turn()
+            if finished := worker.turn():
+                # The reader may take as long as it likes, as in `| less`.
+                with worker.leases_renewed():
+                    yield from finished
     except (GeneratorExit, EgecError):
         # Nobody reads on, or the database is gone: what is under way is settled all the same, if it can be.
         with suppress(EgecError):
@@ -173,6 +177,18 @@ class _Worker:
         self._next_turn = time.monotonic() + (_LONGEST_SLEEP if self._is_idle else self._until_hashers_want_more())
         return turned.finished
 
+    def leases_renewed(self) -> AbstractContextManager[None]:
+        """Renew the leases of all that is under way for as long as the block runs, which takes no turn."""
+        items, clients = self._held(), self._clients_being_mailed()
+
+        def renew() -> None:
+            with self._egec.database.atomic():
+                reissue_items.extend(items, self._owner, self._egec.clock() + leases.LEASE)
+                leases.extend_all(self._egec, clients, self._owner)
+                reissue.work_goes_on(self._egec, self._run)
+
+        return leases.renewing(self._egec, renew, every=HEARTBEAT)
+
     def stop(self) -> None:
         """Begin nothing more; what is with the mail server comes back."""
         self._is_stopping = True
@@ -216,7 +232,7 @@ class _Worker:
             self.error = done.attempt.error
             assert self.error is not None
             self.error.hint = Words(
-                "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=self._run.name
+                "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=quoted(self._run.name)
             )
             self.stop()
         return done
@@ -293,12 +309,17 @@ class _Worker:
         if not self._is_heartbeat_due:
             return
         self._next_heartbeat = time.monotonic() + HEARTBEAT
-        held = [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
-        reissue_items.extend(held, self._owner, at + leases.LEASE)
-        leases.extend_all(self._egec, [job.item.client for job in self._sending.values()], self._owner)
+        reissue_items.extend(self._held(), self._owner, at + leases.LEASE)
+        leases.extend_all(self._egec, self._clients_being_mailed(), self._owner)
         if time.monotonic() >= self._judges_others_from:
             self._ledger.settle_abandoned(at)
         reissue.work_goes_on(self._egec, self._run)
+
+    def _held(self) -> list[int]:
+        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
+
+    def _clients_being_mailed(self) -> list[int]:
+        return [job.item.client for job in self._sending.values()]
 
     def _most_sending(self, rate: int) -> int:
         most = _a_second_of(self._egec.settings.mail_connections, self._senders.seconds_each.value)
@@ -330,8 +351,9 @@ def _why_it_stands_still(run: ReissueRun, state: RunState) -> EgecError | None:
     if state is RunState.PAUSED:
         return NotNow(
             "the run {name} was paused by another worker, which tells why",
-            "Type `egec reissue resume {name}` to go on.",
+            "Type `egec reissue resume {quoted}` to go on.",
             code="run_paused",
             name=run.name,
+            quoted=quoted(run.name),
         )
     return None

@@ -7,6 +7,7 @@ from egec_cli.accounts import audit, egec
 from egec_cli.accounts.log import Log
 from egec_cli.errors import EgecError, NotNow, Usage
 from egec_cli.settings import Settings, SqliteFile
+from egec_cli.shell import quoted
 from egec_cli.store import database, models, restoring
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words
@@ -104,9 +105,10 @@ def _require_no_worker() -> None:
     if name is not None:
         raise NotNow(
             "the re-issue run {name} is being worked on",
-            "Stop it by Ctrl-C, upgrade, then type `egec reissue resume {name}`; or wait until it is done.",
+            "Stop it by Ctrl-C, upgrade, then type `egec reissue resume {quoted}`; or wait until it is done.",
             code="run_in_progress",
             name=name,
+            quoted=quoted(name),
         )
 
 

@@ -161,6 +161,7 @@ CONTRACT: Mapping[str, Contract] = {
             1: "the question was answered by no",
             65: "the name, the sentence or a list is none, or --expect another number",
             73: "the name was used with other selectors or another sentence",
+            77: "the run was cancelled",
         },
     ),
     "reissue resume": Contract(
@@ -171,7 +172,7 @@ CONTRACT: Mapping[str, Contract] = {
         (
             Result((RunRecord,)),
             Result((RunRecord,), "without NAME", many=True),
-            Result((ItemRecord,), "--failed", many=True),
+            Result((ItemRecord,), "--failed, --items", many=True),
         ),
         {65: "there is no such run"},
     ),
@@ -222,7 +223,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "usage": (ExitCode.USAGE, "the command line is wrong"),
     "bad_input": (ExitCode.BAD_INPUT, "a value is not valid"),
     "rejected": (ExitCode.BAD_INPUT, "a row was rejected, so `--strict` took none"),
-    "unexpected_number": (ExitCode.BAD_INPUT, "not as many clients are selected as `--expect` says"),
+    "unexpected_number": (ExitCode.BAD_INPUT, "the number of clients is not the one of `--expect`"),
     "no_such_run": (ExitCode.BAD_INPUT, "no run has this name"),
     "mail_refused": (ExitCode.BAD_INPUT, "the mail server does not take this address; correct it"),
     "smtputf8_not_offered": (ExitCode.BAD_INPUT, "the mail server takes no address that is not ASCII"),

@@ -20,6 +20,7 @@ from egec_cli.commands.session import opened
 from egec_cli.commands.signals import orderly_stop
 from egec_cli.errors import ExitCode, Usage
 from egec_cli.settings import MaildirFolder
+from egec_cli.shell import quoted
 from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
 from egec_cli.store.models import ItemState, ReissueRun
 from egec_cli.translation import Words, joined
@@ -32,7 +33,9 @@ app = new_app("Mail new passwords to many clients: start, resume, status, retry,
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")]
 RateOption = Annotated[
     int | None,
-    typer.Option("--rate", min=1, max=100_000, help="At most so many mails a second, of all workers together."),
+    typer.Option(
+        "--rate", min=0, max=100_000, help="At most so many mails a second, of all workers together; 0 for no limit."
+    ),
 ]
 
 # With these, one result sums the run up; with the others, each client is a result.
@@ -56,7 +59,7 @@ def start_command(
         bool, typer.Option("--dry-run", help="Show who would get a mail, what it says and how long it takes.")
     ] = False,
     expect: Annotated[
-        int | None, typer.Option("--expect", min=0, help="Start nothing unless so many clients are selected.")
+        int | None, typer.Option("--expect", min=0, help="Mail nothing unless the run has so many clients.")
     ] = None,
     rate: RateOption = None,
     sentence: Annotated[
@@ -88,12 +91,15 @@ def start_command(
     ):
         mail_route.require(egec)
         selected = Selected(egec, wanted)
-        if dry_run:
-            _show_dry_run(egec, selected, rate, sentence, output)
-            return
-        if not (yes or consent.is_given(Words("Mail new passwords to {number} clients?", number=selected.count()))):
-            note("egec: nothing was started")
-            raise typer.Exit(ExitCode.REFUSED)
+        if dry_run or not yes:
+            # With --yes, `begin` checks the same.
+            before = reissue.existing(name, selected, expect=expect, rate=rate, sentence=sentence)
+            if dry_run:
+                _show_dry_run(egec, selected, before, rate, sentence, output)
+                return
+            if not _is_agreed_to(selected, before):
+                note("egec: nothing was started")
+                raise typer.Exit(ExitCode.REFUSED)
         run = reissue.begin(egec, name, selected, expect=expect, rate=rate, sentence=sentence)
         reissue.resume(egec, run, rate=rate)
         _work(egec, run, output, selected)
@@ -115,17 +121,33 @@ def status_command(
     failed: Annotated[
         bool, typer.Option("--failed", help="List the clients of the run who could not be mailed.")
     ] = False,
+    items: Annotated[
+        bool, typer.Option("--items", help="List all clients of the run, each with what became of its mail.")
+    ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show how a run stands, or all of them."""
     if failed and not name:
         raise Usage("--failed lists the clients of one run", "Name the run too.")
+    if items and not name:
+        raise Usage("--items lists the clients of one run", "Name the run too.")
+    if items and failed:
+        raise Usage("--items and --failed contradict each other", "Give one of them.")
     with opened(only_read=True) as egec:
         if failed:
             show_all(reissue_items.failures(reissue.find(name)), ItemRecord, output, names(fields))
+        elif items:
+            show_all(reissue_items.records(reissue.find(name)), ItemRecord, output, names(fields))
         elif name:
-            show(reissue.shown(egec, reissue.find(name)), output, names(fields))
+            run = reissue.find(name)
+            show(reissue.shown(egec, run), output, names(fields))
+            if output is OutputFormat.TABLE and reissue.is_left_alone(egec, run):
+                note(
+                    "egec: nobody is working on the run {name}. To continue it, type: egec reissue resume {quoted}",
+                    name=run.name,
+                    quoted=quoted(run.name),
+                )
         else:
             show_all(reissue.listed(egec), RunRecord, output, names(fields))
 
@@ -175,6 +197,16 @@ def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected 
         progress.correct(after.accepted + after.failed, after.failed)
     if output in _SUMMARISED:
         show(after, output)
+    if after.failed:
+        warn(
+            "egec: clients of the run {name} that could not be mailed: {failed} of {total}. "
+            "Next: egec reissue status {quoted} --failed; "
+            "after correcting the addresses: egec reissue retry {quoted}",
+            name=after.name,
+            failed=after.failed,
+            total=after.total,
+            quoted=quoted(after.name),
+        )
     if after.failed or after.remaining or unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -203,6 +235,10 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     for one in outcomes:
         if one.outcome is ItemState.FAILED:
             line = Words("line {line}: ", line=one.line) if one.line else ""
+            if (one.details or "").startswith(f"client {one.identifier} "):
+                # Our own message names the client and the reason, such as `client 1234567890 was erased`.
+                warn("egec: {line}{details} ({failure})", line=line, details=one.details, failure=one.failure)
+                continue
             warn(
                 "egec: {line}client {identifier} ({email}) failed: {failure}: {details}",
                 line=line,
@@ -213,18 +249,60 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
             )
 
 
-def _show_dry_run(egec: Egec, selected: Selected, rate: int | None, sentence: str, output: OutputFormat) -> None:
+def _is_agreed_to(selected: Selected, before: ReissueRun | None) -> bool:
+    """Ask the operator, unless a run that was started before has nothing left to mail."""
+    from egec_cli.accounts import reissue_preview
+
+    wanted = selected if before is None else reissue_preview.Remaining(before)
+    total, first = wanted.count(), wanted.count_without_password()
+    if before is not None and not total:
+        return True
+    if not first:
+        question = Words("Mail new passwords to {clients}?", clients=_clients(total))
+    elif first == total:
+        question = Words("Mail first passwords to {clients}?", clients=_clients(total))
+    else:
+        question = Words(
+            "Mail first passwords to {clients} and new passwords to {others}?",
+            clients=_clients(first),
+            others=total - first,
+        )
+    return consent.is_given(question)
+
+
+def _clients(number: int) -> Words:
+    return Words("1 client") if number == 1 else Words("{number} clients", number=number)
+
+
+def _show_dry_run(
+    egec: Egec, selected: Selected, before: ReissueRun | None, rate: int | None, sentence: str, output: OutputFormat
+) -> None:
+    """Show whom `start` would mail, which is who is left of a run that was started before, if there is one."""
     from egec_cli.accounts import reissue_preview
     from egec_cli.mail import transport
 
-    planned = reissue_preview.planned(egec, selected)
+    wanted = selected
+    if before is not None:
+        shown = reissue.shown(egec, before)
+        wanted = reissue_preview.Remaining(before)
+        options = reissue.Options.of(before.options)
+        rate, sentence = options.rate if rate is None else rate, sentence or options.sentence
+        note(
+            "egec: the run {name} already exists. State: {state}; clients left: {remaining} of {total}. "
+            "`start` would mail only these.",
+            name=shown.name,
+            state=shown.state,
+            remaining=shown.remaining,
+            total=shown.total,
+        )
+    planned = reissue_preview.planned(egec, wanted)
     show_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
         warn(_told(stranger))
-    found = reissue_preview.preview(egec, selected, transport.of(egec.settings), rate=rate, sentence=sentence)
-    note(_in_words(found, selected.count_bounced()))
+    found = reissue_preview.preview(egec, wanted, transport.of(egec.settings), rate=rate, sentence=sentence)
+    note(_in_words(found, wanted.count_bounced()))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -238,7 +316,10 @@ def _in_words(found: "Preview", bounced: int) -> str:
         mails = Words(
             "the mail server answers within {milliseconds:.0f} ms", milliseconds=(found.mail_seconds or 0) * 1000
         )
-    duration = timedelta(seconds=round(found.seconds))
+    seconds = round(found.seconds)
+    duration = (
+        Words("about {duration}", duration=timedelta(seconds=seconds)) if seconds else Words("less than a second")
+    )
     readers = {
         Kind.CREDENTIALS: Words("A client without a password so far"),
         Kind.REISSUE: Words("A client who has had a password"),
@@ -247,11 +328,11 @@ def _in_words(found: "Preview", bounced: int) -> str:
         Words("egec: from the address of {bounced} of them, a mail came back\n", bounced=bounced) if bounced else ""
     )
     return Words(
-        "egec: {clients} clients would get a mail, in about {duration}: "
+        "egec: {clients} would get a mail, in {duration}: "
         "a hash takes {hash_milliseconds:.0f} ms, {mails}\n"
         "egec: {first} of them would get a first mail, {others} a new password\n"
         "{came_back}egec: nothing was started. {samples}",
-        clients=sum(found.mails.values()),
+        clients=_clients(sum(found.mails.values())),
         duration=duration,
         hash_milliseconds=found.hash_seconds * 1000,
         mails=mails,

@@ -91,6 +91,16 @@ def test_who_could_not_be_mailed_is_counted_until_a_later_mail_is_accepted(opene
     assert verdict([*doctor_accounts.failed_items()]) == (Verdict.OK, "")
 
 
+def test_the_name_of_a_run_is_quoted_in_what_is_to_be_typed(opened: Egec, client: Client) -> None:
+    run_of(client, RunState.PAUSED, ItemState.FAILED)
+    ReissueRun.update(name="odd name; rm -rf /").execute()
+    resume, retry = doctor_accounts.paused_runs(opened), doctor_accounts.failed_items()
+    assert verdict([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
+    assert verdict([*retry])[1] == (
+        "egec reissue status 'odd name; rm -rf /' --failed; then: egec reissue retry 'odd name; rm -rf /'"
+    )
+
+
 def test_who_is_disabled_or_in_a_cancelled_run_is_not_counted(opened: Egec, client: Client) -> None:
     run_of(client, RunState.CANCELLED, ItemState.FAILED)
     assert verdict([*doctor_accounts.failed_items()]) == (Verdict.OK, "")

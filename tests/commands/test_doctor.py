@@ -218,6 +218,19 @@ def test_the_leftover_of_a_killed_command_is_a_finding_and_stays(file: Path, ege
     assert leftover.exists()
 
 
+def test_paths_are_quoted_in_what_is_to_be_typed(egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "odd folder"
+    folder.mkdir(mode=0o700)
+    database = folder / "egec.db"
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{database}")
+    assert egec("init").code == 0
+    database.chmod(0o644)
+    (folder / ".egec-0123456789abcdef.unfinished").touch()
+    found = findings(egec("doctor", "--format", "json"))
+    assert found["file_rights"]["cure"] == f"chmod 600 '{database}'"
+    assert found["leftovers"]["cure"] == f"rm '{folder}/.egec-0123456789abcdef.unfinished'"
+
+
 def test_a_folder_that_may_not_be_entered_is_a_finding(file: Path) -> None:
     file.parent.chmod(0o000)
     ended = run_as_any_user("doctor", "--format", "json")

@@ -13,7 +13,7 @@ import pytest
 
 from egec_cli.accounts import reissue_threads
 from egec_cli.settings import Database
-from tests.activations import PATIENCE, letters
+from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
 from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer, Point
@@ -28,6 +28,12 @@ def people(egec: Egec) -> list[str]:
         egec("client", "create", f"c{n}@example.org", "--reference", f"D-{n}", "--format", "ids").out.strip()
         for n in range(3)
     ]
+
+
+NEXT_STEP = (
+    "egec: clients of the run spring that could not be mailed: 1 of 3. Next: egec reissue status spring --failed; "
+    "after correcting the addresses: egec reissue retry spring"
+)
 
 
 def run_of(out: str) -> dict[str, object]:
@@ -58,13 +64,13 @@ def test_jsonl_tells_each_client_once(egec: Egec, server: MailServer, people: li
     events = sorted(map(json.loads, ended.out.splitlines()), key=lambda event: event["line"])
     assert events == [
         {"identifier": people[0], "email": "c0@example.org", "line": 1, "outcome": "accepted",
-         "failure": None, "details": None, "attempts": 0},
+         "failure": None, "details": None, "attempts": 1},
         {"identifier": people[1], "email": "c1@example.org", "line": 3, "outcome": "failed",
          "failure": "mail_refused", "details": "550 No such recipient", "attempts": 1},
         {"identifier": people[2], "email": "c2@example.org", "line": 5, "outcome": "accepted",
-         "failure": None, "details": None, "attempts": 0},
+         "failure": None, "details": None, "attempts": 1},
     ]  # fmt: skip
-    assert ended.err == "egec: list.txt:4: no client is called 'nobody@example.org'\n"
+    assert ended.err.splitlines() == ["egec: list.txt:4: no client is called 'nobody@example.org'", NEXT_STEP]
 
 
 def test_people_are_told_who_failed_and_what_became_of_the_run(
@@ -110,7 +116,7 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
         [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
     ) as process:
         os.close(terminal)
-        assert b"Mail new passwords to 3 clients? [y/N]" in os.read(controller, 1000)
+        assert b"Mail first passwords to 3 clients? [y/N]" in os.read(controller, 1000)
         os.write(controller, answer)
         shown = shown_on(controller)
         process.wait(30)
@@ -130,7 +136,8 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
         (["--status", "disabled", "--yes"], 2, "a disabled client gets no mail"),
         (["--issued-before", "yesterday", "--yes"], 2, "neither a date nor an age"),
         (["--all", "--limit", "0", "--yes"], 2, "--limit"),
-        (["--all", "--rate", "0", "--yes"], 2, "--rate"),
+        (["--all", "--rate", "-1", "--yes"], 2, "--rate"),
+        (["--all", "--dry-run", "--expect", "4"], 65, "3 clients are selected, not 4"),
     ],
 )
 def test_what_cannot_be_started_is_told_and_leaves_nothing(
@@ -169,7 +176,7 @@ def test_a_dry_run_shows_whom_how_long_and_what_and_changes_nothing(
     ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--limit", "2", "--format", "ids")
     assert ended.code == 0
     assert ended.out.split() == people[:2]
-    assert "2 clients would get a mail, in about 0:00:00" in ended.err
+    assert "2 clients would get a mail, in less than a second: " in ended.err
     assert "2 of them would get a first mail, 0 a new password" in ended.err
     assert "A client without a password so far would read" in ended.err
     assert "A client who has had a password would read" not in ended.err
@@ -294,4 +301,171 @@ def test_workers_that_share_a_run_end_with_the_numbers_of_the_whole_run(
     ]
     said = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [3, 3]
-    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-1] for err in said)
+    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-2] for err in said)
+
+
+ODD_NAME = "odd name; rm -rf /"
+
+
+def test_a_hint_quotes_the_name_of_a_run_for_a_shell(egec: Egec, server: MailServer, people: list[str]) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
+    ended = egec("reissue", "start", ODD_NAME, "--all", "--yes", "--format", "jsonl")
+    assert "Next: egec reissue status 'odd name; rm -rf /' --failed; " in ended.err
+    assert ended.err.endswith(": egec reissue retry 'odd name; rm -rf /'\n")
+    other = egec("reissue", "start", ODD_NAME, "--all", "--limit", "1", "--yes")
+    assert "type `egec reissue resume 'odd name; rm -rf /'` to go on" in other.err
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_run_that_exists_is_told_with_the_options_that_started_it(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("nom;courriel\nx;c0@example.org\n")
+    told = egec("reissue", "start", "spring", "--all", "--limit", "1", "--yes").err
+    assert "the run spring was started with different selectors: --all\n" in told
+    egec("reissue", "start", "listed", "--from", "list.csv", "--column", "courriel", "--never-logged-in", "--yes")
+    told = egec("reissue", "start", "listed", "--all", "--yes").err
+    assert "different selectors: --from FILE --never-logged-in --column courriel\n" in told
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_dry_run_of_a_run_that_exists_shows_whom_it_would_still_mail(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--expect", "3", "--format", "ids")
+    assert ended.code == 0
+    assert ended.out.split() == people[1:]
+    assert "the run spring already exists. State: paused; clients left: 2 of 3. `start` would mail only these." in (
+        ended.err
+    )
+    assert "egec: 2 clients would get a mail, in less than a second: " in ended.err
+    assert egec("reissue", "resume", "spring").code == 3
+    again = egec("reissue", "start", "spring", "--all", "--dry-run", "--format", "ids")
+    assert (again.code, again.out) == (0, "")
+    assert "State: done; clients left: 0 of 3." in again.err
+    assert egec("reissue", "start", "spring", "--all", "--limit", "1", "--dry-run").code == 73
+
+
+@pytest.mark.usefixtures("paused")
+def test_an_expected_number_is_compared_with_the_clients_of_a_run_that_exists(egec: Egec, server: MailServer) -> None:
+    for options in (["--yes"], ["--dry-run"]):
+        ended = egec("reissue", "start", "spring", "--all", "--expect", "2", *options)
+        assert ended.code == 65
+        assert "the run spring already exists with 3 clients, not 2 as expected" in ended.err
+    assert server.accepted == []
+    # The same line of cron goes on, though fewer clients are selected now, and more have failed.
+    egec("client", "create", "later@example.org")
+    assert egec("reissue", "start", "spring", "--all", "--expect", "3", "--yes").code == 3
+    assert len(server.accepted) == 2
+    assert egec("reissue", "start", "spring", "--all", "--expect", "3", "--yes").code == 3
+
+
+def test_a_dry_run_of_a_run_that_was_cancelled_is_refused_as_its_start_is(
+    egec: Egec, server: MailServer, paused: None
+) -> None:
+    egec("reissue", "cancel", "spring")
+    for options in (["--yes"], ["--dry-run"]):
+        assert egec("reissue", "start", "spring", "--all", *options).code == 77
+
+
+@pytest.mark.usefixtures("paused")
+def test_all_clients_of_a_run_are_listed_with_what_became_of_them(egec: Egec, people: list[str]) -> None:
+    def items() -> list[tuple[object, ...]]:
+        listed = egec("reissue", "status", "spring", "--items", "--format", "jsonl").out
+        fields = ("identifier", "outcome", "failure", "attempts")
+        return [tuple(json.loads(line)[field] for field in fields) for line in listed.splitlines()]
+
+    failed = (people[0], "failed", "mail_refused", 1)
+    assert items() == [failed, (people[1], "waiting", None, 0), (people[2], "waiting", None, 0)]
+    egec("reissue", "resume", "spring")
+    assert items() == [failed, (people[1], "accepted", None, 1), (people[2], "accepted", None, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--items"], "Name the run too."), (["spring", "--items", "--failed"], "contradict each other")],
+)
+def test_options_of_status_that_do_not_go_together_are_refused(egec: Egec, arguments: list[str], told: str) -> None:
+    ended = egec("reissue", "status", *arguments)
+    assert ended.code == 2
+    assert told in ended.err
+
+
+@pytest.mark.usefixtures("paused")
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_a_run_with_failures_tells_the_next_step_however_often_it_is_started(egec: Egec, options: list[str]) -> None:
+    for _ in range(2):
+        ended = egec(*options, "reissue", "start", "spring", "--all", "--yes")
+        assert ended.code == 3
+        assert ended.err.splitlines()[-1] == NEXT_STEP
+
+
+def test_a_rate_of_0_is_no_limit_whatever_the_settings_say(
+    egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_RATE", "1")
+    began = time.monotonic()
+    assert egec("reissue", "start", "spring", "--all", "--rate", "0", "--yes").code == 0
+    # At one a second, the third mail would leave after two seconds.
+    assert time.monotonic() - began < 2
+    assert len(server.accepted) == 3
+
+
+def test_the_question_has_the_numbers_of_first_and_of_new_passwords(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    def asked() -> bytes:
+        controller, terminal = pty.openpty()
+        with subprocess.Popen(
+            [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+        ) as process:
+            os.close(terminal)
+            question = os.read(controller, 1000)
+            os.write(controller, b"n\n")
+            shown_on(controller)
+            process.wait(30)
+        return question
+
+    egec("activate", people[0])
+    assert b"Mail first passwords to 2 clients and new passwords to 1?" in asked()
+    egec("activate", people[1])
+    assert b"Mail first passwords to 1 client and new passwords to 2?" in asked()
+    egec("activate", people[2])
+    assert b"Mail new passwords to 3 clients?" in asked()
+
+
+def test_one_client_of_a_dry_run_is_told_in_the_singular(egec: Egec, server: MailServer, people: list[str]) -> None:
+    ended = egec("reissue", "start", "spring", "--all", "--limit", "1", "--dry-run")
+    assert "egec: 1 client would get a mail, in less than a second: " in ended.err
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_client_who_was_erased_or_disabled_meanwhile_is_told_once(egec: Egec, people: list[str]) -> None:
+    egec("client", "erase", people[1], "--yes")
+    egec("client", "disable", people[2], "--reason", "left")
+    told = egec("reissue", "resume", "spring").err
+    assert f"egec: client {people[1]} was erased (client_erased)\n" in told
+    assert f"egec: client {people[2]} is disabled (client_disabled)\n" in told
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_paused_run_is_told_to_have_no_worker_and_how_it_goes_on(egec: Egec) -> None:
+    shown = egec("reissue", "status", "spring")
+    assert shown.err == (
+        "egec: nobody is working on the run spring. To continue it, type: egec reissue resume spring\n"
+    )
+    assert egec("reissue", "status", "spring", "--format", "json").err == ""
+    egec("reissue", "resume", "spring")
+    assert egec("reissue", "status", "spring").err == ""
+
+
+def test_a_run_whose_worker_was_killed_is_told_to_have_no_worker_at_once(
+    location: Database, egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    server.at(Point.KEPT, lambda: time.sleep(0.5))
+    with subprocess.Popen([*PROGRAM, "reissue", "start", "spring", "--all", "--yes"], stdout=subprocess.DEVNULL) as one:
+        wait_until(lambda: bool(server.accepted))
+        at_work = egec("reissue", "status", "spring")
+        one.kill()
+    assert at_work.err == ""
+    killed = egec("reissue", "status", "spring")
+    assert "running" in killed.out
+    assert "egec: nobody is working on the run spring. " in killed.err
