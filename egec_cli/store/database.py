@@ -26,6 +26,7 @@ from egec_cli.errors import (
     Usage,
 )
 from egec_cli.settings import Database, PostgresqlServer, SqliteFile, Unsafe
+from egec_cli.shell import quoted
 from egec_cli.store import connection_security, models, reading, sqlite_copy
 from egec_cli.translation import Words, of_system
 
@@ -782,8 +783,9 @@ def _postgresql(location: PostgresqlServer, patience: int) -> peewee.Database:
     except ImportError:
         raise Misconfigured(
             "the driver for PostgreSQL, psycopg, is not installed for {python}",
-            "Type: {python} -m pip install 'psycopg[binary]>=3.2,<4' (with pipx: pipx inject egec 'psycopg[binary]')",
+            "Type: {quoted} -m pip install 'psycopg[binary]>=3.2,<4' (with pipx: pipx inject egec 'psycopg[binary]')",
             python=sys.executable,
+            quoted=quoted(sys.executable),
         ) from None
     asked = _options(location)
     connection_security.require_safe(asked, os.environ)
