@@ -83,6 +83,11 @@ def kill_itself(*_: object, **_named: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fail_with_system_error(number: int, reason: str, path: str) -> None:
+    """Fail as a call of the operating system does that concerns a file."""
+    raise OSError(number, reason, path)
+
+
 def crash() -> int:
     """End this process as an error in a C library does."""
     os.kill(os.getpid(), signal.SIGSEGV)

@@ -135,16 +135,12 @@ def test_a_path_that_cannot_be_read_gets_a_hint_that_fits(
     ],
 )
 def test_only_a_full_disk_is_a_reason_to_free_some_space(number: int, hint: str) -> None:
-    patch = (
-        "from egec_cli import settings\n"
-        f"def load():\n    raise OSError({number}, 'the reason', 'clients.csv')\n"
-        "settings.load = load"
-    )
-    ended = run_with(patch, "client", "list")
-    assert ended.returncode == 74
-    assert "egec: clients.csv: the reason\n" in ended.stderr
-    assert hint in ended.stderr
-    assert ("Free some space" in ended.stderr) is (hint == "Free some space")
+    fail = partial(children.fail_with_system_error, number, "the reason", "clients.csv")
+    ended = run_with([replace(settings, "load", fail)], "client", "list")
+    assert ended.code == 74
+    assert "egec: clients.csv: the reason\n" in ended.err
+    assert hint in ended.err
+    assert ("Free some space" in ended.err) is (hint == "Free some space")
 
 
 def test_no_value_in_an_error_forges_a_line_of_it(egec_process: Egec) -> None:

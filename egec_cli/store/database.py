@@ -909,8 +909,8 @@ def _require_not_newer(database: peewee.Database, location: Database) -> set[str
     """Return the migrations that were applied, all of them known."""
     found = applied(database)
     if not found:
-        if isinstance(location, SqliteFile) and database.get_tables():
-            raise _foreign(location)
+        if isinstance(location, SqliteFile) and (tables := set(database.get_tables())):
+            raise _without_history(location, tables)
         raise Misconfigured(
             "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
         )
