@@ -7,9 +7,9 @@ import typer
 
 from egec_cli import clock
 from egec_cli.accounts import clients, mail_check, mail_route, mail_trial
-from egec_cli.accounts.findings import Finding, exit_code
 from egec_cli.accounts.mail_trial import Tried
 from egec_cli.commands import mail_bounces
+from egec_cli.commands.findings import show_findings
 from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.session import log_of, opened, read_settings
@@ -19,7 +19,7 @@ from egec_cli.mail.message import Mail
 from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.new_file import written
 from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, note, say, show, show_all, warn
+from egec_cli.show import OutputFormat, note, say, show, warn
 
 app = new_app("Check, preview and test the mails; read bounces.")
 
@@ -42,8 +42,7 @@ def check_command(
     settings = read_settings()
     found = mail_check.templates(settings) + mail_check.signature(settings)
     found += [] if no_connection else mail_check.server(settings, is_missing=mail_route.is_missing_here(settings))
-    show_all(found, Finding, output)
-    raise typer.Exit(exit_code(found))
+    show_findings(found, output)
 
 
 @app.command("preview", epilog="Example: egec mail preview --kind reissue --html mail.html")

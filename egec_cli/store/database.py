@@ -18,6 +18,7 @@ import peewee
 
 from egec_cli import new_file
 from egec_cli.errors import (
+    BadInput,
     EgecError,
     FileSystemFailed,
     Misconfigured,
@@ -265,6 +266,8 @@ def translated_failures(location: Database) -> Iterator[None]:
     except Exception as error:
         if _is_unreadable_message(error, location):
             raise _damaged(location, Words("its error message is not text")) from None
+        if isinstance(error, OverflowError) and _raised_in(error).partition(".")[0] == "peewee":
+            raise _number_too_large() from None
         if _is_invalid_host(error, location):
             raise Misconfigured(
                 "EGEC_DATABASE_URL has an invalid host name",
@@ -582,6 +585,10 @@ def _is_unreadable_message(error: Exception, location: Database) -> bool:
         return False
     raised_in = _raised_in(error)
     return raised_in.partition(".")[0] in {"peewee", "playhouse", "sqlite3"} or raised_in == __name__
+
+
+def _number_too_large() -> BadInput:
+    return BadInput("a number is too large", "Use a smaller number.")
 
 
 def _is_invalid_host(error: Exception, location: Database) -> bool:
@@ -959,6 +966,8 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
         return Misconfigured(
             "{location} is not trusted: {reason}", _hint_on_trust(words), location=location, reason=reason
         )
+    if state == "22003":
+        return _number_too_large()
     if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
         return Misconfigured(
             "{location} refuses the login: {reason}", _hint_on_login(reason), location=location, reason=reason

@@ -134,3 +134,9 @@ def test_a_backup_and_its_restoration_are_on_record(egec: Egec) -> None:
     assert egec("db", "restore", "copy.db").code == 0
     # What came after the copy is in the former file, which is kept.
     assert [e["action"] for e in events(egec)] == ["db.restore"]
+
+
+def test_a_number_beyond_what_databases_count_is_invalid_input(location: Database, egec: Egec) -> None:
+    ended = egec("audit", "list", "--limit", "9" * 19)
+    assert (ended.code, ended.out) == (65, "")
+    assert "too large" in ended.err

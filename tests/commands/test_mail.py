@@ -301,3 +301,10 @@ def test_an_address_of_ours_beyond_ascii_pauses_a_run_and_mail_check_tells_it_be
         assert findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]["verdict"] == "ok"
         assert egec("reissue", "resume", "spring").code == 0
         assert willing.accepted[0].sender == "été@egec.pro"
+
+
+def test_a_quiet_check_still_prints_warnings_and_faults(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGEC_MAIL_URL", "sendmail:/no/such/program")
+    ended = egec("--quiet", "mail", "check")
+    assert (ended.code, ended.out) == (78, "")
+    assert ended.err.startswith("egec: mail_program: fault: /no/such/program")
