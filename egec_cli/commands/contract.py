@@ -32,7 +32,7 @@ class Result(NamedTuple):
     Attributes:
         parts: the classes whose fields it has, one class after the other.
         when: the options that make it so, as they are typed; empty for what the command writes without them.
-        many: there is one for each of those whom the command is about: a list in json.
+        many: one for each client or row that the command concerns: a list in json.
     """
 
     parts: tuple[type[Any], ...]
@@ -72,21 +72,21 @@ EVERY_COMMAND = (
 READING = {
     "settings": {ExitCode.CONFIGURATION: "a setting is wrong"},
     "database": {
-        ExitCode.NOT_NOW: "the database is busy or away",
+        ExitCode.NOT_NOW: "the database is busy or unavailable",
         ExitCode.NOT_PERMITTED: "the database is not this user's",
-        ExitCode.CONFIGURATION: "there is no database, or it is of an older or a newer egec",
+        ExitCode.CONFIGURATION: "the database is missing, or has the schema of another version",
     },
 }
 
 _SETTINGS_ALONE = ("settings",)
-_NO_CLIENT = {67: "nobody is called so"}
-_MAILING = {65: "the address is refused", 75: "the mail server is away, or its answer was lost"}
+_NO_CLIENT = {67: "unknown client"}
+_MAILING = {65: "the address is refused", 75: "the mail server is unavailable, or its answer was lost"}
 _RUN = {
-    3: "some clients could not be mailed, or lines named nobody",
-    75: "the mail server is away, so the run is paused; or it is paused or cancelled elsewhere",
+    3: "some clients could not be mailed, or lines of the list match no client",
+    75: "the mail server is unavailable, so the run is paused; or it is paused or cancelled elsewhere",
 }
 _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
-_CHANGING = {3: "some lines failed; each is told", 65: "the list is none", 67: "nobody is called so"}
+_CHANGING = {3: "some lines failed; each is reported", 65: "the list is invalid", 67: "unknown client"}
 _ERASED = {77: "the file was erased"}
 
 CONTRACT: Mapping[str, Contract] = {
@@ -96,27 +96,28 @@ CONTRACT: Mapping[str, Contract] = {
         {
             65: "a field is not valid; with --activate, or the address is refused",
             73: "the e-mail, the reference or the identifier is taken",
-            75: "with --activate: the mail server is away, or its answer was lost; the file was made",
+            75: "with --activate: the mail server is unavailable, or its answer was lost; the file was made",
         },
     ),
     "client import": Contract(
         (Result((importing.Imported,)),),
-        {3: "rows were rejected; each is told", 65: "the table is none; with --strict, a row was rejected"},
+        {3: "rows were rejected; each is reported", 65: "the table is invalid; with --strict, a row was rejected"},
     ),
     "client show": Contract((Result((ClientRecord, LimitRecord, History)),), _NO_CLIENT),
     "client list": Contract(
-        (Result((ClientRecord,), many=True),), {65: "a list or a date is none", 67: "nobody is called as --after says"}
+        (Result((ClientRecord,), many=True),),
+        {65: "a list or a date is invalid", 67: "the client of --after is unknown"},
     ),
     "client export": Contract(
         (Result((ExportRecord,), many=True), Result((ExportRecordWithHash,), "--with-hashes", many=True)),
-        {65: "a list or a date is none", 73: "there is a file of that name"},
+        {65: "a list or a date is invalid", 73: "there is a file of that name"},
     ),
     "client update": Contract(
         (Result((ClientRecord,)),),
         {
-            3: "the file was changed, but the former address was not told",
+            3: "the file was changed, but the notice to the previous address failed",
             65: "a field is not valid",
-            67: "nobody is called so",
+            67: "unknown client",
             73: "the e-mail or the reference is taken",
             77: "the file was erased; or the identifier was to be changed",
         },
@@ -159,14 +160,14 @@ CONTRACT: Mapping[str, Contract] = {
         _RUN
         | {
             1: "the question was answered by no",
-            65: "the name, the sentence or a list is none, or --expect another number",
+            65: "the name, the sentence or a list is invalid, or the number is not that of --expect",
             73: "the name was used with other selectors or another sentence",
             77: "the run was cancelled",
         },
     ),
     "reissue resume": Contract(
         (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
-        _RUN | {65: "there is no such run", 77: "the run was cancelled"},
+        _RUN | {65: "unknown run", 77: "the run was cancelled"},
     ),
     "reissue status": Contract(
         (
@@ -174,45 +175,47 @@ CONTRACT: Mapping[str, Contract] = {
             Result((RunRecord,), "without NAME", many=True),
             Result((ItemRecord,), "--failed, --items", many=True),
         ),
-        {65: "there is no such run"},
+        {65: "unknown run"},
     ),
     "reissue retry": Contract(
         (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
-        _RUN | {65: "there is no such run", 77: "the run was cancelled"},
+        _RUN | {65: "unknown run", 77: "the run was cancelled"},
     ),
-    "reissue cancel": Contract((Result((RunRecord,)),), {65: "there is no such run", 77: "the run is done"}),
+    "reissue cancel": Contract((Result((RunRecord,)),), {65: "unknown run", 77: "the run is done"}),
     "mail check": Contract(
         (Result((Finding,), many=True),),
         {
             3: "there are warnings",
-            75: "the mail server is unavailable; nothing else is at fault",
-            78: "there is a fault that does not pass by itself",
+            75: "the mail server is unavailable; there is no other fault",
+            78: "there is a fault that must be fixed",
         },
         _SETTINGS_ALONE,
     ),
-    "mail preview": Contract((), {65: "the language is none", 67: "nobody is called so", 73: "there is such a file"}),
+    "mail preview": Contract((), {65: "the language is invalid", 67: "unknown client", 73: "there is such a file"}),
     "mail test": Contract((Result((mail_trial.Tried,)),), _MAILING, _SETTINGS_ALONE),
     "mail bounces": Contract(
         (Result((BounceRecord,), many=True),),
-        {3: "there were messages that are about no mail of ours, or no reports", 65: "there is no message"},
+        {3: "some messages are not reports, or not about mail of this installation", 65: "there is no message"},
     ),
     "password": Contract(
         (Result((GeneratedPassword,), many=True), Result((RatedPassword,), "--entropy", many=True)), {}, _SETTINGS_ALONE
     ),
     "audit list": Contract(
-        (Result((EventRecord,), many=True),), {65: "there is no such run", 67: "nobody is called as --client says"}
+        (Result((EventRecord,), many=True),), {65: "unknown run", 67: "the client of --client is unknown"}
     ),
     "audit prune": Contract((Result((audit_pruning.Pruned,)),), {1: "the question was answered by no"}),
     "db status": Contract((Result((upkeep.SchemaStatus,)),), {}),
     "db upgrade": Contract((Result((upkeep.Upgraded,)),), {75: "a run is being worked on, or the database is busy"}),
     "db backup": Contract((Result((upkeep.BackedUp,)),), {73: "there is a file of that name"}),
-    "db restore": Contract((Result((upkeep.Restored,)),), {65: "the file is no backup", 75: "another egec is at work"}),
+    "db restore": Contract(
+        (Result((upkeep.Restored,)),), {65: "the file is not a backup", 75: "another egec is at work"}
+    ),
     "doctor": Contract(
         (Result((Finding,), many=True),),
         {
             3: "there are warnings",
-            75: "the mail server or the database is unavailable; nothing else is at fault",
-            78: "there is a fault that does not pass by itself",
+            75: "the mail server or the database is unavailable; there is no other fault",
+            78: "there is a fault that must be fixed",
         },
     ),
     "completion": Contract((), {}, ()),
@@ -227,18 +230,18 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "no_such_run": (ExitCode.BAD_INPUT, "no run has this name"),
     "mail_refused": (ExitCode.BAD_INPUT, "the mail server does not take this address; correct it"),
     "smtputf8_not_offered": (ExitCode.BAD_INPUT, "the mail server takes no address that is not ASCII"),
-    "no_such_client": (ExitCode.NO_SUCH_CLIENT, "nobody is called so"),
-    "defect": (ExitCode.DEFECT, "a defect of the program"),
+    "no_such_client": (ExitCode.NO_SUCH_CLIENT, "unknown client"),
+    "defect": (ExitCode.DEFECT, "internal error"),
     "already_exists": (ExitCode.ALREADY_EXISTS, "it is there already, or taken"),
     "identifier_reserved": (ExitCode.ALREADY_EXISTS, "the identifier was that of a client who was erased"),
     "run_exists": (ExitCode.ALREADY_EXISTS, "the name of the run was used with other selectors or another sentence"),
     "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written, or its file system is read-only"),
     "not_now": (ExitCode.NOT_NOW, "it cannot be done at this moment"),
-    "database_busy": (ExitCode.NOT_NOW, "the database is busy or away"),
+    "database_busy": (ExitCode.NOT_NOW, "the database is busy or unavailable"),
     "client_busy": (ExitCode.NOT_NOW, "the client is being mailed at this moment"),
     "account_busy": (
         ExitCode.NOT_NOW,
-        "too many logins to the account are in progress: this one was not checked, and is no failure",
+        "too many logins to the account are in progress: this one was not checked and does not count as a failure",
     ),
     "copies_remain": (
         ExitCode.NOT_NOW,
@@ -248,7 +251,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_deferred": (ExitCode.NOT_NOW, "the mail server does not take the mail now"),
     "mail_server_away": (ExitCode.NOT_NOW, "the mail server cannot be reached"),
     "run_in_progress": (ExitCode.NOT_NOW, "a run is being worked on"),
-    "run_paused": (ExitCode.NOT_NOW, "another worker has paused the run, and tells why"),
+    "run_paused": (ExitCode.NOT_NOW, "another worker has paused the run and reports why"),
     "not_permitted": (ExitCode.NOT_PERMITTED, "the system does not let this user do it"),
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
     "client_erased": (ExitCode.NOT_PERMITTED, "the client's file was erased"),
@@ -261,7 +264,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
         ExitCode.CONFIGURATION,
         "`EGEC_MAIL_URL` is not set, although the database has had a mail server",
     ),
-    "no_database": (ExitCode.CONFIGURATION, "there is no database: `egec init`"),
+    "no_database": (ExitCode.CONFIGURATION, "the database is missing: `egec init`"),
     "database_older": (ExitCode.CONFIGURATION, "the database was made by an older egec: `egec db upgrade`"),
     "database_newer": (ExitCode.CONFIGURATION, "the database was made by a newer egec"),
 }
