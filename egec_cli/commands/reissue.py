@@ -342,7 +342,7 @@ def _in_words(found: "Preview", bounced: int) -> str:
         samples=joined(
             "\n",
             [
-                Words("{who} would read, with another password:\n\n{sample}", who=readers[kind], sample=sample)
+                Words("{who} would read, with another password:\n\n{sample}", who=readers[kind], sample=Words(sample))
                 for kind, sample in found.samples.items()
             ],
         ),

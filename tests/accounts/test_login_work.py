@@ -73,7 +73,7 @@ def blocked(egec: Egec) -> Account:
 def waiting(egec: Egec) -> Account:
     client, password = activated(egec)
     Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
-    return Account(client.identifier, Reason.BLOCKED, password)
+    return Account(client.identifier, Reason.WAITING, password)
 
 
 def disabled(egec: Egec) -> Account:
