@@ -161,6 +161,8 @@ def _become(folder: Path, case: Case, ground: Ground, redirected: list[int], scr
         os.environ.clear()
         os.environ.update(case.environment)
         os.environ["TMPDIR"] = str(folder)
+        # Nobody presses a key to leave a pager.
+        os.environ["PAGER"] = "cat"
         if not ground.is_protected:
             # Without these, files would be laid down in the home of whoever runs this.
             os.environ.update(HOME=str(folder), XDG_DATA_HOME=str(folder), XDG_CONFIG_HOME=str(folder))
