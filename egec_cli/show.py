@@ -18,7 +18,6 @@ from json.encoder import encode_basestring
 from typing import Any, NamedTuple, Self, TextIO
 
 from egec_cli.errors import EgecError, Usage
-from egec_cli.formula_guard import guarded
 from egec_cli.settings import LogStyle
 from egec_cli.translation import Words, translated
 
@@ -450,11 +449,14 @@ class _GuardedLines:
     """Writes lines of CSV in which no spreadsheet finds a formula."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._write = stream.write
+        # Imported here: its patterns take a millisecond, and only CSV needs them.
+        from egec_cli.formula_guard import guarded
+
+        self._write, self._guarded = stream.write, guarded
 
     def write(self, line: str) -> None:
         """Write one line; the writer ends it with a carriage return and a line feed."""
-        self._write(f"{guarded(line[:-2])}\n")
+        self._write(f"{self._guarded(line[:-2])}\n")
 
 
 def _show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
