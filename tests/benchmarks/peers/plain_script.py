@@ -54,6 +54,8 @@ def letter(client: Client, password: str, text: Template, html: Template) -> Ema
         "password": password,
         "issued_at": f"{moment:%d/%m/%Y à %H:%M:%S} (UTC)",
         "expiry": "",
+        # The run of egec has none either.
+        "sentence": "",
         "support": "Service IT",
     }
     subject, _, body = text.substitute(values).partition("\n\n")
