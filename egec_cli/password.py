@@ -6,6 +6,7 @@ deliberation 2022-100 for accounts whose login attempts are limited.
 
 import os
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from itertools import combinations
 from math import log2
 from typing import NamedTuple
@@ -20,6 +21,7 @@ _CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS = "0123456789"
 _PUNCTUATION = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
 DEFAULT_SPECIALS = "#%+=?*-!"
+_BYTES_AT_ONCE = 64
 
 Choice = Callable[[Sequence[str]], str]
 
@@ -139,16 +141,24 @@ def random_choice(characters: Sequence[str], random_bytes: Callable[[int], bytes
             return characters[byte % len(characters)]
 
 
-def generate(alphabet: Alphabet, choice: Choice = random_choice) -> Password:
+def _system_choice() -> Choice:
+    # Each call of os.urandom releases the interpreter lock, which slows the threads of a run: one call is enough for
+    # almost every password.
+    drawn = BytesIO(os.urandom(_BYTES_AT_ONCE))
+    return lambda characters: random_choice(characters, lambda number: drawn.read(number) or os.urandom(number))
+
+
+def generate(alphabet: Alphabet, choice: Choice | None = None) -> Password:
     """Return a new password, uniform over all that `alphabet` allows.
 
-    Candidates that lack a class are thrown away: to put one of each and shuffle would be biased.
+    Candidates that lack a class are discarded: adding one character of each class and shuffling would be biased.
 
     Args:
         alphabet: the characters to use.
-        choice: the source of randomness.
+        choice: the source of randomness (default: the operating system).
     """
     characters = alphabet.characters
+    choice = choice or _system_choice()
     while True:
         clear = "".join(choice(characters) for _ in range(LENGTH))
         if alphabet.satisfied_by(clear):

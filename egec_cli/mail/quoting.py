@@ -61,10 +61,9 @@ def has_trace(text: str, secret: Password) -> bool:
     squeezed = _squeezed(text)
     if any(_is_spread_over(squeezed, form) for form in _base64_forms(secret)):
         return True
-    return any(
-        any(row in reading for row in rows) or _is_spread_over(reading, clear)
-        for reading in map(_squeezed, _readings(text))
-    )
+    # One search through all of them, for this is done for each mail of a run.
+    readings = _BETWEEN_RUNS.join(map(_squeezed, _readings(text)))
+    return any(row in readings for row in rows) or _is_spread_over(readings, clear)
 
 
 def _withheld(words: str) -> str:

@@ -63,9 +63,12 @@ class SmtpConnection(smtplib.SMTP):
             raise smtplib.SMTPServerDisconnected(Words("the connection has ended"))
         deadline = time.monotonic() + self.timeout
         try:
-            while rest:
-                self.sock.settimeout(_left(deadline))
-                rest = rest[self.sock.send(rest) :]
+            rest = rest[self.sock.send(rest) :]
+            if rest:
+                while rest:
+                    self.sock.settimeout(_left(deadline))
+                    rest = rest[self.sock.send(rest) :]
+                self.sock.settimeout(self.timeout)
         except TimeoutError:
             self.close()
             raise TimeoutError(Words("it did not read on within {seconds:g} s", seconds=self.timeout)) from None
