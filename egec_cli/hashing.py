@@ -1,11 +1,11 @@
 """Password hashes by bcrypt, on a thread of their own if the caller has other work to do."""
 
 from threading import Thread
+from typing import Protocol
 
 import bcrypt
 
 from egec_cli.password import Alphabet, Password, generate
-from egec_cli.settings import Settings
 
 # What bcrypt takes at most; longer input raises since bcrypt 5.
 _MAXIMUM_BYTES = 72
@@ -75,6 +75,18 @@ def match_the_rest(done: int, cost: int) -> None:
         match_nothing(step)
 
 
+class HashSettings(Protocol):
+    """The settings that a new password and its hash depend on."""
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The characters of new passwords."""
+
+    @property
+    def bcrypt_cost(self) -> int:
+        """The binary logarithm of the rounds of bcrypt."""
+
+
 class Hashing:
     """A hash under way on a thread of its own; bcrypt leaves the interpreter to others meanwhile.
 
@@ -110,12 +122,12 @@ class Hashing:
 _ahead: dict[tuple[Alphabet, int], Hashing] = {}
 
 
-def begin(settings: Settings) -> Hashing:
+def begin(settings: HashSettings) -> Hashing:
     """Make a new password and begin to hash it; the caller loads and connects what it needs meanwhile."""
     begun = _ahead.pop((settings.alphabet, settings.bcrypt_cost), None)
     return begun or Hashing(generate(settings.alphabet), settings.bcrypt_cost)
 
 
-def begin_ahead(settings: Settings) -> None:
+def begin_ahead(settings: HashSettings) -> None:
     """Begin the hash that the next `begin` of these settings is about to want, before all else is loaded."""
     _ahead[settings.alphabet, settings.bcrypt_cost] = begin(settings)

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from egec_cli.accounts.credentials import Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.log import Act
 from egec_cli.clock import rfc3339
@@ -100,9 +99,17 @@ def record_updates(egec: Egec, updates: Iterable[tuple[int, Sequence[str]]], *, 
     _record(egec, "client.update", told)
 
 
-def record_issues(egec: Egec, run: ReissueRun, issues: Iterable[tuple[Recorded, CredentialState]]) -> None:
-    """Add one event for each credential that a re-issue run has settled, in one statement."""
-    told = [_Told(one.client, state.value, f'{{"sequence": {one.sequence}}}') for one, state in issues]
+class SettledIssue(NamedTuple):
+    """A credential of a run whose mail was accepted or refused: its client (the row's key), sequence and new state."""
+
+    client: int
+    sequence: int
+    state: CredentialState
+
+
+def record_issues(egec: Egec, run: ReissueRun, issues: Iterable[SettledIssue]) -> None:
+    """Add one event for each credential that a run has settled, in one statement."""
+    told = [_Told(one.client, one.state.value, f'{{"sequence": {one.sequence}}}') for one in issues]
     _record(egec, "credential.issue", told, run=run)
 
 

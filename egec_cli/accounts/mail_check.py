@@ -15,14 +15,12 @@ from egec_cli.mail import message, template_check
 from egec_cli.mail.delivery import Refused
 from egec_cli.mail.page_check import Flaw
 from egec_cli.mail.specimen import specimen
-from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.wording import Kind
 from egec_cli.settings import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
 from egec_cli.translation import Words, joined, of_system
 
 # A certificate that ends sooner should have been replaced by now: those of Let's Encrypt are, 30 days before.
 FEWEST_DAYS = 30
-# What the mails of a bulk run are made of beside their own templates.
-_LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence")
 
 
 def templates(settings: Settings) -> list[Finding]:
@@ -37,32 +35,6 @@ def templates(settings: Settings) -> list[Finding]:
             found += _of_flaws(check, template_check.flaws_of_line(settings, name, language))
     strangers = template_check.strangers(settings)
     return found + (_of_flaws("template_folder", strangers) if strangers else [])
-
-
-def require_sound_templates(settings: Settings, sentence: str) -> None:
-    """Prove the templates of a bulk run with this sentence before its first mail.
-
-    Raises:
-        Misconfigured: they have flaws that stop it; all are told.
-    """
-    flaws = [
-        flaw
-        for language in LANGUAGES
-        for flaw in (
-            *(one for name in _LINES_OF_A_RUN for one in template_check.flaws_of_line(settings, name, language)),
-            *(
-                one
-                for kind in KINDS_OF_A_RUN
-                for one in template_check.flaws_of_kind(settings, kind, language, sentence)
-            ),
-        )
-        if flaw.is_fatal
-    ]
-    if flaws:
-        # One file may be at fault in several places of a mail.
-        told = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)
-        cure = flaws[0].cure if len(told) == 1 else Words("Type `egec mail check --no-connection` for the cures.")
-        raise Misconfigured(joined("\n", told), cure)
 
 
 def signature(settings: Settings) -> list[Finding]:

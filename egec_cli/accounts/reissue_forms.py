@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from egec_cli.accounts import mail_check
+from egec_cli.mail import template_check
 from egec_cli.mail.message import Form
 from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.settings import LANGUAGES, Settings
@@ -28,7 +28,7 @@ def of(settings: Settings, sentence: str) -> Mapping[tuple[Kind, str], Form]:
     Raises:
         Misconfigured: templates or settings make a mail that would not be read as written; all flaws are listed.
     """
-    mail_check.require_sound_templates(settings, sentence)
+    template_check.require_sound_templates(settings, sentence)
     return {
         (kind, language): Form(settings, language, kind, sentence) for kind in KINDS_OF_A_RUN for language in LANGUAGES
     }

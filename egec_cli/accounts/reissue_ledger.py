@@ -5,12 +5,13 @@ Every method but `mail` runs inside a transaction of its caller, which has locke
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 
 from egec_cli import email_address
 from egec_cli.accounts import audit, credentials, issuing, leases, mail_pace, reissue, reissue_forms, reissue_items
+from egec_cli.accounts.audit import SettledIssue
 from egec_cli.accounts.credentials import NewCredential, Outcome, Recorded
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.issuing import Attempt
@@ -54,7 +55,7 @@ class Ledger:
     def settle(self, sent: Sequence[Sent], at: datetime) -> list[ItemRecord]:
         """Settle what became of mails, and return the clients that are dealt with by that."""
         states = credentials.settle([_outcome(one) for one in sent], at=at)
-        audit.record_issues(self._egec, self._run, states.items())
+        self._put_on_record(states)
         leases.release_all([one.job.item.client for one in sent], self._owner)
         accepted = [one.job for one in sent if is_accepted(one)]
         reissue_items.accept([job.item.key for job in accepted], self._owner)
@@ -76,6 +77,10 @@ class Ledger:
                     finished.append(self._failed(item, job.addressee, attempt.error.code, details))
         return finished
 
+    def _put_on_record(self, states: Mapping[Recorded, CredentialState]) -> None:
+        settled = [SettledIssue(one.client, one.sequence, state) for one, state in states.items()]
+        audit.record_issues(self._egec, self._run, settled)
+
     def settle_abandoned(self, at: datetime) -> None:
         """Give back the items of workers that have ended, and settle those whose mail they knew to be accepted."""
         reissue_items.end_waits_too_long(self._run, at, _longest_waits())
@@ -91,7 +96,7 @@ class Ledger:
         last = {row[1]: Recorded(*row) for row in sorted(tuples(rows), key=itemgetter(2))}
         outcomes = [Outcome(one, CredentialState.ACCEPTED) for one in last.values()]
         states = credentials.settle(outcomes, at=at)
-        audit.record_issues(self._egec, self._run, states.items())
+        self._put_on_record(states)
         for item in sent:
             leases.release_all([item.client], item.owner)
             reissue_items.accept([item.key], item.owner)

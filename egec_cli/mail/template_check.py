@@ -12,10 +12,10 @@ from egec_cli.mail import message, page_check, template, wording
 from egec_cli.mail.page import Page, Word
 from egec_cli.mail.page_check import Flaw
 from egec_cli.mail.template import BUILT_IN, Template
-from egec_cli.mail.wording import REQUIRED, Kind, Templates
+from egec_cli.mail.wording import KINDS_OF_A_RUN, REQUIRED, Kind, Templates
 from egec_cli.password import Password
-from egec_cli.settings import Settings
-from egec_cli.translation import Words
+from egec_cli.settings import LANGUAGES, Settings
+from egec_cli.translation import Words, joined
 
 # Short texts of one line by their names, with the placeholders that they must use.
 LINES: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "not-sent": ("support",),
 }
 SENT = "sent"
+# What the mails of a run need besides their own templates.
+_LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence")
 _MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent"}
 
 # Longer subjects are cut short in the lists of mail programs.
@@ -139,6 +141,22 @@ def flaws_of_line(settings: Settings, name: str, language: str) -> list[Flaw]:
     elif name not in _MAY_HAVE_SEVERAL_LINES and "\n" in source.text.strip():
         found.append(Flaw(f"{source.path}:2", Words("the text has more than one line"), Words("Write it in one line.")))
     return found
+
+
+def require_sound_templates(settings: Settings, sentence: str) -> None:
+    """Check the templates of a run that has this sentence.
+
+    Raises:
+        Misconfigured: they have flaws that stop the run; the message lists all of them.
+    """
+    lines = [flaws_of_line(settings, name, language) for language in LANGUAGES for name in _LINES_OF_A_RUN]
+    kinds = [flaws_of_kind(settings, kind, language, sentence) for language in LANGUAGES for kind in KINDS_OF_A_RUN]
+    flaws = [flaw for found in (*lines, *kinds) for flaw in found if flaw.is_fatal]
+    if flaws:
+        # One file may have the same flaw in several places of a mail.
+        listed = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)
+        cure = flaws[0].cure if len(listed) == 1 else Words("Type `egec mail check --no-connection` for the cures.")
+        raise Misconfigured(joined("\n", listed), cure)
 
 
 def strangers(settings: Settings) -> list[Flaw]:
