@@ -21,7 +21,7 @@ from egec_cli import hashing
 from egec_cli.accounts import bounces, clients, credentials, fields, issuing, login
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.login_limits import AccountBusy
-from egec_cli.errors import BadInput, NotNow
+from egec_cli.errors import BadInput, NotNow, NotPermitted
 from egec_cli.mail.incoming import Incoming
 from egec_cli.store.models import Client, Credential, LoginPlace
 from tests.accounts.stepwise import End, Issue, without_leases
@@ -100,7 +100,7 @@ class Promises(RuleBasedStateMachine):
         issue.go_on()
         if issue.place == "ended":
             self.issues.remove(issue)
-            assert isinstance(issue.outcome, NotNow), issue.outcome
+            assert isinstance(issue.outcome, NotPermitted), issue.outcome
             assert issue.outcome.code == "too_many_open"
             assert self.all_that_open() == before
         elif issue.revoke:
