@@ -163,6 +163,7 @@ def test_to_disable_needs_a_reason_which_the_story_tells(opened: Egec) -> None:
 
 
 def test_an_erased_client_keeps_the_identifier_and_nothing_else(opened: Egec) -> None:
+    """P4: the identifier never changes, and nobody else ever gets it."""
     client = made(opened, reference="D-1", civility="Mme", first_name="Jeanne", last_name="Dupont", language="fr")
     password = password_of(opened, client)
     login.verify(opened, client.identifier, password)

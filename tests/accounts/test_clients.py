@@ -40,6 +40,16 @@ def test_a_taken_email_reference_or_identifier_is_refused(opened: Egec) -> None:
     assert Client.select().count() == 1
 
 
+def test_an_existing_client_keeps_the_identifier_whatever_identifier_is_given(opened: Egec) -> None:
+    """P4: `create --if-missing` returns the client as it is."""
+    made = clients.create(opened, fields.checked("a@example.org"))
+    given = fields.checked(
+        "A@example.org", given_identifier="1234567890" if made.identifier[0] != "1" else "2345678901"
+    )
+    assert clients.find_or_create(opened, given) == (made, False)
+    assert [one.identifier for one in Client.select()] == [made.identifier]
+
+
 def test_of_many_that_create_the_same_client_at_once_one_succeeds(opened: Egec, location: Database) -> None:
     def create(_number: int) -> str:
         try:

@@ -1,4 +1,7 @@
-"""The issuing protocol, order by order: the interleavings by which the obvious ways lock a client out."""
+"""The issuing protocol, order by order: the interleavings by which the obvious ways lock a client out.
+
+P1 to P4 are the promises of `test_promises`.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -55,6 +58,7 @@ def opens(egec: Egec, client: Client, *issues: Issue) -> list[bool]:
 
 
 def test_the_credential_is_recorded_before_the_server_hears_of_it(begin: Begin) -> None:
+    """P1: a crash at this moment loses no password that a mail carries."""
     issue = begin()
     assert issue.place == "delivering"
     assert state(issue) == ("sending", True)
@@ -83,9 +87,30 @@ def test_a_refused_mail_changes_nothing(
     assert opens(opened, client, first, second) == [True, False]
 
 
+@pytest.mark.parametrize("end", [End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW, End.LOSE_ANSWER])
+def test_a_failed_issue_changes_nothing_for_the_client(opened: Egec, client: Client, begin: Begin, end: End) -> None:
+    """P3: neither the client's record nor an earlier credential changes, and a blocked account stays blocked."""
+    begin().go_on(End.ACCEPT)
+    begin().go_on(End.LOSE_ANSWER)
+    Client.update(
+        failed_logins=10, blocked_until=login_limits.FOR_GOOD, email_bounced_at=opened.clock(), last_login_at=None
+    ).execute()
+
+    def found() -> list[dict[str, object]]:
+        # The number of the next credential is no concern of the client.
+        records = Client.select(*(field for field in Client._meta.sorted_fields if field.name != "last_sequence"))
+        return [*records.dicts(), *Credential.select().where(Credential.sequence <= 2).dicts()]
+
+    before = found()
+    assert [one["state"] for one in before[1:]] == ["accepted", "in_doubt"]
+    begin().go_on(end)
+    assert found() == before
+
+
 def test_of_a_lost_answer_both_passwords_open_until_the_new_one_is_used(
     opened: Egec, client: Client, begin: Begin
 ) -> None:
+    """P1: the server may have accepted either mail as the last one."""
     first = begin()
     first.go_on(End.ACCEPT)
     second = begin()
@@ -113,9 +138,10 @@ def test_a_crash_before_the_answer_leaves_both_passwords_open(opened: Egec, clie
     assert opens(opened, client, first, crashed, first) == [True, True, False]
 
 
-def test_when_the_later_of_two_is_settled_first_the_earlier_is_superseded(
+def test_when_the_later_of_two_is_settled_first_the_later_signs_in_and_the_earlier_never(
     opened: Egec, client: Client, begin: Begin
 ) -> None:
+    """P1 and P2: the active sequence never falls."""
     earlier, later = begin(), begin()
     later.go_on(End.ACCEPT)
     earlier.go_on(End.ACCEPT)
@@ -320,6 +346,7 @@ def test_a_login_that_is_overtaken_by_the_refusal_of_its_mail_is_refused_and_the
 def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
     opened: Egec, client: Client, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """P2: once the later mail is settled as accepted, the earlier password does not sign in."""
     first, second = begin(), begin()
     first.go_on(End.ACCEPT)
     compare = hashing.matches_or_takes

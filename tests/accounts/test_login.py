@@ -37,7 +37,9 @@ def reason(egec: Egec, identifier: str, password: str, *, after: timedelta = tim
     return login.attempt(egec._replace(clock=lambda: moment), identifier, password).reason
 
 
-def test_five_failures_in_a_row_make_the_account_wait_longer_each_time(opened: Egec, client: tuple[str, str]) -> None:
+def test_after_the_fifth_failure_in_a_row_an_account_waits_ever_longer_and_after_the_tenth_it_is_blocked(
+    opened: Egec, client: tuple[str, str]
+) -> None:
     identifier, password = client
     for _ in range(5):
         assert reason(opened, identifier, "wrong") is Reason.WRONG

@@ -1,23 +1,50 @@
 """The pace of mails, as workers reserve it on both databases."""
 
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import pytest
 
 from egec_cli.accounts import mail_pace
 from egec_cli.accounts.egec import Egec
+from egec_cli.store.database import locks_rows, tuples
+from egec_cli.store.models import Client
+from tests.activations import wait_until
 
 RATE = 10
 APART = timedelta(seconds=1) / RATE
 
 
-def test_mails_that_are_reserved_leave_one_after_the_other(opened: Egec) -> None:
+def test_mails_that_workers_reserve_in_turn_keep_to_the_rate_together(opened: Egec) -> None:
     now = opened.clock()
     with opened.database.atomic():
         assert mail_pace.room(RATE, now) == RATE
         assert mail_pace.reserve(2, RATE, now) == [now, now + APART]
         assert mail_pace.room(RATE, now) == RATE - 2
         assert mail_pace.reserve(1, RATE, now) == [now + 2 * APART]
+
+
+def test_workers_that_reserve_at_the_same_time_keep_to_the_rate_together(opened: Egec) -> None:
+    if not locks_rows():
+        pytest.skip("a transaction has an SQLite database to itself: there, no two workers reserve at the same time")
+    now = opened.clock()
+
+    def reserve_on_another_connection() -> list[datetime]:
+        with opened.database.connection_context(), opened.database.atomic():
+            return mail_pace.reserve(1, RATE, now)
+
+    def somebody_waits_for_a_lock() -> bool:
+        return bool(next(tuples(Client.raw("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")))[0])
+
+    with opened.database.atomic():
+        mail_pace.reserve(1, RATE, now)
+    with ThreadPoolExecutor(1) as other:
+        with opened.database.atomic():
+            assert mail_pace.room(RATE, now) == RATE - 1
+            second = other.submit(reserve_on_another_connection)
+            wait_until(lambda: second.done() or somebody_waits_for_a_lock())
+            first = mail_pace.reserve(2, RATE, now)
+        assert [*first, *second.result(timeout=60)] == [now + number * APART for number in (1, 2, 3)]
 
 
 def test_what_was_not_used_of_the_pace_is_not_made_up_for_in_a_burst(opened: Egec) -> None:

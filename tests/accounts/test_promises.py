@@ -102,12 +102,12 @@ class Promises(RuleBasedStateMachine):
             self.issues.remove(issue)
             assert isinstance(issue.outcome, NotPermitted), issue.outcome
             assert issue.outcome.code == "too_many_open"
-            assert self.all_that_open() == before
+            assert self.all_that_open() == before, "P3: an issue that was declined changed which passwords sign in"
         elif issue.revoke:
             self.revoked_below = issue.sequence
-            assert self.all_that_open() == []
+            assert self.all_that_open() == [], "a revoked password signs in"
         else:
-            assert self.all_that_open() == before
+            assert self.all_that_open() == before, "P3: an issue that is under way changed which passwords sign in"
 
     @precondition(lambda self: any(issue.place == "delivering" for issue in self.issues))
     @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1), end=st.sampled_from([None, *End, End.ACCEPT]))
@@ -135,7 +135,7 @@ class Promises(RuleBasedStateMachine):
                 self.settled = max(self.settled, sequence)
         else:
             assert isinstance(issue.outcome, BadInput if end is End.REFUSE_ADDRESS else NotNow), issue.outcome
-            assert self.all_that_open() == before, "P3"
+            assert self.all_that_open() == before, "P3: a failed issue changed which passwords sign in"
 
     @precondition(lambda self: self.mailed)
     @rule(which=st.integers(min_value=0, max_value=99), typed=st.sampled_from(["as it is", "padded", "wrong case"]))
@@ -219,11 +219,14 @@ class Promises(RuleBasedStateMachine):
         living = [mail for mail in self.mailed if mail.sequence >= self.revoked_below]
         if living and not self.disabled:
             last = max(living)
-            assert last.sequence in opening or self.expired(last), "P1"
-        assert all(sequence >= max(self.settled, self.revoked_below) for sequence in opening), "P2"
-        assert not (self.disabled and opening)
-        assert not any(self.expired(mail) for mail in self.mailed if mail.sequence in opening)
-        assert self.current().identifier == self.client.identifier, "P4"
+            is_good = last.sequence in opening or self.expired(last)
+            assert is_good, "P1: the password of the last mail that the server accepted does not sign in"
+        assert all(sequence >= self.settled for sequence in opening), "P2: an earlier password signs in"
+        assert all(sequence >= self.revoked_below for sequence in opening), "a revoked password signs in"
+        assert not (self.disabled and opening), "a password of a disabled client signs in"
+        is_late = any(self.expired(mail) for mail in self.mailed if mail.sequence in opening)
+        assert not is_late, "an expired password signs in"
+        assert self.current().identifier == self.client.identifier, "P4: the identifier changed"
         rows = list(Credential.select().where(Credential.client == self.client))
         assert sum(row.state == "accepted" for row in rows) <= 1
         assert all(row.password_hash is None for row in rows if row.state in {"refused", "revoked"})

@@ -1,4 +1,7 @@
-"""Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason."""
+"""Re-issue runs on both databases against a mail server that fails: each client gets one accepted mail, or a reason.
+
+P1 to P4 are the promises of `test_promises`.
+"""
 
 import hashlib
 import io
@@ -16,13 +19,16 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psycopg
 import pytest
 
 from egec_cli import clock, hashing, settings
 from egec_cli.accounts import (
+    changing,
     clients,
+    credentials,
     fields,
     importing,
     issuing,
@@ -38,6 +44,7 @@ from egec_cli.accounts import (
 )
 from egec_cli.accounts.client_list import ClientList
 from egec_cli.accounts.clients import Status
+from egec_cli.accounts.credentials import NewCredential
 from egec_cli.accounts.egec import Egec
 from egec_cli.accounts.import_options import Given, OnConflict
 from egec_cli.accounts.import_rows import FIELD_OF_COLUMN
@@ -111,6 +118,16 @@ def client(number: int) -> Client:
     return found
 
 
+def poll(condition: Callable[[], bool], *, seconds: float) -> bool:
+    """Look again and again; tell whether the condition holds before this time has passed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def require_nothing_held() -> None:
     assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
     assert ReissueItem.select().where(ReissueItem.lease_owner.is_null(False)).count() == 0
@@ -129,6 +146,39 @@ def test_each_client_gets_one_mail_whose_password_alone_opens(egec: Egec, server
     assert numbers(egec, run) == ("done", 5, 0, 0)
     assert Credential.select().where(Credential.run == run).count() == 5
     require_nothing_held()
+
+
+def test_every_mail_of_a_client_carries_the_same_identifier(egec: Egec, server: MailServer) -> None:
+    """P4: those of a run and that of a single activation, whatever else changed in between."""
+    worked(egec, begun(egec, "first"))
+    for one in Client.select():
+        changing.update(egec, one, {"last_name": "Grand", "reference": f"D-{one.id}"})
+    worked(egec, begun(egec, "second"))
+    issue(egec, client(0))
+    sent = Counter((mail.recipient, letter(mail.content).identifier) for mail in server.accepted)
+    expected = {(str(one.email), one.identifier): 2 for one in Client.select()}
+    assert sent == expected | {("c0@example.org", client(0).identifier): 3}
+
+
+def test_a_mail_leaves_only_after_its_credential_is_committed(
+    egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: a transaction that fails takes no mail with it whose password nobody would know."""
+    claim, failures = reissue_items.claim, iter([NotNow("database busy", code="database_busy")])
+
+    def fail_once_after_credentials_are_recorded(*of: Any, **more: Any) -> Any:
+        if Credential.select().where(Credential.state == "sending").exists() and (failure := next(failures, None)):
+            # Long enough for a mail to leave that does not wait for the commit.
+            assert not poll(lambda: bool(server.accepted), seconds=0.3)
+            raise failure
+        return claim(*of, **more)
+
+    monkeypatch.setattr(reissue_items, "claim", fail_once_after_credentials_are_recorded)
+    worked(egec, begun(egec))
+    assert next(failures, None) is None
+    received = letters(server)
+    assert len(received) == 5
+    assert [opens(egec, one) for one in received] == [True] * 5
 
 
 def test_the_same_run_again_goes_on_with_what_is_there_and_does_nothing_once_done(
@@ -475,6 +525,30 @@ def test_what_a_dead_process_of_this_host_had_claimed_comes_back_at_once(egec: E
     assert numbers(egec, run) == ("done", 5, 0, 0)
 
 
+def test_once_the_mail_of_a_dead_worker_is_settled_as_accepted_no_earlier_password_signs_in(
+    egec: Egec, server: MailServer
+) -> None:
+    """P2: also where the answer to an earlier mail of the same run had been lost."""
+    run, one = begun(egec), client(0)
+    *place, _, digits = leases.new_owner().split("/")
+    dead = "/".join([*place, "1", digits])
+    passwords = [hashing.begin(egec.settings) for _ in range(2)]
+    for number, made in enumerate(passwords):
+        with egec.database.atomic():
+            new = NewCredential(one.id, made.result(), f"<{number}@example.org>")
+            credentials.record([new], at=egec.clock(), by="test", unused_days=30, run=run)
+    with egec.database.atomic():
+        claimed = reissue_items.claim(run, dead, 5, at=egec.clock(), until=egec.clock() + leases.LEASE)
+        # It was killed when it had the answer to the second mail.
+        reissue_items.mark_sent(egec.database, [item.key for item in claimed if item.client == one.id], dead)
+    worked(egec, run)
+    assert mailed(server)[str(one.email)] == 0
+    rows = Credential.select().where(Credential.client == one).order_by(Credential.sequence)
+    assert [row.state for row in rows] == ["superseded", "accepted"]
+    signs_in = [login.verify(egec, one.identifier, made.password.reveal()).accepted for made in passwords]
+    assert signs_in == [False, True]
+
+
 def test_what_a_worker_of_another_host_holds_is_left_to_it_until_its_lease_ends(egec: Egec, server: MailServer) -> None:
     run = begun(egec)
     claimed_by("elsewhere/1/1/x", egec, run)
@@ -515,6 +589,33 @@ class SteppingClock:
 
     def set_back(self, step: timedelta) -> None:
         self.step = step
+
+
+def test_a_worker_keeps_the_lease_of_a_client_whose_mail_is_with_a_slow_server(
+    egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reissue_worker, "HEARTBEAT", 0.05)
+    stepping = SteppingClock()
+    egec = egec._replace(clock=stepping)
+    held = Client.select().where(Client.lease_owner.is_null(False))
+    taken: list[set[int]] = []
+
+    def is_renewed() -> bool:
+        return not held.clone().where(Client.lease_until < egec.clock() + leases.LEASE / 2).exists()
+
+    def try_to_take_the_lease_after_more_than_its_length() -> None:
+        with egec.database.connection_context():
+            keys = [one.id for one in held.clone()]
+            for _ in range(2):
+                stepping.set_back(stepping.step - leases.LEASE * 0.7)
+                poll(is_renewed, seconds=3)
+            taken.append(leases.take_all(egec, keys, leases.new_owner()))
+
+    server.at(Point.KEPT, once(try_to_take_the_lease_after_more_than_its_length))
+    run = begun(egec, selection=Selection(everyone=True, limit=1))
+    assert len(worked(egec, run)) == 1
+    assert taken == [set()]
+    require_nothing_held()
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(minutes=2)], ids=["an hour", "two minutes"])
@@ -597,11 +698,33 @@ def test_who_is_asked_to_stop_lets_no_mail_leave_that_waits_for_its_moment(egec:
     require_nothing_held()
 
 
+def test_a_mail_that_was_never_begun_changes_nothing_for_its_client(egec: Egec, server: MailServer) -> None:
+    """P3: its credential is refused, and takes none of the places of deliveries in doubt."""
+    run = reissue.begin(egec, "slow", Selected(egec, EVERYONE), rate=2)
+    stop = Event()
+    # Two credentials are recorded; the second mail would leave half a second later.
+    server.at(Point.KEPT, stop.set)
+    worked(egec, run, stop)
+    found = sorted(store.tuples(Credential.select(Credential.state, Credential.failure)))
+    assert found == [("accepted", None), ("refused", "not_sent")]
+
+
 def test_mails_keep_to_the_rate(egec: Egec, server: MailServer) -> None:
     run = reissue.begin(egec, "slow", Selected(egec, EVERYONE), rate=5)
+    arrivals: list[datetime] = []
+    server.at(Point.KEPT, lambda: arrivals.append(egec.clock()))
     began = time.monotonic()
     worked(egec, run)
     assert time.monotonic() - began >= 4 / 5
+    recorded_at = min(one.created_at for one in Credential.select())
+    earliest = [recorded_at + number * timedelta(seconds=1) / 5 for number in range(5)]
+    # Times are in whole milliseconds.
+    too_early = [
+        (arrival, moment)
+        for arrival, moment in zip(sorted(arrivals), earliest, strict=True)
+        if arrival < moment - timedelta(milliseconds=2)
+    ]
+    assert too_early == []
 
 
 def test_a_run_whose_workers_are_gone_is_shown_as_paused(egec: Egec) -> None:
