@@ -151,6 +151,16 @@ def test_a_lease_further_ahead_than_any_could_be_lasts_no_longer_than_a_new_one(
     assert leases.take(later(opened, leases.LEASE + timedelta(seconds=1)), client, patience=0).owner
 
 
+def test_a_lease_further_ahead_than_any_could_be_is_shortened_beside_one_that_is_not(
+    opened: Egec, client: Client
+) -> None:
+    other = clients.create(opened, fields.checked("jean@example.org"))
+    held_by(client, owner_with(boot="elsewhere"), opened, ahead=timedelta(hours=1))
+    held_by(other, owner_with(boot="elsewhere"), opened)
+    assert leases.take_all(opened, [client.id, other.id], leases.new_owner()) == set()
+    assert leases.take(later(opened, leases.LEASE + timedelta(seconds=1)), client, patience=0).owner
+
+
 def test_a_mail_under_a_lease_further_ahead_than_any_could_be_is_shown_as_in_doubt(
     opened: Egec, client: Client
 ) -> None:
