@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from egec_cli.errors import Usage
+from egec_cli.errors import UsageError
 
 Clock = Callable[[], datetime]
 
@@ -62,7 +62,7 @@ def _seconds_since_boot() -> float:
     return time.monotonic()
 
 
-def rfc3339(moment: datetime) -> str:
+def to_rfc3339(moment: datetime) -> str:
     """Return an aware moment as RFC 3339 in UTC with milliseconds: `2026-11-24T03:30:00.000Z`.
 
     Texts of this form sort as the moments do.
@@ -70,12 +70,12 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def rfc3339_or_none(moment: datetime | None) -> str | None:
+def to_rfc3339_or_none(moment: datetime | None) -> str | None:
     """Return a moment as `rfc3339` does, and None for None."""
-    return None if moment is None else rfc3339(moment)
+    return None if moment is None else to_rfc3339(moment)
 
 
-def parse(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Return the moment that `rfc3339` wrote.
 
     Raises:
@@ -90,7 +90,7 @@ def parse(text: str) -> datetime:
         raise ValueError(f"out of the years 1 to 9999 in UTC: {text!r}") from None
 
 
-def moment_of(text: str, now: datetime, *, end_of_day: bool = False) -> datetime:
+def parse_date_or_age(text: str, now: datetime, *, end_of_day: bool = False) -> datetime:
     """Return the moment of a date, in this machine's zone, or of so many days ago.
 
     Args:
@@ -99,11 +99,13 @@ def moment_of(text: str, now: datetime, *, end_of_day: bool = False) -> datetime
         end_of_day: of a date, the moment at which it is over rather than that at which it begins.
 
     Raises:
-        Usage: it is neither.
+        UsageError: it is neither.
     """
     try:
         if re.fullmatch(r"[0-9]{1,5}d", text):
             return now - timedelta(days=int(text[:-1]))
         return (datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)).astimezone().astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Usage("{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.", text=text) from None
+        raise UsageError(
+            "{text!r} is neither a date nor an age", "Write it as 2026-01-31 or as 90d.", text=text
+        ) from None

@@ -5,7 +5,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from egec_cli.errors import BadInput
+from egec_cli.errors import InvalidInput
 from egec_cli.translation import Words
 
 
@@ -24,11 +24,11 @@ class EmailAddress(NamedTuple):
     wire: str
 
 
-def checked(text: str) -> EmailAddress:
+def parse_email(text: str) -> EmailAddress:
     """Return the address that `text` is; only its syntax is checked, no server is asked.
 
     Raises:
-        BadInput: it is not an address that mail can be sent to.
+        InvalidInput: it is not an address that mail can be sent to.
     """
     at_once = plain(text.strip())
     if at_once is not None:
@@ -39,13 +39,13 @@ def checked(text: str) -> EmailAddress:
     # Composed first: IDNA maps some marks to letters, which what is the same must not become apart by.
     given = unicodedata.normalize("NFC", text.strip())
     if "=?" in given:
-        raise BadInput(
+        raise InvalidInput(
             "{given!r} has =?, which mail programs take for an encoded word", "Correct the address.", given=given
         )
     try:
         valid = validate_email(given, check_deliverability=False)
     except EmailNotValidError as error:
-        raise BadInput(
+        raise InvalidInput(
             "{given!r} is no e-mail address: {error}", "Correct the address.", given=given, error=Words(str(error))
         ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())

@@ -69,27 +69,27 @@ class EgecError(Exception):
             self.code = code
 
 
-class Usage(EgecError):
+class UsageError(EgecError):
     """The command line cannot be carried out as it is."""
 
     exit_code = ExitCode.USAGE
     code = "usage"
 
 
-class BadInput(EgecError):
+class InvalidInput(EgecError):
     """A value from outside is not valid."""
 
     exit_code = ExitCode.BAD_INPUT
     code = "bad_input"
 
 
-class AddressRefused(BadInput):
+class AddressRefused(InvalidInput):
     """The mail server or the mail program does not take this address."""
 
     code = "mail_refused"
 
 
-class NoSuchClient(EgecError):
+class ClientNotFound(EgecError):
     """No client has this e-mail, identifier or reference."""
 
     exit_code = ExitCode.NO_SUCH_CLIENT
@@ -103,29 +103,37 @@ class AlreadyExists(EgecError):
     code = "already_exists"
 
 
-class FileSystemFailed(EgecError):
+class StorageError(EgecError):
     """A file could not be written or read."""
 
     exit_code = ExitCode.FILE_SYSTEM
     code = "file_system"
 
 
-class NotNow(EgecError):
+class TemporaryFailure(EgecError):
     """It cannot be done at present; the same command may succeed later."""
 
     exit_code = ExitCode.NOT_NOW
     code = "not_now"
 
 
-class NotPermitted(EgecError):
+class PermissionDenied(EgecError):
     """The system or the state of the account forbids it."""
 
     exit_code = ExitCode.NOT_PERMITTED
     code = "not_permitted"
 
 
-class Misconfigured(EgecError):
+class ConfigError(EgecError):
     """The configuration is missing or wrong."""
 
     exit_code = ExitCode.CONFIGURATION
     code = "configuration"
+
+
+def quoted(value: object) -> str:
+    """Return a value, such as the name of a run or a path, as one word of a shell."""
+    # Imported here: only hints and advice need it.
+    import shlex
+
+    return shlex.quote(str(value))

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import bcrypt
 
-from egec_cli.password import Alphabet, Password, generate
+from egec_cli.password import Alphabet, Password, generate_password
 
 # What bcrypt takes at most; longer input raises since bcrypt 5.
 _MAXIMUM_BYTES = 72
@@ -23,7 +23,7 @@ def hash_text(text: str, cost: int) -> str:
     return bcrypt.hashpw(text.encode(), bcrypt.gensalt(cost)).decode()
 
 
-def matches(clear: str, password_hash: str) -> bool:
+def matches_hash(clear: str, password_hash: str) -> bool:
     """Tell whether this text is the password of this hash.
 
     Text that bcrypt cannot take is refused after the time of any other; a malformed hash is refused at once.
@@ -38,9 +38,9 @@ def matches_or_takes(cost: int, clear: str, password_hash: str) -> bool:
     """
     found = _matches(clear, password_hash)
     if found is None:
-        match_nothing(cost)
+        check_dummy(cost)
     elif not found:
-        match_the_rest(cost_of(password_hash), cost)
+        match_the_rest(hash_cost(password_hash), cost)
     return found or False
 
 
@@ -55,15 +55,15 @@ def _matches(clear: str, password_hash: str) -> bool | None:
         return None
 
 
-def cost_of(password_hash: str) -> int:
+def hash_cost(password_hash: str) -> int:
     """Return the cost of a bcrypt hash; 0 for any other text."""
     parts = password_hash.split("$")
     return int(parts[2]) if len(parts) == 4 and parts[2].isdecimal() else 0
 
 
-def match_nothing(cost: int) -> None:
+def check_dummy(cost: int) -> None:
     """Take the time of one comparison at this cost."""
-    matches("", f"$2b${cost:02d}${_DUMMY_DIGEST}")
+    matches_hash("", f"$2b${cost:02d}${_DUMMY_DIGEST}")
 
 
 def match_the_rest(done: int, cost: int) -> None:
@@ -72,7 +72,7 @@ def match_the_rest(done: int, cost: int) -> None:
     Each step of the cost doubles the time, so comparisons at done, done + 1, … cost - 1 add up to the difference.
     """
     for step in range(done, cost):
-        match_nothing(step)
+        check_dummy(step)
 
 
 class HashSettings(Protocol):
@@ -122,12 +122,12 @@ class Hashing:
 _ahead: dict[tuple[Alphabet, int], Hashing] = {}
 
 
-def begin(settings: HashSettings) -> Hashing:
+def start_hash(settings: HashSettings) -> Hashing:
     """Make a new password and begin to hash it; the caller loads and connects what it needs meanwhile."""
     begun = _ahead.pop((settings.alphabet, settings.bcrypt_cost), None)
-    return begun or Hashing(generate(settings.alphabet), settings.bcrypt_cost)
+    return begun or Hashing(generate_password(settings.alphabet), settings.bcrypt_cost)
 
 
-def begin_ahead(settings: HashSettings) -> None:
+def start_hash_early(settings: HashSettings) -> None:
     """Begin the hash that the next `begin` of these settings is about to want, before all else is loaded."""
-    _ahead[settings.alphabet, settings.bcrypt_cost] = begin(settings)
+    _ahead[settings.alphabet, settings.bcrypt_cost] = start_hash(settings)

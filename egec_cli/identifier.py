@@ -2,12 +2,12 @@
 
 import re
 
-from egec_cli.errors import BadInput
+from egec_cli.errors import InvalidInput
 
 _FORM = re.compile(r"[1-9][0-9]{9}")
 
 
-def generate() -> str:
+def generate_identifier() -> str:
     """Return a random identifier; that it is free is for the database to say."""
     # Imported here: most commands only look at identifiers.
     import secrets
@@ -20,15 +20,15 @@ def is_identifier(text: str) -> bool:
     return _FORM.fullmatch(text) is not None
 
 
-def checked(text: str) -> str:
+def parse_identifier(text: str) -> str:
     """Return the identifier without the white space around it.
 
     Raises:
-        BadInput: it has not ten digits, or begins with 0.
+        InvalidInput: it has not ten digits, or begins with 0.
     """
     stripped = text.strip()
     if not is_identifier(stripped):
-        raise BadInput(
+        raise InvalidInput(
             "{stripped!r} is no identifier", "An identifier has 10 digits, the first of them not 0.", stripped=stripped
         )
     return stripped

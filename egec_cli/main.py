@@ -13,8 +13,17 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 from egec_cli import __version__, translation
-from egec_cli.errors import AT_A_PROMPT, BadInput, EgecError, ExitCode, FileSystemFailed, Misconfigured, NotNow, Usage
-from egec_cli.translation import Words, joined, of_system
+from egec_cli.errors import (
+    AT_A_PROMPT,
+    ConfigError,
+    EgecError,
+    ExitCode,
+    InvalidInput,
+    StorageError,
+    TemporaryFailure,
+    UsageError,
+)
+from egec_cli.translation import Words, join_words, system_message
 
 # What commands make is gone by itself: the collector need not look for circles as often as it would.
 _OBJECTS_BEFORE_A_LOOK = 50_000
@@ -71,7 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _set_up_streams()
     machine = _wants_machine_format(arguments)
     # What programs read is the same in every locale, also beside their data.
-    translation.begin({} if machine else os.environ)
+    translation.use_language_of({} if machine else os.environ)
     try:
         _require_text(arguments)
         _begin_ahead(arguments)
@@ -107,7 +116,7 @@ def _require_text(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            raise BadInput(
+            raise InvalidInput(
                 "argument {number} is not UTF-8 text: {argument}",
                 "Type it in UTF-8; rename a file of such a name, or let the command read it from standard input.",
                 number=number,
@@ -120,7 +129,7 @@ def _require_time_zone() -> None:
     import time
 
     if max(abs(time.timezone), abs(time.altzone)) >= 24 * 60 * 60:
-        raise Misconfigured(
+        raise ConfigError(
             "TZ={zone} is not a time zone: it differs from UTC by a day or more",
             "Set TZ to a name such as Europe/Paris, or unset it.",
             zone=ascii(os.environ.get("TZ", ""))[1:-1],
@@ -128,7 +137,7 @@ def _require_time_zone() -> None:
 
 
 def _no_thread() -> EgecError:
-    return NotNow(
+    return TemporaryFailure(
         "the system does not allow this process another thread",
         "Raise the limit (ulimit -u, or TasksMax= of a systemd unit) or end other processes, then run the same again.",
     )
@@ -138,11 +147,12 @@ def _begin_ahead(arguments: Sequence[str]) -> None:
     """Begin the hash that `activate` takes most of its time for, while the command line's library is loaded."""
     words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
     if words[:1] == ["activate"] and "--help" not in arguments:
-        from egec_cli import hashing, settings
+        from egec_cli import hashing
+        from egec_cli.settings import schema
 
         # What is wrong with the settings is told when the command itself reads them.
         with suppress(EgecError):
-            hashing.begin_ahead(settings.load())
+            hashing.start_hash_early(schema.load_settings())
 
 
 def _run_command(arguments: list[str]) -> int:
@@ -150,15 +160,16 @@ def _run_command(arguments: list[str]) -> int:
     gc.disable()
     if arguments[:1] == ["verify"]:
         # Here, as Typer takes an eighth of the time of a login to be loaded, which programs ask for all day.
-        from egec_cli.commands import verifying
+        from egec_cli.commands import verify_fast
 
-        if asked := verifying.asked_by_a_program(arguments[1:]):
-            return verifying.verify(*asked)
+        if asked := verify_fast.asked_by_a_program(arguments[1:]):
+            return verify_fast.verify(*asked)
     _require_time_zone()
     import typer
     from typer.main import get_command
 
-    from egec_cli.commands import lazy, root
+    from egec_cli.commands import root
+    from egec_cli.commands import root as lazy
 
     command = get_command(root.app)
     lazy.in_operators_language(command)
@@ -174,12 +185,12 @@ def _run_command(arguments: list[str]) -> int:
         # Ctrl-C, or the end of the input, where something was asked.
         raise KeyboardInterrupt(AT_A_PROMPT) from None
     except typer.TyperException as error:
-        from egec_cli.commands import usage_errors
+        from egec_cli.commands import typer_texts
 
         failed_in = getattr(error, "ctx", None)
         path = failed_in.command_path if failed_in else "egec"
         message = error.format_message()
-        raise Usage(usage_errors.in_words(message), usage_errors.hint(message, path)) from None
+        raise UsageError(typer_texts.in_words(message), typer_texts.hint(message, path)) from None
     return ExitCode.OK
 
 
@@ -205,20 +216,20 @@ def _wants_machine_format(arguments: Sequence[str]) -> bool:
 
 
 def _fail(error: EgecError, machine: bool) -> int:
-    from egec_cli.show import show_error
+    from egec_cli.output.render import render_error
 
     # What was said before the error is kept, where it can be.
     try:
         sys.stdout.flush()
     except OSError:
         _silence(sys.stdout)
-    if isinstance(error, FileSystemFailed) and (folder := _lost_folder()):
+    if isinstance(error, StorageError) and (folder := _lost_folder()):
         error.hint = Words(
             "The working folder {folder} no longer exists: change to one that exists, or write paths from / on.",
             folder=folder,
         )
     try:
-        show_error(error, machine=machine)
+        render_error(error, machine=machine)
         sys.stderr.flush()
     except OSError:
         _silence(sys.stderr)
@@ -230,30 +241,28 @@ def _lost_folder() -> str | None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        from egec_cli.settings import name_of_working_folder
+        from egec_cli.settings.schema import name_of_working_folder
 
         return name_of_working_folder()
     return None
 
 
 def _file_system_failed(error: OSError) -> EgecError:
-    path, reason = error.filename, of_system(error)
+    path, reason = error.filename, system_message(error)
     if isinstance(error, FileNotFoundError) and not str(path or "").startswith("/") and (folder := _lost_folder()):
-        return FileSystemFailed(
+        return StorageError(
             "the working folder {folder} no longer exists",
             "Change to a folder that exists, or write paths from / on.",
             folder=folder,
         )
     if isinstance(error, FileNotFoundError) and path:
-        return FileSystemFailed("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
+        return StorageError("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
     if isinstance(error, IsADirectoryError) and path:
-        return FileSystemFailed("{path} is a directory", "Name a file, not a directory.", path=path)
+        return StorageError("{path} is a directory", "Name a file, not a directory.", path=path)
     if isinstance(error, NotADirectoryError) and path:
-        return FileSystemFailed(
-            "{path}: a part of this path is a file, not a directory", "Correct the path.", path=path
-        )
+        return StorageError("{path}: a part of this path is a file, not a directory", "Correct the path.", path=path)
     what = Words("{path}: {reason}" if path else "the output could not be written: {reason}", path=path, reason=reason)
-    return FileSystemFailed(what, _hint_on_system_error(error))
+    return StorageError(what, _hint_on_system_error(error))
 
 
 def _hint_on_system_error(error: OSError) -> Words:
@@ -300,7 +309,7 @@ def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> in
         if holds == AT_A_PROMPT:
             # The prompt has not ended its line.
             print(file=sys.stderr)
-        print(f"egec: {translation.translated(joined('. ', [what, holds] if holds else [what]))}", file=sys.stderr)
+        print(f"egec: {translation.translate(join_words('. ', [what, holds] if holds else [what]))}", file=sys.stderr)
     return code
 
 

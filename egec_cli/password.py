@@ -11,7 +11,7 @@ from itertools import combinations
 from math import log2
 from typing import NamedTuple
 
-from egec_cli.errors import BadInput
+from egec_cli.errors import InvalidInput
 
 LENGTH = 9
 MINIMUM_BITS = 50.0
@@ -60,19 +60,19 @@ class Alphabet(NamedTuple):
         """Return the alphabet with these specials, and with `0 O 1 l I` only where `lookalikes` is true.
 
         Raises:
-            BadInput: a special is no ASCII punctuation or comes twice, or the passwords would have
+            InvalidInput: a special is no ASCII punctuation or comes twice, or the passwords would have
                 less than `MINIMUM_BITS` of entropy.
         """
         strangers = "".join(sorted(set(specials) - set(_PUNCTUATION)))
         if strangers:
-            raise BadInput(
+            raise InvalidInput(
                 "{strangers!r} cannot be a special character of a password",
                 "Use ASCII punctuation, such as {specials}",
                 strangers=strangers,
                 specials=DEFAULT_SPECIALS,
             )
         if len(set(specials)) != len(specials):
-            raise BadInput(
+            raise InvalidInput(
                 "a special character is given twice",
                 "Give each once, such as {specials}",
                 specials=DEFAULT_SPECIALS,
@@ -83,7 +83,7 @@ class Alphabet(NamedTuple):
         )
         alphabet = cls(capitals, small_letters, digits, specials)
         if alphabet.entropy_bits < MINIMUM_BITS:
-            raise BadInput(
+            raise InvalidInput(
                 "passwords of these characters would have {entropy_bits:.1f} bits of entropy, "
                 "below the {minimum:.0f} that are asked",
                 "Allow more special characters, such as {specials}",
@@ -124,7 +124,7 @@ class Alphabet(NamedTuple):
         return not any(set(letters).isdisjoint(clear) for letters in self.classes)
 
 
-def random_choice(characters: Sequence[str], random_bytes: Callable[[int], bytes] = os.urandom) -> str:
+def choose_random(characters: Sequence[str], random_bytes: Callable[[int], bytes] = os.urandom) -> str:
     """Return one of at most 256 characters, each as likely as the others.
 
     A byte that would make the first characters likelier is thrown away. (`secrets.choice` does the same from the same
@@ -145,10 +145,10 @@ def _system_choice() -> Choice:
     # Each call of os.urandom releases the interpreter lock, which slows the threads of a run: one call is enough for
     # almost every password.
     drawn = BytesIO(os.urandom(_BYTES_AT_ONCE))
-    return lambda characters: random_choice(characters, lambda number: drawn.read(number) or os.urandom(number))
+    return lambda characters: choose_random(characters, lambda number: drawn.read(number) or os.urandom(number))
 
 
-def generate(alphabet: Alphabet, choice: Choice | None = None) -> Password:
+def generate_password(alphabet: Alphabet, choice: Choice | None = None) -> Password:
     """Return a new password, uniform over all that `alphabet` allows.
 
     Candidates that lack a class are discarded: adding one character of each class and shuffling would be biased.

@@ -42,23 +42,23 @@ class Words(str):
         return words
 
 
-def joined(separator: str, parts: Iterable[str]) -> Words:
+def join_words(separator: str, parts: Iterable[str]) -> Words:
     """Return several words as one, of which each is translated by itself."""
     values = {f"part_{number}": part for number, part in enumerate(parts)}
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
 
 
-def of_system(error: OSError) -> Words:
+def system_message(error: OSError) -> Words:
     """Return what the system says of a failure, such as `Permission denied`."""
     return Words(str(error.strerror))
 
 
-def translated(value: object) -> str:
+def translate(value: object) -> str:
     """Return words in the operator's language; anything else as the text that it is."""
     if _look_up is _unchanged or not (isinstance(value, Words) and value.template):
         return str(value)
     template = _look_up(value.template)
-    values = {name: translated(one) if isinstance(one, Words) else one for name, one in value.values.items()}
+    values = {name: translate(one) if isinstance(one, Words) else one for name, one in value.values.items()}
     return _formatted(template, values) if values else template
 
 
@@ -76,16 +76,16 @@ def _formatted(template: str, values: Mapping[str, object]) -> str:
     return French().vformat(template, (), values)
 
 
-def speaks_english() -> bool:
+def is_english() -> bool:
     """Tell whether operators are told everything in English."""
     return _look_up is _unchanged
 
 
-def begin(environ: Mapping[str, str]) -> None:
+def use_language_of(environ: Mapping[str, str]) -> None:
     """Speak to operators in the language of this environment from now on."""
     global _look_up
     _look_up = _unchanged
-    if language_of(environ) == "fr":
+    if detect_language(environ) == "fr":
         # Imported here: English needs none of it. What Typer says is looked up in the same catalogue by this.
         import gettext
 
@@ -94,7 +94,7 @@ def begin(environ: Mapping[str, str]) -> None:
         _look_up = gettext.gettext
 
 
-def language_of(environ: Mapping[str, str]) -> str:
+def detect_language(environ: Mapping[str, str]) -> str:
     """Return the language of an environment, `fr` or `en`, by the rules of GNU gettext.
 
     LC_ALL comes before LC_MESSAGES, and that before LANG. LANGUAGE lists languages in the order of preference, but not

@@ -9,11 +9,12 @@ from email import message_from_bytes, policy
 from threading import Lock
 from typing import NamedTuple
 
-from egec_cli import settings
-from egec_cli.accounts import egec as accounts_egec
-from egec_cli.accounts import leases, login
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database, SqliteFile
+from egec_cli import context as accounts_egec
+from egec_cli.context import open_context
+from egec_cli.credentials import leases
+from egec_cli.logins.verify import verify_login
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database, SqliteFile
 from tests.conftest import Egec
 from tests.smtp_server import Call, MailServer
 
@@ -55,8 +56,8 @@ def activated(egec: Egec, email: str = "jeanne@example.org") -> str:
 
 def opens(received: Letter) -> bool:
     """Log in with what the letter says; tell whether it is accepted."""
-    with opened(settings.load()) as egec:
-        return login.verify(egec, received.identifier, received.password).accepted
+    with open_context(schema.load_settings()) as egec:
+        return verify_login(egec, received.identifier, received.password).accepted
 
 
 def require_intact(location: Database) -> None:
@@ -86,13 +87,13 @@ class Login(NamedTuple):
     kept: int
 
 
-def log_in_with_the_newest(egec: accounts_egec.Egec, server: MailServer, logins: list[Login]) -> Callable[[], None]:
+def log_in_with_the_newest(egec: accounts_egec.Context, server: MailServer, logins: list[Login]) -> Callable[[], None]:
     """Return what a client does who is quicker than the server's answer to the sender of the mail."""
 
     def log_in() -> None:
         newest = letter(server.accepted[-1].content)
         with egec.database.connection_context():
-            accepted = login.verify(egec, newest.identifier, newest.password).accepted
+            accepted = verify_login(egec, newest.identifier, newest.password).accepted
         logins.append(Login(newest, accepted, len(server.accepted)))
 
     return log_in

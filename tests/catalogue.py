@@ -22,7 +22,7 @@ from typer.main import get_command
 import egec_cli
 from egec_cli import errors
 from egec_cli.commands import root
-from egec_cli.commands.lazy import LazyGroup
+from egec_cli.commands.root import LazyGroup
 from egec_cli.translation import CATALOGUES, DOMAIN
 
 PACKAGE = Path(egec_cli.__file__).parent
@@ -44,7 +44,7 @@ TEMPLATES = {name: 2 for name, one in vars(errors).items() if isinstance(one, ty
     "Words": 1,
     "note": 1,
     "warn": 1,
-    "AnswerLost": 1,
+    "DeliveryUnknown": 1,
     "_Fault": 1,
     "UntrustedFile": 2,
 }

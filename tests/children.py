@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import sqlite3
 
-    from egec_cli.mail.message import Mail
+    from egec_cli.mail.compose.message import Mail
     from egec_cli.password import Password
-    from egec_cli.settings import SqliteFile
+    from egec_cli.settings.schema import SqliteFile
 
 # What stays open until the process ends.
 _kept_open: "list[sqlite3.Connection]" = []
@@ -232,33 +232,33 @@ def run_and_print_modules(*commands: Sequence[str]) -> None:
 
 
 def print_lease_owner() -> None:
-    from egec_cli.accounts import leases
+    from egec_cli.credentials import leases
 
     print(leases.new_owner())
 
 
 def judge_owners_in_fork() -> None:
     """Exit with 1 if a child of this process takes itself or its parent for a process that has ended."""
-    from egec_cli.accounts import leases
+    from egec_cli.credentials import leases
 
     if os.fork() == 0:
         own = leases.new_owner()
         parent = own.split("/")
         parent[1] = str(os.getppid())
-        os._exit(any(map(leases.is_gone, [own, "/".join(parent)])))
+        os._exit(any(map(leases.is_owner_gone, [own, "/".join(parent)])))
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def guess(identifier: str, password: str, times: int) -> None:
     """Try a password again and again as soon as a line comes; print the reason of each answer."""
-    from egec_cli import settings
-    from egec_cli.accounts import login
-    from egec_cli.accounts.egec import opened
+    from egec_cli.context import open_context
+    from egec_cli.logins import verify
+    from egec_cli.settings import schema
 
-    with opened(settings.load()) as egec:
+    with open_context(schema.load_settings()) as egec:
         sys.stdin.readline()
         for _ in range(times):
-            print(login.attempt(egec, identifier, password).reason)
+            print(verify.check_login(egec, identifier, password).reason)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:
@@ -267,9 +267,9 @@ def activate_each(identifiers: Sequence[str]) -> None:
 
     from egec_cli.main import run
 
-    clients = random.sample(identifiers, len(identifiers))
+    records = random.sample(identifiers, len(identifiers))
     sys.stdin.read()
-    print(*[run(["activate", client, "--format", "jsonl"]) for client in clients])
+    print(*[run(["activate", client, "--format", "jsonl"]) for client in records])
 
 
 def activate_again_and_again(identifiers: Sequence[str]) -> None:
@@ -287,32 +287,32 @@ def activate_again_and_again(identifiers: Sequence[str]) -> None:
 
 def create_client_and_stop() -> None:
     """Create a client and end the process without closing the database."""
-    from egec_cli import settings
-    from egec_cli.accounts import clients, fields
-    from egec_cli.accounts.egec import opened
+    from egec_cli.clients import fields, records
+    from egec_cli.context import open_context
+    from egec_cli.settings import schema
 
-    with opened(settings.load()) as egec:
-        clients.create(egec, fields.checked("jeanne@example.org"))
+    with open_context(schema.load_settings()) as egec:
+        records.create_client(egec, fields.parse_fields("jeanne@example.org"))
         os._exit(0)
 
 
 def create_files(folder: Path) -> None:
     """Create a database and folders, as a program with an open umask that uses `egec` as a library."""
     os.umask(0)
-    from egec_cli import new_file
-    from egec_cli.settings import SqliteFile
+    from egec_cli import files
+    from egec_cli.settings.schema import SqliteFile
     from egec_cli.store import database
 
-    database.create(SqliteFile(folder / "a" / "b" / "egec.db"))
-    new_file.make_folders(folder / "c" / "d")
+    database.create_database(SqliteFile(folder / "a" / "b" / "egec.db"))
+    files.make_folders(folder / "c" / "d")
     assert os.umask(0) == 0
 
 
 def write_without_end(path: Path) -> None:
     """Begin to write a file and never finish it."""
-    from egec_cli import new_file
+    from egec_cli import files
 
-    with new_file.written(path):
+    with files.atomic_write(path):
         time.sleep(60)
 
 
@@ -324,24 +324,24 @@ def read_impatiently(location: "SqliteFile") -> None:
 
 
 def deliver(mail: "Mail") -> None:
-    from egec_cli import settings
-    from egec_cli.mail import transport
+    from egec_cli.mail.transports import choose
+    from egec_cli.settings import schema
 
-    by = transport.of(settings.load())
+    by = choose.open_transport(schema.load_settings())
     by.deliver(mail)
     by.close()
 
 
 def print_what_signing_needs() -> None:
     """Print the finding about the signature, and the error of a transport."""
-    from egec_cli import settings
-    from egec_cli.accounts import mail_check
-    from egec_cli.errors import Misconfigured
-    from egec_cli.mail import transport
+    from egec_cli.doctor.mail import check_signature
+    from egec_cli.errors import ConfigError
+    from egec_cli.mail.transports import choose
+    from egec_cli.settings import schema
 
-    [found] = mail_check.signature(settings.load())
+    [found] = check_signature(schema.load_settings())
     print(found.verdict, found.detail, found.cure)
     try:
-        transport.of(settings.load())
-    except Misconfigured as error:
+        choose.open_transport(schema.load_settings())
+    except ConfigError as error:
         print(error.message, error.hint)

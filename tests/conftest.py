@@ -15,9 +15,10 @@ import hypothesis
 import psycopg
 import pytest
 
-from egec_cli import main, settings
-from egec_cli.accounts import egec as accounts_egec
-from egec_cli.settings import Database, PostgresqlServer, SqliteFile
+from egec_cli import context as accounts_egec
+from egec_cli import main
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from tests.smtp_server import MailServer
 
@@ -38,7 +39,7 @@ REAL_PROGRAMS = (
     "tests/postfix/",
     "tests/store/test_connection_security.py",
     "tests/test_surroundings.py",
-    "tests/test_trusted_files.py",
+    "tests/settings/test_trust.py",
     "tests/mail/test_in_browser.py",
     "tests/mail/test_spam_scores.py",
     "tests/commands/test_completion.py",
@@ -159,7 +160,7 @@ def postgresql() -> Iterator[Callable[[], str]]:
             return url(name)
 
         admin.execute("CREATE DATABASE egec_template")
-        database.create(PostgresqlServer(url("egec_template")))
+        database.create_database(PostgresqlServer(url("egec_template")))
         yield make
         admin.close()
         server.cleanup()
@@ -170,17 +171,17 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     """Return an empty database of egec, once of each engine; EGEC_DATABASE_URL names it too."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/egec.db"
-        database.create(SqliteFile(tmp_path / "egec.db"))
+        database.create_database(SqliteFile(tmp_path / "egec.db"))
     else:
         url = request.getfixturevalue("postgresql")()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    return settings.load().database
+    return schema.load_settings().database
 
 
 @pytest.fixture
-def opened(location: Database) -> Iterator[accounts_egec.Egec]:
+def opened(location: Database) -> Iterator[accounts_egec.Context]:
     """Return an open eGEC on each of the databases."""
-    with accounts_egec.opened(settings.load()) as opened_egec:
+    with accounts_egec.open_context(schema.load_settings()) as opened_egec:
         yield opened_egec
 
 

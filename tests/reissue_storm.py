@@ -17,10 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from egec_cli import settings
-from egec_cli.accounts import clients, fields, login, reissue_ledger, reissue_threads
-from egec_cli.accounts.egec import Egec, opened
-from egec_cli.store.database import tuples
+from egec_cli.clients import fields, records
+from egec_cli.context import Context, open_context
+from egec_cli.logins.verify import verify_login
+from egec_cli.reissue import settle, threads
+from egec_cli.settings import schema
+from egec_cli.store.database import fetch_tuples
 from egec_cli.store.models import Client, Credential, ReissueItem
 from tests.activations import letters
 from tests.processes import egec_after, replace
@@ -30,9 +32,9 @@ from tests.smtp_server import Fault, MailServer
 PATIENCE = 600.0
 # The changes by which a worker waits no longer than a storm lasts, and the command of such a worker.
 QUICK = (
-    replace(reissue_ledger, "FIRST_WAIT", 0.05),
-    replace(reissue_ledger, "WAIT_FOR_ANOTHER", 0.05),
-    replace(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.05),
+    replace(settle, "FIRST_WAIT", 0.05),
+    replace(settle, "WAIT_FOR_ANOTHER", 0.05),
+    replace(threads, "FIRST_WAIT_FOR_SERVER", 0.05),
 )
 WORKER = egec_after(*QUICK)
 NAME = "storm"
@@ -73,9 +75,9 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
         seed: of all that is drawn by chance.
     """
     chance = random.Random(seed)
-    with opened(settings.load()) as egec:
+    with open_context(schema.load_settings()) as egec:
         for number in range(people):
-            clients.create(egec, fields.checked(f"c{number}@example.org"))
+            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
     _run_to_its_end("before")
     former = {letter.identifier: letter.password for letter in letters(server)}
     assert len(former) == people
@@ -116,13 +118,13 @@ def _run_to_its_end(name: str) -> None:
 
 def _with_mail_in_flight() -> set[int]:
     """Return the keys of the clients whose mail may be under way at this moment, with no answer to it."""
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         rows = (
             Credential.select(Credential.client)
             .join(ReissueItem, on=(ReissueItem.client == Credential.client) & (ReissueItem.run == Credential.run))
             .where(Credential.state.in_(("sending", "in_doubt")) & (ReissueItem.state == "working"))
         )
-        return {key for (key,) in tuples(rows)}
+        return {key for (key,) in fetch_tuples(rows)}
 
 
 def _held_to_the_promises(
@@ -131,9 +133,9 @@ def _held_to_the_promises(
     received = letters(server)[before:]
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
-    with opened(settings.load()) as egec:
+    with open_context(schema.load_settings()) as egec:
         lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
-        may_be_twice |= {key for (key,) in tuples(lost)}
+        may_be_twice |= {key for (key,) in fetch_tuples(lost)}
         items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
         assert {item.state for item in items} <= {"accepted", "failed"}
         for item in items:
@@ -148,7 +150,7 @@ def _held_to_the_promises(
     return Seen(states["accepted"], states["failed"], twice, struck, codes[0])
 
 
-def _hold(egec: Egec, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
+def _hold(egec: Context, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
     """Hold one client's item to the promises: the last mail opens the account, or the former password still does."""
     identifier = item.client.identifier
     if item.state == "accepted":
@@ -156,7 +158,7 @@ def _hold(egec: Egec, item: ReissueItem, former: dict[str, str], last: dict[str,
     else:
         assert item.failure in {"mail_refused", "mail_deferred", "in_doubt"}
     password = last.get(identifier, former[identifier])
-    assert login.verify(egec, identifier, password).accepted, (identifier, item.state, item.failure)
+    assert verify_login(egec, identifier, password).accepted, (identifier, item.state, item.failure)
 
 
 @contextmanager

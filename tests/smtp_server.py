@@ -31,7 +31,7 @@ from urllib.parse import quote
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
 
-from egec_cli.settings import Tls
+from egec_cli.settings.schema import Tls
 
 HOST = "127.0.0.1"
 Call = Callable[[], object]

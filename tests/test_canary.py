@@ -13,9 +13,9 @@ import bcrypt
 import pytest
 
 from egec_cli import hashing
-from egec_cli.accounts import credentials
-from egec_cli.mail import message
-from egec_cli.mail.maildir import MaildirTransport
+from egec_cli.credentials import states
+from egec_cli.mail.compose import message
+from egec_cli.mail.transports.maildir import MaildirTransport
 from tests import children
 from tests.conftest import Egec
 from tests.processes import Call, replace, run_with
@@ -138,7 +138,7 @@ DEFECTS = {
     "in the hash": replace(bcrypt, "hashpw", children.fail_with_first_argument),
     "in the message": replace(message, "credentials_mail", children.fail_with_password),
     "in the transport": replace(MaildirTransport, "deliver", children.fail_with_content),
-    "while the mail is settled": replace(credentials, "settle", partial(children.fail_with, KNOWN)),
+    "while the mail is settled": replace(states, "settle_credentials", partial(children.fail_with, KNOWN)),
     "chained": replace(MaildirTransport, "deliver", children.fail_twice_with_content),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli import clock
-from egec_cli.errors import Usage
+from egec_cli.errors import UsageError
 
 MILLISECOND = timedelta(milliseconds=1)
 offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -62,23 +62,23 @@ def test_a_stored_moment_that_is_too_far_ahead_is_not_believed(seconds: int, is_
     ],
 )
 def test_a_moment_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
-    assert clock.rfc3339(moment) == text
+    assert clock.to_rfc3339(moment) == text
 
 
 @given(moments)
 def test_what_is_written_is_read_again_to_the_millisecond(moment: datetime) -> None:
-    text = clock.rfc3339(moment)
+    text = clock.to_rfc3339(moment)
     assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", text)
-    read = clock.parse(text)
+    read = clock.parse_time(text)
     assert read.tzinfo is UTC
     assert timedelta(0) <= moment - read < MILLISECOND
-    assert clock.rfc3339(read) == text
+    assert clock.to_rfc3339(read) == text
 
 
 @given(moments, moments)
 def test_texts_sort_as_the_moments_do(one: datetime, other: datetime) -> None:
     earlier, later = sorted((one, other))
-    assert clock.rfc3339(earlier) <= clock.rfc3339(later)
+    assert clock.to_rfc3339(earlier) <= clock.to_rfc3339(later)
 
 
 @pytest.mark.parametrize(
@@ -90,22 +90,22 @@ def test_texts_sort_as_the_moments_do(one: datetime, other: datetime) -> None:
 )  # fmt: skip
 def test_a_text_without_offset_or_of_no_date_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        clock.parse(text)
+        clock.parse_time(text)
 
 
 def test_other_offsets_are_read_too() -> None:
-    assert clock.parse("2026-11-24T03:30:00+01:00") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+    assert clock.parse_time("2026-11-24T03:30:00+01:00") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
 
 
 def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
     now = clock.now()
-    begins, ends = (clock.moment_of("2026-01-31", now, end_of_day=end) for end in (False, True))
+    begins, ends = (clock.parse_date_or_age("2026-01-31", now, end_of_day=end) for end in (False, True))
     assert begins == datetime(2026, 1, 31).astimezone()
     assert ends == datetime(2026, 2, 1).astimezone()
-    assert clock.moment_of("90d", now, end_of_day=True) == now - timedelta(days=90)
+    assert clock.parse_date_or_age("90d", now, end_of_day=True) == now - timedelta(days=90)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d"])
 def test_what_is_neither_a_date_nor_an_age_is_told(text: str) -> None:
-    with pytest.raises(Usage, match="neither a date nor an age"):
-        clock.moment_of(text, clock.now())
+    with pytest.raises(UsageError, match="neither a date nor an age"):
+        clock.parse_date_or_age(text, clock.now())

@@ -9,10 +9,14 @@ from functools import partial
 
 import pytest
 
-from egec_cli import hashing, settings
-from egec_cli.accounts import clients, credentials, fields, issuing, login
-from egec_cli.accounts.egec import Egec
-from egec_cli.mail import transport
+from egec_cli import hashing
+from egec_cli.clients import fields, records
+from egec_cli.context import Context
+from egec_cli.credentials import states
+from egec_cli.credentials.issue import issue_by_mail
+from egec_cli.logins.verify import verify_login
+from egec_cli.mail.transports import choose
+from egec_cli.settings import schema
 from egec_cli.store.models import Client, Credential
 from tests import children
 from tests.activations import Letter, Login, letters, log_in_with_the_newest
@@ -54,13 +58,13 @@ def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
     return [int(code) for output in outputs for code in output.splitlines()[-1].split()]
 
 
-def opens(egec: Egec, client: Client, received: Letter) -> bool:
+def opens(egec: Context, client: Client, received: Letter) -> bool:
     """Tell whether the letter's password opens the account, without the trace that a login leaves."""
-    candidates = credentials.that_may_open(client, egec.clock())
-    return any(hashing.matches(received.password, candidate.password_hash or "") for candidate in candidates)
+    candidates = states.usable_credentials(client, egec.clock())
+    return any(hashing.matches_hash(received.password, candidate.password_hash or "") for candidate in candidates)
 
 
-def require_kept_promises(egec: Egec, client: Client, received: list[Letter]) -> None:
+def require_kept_promises(egec: Context, client: Client, received: list[Letter]) -> None:
     """Hold what a client received, in this order, against what the database says."""
     rows = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
     assert [row.sequence for row in rows] == list(range(1, client.last_sequence + 1))
@@ -75,14 +79,14 @@ def require_kept_promises(egec: Egec, client: Client, received: list[Letter]) ->
     assert opens(egec, client, last)
     settled_before = [one for one in former if sequence_of[one.message_id] < client.active_sequence]
     assert not any(opens(egec, client, one) for one in settled_before)
-    assert login.verify(egec, client.identifier, last.password).accepted
+    assert verify_login(egec, client.identifier, last.password).accepted
 
 
 def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(
-    opened: Egec, monkeypatch: pytest.MonkeyPatch
+    opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(CLIENTS):
-        clients.create(opened, fields.checked(f"c{number}@example.org"))
+        records.create_client(opened, fields.parse_fields(f"c{number}@example.org"))
     identifiers = {client.identifier for client in Client.select()}
     logins: list[Login] = []
     with MailServer() as server:
@@ -103,17 +107,19 @@ def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(
         assert one.accepted or one.with_letter.identifier in {other.identifier for other in later}
 
 
-def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(opened: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = clients.create(opened, fields.checked("jeanne@example.org"))
+def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     logins: list[Login] = []
     with MailServer() as server, ThreadPoolExecutor(LOGINS_AT_ONCE) as pool:
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         log_in = log_in_with_the_newest(opened, server, logins)
         under_way: list[Future[None]] = []
         server.at(Point.KEPT, lambda: under_way.extend(pool.submit(log_in) for _ in range(LOGINS_AT_ONCE)))
-        way = transport.of(settings.load())
+        way = choose.open_transport(schema.load_settings())
         for _ in range(ROUNDS_OF_LOGINS):
-            issuing.issue(opened, client, way, hashing=hashing.begin(opened.settings))
+            issue_by_mail(opened, client, way, hashing=hashing.start_hash(opened.settings))
             wait(under_way)
         way.close()
     assert [one.accepted for one in logins] == [True] * LOGINS_AT_ONCE * ROUNDS_OF_LOGINS

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli import hashing, settings
+from egec_cli import hashing
 from egec_cli.hashing import Hashing
 from egec_cli.password import Password
+from egec_cli.settings import schema
 
 CLEAR = "fG69a*6jH"
 HASH = bcrypt.hashpw(CLEAR.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode()
@@ -40,8 +41,8 @@ def test_a_hash_is_bcrypt_of_its_cost_and_differs_from_the_next() -> None:
 
 
 def test_the_password_matches_its_hash_and_case_counts() -> None:
-    assert hashing.matches(CLEAR, HASH)
-    assert not hashing.matches(CLEAR.lower(), HASH)
+    assert hashing.matches_hash(CLEAR, HASH)
+    assert not hashing.matches_hash(CLEAR.lower(), HASH)
 
 
 @pytest.mark.parametrize(
@@ -53,28 +54,28 @@ def test_the_password_matches_its_hash_and_case_counts() -> None:
     ids=ascii_id,
 )  # fmt: skip
 def test_no_other_text_matches_nor_raises(typed: str) -> None:
-    assert not hashing.matches(typed, HASH)
+    assert not hashing.matches_hash(typed, HASH)
 
 
 @pytest.mark.parametrize(
     ("clear", "typed"), [("", "x" * 73), ("", "\x00"), ("?", "\udc80"), ("\ufffd", "\udc80")], ids=ascii
 )
 def test_text_that_bcrypt_cannot_take_is_not_taken_for_another(clear: str, typed: str) -> None:
-    assert not hashing.matches(typed, hashing.hash_password(Password(clear), 4))
+    assert not hashing.matches_hash(typed, hashing.hash_password(Password(clear), 4))
 
 
 @without_deadline
 @given(st.text(st.characters()))
 def test_text_of_any_kind_is_only_refused(typed: str) -> None:
-    assert hashing.matches(typed, HASH) is (typed == CLEAR)
+    assert hashing.matches_hash(typed, HASH) is (typed == CLEAR)
 
 
 def test_72_bytes_count_to_the_last_and_longer_text_never_matches() -> None:
     longest = "é" * 36
     of_longest = hashing.hash_password(Password(longest), 4)
-    assert hashing.matches(longest, of_longest)
-    assert not hashing.matches(longest[:-1] + "e", of_longest)
-    assert not hashing.matches(longest + "x", of_longest)
+    assert hashing.matches_hash(longest, of_longest)
+    assert not hashing.matches_hash(longest[:-1] + "e", of_longest)
+    assert not hashing.matches_hash(longest + "x", of_longest)
 
 
 @pytest.mark.parametrize(
@@ -88,38 +89,38 @@ def test_72_bytes_count_to_the_last_and_longer_text_never_matches() -> None:
     ids=ascii_id,
 )  # fmt: skip
 def test_a_malformed_hash_lets_nobody_in(stored: str) -> None:
-    assert hashing.matches(CLEAR, stored) is False
-    assert hashing.matches("x" * 100, stored) is False
+    assert hashing.matches_hash(CLEAR, stored) is False
+    assert hashing.matches_hash("x" * 100, stored) is False
 
 
 @without_deadline
 @given(st.text(st.characters()), st.integers(7, 60))
 def test_a_damaged_hash_never_raises(damage: str, place: int) -> None:
     damaged = HASH[:place] + damage + HASH[place:]
-    assert hashing.matches(CLEAR, damaged) is (damaged == HASH)
+    assert hashing.matches_hash(CLEAR, damaged) is (damaged == HASH)
 
 
 @pytest.mark.parametrize("prefix", ["$2a$", "$2y$"])
 def test_hashes_of_other_programs_match_too(prefix: str) -> None:
-    assert hashing.matches(CLEAR, prefix + HASH[4:])
+    assert hashing.matches_hash(CLEAR, prefix + HASH[4:])
 
 
 def test_matching_nothing_takes_as_long_as_a_real_check() -> None:
     real = hashing.hash_password(Password(CLEAR), 10)
-    ratio = seconds(lambda: hashing.match_nothing(10)) / seconds(lambda: hashing.matches("wrong", real))
+    ratio = seconds(lambda: hashing.check_dummy(10)) / seconds(lambda: hashing.matches_hash("wrong", real))
     assert 0.25 < ratio < 4
 
 
 @pytest.mark.parametrize("typed", ["x" * 73, "\x00", "\ud800"], ids=ascii_id)
 def test_text_that_bcrypt_cannot_take_is_refused_after_as_long_as_any_other(typed: str) -> None:
     real = hashing.hash_password(Password(CLEAR), 8)
-    ratio = seconds(lambda: hashing.matches(typed, real)) / seconds(lambda: hashing.matches("wrong", real))
+    ratio = seconds(lambda: hashing.matches_hash(typed, real)) / seconds(lambda: hashing.matches_hash("wrong", real))
     assert 0.25 < ratio < 4
 
 
 def test_a_hash_made_on_a_thread_matches_its_password() -> None:
     under_way = Hashing(Password(CLEAR), 4)
-    assert hashing.matches(CLEAR, under_way.result())
+    assert hashing.matches_hash(CLEAR, under_way.result())
     assert under_way.result() == under_way.result()
 
 
@@ -130,21 +131,21 @@ def test_what_bcrypt_raises_on_the_thread_is_raised_where_the_result_is_asked_fo
 
 
 def test_begin_hashes_a_new_password_by_the_settings() -> None:
-    found = settings.load({"EGEC_BCRYPT_COST": "5", "EGEC_PASSWORD_SPECIALS": "$&"})
-    first, second = hashing.begin(found), hashing.begin(found)
+    found = schema.load_settings({"EGEC_BCRYPT_COST": "5", "EGEC_PASSWORD_SPECIALS": "$&"})
+    first, second = hashing.start_hash(found), hashing.start_hash(found)
     assert set(first.password.reveal()) & set("$&")
-    assert hashing.matches(first.password.reveal(), first.result())
+    assert hashing.matches_hash(first.password.reveal(), first.result())
     assert first.result().startswith("$2b$05$")
     assert first.password.reveal() != second.password.reveal()
 
 
 def test_a_hash_begun_ahead_is_the_next_one_of_the_same_settings_and_of_no_others() -> None:
-    cheap = settings.load({"EGEC_BCRYPT_COST": "4"})
-    other = settings.load({"EGEC_BCRYPT_COST": "5"})
-    hashing.begin_ahead(cheap)
-    assert hashing.begin(other).result().startswith("$2b$05$")
-    first = hashing.begin(cheap)
-    second = hashing.begin(cheap)
+    cheap = schema.load_settings({"EGEC_BCRYPT_COST": "4"})
+    other = schema.load_settings({"EGEC_BCRYPT_COST": "5"})
+    hashing.start_hash_early(cheap)
+    assert hashing.start_hash(other).result().startswith("$2b$05$")
+    first = hashing.start_hash(cheap)
+    second = hashing.start_hash(cheap)
     assert first is not second
     assert first.password.reveal() != second.password.reveal()
     assert all(begun.result().startswith("$2b$04$") for begun in (first, second))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli import identifier
-from egec_cli.errors import BadInput
+from egec_cli.errors import InvalidInput
 
 NOT_IDENTIFIERS = [
     "", "123456789", "12345678901", "0123456789", "+123456789", "-123456789", "1_34567890", "1234 56789", "12345678.0",
@@ -18,20 +18,20 @@ NOT_IDENTIFIERS = [
 
 
 def test_generated_identifiers_have_ten_digits_and_do_not_repeat() -> None:
-    generated = [identifier.generate() for _ in range(2000)]
+    generated = [identifier.generate_identifier() for _ in range(2000)]
     assert all(re.fullmatch(r"[1-9][0-9]{9}", one, re.ASCII) for one in generated)
     assert len(set(generated)) > 1990
 
 
 def test_generated_identifiers_use_the_whole_range() -> None:
-    generated = [identifier.generate() for _ in range(2000)]
+    generated = [identifier.generate_identifier() for _ in range(2000)]
     assert {one[0] for one in generated} == set("123456789")
     assert all({one[place] for one in generated} == set("0123456789") for place in range(1, 10))
 
 
 @given(st.from_regex(r"[1-9][0-9]{9}", fullmatch=True), st.text(" \t\r\n\u00a0\u202f\u3000"), st.text(" \n\u00a0"))
 def test_white_space_around_an_identifier_is_taken_off(number: str, before: str, behind: str) -> None:
-    assert identifier.checked(before + number + behind) == number
+    assert identifier.parse_identifier(before + number + behind) == number
     assert identifier.is_identifier(number)
     assert identifier.is_identifier(before + number + behind) is not bool(before + behind)
 
@@ -39,8 +39,8 @@ def test_white_space_around_an_identifier_is_taken_off(number: str, before: str,
 @pytest.mark.parametrize("text", NOT_IDENTIFIERS)
 def test_anything_else_is_refused_and_told_what_an_identifier_is(text: str) -> None:
     assert not identifier.is_identifier(text)
-    with pytest.raises(BadInput, match="is no identifier") as refused:
-        identifier.checked(text)
+    with pytest.raises(InvalidInput, match="is no identifier") as refused:
+        identifier.parse_identifier(text)
     assert "10 digits" in refused.value.hint
     assert refused.value.message.isprintable()
 

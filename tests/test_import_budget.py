@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from egec_cli import accounts, store
-from egec_cli.commands import bash_words, candidates, completion, contract, reissue, root
+from egec_cli import clients, credentials, logins, store
+from egec_cli.commands import candidates, completion, contract, reissue, root
 from tests import children
 from tests.conftest import Egec
 from tests.processes import command_of
@@ -80,13 +80,15 @@ def test_the_budgets_name_modules_that_exist() -> None:
 def test_help_of_the_root_imports_no_subcommand() -> None:
     loaded = modules_after("--help")
     assert root.__name__ in loaded
-    assert not any(name.startswith((accounts.__name__, store.__name__)) for name in loaded)
+    assert not any(
+        name.startswith(tuple(package.__name__ for package in (clients, credentials, logins, store))) for name in loaded
+    )
 
 
 def test_no_command_but_completion_loads_what_completes() -> None:
     loaded = modules_after("reissue", "status", "--help")
     assert reissue.__name__ in loaded
-    assert not loaded & {module.__name__ for module in (completion, candidates, contract, bash_words)}
+    assert not loaded & {module.__name__ for module in (completion, candidates, contract)}
 
 
 def test_the_measure_sees_what_a_command_does_import() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playhouse.migrations import Runner
 
-from egec_cli import new_file
-from egec_cli.settings import SqliteFile
-from egec_cli.store import database, sqlite_copy
+from egec_cli import files
+from egec_cli.settings.schema import SqliteFile
+from egec_cli.store import copy, database
 from tests import children
 from tests.activations import wait_until
 from tests.conftest import Egec
@@ -23,7 +23,7 @@ from tests.processes import Call, command_of, later_release, replace, run_with, 
 WHEN_COMPLETE = replace(os, "link", children.kill_itself)
 WHEN_REPLACING = replace(os, "rename", children.kill_itself)
 # Between two pages of a copy.
-WHEN_HALF_DONE = replace(sqlite_copy, "_require_progress", children.kill_itself)
+WHEN_HALF_DONE = replace(copy, "_require_progress", children.kill_itself)
 # In the middle of the tables of a new database, whose log is beside it.
 WHEN_MIGRATING = wrap(Runner, "up", children.call_and_kill_itself)
 # The migration of a later release.
@@ -35,8 +35,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of an embedded database, which EGEC_DATABASE_URL names; there is a backup in it."""
     (path := tmp_path / "database").mkdir()
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}/egec.db")
-    database.create(SqliteFile(path / "egec.db"))
-    database.backup(SqliteFile(path / "egec.db"), path / "backup.db")
+    database.create_database(SqliteFile(path / "egec.db"))
+    database.backup_database(SqliteFile(path / "egec.db"), path / "backup.db")
     return path
 
 
@@ -69,7 +69,7 @@ def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
     assert ended.code == -signal.SIGKILL, ended
     left = hidden(folder)
     assert left
-    assert {path.name for path in new_file.leftovers(folder)} == left
+    assert {path.name for path in files.leftovers(folder)} == left
     if command != ("init",):
         assert str(folder / min(left)) in egec("doctor", "--format", "json").out
     assert hidden(folder) == left
@@ -83,7 +83,7 @@ def writing(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Let another process write a file, without an end, for the block."""
     with subprocess.Popen(command_of(partial(children.write_without_end, path)), text=True) as process:
         try:
-            wait_until(lambda: bool(hidden(path.parent)) and not new_file.leftovers(path.parent))
+            wait_until(lambda: bool(hidden(path.parent)) and not files.leftovers(path.parent))
             yield process
         finally:
             process.kill()
@@ -94,12 +94,12 @@ def test_what_a_living_process_still_writes_is_no_leftover(tmp_path: Path) -> No
     with writing(folder / "first.csv") as process:
         [name] = hidden(folder)
         (folder / f"{name}-wal").touch()
-        with new_file.written(folder / "second.csv"):
+        with files.atomic_write(folder / "second.csv"):
             pass
         assert hidden(folder) == {name, f"{name}-wal"}
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        with new_file.written(folder / "third.csv"):
+        with files.atomic_write(folder / "third.csv"):
             pass
         assert hidden(folder) == set()
 
@@ -111,6 +111,6 @@ def test_hidden_files_of_others_are_left_alone(tmp_path: Path) -> None:
     link, folder = tmp_path / f".egec-{'0' * 16}.unfinished", tmp_path / f".egec-{'1' * 16}.unfinished"
     link.symlink_to(".note")
     folder.mkdir()
-    with new_file.written(tmp_path / "new.csv"):
+    with files.atomic_write(tmp_path / "new.csv"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {*names, link.name, folder.name, "new.csv"}

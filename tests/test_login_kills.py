@@ -12,21 +12,21 @@ import psycopg
 import pytest
 
 from egec_cli import clock
-from egec_cli.accounts import login_limits
-from egec_cli.accounts.egec import Egec
-from egec_cli.settings import Database, PostgresqlServer
+from egec_cli.context import Context
+from egec_cli.logins import limits
+from egec_cli.settings.schema import Database, PostgresqlServer
 from egec_cli.store.models import Client, LoginPlace
-from tests.accounts.test_login import activated
 from tests.activations import PATIENCE, wait_until
+from tests.logins.test_verify import activated
 
 Victim = subprocess.Popen[bytes]
 VERIFY = [sys.executable, "-m", "egec_cli", "verify", "--stdin"]
-PLACES = login_limits.FAILURES_BEFORE_WAIT
+PLACES = limits.FAILURES_BEFORE_WAIT
 CROWD = 40
 
 
 @pytest.fixture
-def client(opened: Egec) -> tuple[str, str]:
+def client(opened: Context) -> tuple[str, str]:
     """Return the identifier and the password of a client."""
     made, password = activated(opened)
     return made.identifier, password
@@ -94,7 +94,7 @@ def slow_logins(monkeypatch: pytest.MonkeyPatch, cost: int) -> Iterator[None]:
     ids=["SIGKILL", "SIGTERM", "a lost database"],
 )
 def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
-    opened: Egec,
+    opened: Context,
     location: Database,
     client: tuple[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -119,7 +119,7 @@ def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
 
 
 def test_no_right_login_of_a_crowd_is_refused(
-    opened: Egec, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with slow_logins(monkeypatch, 6):
         codes = Counter(process.wait(PATIENCE) for process in [verifying(*client) for _ in range(CROWD)])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli.errors import BadInput
+from egec_cli.errors import InvalidInput
 from egec_cli.password import (
     DEFAULT_SPECIALS,
     LENGTH,
@@ -20,8 +20,8 @@ from egec_cli.password import (
     MINIMUM_BITS,
     Alphabet,
     Password,
-    generate,
-    random_choice,
+    choose_random,
+    generate_password,
 )
 
 CLEAR = "fG69a*6jH"
@@ -37,7 +37,7 @@ alphabets = st.builds(
 
 @given(alphabets, st.integers())
 def test_every_password_has_nine_characters_of_its_alphabet_and_each_class(alphabet: Alphabet, seed: int) -> None:
-    clear = generate(alphabet, random.Random(seed).choice).reveal()
+    clear = generate_password(alphabet, random.Random(seed).choice).reveal()
     assert len(clear) == LENGTH == 9
     assert set(clear) <= set(alphabet.characters)
     assert all(set(clear) & set(letters) for letters in alphabet.classes)
@@ -45,7 +45,7 @@ def test_every_password_has_nine_characters_of_its_alphabet_and_each_class(alpha
 
 def test_a_candidate_that_lacks_a_class_is_thrown_away() -> None:
     candidates = iter("aaaaaaaaa" "Bcdefghj2" "Bcdefgh2#")  # fmt: skip
-    assert generate(Alphabet.of(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
+    assert generate_password(Alphabet.of(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
 
 
 def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
@@ -57,7 +57,7 @@ def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
     "specials", ["é#%+", "# %+", "#\n%+", "a#%+", "0#%+", "€#%+", "\u200b#%+", "##%+", "#%+\ud800"], ids=ascii
 )
 def test_specials_that_are_no_punctuation_or_come_twice_are_refused(specials: str) -> None:
-    with pytest.raises(BadInput, match=r"cannot be a special character|given twice") as refused:
+    with pytest.raises(InvalidInput, match=r"cannot be a special character|given twice") as refused:
         Alphabet.of(specials)
     assert DEFAULT_SPECIALS in refused.value.hint
 
@@ -65,10 +65,10 @@ def test_specials_that_are_no_punctuation_or_come_twice_are_refused(specials: st
 def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
     def seeded() -> str:
         random.seed(1)
-        return generate(Alphabet.of()).reveal()
+        return generate_password(Alphabet.of()).reveal()
 
     assert len({seeded() for _ in range(100)}) == 100
-    assert {random_choice("ab") for _ in range(200)} == {"a", "b"}
+    assert {choose_random("ab") for _ in range(200)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 9, 64, 70, 129, 255, 256])
@@ -76,11 +76,11 @@ def test_every_character_is_chosen_by_as_many_of_the_256_bytes_as_every_other(nu
     characters = "".join(map(chr, range(number)))
     for_each = 256 // number
     every_byte = (bytes([byte]) for byte in range(256))
-    chosen = Counter(random_choice(characters, lambda _: next(every_byte)) for _ in range(number * for_each))
+    chosen = Counter(choose_random(characters, lambda _: next(every_byte)) for _ in range(number * for_each))
     assert chosen == dict.fromkeys(characters, for_each)
     # The bytes that remain would make some characters likelier, so none of them chooses one.
     with pytest.raises(StopIteration):
-        random_choice(characters, lambda _: next(every_byte))
+        choose_random(characters, lambda _: next(every_byte))
 
 
 # --- entropy ---
@@ -113,14 +113,14 @@ def test_an_alphabet_of_less_than_50_bits_is_refused(specials: list[str], size: 
     number = words(Alphabet("A" * letters[0], "a" * letters[1], "2" * letters[2], "#" * size), LENGTH)
     chosen = "".join(specials[:size])
     if number < 2**50:
-        with pytest.raises(BadInput, match=r"below the 50"):
+        with pytest.raises(InvalidInput, match=r"below the 50"):
             Alphabet.of(chosen, lookalikes=lookalikes)
     else:
         assert Alphabet.of(chosen, lookalikes=lookalikes).entropy_bits >= MINIMUM_BITS == 50
 
 
 def test_one_special_is_too_few_and_two_are_enough() -> None:
-    with pytest.raises(BadInput, match=r"49\.4 bits"):
+    with pytest.raises(InvalidInput, match=r"49\.4 bits"):
         Alphabet.of("#")
     assert Alphabet.of("#%").entropy_bits > 50
 
@@ -180,7 +180,7 @@ def one_of_each_then_shuffled(alphabet: Alphabet, source: random.Random) -> str:
 def one_character_short(alphabet: Alphabet, source: random.Random) -> str:
     """Make a password that can never have the last special."""
     shorter = alphabet.characters[:-1]
-    return generate(alphabet, lambda _: source.choice(shorter)).reveal()
+    return generate_password(alphabet, lambda _: source.choice(shorter)).reveal()
 
 
 SAMPLES = 60_000
@@ -192,7 +192,7 @@ def drawn(make: Callable[[Alphabet, random.Random], str]) -> set[str]:
 
 
 def test_generated_passwords_are_uniform_over_all_that_have_every_class() -> None:
-    assert drawn(lambda alphabet, source: generate(alphabet, source.choice).reveal()) == set()
+    assert drawn(lambda alphabet, source: generate_password(alphabet, source.choice).reveal()) == set()
 
 
 def test_one_of_each_then_shuffled_is_found_to_be_biased_by_every_statistic() -> None:

@@ -17,7 +17,9 @@ def test_a_change_reaches_the_program_from_any_folder(tmp_path: Path, monkeypatc
     # The child imports none of these.
     for name in ("tests", "egec_cli", "pickle"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported from the working folder')")
-    ended = run_with([replace(password, "generate", partial(children.make_known_password, "fG69a*6jH"))], "password")
+    ended = run_with(
+        [replace(password, "generate_password", partial(children.make_known_password, "fG69a*6jH"))], "password"
+    )
     assert (ended.code, ended.out) == (0, "fG69a*6jH\n"), ended
 
 

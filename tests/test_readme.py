@@ -8,7 +8,7 @@ from pathlib import Path
 import dns.zone
 import pytest
 
-from egec_cli.settings import Tls
+from egec_cli.settings.schema import Tls
 from tests.activations import letter
 from tests.conftest import Ended
 from tests.programs import require_programs_in

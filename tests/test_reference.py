@@ -7,8 +7,8 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from egec_cli.accounts.login_explained import Why
 from egec_cli.commands.contract import CONTRACT
+from egec_cli.logins.explain import Cause
 from tests.reference import command_tree, man_page, records, reference
 from tests.test_docs import CHECKOUT, README, table
 
@@ -64,7 +64,7 @@ def test_the_reasons_of_a_refusal_in_the_readme_are_those_of_the_program() -> No
     block = README.partition("| reason | what it means |\n")[2].partition("\n\n")[0]
     cells = [row.split("|")[1] for row in block.splitlines()[1:]]
     told = [word.strip(" `") for cell in cells for word in cell.split(",")]
-    assert sorted(told) == sorted(get_args(Why))
+    assert sorted(told) == sorted(get_args(Cause))
 
 
 class Documented(NamedTuple):

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from egec_cli import settings
-from egec_cli.accounts import clients, fields, leases
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database
+from egec_cli.clients import fields, records
+from egec_cli.context import open_context
+from egec_cli.credentials import leases
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database
 from tests import children
 from tests.activations import PATIENCE, letters
 from tests.processes import command_of
@@ -42,9 +43,9 @@ def ended(workers: Sequence["subprocess.Popen[bytes]"]) -> list[tuple[int, str]]
 
 
 def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
-    with opened(settings.load()) as egec:
+    with open_context(schema.load_settings()) as egec:
         for number in range(PEOPLE):
-            clients.create(egec, fields.checked(f"c{number}@example.org"))
+            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
     # Slow enough for the workers to meet.
     server.at(Point.KEPT, lambda: time.sleep(0.2))
     command = (*WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")
@@ -62,7 +63,7 @@ def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() 
     assert process.returncode == 0
     host, number, *_ = name.split("/")
     assert (host, number) == (os.uname().nodename, "1")
-    assert not leases.is_gone(name)
+    assert not leases.is_owner_gone(name)
 
 
 def test_where_proc_is_that_of_the_host_a_container_judges_no_running_process() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from egec_cli import main, translation
-from egec_cli.commands import help_texts, usage_errors
-from egec_cli.errors import BadInput
-from egec_cli.translation import Words, joined, language_of, translated
+from egec_cli.commands import typer_texts
+from egec_cli.errors import InvalidInput
+from egec_cli.translation import Words, detect_language, join_words, translate
 from tests import catalogue, children
 from tests.conftest import Egec
 from tests.processes import command_of
@@ -58,7 +58,7 @@ def typed(text: str) -> str:
     ],
 )
 def test_the_language_is_that_of_the_locale_as_gettext_finds_it(environ: dict[str, str], language: str) -> None:
-    assert language_of(environ) == language
+    assert detect_language(environ) == language
 
 
 # Words.
@@ -67,37 +67,37 @@ def test_the_language_is_that_of_the_locale_as_gettext_finds_it(environ: dict[st
 def test_words_are_english_text_until_they_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     words = Words("{path} is {what}", path="here", what=Words("empty"))
     assert (words, json.dumps(words), f"{words}!") == ("here is empty", '"here is empty"', "here is empty!")
-    assert translated(words) == "here is empty"
+    assert translate(words) == "here is empty"
     monkeypatch.setattr(translation, "_look_up", {"{path} is {what}": "{what} : {path}", "empty": "vide"}.__getitem__)
-    assert translated(words) == "vide : here"
+    assert translate(words) == "vide : here"
     assert words == "here is empty"
 
 
 def test_several_words_are_translated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = joined("; ", [Words("empty"), "data"])
+    both = join_words("; ", [Words("empty"), "data"])
     assert both == "empty; data"
     monkeypatch.setattr(translation, "_look_up", lambda text: "vide" if text == "empty" else text)
-    assert translated(both) == "vide; data"
-    assert translated("empty") == "empty"
-    assert translated(Words("")) == ""
+    assert translate(both) == "vide; data"
+    assert translate("empty") == "empty"
+    assert translate(Words("")) == ""
 
 
 def test_french_numbers_have_french_separators_and_data_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     size = Words("{mebibytes:,.1f} MiB", mebibytes=60_632.4)
     told = Words("{free} are free in {parent}; the database has {size}", free=size, parent="/a,b.c/{x}", size=size)
-    assert translated(told) == "60,632.4 MiB are free in /a,b.c/{x}; the database has 60,632.4 MiB"
+    assert translate(told) == "60,632.4 MiB are free in /a,b.c/{x}; the database has 60,632.4 MiB"
     monkeypatch.setattr(translation, "_look_up", FRENCH_OF.__getitem__)
     number = "60\N{NARROW NO-BREAK SPACE}632,4"
-    assert translated(size) == f"{number} Mio"
-    assert translated(told).count(number) == 2
-    assert "/a,b.c/{x}" in translated(told)
+    assert translate(size) == f"{number} Mio"
+    assert translate(told).count(number) == 2
+    assert "/a,b.c/{x}" in translate(told)
 
 
 def test_an_error_is_english_and_knows_what_it_was_made_of() -> None:
-    error = BadInput("{path} is empty", "Fill {path}.", path="{here}")
+    error = InvalidInput("{path} is empty", "Fill {path}.", path="{here}")
     assert (str(error), error.message, error.hint) == ("{here} is empty", "{here} is empty", "Fill {here}.")
     assert isinstance(error.message, Words)
-    assert BadInput(error.message, error.hint).message is error.message
+    assert InvalidInput(error.message, error.hint).message is error.message
 
 
 # The catalogue.
@@ -291,4 +291,4 @@ def test_english_loads_nothing_for_it(egec: Egec) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     [loaded] = done.stderr.splitlines()
     assert main.__name__ in loaded.split()
-    assert not {help_texts.__name__, usage_errors.__name__} & set(loaded.split())
+    assert not {typer_texts.__name__, typer_texts.__name__} & set(loaded.split())

@@ -1,1 +1,4 @@
-"""The command line: each module reads its part of it, calls one use case and shows the result."""
+"""The command line: each module parses the options of one command, calls one use case and renders its result.
+
+May import: everything but `main`.
+"""

@@ -4,14 +4,17 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import audit_listing, audit_pruning, clients, reissue
-from egec_cli.accounts.audit_listing import EventRecord, Wanted
-from egec_cli.commands import consent
-from egec_cli.commands.lazy import new_app
+from egec_cli.audit import query
+from egec_cli.audit.prune import PruneResult, count_events_before, prune_events, retention_limit
+from egec_cli.audit.query import EventFilter, EventRecord
+from egec_cli.clients import records
+from egec_cli.commands import options
 from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.errors import ExitCode, Usage
-from egec_cli.show import OutputFormat, note, show, show_all, warn
+from egec_cli.errors import ExitCode, UsageError
+from egec_cli.output.render import OutputFormat, note, render, render_all, warn
+from egec_cli.reissue import runs
 from egec_cli.translation import Words
 
 app = new_app("List and prune the record of what was done.")
@@ -44,19 +47,19 @@ def list_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List what was done, the newest last: changes, mails, logins, exports."""
-    with opened(only_read=True) as egec:
-        wanted = Wanted(
+    with opened(only_read=True) as context:
+        wanted = EventFilter(
             since=since,
             until=until,
             action=action,
             outcome=outcome,
             actor=actor,
-            client=clients.find(client) if client else None,
-            run=reissue.find(run) if run else None,
+            client=records.find_client(client) if client else None,
+            run=runs.find_run(run) if run else None,
             after=after,
             limit=limit,
         )
-        show_all(audit_listing.listed(egec, wanted), EventRecord, output, names(fields), in_table=_IN_TABLE)
+        render_all(query.list_events(context, wanted), EventRecord, output, names(fields), in_table=_IN_TABLE)
 
 
 @app.command("prune", epilog="Example: egec audit prune --yes")
@@ -66,7 +69,7 @@ def prune_command(
         typer.Option("--older-than", metavar="DATE|90d", help="Than a date or days, instead of EGEC_AUDIT_DAYS."),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many would go, and delete none.")] = False,
-    yes: consent.YesOption = False,
+    yes: options.YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Delete events older than EGEC_AUDIT_DAYS for good.
@@ -76,27 +79,27 @@ def prune_command(
     # Imported here: a list needs none of what changes files.
     from egec_cli.store import database
 
-    if not (yes or dry_run or consent.can_be_asked()):
-        raise Usage("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
-    with opened() as egec:
-        before = audit_pruning.limit(egec, older_than)
+    if not (yes or dry_run or options.can_be_asked()):
+        raise UsageError("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
+    with opened() as context:
+        before = retention_limit(context, older_than)
         if before is None:
             note("egec: EGEC_AUDIT_DAYS is 0, which keeps all events; --older-than 365d deletes those of before")
-            show(audit_pruning.Pruned(0, None), output)
+            render(PruneResult(0, None), output)
             return
         if dry_run:
-            show(audit_pruning.count(before), output)
+            render(count_events_before(before), output)
             note("egec: nothing was deleted")
             return
-        if not (yes or consent.is_given(_question(audit_pruning.count(before)))):
+        if not (yes or options.is_given(_question(count_events_before(before)))):
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
-        show(audit_pruning.prune(egec, before), output)
-        if not database.empty_log():
+        render(prune_events(context, before), output)
+        if not database.truncate_log():
             warn("egec: another process reads the database; what was deleted leaves its log when the next egec ends")
 
 
-def _question(found: audit_pruning.Pruned) -> Words:
+def _question(found: PruneResult) -> Words:
     return Words(
         "Delete {events} events of before {before}? "
         "What `egec client show` tells of that time goes with them, and nothing brings it back.",

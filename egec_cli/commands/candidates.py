@@ -1,8 +1,9 @@
-"""What a command line may go on with, for a shell to complete: commands, options, their values, names of runs."""
+"""Words of a bash command line: read as bash reads them, and written so that bash takes nothing in them for its own."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
 import typer
@@ -10,9 +11,64 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
-from egec_cli.commands.lazy import LazyGroup, in_operators_language
-from egec_cli.settings import ENV_FILE_VARIABLE, LANGUAGES
-from egec_cli.translation import Words, translated
+from egec_cli.commands.root import LazyGroup, in_operators_language
+from egec_cli.settings.schema import ENV_FILE_VARIABLE, LANGUAGES
+from egec_cli.translation import Words, translate
+
+# What means nothing to bash, wherever it stands; all else of ASCII gets a backslash.
+_PLAIN = frozenset(ascii_letters + digits + "_-./,@%+")
+_ESCAPED_IN_DOUBLE = '$`"\\'
+
+
+class Typed(NamedTuple):
+    """A word that may not be complete yet.
+
+    Attributes:
+        text: what bash makes of it; nothing is expanded.
+        quote: the quotation mark that is still open; empty where none is.
+        before: what bash makes of the part before that mark.
+    """
+
+    text: str
+    quote: str
+    before: str
+
+
+def read(raw: str) -> Typed:
+    """Return what was typed, a whole word or the beginning of one."""
+    text, quote, before = "", "", ""
+    characters = iter(raw)
+    for character in characters:
+        if character == quote:
+            quote = ""
+        elif character in "'\"" and not quote:
+            quote, before = character, text
+        elif character == "\\" and quote != "'":
+            after = next(characters, "")
+            text += after if not quote or after in _ESCAPED_IN_DOUBLE else f"\\{after}"
+        else:
+            text += character
+    return Typed(text, quote, before if quote else "")
+
+
+def written(text: str, quote: str = "") -> str:
+    """Return a text as it is to be typed behind an open quotation mark, or behind none.
+
+    Bash closes the mark by itself, unless what was typed ends with one.
+
+    Args:
+        text: printable, so without a line's end.
+        quote: `'`, `"` or nothing.
+    """
+    if not quote:
+        return "".join(c if c in _PLAIN or not c.isascii() else f"\\{c}" for c in text)
+    if quote == "'":
+        inside = text.replace("'", "'\\''")
+    else:
+        escaped = "".join(f"\\{c}" if c in _ESCAPED_IN_DOUBLE else c for c in text)
+        # Between the marks, bash would look it up in its history, whatever stands before it.
+        inside = escaped.replace("!", '"\\!"')
+    return f"{inside}{quote}" if inside.endswith(quote) else inside
 
 
 class Candidate(NamedTuple):
@@ -131,17 +187,17 @@ class _Place:
         look_up = _LOOKED_UP.get((path, parameter.name)) or _LOOKED_UP.get(("", parameter.name))
         if look_up is not None:
             return map(Candidate, look_up(path, begun))
-        if any(word in (parameter.metavar or "") for word in ("FILE", translated(Words("FILE")))):
+        if any(word in (parameter.metavar or "") for word in ("FILE", translate(Words("FILE")))):
             raise FilesWanted
         return [Candidate(one.value) for one in parameter.shell_complete(self._context, "")]
 
 
 def _runs(_path: str, _begun: str) -> list[str]:
     # Imported here, as below: each looks up what few commands need.
-    from egec_cli import settings
-    from egec_cli.accounts import run_names
+    from egec_cli.reissue import names
+    from egec_cli.settings import schema
 
-    return run_names.known(settings.load().database)
+    return names.list_run_names(schema.load_settings().database)
 
 
 def _fields(path: str, begun: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from egec_cli.commands.lazy import LazyGroup, Member, new_app
+from egec_cli.commands.root import LazyGroup, Member, new_app
 
 
 class ClientGroup(LazyGroup):
@@ -22,16 +22,16 @@ class ClientGroup(LazyGroup):
         "export": Member(
             "client_export", "Write the client files as `egec client import` reads them, and spreadsheets do."
         ),
-        "update": Member("client_changes", "Change fields of a client's file; an empty value clears one."),
+        "update": Member("client_change", "Change fields of a client's file; an empty value clears one."),
         "disable": Member(
-            "client_changes", "Let no password open a client's account, or those of many, until they are enabled."
+            "client_change", "Let no password open a client's account, or those of many, until they are enabled."
         ),
-        "enable": Member("client_changes", "Let a client who was disabled, or many, log in as before."),
+        "enable": Member("client_change", "Let a client who was disabled, or many, log in as before."),
         "unblock": Member(
-            "client_changes", "Let a client who is blocked or waits after failed logins, or many, try again at once."
+            "client_change", "Let a client who is blocked or waits after failed logins, or many, try again at once."
         ),
         "erase": Member(
-            "client_changes",
+            "client_change",
             "Erase a client's personal data for good, or that of many; the identifiers stay reserved for ever.",
         ),
     }

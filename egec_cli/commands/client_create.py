@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import clients, fields, mail_route
-from egec_cli.accounts.clients import Status
-from egec_cli.commands.lazy import new_app
+from egec_cli.clients import fields, records
+from egec_cli.clients.records import ClientStatus
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.show import OutputFormat, show, warn
+from egec_cli.credentials import mail_route
+from egec_cli.output.render import OutputFormat, render, warn
 
 app = new_app()
 
@@ -31,7 +32,7 @@ def create_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Create a client's file; the identifier that it gets never changes."""
-    checked = fields.checked(
+    checked = fields.parse_fields(
         email,
         given_identifier=identifier,
         reference=reference,
@@ -40,36 +41,36 @@ def create_command(
         last_name=last_name,
         language=language,
     )
-    with opened(read_settings(), create=True) as egec:
+    with opened(read_settings(), create=True) as context:
         if activate:
             # Before the client exists: a client without a mail would be half of what was asked for.
-            mail_route.require(egec)
-        client, is_new = clients.find_or_create(egec, checked, if_missing=if_missing)
-        for one in clients.differences(client, checked):
+            mail_route.require(context)
+        client, is_new = records.find_or_create(context, checked, if_missing=if_missing)
+        for one in records.differences(client, checked):
             warn(
                 "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
                 identifier=client.identifier,
                 **one._asdict(),
             )
-        record = clients.shown(client, egec.clock())
-        if not activate or record.status is not Status.NEW:
-            show(record, output)
+        record = records.load_record(client, context.clock())
+        if not activate or record.status is not ClientStatus.NEW:
+            render(record, output)
             return
         # Only what activates loads what mails.
         from egec_cli import hashing
-        from egec_cli.commands import activation
+        from egec_cli.commands import activate as activation
 
-        hash_under_way = hashing.begin(egec.settings)
+        hash_under_way = hashing.start_hash(context.settings)
         issued = None
         try:
-            words = activation.words_for(egec, client)
-            issued = activation.send_first(egec, client, hash_under_way, is_new=is_new)
+            words = activation.words_for(context, client)
+            issued = activation.send_first(context, client, hash_under_way, is_new=is_new)
         finally:
             # The client exists whatever became of the mail, and a script needs the identifier.
-            record = clients.shown(clients.find(client.identifier), egec.clock())
+            record = records.load_record(records.find_client(client.identifier), context.clock())
             if output is OutputFormat.TABLE:
-                show(record, output)
+                render(record, output)
             else:
-                show(record._asdict() | activation.FirstMail(issued)._asdict(), output)
+                render(record._asdict() | activation.FirstMail(issued)._asdict(), output)
         if output is OutputFormat.TABLE:
-            activation.tell(egec, words, issued)
+            activation.tell(context, words, issued)

@@ -7,15 +7,16 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli import new_file
-from egec_cli.accounts import audit, listing
-from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash, HtpasswdRecord, Wanted
-from egec_cli.commands import selectors
-from egec_cli.commands.lazy import new_app
+from egec_cli.audit import record
+from egec_cli.clients import lists
+from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash, HtpasswdRecord, ListQuery
+from egec_cli.commands import client_selectors
 from egec_cli.commands.options import FieldsOption, names
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.errors import Usage
-from egec_cli.show import OutputFormat, is_at_terminal, note, show_all, warn
+from egec_cli.errors import UsageError
+from egec_cli.files import atomic_write
+from egec_cli.output.render import OutputFormat, is_at_terminal, note, render_all, warn
 
 app = new_app()
 
@@ -33,18 +34,18 @@ class ExportFormat(StrEnum):
 
 @app.command("export", epilog="Example: egec client export --output clients.csv")
 def export_command(
-    everyone: selectors.EveryoneOption = False,
-    status: selectors.StatusOption = None,
-    never_logged_in: selectors.NeverLoggedInOption = False,
-    issued_before: selectors.IssuedBeforeOption = "",
-    last_mail_failed: selectors.LastMailFailedOption = False,
-    weak_hash: selectors.WeakHashOption = False,
-    from_file: selectors.FromOption = "",
-    exclude: selectors.ExcludeOption = "",
-    column: selectors.ColumnOption = "",
-    search: selectors.SearchOption = "",
-    sort: selectors.SortOption = "",
-    limit: selectors.LimitOption = None,
+    everyone: client_selectors.EveryoneOption = False,
+    status: client_selectors.StatusOption = None,
+    never_logged_in: client_selectors.NeverLoggedInOption = False,
+    issued_before: client_selectors.IssuedBeforeOption = "",
+    last_mail_failed: client_selectors.LastMailFailedOption = False,
+    weak_hash: client_selectors.WeakHashOption = False,
+    from_file: client_selectors.FromOption = "",
+    exclude: client_selectors.ExcludeOption = "",
+    column: client_selectors.ColumnOption = "",
+    search: client_selectors.SearchOption = "",
+    sort: client_selectors.SortOption = "",
+    limit: client_selectors.LimitOption = None,
     fields: FieldsOption = "",
     with_hashes: Annotated[
         bool, typer.Option("--with-hashes", help="With the hashes of the passwords in use, which are secrets.")
@@ -59,14 +60,14 @@ def export_command(
     is_htpasswd = output is ExportFormat.HTPASSWD
     with_hashes = with_hashes or is_htpasswd
     if is_htpasswd and fields:
-        raise Usage("each line of htpasswd is identifier:hash", "Leave --fields out, or choose another --format.")
+        raise UsageError("each line of htpasswd is identifier:hash", "Leave --fields out, or choose another --format.")
     if with_hashes and file is None and is_at_terminal():
-        raise Usage("the hashes of passwords are secrets, and not for a terminal", "Add --output FILE.")
+        raise UsageError("the hashes of passwords are secrets, and not for a terminal", "Add --output FILE.")
     if force and file is None:
-        raise Usage("--force is about the file of --output", "Give it too.")
+        raise UsageError("--force is about the file of --output", "Give it too.")
     with ExitStack() as files:
         selection = files.enter_context(
-            selectors.selection(
+            client_selectors.selection(
                 everyone=everyone,
                 status=status,
                 never_logged_in=never_logged_in,
@@ -79,17 +80,17 @@ def export_command(
                 limit=limit,
             )
         )
-        egec = files.enter_context(opened(only_read=True))
+        context = files.enter_context(opened(only_read=True))
         if file is not None:
-            files.enter_context(redirect_stdout(files.enter_context(new_file.written(file, force=force))))
-        if not audit.try_to_record(egec, "client.export", "begun", with_hashes=with_hashes):
+            files.enter_context(redirect_stdout(files.enter_context(atomic_write(file, force=force))))
+        if not record.try_to_record(context, "client.export", "begun", with_hashes=with_hashes):
             warn("egec: this export is not recorded: the database is read-only")
-        wanted = Wanted(selection, search, sort)
+        wanted = ListQuery(selection, search, sort)
         if is_htpasswd:
-            show_all(listing.htpasswd(egec, wanted), HtpasswdRecord, OutputFormat.IDS)
+            render_all(lists.list_htpasswd(context, wanted), HtpasswdRecord, OutputFormat.IDS)
         else:
-            records = listing.exported(egec, wanted, with_hashes=with_hashes)
+            records = lists.export_clients(context, wanted, with_hashes=with_hashes)
             kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
-            show_all(records, kind, OutputFormat(output.value), names(fields))
+            render_all(records, kind, OutputFormat(output.value), names(fields))
     if file is not None:
         note("egec: wrote {file}", file=file)

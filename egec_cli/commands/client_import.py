@@ -10,15 +10,15 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from egec_cli.accounts import import_rows, importing, tables
-from egec_cli.accounts.import_options import Given, OnConflict, TableKind
-from egec_cli.accounts.importing import EmailChange, Rejected
-from egec_cli.accounts.rejects import rejects_file
-from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.errors import BadInput, ExitCode, Usage
-from egec_cli.show import OutputFormat, note, show, warn
+from egec_cli.errors import ExitCode, InvalidInput, UsageError
+from egec_cli.imports import rows, tables
+from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
+from egec_cli.imports.rejects import open_rejects_file
+from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
+from egec_cli.output.render import OutputFormat, note, render, warn
 from egec_cli.translation import Words
 
 app = new_app()
@@ -48,21 +48,21 @@ def import_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Make client files of the rows of a table, or bring them up to date."""
-    given = Given(kind, encoding, _delimiter(delimiter), _columns(column or []))
+    given = TableOptions(kind, encoding, _delimiter(delimiter), _columns(column or []))
     name = Words("standard input") if file == "-" else file
-    with ExitStack() as files, opened(read_settings(), create=True) as egec:
-        table = tables.read(files.enter_context(_seekable(file)), name, import_rows.FIELD_OF_COLUMN, given)
+    with ExitStack() as files, opened(read_settings(), create=True) as context:
+        table = tables.read_table(files.enter_context(_seekable(file)), name, rows.FIELD_OF_COLUMN, given)
         note("egec: {name} is read as {described}", name=name, described=table.described)
-        unused = [column for column in table.unused if tables.folded(column) not in import_rows.IGNORED_COLUMNS]
+        unused = [column for column in table.unused if tables.fold_header(column) not in rows.IGNORED_COLUMNS]
         if unused:
             more = Words(" and {number} more", number=len(unused) - _MOST_NAMED) if len(unused) > _MOST_NAMED else ""
             note("egec: no field is known for: {columns}{more}", columns=", ".join(unused[:_MOST_NAMED]), more=more)
         told = [_told_to_people(name)]
         if rejects is not None:
-            rejected_rows = files.enter_context(rejects_file(rejects, table))
+            rejected_rows = files.enter_context(open_rejects_file(rejects, table))
             told.append(lambda one: rejected_rows.add(one.raw, _reason(one)))
-        imported = importing.run(
-            egec,
+        imported = import_clients(
+            context,
             table,
             _all_of(told),
             on_conflict=on_conflict,
@@ -74,7 +74,7 @@ def import_command(
             note("egec: nothing was changed")
         # A table has the numbers; stderr has just told each change of an e-mail.
         in_table = [field for field in imported._fields if field != "email_changes"]
-        show(imported, output, in_table if output is OutputFormat.TABLE else ())
+        render(imported, output, in_table if output is OutputFormat.TABLE else ())
     if imported.rejected:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -86,11 +86,11 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
         Usage: one of them is not of that form, or names no field.
     """
     found = {}
-    known = sorted(set(import_rows.FIELD_OF_COLUMN.values()))
+    known = sorted(set(rows.FIELD_OF_COLUMN.values()))
     for text in given:
         column, equals, field = text.rpartition("=")
         if not (equals and column.strip() and field in known):
-            raise Usage(
+            raise UsageError(
                 "--map {text!r} is not of the form COLUMN=FIELD",
                 "The fields are: {known}.",
                 text=text,
@@ -104,11 +104,11 @@ def _delimiter(text: str) -> str:
     r"""Return the character that an option means; `tab` and `\t` mean a tab.
 
     Raises:
-        Usage: it is not one character.
+        UsageError: it is not one character.
     """
     meant = {"tab": "\t", "\\t": "\t"}.get(text, text)
     if len(meant) > 1 or meant in {'"', "\n", "\r"}:
-        raise Usage(
+        raise UsageError(
             "--delimiter {text!r} is not one character", "Write it as in --delimiter ';' or --delimiter tab.", text=text
         )
     return meant
@@ -118,7 +118,7 @@ def _delimiter(text: str) -> str:
 def _seekable(file: str) -> Iterator[BinaryIO]:
     """Open a file, or copy what cannot be read twice to a file that nobody else can open."""
     if file == "-" and sys.stdin is None:
-        raise BadInput("standard input is closed", "Pass the table on standard input, or name a file.")
+        raise InvalidInput("standard input is closed", "Pass the table on standard input, or name a file.")
     with ExitStack() as files:
         stream: BinaryIO = sys.stdin.buffer if file == "-" else files.enter_context(open(file, "rb"))
         if not stream.seekable():
@@ -129,8 +129,8 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _told_to_people(name: str) -> Callable[[Rejected], None]:
-    def tell(one: Rejected) -> None:
+def _told_to_people(name: str) -> Callable[[RejectedRow], None]:
+    def tell(one: RejectedRow) -> None:
         warn("egec: {name}:{line}: {reason}", name=name, line=one.line, reason=_reason(one))
 
     return tell
@@ -152,7 +152,7 @@ def _told_of_change(name: str, *, dry_run: bool) -> Callable[[EmailChange], None
     return tell
 
 
-def _reason(one: Rejected) -> str:
+def _reason(one: RejectedRow) -> str:
     value = one.value if len(one.value) <= _LONGEST_VALUE else f"{one.value[:_LONGEST_VALUE]}…"
     if not one.field:
         return one.reason
@@ -164,8 +164,8 @@ def _reason(one: Rejected) -> str:
     )
 
 
-def _all_of(told: Sequence[Callable[[Rejected], None]]) -> Callable[[Rejected], None]:
-    def tell(one: Rejected) -> None:
+def _all_of(told: Sequence[Callable[[RejectedRow], None]]) -> Callable[[RejectedRow], None]:
+    def tell(one: RejectedRow) -> None:
         for each in told:
             each(one)
 

@@ -4,41 +4,41 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import clients, listing
-from egec_cli.accounts.clients import ClientRecord
-from egec_cli.accounts.listing import Wanted
-from egec_cli.commands import selectors
-from egec_cli.commands.lazy import new_app
+from egec_cli.clients import lists, records
+from egec_cli.clients.lists import ListQuery
+from egec_cli.clients.records import ClientRecord
+from egec_cli.commands import client_selectors
 from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.show import OutputFormat, show_all
+from egec_cli.output.render import OutputFormat, render_all
 
 app = new_app()
 
 
 @app.command("list", epilog="Example: egec client list --status new --format ids")
 def list_command(
-    everyone: selectors.EveryoneOption = False,
-    status: selectors.StatusOption = None,
-    never_logged_in: selectors.NeverLoggedInOption = False,
-    issued_before: selectors.IssuedBeforeOption = "",
-    last_mail_failed: selectors.LastMailFailedOption = False,
-    weak_hash: selectors.WeakHashOption = False,
-    from_file: selectors.FromOption = "",
-    exclude: selectors.ExcludeOption = "",
-    column: selectors.ColumnOption = "",
-    search: selectors.SearchOption = "",
-    sort: selectors.SortOption = "",
+    everyone: client_selectors.EveryoneOption = False,
+    status: client_selectors.StatusOption = None,
+    never_logged_in: client_selectors.NeverLoggedInOption = False,
+    issued_before: client_selectors.IssuedBeforeOption = "",
+    last_mail_failed: client_selectors.LastMailFailedOption = False,
+    weak_hash: client_selectors.WeakHashOption = False,
+    from_file: client_selectors.FromOption = "",
+    exclude: client_selectors.ExcludeOption = "",
+    column: client_selectors.ColumnOption = "",
+    search: client_selectors.SearchOption = "",
+    sort: client_selectors.SortOption = "",
     after: Annotated[
         str, typer.Option("--after", metavar="CLIENT", help="The last client of the page before, for the next page.")
     ] = "",
-    limit: selectors.LimitOption = None,
+    limit: client_selectors.LimitOption = None,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List the client files, in the order in which they were made or sorted; erased ones are left out."""
     with (
-        selectors.selection(
+        client_selectors.selection(
             everyone=everyone,
             status=status,
             never_logged_in=never_logged_in,
@@ -50,7 +50,7 @@ def list_command(
             column=column,
             limit=limit,
         ) as selection,
-        opened(only_read=True) as egec,
+        opened(only_read=True) as context,
     ):
-        wanted = Wanted(selection, search, sort, clients.find(after) if after else None)
-        show_all(listing.listed(egec, wanted), ClientRecord, output, names(fields), in_table=CLIENT_IN_TABLE)
+        wanted = ListQuery(selection, search, sort, records.find_client(after) if after else None)
+        render_all(lists.list_clients(context, wanted), ClientRecord, output, names(fields), in_table=CLIENT_IN_TABLE)

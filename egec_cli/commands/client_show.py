@@ -5,14 +5,16 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli.accounts import clients, login_limits, mails, story
-from egec_cli.accounts.mails import MailRecord
-from egec_cli.accounts.story import StoryEntry
-from egec_cli.clock import rfc3339_or_none
-from egec_cli.commands.lazy import new_app
+from egec_cli.clients import history as mails
+from egec_cli.clients import history as story
+from egec_cli.clients import records
+from egec_cli.clients.history import HistoryEntry, MailRecord
+from egec_cli.clock import to_rfc3339_or_none
 from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, names
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.show import OutputFormat, note, say_unless_quiet, show, show_all
+from egec_cli.logins.limits import load_limits
+from egec_cli.output.render import OutputFormat, note, print_unless_quiet, render, render_all
 
 app = new_app()
 
@@ -28,7 +30,7 @@ class History(NamedTuple):
 
     email_bounced_at: str | None
     mails: Sequence[MailRecord]
-    story: Sequence[StoryEntry]
+    story: Sequence[HistoryEntry]
 
 
 @app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
@@ -39,23 +41,23 @@ def show_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Show a client's file and its story: how it came about, its changes, mails and logins."""
-    with opened(only_read=True) as egec:
-        found = clients.find(client)
-        record = clients.shown(found, egec.clock())
-        limits = login_limits.shown(found, egec.clock())
-        bounced_at = rfc3339_or_none(found.email_bounced_at)
-        told = story.of(egec, found, most=None if full else story.LAST)
+    with opened(only_read=True) as context:
+        found = records.find_client(client)
+        record = records.load_record(found, context.clock())
+        limits = load_limits(found, context.clock())
+        bounced_at = to_rfc3339_or_none(found.email_bounced_at)
+        told = story.load_history(context, found, most=None if full else story.EVENTS_SHOWN)
         if output is not OutputFormat.TABLE or fields:
-            last_mails = mails.last_of(egec, found, most=None if full else mails.LAST)
+            last_mails = mails.list_mails(context, found, most=None if full else mails.MAILS_SHOWN)
             history = History(bounced_at, last_mails, told.entries)
-            show(record._asdict() | limits._asdict() | history._asdict(), output, names(fields))
+            render(record._asdict() | limits._asdict() | history._asdict(), output, names(fields))
         else:
             at_odds = (limits._asdict() if any(limits) else {}) | (
                 {"email_bounced_at": bounced_at} if bounced_at else {}
             )
-            show(record._asdict() | at_odds, output)
-            say_unless_quiet("")
-            show_all(told.entries, StoryEntry, output)
+            render(record._asdict() | at_odds, output)
+            print_unless_quiet("")
+            render_all(told.entries, HistoryEntry, output)
         if record.email is None:
             note("egec: client {identifier} was erased", identifier=record.identifier)
         if told.is_cut:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.commands.lazy import new_app
-from egec_cli.errors import Usage
-from egec_cli.show import say
+from egec_cli.commands.root import new_app
+from egec_cli.errors import UsageError
+from egec_cli.output.render import print_line
 
 app = new_app()
 
@@ -41,10 +41,10 @@ def completion_command(
     """
     words = context.args
     if not words:
-        say((_SCRIPTS / f"egec.{shell}").read_text(encoding="utf-8").rstrip("\n"))
+        print_line((_SCRIPTS / f"egec.{shell}").read_text(encoding="utf-8").rstrip("\n"))
         return
     for line in _for_bash(*words) if shell is Shell.BASH else _for_others(words):
-        say(line)
+        print_line(line)
 
 
 def _for_others(words: Sequence[str]) -> Iterator[str]:
@@ -68,12 +68,12 @@ def _for_bash(*typed: str) -> Iterator[str]:
         typed: the words as they were typed, with quotation marks, and once more what bash replaces of the last one.
 
     Raises:
-        Usage: there are fewer than two words: the script did not make this call.
+        UsageError: there are fewer than two words: the script did not make this call.
     """
-    from egec_cli.commands import bash_words
+    from egec_cli.commands import candidates as bash_words
 
     if len(typed) < 2:
-        raise Usage("completion for bash needs two words", "Load the script that `egec completion bash` prints.")
+        raise UsageError("completion for bash needs two words", "Load the script that `egec completion bash` prints.")
     *words, replaced = typed
     begun = bash_words.read(words[-1])
     kept = begun.before

@@ -7,23 +7,26 @@ what the errors' codes mean stands here. Loaded by the completion of --fields an
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from egec_cli.accounts import audit_pruning, importing, login, login_batch, login_explained, mail_trial, upkeep
-from egec_cli.accounts.audit_listing import EventRecord
-from egec_cli.accounts.bounces import BounceRecord
-from egec_cli.accounts.changing import ChangeRecord
-from egec_cli.accounts.clients import ClientRecord
-from egec_cli.accounts.findings import Finding
-from egec_cli.accounts.issuing import Issued
-from egec_cli.accounts.listing import ExportRecord, ExportRecordWithHash
-from egec_cli.accounts.login_limits import LimitRecord
-from egec_cli.accounts.reissue import RunRecord
-from egec_cli.accounts.reissue_items import ItemRecord
-from egec_cli.accounts.reissue_preview import PlannedRecord
-from egec_cli.commands.activation import FirstMail, ShownPassword
+from egec_cli.audit import prune
+from egec_cli.audit.query import EventRecord
+from egec_cli.clients.change import ChangeRecord
+from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
+from egec_cli.clients.records import ClientRecord
+from egec_cli.commands.activate import FirstMail, ShownPassword
 from egec_cli.commands.client_show import History
 from egec_cli.commands.init import Places
 from egec_cli.commands.password import GeneratedPassword, RatedPassword
+from egec_cli.credentials.bounces import BounceRecord
+from egec_cli.credentials.issue import IssueResult
+from egec_cli.doctor import mail_trial, maintenance
+from egec_cli.doctor.findings import Finding
 from egec_cli.errors import ExitCode
+from egec_cli.imports import run
+from egec_cli.logins import batch, explain, verify
+from egec_cli.logins.limits import LimitRecord
+from egec_cli.reissue.items import ItemRecord
+from egec_cli.reissue.preview import PlannedRecord
+from egec_cli.reissue.runs import RunRecord
 
 
 class Result(NamedTuple):
@@ -100,7 +103,7 @@ CONTRACT: Mapping[str, Contract] = {
         },
     ),
     "client import": Contract(
-        (Result((importing.Imported,)),),
+        (Result((run.ImportResult,)),),
         {3: "rows were rejected; each is reported", 65: "the table is invalid; with --strict, a row was rejected"},
     ),
     "client show": Contract((Result((ClientRecord, LimitRecord, History)),), _NO_CLIENT),
@@ -134,14 +137,14 @@ CONTRACT: Mapping[str, Contract] = {
         },
     ),
     "activate": Contract(
-        (Result((Issued,)), Result((Issued, ShownPassword), "--no-mail --show-password")),
+        (Result((IssueResult,)), Result((IssueResult, ShownPassword), "--no-mail --show-password")),
         _MAILING | _NO_CLIENT | {77: "the client is disabled, or was erased"},
     ),
     "verify": Contract(
         (
-            Result((login.Verdict,)),
-            Result((login_explained.Explanation,), "--explain"),
-            Result((login_batch.LineVerdict,), "--batch", many=True),
+            Result((verify.Verdict,)),
+            Result((explain.Explanation,), "--explain"),
+            Result((batch.LineVerdict,), "--batch", many=True),
         ),
         {
             1: "the login is refused",
@@ -192,7 +195,7 @@ CONTRACT: Mapping[str, Contract] = {
         _SETTINGS_ALONE,
     ),
     "mail preview": Contract((), {65: "the language is invalid", 67: "unknown client", 73: "there is such a file"}),
-    "mail test": Contract((Result((mail_trial.Tried,)),), _MAILING, _SETTINGS_ALONE),
+    "mail test": Contract((Result((mail_trial.TestMailResult,)),), _MAILING, _SETTINGS_ALONE),
     "mail bounces": Contract(
         (Result((BounceRecord,), many=True),),
         {3: "some messages are not reports, or not about mail of this installation", 65: "there is no message"},
@@ -203,12 +206,14 @@ CONTRACT: Mapping[str, Contract] = {
     "audit list": Contract(
         (Result((EventRecord,), many=True),), {65: "unknown run", 67: "the client of --client is unknown"}
     ),
-    "audit prune": Contract((Result((audit_pruning.Pruned,)),), {1: "the question was answered by no"}),
-    "db status": Contract((Result((upkeep.SchemaStatus,)),), {}),
-    "db upgrade": Contract((Result((upkeep.Upgraded,)),), {75: "a run is being worked on, or the database is busy"}),
-    "db backup": Contract((Result((upkeep.BackedUp,)),), {73: "there is a file of that name"}),
+    "audit prune": Contract((Result((prune.PruneResult,)),), {1: "the question was answered by no"}),
+    "db status": Contract((Result((maintenance.SchemaStatus,)),), {}),
+    "db upgrade": Contract(
+        (Result((maintenance.UpgradeResult,)),), {75: "a run is being worked on, or the database is busy"}
+    ),
+    "db backup": Contract((Result((maintenance.BackupResult,)),), {73: "there is a file of that name"}),
     "db restore": Contract(
-        (Result((upkeep.Restored,)),), {65: "the file is not a backup", 75: "another egec is at work"}
+        (Result((maintenance.RestoreResult,)),), {65: "the file is not a backup", 75: "another egec is at work"}
     ),
     "doctor": Contract(
         (Result((Finding,), many=True),),

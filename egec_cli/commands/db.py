@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import upkeep
-from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import log_of, read_settings
+from egec_cli.doctor import maintenance
 from egec_cli.errors import ExitCode
-from egec_cli.show import OutputFormat, is_hidden, show, warn
+from egec_cli.output.render import OutputFormat, is_hidden, render, warn
 
 app = new_app("Look after the database: status, upgrade, backup, restore.")
 
@@ -18,8 +18,8 @@ app = new_app("Look after the database: status, upgrade, backup, restore.")
 @app.command("status", epilog="Example: egec db status --format json")
 def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Show which schema the database has: exit code 0 if it is this program's, 78 if not."""
-    found = upkeep.status(read_settings())
-    show(found, output)
+    found = maintenance.schema_status(read_settings())
+    render(found, output)
     if found.pending or found.unknown:
         if is_hidden(output):
             warn("egec: the schema of {database} is not that of this program", database=found.database)
@@ -30,7 +30,7 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Bring the database to this program's schema; an SQLite file is copied beside itself first."""
     found = read_settings()
-    show(upkeep.upgrade(found, log=log_of(found)), output)
+    render(maintenance.upgrade_schema(found, log=log_of(found)), output)
 
 
 @app.command("backup", epilog="Example: egec db backup /var/backups/egec-$(date +%F).db")
@@ -40,8 +40,8 @@ def backup_command(
 ) -> None:
     """Copy the embedded database, whole, while others go on using it."""
     found = read_settings()
-    show(upkeep.backup(found, file), output)
-    reason = upkeep.try_to_put_on_record(found, "db.backup", "done", log=log_of(found))
+    render(maintenance.back_up(found, file), output)
+    reason = maintenance.try_to_record(found, "db.backup", "done", log=log_of(found))
     if reason is not None:
         warn("egec: the backup is complete but not recorded: {reason}", reason=reason)
 
@@ -53,7 +53,7 @@ def restore_command(
 ) -> None:
     """Put a backup in the place of the embedded database, which is kept beside it."""
     found = read_settings()
-    restored = upkeep.restore(found, file, log=log_of(found))
-    show(restored, output)
+    restored = maintenance.restore_from(found, file, log=log_of(found))
+    render(restored, output)
     if restored.pending:
         warn("egec: it was made by an older egec. Type `egec db upgrade`.")

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from egec_cli.accounts import egec
-from egec_cli.commands.lazy import new_app
+from egec_cli import context
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import read_settings
-from egec_cli.show import OutputFormat, show
+from egec_cli.output.render import OutputFormat, render
 
 app = new_app()
 
@@ -31,7 +31,7 @@ class Places(NamedTuple):
 def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Create the database and say where things are."""
     found = read_settings()
-    created = egec.create(found)
-    with egec.opened(found, only_read=True):
+    created = context.create_database(found)
+    with context.open_context(found, only_read=True):
         env_file = str(found.env_file) if found.env_file else None
-        show(Places(str(found.database), created, str(found.mail_server), env_file), output)
+        render(Places(str(found.database), created, str(found.mail_server), env_file), output)

@@ -6,20 +6,24 @@ from typing import Annotated
 import typer
 
 from egec_cli import clock
-from egec_cli.accounts import clients, mail_check, mail_route, mail_trial
-from egec_cli.accounts.mail_trial import Tried
+from egec_cli.clients import records
 from egec_cli.commands import mail_bounces
-from egec_cli.commands.findings import show_findings
-from egec_cli.commands.lazy import new_app
+from egec_cli.commands.doctor import show_findings
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import log_of, opened, read_settings
-from egec_cli.errors import Usage
-from egec_cli.mail import specimen, transport
-from egec_cli.mail.message import Mail
-from egec_cli.mail.wording import KINDS_OF_A_RUN, Kind
-from egec_cli.new_file import written
-from egec_cli.settings import MaildirFolder
-from egec_cli.show import OutputFormat, note, say, show, warn
+from egec_cli.credentials import mail_route
+from egec_cli.doctor import mail_trial
+from egec_cli.doctor.mail import check_server, check_signature, check_templates
+from egec_cli.doctor.mail_trial import TestMailResult
+from egec_cli.errors import UsageError
+from egec_cli.files import atomic_write
+from egec_cli.mail.compose import sample
+from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.transports import choose
+from egec_cli.output.render import OutputFormat, note, print_line, render, warn
+from egec_cli.settings.schema import MaildirFolder
 
 app = new_app("Check, preview and test the mails; read bounces.")
 
@@ -40,8 +44,8 @@ def check_command(
     at fault, and 78 if there is any other fault.
     """
     settings = read_settings()
-    found = mail_check.templates(settings) + mail_check.signature(settings)
-    found += [] if no_connection else mail_check.server(settings, is_missing=mail_route.is_missing_here(settings))
+    found = check_templates(settings) + check_signature(settings)
+    found += [] if no_connection else check_server(settings, is_missing=mail_route.is_missing_here(settings))
     show_findings(found, output)
 
 
@@ -60,23 +64,25 @@ def preview_command(
 ) -> None:
     """Show a mail as a client would get it, with a password that opens nothing; nothing is sent."""
     if sentence and kind not in KINDS_OF_A_RUN:
-        raise Usage("a mail of kind {kind} has no sentence", "Leave --sentence out.", kind=kind)
+        raise UsageError("a mail of kind {kind} has no sentence", "Leave --sentence out.", kind=kind)
     mail = _preview(client, kind, language, sentence)
     if text or not (html or eml):
-        say(specimen.as_read(mail).rstrip("\n"))
-    for path, content in ((html, specimen.page_of(mail)), (eml, mail.content.decode())):
+        print_line(sample.render_as_text(mail).rstrip("\n"))
+    for path, content in ((html, sample.html_of(mail)), (eml, mail.content.decode())):
         if path is not None:
-            with written(path, force=force) as file:
+            with atomic_write(path, force=force) as file:
                 file.write(content)
 
 
 def _preview(client: str, kind: Kind, language: str, sentence: str) -> Mail:
     settings = read_settings()
     if not client:
-        return mail_trial.preview(settings, kind, language=language, sentence=sentence, client=None, at=clock.now())
-    with opened(settings, only_read=True) as egec:
-        return mail_trial.preview(
-            settings, kind, language=language, sentence=sentence, client=clients.find(client), at=egec.clock()
+        return mail_trial.preview_mail(
+            settings, kind, language=language, sentence=sentence, client=None, at=clock.now()
+        )
+    with opened(settings, only_read=True) as context:
+        return mail_trial.preview_mail(
+            settings, kind, language=language, sentence=sentence, client=records.find_client(client), at=context.clock()
         )
 
 
@@ -92,14 +98,14 @@ def try_command(
     if mail_route.is_missing_here(settings):
         raise mail_route.missing()
     mail_route.note(settings)
-    way = transport.of(settings)
+    way = choose.open_transport(settings)
     try:
-        tried: Tried = mail_trial.send(
+        tried: TestMailResult = mail_trial.send_test_mail(
             settings, address, kind, language=language, transport=way, at=clock.now(), log=log_of(settings)
         )
     finally:
         way.close()
-    show(tried, output)
+    render(tried, output)
     if isinstance(settings.mail_server, MaildirFolder):
         note(
             "egec: EGEC_MAIL_URL names no mail server, so the mail was laid down in {server_reply}",

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.accounts import bounces
-from egec_cli.accounts.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
-from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.errors import BadInput, ExitCode, Usage
-from egec_cli.mail import incoming
-from egec_cli.mail.incoming import Incoming
-from egec_cli.show import OutputFormat, show_all, warn
+from egec_cli.credentials import bounces
+from egec_cli.credentials.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
+from egec_cli.errors import ExitCode, InvalidInput, UsageError
+from egec_cli.mail.bounces import Incoming, read_file, read_maildir, read_stream
+from egec_cli.output.render import OutputFormat, render_all, warn
 from egec_cli.translation import Words
 
 app = new_app()
@@ -42,15 +41,15 @@ def bounces_command(
     """
     is_piped = source == "-"
     if move and not Path(source).is_dir():
-        raise Usage("--move is about a Maildir", "Name its folder, or leave --move out.")
+        raise UsageError("--move is about a Maildir", "Name its folder, or leave --move out.")
     outcomes: Counter[BounceOutcome] = Counter()
-    with opened() as egec:
-        records = bounces.read(egec, _messages(source, move=move))
-        show_all(_counted(records, outcomes), BounceRecord, output, names(fields), in_table=_IN_TABLE)
+    with opened() as context:
+        records = bounces.process_messages(context, _messages(source, move=move))
+        render_all(_counted(records, outcomes), BounceRecord, output, names(fields), in_table=_IN_TABLE)
     if is_piped:
         return
     if not outcomes and not Path(source).is_dir():
-        raise BadInput("{source} holds no message", "Name a message, an mbox or a Maildir.", source=source)
+        raise InvalidInput("{source} holds no message", "Name a message, an mbox or a Maildir.", source=source)
     if any(outcomes[one] for one in NOT_UNDERSTOOD):
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
@@ -58,10 +57,10 @@ def bounces_command(
 def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
     if source != "-":
         path = Path(source)
-        return incoming.in_maildir(path, move=move) if path.is_dir() else incoming.in_file(path)
+        return read_maildir(path, move=move) if path.is_dir() else read_file(path)
     if sys.stdin is None:
-        raise BadInput("standard input is closed", "Pass the message on standard input, or name a file.")
-    return incoming.in_stream(Words("standard input"), sys.stdin.buffer)
+        raise InvalidInput("standard input is closed", "Pass the message on standard input, or name a file.")
+    return read_stream(Words("standard input"), sys.stdin.buffer)
 
 
 def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:

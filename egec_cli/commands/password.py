@@ -5,11 +5,11 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli.commands.lazy import new_app
 from egec_cli.commands.options import OutputOption
+from egec_cli.commands.root import new_app
 from egec_cli.commands.session import read_settings
-from egec_cli.password import Alphabet, generate
-from egec_cli.show import OutputFormat, note, say, show_all
+from egec_cli.output.render import OutputFormat, note, print_line, render_all
+from egec_cli.password import Alphabet, generate_password
 
 app = new_app()
 
@@ -46,16 +46,16 @@ def password_command(
     alphabet = read_settings().alphabet
     if output is OutputFormat.TABLE:
         for _ in range(count):
-            say(generate(alphabet).reveal())
+            print_line(generate_password(alphabet).reveal())
         if entropy:
             note("entropy: {entropy_bits:.1f} bits each", entropy_bits=alphabet.entropy_bits)
         return
     kind = RatedPassword if entropy else GeneratedPassword
-    show_all(_generated(alphabet, count, entropy), kind, output)
+    render_all(_generated(alphabet, count, entropy), kind, output)
 
 
 def _generated(alphabet: Alphabet, count: int, entropy: bool) -> Iterator[GeneratedPassword | RatedPassword]:
     bits = round(alphabet.entropy_bits, 2)
     for _ in range(count):
-        clear = generate(alphabet).reveal()
+        clear = generate_password(alphabet).reveal()
         yield RatedPassword(clear, bits) if entropy else GeneratedPassword(clear)

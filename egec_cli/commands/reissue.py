@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egec_cli.accounts import mail_route, reissue, reissue_items
-from egec_cli.accounts.egec import Egec
-from egec_cli.accounts.reissue import RunRecord
-from egec_cli.accounts.reissue_items import ItemRecord
-from egec_cli.accounts.selection import Selected, Unmatched
-from egec_cli.commands import consent, selectors
-from egec_cli.commands.lazy import new_app
+from egec_cli.clients.select import Selected, Unmatched
+from egec_cli.commands import client_selectors
+from egec_cli.commands import options as consent
 from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
-from egec_cli.commands.session import opened
-from egec_cli.commands.signals import orderly_stop
-from egec_cli.errors import ExitCode, Usage
-from egec_cli.settings import MaildirFolder
-from egec_cli.shell import quoted
-from egec_cli.show import OutputFormat, Progress, note, show, show_all, warn
+from egec_cli.commands.root import new_app
+from egec_cli.commands.session import opened, orderly_stop
+from egec_cli.context import Context
+from egec_cli.credentials import mail_route
+from egec_cli.errors import ExitCode, UsageError, quoted
+from egec_cli.output.render import OutputFormat, Progress, note, render, render_all, warn
+from egec_cli.reissue import items as reissue_items
+from egec_cli.reissue import runs
+from egec_cli.reissue.items import ItemRecord
+from egec_cli.reissue.runs import RunRecord
+from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import ItemState, ReissueRun
-from egec_cli.translation import Words, joined
+from egec_cli.translation import Words, join_words
 
 if TYPE_CHECKING:
-    from egec_cli.accounts.reissue_preview import Preview
+    from egec_cli.reissue.preview import RunPreview
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
@@ -45,16 +46,16 @@ _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
 @app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
 def start_command(
     name: NameArgument,
-    everyone: selectors.AllOption = False,
-    status: selectors.StatusOption = None,
-    never_logged_in: selectors.NeverLoggedInOption = False,
-    issued_before: selectors.IssuedBeforeOption = "",
-    last_mail_failed: selectors.LastMailFailedOption = False,
-    weak_hash: selectors.WeakHashOption = False,
-    from_file: selectors.FromOption = "",
-    exclude: selectors.ExcludeOption = "",
-    column: selectors.ColumnOption = "",
-    limit: selectors.LimitOption = None,
+    everyone: client_selectors.AllOption = False,
+    status: client_selectors.StatusOption = None,
+    never_logged_in: client_selectors.NeverLoggedInOption = False,
+    issued_before: client_selectors.IssuedBeforeOption = "",
+    last_mail_failed: client_selectors.LastMailFailedOption = False,
+    weak_hash: client_selectors.WeakHashOption = False,
+    from_file: client_selectors.FromOption = "",
+    exclude: client_selectors.ExcludeOption = "",
+    column: client_selectors.ColumnOption = "",
+    limit: client_selectors.LimitOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show who would get a mail, what it says and how long it takes.")
     ] = False,
@@ -73,9 +74,9 @@ def start_command(
     The same command again goes on where it stopped, and does nothing once all is done.
     """
     if not (yes or dry_run or consent.can_be_asked()):
-        raise Usage("there is no terminal to ask whether to mail new passwords", "Add --yes; nothing was started.")
+        raise UsageError("there is no terminal to ask whether to mail new passwords", "Add --yes; nothing was started.")
     with (
-        selectors.selection(
+        client_selectors.selection(
             everyone=everyone,
             status=status,
             never_logged_in=never_logged_in,
@@ -87,32 +88,32 @@ def start_command(
             column=column,
             limit=limit,
         ) as wanted,
-        opened(only_read=dry_run) as egec,
+        opened(only_read=dry_run) as context,
     ):
-        mail_route.require(egec)
-        selected = Selected(egec, wanted)
+        mail_route.require(context)
+        selected = Selected(context, wanted)
         if dry_run or not yes:
             # With --yes, `begin` checks the same.
-            before = reissue.existing(name, selected, expect=expect, rate=rate, sentence=sentence)
+            before = runs.existing(name, selected, expect=expect, rate=rate, sentence=sentence)
             if dry_run:
-                _show_dry_run(egec, selected, before, rate, sentence, output)
+                _show_dry_run(context, selected, before, rate, sentence, output)
                 return
             if not _is_agreed_to(selected, before):
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
-        run = reissue.begin(egec, name, selected, expect=expect, rate=rate, sentence=sentence)
-        reissue.resume(egec, run, rate=rate)
-        _work(egec, run, output, selected)
+        run = runs.start_run(context, name, selected, expect=expect, rate=rate, sentence=sentence)
+        runs.resume_run(context, run, rate=rate)
+        _work(context, run, output, selected)
 
 
 @app.command("resume", epilog="Example: egec reissue resume spring-2026")
 def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Go on with a run; several machines that share a database may do so at the same time."""
-    with opened() as egec:
-        mail_route.require(egec)
-        run = reissue.find(name)
-        reissue.resume(egec, run, rate=rate)
-        _work(egec, run, output)
+    with opened() as context:
+        mail_route.require(context)
+        run = runs.find_run(name)
+        runs.resume_run(context, run, rate=rate)
+        _work(context, run, output)
 
 
 @app.command("status", epilog="Example: egec reissue status spring-2026 --format json")
@@ -129,74 +130,74 @@ def status_command(
 ) -> None:
     """Show how a run stands, or all of them."""
     if failed and not name:
-        raise Usage("--failed lists the clients of one run", "Name the run too.")
+        raise UsageError("--failed lists the clients of one run", "Name the run too.")
     if items and not name:
-        raise Usage("--items lists the clients of one run", "Name the run too.")
+        raise UsageError("--items lists the clients of one run", "Name the run too.")
     if items and failed:
-        raise Usage("--items and --failed contradict each other", "Give one of them.")
-    with opened(only_read=True) as egec:
+        raise UsageError("--items and --failed contradict each other", "Give one of them.")
+    with opened(only_read=True) as context:
         if failed:
-            show_all(reissue_items.failures(reissue.find(name)), ItemRecord, output, names(fields))
+            render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, names(fields))
         elif items:
-            show_all(reissue_items.records(reissue.find(name)), ItemRecord, output, names(fields))
+            render_all(reissue_items.records(runs.find_run(name)), ItemRecord, output, names(fields))
         elif name:
-            run = reissue.find(name)
-            show(reissue.shown(egec, run), output, names(fields))
-            if output is OutputFormat.TABLE and reissue.is_left_alone(egec, run):
+            run = runs.find_run(name)
+            render(runs.load_run(context, run), output, names(fields))
+            if output is OutputFormat.TABLE and runs.is_left_alone(context, run):
                 note(
                     "egec: nobody is working on the run {name}. To continue it, type: egec reissue resume {quoted}",
                     name=run.name,
                     quoted=quoted(run.name),
                 )
         else:
-            show_all(reissue.listed(egec), RunRecord, output, names(fields))
+            render_all(runs.list_runs(context), RunRecord, output, names(fields))
 
 
 @app.command("retry", epilog="Example: egec reissue retry spring-2026")
 def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Try again those clients of a run who could not be mailed, and go on with it."""
-    with opened() as egec:
-        mail_route.require(egec)
-        run = reissue.find(name)
-        reissue.retry(egec, run)
-        reissue.resume(egec, run)
-        _work(egec, run, output)
+    with opened() as context:
+        mail_route.require(context)
+        run = runs.find_run(name)
+        runs.retry_run(context, run)
+        runs.resume_run(context, run)
+        _work(context, run, output)
 
 
 @app.command("cancel", epilog="Example: egec reissue cancel spring-2026")
 def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """End a run for good; whom it has not mailed keeps the former password."""
-    with opened() as egec:
-        run = reissue.find(name)
-        reissue.cancel(egec, run)
-        show(reissue.shown(egec, run), output)
+    with opened() as context:
+        run = runs.find_run(name)
+        runs.cancel_run(context, run)
+        render(runs.load_run(context, run), output)
 
 
-def _work(egec: Egec, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
+def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
     """Work through a run, show what becomes of each client, and end with the exit code that fits."""
     # Imported here, as below: only who mails loads what does, and neither `status` nor a Tab behind NAME.
-    from egec_cli.accounts import reissue_worker
-    from egec_cli.mail import transport
+    from egec_cli.mail.transports import choose
+    from egec_cli.reissue import worker
 
-    before = reissue.shown(egec, run)
-    if before.remaining and isinstance(egec.settings.mail_server, MaildirFolder):
+    before = runs.load_run(context, run)
+    if before.remaining and isinstance(context.settings.mail_server, MaildirFolder):
         note(
             "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {folder}",
-            folder=egec.settings.mail_server,
+            folder=context.settings.mail_server,
         )
-    new_transport = transport.maker(egec.settings)
+    new_transport = choose.transport_factory(context.settings)
     unmatched = 0
     done = before.accepted + before.failed
     with orderly_stop() as stop, Progress(run.name, before.total, done, before.failed, output) as progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
             warn(_told(stranger))
-        with closing(reissue_worker.work(egec, run, new_transport, stop)) as outcomes:
+        with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
             _tell(_counted(outcomes, progress), output)
-        after = reissue.shown(egec, run)
+        after = runs.load_run(context, run)
         progress.correct(after.accepted + after.failed, after.failed)
     if output in _SUMMARISED:
-        show(after, output)
+        render(after, output)
     if after.failed:
         warn(
             "egec: clients of the run {name} that could not be mailed: {failed} of {total}. "
@@ -230,7 +231,7 @@ def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[Ite
 
 def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     if output not in _SUMMARISED:
-        show_all(outcomes, ItemRecord, output)
+        render_all(outcomes, ItemRecord, output)
         return
     for one in outcomes:
         if one.outcome is ItemState.FAILED:
@@ -251,7 +252,7 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
 
 def _is_agreed_to(selected: Selected, before: ReissueRun | None) -> bool:
     """Ask the operator, unless a run that was started before has nothing left to mail."""
-    from egec_cli.accounts import reissue_preview
+    from egec_cli.reissue import preview as reissue_preview
 
     wanted = selected if before is None else reissue_preview.Remaining(before)
     total, first = wanted.count(), wanted.count_without_password()
@@ -275,17 +276,22 @@ def _clients(number: int) -> Words:
 
 
 def _show_dry_run(
-    egec: Egec, selected: Selected, before: ReissueRun | None, rate: int | None, sentence: str, output: OutputFormat
+    context: Context,
+    selected: Selected,
+    before: ReissueRun | None,
+    rate: int | None,
+    sentence: str,
+    output: OutputFormat,
 ) -> None:
     """Show whom `start` would mail, which is who is left of a run that was started before, if there is one."""
-    from egec_cli.accounts import reissue_preview
-    from egec_cli.mail import transport
+    from egec_cli.mail.transports import choose
+    from egec_cli.reissue import preview as reissue_preview
 
     wanted = selected
     if before is not None:
-        shown = reissue.shown(egec, before)
+        shown = runs.load_run(context, before)
         wanted = reissue_preview.Remaining(before)
-        options = reissue.Options.of(before.options)
+        options = runs.RunOptions.of(before.options)
         rate, sentence = options.rate if rate is None else rate, sentence or options.sentence
         note(
             "egec: the run {name} already exists. State: {state}; clients left: {remaining} of {total}. "
@@ -295,20 +301,22 @@ def _show_dry_run(
             remaining=shown.remaining,
             total=shown.total,
         )
-    planned = reissue_preview.planned(egec, wanted)
-    show_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
+    planned = reissue_preview.planned(context, wanted)
+    render_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
         warn(_told(stranger))
-    found = reissue_preview.preview(egec, wanted, transport.of(egec.settings), rate=rate, sentence=sentence)
+    found = reissue_preview.preview_run(
+        context, wanted, choose.open_transport(context.settings), rate=rate, sentence=sentence
+    )
     note(_in_words(found, wanted.count_bounced()))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _in_words(found: "Preview", bounced: int) -> str:
-    from egec_cli.mail.wording import Kind
+def _in_words(found: "RunPreview", bounced: int) -> str:
+    from egec_cli.mail.compose.wording import Kind
 
     if found.fault is not None:
         mails = Words("no mail would leave at present: {fault}", fault=found.fault)
@@ -339,7 +347,7 @@ def _in_words(found: "Preview", bounced: int) -> str:
         first=found.mails[Kind.CREDENTIALS],
         others=found.mails[Kind.REISSUE],
         came_back=came_back,
-        samples=joined(
+        samples=join_words(
             "\n",
             [
                 Words("{who} would read, with another password:\n\n{sample}", who=readers[kind], sample=Words(sample))

@@ -1,21 +1,23 @@
 """What commands open: the settings and eGEC itself, built here and nowhere else."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-from egec_cli import settings
-from egec_cli.settings import Settings
-from egec_cli.show import log_writer, note
+from egec_cli.output.render import log_writer, note
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from egec_cli.accounts.egec import Egec
-    from egec_cli.accounts.log import Log
+    from egec_cli.context import Context, Log
 
 
 def read_settings() -> Settings:
     """Return the settings, and warn the operator of what is unsafe about them."""
-    found = settings.load()
+    found = schema.load_settings()
     for warning in found.warnings:
         note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
     return found
@@ -27,13 +29,13 @@ def log_of(found: Settings) -> "Log | None":
     if write is None:
         return None
     # Imported here, for it brings the database's library.
-    from egec_cli.accounts.log import Log
+    from egec_cli.context import Log
 
     return Log(write)
 
 
 @contextmanager
-def opened(found: Settings | None = None, *, create: bool = False, only_read: bool = False) -> "Iterator[Egec]":
+def opened(found: Settings | None = None, *, create: bool = False, only_read: bool = False) -> "Iterator[Context]":
     """Open eGEC for one command.
 
     Args:
@@ -43,9 +45,42 @@ def opened(found: Settings | None = None, *, create: bool = False, only_read: bo
     """
     found = found or read_settings()
     # Imported here: it brings the database's library, which a command may start other work before.
-    from egec_cli.accounts import egec
+    from egec_cli import context
 
-    if create and egec.create(found):
+    if create and context.create_database(found):
         note("egec: made the database {database}", database=found.database)
-    with egec.opened(found, log=log_of(found), only_read=only_read) as opened_egec:
-        yield opened_egec
+    with context.open_context(found, log=log_of(found), only_read=only_read) as opened_context:
+        yield opened_context
+
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def orderly_stop() -> Iterator[Event]:
+    """Let the first signal in the block set the event; a second one ends the program at once, as it always does.
+
+    When the block is done, the signal ends the command after all, so that the exit code tells. A signal that was
+    ignored when the program started (nohup, a background job of a script) stays ignored.
+    """
+    stop = Event()
+    received: list[int] = []
+    former: dict[int, Any] = {}
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    heeded = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    former |= {number: signal.signal(number, heed) for number in heeded}
+    try:
+        yield stop
+    finally:
+        restore()
+    if received:
+        signal.raise_signal(received[0])

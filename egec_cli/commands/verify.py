@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.commands import verifying
-from egec_cli.commands.lazy import new_app
+from egec_cli.commands import verify_fast
 from egec_cli.commands.options import OutputOption
-from egec_cli.commands.verifying import Source
-from egec_cli.errors import Usage
-from egec_cli.show import OutputFormat
+from egec_cli.commands.root import new_app
+from egec_cli.commands.verify_fast import Source
+from egec_cli.errors import UsageError
+from egec_cli.output.render import OutputFormat
 
 app = new_app()
 
@@ -45,16 +45,16 @@ def verify_command(
     words = words or []
     _require_one_source(words, password_stdin, stdin, pam, checkpassword, batch)
     if explain and (checkpassword or batch):
-        raise Usage("--explain is about one login, for a person to read", "Leave it out, or give one login.")
+        raise UsageError("--explain is about one login, for a person to read", "Leave it out, or give one login.")
     if checkpassword:
-        code = verifying.check_password(words)
+        code = verify_fast.check_password(words)
     elif batch:
-        code = verifying.verify_all(batch, output)
+        code = verify_fast.verify_all(batch, output)
     else:
         source = (
             Source.TWO_LINES if stdin else Source.PAM if pam else Source.LINE if password_stdin else Source.TERMINAL
         )
-        code = verifying.verify(source, words[0] if words else "", explain=explain, output=output)
+        code = verify_fast.verify(source, words[0] if words else "", explain=explain, output=output)
     if code:
         raise typer.Exit(code)
 
@@ -63,14 +63,18 @@ def _require_one_source(
     words: list[str], password_stdin: bool, stdin: bool, pam: bool, checkpassword: bool, batch: str
 ) -> None:
     if sum([password_stdin, stdin, pam, checkpassword, bool(batch)]) > 1:
-        raise Usage("the login would come from several places", "Give one of the options that say where it comes from.")
+        raise UsageError(
+            "the login would come from several places", "Give one of the options that say where it comes from."
+        )
     if checkpassword:
         if not words:
-            raise Usage("--checkpassword runs a program when the login is right", "Name it behind --checkpassword.")
+            raise UsageError(
+                "--checkpassword runs a program when the login is right", "Name it behind --checkpassword."
+            )
         return
     if len(words) > 1 or (words and (stdin or pam or batch)):
-        raise Usage("the identifier is given twice", "Give it once: as an argument, or by an option.")
+        raise UsageError("the identifier is given twice", "Give it once: as an argument, or by an option.")
     if not (words or stdin or pam or batch):
-        raise Usage("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")
+        raise UsageError("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")
     if words and not (password_stdin or (sys.stdin is not None and sys.stdin.isatty())):
-        raise Usage("there is no terminal to ask for the password", "Use --password-stdin.")
+        raise UsageError("there is no terminal to ask for the password", "Use --password-stdin.")

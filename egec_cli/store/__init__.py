@@ -1,8 +1,10 @@
-"""What is remembered: the tables and the database they live in.
+"""The database: tables, migrations, engines (SQLite and PostgreSQL), bulk SQL, backup and restore.
 
-peewee imports every PostgreSQL driver that it finds, which costs more than all the rest of a command's start.
-It is kept from that here, before any module of this package can import it; `database.py` gives psycopg back to
-it where the database is a PostgreSQL one. Who needs peewee outside this package takes it from here.
+May import: settings, output and the small modules; never mail or a subject.
+
+peewee imports every PostgreSQL driver that it finds, which takes longer than the rest of a command's start. This
+package prevents that before any of its modules imports peewee; `database.py` gives psycopg back to it if the database
+is PostgreSQL. Other packages import peewee from here.
 """
 
 import sys

@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from egec_cli.errors import Misconfigured
-from egec_cli.settings import Unsafe
+from egec_cli.errors import ConfigError
+from egec_cli.settings.schema import SettingsWarning
 from egec_cli.translation import Words
 
 # The first version of libpq that has require_auth and sslrootcert=system, as PQlibVersion tells it.
@@ -51,18 +51,18 @@ def require_safe(asked: Mapping[str, str], environ: Mapping[str, str]) -> None:
     """Refuse options that make libpq load code, or other options that nobody has checked.
 
     Raises:
-        Misconfigured: the URL or the environment has such an option.
+        ConfigError: the URL or the environment has such an option.
     """
     if ":" in (asked.get("sslkey") or environ.get("PGSSLKEY", "")):
-        raise Misconfigured(
+        raise ConfigError(
             "sslkey names an engine of OpenSSL, which could run any code",
             "Let sslkey in EGEC_DATABASE_URL (or PGSSLKEY) be the path of a file, without a colon.",
         )
     for option, hint in _REFUSED.items():
         if asked.get(option):
-            raise Misconfigured("EGEC_DATABASE_URL has the option {option}=, which is refused", hint, option=option)
+            raise ConfigError("EGEC_DATABASE_URL has the option {option}=, which is refused", hint, option=option)
     if environ.get("PGSERVICE"):
-        raise Misconfigured(
+        raise ConfigError(
             "PGSERVICE is set, whose file could name another server and other options",
             "Unset PGSERVICE, and write the host, the user and the database into EGEC_DATABASE_URL.",
         )
@@ -87,7 +87,7 @@ def secured(
         is_file: tells whether there is a file of this path.
 
     Raises:
-        Misconfigured: this libpq is too old to keep the password from a false server.
+        ConfigError: this libpq is too old to keep the password from a false server.
     """
     if not leaves_this_machine(asked, environ):
         return {}
@@ -104,7 +104,7 @@ def secured(
         if libpq >= _FIRST_WITH_REQUIRE_AUTH:
             options["require_auth"] = "scram-sha-256"
         elif not asked.get("sslmode"):
-            raise Misconfigured(
+            raise ConfigError(
                 "this libpq (version {version}) cannot keep the password from a server that asks for it in clear text",
                 "Type: pip install 'psycopg[binary]>=3.2,<4', or write ?sslmode=verify-full into EGEC_DATABASE_URL.",
                 version=libpq // 10000,
@@ -121,26 +121,26 @@ def _authorities(environ: Mapping[str, str], libpq: int, is_file: Callable[[str]
             return path
     if libpq >= _FIRST_WITH_REQUIRE_AUTH:
         return "system"
-    raise Misconfigured(
+    raise ConfigError(
         "this system has no file with the certificates that it trusts",
         "Name one: add ?sslrootcert=FILE to EGEC_DATABASE_URL.",
     )
 
 
-def weaknesses(asked: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Unsafe]:
+def weaknesses(asked: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[SettingsWarning]:
     """Yield what the URL gives up of the default security of a connection that leaves this machine."""
     if not leaves_this_machine(asked, environ):
         return
     mode = asked.get("sslmode", "")
     if mode not in {"", "verify-full"}:
-        yield Unsafe(
+        yield SettingsWarning(
             Words("EGEC_DATABASE_URL has sslmode={mode}: another server can pose as the database", mode=mode),
             Words("Write sslmode=verify-full, or leave sslmode out."),
         )
     methods = set(filter(None, asked.get("require_auth", "").split(",")))
     excluded = {method.removeprefix("!") for method in methods if method.startswith("!")}
     if methods and (not excluded >= _READABLE_METHODS if excluded else not methods <= _SAFE_METHODS):
-        yield Unsafe(
+        yield SettingsWarning(
             Words(
                 "EGEC_DATABASE_URL has require_auth={methods}: a server can ask for the password in a readable form",
                 methods=",".join(sorted(methods)),

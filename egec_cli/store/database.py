@@ -16,20 +16,20 @@ from typing import Any
 
 import peewee
 
-from egec_cli import new_file
+from egec_cli import files
 from egec_cli.errors import (
-    BadInput,
+    ConfigError,
     EgecError,
-    FileSystemFailed,
-    Misconfigured,
-    NotNow,
-    NotPermitted,
-    Usage,
+    InvalidInput,
+    PermissionDenied,
+    StorageError,
+    TemporaryFailure,
+    UsageError,
+    quoted,
 )
-from egec_cli.settings import Database, PostgresqlServer, SqliteFile, Unsafe
-from egec_cli.shell import quoted
-from egec_cli.store import connection_security, models, reading, sqlite_copy
-from egec_cli.translation import Words, of_system
+from egec_cli.settings.schema import Database, PostgresqlServer, SettingsWarning, SqliteFile
+from egec_cli.store import connection_security, copy, models, reading
+from egec_cli.translation import Words, system_message
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"
@@ -90,7 +90,7 @@ _AS_PEEWEE_CALLS_IT = peewee.ExceptionWrapper(peewee.EXCEPTIONS)  # type: ignore
 
 
 @contextmanager
-def opened(location: Database, *, only_read: bool = False) -> Iterator[peewee.Database]:
+def open_database(location: Database, *, only_read: bool = False) -> Iterator[peewee.Database]:
     """Open the database for the `with` block and hold its schema against this program's.
 
     Args:
@@ -98,11 +98,11 @@ def opened(location: Database, *, only_read: bool = False) -> Iterator[peewee.Da
         only_read: the block only reads, so a database that cannot be written is opened too.
 
     Raises:
-        Misconfigured: there is none, or its schema is older or newer than the program.
-        NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
+        ConfigError: there is none, or its schema is older or newer than the program.
+        TemporaryFailure, PermissionDenied, StorageError: it failed, then or within the block.
     """
     _require_database(location)
-    with translated_failures(location), _engine_for(location, only_read=only_read) as database:
+    with translate_failures(location), _engine_for(location, only_read=only_read) as database:
         models.database.initialize(database)
         try:
             database.connect()
@@ -115,7 +115,7 @@ def opened(location: Database, *, only_read: bool = False) -> Iterator[peewee.Da
 
 
 @contextmanager
-def opened_to_read(location: Database, *, patience: int | None = None) -> Iterator[peewee.Database]:
+def open_read_only(location: Database, *, patience: int | None = None) -> Iterator[peewee.Database]:
     """Open the database for the `with` block to look at it, whatever its schema; nothing of it can be changed.
 
     Args:
@@ -123,12 +123,12 @@ def opened_to_read(location: Database, *, patience: int | None = None) -> Iterat
         patience: how long to wait for it, in seconds; as long as everything else does where it is not said.
 
     Raises:
-        Misconfigured: there is none.
-        NotNow, NotPermitted, FileSystemFailed: it failed, then or within the block.
+        ConfigError: there is none.
+        TemporaryFailure, PermissionDenied, StorageError: it failed, then or within the block.
     """
     _require_database(location)
     with (
-        translated_failures(location),
+        translate_failures(location),
         _engine_to_read(location, BUSY_TIMEOUT if patience is None else patience) as database,
     ):
         models.database.initialize(database)
@@ -138,15 +138,15 @@ def opened_to_read(location: Database, *, patience: int | None = None) -> Iterat
             yield database
 
 
-def create(location: Database) -> bool:
+def create_database(location: Database) -> bool:
     """Create the database, or its tables where an empty one is there. Return whether anything was made.
 
     An SQLite file is built under another name and put in place when it is complete, so that
     neither a crash nor a second process ever meets half a database. A file that is something else is left untouched.
 
     Raises:
-        Misconfigured: the file is no database, or a database of another program.
-        NotNow, NotPermitted, FileSystemFailed: it cannot be created there.
+        ConfigError: the file is no database, or a database of another program.
+        TemporaryFailure, PermissionDenied, StorageError: it cannot be created there.
     """
     if isinstance(location, SqliteFile):
         if not exists(location.path):
@@ -156,8 +156,8 @@ def create(location: Database) -> bool:
             raise _without_history(location, tables)
         if tables and reading.obstacle(location):
             return False
-    with translated_failures(location), _engine_for(location) as database, database.connection_context():
-        if applied(database):
+    with translate_failures(location), _engine_for(location) as database, database.connection_context():
+        if read_applied_migrations(database):
             return False
         if isinstance(location, SqliteFile):
             # There may be tables in the log alone.
@@ -169,7 +169,7 @@ def create(location: Database) -> bool:
         return True
 
 
-def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
+def upgrade_database(location: Database, *, require: Callable[[], None]) -> list[str]:
     """Apply the migrations that the database lacks and return their names; an SQLite file is copied first.
 
     All are applied in one transaction: a crash leaves the former schema, and of two upgrades at once one does it.
@@ -179,11 +179,11 @@ def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
         require: raises, inside that transaction, where this is no moment to change the schema.
 
     Raises:
-        Misconfigured: there is no database, or it is newer than the program.
-        NotNow: another process keeps it busy.
+        ConfigError: there is no database, or it is newer than the program.
+        TemporaryFailure: another process keeps it busy.
     """
     _require_database(location)
-    with translated_failures(location), _engine_for(location) as database, database.connection_context():
+    with translate_failures(location), _engine_for(location) as database, database.connection_context():
         if not _pending(database, location):
             return []
         if not isinstance(location, PostgresqlServer):
@@ -198,53 +198,53 @@ def upgrade(location: Database, *, require: Callable[[], None]) -> list[str]:
                 if isinstance(location, SqliteFile):
                     # By another connection: this one is in a transaction.
                     with _connected(location) as source:
-                        sqlite_copy.make_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
+                        copy.make_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
                 _migrate(database)
         return pending
 
 
 def _pending(database: peewee.Database, location: Database) -> list[str]:
-    return sorted(set(known_migrations()) - _require_not_newer(database, location))
+    return sorted(set(list_known_migrations()) - _require_not_newer(database, location))
 
 
-def backup(location: Database, target: Path) -> None:
+def backup_database(location: Database, target: Path) -> None:
     """Copy the embedded database to a new file for the owner alone; others may write meanwhile, and the copy is whole.
 
     Raises:
-        Usage: the database is PostgreSQL's, which has a program of its own for this.
+        UsageError: the database is PostgreSQL's, which has a program of its own for this.
         AlreadyExists: there is a file of that name.
-        Misconfigured: there is no database.
+        ConfigError: there is no database.
     """
     if not isinstance(location, SqliteFile):
-        raise Usage("a PostgreSQL database is not backed up by egec", "Use pg_dump.")
+        raise UsageError("a PostgreSQL database is not backed up by egec", "Use pg_dump.")
     _require_database(location)
-    with translated_failures(location), _connected(location) as source:
+    with translate_failures(location), _connected(location) as source:
         # Here, for it to fail as what it is, where the file is no database.
         source.execute("PRAGMA schema_version")
-        sqlite_copy.make(source, target, patience=BUSY_TIMEOUT)
+        copy.copy_database(source, target, patience=BUSY_TIMEOUT)
 
 
-def applied_migrations(location: Database) -> list[str]:
+def list_applied_migrations(location: Database) -> list[str]:
     """Return the names of the migrations that were applied to the database, in order; none where there is none."""
     if isinstance(location, SqliteFile) and not exists(location.path):
         return []
     with (
-        translated_failures(location),
+        translate_failures(location),
         _engine_for(location, only_read=True) as database,
         database.connection_context(),
     ):
-        return sorted(applied(database))
+        return sorted(read_applied_migrations(database))
 
 
-def require_known(applied: Iterable[str], name: str) -> None:
+def require_known_migrations(read_applied_migrations: Iterable[str], name: str) -> None:
     """Require that this program has all the migrations that were applied to the database of this name.
 
     Raises:
-        Misconfigured: a newer egec has made it.
+        ConfigError: a newer egec has made it.
     """
-    unknown = sorted(set(applied) - set(known_migrations()))
+    unknown = sorted(set(read_applied_migrations) - set(list_known_migrations()))
     if unknown:
-        raise Misconfigured(
+        raise ConfigError(
             "the database {name} was made by a newer egec: {unknown}",
             "Install that version of egec; this one would damage the data.",
             code="database_newer",
@@ -253,13 +253,13 @@ def require_known(applied: Iterable[str], name: str) -> None:
         )
 
 
-def known_migrations() -> list[str]:
+def list_known_migrations() -> list[str]:
     """Return the names of the migrations that this program has, in order."""
     return sorted(name.removesuffix(".py") for name in os.listdir(MIGRATIONS) if name[:4].isdecimal())
 
 
 @contextmanager
-def translated_failures(location: Database) -> Iterator[None]:
+def translate_failures(location: Database) -> Iterator[None]:
     """Raise what a database reports in this block as the `EgecError` that tells an operator what to do."""
     try:
         yield
@@ -269,7 +269,7 @@ def translated_failures(location: Database) -> Iterator[None]:
         if isinstance(error, OverflowError) and _raised_in(error).partition(".")[0] == "peewee":
             raise _number_too_large() from None
         if _is_invalid_host(error, location):
-            raise Misconfigured(
+            raise ConfigError(
                 "EGEC_DATABASE_URL has an invalid host name",
                 "Write it as postgresql://USER:PASSWORD@HOST/NAME.",
             ) from None
@@ -286,12 +286,12 @@ def translated_failures(location: Database) -> Iterator[None]:
         raise expected from None
 
 
-def tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
+def fetch_tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
     """Yield what a query finds, one tuple for each row; none of them is kept in memory."""
     yield from rows.tuples().iterator()
 
 
-def streamed(rows: Any) -> Iterator[tuple[Any, ...]]:
+def stream_rows(rows: Any) -> Iterator[tuple[Any, ...]]:
     """Yield what a query finds as the database's driver gives it, which takes a fraction of peewee's time.
 
     However much it is, neither this program nor psycopg keeps it in memory. Moments are to be asked for by
@@ -344,7 +344,7 @@ def brief_transaction(database: peewee.Database) -> Iterator[None]:
         database.execute_sql(f"PRAGMA synchronous = {_PRAGMAS['synchronous']}")  # type: ignore[no-untyped-call] # it has none
 
 
-def rfc3339_text(moment: Any) -> Any:
+def rfc3339_sql(moment: Any) -> Any:
     """Return the expression of a moment as the text that `clock.rfc3339` makes of it."""
     if not _is_postgresql():
         # It is stored as that.
@@ -352,7 +352,7 @@ def rfc3339_text(moment: Any) -> Any:
     return peewee.fn.TO_CHAR(peewee.fn.TIMEZONE("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 
 
-def contains(text: Any, part: str) -> Any:
+def contains_text(text: Any, part: str) -> Any:
     """Return the condition that a text contains another, whatever the case of their letters; accents count."""
     if not _is_postgresql():
         return peewee.fn.egec_contains(text, part.casefold())
@@ -372,7 +372,7 @@ def _collation_that_knows_case() -> peewee.SQL:
     return peewee.SQL(next((f'COLLATE "{name}"' for name in _COLLATIONS_THAT_KNOW_CASE if name in names), ""))
 
 
-def empty_log() -> bool:
+def truncate_log() -> bool:
     """Empty the log of an SQLite database into its file, so that what was erased is in neither.
 
     Returns:
@@ -385,7 +385,7 @@ def empty_log() -> bool:
     return not is_busy
 
 
-def write_anew() -> bool:
+def vacuum() -> bool:
     """Write the file of an SQLite database anew, so that no unused part of it keeps a copy of what was erased.
 
     Erased rows are wiped where they stand; copies stay behind where SQLite has moved rows from one page to another.
@@ -396,7 +396,7 @@ def write_anew() -> bool:
     if _is_postgresql():
         return True
     models.database.obj.execute_sql("VACUUM")
-    return empty_log()
+    return truncate_log()
 
 
 def insert_many(
@@ -469,7 +469,7 @@ def _insert(
     return inserted
 
 
-def inserted_all(
+def try_insert_all(
     database: peewee.Database,
     table: str,
     columns: Sequence[str],
@@ -526,7 +526,7 @@ def execute_many(database: peewee.Database, statement: str, rows: Sequence[Seque
     return changed
 
 
-def among(column: Any, values: Iterable[int] | Iterable[str]) -> Any:
+def in_list(column: Any, values: Iterable[int] | Iterable[str]) -> Any:
     """Return the condition that a column holds one of these values, however many they are.
 
     They are one parameter: peewee takes longer to write a list of them than a database to look them up.
@@ -552,7 +552,7 @@ def _is_postgresql() -> bool:
     return isinstance(models.database.obj, peewee.PostgresqlDatabase)
 
 
-def locked(rows: Any, *, skip_locked: bool = False) -> Any:
+def lock_rows(rows: Any, *, skip_locked: bool = False) -> Any:
     """Return the query that also locks the rows that it finds, to the end of the transaction, where rows are locked.
 
     Args:
@@ -587,8 +587,8 @@ def _is_unreadable_message(error: Exception, location: Database) -> bool:
     return raised_in.partition(".")[0] in {"peewee", "playhouse", "sqlite3"} or raised_in == __name__
 
 
-def _number_too_large() -> BadInput:
-    return BadInput("a number is too large", "Use a smaller number.")
+def _number_too_large() -> InvalidInput:
+    return InvalidInput("a number is too large", "Use a smaller number.")
 
 
 def _is_invalid_host(error: Exception, location: Database) -> bool:
@@ -604,8 +604,8 @@ def _raised_in(error: Exception) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
 
 
-def _damaged(location: Database, reason: str) -> Misconfigured:
-    return Misconfigured(
+def _damaged(location: Database, reason: str) -> ConfigError:
+    return ConfigError(
         "{location} is not an intact SQLite database: {reason}",
         "Restore a backup, or set EGEC_DATABASE_URL.",
         location=location,
@@ -624,8 +624,8 @@ def _history(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__context__
 
 
-def _no_file(location: SqliteFile) -> Misconfigured:
-    return Misconfigured(
+def _no_file(location: SqliteFile) -> ConfigError:
+    return ConfigError(
         "there is no database at {path}",
         "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
         code="no_database",
@@ -642,32 +642,32 @@ def exists(path: Path) -> bool:
     """Tell whether there is a file, which is looked at without being opened: to open a device may change it.
 
     Raises:
-        Misconfigured: it is no regular file.
-        NotPermitted: it cannot be looked at.
+        ConfigError: it is no regular file.
+        PermissionDenied: it cannot be looked at.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
-            raise Misconfigured(
+            raise ConfigError(
                 "{path} is a symbolic link to a file that does not exist",
                 "Remove the link, or set EGEC_DATABASE_URL to another file.",
                 path=path,
             ) from None
         return False
     except PermissionError:
-        raise NotPermitted(
+        raise PermissionDenied(
             "{path} cannot be looked at", "Run egec as the user who owns the database.", path=path
         ) from None
     except OSError as error:
-        raise Misconfigured(
+        raise ConfigError(
             "{path} cannot be a database: {reason}",
             "Set EGEC_DATABASE_URL to another file.",
             path=path,
-            reason=of_system(error),
+            reason=system_message(error),
         ) from None
     if not stat.S_ISREG(mode):
-        raise Misconfigured(
+        raise ConfigError(
             "{path} is not a regular file",
             "Set EGEC_DATABASE_URL to the path of a file; nothing was changed.",
             path=path,
@@ -679,7 +679,7 @@ def _tables_in_file(location: SqliteFile) -> set[str]:
     """Return the tables in an SQLite file, without opening its log; none where the file is damaged.
 
     Raises:
-        Misconfigured: it is no SQLite file.
+        ConfigError: it is no SQLite file.
     """
     # Nothing is locked, changed or left beside the file; what a writer may change meanwhile is not looked at.
     address = f"{location.path.absolute().as_uri()}?mode=ro&immutable=1"
@@ -691,7 +691,7 @@ def _tables_in_file(location: SqliteFile) -> set[str]:
         return set()
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
-            raise Misconfigured(
+            raise ConfigError(
                 "{location} is not an SQLite database",
                 "Set EGEC_DATABASE_URL to another file; nothing was changed.",
                 location=location,
@@ -699,11 +699,11 @@ def _tables_in_file(location: SqliteFile) -> set[str]:
         return set()
 
 
-def _without_history(location: SqliteFile, tables: set[str]) -> Misconfigured:
+def _without_history(location: SqliteFile, tables: set[str]) -> ConfigError:
     """Return the error for a database with tables but no list of migrations: damaged, or another program's."""
     if {models.Client._meta.table_name, models.Credential._meta.table_name} <= tables:
         return _schema_damaged(location, f"no such table: {HISTORY_TABLE}")
-    return Misconfigured(
+    return ConfigError(
         "{location} is a database of another program",
         "Set EGEC_DATABASE_URL to another file; nothing was changed.",
         location=location,
@@ -714,7 +714,7 @@ def _make_private(location: SqliteFile) -> None:
     try:
         os.chmod(location.path, 0o600)
     except PermissionError:
-        raise NotPermitted(
+        raise PermissionDenied(
             "{location} belongs to another user", "Run egec as that user, or remove the empty file.", location=location
         ) from None
 
@@ -788,7 +788,7 @@ def _postgresql(location: PostgresqlServer, patience: int) -> peewee.Database:
         import psycopg
         from psycopg.types.json import Json, Jsonb
     except ImportError:
-        raise Misconfigured(
+        raise ConfigError(
             "the driver for PostgreSQL, psycopg, is not installed for {python}",
             "Type: {quoted} -m pip install 'psycopg[binary]>=3.2,<4' (with pipx: pipx inject egec 'psycopg[binary]')",
             python=sys.executable,
@@ -822,19 +822,19 @@ def _options(location: PostgresqlServer) -> dict[str, str]:
         asked = {name: str(value) for name, value in conninfo_to_dict(location.url).items()}
     except psycopg.ProgrammingError:
         # Its own words may quote the URL, and so the password.
-        raise Misconfigured(
+        raise ConfigError(
             "EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
             "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
             location=location,
         ) from None
     if not re.fullmatch(r"\s*-?[0-9]{1,9}\s*", asked.get("connect_timeout", "0"), re.ASCII):
-        raise Misconfigured(
+        raise ConfigError(
             "connect_timeout in EGEC_DATABASE_URL is not a number of seconds", "Write it as connect_timeout=10."
         )
     return asked
 
 
-def weaknesses(location: PostgresqlServer) -> Iterator[Unsafe]:
+def weaknesses(location: PostgresqlServer) -> Iterator[SettingsWarning]:
     """Yield what the URL of a database gives up of the default security of its connection."""
     yield from connection_security.weaknesses(_options(location), os.environ)
 
@@ -842,10 +842,10 @@ def weaknesses(location: PostgresqlServer) -> Iterator[Unsafe]:
 def _create_file(location: SqliteFile) -> bool:
     path = location.path
     try:
-        new_file.make_folders(path.parent)
-        with new_file.hidden(path.parent) as unfinished:
+        files.make_folders(path.parent)
+        with files.hidden(path.parent) as unfinished:
             made = SqliteFile(unfinished.path)
-            with translated_failures(location), _engine_for(made) as database, database.connection_context():
+            with translate_failures(location), _engine_for(made) as database, database.connection_context():
                 _keep_a_log(database)
                 _migrate(database)
             unfinished.move_to(path.name)
@@ -854,25 +854,25 @@ def _create_file(location: SqliteFile) -> bool:
             raise _below_a_file(path) from None
         return False
     except PermissionError:
-        raise NotPermitted(
+        raise PermissionDenied(
             "{path} cannot be created: permission denied", "Choose another place with EGEC_DATABASE_URL.", path=path
         ) from None
     except NotADirectoryError:
         raise _below_a_file(path) from None
     except OSError as error:
-        raise FileSystemFailed(
+        raise StorageError(
             "{path} cannot be created: {reason}",
             Words("Free some space, or set EGEC_DATABASE_URL.")
             if error.errno in {errno.ENOSPC, errno.EDQUOT}
             else Words("Set EGEC_DATABASE_URL to a path where a file can be created."),
             path=path,
-            reason=of_system(error),
+            reason=system_message(error),
         ) from None
     return True
 
 
-def _below_a_file(path: Path) -> FileSystemFailed:
-    return FileSystemFailed(
+def _below_a_file(path: Path) -> StorageError:
+    return StorageError(
         "{path} cannot be created: a part of this path is a file, not a directory",
         "Set EGEC_DATABASE_URL to a path in a directory.",
         path=path,
@@ -894,7 +894,7 @@ def _lock_schema(database: peewee.Database) -> None:
         peewee.Select(columns=[peewee.fn.pg_advisory_lock(_ADVISORY_LOCK)]).execute(database)
 
 
-def applied(database: peewee.Database) -> set[str]:
+def read_applied_migrations(database: peewee.Database) -> set[str]:
     """Return the names of the migrations that were applied to an open database; none where it has no tables."""
     if not database.table_exists(HISTORY_TABLE):
         return set()
@@ -903,8 +903,8 @@ def applied(database: peewee.Database) -> set[str]:
 
 
 def _check_schema(database: peewee.Database, location: Database) -> None:
-    if _require_not_newer(database, location) != set(known_migrations()):
-        raise Misconfigured(
+    if _require_not_newer(database, location) != set(list_known_migrations()):
+        raise ConfigError(
             "the database {location} was made by an older egec",
             "Type `egec db upgrade`.",
             code="database_older",
@@ -914,14 +914,14 @@ def _check_schema(database: peewee.Database, location: Database) -> None:
 
 def _require_not_newer(database: peewee.Database, location: Database) -> set[str]:
     """Return the migrations that were applied, all of them known."""
-    found = applied(database)
+    found = read_applied_migrations(database)
     if not found:
         if isinstance(location, SqliteFile) and (tables := set(database.get_tables())):
             raise _without_history(location, tables)
-        raise Misconfigured(
+        raise ConfigError(
             "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
         )
-    require_known(found, str(location))
+    require_known_migrations(found, str(location))
     return found
 
 
@@ -929,9 +929,11 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
     # The low byte is the primary result code: https://www.sqlite.org/rescode.html
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return NotNow("the database is busy with another process", "Run the same again.", code="database_busy")
+        return TemporaryFailure(
+            "the database is busy with another process", "Run the same again.", code="database_busy"
+        )
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-        return FileSystemFailed(
+        return StorageError(
             "{location} could not be written: {error}",
             "Free some space, then run the same again.",
             location=location,
@@ -946,8 +948,8 @@ def _sqlite_failure(error: sqlite3.Error, location: Database) -> EgecError | Non
     return None
 
 
-def _schema_damaged(location: Database, reason: str) -> Misconfigured:
-    return Misconfigured(
+def _schema_damaged(location: Database, reason: str) -> ConfigError:
+    return ConfigError(
         "the tables in {location} are damaged: {reason}",
         "Restore a backup, or set EGEC_DATABASE_URL to another database.",
         location=location,
@@ -963,17 +965,17 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     words = reason if not state and _is_operational(error) else ""
     if re.search(_NOT_TRUSTED, words):
-        return Misconfigured(
+        return ConfigError(
             "{location} is not trusted: {reason}", _hint_on_trust(words), location=location, reason=reason
         )
     if state == "22003":
         return _number_too_large()
     if state.startswith(("28", "3D")) or re.search(_LOGIN_REFUSED, words):
-        return Misconfigured(
+        return ConfigError(
             "{location} refuses the login: {reason}", _hint_on_login(reason), location=location, reason=reason
         )
     if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
-        return NotPermitted(
+        return PermissionDenied(
             "{location} does not permit it: {reason}",
             "Give the database user its rights.",
             location=location,
@@ -982,11 +984,11 @@ def _postgresql_failure(error: Any, location: Database) -> EgecError | None:
     if state in {"42P01", "42P07", "42703"}:  # undefined or duplicate table, undefined column
         return _schema_damaged(location, reason)
     if state in {"53100", "58030"}:
-        return FileSystemFailed(
+        return StorageError(
             "{location} could not write: {reason}", "Free some space on the server.", location=location, reason=reason
         )
     if state.startswith(("08", "40", "53", "55P03", "57")) or (not state and _is_operational(error)):
-        return NotNow(
+        return TemporaryFailure(
             "{location} is not available: {reason}",
             Words(
                 "Run the same again once PostgreSQL runs and can be reached at the host and port of EGEC_DATABASE_URL."

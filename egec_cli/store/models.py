@@ -51,11 +51,11 @@ class TimeField(peewee.Field):
 
     def db_value(self, value: datetime | None) -> str | None:
         """Return the moment as both databases take it."""
-        return None if value is None else clock.rfc3339(value)
+        return None if value is None else clock.to_rfc3339(value)
 
     def python_value(self, value: Any) -> datetime | None:
         """Return the moment of what a database gave."""
-        return clock.parse(value) if isinstance(value, str) else value
+        return clock.parse_time(value) if isinstance(value, str) else value
 
 
 class Table(peewee.Model):

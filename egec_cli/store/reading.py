@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from egec_cli.errors import EgecError, FileSystemFailed, NotNow, NotPermitted
-from egec_cli.settings import SqliteFile
+from egec_cli.errors import EgecError, PermissionDenied, StorageError, TemporaryFailure
+from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
-from egec_cli.store.sqlite_copy import logs_of
+from egec_cli.store.copy import log_files
 from egec_cli.translation import Words
 
 # Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
@@ -37,7 +37,7 @@ def obstacle(location: SqliteFile) -> EgecError | None:
     else:
         return None
     if _is_on_read_only_file_system(faulty):
-        return FileSystemFailed(
+        return StorageError(
             "{location} cannot be written: its file system is read-only",
             "Mount it for writing. Commands that only read work.",
             location=location,
@@ -45,9 +45,9 @@ def obstacle(location: SqliteFile) -> EgecError | None:
     return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
 
 
-def not_writable(location: object, reason: str) -> NotPermitted:
+def not_writable(location: object, reason: str) -> PermissionDenied:
     """Return the error of a database that this user cannot write to."""
-    return NotPermitted(
+    return PermissionDenied(
         "{location} cannot be opened for writing: {reason}",
         "Run egec as the user who owns the database; its folder must be writable too.",
         location=location,
@@ -64,8 +64,8 @@ def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
         patience: how long to wait for another process's lock, in seconds.
 
     Raises:
-        NotPermitted: it, or the log beside it, cannot be read.
-        NotNow: another process has it to itself, or began to write meanwhile: what was read may be mixed.
+        PermissionDenied: it, or the log beside it, cannot be read.
+        TemporaryFailure: another process has it to itself, or began to write meanwhile: what was read may be mixed.
     """
     path = location.path.resolve()
     begin = path.as_uri()
@@ -81,7 +81,7 @@ def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
-        raise NotPermitted(
+        raise PermissionDenied(
             "{location} cannot be read", "Run egec as the user who owns the database.", location=location
         ) from None
     try:
@@ -112,13 +112,13 @@ def _has_log(path: Path) -> bool:
 
 
 def _require_readable_log(path: Path) -> None:
-    unreadable = next((log for log in logs_of(path) if log.exists() and not os.access(log, os.R_OK)), None)
-    log, index = logs_of(path)
+    unreadable = next((log for log in log_files(path) if log.exists() and not os.access(log, os.R_OK)), None)
+    log, index = log_files(path)
     if unreadable is None and log.exists() and not index.exists():
         # SQLite reads a log by its index, which it would have to write first.
         unreadable = index
     if unreadable is not None:
-        raise NotPermitted(
+        raise PermissionDenied(
             "{path} has a log beside it, and {unreadable} cannot be read",
             "Run egec as the user who owns the database, or copy the file with its log to a folder of yours.",
             path=path,
@@ -140,14 +140,14 @@ def _share(descriptor: int, patience: float) -> None:
             return
         except (BlockingIOError, PermissionError):
             if time.monotonic() >= deadline:
-                raise NotNow(
+                raise TemporaryFailure(
                     "the database is busy with another process", "Run the same again.", code="database_busy"
                 ) from None
         time.sleep(_BETWEEN_TRIES)
 
 
-def _written_meanwhile(location: SqliteFile) -> NotNow:
-    return NotNow(
+def _written_meanwhile(location: SqliteFile) -> TemporaryFailure:
+    return TemporaryFailure(
         "{location} was written to while it was read",
         "Ignore the output and run the same again.",
         code="database_busy",

@@ -18,9 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from egec_cli import hashing, settings
-from egec_cli.accounts import clients, egec, fields, issuing, login, login_limits
-from egec_cli.password import generate
+from egec_cli import context, hashing
+from egec_cli.clients import fields, records
+from egec_cli.credentials import issue
+from egec_cli.logins import limits
+from egec_cli.logins.verify import verify_login
+from egec_cli.password import generate_password
+from egec_cli.settings import schema
 from egec_cli.store.models import Client
 
 PYTHON = sys.executable
@@ -50,11 +54,11 @@ def wall(command: list[str], stdin: str, environment: dict[str, str]) -> float:
     return taken
 
 
-def account(opened: egec.Egec, number: int) -> tuple[str, str]:
+def account(opened: context.Context, number: int) -> tuple[str, str]:
     """Make a client with a password; return both."""
-    client = clients.create(opened, fields.checked(f"client{number}@example.org"))
-    made = hashing.begin(opened.settings)
-    issuing.hand_over(opened, client, lambda _: None, hashing=made)
+    client = records.create_client(opened, fields.parse_fields(f"client{number}@example.org"))
+    made = hashing.start_hash(opened.settings)
+    issue.issue_to_operator(opened, client, lambda _: None, hashing=made)
     return client.identifier, made.password.reveal()
 
 
@@ -75,7 +79,7 @@ def measure_batch(logins: list[tuple[str, str]], stored: str, rounds: int, envir
     )
 
 
-def measure_refusals(opened: egec.Egec, wrong: str, blocked: str, rounds: int) -> None:
+def measure_refusals(opened: context.Context, wrong: str, blocked: str, rounds: int) -> None:
     """Print how long each kind of refusal takes, and their ratios to a wrong password."""
     kinds = {"wrong password": wrong, "unknown identifier": "1111111111", "blocked account": blocked}
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -83,7 +87,7 @@ def measure_refusals(opened: egec.Egec, wrong: str, blocked: str, rounds: int) -
         # So that the wrong ones never block the account.
         Client.update(failed_logins=0, blocked_until=None).where(Client.identifier == wrong).execute()
         for kind, identifier in kinds.items():
-            times[kind].append(timed(partial(login.verify, opened, identifier, "fG69a*6jH")))
+            times[kind].append(timed(partial(verify_login, opened, identifier, "fG69a*6jH")))
     usual = statistics.median(times["wrong password"])
     for kind, taken in times.items():
         low, middle, high = statistics.quantiles(taken, n=4)
@@ -112,14 +116,14 @@ def main() -> None:
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")} | own
     try:
-        found = settings.load(own)
-        egec.create(found)
-        with egec.opened(found) as opened:
+        found = schema.load_settings(own)
+        context.create_database(found)
+        with context.open_context(found) as opened:
             logins = [account(opened, one) for one in range(number)]
-            Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD).where(
+            Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).where(
                 Client.identifier == (blocked := account(opened, number)[0])
             ).execute()
-            stored = hashing.hash_password(generate(found.alphabet), COST)
+            stored = hashing.hash_password(generate_password(found.alphabet), COST)
             print(f"{sys.version.split()[0]}, {os.cpu_count()} cores, {rounds} rounds")
             measure_batch(logins, stored, rounds, environment)
             measure_refusals(opened, logins[0][0], blocked, 3 * rounds)

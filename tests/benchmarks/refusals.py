@@ -19,8 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from egec_cli import hashing, settings
-from egec_cli.accounts import changing, clients, egec, fields, issuing, login, login_limits
+from egec_cli import context, hashing
+from egec_cli.clients import change, fields, records
+from egec_cli.credentials import issue
+from egec_cli.logins import limits
+from egec_cli.logins.verify import verify_login
+from egec_cli.settings import schema
 from egec_cli.store.models import Client, Credential
 
 TARGET = 0.60
@@ -41,25 +45,25 @@ def auc(ones: Sequence[float], others: Sequence[float]) -> float:
     return above / (len(ones) * len(others))
 
 
-def account(opened: egec.Egec, name: str, cost: int | None = None) -> Client:
+def account(opened: context.Context, name: str, cost: int | None = None) -> Client:
     """Make a client, with a password whose hash has this cost, if any."""
-    client = clients.create(opened, fields.checked(f"{name}@example.org"))
+    client = records.create_client(opened, fields.parse_fields(f"{name}@example.org"))
     if cost is not None:
-        hashed = hashing.begin(opened.settings._replace(bcrypt_cost=cost))
-        issuing.hand_over(opened, client, lambda _: None, hashing=hashed)
+        hashed = hashing.start_hash(opened.settings._replace(bcrypt_cost=cost))
+        issue.issue_to_operator(opened, client, lambda _: None, hashing=hashed)
     return client
 
 
-def accounts(opened: egec.Egec, cost: int) -> dict[str, str]:
+def accounts(opened: context.Context, cost: int) -> dict[str, str]:
     """Return the identifier of an account of each kind."""
     made = {"wrong password": account(opened, "wrong", cost), "blocked": account(opened, "blocked", cost)}
-    Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD).where(
+    Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).where(
         Client.id == made["blocked"].id
     ).execute()
     made["disabled"] = account(opened, "disabled", cost)
-    changing.disable(opened, [made["disabled"].id], reason="moved")
+    change.disable_clients(opened, [made["disabled"].id], reason="moved")
     made["erased"] = account(opened, "erased", cost)
-    changing.erase(opened, [made["erased"].id])
+    change.erase_clients(opened, [made["erased"].id])
     made["expired"] = account(opened, "expired", cost)
     yesterday = opened.clock() - timedelta(days=1)
     Credential.update(expires_at=yesterday).where(Credential.client == made["expired"].id).execute()
@@ -69,7 +73,7 @@ def accounts(opened: egec.Egec, cost: int) -> dict[str, str]:
     return {kind: client.identifier for kind, client in made.items()}
 
 
-def measure(opened: egec.Egec, identifiers: dict[str, str], number: int) -> dict[str, Times]:
+def measure(opened: context.Context, identifiers: dict[str, str], number: int) -> dict[str, Times]:
     """Refuse logins of all kinds in turn."""
     times = {kind: Times([], []) for kind in identifiers}
     for _ in range(number):
@@ -77,7 +81,7 @@ def measure(opened: egec.Egec, identifiers: dict[str, str], number: int) -> dict
         Client.update(failed_logins=0).where(Client.blocked_until.is_null()).execute()
         for kind, identifier in identifiers.items():
             processor, wall = time.process_time(), time.perf_counter()
-            accepted = login.verify(opened, identifier, WRONG).accepted
+            accepted = verify_login(opened, identifier, WRONG).accepted
             times[kind].processor.append(time.process_time() - processor)
             times[kind].wall.append(time.perf_counter() - wall)
             assert not accepted
@@ -91,9 +95,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="egec-refusals-"))
     own = {"EGEC_DATABASE_URL": f"sqlite:///{folder}/egec.db", "EGEC_BCRYPT_COST": str(cost)}
     try:
-        found = settings.load(own)
-        egec.create(found)
-        with egec.opened(found) as opened:
+        found = schema.load_settings(own)
+        context.create_database(found)
+        with context.open_context(found) as opened:
             identifiers = {"unknown identifier": UNKNOWN, "another unknown": "2222222222", **accounts(opened, cost)}
             measure(opened, identifiers, 3)
             times = measure(opened, identifiers, number)

@@ -57,8 +57,8 @@ RECORD = """
 import time
 from egec_cli import settings
 from egec_cli.accounts import reissue
-from egec_cli.accounts.egec import opened
-from egec_cli.accounts.selection import Selected, Selection
+from egec_cli.context import opened
+from egec_cli.clients.select import Selected, Selection
 
 with opened(settings.load()) as egec:
     begin = time.perf_counter()

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from egec_cli import hashing, settings
-from egec_cli.accounts import clients, egec, fields, issuing, login_limits
+from egec_cli import context, hashing
+from egec_cli.clients import fields, records
+from egec_cli.credentials import issue
+from egec_cli.logins import limits
+from egec_cli.settings import schema
 from egec_cli.store.models import Client, Credential, Event
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -40,41 +43,41 @@ class Site(NamedTuple):
         """Make one, with an empty database and cheap hashes."""
         site = cls(folder, folder / "egec.env")
         site.env_file.write_text("EGEC_DATABASE_URL=sqlite:///egec.db\nEGEC_BCRYPT_COST=4\n")
-        egec.create(site.settings())
+        context.create_database(site.settings())
         return site
 
-    def settings(self) -> settings.Settings:
+    def settings(self) -> schema.Settings:
         """Return the settings that the callers' `egec` reads in the file.
 
         The file may belong to a server's account by now, whose files root does not trust.
         """
         lines = self.env_file.read_text().splitlines()
         variables = dict(line.partition("=")[::2] for line in lines)
-        return settings.load({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
+        return schema.load_settings({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
 
     def account(self, email: str = "jeanne@example.org") -> tuple[str, str]:
         """Make a client with a password; return the identifier and the password."""
-        with egec.opened(self.settings()) as opened:
-            client = clients.create(opened, fields.checked(email))
-            made = hashing.begin(opened.settings)
-            issuing.hand_over(opened, client, lambda _: None, hashing=made)
+        with context.open_context(self.settings()) as opened:
+            client = records.create_client(opened, fields.parse_fields(email))
+            made = hashing.start_hash(opened.settings)
+            issue.issue_to_operator(opened, client, lambda _: None, hashing=made)
             return client.identifier, made.password.reveal()
 
     def block(self, identifier: str) -> None:
         """Block an account as ten failures do."""
-        with egec.opened(self.settings()):
-            blocked = Client.update(failed_logins=10, blocked_until=login_limits.FOR_GOOD)
+        with context.open_context(self.settings()):
+            blocked = Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL)
             blocked.where(Client.identifier == identifier).execute()
 
     def stored_hash(self, identifier: str) -> str:
         """Return the hash of the password that opens the account."""
-        with egec.opened(self.settings()):
+        with context.open_context(self.settings()):
             found = Credential.select().join(Client).where(Client.identifier == identifier).get()
             return str(found.password_hash)
 
     def logins(self) -> list[str]:
         """Return how the logins so far ended, the first one first."""
-        with egec.opened(self.settings()):
+        with context.open_context(self.settings()):
             return [event.outcome for event in Event.select().order_by(Event.id) if event.action == "login"]
 
     def script(self, name: str, *arguments: str) -> Path:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from egec_cli.errors import ExitCode
-from egec_cli.settings import Tls
+from egec_cli.settings.schema import Tls
 from tests.activations import letters
 from tests.conftest import Ended
 from tests.programs import require_program, require_programs_in

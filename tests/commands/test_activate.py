@@ -17,7 +17,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from egec_cli.settings import Tls
+from egec_cli.settings.schema import Tls
 from tests.activations import letters, opens
 from tests.conftest import Egec, Ended
 from tests.programs import require_program

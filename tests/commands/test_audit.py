@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from egec_cli.settings import Database
+from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 from tests.processes import egec_after
 

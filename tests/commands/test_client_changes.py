@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from egec_cli import clock, settings
-from egec_cli.settings import SqliteFile
+from egec_cli import clock
+from egec_cli.settings import schema
+from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
 from tests import children
 from tests.commands.test_client_listing import at_terminal
@@ -89,7 +90,7 @@ def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
     egec_process("verify", jeanne, "--password-stdin", stdin="wrong\n")
     failures, until, status = stands()
     assert (failures, status) == (5, "blocked")
-    assert clock.parse(str(until)) > clock.parse("2026-01-01T00:00:00Z")
+    assert clock.parse_time(str(until)) > clock.parse_time("2026-01-01T00:00:00Z")
     assert str(until) in egec("client", "show", jeanne).out
     assert egec("client", "show", jeanne, "--fields", "failed_logins,blocked_until", "--format", "csv").out == (
         f"failed_logins,blocked_until\n5,{until}\n"
@@ -235,10 +236,10 @@ def test_erase_beside_a_writer_is_not_done_either(
     egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert egec("client", "erase", jeanne, "--yes").code == 0
-    location = settings.load().database
+    location = schema.load_settings().database
     assert isinstance(location, SqliteFile)
     # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
-    lock = wrap(database, "write_anew", partial(children.call_beside_writer, location.path))
+    lock = wrap(database, "vacuum", partial(children.call_beside_writer, location.path))
     ended = run_with([IMPATIENT, lock], "client", "erase", jeanne, "--yes", "--format", "json")
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
 

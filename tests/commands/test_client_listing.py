@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.accounts.listing import ExportRecord
-from egec_cli.settings import Database
+from egec_cli.clients.lists import ExportRecord
+from egec_cli.settings.schema import Database
 from egec_cli.store.database import insert_many
-from egec_cli.store.database import opened as opened_database
+from egec_cli.store.database import open_database as opened_database
 from tests.conftest import Egec
 
 COLUMNS = [

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.commands import bash_words, candidates
-from egec_cli.settings import Database
+from egec_cli.commands import candidates
+from egec_cli.commands import candidates as bash_words
+from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 
 SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}

@@ -20,10 +20,10 @@ import pytest
 
 import egec_cli
 from egec_cli import errors
-from egec_cli.accounts import issuing
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Result
+from egec_cli.credentials import issue
 from egec_cli.errors import EgecError, ExitCode
-from egec_cli.show import ErrorRecord
+from egec_cli.output.render import ErrorRecord
 from tests import world
 from tests.conftest import Egec, Ended
 from tests.processes import IMPATIENT, run_with
@@ -378,7 +378,7 @@ def codes_in_the_source() -> set[str]:
     """Return every word that the source gives an error for its code, and those of the classes."""
     classes = {one.code for one in vars(errors).values() if isinstance(one, type) and issubclass(one, EgecError)}
     sources = (path.read_text(encoding="utf-8") for path in Path(egec_cli.__file__).parent.rglob("*.py"))
-    return classes | {*re.findall(r'\bcode="(\w+)"', "".join(sources)), *issuing.NOT_TO_BE_ACTIVATED}
+    return classes | {*re.findall(r'\bcode="(\w+)"', "".join(sources)), *issue.NOT_ACTIVATABLE}
 
 
 def test_the_codes_of_errors_are_those_of_the_source() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.accounts import doctor_accounts
-from egec_cli.settings import SETTINGS, Database, SqliteFile
+from egec_cli.doctor import database as doctor_accounts
+from egec_cli.settings.schema import SETTINGS, Database, SqliteFile
 from egec_cli.store import database
 from tests import children
 from tests.conftest import Egec, Ended
@@ -50,7 +50,7 @@ def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatc
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer) -> Path:
     """Return the embedded database, in a folder of its own, of an installation of which nothing is wrong."""
     path = tmp_path / "database" / "egec.db"
-    database.create(SqliteFile(path))
+    database.create_database(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
     return path
@@ -182,7 +182,7 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
         connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
         connection.execute("DELETE FROM schema_migration WHERE id > 1 AND name <> '0000_before'")
     migrations = partial(list[str], ["0000_before", "0001_initial", "x"])
-    older = run_with([replace(database, "known_migrations", migrations)], "doctor", "--format", "json")
+    older = run_with([replace(database, "list_known_migrations", migrations)], "doctor", "--format", "json")
     assert (older.code, findings(older)["schema"]["cure"]) == (78, "egec db upgrade")
     file.unlink()
     missing = egec("doctor", "--format", "json")
@@ -245,7 +245,7 @@ def test_a_deleted_working_folder_does_not_matter_where_every_path_is_absolute(f
 
 
 def test_a_check_that_fails_as_nobody_thought_is_a_finding_and_the_others_go_on(file: Path) -> None:
-    defect = replace(doctor_accounts, "open_credentials", partial(children.fail_with, "fG69a*6jH"))
+    defect = replace(doctor_accounts, "check_open_credentials", partial(children.fail_with, "fG69a*6jH"))
     ended = run_with([defect], "doctor", "--format", "json")
     assert (ended.code, troubles(ended)) == (78, {"open_credentials": "fault"})
     assert "RuntimeError" in findings(ended)["open_credentials"]["detail"]

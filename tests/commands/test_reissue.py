@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.accounts import reissue_threads
-from egec_cli.settings import Database
+from egec_cli.reissue import threads
+from egec_cli.settings.schema import Database
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
 from tests.programs import require_program
@@ -223,7 +223,7 @@ def test_the_status_of_all_runs(egec: Egec, server: MailServer, people: list[str
 def test_a_server_that_is_away_ends_it_with_75_and_resume_goes_on(
     egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.01)
+    monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.01)
     server.stop()
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
     assert ended.code == 75
@@ -254,7 +254,7 @@ def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server:
 @pytest.fixture
 def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the run `spring` paused, with one of its three clients failed and two to be mailed."""
-    monkeypatch.setattr(reissue_threads, "FIRST_WAIT_FOR_SERVER", 0.1)
+    monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.1)
     server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
     for others in ("c1@example.org", "c2@example.org"):
         server.fail_always(Fault.RCPT_421, recipient=others)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.settings import Database
+from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer

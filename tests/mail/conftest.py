@@ -6,11 +6,11 @@ from typing import Protocol
 
 import pytest
 
-from egec_cli import settings
 from egec_cli.errors import ExitCode
-from egec_cli.mail import transport
-from egec_cli.mail.delivery import AnswerLost, Refused, Transport
-from egec_cli.mail.message import Mail
+from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.transports import choose
+from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Transport
+from egec_cli.settings import schema
 from tests.smtp_server import MailServer
 
 CONTENT = (
@@ -46,9 +46,9 @@ def end_of_delivery(by: Transport, mail: Mail) -> End | ExitCode:
     """Deliver and return how it ended: for a refusal, the exit code of its reason."""
     try:
         by.deliver(mail)
-    except Refused as refusal:
+    except DeliveryRefused as refusal:
         return refusal.error.exit_code
-    except AnswerLost:
+    except DeliveryUnknown:
         return End.IN_DOUBT
     return End.ACCEPTED
 
@@ -59,7 +59,7 @@ def transport_of() -> Iterator[TransportOf]:
     made: list[Transport] = []
 
     def make(url: str, timeout: float = PATIENCE) -> Transport:
-        made.append(transport.of(settings.load({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
+        made.append(choose.open_transport(schema.load_settings({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
         return made[-1]
 
     yield make

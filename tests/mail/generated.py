@@ -17,15 +17,16 @@ from typing import NamedTuple
 
 from faker import Faker
 
-from egec_cli import email_address, password, settings
-from egec_cli.accounts import fields
-from egec_cli.accounts.issuing import greeted_name
-from egec_cli.mail import headers, message, wording
-from egec_cli.mail.message import Form, Mail
-from egec_cli.mail.template import BUILT_IN
-from egec_cli.mail.wording import Kind, Templates
+from egec_cli import email_address, password
+from egec_cli.clients import fields
+from egec_cli.credentials.issue import greeting_name
+from egec_cli.mail.compose import message, wording
+from egec_cli.mail.compose.message import Mail, MailForm, parse_address_header, parse_header
+from egec_cli.mail.compose.template import BUILT_IN
+from egec_cli.mail.compose.wording import Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
-from egec_cli.settings import LANGUAGES, Settings
+from egec_cli.settings import schema
+from egec_cli.settings.schema import LANGUAGES, Settings
 
 COMBINATIONS = [(kind, language) for kind in Kind for language in LANGUAGES]
 PARTICLES = [
@@ -83,12 +84,12 @@ class Generator:
         """Return a client whose fields are those of a file, and a password that the generator might make."""
         civility = self._random.choice(["", "", *fields.CIVILITIES])
         first, last = self._words(self._faker.first_name()), self._words(self._faker.last_name())
-        name = greeted_name(civility, fields.line("first name", first), fields.line("last name", last))
+        name = greeting_name(civility, fields.clean_line("first name", first), fields.clean_line("last name", last))
         return Generated(
-            recipient=email_address.checked(self._address()).wire,
+            recipient=email_address.parse_email(self._address()).wire,
             name=self._random.choice([name, name, name, ""]),
             identifier=f"{self._random.randrange(10**9, 10**10)}",
-            password=password.generate(Alphabet.of(lookalikes=True), self._random.choice),
+            password=password.generate_password(Alphabet.of(lookalikes=True), self._random.choice),
             at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._random.randrange(10**8)),
         )
 
@@ -102,7 +103,9 @@ class Generator:
         }
         if self._random.random() < 0.5:
             found["EGEC_MAIL_REPLY_TO"] = f"{self._display_name()} <{self._address()}>"
-        return settings.load({name: " ".join(value.split(" ")).replace("=?", "=") for name, value in found.items()})
+        return schema.load_settings(
+            {name: " ".join(value.split(" ")).replace("=?", "=") for name, value in found.items()}
+        )
 
     def _display_name(self) -> str:
         town = f"Régie d\u2019{self._faker.city()} et {self._faker.company()} (été)"
@@ -149,8 +152,8 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             password=client.password,
             issued_at=client.at,
         )
-    said = Templates.find(found, kind, language).filled(
-        wording.values(
+    said = KindTemplates.find(found, kind, language).filled(
+        wording.all_values(
             found,
             kind,
             language,
@@ -161,10 +164,10 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             at=client.at,
         )
     )
-    return message.finished(found, said, client.recipient, client.at)
+    return message.finish_mail(found, said, client.recipient, client.at)
 
 
-def by_form(form: Form, client: Generated) -> Mail:
+def by_form(form: MailForm, client: Generated) -> Mail:
     """Return a mail as runs make it for many."""
     return form.filled(
         recipient=client.recipient,
@@ -203,11 +206,11 @@ def _require_headers(mail: Mail, parsed: EmailMessage, found: Settings, subject:
     assert _addresses(parsed, "To") == [client.recipient]
     assert parsed["Message-ID"] == mail.message_id
     assert parsed["Date"].datetime == client.at
-    unfolded = headers.read(mail.content)
+    unfolded = parse_header(mail.content)
     for name in expected.keys() & {"From", "Reply-To"}:
         wanted = expected[name]
         assert isinstance(wanted, Address)
-        assert headers.read_address(unfolded[name]) == wanted
+        assert parse_address_header(unfolded[name]) == wanted
         assert _addresses(parsed, name) == [wanted.addr_spec]
         [read] = parsed[name].addresses
         # This reader puts a blank between two encoded words of a display name, which RFC 2047, 6.2, has it leave out.
@@ -226,7 +229,7 @@ def _addresses(parsed: EmailMessage, name: str) -> list[str]:
 
 def _address(setting: str) -> Address:
     display_name, _, rest = setting.rpartition("<")
-    local_part, _, domain = email_address.checked(rest.removesuffix(">")).wire.rpartition("@")
+    local_part, _, domain = email_address.parse_email(rest.removesuffix(">")).wire.rpartition("@")
     return Address(display_name.strip(), local_part, domain)
 
 
@@ -245,9 +248,9 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
         "identifier": client.identifier,
         "password": client.password.reveal(),
         "sentence": _template(f"reissue-sentence.{language}.txt").template.strip(),
-        "issued_at": wording.moment(client.at, language),
-        "changed_at": wording.moment(client.at, language),
-        "expiry": wording.expiry(found, client.at, language),
+        "issued_at": wording.format_time(client.at, language),
+        "changed_at": wording.format_time(client.at, language),
+        "expiry": wording.format_expiry(found, client.at, language),
         "app_name": found.app_name,
         "app_url": found.app_url,
         "support": found.support,
@@ -277,7 +280,7 @@ def main() -> None:
             require_as_it_was_meant(by_itself(found, kind, language, client), found, kind, language, client)
             mails += 1
             if kind is not Kind.ADDRESS_CHANGED:
-                form = Form(found, language, kind)
+                form = MailForm(found, language, kind)
                 require_as_it_was_meant(by_form(form, client), found, kind, language, client)
                 mails += 1
         if number % 100 == 99:

@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from egec_cli.mail.message import Mail
+from egec_cli.mail.compose.message import Mail
 from tests.callers.service_account import folder_of_service_account, free_port, running
 from tests.programs import require_program
 

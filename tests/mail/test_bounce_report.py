@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli.mail import bounce_report, incoming
-from egec_cli.mail.bounce_report import Fate, Report
-from egec_cli.mail.message_ids import Mark
-from egec_cli.password import Alphabet, generate
+from egec_cli.mail import bounces
+from egec_cli.mail.bounces import DeliveryStatus, Report
+from egec_cli.mail.compose.message_ids import Mark
+from egec_cli.password import Alphabet, generate_password
 
 REPORTS = Path(__file__).parent / "reports"
 MARK = Mark(1, "1.0123456789abcdef01234567")
@@ -21,8 +21,8 @@ PATIENCE = 10.0
 
 
 def sample(name: str) -> Report:
-    (message,) = incoming.in_file(REPORTS / f"{name}.eml")
-    return bounce_report.read(message.content)
+    (message,) = bounces.read_file(REPORTS / f"{name}.eml")
+    return bounces.read_report(message.content)
 
 
 FAILED = {
@@ -48,17 +48,17 @@ FAILED = {
     "forwarded-by-an-operator": ("jeanne@example.org", "5.4.4", "Host or domain name not found"),
 }  # fmt: skip
 OTHERS = {
-    "postfix-delayed": Fate.DELAYED,
-    "delivered": Fate.NO_FAILURE,
-    "out-of-office": Fate.NO_FAILURE,
-    "answer-of-a-client": Fate.NO_FAILURE,
+    "postfix-delayed": DeliveryStatus.DELAYED,
+    "delivered": DeliveryStatus.NO_FAILURE,
+    "out-of-office": DeliveryStatus.NO_FAILURE,
+    "answer-of-a-client": DeliveryStatus.NO_FAILURE,
 }
 
 
 @pytest.mark.parametrize("name", FAILED)
 def test_a_report_of_a_failure_is_understood(name: str) -> None:
     address, status, words = FAILED[name]
-    assert sample(name) == Report(Fate.FAILED, address, status, words, [MARK])
+    assert sample(name) == Report(DeliveryStatus.FAILED, address, status, words, [MARK])
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -73,8 +73,8 @@ def test_every_sample_is_tried() -> None:
 def test_a_report_of_several_recipients_tells_of_one_who_got_nothing() -> None:
     first, block, rest = (REPORTS / "postfix.eml").read_bytes().partition(b"Final-Recipient: rfc822; jeanne")
     delayed = b"Final-Recipient: rfc822; a@x.fr\nAction: delayed\nStatus: 4.0.0\n\n"
-    report = bounce_report.read(first + delayed + block + rest)
-    assert (report.fate, report.address) == (Fate.FAILED, "jeanne@example.org")
+    report = bounces.read_report(first + delayed + block + rest)
+    assert (report.fate, report.address) == (DeliveryStatus.FAILED, "jeanne@example.org")
 
 
 def dsn(*fields: bytes, more: bytes = b"") -> bytes:
@@ -86,22 +86,22 @@ def dsn(*fields: bytes, more: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("fields", "fate"),
     [
-        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 5.1.1"], Fate.FAILED),
-        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 4.2.2"], Fate.DELAYED),
-        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 2.0.0"], Fate.NO_FAILURE),
-        ([b"Final-Recipient: a@x.fr", b"ACTION:FAILED"], Fate.FAILED),
-        ([b"Final-Recipient: rfc822; a@x.fr", b"Action: expanded", b"Status: 5.0.0"], Fate.NO_FAILURE),
-        ([b"Status: 5.1.1"], Fate.NO_FAILURE),
-        ([b"Action: failed", b"Status: nonsense 15.1.1.9"], Fate.FAILED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 5.1.1"], DeliveryStatus.FAILED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 4.2.2"], DeliveryStatus.DELAYED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 2.0.0"], DeliveryStatus.NO_FAILURE),
+        ([b"Final-Recipient: a@x.fr", b"ACTION:FAILED"], DeliveryStatus.FAILED),
+        ([b"Final-Recipient: rfc822; a@x.fr", b"Action: expanded", b"Status: 5.0.0"], DeliveryStatus.NO_FAILURE),
+        ([b"Status: 5.1.1"], DeliveryStatus.NO_FAILURE),
+        ([b"Action: failed", b"Status: nonsense 15.1.1.9"], DeliveryStatus.FAILED),
     ],
 )
-def test_the_action_counts_and_without_one_the_status(fields: list[bytes], fate: Fate) -> None:
-    assert bounce_report.read(dsn(*fields)).fate is fate
+def test_the_action_counts_and_without_one_the_status(fields: list[bytes], fate: DeliveryStatus) -> None:
+    assert bounces.read_report(dsn(*fields)).fate is fate
 
 
 def test_what_comes_out_is_one_line_of_harmless_characters_and_of_bounded_length() -> None:
     evil = b"smtp; 550 \x1b[31m\x00\x07\xe2\x80\xaeevil\r\n\tagain " + b"x" * 5000
-    report = bounce_report.read(dsn(b"Final-Recipient: rfc822; \x1b]0;a@x.fr", b"Action: failed", evil[:0] + b"A: b",
+    report = bounces.read_report(dsn(b"Final-Recipient: rfc822; \x1b]0;a@x.fr", b"Action: failed", evil[:0] + b"A: b",
                                     b"Diagnostic-Code: " + evil))  # fmt: skip
     assert report.words.startswith("550 [31m evil again xxx")
     assert report.words.isprintable()
@@ -138,7 +138,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_input_is_read_in_time_and_says_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     began = time.process_time()
-    report = bounce_report.read(HOSTILE[name])
+    report = bounces.read_report(HOSTILE[name])
     assert time.process_time() - began < PATIENCE
     assert len(report.marks) <= 10
     assert capfd.readouterr() == ("", "")
@@ -147,7 +147,7 @@ def test_hostile_input_is_read_in_time_and_says_nothing(name: str, capfd: pytest
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode(errors="replace")))
 def test_whatever_the_bytes_are_they_are_a_report_or_none(some: bytes) -> None:
     for content in (some, dsn(b"Final-Recipient: " + some, b"Action: failed", more=some), dsn(some)):
-        report = bounce_report.read(content)
+        report = bounces.read_report(content)
         assert report.words.isprintable()
         assert report.address.isprintable()
         assert report.status.isascii()
@@ -156,9 +156,9 @@ def test_whatever_the_bytes_are_they_are_a_report_or_none(some: bytes) -> None:
 @given(st.data())
 def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st.DataObject) -> None:
     alphabet = data.draw(st.sampled_from([Alphabet.of(), Alphabet.of("#%+=?*-!@._<&", lookalikes=True)]))
-    clear = generate(alphabet).reveal()
+    clear = generate_password(alphabet).reveal()
     quoted = data.draw(st.sampled_from([clear, clear.replace("=", "=3D"), f"={clear}", f"«{clear}»", f"{clear}-x"]))
-    words = bounce_report.without_passwords(f"550 refused: {quoted} is spam", alphabet)
+    words = bounces.mask_passwords(f"550 refused: {quoted} is spam", alphabet)
     assert clear not in words.replace("=3D", "=")
     assert words.startswith("550 refused: ")
     assert words.endswith(" is spam")
@@ -167,11 +167,11 @@ def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st
 @pytest.mark.parametrize("name", FAILED)
 def test_what_mail_servers_say_is_not_taken_for_a_password(name: str) -> None:
     words = sample(name).words
-    assert bounce_report.without_passwords(words, Alphabet.of()) == words
+    assert bounces.mask_passwords(words, Alphabet.of()) == words
 
 
 def test_a_message_of_the_standard_library_is_read_as_one() -> None:
     message = EmailMessage(policy=policy.SMTP)
     message["From"] = "a@x.fr"
     message.set_content("Bonjour")
-    assert bounce_report.read(message.as_bytes()) == Report(Fate.NO_FAILURE)
+    assert bounces.read_report(message.as_bytes()) == Report(DeliveryStatus.NO_FAILURE)

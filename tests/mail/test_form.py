@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from egec_cli import email_address, password, settings
-from egec_cli.errors import Misconfigured
-from egec_cli.mail.message import Form, Mail, credentials_mail
+from egec_cli import email_address, password
+from egec_cli.errors import ConfigError
+from egec_cli.mail.compose.message import Mail, MailForm, credentials_mail
 from egec_cli.password import Alphabet, Password
-from egec_cli.settings import LANGUAGES, Settings
+from egec_cli.settings import schema
+from egec_cli.settings.schema import LANGUAGES, Settings
 from tests.mail.generated import READER
 
 CLIENTS, CHUNKS = 10_000, 20
@@ -70,14 +71,14 @@ class Generator:
             "例え.jp",
             "x--y.co.uk",
         ]
-        self._domains = [email_address.checked(f"a@{domain}").wire.removeprefix("a@") for domain in domains]
+        self._domains = [email_address.parse_email(f"a@{domain}").wire.removeprefix("a@") for domain in domains]
 
     def client(self) -> Client:
         return Client(
             recipient=self._recipient(),
             name=self._name(),
             identifier=f"{self._random.randrange(10**10):010}",
-            password=password.generate(self._random.choice(ALPHABETS), self._random.choice),
+            password=password.generate_password(self._random.choice(ALPHABETS), self._random.choice),
             issued_at=self._moment(),
         )
 
@@ -117,7 +118,7 @@ def built(found: Settings, language: str, client: Client) -> Mail:
     return credentials_mail(found, language=language, **client._asdict())
 
 
-def filled(form: Form, client: Client, message_id: str = "") -> Mail:
+def filled(form: MailForm, client: Client, message_id: str = "") -> Mail:
     return form.filled(**client._asdict(), message_id=message_id or form.new_message_id(7))
 
 
@@ -140,7 +141,7 @@ def read(part: Any) -> list[Any]:
     return [headers, kind, inner, part.preamble, part.epilogue, part.defects]
 
 
-def check_the_same(form: Form, found: Settings, language: str, client: Client) -> None:
+def check_the_same(form: MailForm, found: Settings, language: str, client: Client) -> None:
     standard = built(found, language, client)
     mail = filled(form, client, standard.message_id)
     assert mail._replace(content=b"") == standard._replace(content=b"")
@@ -164,20 +165,20 @@ def check_the_same(form: Form, found: Settings, language: str, client: Client) -
 def own(folder: Path, files: dict[str, str], **environment: str) -> Settings:
     for name, text in files.items():
         (folder / name).write_bytes(text.encode())
-    return settings.load({"EGEC_TEMPLATES": str(folder), **environment})
+    return schema.load_settings({"EGEC_TEMPLATES": str(folder), **environment})
 
 
 def check_own(found: Settings) -> None:
     """Check some clients with the organisation's own templates."""
-    form, generator = Form(found, "fr"), Generator(2)
+    form, generator = MailForm(found, "fr"), Generator(2)
     for client in [PLAIN, PLAIN._replace(name=""), *(generator.client() for _ in range(30))]:
         check_the_same(form, found, "fr", client)
 
 
-def check_both_refuse(form: Form, found: Settings, client: Client) -> None:
-    with pytest.raises(Misconfigured) as standard:
+def check_both_refuse(form: MailForm, found: Settings, client: Client) -> None:
+    with pytest.raises(ConfigError) as standard:
         built(found, "fr", client)
-    with pytest.raises(Misconfigured) as prepared:
+    with pytest.raises(ConfigError) as prepared:
         filled(form, client)
     assert (prepared.value.message, prepared.value.hint) == (standard.value.message, standard.value.hint)
     assert CLEAR not in prepared.value.message + prepared.value.hint
@@ -193,9 +194,9 @@ PAGE = "<p>$identifier $password</p>\n"
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_ten_thousand_clients_get_the_message_of_the_standard_builder(chunk: int) -> None:
-    found = settings.load({})
+    found = schema.load_settings({})
     language = LANGUAGES[chunk % len(LANGUAGES)]
-    form, generator = Form(found, language), Generator(chunk)
+    form, generator = MailForm(found, language), Generator(chunk)
     for _ in range(CLIENTS // CHUNKS):
         check_the_same(form, found, language, generator.client())
 
@@ -203,7 +204,9 @@ def test_ten_thousand_clients_get_the_message_of_the_standard_builder(chunk: int
 @pytest.mark.parametrize("name", AWKWARD_NAMES, ids=ascii)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_awkward_name_comes_out_as_from_the_standard_builder(language: str, name: str) -> None:
-    check_the_same(Form(settings.load({}), language), settings.load({}), language, PLAIN._replace(name=name))
+    check_the_same(
+        MailForm(schema.load_settings({}), language), schema.load_settings({}), language, PLAIN._replace(name=name)
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,8 +227,8 @@ def test_every_awkward_name_comes_out_as_from_the_standard_builder(language: str
     ids=str,
 )
 def test_settings_of_the_organisation_come_out_as_from_the_standard_builder(environment: dict[str, str]) -> None:
-    found, generator = settings.load(environment), Generator(1)
-    form = Form(found, "fr")
+    found, generator = schema.load_settings(environment), Generator(1)
+    form = MailForm(found, "fr")
     for _ in range(40):
         check_the_same(form, found, "fr", generator.client())
 
@@ -294,13 +297,13 @@ def test_greetings_of_the_organisation_come_out_as_from_the_standard_builder(
 @pytest.mark.parametrize("subject", ["$greeting", "$greeting $identifier"])
 def test_a_subject_with_the_greeting_comes_out_as_from_the_standard_builder(tmp_path: Path, subject: str) -> None:
     found, generator = own(tmp_path, {"credentials.fr.txt": f"Subject: {subject}{TEXT[16:]}"}), Generator(3)
-    form = Form(found, "fr")
+    form = MailForm(found, "fr")
     came_out = 0
     for _ in range(100):
         client = generator.client()
         try:
             built(found, "fr", client)
-        except Misconfigured:
+        except ConfigError:
             check_both_refuse(form, found, client)
         else:
             check_the_same(form, found, "fr", client)
@@ -311,16 +314,16 @@ def test_a_subject_with_the_greeting_comes_out_as_from_the_standard_builder(tmp_
 
 
 def test_a_name_with_the_boundary_of_the_mail_does_not_split_it() -> None:
-    found = settings.load({})
-    form = Form(found, "fr")
+    found = schema.load_settings({})
+    form = MailForm(found, "fr")
     used = boundary(filled(form, PLAIN))
     for name in (f"--{used}", f"--{used}--", f"x\n--{used}\n\n", f"x\r\n--{used}--\r\n".replace("\r", "")):
         check_the_same(form, found, "fr", PLAIN._replace(name=name))
 
 
 def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
-    found = settings.load({})
-    form = Form(found, "fr")
+    found = schema.load_settings({})
+    form = MailForm(found, "fr")
     zones = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-2)), None]
     for issued_at in [PLAIN.issued_at.astimezone(zone) for zone in zones] * 2 + [datetime(2026, 10, 25, 2, 30)]:
         check_the_same(form, found, "fr", PLAIN._replace(issued_at=issued_at))
@@ -330,7 +333,7 @@ def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
 
 
 def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
-    form = Form(settings.load({}), "fr")
+    form = MailForm(schema.load_settings({}), "fr")
     plain = [PLAIN, PLAIN._replace(recipient="o'hara+x@xn--strae-oqa.de", name="Mme Noëlle d\u2019Œuvre & <Fils>")]
     assert len({boundary(filled(form, client)) for client in plain}) == 1
     # What the standard library builds has a boundary of its own.
@@ -339,20 +342,20 @@ def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
 
 @pytest.mark.parametrize("recipient", [PLAIN.recipient, "noël@example.org"])
 def test_the_message_id_is_the_one_that_was_given(recipient: str) -> None:
-    form = Form(settings.load({}), "fr")
+    form = MailForm(schema.load_settings({}), "fr")
     for message_id in (form.new_message_id(7), "<other@example.org>"):
         mail = filled(form, PLAIN._replace(recipient=recipient), message_id)
         assert mail.message_id == parsed(mail)["Message-ID"] == message_id
 
 
 def test_every_new_message_id_is_another_at_the_domain_of_the_sender() -> None:
-    form = Form(settings.load({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
+    form = MailForm(schema.load_settings({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
     assert len({form.new_message_id(7) for _ in range(1000)}) == 1000
     assert form.new_message_id(7).endswith("@xn--strae-oqa.de>")
 
 
 def test_the_sample_is_of_nobody() -> None:
-    mail = Form(settings.load({}), "fr").sample(PLAIN.issued_at)
+    mail = MailForm(schema.load_settings({}), "fr").sample(PLAIN.issued_at)
     assert mail.recipient == parsed(mail)["To"] == "jeanne.dupont@example.org"
     assert b"\r\n\r\nMme Dupont, bonjour," in mail.content
 
@@ -383,14 +386,14 @@ def test_the_sample_is_of_nobody() -> None:
     ids=ascii,
 )
 def test_what_the_standard_builder_refuses_is_refused(changed: dict[str, Any]) -> None:
-    found = settings.load({})
-    check_both_refuse(Form(found, "fr"), found, PLAIN._replace(**changed))
+    found = schema.load_settings({})
+    check_both_refuse(MailForm(found, "fr"), found, PLAIN._replace(**changed))
 
 
 @pytest.mark.parametrize("message_id", ["<a@x.fr>\r\nBcc: evil@y.fr", "<a@x.fr>\n", "x\r\n\r\nbody"])
 def test_a_message_id_that_would_become_another_header_is_never_written(message_id: str) -> None:
-    form = Form(settings.load({}), "fr")
-    with pytest.raises(Misconfigured, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
+    form = MailForm(schema.load_settings({}), "fr")
+    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
         form.filled(**PLAIN._asdict(), message_id=message_id)
 
 
@@ -418,17 +421,17 @@ def test_a_message_id_that_would_become_another_header_is_never_written(message_
     ids=ascii,
 )  # fmt: skip
 def test_a_form_of_a_faulty_template_is_not_made(tmp_path: Path, files: dict[str, str], message: str) -> None:
-    with pytest.raises(Misconfigured, match=message):
-        Form(own(tmp_path, files), "fr")
+    with pytest.raises(ConfigError, match=message):
+        MailForm(own(tmp_path, files), "fr")
 
 
 def test_a_form_with_an_invalid_sender_is_not_made() -> None:
-    with pytest.raises(Misconfigured, match="EGEC_MAIL_FROM"):
-        Form(settings.load({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
+    with pytest.raises(ConfigError, match="EGEC_MAIL_FROM"):
+        MailForm(schema.load_settings({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
 
 
 @pytest.mark.parametrize("days", ["0", "1", "3650"])
 def test_the_two_say_the_same_of_the_end_of_a_password(tmp_path: Path, days: str) -> None:
     found = own(tmp_path, {"expiry.fr.txt": "Le $date & <pas> plus tard = fini."}, EGEC_UNUSED_PASSWORD_DAYS=days)
     for language in LANGUAGES:
-        check_the_same(Form(found, language), found, language, PLAIN)
+        check_the_same(MailForm(found, language), found, language, PLAIN)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli import email_address, settings
-from egec_cli.accounts import fields
-from egec_cli.errors import BadInput, Misconfigured
-from egec_cli.mail.message import Form
-from egec_cli.mail.wording import Kind
+from egec_cli import email_address
+from egec_cli.clients import fields
+from egec_cli.errors import ConfigError, InvalidInput
+from egec_cli.mail.compose.message import MailForm
+from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Password
-from egec_cli.settings import LANGUAGES, Settings
+from egec_cli.settings import schema
+from egec_cli.settings.schema import LANGUAGES, Settings
 from tests.mail.generated import (
     COMBINATIONS,
     Generated,
@@ -35,7 +36,7 @@ def test_ten_thousand_clients_read_what_was_meant_for_them(chunk: int) -> None:
     generator = Generator(chunk)
     for _ in range(CLIENTS // CHUNKS // GROUP):
         of_a_run = generator.organisation()
-        forms = {(kind, language): Form(of_a_run, language, kind) for kind, language in FORMS}
+        forms = {(kind, language): MailForm(of_a_run, language, kind) for kind, language in FORMS}
         for number in range(GROUP):
             client = generator.client()
             kind, language = FORMS[number % len(FORMS)]
@@ -58,9 +59,9 @@ def clients(draw: st.DrawFn) -> Generated:
     local = draw(st.text(st.sampled_from("abcDEF059.+_'-éèßñ\u0153ж山"), min_size=1, max_size=64))
     domain = draw(st.sampled_from(["example.org", "été.example.fr", "x--y.co.uk", "straße.example", "d" * 60 + ".fr"]))
     try:
-        name = fields.line("last name", draw(st.text(ANY | ODD, max_size=100)))
-        recipient = email_address.checked(f"{local}@{domain}").wire
-    except BadInput:
+        name = fields.clean_line("last name", draw(st.text(ANY | ODD, max_size=100)))
+        recipient = email_address.parse_email(f"{local}@{domain}").wire
+    except InvalidInput:
         hypothesis.reject()
     at = draw(st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)))
     return Generated(recipient, name, "9876543210", Password("fG69a*6jH"), at.replace(microsecond=0))
@@ -71,7 +72,7 @@ def organisations(draw: st.DrawFn) -> Settings:
     """Draw an organisation with whatever the settings take."""
     words = st.text(ANY | ODD, min_size=1, max_size=60)
     try:
-        found = settings.load(
+        found = schema.load_settings(
             {
                 "EGEC_APP_NAME": draw(words),
                 "EGEC_SUPPORT": draw(words),
@@ -80,14 +81,14 @@ def organisations(draw: st.DrawFn) -> Settings:
                 "EGEC_MAIL_REPLY_TO": f"{draw(words).strip()} <été@example.org>",
             }
         )
-    except Misconfigured:
+    except ConfigError:
         hypothesis.reject()
     return found
 
 
 @cache
-def form_of_the_usual(language: str, kind: Kind) -> Form:
-    return Form(settings.load({}), language, kind)
+def form_of_the_usual(language: str, kind: Kind) -> MailForm:
+    return MailForm(schema.load_settings({}), language, kind)
 
 
 @hypothesis.settings(max_examples=300)
@@ -98,7 +99,7 @@ def test_whatever_a_file_and_the_settings_take_is_read_as_it_was_meant(
     require_as_it_was_meant(by_itself(found, kind, language, client), found, kind, language, client)
     if kind is not Kind.ADDRESS_CHANGED:
         mail = by_form(form_of_the_usual(language, kind), client)
-        require_as_it_was_meant(mail, settings.load({}), kind, language, client)
+        require_as_it_was_meant(mail, schema.load_settings({}), kind, language, client)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_whatever_a_file_and_the_settings_take_is_read_as_it_was_meant(
 )
 def test_the_reader_sees_what_is_wrong(part: bytes) -> None:
     client = Generator(0).client()._replace(name="", at=datetime(2026, 11, 24, tzinfo=UTC))
-    found, kind, language = settings.load({}), Kind.CREDENTIALS, "fr"
+    found, kind, language = schema.load_settings({}), Kind.CREDENTIALS, "fr"
     mail = by_itself(found, kind, language, client)
     require_as_it_was_meant(mail, found, kind, language, client)
     changed = mail.content.replace(part, part[:-1] + b"x" + part[-1:], 1)
@@ -118,10 +119,10 @@ def test_the_reader_sees_what_is_wrong(part: bytes) -> None:
 def test_a_name_of_fifty_accented_characters_is_in_both_parts_of_every_mail() -> None:
     name = "Société d\u2019Énergie et d\u2019Équipements Générés à Évreux"
     for text in ("é" * 50, "ÀÉÎÕÜ" * 10, name, "e\u0301" * 50, "œ\u2019" * 25):
-        client = Generator(0).client()._replace(name=fields.line("last name", text))
+        client = Generator(0).client()._replace(name=fields.clean_line("last name", text))
         for kind, language in COMBINATIONS:
             found = Generator(1).organisation()
             require_as_it_was_meant(by_itself(found, kind, language, client), found, kind, language, client)
             if kind is not Kind.ADDRESS_CHANGED:
-                mail = by_form(Form(found, language, kind), client)
+                mail = by_form(MailForm(found, language, kind), client)
                 require_as_it_was_meant(mail, found, kind, language, client)

@@ -9,12 +9,13 @@ from random import Random
 
 import pytest
 
-from egec_cli import password, settings
-from egec_cli.mail.message import SAMPLE
-from egec_cli.mail.specimen import page_of, specimen
-from egec_cli.mail.wording import Kind
+from egec_cli import password
+from egec_cli.mail.compose.message import SAMPLE
+from egec_cli.mail.compose.sample import html_of, sample_mail
+from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Alphabet
-from egec_cli.settings import LANGUAGES
+from egec_cli.settings import schema
+from egec_cli.settings.schema import LANGUAGES
 from tests.mail.browser import Browser, Place, running_browser
 
 # One browser serves them all, on one worker.
@@ -43,7 +44,7 @@ def large_type() -> Iterator[Browser]:
 
 
 def page(kind: Kind, language: str, name: str = "Mme Dupont") -> str:
-    return page_of(specimen(settings.load({}), kind, language, at=datetime.now(UTC), name=name))
+    return html_of(sample_mail(schema.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
 
 
 def as_roundcube_shows(html: str) -> str:
@@ -87,7 +88,7 @@ def test_a_double_click_anywhere_selects_the_identifier_or_the_password_and_noth
     random = Random(7)
     for number in range(60):
         kind, language = WITH_PASSWORD[number % len(WITH_PASSWORD)]
-        clear = password.generate(Alphabet.of(), random.choice).reveal()
+        clear = password.generate_password(Alphabet.of(), random.choice).reveal()
         html = page(kind, language).replace(SHOWN_PASSWORD, escape(clear))
         browser.show(as_roundcube_shows(html) if is_washed else html, random.choice([TELEPHONE, PANE]))
         for index, key in enumerate((SAMPLE[0], clear)):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from egec_cli.errors import BadInput
-from egec_cli.mail import incoming
-from egec_cli.mail.incoming import Incoming
+from egec_cli.errors import InvalidInput
+from egec_cli.mail import bounces
+from egec_cli.mail.bounces import Incoming
 
 FROM = "From MAILER-DAEMON  Wed Nov 25 04:49:17 2026\n"
 ONE = "Subject: one\n\nFrom here on, text.\n"
@@ -21,7 +21,7 @@ TWO = "Subject: two\n\ntext\n\nFrom here, too.\n"
 
 def in_text(tmp_path: Path, text: str) -> list[Incoming]:
     (tmp_path / "file").write_text(text, newline="")
-    return list(incoming.in_file(tmp_path / "file"))
+    return list(bounces.read_file(tmp_path / "file"))
 
 
 def test_a_file_is_one_message(tmp_path: Path) -> None:
@@ -38,14 +38,14 @@ def test_an_mbox_of_the_standard_library_is_read(tmp_path: Path) -> None:
     for text in (ONE, TWO):
         box.add(text)
     box.close()
-    assert [one.content.split(b"\n")[0] for one in incoming.in_file(tmp_path / "box")] == [
+    assert [one.content.split(b"\n")[0] for one in bounces.read_file(tmp_path / "box")] == [
         b"Subject: one", b"Subject: two",
     ]  # fmt: skip
 
 
 def test_a_stream_is_one_message_whatever_it_holds_and_the_line_before_it_is_left_out() -> None:
     for text in (ONE, f"{FROM}{ONE}"):
-        (message,) = incoming.in_stream("-", io.BytesIO(f"{text}\n{FROM}{TWO}".encode()))
+        (message,) = bounces.read_stream("-", io.BytesIO(f"{text}\n{FROM}{TWO}".encode()))
         assert message.content.decode() == f"{ONE}\n{FROM}{TWO}"
 
 
@@ -79,10 +79,10 @@ class Endless(io.RawIOBase):
 def test_a_message_of_a_hundred_megabytes_takes_no_memory(piece: bytes) -> None:
     stream = io.BufferedReader(Endless(100_000_000, piece))
     tracemalloc.start()
-    (message,) = incoming.in_stream("-", stream)
+    (message,) = bounces.read_stream("-", stream)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(message.content) <= incoming.MOST_BYTES + incoming.LONGEST_LINE
+    assert len(message.content) <= bounces.MOST_BYTES + bounces.LONGEST_LINE
     assert peak < 5_000_000
 
 
@@ -103,13 +103,13 @@ def names(folder: Path) -> dict[str, list[str]]:
 
 def test_a_maildir_is_read_whole_and_left_as_it_is(maildir: Path) -> None:
     before = names(maildir)
-    assert [one.content for one in incoming.in_maildir(maildir)] == [ONE.encode(), TWO.encode()]
+    assert [one.content for one in bounces.read_maildir(maildir)] == [ONE.encode(), TWO.encode()]
     assert names(maildir) == before
 
 
 def test_what_is_new_is_moved_once_it_has_been_dealt_with(maildir: Path) -> None:
     (name,) = names(maildir)["new"]
-    messages = incoming.in_maildir(maildir, move=True)
+    messages = bounces.read_maildir(maildir, move=True)
     assert next(messages).content == ONE.encode()
     assert names(maildir)["new"] == [name]
     assert list(messages) == []
@@ -123,12 +123,12 @@ def test_what_is_no_file_is_not_read(maildir: Path) -> None:
     (maildir / "new" / "1.folder").mkdir()
     (maildir / "new" / "2.link").symlink_to("/etc/passwd")
     (maildir / "new" / ".hidden").write_text(ONE)
-    assert len(list(incoming.in_maildir(maildir))) == 2
+    assert len(list(bounces.read_maildir(maildir))) == 2
 
 
 def test_a_message_that_another_program_takes_away_meanwhile_is_left_out(maildir: Path) -> None:
     (maildir / "new" / "zz").write_text(TWO)
-    messages = incoming.in_maildir(maildir, move=True)
+    messages = bounces.read_maildir(maildir, move=True)
     next(messages)
     for path in (maildir / "new").iterdir():
         path.unlink()
@@ -136,5 +136,5 @@ def test_a_message_that_another_program_takes_away_meanwhile_is_left_out(maildir
 
 
 def test_another_folder_is_no_maildir(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is no Maildir"):
-        list(incoming.in_maildir(tmp_path))
+    with pytest.raises(InvalidInput, match="is no Maildir"):
+        list(bounces.read_maildir(tmp_path))

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import pytest
 from faker import Faker
 
-from egec_cli import email_address, password, settings
-from egec_cli.accounts import issuing
-from egec_cli.mail.message import Form, Mail, address_changed_mail
-from egec_cli.mail.wording import Kind
-from egec_cli.settings import LANGUAGES
+from egec_cli import email_address, password
+from egec_cli.credentials import issue
+from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
+from egec_cli.mail.compose.wording import Kind
+from egec_cli.settings import schema
+from egec_cli.settings.schema import LANGUAGES
 from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, running_rspamd
 
 # Each filter is started once.
@@ -41,17 +42,19 @@ class Sample(NamedTuple):
 @pytest.fixture
 def samples() -> list[Sample]:
     """Return mails of each kind in each language, for the same clients in every run."""
-    found, now, random = settings.load(SETTINGS), datetime.now(UTC).replace(microsecond=0), Random(7)
+    found, now, random = schema.load_settings(SETTINGS), datetime.now(UTC).replace(microsecond=0), Random(7)
     french = Faker("fr_FR")
     french.seed_instance(7)
     forms = {
-        (kind, language): Form(found, language, kind) for kind, language in KINDS if kind is not Kind.ADDRESS_CHANGED
+        (kind, language): MailForm(found, language, kind)
+        for kind, language in KINDS
+        if kind is not Kind.ADDRESS_CHANGED
     }
     made = []
     for number, (kind, language) in zip(range(CLIENTS), itertools.cycle(KINDS), strict=False):
-        recipient = email_address.checked(random.choice([french.free_email, french.company_email])()).wire
+        recipient = email_address.parse_email(random.choice([french.free_email, french.company_email])()).wire
         last_name = random.choice([french.last_name, french.last_name, french.company])()
-        name = issuing.greeted_name(random.choice(["M.", "Mme", ""]), "", random.choice([last_name] * 19 + [""]))
+        name = issue.greeting_name(random.choice(["M.", "Mme", ""]), "", random.choice([last_name] * 19 + [""]))
         if kind is Kind.ADDRESS_CHANGED:
             mail = address_changed_mail(found, recipient=recipient, language=language, name=name, changed_at=now)
         else:
@@ -60,7 +63,7 @@ def samples() -> list[Sample]:
                 recipient=recipient,
                 name=name,
                 identifier=str(random.randrange(10**9, 10**10)),
-                password=password.generate(found.alphabet, random.choice),
+                password=password.generate_password(found.alphabet, random.choice),
                 issued_at=now,
                 message_id=form.new_message_id(number + 1),
             )

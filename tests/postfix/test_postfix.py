@@ -16,11 +16,11 @@ import pytest
 from faker import Faker
 
 from egec_cli import password
-from egec_cli.mail import transport
-from egec_cli.mail.message import Form, Mail, address_changed_mail
-from egec_cli.mail.page import Page
-from egec_cli.mail.wording import Kind
-from egec_cli.settings import LANGUAGES
+from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
+from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.lint.html import Page
+from egec_cli.mail.transports import choose
+from egec_cli.settings.schema import LANGUAGES
 from tests.activations import letter
 from tests.callers.service_account import as_service_account, give, within_service_account
 from tests.callers.site import CHECKOUT, Site
@@ -185,18 +185,18 @@ def test_each_kind_of_mail_arrives_to_the_byte_as_it_left(house: House) -> None:
                 )
             )
             continue
-        form = Form(found, language, kind)
+        form = MailForm(found, language, kind)
         mails.append(
             form.filled(
                 recipient=recipient,
                 name=name,
                 identifier=f"{random.randrange(10**9, 10**10)}",
-                password=password.generate(found.alphabet, random.choice),
+                password=password.generate_password(found.alphabet, random.choice),
                 issued_at=datetime.now(UTC),
                 message_id=form.new_message_id(number),
             )
         )
-    by = transport.of(found)
+    by = choose.open_transport(found)
     for mail in mails:
         by.deliver(mail)
     by.close()

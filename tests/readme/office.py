@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from egec_cli import hashing, settings
-from egec_cli.accounts import clients, egec, fields, issuing
+from egec_cli import context, hashing
+from egec_cli.clients import fields, records
+from egec_cli.credentials import issue
+from egec_cli.settings import schema
 from tests.readme.blocks import CHECKOUT
 
 # Who is there, as the examples name them; all but the last have a password.
@@ -51,7 +53,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
         mail_url: the mail server.
     """
     office = bare(folder)
-    own_settings = settings.user_env_file()
+    own_settings = schema.user_env_file()
     own_settings.parent.mkdir(parents=True)
     own_settings.touch(mode=0o600)
     own_settings.write_text(f"EGEC_MAIL_URL={mail_url}\n")
@@ -69,11 +71,11 @@ def furnished(folder: Path, mail_url: str) -> Office:
 def _clients_with_passwords() -> dict[str, str]:
     """Make the clients; return the passwords of those who have one, by identifier."""
     passwords = {}
-    found = settings.load()
-    egec.create(found)
-    with egec.opened(found) as opened:
+    found = schema.load_settings()
+    context.create_database(found)
+    with context.open_context(found) as opened:
         for email, civility, first_name, last_name, reference, identifier in CLIENTS:
-            given = fields.checked(
+            given = fields.parse_fields(
                 email,
                 civility=civility,
                 first_name=first_name,
@@ -81,10 +83,10 @@ def _clients_with_passwords() -> dict[str, str]:
                 reference=reference,
                 given_identifier=identifier,
             )
-            client = clients.create(opened, given)
+            client = records.create_client(opened, given)
             if email != CLIENTS[-1][0]:
-                made = hashing.begin(opened.settings)
-                issuing.hand_over(opened, client, lambda _: None, hashing=made)
+                made = hashing.start_hash(opened.settings)
+                issue.issue_to_operator(opened, client, lambda _: None, hashing=made)
                 passwords[identifier] = made.password.reveal()
     return passwords
 

@@ -7,8 +7,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
-from egec_cli.commands.lazy import LazyGroup
-from egec_cli.show import OutputFormat
+from egec_cli.commands.root import LazyGroup
+from egec_cli.output.render import OutputFormat
 
 
 class Parameter(NamedTuple):

@@ -7,9 +7,9 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from egec_cli.accounts.log import Act
 from egec_cli.commands.contract import CONTRACT
-from egec_cli.show import ErrorRecord
+from egec_cli.context import Act
+from egec_cli.output.render import ErrorRecord
 
 
 class Key(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Contract, Result
-from egec_cli.show import ErrorRecord, OutputFormat
+from egec_cli.output.render import ErrorRecord, OutputFormat
 from tests.reference import command_tree, records
 
 BEGIN, END = "<!-- reference -->", "<!-- end -->"

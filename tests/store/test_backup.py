@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli import settings
-from egec_cli.accounts import clients, fields, login
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import SqliteFile
+from egec_cli.clients import fields, records
+from egec_cli.context import open_context
+from egec_cli.logins.verify import verify_login
+from egec_cli.settings import schema
+from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client
 from tests import children
@@ -43,7 +44,7 @@ BACKUPS = 8
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty embedded database in a folder of its own; EGEC_DATABASE_URL names it too."""
     path = tmp_path / "database" / "egec.db"
-    database.create(SqliteFile(path))
+    database.create_database(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
     return path
 
@@ -79,13 +80,13 @@ def require_good_copy(copy: Path, before: list[Letter], after: list[Letter]) -> 
     """Require that each client gets in by the last mail of before the backup, or by one that came during it."""
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     require_intact(SqliteFile(copy))
-    with opened(settings.load()._replace(database=SqliteFile(copy))) as egec:
+    with open_context(schema.load_settings()._replace(database=SqliteFile(copy))) as egec:
         for client in Client.select():
             mine = [letter for letter in after if letter.identifier == client.identifier]
             last_before = [letter for letter in before if letter.identifier == client.identifier][-1]
             good = [letter for letter in mine[mine.index(last_before) :] if opens_without_trace(egec, client, letter)]
             assert good
-            assert login.verify(egec, client.identifier, good[-1].password).accepted
+            assert verify_login(egec, client.identifier, good[-1].password).accepted
 
 
 def test_a_backup_at_any_moment_lets_each_client_in_with_the_last_mail_that_came_before_it(
@@ -93,9 +94,9 @@ def test_a_backup_at_any_moment_lets_each_client_in_with_the_last_mail_that_came
 ) -> None:
     copies: list[tuple[Path, list[Letter], list[Letter]]] = []
     logins: list[Login] = []
-    with opened(settings.load()) as egec:
+    with open_context(schema.load_settings()) as egec:
         for number in range(CLIENTS):
-            clients.create(egec, fields.checked(f"c{number}@example.org"))
+            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
         identifiers = [client.identifier for client in Client.select()]
         for identifier in identifiers:
             assert egec_process("activate", identifier).code == 0
@@ -123,7 +124,7 @@ def test_a_backup_has_nothing_of_a_transaction_that_is_not_committed(
         assert egec("db", "backup", str(folder / "copy.db")).code == 0
         other.execute("COMMIT")
     require_intact(SqliteFile(folder / "copy.db"))
-    with opened(settings.load()._replace(database=SqliteFile(folder / "copy.db"))):
+    with open_context(schema.load_settings()._replace(database=SqliteFile(folder / "copy.db"))):
         assert Client.get().email == "jeanne@example.org"
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trustme
 
-from egec_cli.errors import Misconfigured
+from egec_cli.errors import ConfigError
 from egec_cli.store import connection_security as security
 from tests.conftest import Egec
 
@@ -103,7 +103,7 @@ def test_the_certificates_that_are_trusted() -> None:
 
 
 def test_an_old_libpq_is_refused_unless_the_url_asks_for_a_mode() -> None:
-    with pytest.raises(Misconfigured, match=r"libpq \(version 15\)") as refused:
+    with pytest.raises(ConfigError, match=r"libpq \(version 15\)") as refused:
         secured({"host": "db"}, libpq=OLD_LIBPQ)
     assert "pip install" in refused.value.hint
     assert secured({"host": "localhost"}, libpq=OLD_LIBPQ) == {}
@@ -124,7 +124,7 @@ def test_an_old_libpq_is_refused_unless_the_url_asks_for_a_mode() -> None:
 def test_an_option_that_loads_code_or_unchecked_options_is_refused(
     asked: dict[str, str], environ: dict[str, str]
 ) -> None:
-    with pytest.raises(Misconfigured):
+    with pytest.raises(ConfigError):
         security.require_safe(asked, environ)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.settings import SqliteFile
+from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
 from tests.conftest import Egec
 
@@ -126,7 +126,7 @@ def test_an_empty_file_of_others_rights_becomes_a_database_for_its_owner_alone(t
     path = tmp_path / "egec.db"
     path.touch()
     path.chmod(0o644)
-    assert database.create(SqliteFile(path))
+    assert database.create_database(SqliteFile(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from egec_cli import settings
-from egec_cli.accounts import clients, fields
-from egec_cli.accounts.credentials import FORMER_HASHES
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database, SqliteFile
+from egec_cli.clients import fields, records
+from egec_cli.context import open_context
+from egec_cli.credentials.states import SUPERSEDED_HASHES_KEPT
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import TABLES, Client, Credential
 from tests.activations import activated, letters, once, opens, require_as_good_as_new, wait_until
@@ -42,7 +42,7 @@ def url(postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty embedded database in a folder of its own; EGEC_DATABASE_URL names it too."""
     path = tmp_path / "database" / "egec.db"
-    database.create(SqliteFile(path))
+    database.create_database(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
     return path
 
@@ -55,20 +55,20 @@ def login_of(server: MailServer) -> str:
 
 def rows() -> dict[str, list[Any]]:
     """Return all that the database holds."""
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         return {table.__name__: list(table.select().order_by(table.id).dicts()) for table in TABLES}
 
 
 def require_whole() -> None:
     """Require that what was recorded is recorded in full, and agrees."""
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         for client in Client.select():
             credentials = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
             assert [row.sequence for row in credentials] == list(range(1, client.last_sequence + 1))
             assert [row.sequence for row in credentials if row.state == "accepted"] == [client.active_sequence]
             hashed = [row.state for row in credentials if row.password_hash is not None]
             assert set(hashed) <= {"accepted", "in_doubt", "sending", "superseded"}
-            assert hashed.count("superseded") <= FORMER_HASHES
+            assert hashed.count("superseded") <= SUPERSEDED_HASHES_KEPT
 
 
 @contextmanager
@@ -440,9 +440,9 @@ def test_a_damaged_file_is_told_as_such_and_left_as_it_is(
 
 @pytest.mark.parametrize("form", ["table", "jsonl"])
 def test_damage_that_is_met_in_the_middle_of_a_list_is_told_as_such(file: Path, egec_process: Egec, form: str) -> None:
-    with opened(settings.load()) as found:
+    with open_context(schema.load_settings()) as found:
         for number in range(1000):
-            clients.create(found, fields.checked(f"c{number}@example.org"))
+            records.create_client(found, fields.parse_fields(f"c{number}@example.org"))
     content = file.read_bytes()
     middle = len(content) // 2 // 4096 * 4096
     file.write_bytes(content[:middle] + bytes(8 * 4096) + content[middle + 8 * 4096 :])

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from egec_cli.errors import NotNow
-from egec_cli.settings import SqliteFile
+from egec_cli.errors import TemporaryFailure
+from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import reading
 from tests import children
 from tests.conftest import Egec, Ended
@@ -144,7 +144,7 @@ def test_the_log_of_a_crash_is_read_or_refused_but_never_ignored(
 
 
 def test_what_was_written_while_it_was_read_is_told(file: Path) -> None:
-    with pytest.raises(NotNow, match="written to while it was read"):
+    with pytest.raises(TemporaryFailure, match="written to while it was read"):
         read_while_another_writes(file)
 
 
@@ -175,7 +175,7 @@ def test_a_database_that_another_has_to_itself_is_not_read(file: Path) -> None:
         # As another process: locks hold between those.
         command = command_of(partial(children.read_impatiently, SqliteFile(file)))
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "NotNow" in done.stderr
+    assert "TemporaryFailure" in done.stderr
     assert "busy" in done.stderr
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from egec_cli import clock, settings
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database, PostgresqlServer, SqliteFile
+from egec_cli import clock
+from egec_cli.context import open_context
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import ReissueRun, RunState
 from tests.activations import PATIENCE, wait_until
@@ -75,7 +76,7 @@ def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
             admin.execute("CREATE SCHEMA public")
             admin.execute(script.encode())
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    return settings.load().database
+    return schema.load_settings().database
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def copies(location: Database) -> list[Path]:
 
 def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Database, egec: Egec) -> None:
     before = rows(released)
-    newer = database.known_migrations()[1:]
+    newer = database.list_known_migrations()[1:]
     assert egec("db", "status").code == (78 if newer else 0)
     upgraded = egec("db", "upgrade", "--format", "json")
     assert (upgraded.code, json.loads(upgraded.out)["applied"]) == (0, newer)
@@ -120,7 +121,7 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
     assert (columns, events[: len(former_events)]) == (former_columns, former_events)
     assert ["db.upgrade" in one for one in events[len(former_events) :]] == [True] * bool(newer)
     assert egec("db", "status").code == 0
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         assert egec("client", "show", CLIENT).code == 0
     assert egec("reissue", "status", "spring-2026").code == 0
     assert len(copies(released)) == (isinstance(released, SqliteFile) and bool(newer))
@@ -196,7 +197,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
 ) -> None:
     egec("db", "upgrade")
     made = len(copies(released))
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         until = clock.now() + timedelta(seconds=60)
         ReissueRun.update(state=RunState.RUNNING, worked_until=until).execute()
     before = rows(released)
@@ -204,7 +205,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
     assert (ended.code, ended.out) == (75, "")
     assert "the re-issue run spring-2026 is being worked on" in ended.err
     assert (rows(released), len(copies(released))) == (before, made)
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         ReissueRun.update(worked_until=clock.now() + ahead).execute()
     assert run_with([later], "db", "upgrade").code == 0
 
@@ -213,7 +214,7 @@ def test_an_upgrade_waits_for_another_transaction_and_then_gives_up_with_nothing
     released: Database, later: Call, egec: Egec
 ) -> None:
     egec("db", "upgrade")
-    with opened(settings.load()) as other, other.database.atomic():
+    with open_context(schema.load_settings()) as other, other.database.atomic():
         ReissueRun.update(options="{}").execute()
         other.database.execute_sql("UPDATE client SET language = language")  # type: ignore[no-untyped-call] # it has none
         ended = run_with([IMPATIENT, later], "db", "upgrade")
@@ -231,7 +232,7 @@ def test_without_room_for_the_copy_nothing_is_upgraded(
     tmp_path: Path, later: Call, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = SqliteFile(tmp_path / "egec.db")
-    database.create(location)
+    database.create_database(location)
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{location.path}")
     ended = run_with([disk_with_room_to(40_000), later], "db", "upgrade")
     assert (ended.code, ended.out) == (74, "")

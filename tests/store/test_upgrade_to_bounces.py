@@ -9,9 +9,9 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from egec_cli import settings
-from egec_cli.accounts.egec import opened
-from egec_cli.settings import Database, PostgresqlServer, SqliteFile
+from egec_cli.context import open_context
+from egec_cli.settings import schema
+from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client, Credential
 from tests.conftest import Egec
@@ -38,7 +38,7 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
         make: Callable[[], str] = request.getfixturevalue("postgresql")
         url = make()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    location = settings.load().database
+    location = schema.load_settings().database
     with database._engine_for(location) as engine, engine.connection_context():
         if request.param == "postgresql":
             engine.execute_sql("DROP SCHEMA public CASCADE")  # type: ignore[no-untyped-call] # peewee has no types
@@ -67,9 +67,9 @@ def test_the_upgrade_adds_what_is_new_and_keeps_what_is_there(first_release: Dat
     assert "egec db upgrade" in refused.err
     pending = json.loads(egec("db", "status", "--format", "json").out)["pending"]
     upgraded = egec("db", "upgrade", "--format", "json")
-    assert json.loads(upgraded.out)["applied"] == pending == database.known_migrations()[1:]
+    assert json.loads(upgraded.out)["applied"] == pending == database.list_known_migrations()[1:]
     assert json.loads(egec("db", "upgrade", "--format", "json").out)["applied"] == []
-    with opened(settings.load()):
+    with open_context(schema.load_settings()):
         assert Client.select().dicts().get() == Client.select().where(Client.email_bounced_at.is_null()).dicts().get()
         stored = Client.get()
         assert {name: getattr(stored, name) for name in CLIENT if not name.endswith("_at")} == {
@@ -83,10 +83,10 @@ def test_the_upgrade_adds_what_is_new_and_keeps_what_is_there(first_release: Dat
 def test_an_upgraded_database_has_the_shape_of_a_new_one(
     first_release: Database, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    database.upgrade(first_release, require=lambda: None)
+    database.upgrade_database(first_release, require=lambda: None)
     if isinstance(first_release, SqliteFile):
         new: Database = SqliteFile(tmp_path / "new.db")
-        database.create(new)
+        database.create_database(new)
     else:
         new = PostgresqlServer(request.getfixturevalue("postgresql")())
     assert shape(first_release) == shape(new)

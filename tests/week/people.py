@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import bcrypt
 
-from egec_cli.password import Alphabet, generate
+from egec_cli.password import Alphabet, generate_password
 
 _FIRST_NAMES = ("Zoé", "Éloïse", "Jean-François", "Anaïs", "Maël", "Chloé", "Noël", "Agnès", "Benoît", "Inès")
 _LAST_NAMES = ("Lefèvre", "d'Alembert", "Müller", "Dupont", "Garçon", "de la Tour", "Œuvrard", "Nuñez", "Le Goff")
@@ -48,7 +48,7 @@ def _person(number: int, chance: Random) -> Person:
 
 def password(chance: Random) -> str:
     """Return a password as the program makes them, the same in every week of this seed."""
-    return generate(Alphabet.of(), chance.choice).reveal()
+    return generate_password(Alphabet.of(), chance.choice).reveal()
 
 
 def hashed(clear: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from egec_cli.clock import rfc3339
-from egec_cli.email_address import checked
+from egec_cli.clock import to_rfc3339
+from egec_cli.email_address import parse_email
 from tests.week.office import Ended, Office
 from tests.week.people import Person, hashed
 
@@ -62,7 +62,7 @@ class CredentialRow(NamedTuple):
 
 def days_ago(days: int) -> str:
     """Return the moment of so many days ago, as both databases take it."""
-    return rfc3339(datetime.now(UTC) - timedelta(days=days))
+    return to_rfc3339(datetime.now(UTC) - timedelta(days=days))
 
 
 class Store(ABC):
@@ -115,7 +115,7 @@ class Store(ABC):
             "client",
             _OLD_CLIENT,
             [
-                (one.identifier, email, checked(email).key, reference, *names, at, at, 1, 0, 1, 0)
+                (one.identifier, email, parse_email(email).key, reference, *names, at, at, 1, 0, 1, 0)
                 for one in old
                 for reference, email, *names in [one.person]
             ],

@@ -1,0 +1,4 @@
+"""Client records: fields, creation, changes, search, lists, selection and history.
+
+May import: credentials, audit, context, mail, store and below.
+"""

@@ -1,0 +1,299 @@
+"""Client files: made, found, shown."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from egec_cli import email_address, identifier
+from egec_cli.audit.record import record_event
+from egec_cli.clients import fields
+from egec_cli.clients.fields import ClientFields
+from egec_cli.context import Context
+from egec_cli.credentials import states
+from egec_cli.errors import AlreadyExists, ClientNotFound, InvalidInput
+from egec_cli.store import peewee
+from egec_cli.store.database import rfc3339_sql, stream_rows
+from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.translation import Words
+
+REFERENCE_PREFIX = "ref:"
+# Ten million times the present number of clients would have to exist before one try in a hundred fails.
+_TRIES_FOR_A_FREE_IDENTIFIER = 20
+
+
+class ClientStatus(StrEnum):
+    """What a client may do at present; derived, never stored.
+
+    One is expired whose password in use was never used, and does not open the account any more.
+    """
+
+    NEW = "new"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    BLOCKED = "blocked"
+    DISABLED = "disabled"
+
+
+class ClientRecord(NamedTuple):
+    """A client's file as it is shown. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one; None where the file was erased.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        status: what the client may do at present.
+        last_sequence: how many passwords were made for the client.
+        last_login_at: when a login was last accepted.
+        created_at: when the file was made.
+    """
+
+    identifier: str
+    email: str | None
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    status: ClientStatus
+    last_sequence: int
+    last_login_at: str | None
+    created_at: str
+
+
+class Found(NamedTuple):
+    """A client who was asked for.
+
+    Attributes:
+        client: the client.
+        is_new: whether the client was created only now.
+    """
+
+    client: Client
+    is_new: bool
+
+
+def create_client(context: Context, given: ClientFields) -> Client:
+    """Create a client, as `find_or_create` does, unless the e-mail is taken.
+
+    Raises:
+        AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
+    """
+    return find_or_create(context, given, if_missing=False).client
+
+
+def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = True) -> Found:
+    """Return the client who has an e-mail, or create one.
+
+    Args:
+        context: where.
+        given: the fields of a new client; without an identifier, a free one is found.
+        if_missing: return the client who already has this e-mail rather than raise.
+
+    Raises:
+        AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
+    """
+    for _ in range(_TRIES_FOR_A_FREE_IDENTIFIER):
+        try:
+            with context.database.atomic():
+                existing = Client.get_or_none(Client.email_key == given.email.key)
+                if existing is not None:
+                    if if_missing:
+                        return Found(existing, is_new=False)
+                    raise already_taken(
+                        Words("e-mail"),
+                        given.email.given,
+                        existing,
+                        Words(", or add --if-missing to go on in a script"),
+                    )
+                _require_free_reference(given)
+                _require_free_identifier(given)
+                client = _insert(context, given)
+                record_event(context, "client.create", "created", client=client)
+                return Found(client, is_new=True)
+        except peewee.IntegrityError:
+            # Another process took the e-mail, the reference or the identifier in this moment: look again.
+            continue
+    raise AlreadyExists("no free identifier was found", "Run the same again.")
+
+
+class Difference(NamedTuple):
+    """A field for which other data was given than an existing client has."""
+
+    field: str
+    given: str
+    stored: str
+
+
+def differences(client: Client, given: ClientFields) -> Sequence[Difference]:
+    """Return which of the given fields the client has otherwise; what was not given is no difference."""
+    return [
+        Difference(field, value, getattr(client, field) or "")
+        for field in ("identifier", "reference", "civility", "first_name", "last_name", "language")
+        if (value := getattr(given, field)) and value != getattr(client, field)
+    ]
+
+
+def _insert(context: Context, given: ClientFields) -> Client:
+    moment = context.clock()
+    return Client.create(
+        identifier=given.identifier or identifier.generate_identifier(),
+        email=given.email.given,
+        email_key=given.email.key,
+        reference=given.reference,
+        civility=given.civility,
+        first_name=given.first_name,
+        last_name=given.last_name,
+        language=given.language,
+        created_at=moment,
+        updated_at=moment,
+    )
+
+
+def _require_free_reference(given: ClientFields) -> None:
+    if given.reference is not None:
+        existing = Client.get_or_none(Client.reference == given.reference)
+        if existing is not None:
+            raise already_taken(Words("reference"), given.reference, existing)
+
+
+def _require_free_identifier(given: ClientFields) -> None:
+    existing = given.identifier and Client.get_or_none(Client.identifier == given.identifier)
+    if not existing:
+        return
+    if existing.email is None:
+        raise AlreadyExists(
+            "the identifier {identifier} is reserved for ever: its client was erased",
+            "Leave --identifier out to get a free one.",
+            code="identifier_reserved",
+            identifier=given.identifier,
+        )
+    raise AlreadyExists(
+        "the identifier {identifier} is taken", "Leave --identifier out to get a free one.", identifier=given.identifier
+    )
+
+
+def already_taken(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
+    """Return what to tell of a value that must be unique and is in another client's file."""
+    return AlreadyExists(
+        "the {field} {value} belongs to client {identifier} already",
+        "Type `egec client show {identifier}`{or_else}.",
+        field=field,
+        value=value,
+        identifier=existing.identifier,
+        or_else=or_else,
+    )
+
+
+def find_client(text: str) -> Client:
+    """Return the client of an e-mail, an identifier or `ref:REFERENCE`.
+
+    Raises:
+        ClientNotFound: there is none, or the text is none of the three.
+    """
+    # What is no text in the terminal's encoding is no client's either.
+    wanted = text.encode(errors="replace").decode().strip()
+    client = Client.get_or_none(_condition(wanted))
+    if client is None:
+        raise ClientNotFound(
+            "no client has {wanted}",
+            "Type `egec client list --search PART` to find a client by a part of the e-mail, name or reference.",
+            wanted=_described(wanted),
+        )
+    return client
+
+
+def _condition(wanted: str) -> peewee.Expression:
+    if wanted.startswith(REFERENCE_PREFIX):
+        return Client.reference == fields.normalize(wanted.removeprefix(REFERENCE_PREFIX))
+    if identifier.is_identifier(wanted):
+        return Client.identifier == wanted
+    if "@" in wanted:
+        try:
+            return Client.email_key == email_address.parse_email(wanted).key
+        except InvalidInput as error:
+            raise ClientNotFound(error.message, error.hint) from None
+    raise ClientNotFound(
+        "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
+        "For a reference, type {prefix}{wanted}.",
+        wanted=wanted,
+        prefix=REFERENCE_PREFIX,
+    )
+
+
+def _described(wanted: str) -> str:
+    if wanted.startswith(REFERENCE_PREFIX):
+        return Words("the reference {reference!r}", reference=wanted.removeprefix(REFERENCE_PREFIX))
+    return Words("the e-mail {wanted!r}" if "@" in wanted else "the identifier {wanted!r}", wanted=wanted)
+
+
+def load_record(client: Client, moment: datetime) -> ClientRecord:
+    """Return the file as it is stored, and as it is shown at this moment."""
+    [row_to_record] = stream_records(Client.select(*record_columns(moment)).where(Client.id == client.id))
+    return row_to_record
+
+
+def record_columns(moment: datetime) -> Sequence[Any]:
+    """Return the columns of a query of what `ClientRecord` holds at this moment, for `records`."""
+    by_status = [
+        (has_status(status, moment), status.value) for status in ClientStatus if status is not ClientStatus.NEW
+    ]
+    return (
+        Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
+        Client.language, peewee.Case(None, by_status, ClientStatus.NEW.value), Client.last_sequence,
+        rfc3339_sql(Client.last_login_at), rfc3339_sql(Client.created_at),
+    )  # fmt: skip
+
+
+def stream_records(query: Any) -> Iterator[ClientRecord]:
+    """Yield the files that a query of `columns` finds, one at a time."""
+    for row in stream_rows(query):
+        yield row_to_record(row)
+
+
+_STATUSES: dict[str, ClientStatus] = {status.value: status for status in ClientStatus}
+
+
+def row_to_record(row: tuple[Any, ...]) -> ClientRecord:
+    """Return the file of a row of `columns`."""
+    return ClientRecord._make((*row[:7], _STATUSES[row[7]], *row[8:]))
+
+
+def has_status(status: ClientStatus, moment: datetime) -> peewee.Expression:
+    """Return the condition that a client has this status at this moment."""
+    disabled = Client.disabled_at.is_null(False)
+    blocked = Client.blocked_until.is_null(False) & (Client.blocked_until > moment)
+    has_password = (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)
+    expired = _password_in_use(~states.is_unexpired(moment))
+    not_blocked = Client.blocked_until.is_null() | (Client.blocked_until <= moment)
+    conditions: dict[ClientStatus, peewee.Expression] = {
+        ClientStatus.DISABLED: disabled,
+        ClientStatus.BLOCKED: ~disabled & blocked,
+        ClientStatus.ACTIVE: ~disabled & not_blocked & has_password & ~expired,
+        ClientStatus.EXPIRED: ~disabled & not_blocked & has_password & expired,
+        ClientStatus.NEW: ~disabled & not_blocked & ~has_password,
+    }
+    return conditions[status]
+
+
+def has_weak_hash(cost: int) -> Any:
+    """Return the condition that the hash of a client's password in use is of a lower bcrypt cost than this one."""
+    # As in $2b$12$…: the cost has two digits.
+    weaker = peewee.fn.SUBSTR(Credential.password_hash, 5, 2) < f"{cost:02d}"
+    return (Client.active_sequence >= Client.revoked_below) & _password_in_use(weaker)
+
+
+def _password_in_use(condition: Any) -> Any:
+    """Return the condition that a client's accepted credential meets this condition."""
+    return peewee.fn.EXISTS(
+        Credential.select(Credential.id).where(
+            (Credential.client == Client.id)
+            & (Credential.sequence == Client.active_sequence)
+            & (Credential.state == CredentialState.ACCEPTED)
+            & condition
+        )
+    )

@@ -1,0 +1,102 @@
+"""The help of commands in the operator's language; loaded for other languages than English alone."""
+
+import re
+from typing import Any
+
+import typer
+
+from egec_cli.translation import Words, translate
+
+_EXAMPLE = "Example: "
+# What stands for the value of an option that names none itself, by the type.
+_VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
+
+
+class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
+    """Writes help, with the words that Typer puts into it itself translated."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, translate(Words("Usage: ") if prefix is None else prefix))
+
+    def write_heading(self, heading: str) -> None:
+        # A colon follows, which has a space before it in French.
+        super().write_heading(translate(Words("{heading}:", heading=heading)).removesuffix(":"))
+
+    def write_dl(self, rows: Any, *arguments: Any, **options: Any) -> None:
+        super().write_dl([(name, _in_words(text)) for name, text in rows], *arguments, **options)
+
+
+class _Context(typer.Context):
+    formatter_class = _Formatter
+
+
+def translate_help(command: Any) -> None:
+    """Put the help of a command, and of those below it that are loaded, into the operator's language."""
+    command.context_class = _Context
+    for name in ("help", "short_help", "options_metavar", "subcommand_metavar"):
+        if text := getattr(command, name, None):
+            setattr(command, name, _in_words(text))
+    if command.epilog:
+        command.epilog = translate(Words("Example: {command}", command=command.epilog.removeprefix(_EXAMPLE)))
+    for parameter in command.params:
+        parameter.help = _in_words(parameter.help)
+        parameter.metavar = _in_words(parameter.metavar or _VALUES.get(parameter.type.name))
+    for member in getattr(command, "commands", {}).values():
+        translate_help(member)
+
+
+def _in_words(text: str | None) -> str | None:
+    # Texts that were filled in are in the catalogue as they are.
+    return translate(Words(text)) if text else text
+
+
+_FORMS = (
+    Words("No such option: {option} (Possible options: {options})"),
+    Words("No such option: {option}"),
+    Words("{what}. Did you mean {meant}?"),
+    Words("Missing argument {name}. Choose from:{choices}"),
+    Words("Missing argument {name}."),
+    Words("Missing option {name}. Choose from:{choices}"),
+    Words("Missing option {name}."),
+    Words("Got unexpected extra argument(s) ({arguments})"),
+    Words("Option {name} does not take a value."),
+    Words("Option {name} requires an argument."),
+    Words("Invalid value for {name}: {what}"),
+    Words("{value} is not one of {choices}."),
+    Words("{value} is not in the range {range}."),
+    Words("{value} is not a valid {kind}."),
+)
+# The options of `egec` itself that people also type after a command, and how they are written.
+_BEFORE_THE_COMMAND = {"--quiet": "--quiet", "--verbose": "--verbose", "--env-file": "--env-file FILE"}
+_KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
+
+
+def in_words(message: str) -> Words:
+    """Return a message of Typer's as words that can be translated, in one line."""
+    message = re.sub(r"\s*\n\s*", " ", message.strip())
+    for form in _FORMS:
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(form))
+        if found := re.fullmatch(pattern, message, re.DOTALL):
+            return Words(form.template, **{name: _value(name, text) for name, text in found.groupdict().items()})
+    return Words(message)
+
+
+def hint(message: str, path: str) -> Words:
+    """Return what to type after a message of Typer's.
+
+    Args:
+        message: the message.
+        path: the command as it was typed, such as `egec client list`.
+    """
+    found = re.match(r"No such option: (--[\w-]+)", message)
+    if found and found[1] in _BEFORE_THE_COMMAND and path != "egec":
+        return Words(
+            "{option} goes before the command: {example}",
+            option=found[1],
+            example=f"egec {_BEFORE_THE_COMMAND[found[1]]} {path.removeprefix('egec ')}",
+        )
+    return Words("Type `{path} --help`.", path=path)
+
+
+def _value(name: str, text: str) -> str:
+    return in_words(text) if name == "what" else _KINDS.get(text, text) if name == "kind" else text

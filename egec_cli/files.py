@@ -1,0 +1,263 @@
+"""New files for their owner alone: complete or not there at all, and durable once they have their name.
+
+A file that is still being written is hidden and locked (flock). The kernel drops the lock when the process ends,
+however it ends, so a hidden file without a lock is a leftover: the next command that writes to the folder removes it.
+"""
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from egec_cli.errors import AlreadyExists, PermissionDenied, StorageError
+from egec_cli.translation import Words, system_message
+
+# The second group is what SQLite adds for the files beside it.
+_HIDDEN_NAME = re.compile(r"(\.egec-[0-9a-f]{16}\.unfinished)(-wal|-shm|-journal)?")
+_BESIDE = ("-wal", "-shm", "-journal")
+_IF_TAKEN = Words("Name another file, or move this one away.")
+_IF_TAKEN_UNFORCED = Words("Name another file, or add --force to replace it.")
+
+
+class HiddenFile(NamedTuple):
+    """A file that has no name of its own yet.
+
+    Attributes:
+        path: its present name.
+        descriptor: open for reading and writing; keeps the file locked.
+        folder: a descriptor of its folder.
+    """
+
+    path: Path
+    descriptor: int
+    folder: int
+
+    def move_to(self, name: str, *, force: bool = False) -> None:
+        """Make the content durable, then give the file its name in the same folder, and make that durable.
+
+        Args:
+            name: the name.
+            force: replace a file of that name.
+
+        Raises:
+            FileExistsError: there is a file of that name.
+            OSError: the file could not be written.
+        """
+        os.fsync(self.descriptor)
+        if force:
+            os.rename(self.path.name, name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        else:
+            os.link(self.path.name, name, src_dir_fd=self.folder, dst_dir_fd=self.folder, follow_symlinks=False)
+            os.unlink(self.path.name, dir_fd=self.folder)
+        _sync(self.folder)
+
+
+@contextmanager
+def hidden(folder: Path) -> Iterator[HiddenFile]:
+    """Create a hidden file for the block; it is removed afterwards, unless it got a name. Leftovers are removed too.
+
+    The folder is opened once: if another folder takes its place meanwhile, the file gets its name in the original.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    with _opened(folder) as descriptor:
+        for leftover in _leftovers(descriptor, owner=os.geteuid()):
+            _remove(descriptor, [leftover])
+        name, file = _create(descriptor)
+        try:
+            yield HiddenFile(folder / name, file, descriptor)
+        finally:
+            # The file itself last: without it, the files beside it count as leftovers.
+            _remove(descriptor, [*(f"{name}{suffix}" for suffix in _BESIDE), name])
+            os.close(file)
+
+
+@contextmanager
+def unfinished(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) -> Iterator[HiddenFile]:
+    """Create a file that gets its name when the block has ended well.
+
+    Args:
+        target: its name.
+        force: replace a file of that name.
+        if_taken: the hint for an operator if there is a file of that name.
+
+    Raises:
+        AlreadyExists: there is a file of that name.
+        PermissionDenied, StorageError: it cannot be created there.
+        OSError: it cannot be written.
+    """
+    if not force:
+        require_free(target, if_taken)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(hidden(target.parent))
+        except PermissionError:
+            raise PermissionDenied(
+                "{target} cannot be written", "Name a file in a folder that is yours.", target=target
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                "{target} cannot be created: {reason}",
+                "Name a file in an existing folder that can be written.",
+                target=target,
+                reason=system_message(error),
+            ) from None
+        yield file
+        try:
+            file.move_to(target.name, force=force)
+        except FileExistsError:
+            raise _exists(target, if_taken) from None
+
+
+@contextmanager
+def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
+    """Open a file to be written in UTF-8 within the block; it gets its name when the block has ended well.
+
+    Args:
+        path: its name.
+        force: replace a file of that name.
+
+    Raises:
+        AlreadyExists: there is a file of that name.
+        PermissionDenied, StorageError: it cannot be created there.
+        OSError: it cannot be written.
+    """
+    with (
+        unfinished(path, force=force, if_taken=_IF_TAKEN_UNFORCED) as file,
+        os.fdopen(os.dup(file.descriptor), "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
+    ):
+        yield stream
+
+
+def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:
+    """Require that there is nothing of this name.
+
+    Raises:
+        AlreadyExists: there is; `if_taken` is the hint.
+    """
+    if os.path.lexists(path):
+        raise _exists(path, if_taken)
+
+
+def make_folders(path: Path) -> None:
+    """Create a folder and its missing parents, for the owner alone, and make them durable.
+
+    Raises:
+        OSError: one of them cannot be created, or is not a folder.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folders(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable, where the file system can do that."""
+    with _opened(path) as descriptor:
+        _sync(descriptor)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the hidden files of processes that were killed: one's own, or everybody's for root.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    with _opened(folder) as descriptor:
+        return sorted(folder / name for name in _leftovers(descriptor, owner=os.geteuid() or None))
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # It may still take files, without being listed.
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _create(folder: int) -> tuple[str, int]:
+    while True:
+        name = f".egec-{os.urandom(8).hex()}.unfinished"
+        file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        # Before it is locked, another process may take it for a leftover.
+        if _is_locked_by_us(file) and os.fstat(file).st_nlink:
+            return name, file
+        _remove(folder, [name])
+        os.close(file)
+
+
+def _is_locked_by_us(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks: no process can lock the file, so none takes it for a leftover.
+        return True
+    return True
+
+
+def _leftovers(folder: int, *, owner: int | None) -> Iterator[str]:
+    """Yield the names of files whose process is gone, each while it is locked against any other use."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = _HIDDEN_NAME.fullmatch(name)
+        if found is None:
+            continue
+        with suppress(OSError), ExitStack() as stack:
+            state = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(state.st_mode) or owner not in {None, state.st_uid}:
+                continue
+            if _is_abandoned(found[1], folder, stack):
+                yield name
+
+
+def _is_abandoned(name: str, folder: int, stack: ExitStack) -> bool:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        return True
+    stack.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(folder: int, names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def _sync(folder: int) -> None:
+    # Not every file system can do that.
+    with suppress(OSError):
+        os.fsync(folder)
+
+
+def _exists(path: Path, hint: str) -> AlreadyExists:
+    return AlreadyExists("{path} already exists", hint, path=path)

@@ -1,0 +1,277 @@
+"""Which row of a table was taken for which client, for all rows of an import.
+
+It is kept in a temporary file without a name, eight bytes for each id of a client, so that memory stays flat. The file
+holds the numbers of lines and hashes, no data of clients.
+"""
+
+import os
+import sys
+from array import array
+from collections.abc import Sequence
+from tempfile import TemporaryFile
+from typing import NamedTuple, Self
+
+from egec_cli.imports.formats import OnConflict
+from egec_cli.imports.rows import InvalidRow, ValidRow
+from egec_cli.imports.tables import Row
+from egec_cli.store.database import fetch_tuples, in_list
+from egec_cli.store.models import Client
+from egec_cli.translation import Words, join_words
+
+_SIZE = 8
+_BITS_OF_CONTENT = 32
+_CONTENT = (1 << _BITS_OF_CONTENT) - 1
+
+
+class TakenRow(NamedTuple):
+    """The row that was taken for a client.
+
+    Attributes:
+        line: where it begins.
+        content: a hash of its fields, the same for rows that say the same.
+    """
+
+    line: int
+    content: int
+
+
+class RowsTaken:
+    """The rows that were taken so far: those that created a client, changed one, or had nothing to do."""
+
+    def __enter__(self) -> Self:
+        self._file = TemporaryFile()
+        self._descriptor = self._file.fileno()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def add(self, keys: Sequence[int], rows: Sequence[ValidRow]) -> None:
+        """Note the rows that were taken for the clients with these keys."""
+        if not keys:
+            return
+        packed = array("Q", [one.row.line << _BITS_OF_CONTENT | _content(one) for one in rows])
+        if list(keys) == list(range(keys[0], keys[0] + len(keys))):
+            os.pwrite(self._descriptor, packed, keys[0] * _SIZE)
+            return
+        for key, one in zip(keys, packed, strict=True):
+            os.pwrite(self._descriptor, one.to_bytes(_SIZE, sys.byteorder), key * _SIZE)
+
+    def find(self, key: int) -> TakenRow | None:
+        """Return the row that was taken for the client with this key; None if there is none."""
+        # Parts of the file that were never written are zero, or lie behind its end.
+        packed = int.from_bytes(os.pread(self._descriptor, _SIZE, key * _SIZE), sys.byteorder)
+        return TakenRow(packed >> _BITS_OF_CONTENT, packed & _CONTENT) if packed else None
+
+
+def taken_row(row: ValidRow) -> TakenRow:
+    """Return what is kept of a row."""
+    return TakenRow(row.row.line, _content(row))
+
+
+def _content(row: ValidRow) -> int:
+    # All but the e-mail as it was written: capitals make no difference.
+    return hash((row.identifier, row[3:])) & _CONTENT
+
+
+class _Existing(NamedTuple):
+    """What is there of a client whom a row may mean."""
+
+    key: int
+    identifier: str
+    email: str | None
+    email_key: str | None
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    last_sequence: int
+
+
+_EXISTING = (
+    Client.id, Client.identifier, Client.email, Client.email_key, Client.reference, Client.civility,
+    Client.first_name, Client.last_name, Client.language, Client.last_sequence,
+)  # fmt: skip
+
+
+class ClientChange(NamedTuple):
+    """A client's file that a row changes: `values` are those of its columns from `email` to `language`.
+
+    Attributes:
+        fields: the names of those that change.
+        former_email: the e-mail that another address replaces; None where the address stays.
+    """
+
+    key: int
+    identifier: str
+    values: tuple[str | None, ...]
+    fields: Sequence[str]
+    checked: ValidRow
+    issued: int
+    former_email: str | None
+
+
+class Batch:
+    """Rows compared with the clients that exist, and with each other, as if they were taken one after the other.
+
+    Of two rows that mean the same client, the first one counts: a later one that says the same has nothing left to do,
+    and one that says anything else is rejected, however far apart they are.
+
+    Attributes:
+        new: rows that create a client.
+        changes: changes to existing clients.
+        unchanged: rows with nothing to do for an existing client, with the client's key.
+        skipped: the number of rows with nothing to do.
+        faulty: rows that are rejected.
+        rest: rows that can be compared only after the changes have been written.
+    """
+
+    def __init__(self, checked: Sequence[ValidRow], on_conflict: OnConflict, taken: RowsTaken) -> None:
+        """Compare rows of one table.
+
+        Args:
+            checked: the rows.
+            on_conflict: what to do with a row whose client exists with other data.
+            taken: the rows that earlier batches of the same table have taken.
+        """
+        self.new: list[ValidRow] = []
+        self.changes: list[ClientChange] = []
+        self.unchanged: list[tuple[int, ValidRow]] = []
+        self.skipped = 0
+        self.faulty: list[tuple[Row, InvalidRow]] = []
+        self.rest: Sequence[ValidRow] = ()
+        self._on_conflict = on_conflict
+        self._existing = _existing(checked)
+        self._taken = taken
+        # What this batch has taken: by the keys of existing clients, and by the names that rows give clients.
+        self._taken_by_key: dict[int, TakenRow] = {}
+        self._taken_by_name: dict[tuple[str, str], TakenRow] = {}
+        # Former names of clients. Whoever they mean now is known once the changes have been written.
+        self._given_up: set[tuple[str, str]] = set()
+        for place, one in enumerate(checked):
+            names = _names(one)
+            if not self._given_up.isdisjoint(names):
+                self.rest = checked[place:]
+                break
+            try:
+                self._sort_in(one, names)
+            except InvalidRow as faulty:
+                self.faulty.append((one.row, faulty))
+
+    def _sort_in(self, one: ValidRow, names: Sequence[tuple[str, str]]) -> None:
+        for name in names:
+            earlier = self._row_taken_for(name)
+            if earlier is not None:
+                if earlier.content != taken_row(one).content:
+                    raise InvalidRow(
+                        Words("already used in line {line}, with other data", line=earlier.line),
+                        *_as_given(one, *name),
+                    )
+                self.skipped += 1
+                return
+        meant = {name: found for name in names if (found := self._existing.get(name)) is not None}
+        if not meant:
+            self.new.append(one)
+            self._taken_by_name |= dict.fromkeys(names, taken_row(one))
+        elif len({found.key for found in meant.values()}) > 1:
+            owners = (
+                Words(
+                    "{field} {value!r} belongs to client {identifier}",
+                    field=_as_given(one, *name)[0],
+                    value=_as_given(one, *name)[1],
+                    identifier=found.identifier,
+                )
+                for name, found in meant.items()
+            )
+            raise InvalidRow(join_words(", ", owners))
+        else:
+            (field, value), found = next(iter(meant.items()))
+            self._conflict(one, found, field, value)
+            self._taken_by_key[found.key] = taken_row(one)
+
+    def _row_taken_for(self, name: tuple[str, str]) -> TakenRow | None:
+        """Return the earlier row of the table that was taken for the client with this name."""
+        if name in self._taken_by_name:
+            return self._taken_by_name[name]
+        found = self._existing.get(name)
+        if found is None:
+            return None
+        return self._taken_by_key.get(found.key) or self._taken.find(found.key)
+
+    def _conflict(self, one: ValidRow, found: _Existing, field: str, value: str) -> None:
+        if found.email is None:
+            raise InvalidRow(Words("that of an erased client, reserved for ever"), "identifier", found.identifier)
+        before = (
+            found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
+            found.language,
+        )  # fmt: skip
+        values = self._values(one, found)
+        takes_hash = bool(one.password_hash) and not found.last_sequence
+        same_identifier = one.identifier in {None, found.identifier}
+        if (values == before and same_identifier and not takes_hash) or self._on_conflict is OnConflict.SKIP:
+            self.skipped += 1
+            self.unchanged.append((found.key, one))
+            return
+        if not same_identifier:
+            raise InvalidRow(
+                Words("it is client {identifier}, whose identifier never changes", identifier=found.identifier),
+                "identifier",
+                one.identifier or "",
+            )
+        if self._on_conflict is OnConflict.FAIL:
+            raise InvalidRow(
+                Words("already used by client {identifier}, with other data", identifier=found.identifier),
+                *_as_given(one, field, value),
+            )
+        changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
+        if takes_hash:
+            changed.append("password_hash")
+        former_email = None if one.email_key == found.email_key else found.email
+        self.changes.append(
+            ClientChange(found.key, found.identifier, values, changed, one, found.last_sequence, former_email)
+        )
+        now = {"email_key": values[1], "reference": values[2], "identifier": found.identifier}
+        self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}
+        former = ((field, getattr(found, field)) for field in now)
+        self._given_up |= {(field, value) for field, value in former if value is not None and value != now[field]}
+
+    def _values(self, one: ValidRow, found: _Existing) -> tuple[str | None, ...]:
+        """Return what the file would say: what the row has a cell for is taken from there."""
+        # Capitals in an address make no other address.
+        same_address = one.email_key == found.email_key
+        email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
+        others = (
+            getattr(found if field in one.row.unsaid else one, field)
+            for field in ("reference", "civility", "first_name", "last_name", "language")
+        )
+        return (*email, *others)
+
+
+# The key of an e-mail changes with it.
+_OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
+# By which a row may mean a client who is there.
+_NAMES = ("email_key", "reference", "identifier")
+
+
+def _names(one: ValidRow) -> list[tuple[str, str]]:
+    """Return the names by which a row means a client."""
+    return [(field, value) for field in _NAMES if (value := getattr(one, field)) is not None]
+
+
+def _as_given(one: ValidRow, field: str, value: str) -> tuple[str, str]:
+    """Return the field and the value of a name as the row has them."""
+    return ("email", one.email) if field == "email_key" else (field, value)
+
+
+def _existing(checked: Sequence[ValidRow]) -> dict[tuple[str, str], _Existing]:
+    wanted: dict[str, list[str]] = {field: [] for field in _NAMES}
+    for one in checked:
+        for field, value in _names(one):
+            wanted[field].append(value)
+    found = {}
+    for field, values in wanted.items():
+        place = _Existing._fields.index(field)
+        for row in fetch_tuples(Client.select(*_EXISTING).where(in_list(getattr(Client, field), values))):
+            found[field, row[place]] = _Existing(*row)
+    return found

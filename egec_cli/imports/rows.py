@@ -1,0 +1,231 @@
+"""A row of a table as a client's file: its columns known, its fields checked, or what is wrong with it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
+from unicodedata import is_normalized
+
+from egec_cli import clock, email_address, identifier
+from egec_cli.clients import fields
+from egec_cli.errors import InvalidInput
+from egec_cli.imports.formats import STRAY_BYTES
+from egec_cli.imports.tables import Row, fold_header
+from egec_cli.settings.schema import LANGUAGES
+from egec_cli.translation import Words
+
+_NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
+    "email": ("email", "mail", "courriel", "mél", "adresse e-mail", "adresse mail", "adresse électronique",
+              "e-mail address", "email address", "courrier électronique"),
+    "identifier": ("identifier", "identifiant", "identifiant client", "client id", "id client", "login"),
+    "reference": ("reference", "référence", "ref", "réf", "numéro de dossier", "n° de dossier", "dossier",
+                  "numéro client", "n° client", "code client", "customer number", "file number"),
+    "civility": ("civility", "civilité", "titre", "title", "civ", "m./mme"),
+    "first_name": ("first name", "prénom", "given name", "firstname", "prénoms"),
+    "last_name": ("last name", "nom", "nom de famille", "surname", "family name", "lastname", "raison sociale", "name",
+                  "société", "company"),
+    "language": ("language", "langue", "lang", "locale"),
+    "password_hash": ("password hash", "hash", "empreinte"),
+    "disabled_at": ("disabled at",),
+    "created_at": ("created at",),
+}  # fmt: skip
+# By the names of columns as they are compared; `reason` is what a rejected row was given.
+FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMNS.items() for name in names}
+IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
+_OTHER_HASHES = {
+    "$2": Words("a bcrypt hash of a cost over 16, or a broken one"),
+    "$1$": Words("an MD5-crypt hash"),
+    "$5$": Words("a SHA-256-crypt hash"),
+    "$6$": Words("a SHA-512-crypt hash"),
+    "$y$": Words("a yescrypt hash"),
+    "$apr1$": Words("an Apache MD5 hash"),
+    "$argon2": Words("an Argon2 hash"),
+    "$scrypt$": Words("an scrypt hash"),
+    "{SSHA": Words("an LDAP SHA hash"),
+    "{SHA": Words("an LDAP SHA hash"),
+    "pbkdf2_": Words("a Django PBKDF2 hash"),
+    "scrypt$": Words("a Django scrypt hash"),
+    "bcrypt_sha256$": Words("a Django hash of a hash"),
+    "argon2$": Words("a Django Argon2 hash"),
+}
+
+
+class ValidRow(NamedTuple):
+    """A row whose fields are valid. Times are RFC 3339; an empty text stands for what is not known."""
+
+    row: Row
+    identifier: str | None
+    email: str
+    email_key: str
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    disabled_at: str | None
+    created_at: str
+    password_hash: str
+
+
+class InvalidRow(Exception):
+    """A row cannot be taken."""
+
+    def __init__(self, reason: str, field: str = "", value: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
+        self.value = value
+
+
+class RowChecker:
+    """Checks the rows of one table.
+
+    Most rows are plain: what can be wrong with a name is ruled out for the whole line at once. Every other row is
+    checked cell by cell, to the same end.
+    """
+
+    def __init__(self, columns: Sequence[str], now: str) -> None:
+        """Check rows of these columns; those without a time of their own were made `now`."""
+        self._columns = columns
+        self._now = now
+        self._places = itemgetter(*(columns.index(field) if field in columns else -1 for field in _IN_ORDER))
+
+    def checked(self, row: Row) -> ValidRow:
+        """Return a row with its fields checked.
+
+        Raises:
+            Faulty: one of them is not valid.
+        """
+        if row.fault:
+            raise InvalidRow(row.fault)
+        return self._plain(row) or self._cell_by_cell(row)
+
+    def _plain(self, row: Row) -> ValidRow | None:
+        """Return a row that needs no change and no further look; None for any other."""
+        raw, cells = row.raw, row.cells
+        line = raw.rstrip("\r\n")
+        if (
+            not line.isprintable()
+            # Double blanks are made one, quotes and apostrophes may be a table's own, and =? is that of mail programs.
+            or "  " in line
+            or '"' in line
+            or "'" in line
+            or "=?" in line
+            or (_BEYOND_LATIN.search(line) and not (is_normalized("NFC", line) and fields.INVISIBLE.isdisjoint(line)))
+            or (len(line) > fields.MAX_NAME and max(map(len, cells)) > fields.MAX_NAME)
+        ):
+            return None
+        email, given, reference, civility, first_name, last_name, language, password_hash, disabled_at, created_at = (
+            self._places((*cells, ""))
+        )
+        key = email_address.plain_key(email)
+        if (
+            key is None
+            or disabled_at
+            or created_at
+            or civility not in fields.CIVILITIES_OR_NONE
+            or language not in fields.LANGUAGES_OR_NONE
+            or (given and not identifier.is_identifier(given))
+            or (password_hash and not _BCRYPT.fullmatch(password_hash))
+            or first_name != first_name.strip()
+            or last_name != last_name.strip()
+            or reference != reference.strip()
+        ):
+            return None
+        return ValidRow._make(
+            (
+                row, given or None, email, key, reference or None, civility, first_name, last_name, language, None,
+                self._now, password_hash,
+            )
+        )  # fmt: skip
+
+    def _cell_by_cell(self, row: Row) -> ValidRow:
+        cells = dict(zip(self._columns, row.cells, strict=True))
+        get = cells.get
+        if STRAY_BYTES.search(row.raw):
+            raise InvalidRow(Words("it has bytes that are no text in the encoding of the file"))
+        try:
+            found = fields.parse_fields(
+                cells["email"],
+                given_identifier=get("identifier", ""),
+                reference=get("reference", ""),
+                civility=get("civility", ""),
+                first_name=get("first_name", ""),
+                last_name=get("last_name", ""),
+                language=get("language", ""),
+            )
+        except InvalidInput as error:
+            raise _explained(cells, error) from None
+        return ValidRow(
+            row,
+            found.identifier,
+            found.email.given,
+            found.email.key,
+            found.reference,
+            found.civility,
+            found.first_name,
+            found.last_name,
+            found.language,
+            _moment("disabled_at", get("disabled_at", "")) or None,
+            _moment("created_at", get("created_at", "")) or self._now,
+            _hash(get("password_hash", "")),
+        )
+
+
+_IN_ORDER = (
+    "email", "identifier", "reference", "civility", "first_name", "last_name", "language", "password_hash",
+    "disabled_at", "created_at",
+)  # fmt: skip
+_KNOWN_VALUES: Mapping[str, Sequence[str]] = {"civility": fields.CIVILITIES, "language": LANGUAGES}
+# Below it, every character is in NFC and shows itself.
+_BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
+
+
+def _explained(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
+    """Return which cell is at fault: the first one that is refused by itself."""
+    checks: dict[str, Callable[[str], Any]] = {
+        "email": fields.parse_fields,
+        "identifier": lambda text: text and identifier.parse_identifier(text),
+        "civility": fields.parse_civility,
+        "language": fields.parse_language,
+        **{
+            name: partial(fields.clean_line, name.replace("_", " "))
+            for name in ("reference", "first_name", "last_name")
+        },
+    }
+    for field, check in checks.items():
+        try:
+            check(cells.get(field, ""))
+        except InvalidInput as found:
+            known = _KNOWN_VALUES.get(field)
+            if known is None:
+                return InvalidRow(found.message, field, cells[field])
+            # The hint of the error, in the one line that there is for a row.
+            reason = Words("{message} (use one of {known})", message=found.message, known=", ".join(known))
+            return InvalidRow(reason, field, cells[field])
+    return InvalidRow(error.message)
+
+
+def _hash(text: str) -> str:
+    text = text.strip()
+    if not text or _BCRYPT.fullmatch(text):
+        return text
+    kind = next(
+        (kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), Words("no hash that is known")
+    )
+    # Not quoted: it may be a password.
+    raise InvalidRow(
+        Words("it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", kind=kind), "password_hash", "…"
+    )
+
+
+def _moment(field: str, text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return clock.to_rfc3339(clock.parse_time(text))
+    except ValueError:
+        raise InvalidRow(Words("it is no time such as 2026-11-24T03:30:00Z"), field, text) from None

@@ -1,0 +1,211 @@
+"""Limits on logins for one account: waits after failures, a block after ten, and places for logins in progress.
+
+The numbers are those of CNIL's deliberation 2022-100 (a wait of over a minute after five failures, a block after ten).
+The counter belongs to the account, not to the caller (OWASP Authentication Cheat Sheet).
+
+A login takes a place before its password is compared, and returns the place with its verdict. Only a verdict counts as
+a failure. Places and failures together never exceed what the limits allow: five before the first wait, then one login
+at a time. A login that dies without a verdict leaves a place behind, which expires by itself.
+
+Whoever takes a place locks the row of the client first, and removes expired places before counting the others. So a
+place that is still there has not been given to another login, whatever the clock does: a login whose place is gone
+gives no verdict.
+"""
+
+import os
+import time
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from egec_cli import clock
+from egec_cli.context import Context
+from egec_cli.errors import TemporaryFailure
+from egec_cli.store import peewee
+from egec_cli.store.database import brief_transaction, fetch_tuples, lock_rows
+from egec_cli.store.models import Client, LoginPlace
+from egec_cli.translation import Words
+
+FAILURES_BEFORE_WAIT = 5
+FAILURES_BEFORE_BLOCK = 10
+FIRST_WAIT = timedelta(minutes=1)
+# `blocked_until` of a client who stays blocked until a new password is accepted or an operator unblocks the account.
+UNTIL_NEW_CREDENTIAL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
+
+# A login that gives no verdict within this time loses its place.
+PLACE_LIFETIME = timedelta(seconds=30)
+# Clocks of machines that share a database may differ by this much. A place that expires later than a lifetime and this
+# from now was taken before the clock was set back, and counts as expired.
+CLOCK_TOLERANCE = timedelta(seconds=5)
+# How long a login waits for a place, in seconds: longer than a place lasts, so that killed logins delay a login but do
+# not turn it away; shorter than the 60 seconds after which web servers and their proxies usually give up.
+PATIENCE = 45.0
+# How long a login sleeps before it looks again, in seconds; it grows from the first to the last, with jitter.
+FIRST_PAUSE, LAST_PAUSE = 0.04, 1.0
+_GROWTH = 1.5
+# Keys of places are random: SQLite reuses the keys of deleted rows, and a late login must not return another's place.
+_HIGHEST_KEY = 2**31 - 1
+
+
+class AccountBusy(TemporaryFailure):
+    """A login gave no verdict: no place was free for as long as it waited, or it lost its place."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Words("too many logins to this account are in progress; this one was not checked"),
+            Words("Try the login again."),
+            code="account_busy",
+        )
+
+
+class LimitRecord(NamedTuple):
+    """How an account stands after failed logins.
+
+    Attributes:
+        failed_logins: those in a row since the last login that succeeded, or since a new password.
+        blocked_until: until when no login is tried, as RFC 3339 in UTC; None where logins are tried.
+    """
+
+    failed_logins: int
+    blocked_until: str | None
+
+
+class Admission(NamedTuple):
+    """The answer to a login that asks for a place: a place, or a wait or block; neither if no place is free now.
+
+    Attributes:
+        place: the key of the place that the login holds.
+        blocked_until: the end of the wait or block.
+    """
+
+    place: int | None = None
+    blocked_until: datetime | None = None
+
+
+def load_limits(client: Client, moment: datetime) -> LimitRecord:
+    """Return how the account of a client stands at this moment."""
+    failures, blocked_until = _standing(client.id)
+    is_blocked = blocked_until is not None and blocked_until > moment
+    return LimitRecord(failures, clock.to_rfc3339_or_none(blocked_until if is_blocked else None))
+
+
+def places_allowed(failures: int) -> int:
+    """Return how many logins may be in progress after this number of failures, when no wait is running."""
+    return max(FAILURES_BEFORE_WAIT - failures, 1)
+
+
+def take_place(context: Context, client: int, *, patience: float | None = None) -> Admission:
+    """Wait for a place for a login and return it, or the end of the wait or block that the account is under.
+
+    Args:
+        context: the open database and the clock.
+        client: the key of the client.
+        patience: how long to wait, in seconds (default: `PATIENCE`).
+
+    Raises:
+        AccountBusy: no place became free.
+    """
+    deadline = time.monotonic() + (PATIENCE if patience is None else patience)
+    pause = FIRST_PAUSE
+    while not any(admission := try_place(context, client)):
+        # Look without a lock until a place seems free: writers have to queue, readers do not.
+        while True:
+            if time.monotonic() >= deadline:
+                raise AccountBusy
+            # `random` and `secrets` would take longer to import than the jitter is worth.
+            time.sleep(pause * (1 + os.urandom(1)[0] / 255) / 2)
+            pause = min(pause * _GROWTH, LAST_PAUSE)
+            if _seems_free(context, client):
+                break
+    return admission
+
+
+def try_place(context: Context, client: int) -> Admission:
+    """Take a place for a login if one is free now. The key of no client gets none, by the same statements."""
+    key = _new_key()
+    try:
+        # A crash may undo it: a login that died with the machine gave no verdict.
+        with brief_transaction(context.database):
+            failures, blocked_until = _locked_standing(client)
+            # The clock is read behind the lock, so that it never runs behind that of the last place.
+            now = context.clock()
+            LoginPlace.delete().where((LoginPlace.client == client) & ~_is_live(now)).execute()
+            taken = LoginPlace.select().where(LoginPlace.client == client).count()
+            if blocked_until is not None and blocked_until > now:
+                return Admission(blocked_until=blocked_until)
+            if taken >= places_allowed(failures):
+                return Admission()
+            # From the client's row, so that the key of no client takes the same path and inserts nothing.
+            expires_at = peewee.Value(now + PLACE_LIFETIME, converter=LoginPlace.expires_at.db_value)
+            row = Client.select(peewee.Value(key), Client.id, expires_at).where(Client.id == client)
+            LoginPlace.insert_from(row, [LoginPlace.id, LoginPlace.client, LoginPlace.expires_at]).execute()
+    except peewee.IntegrityError:
+        # Another login drew the same key.
+        return Admission()
+    return Admission(place=key)
+
+
+def return_place(client: int, place: int | None) -> None:
+    """Return the place of a login that has a verdict, within the transaction that records it. Locks the client's row.
+
+    Raises:
+        AccountBusy: the place expired and may have been given to another login, so this one must give no verdict.
+    """
+    _locked_standing(client)
+    returned = LoginPlace.delete().where((LoginPlace.id == (place or 0)) & (LoginPlace.client == client)).execute()
+    if place is not None and not returned:
+        raise AccountBusy
+
+
+def count_failure(context: Context, client: int) -> None:
+    """Count a wrong login, and start the wait or block that follows, within a transaction that locks the client."""
+    failures, blocked_until = _standing(client)
+    until = wait_after_failures(failures + 1, context.clock())
+    if until is None or (blocked_until is not None and blocked_until > until):
+        until = blocked_until
+    Client.update(failed_logins=failures + 1, blocked_until=until).where(Client.id == client).execute()
+
+
+def wait_after_failures(failures: int, moment: datetime) -> datetime | None:
+    """Return the end of the wait after this number of failures in a row, the last one at this moment."""
+    if failures >= FAILURES_BEFORE_BLOCK:
+        return UNTIL_NEW_CREDENTIAL
+    if failures >= FAILURES_BEFORE_WAIT:
+        wait: timedelta = FIRST_WAIT * 2 ** (failures - FAILURES_BEFORE_WAIT)
+        return moment + wait
+    return None
+
+
+def _seems_free(context: Context, client: int) -> bool:
+    """Tell whether a login would get an answer now; without a lock, so it may be wrong a moment later."""
+    now = context.clock()
+    live = LoginPlace.select(peewee.fn.COUNT(LoginPlace.id)).where((LoginPlace.client == client) & _is_live(now))
+    rows = Client.select(Client.failed_logins, Client.blocked_until, live).where(Client.id == client)
+    failures, blocked_until, taken = next(fetch_tuples(rows))
+    return bool(taken < places_allowed(failures) or (blocked_until is not None and blocked_until > now))
+
+
+def _is_live(now: datetime) -> peewee.Expression:
+    expires = LoginPlace.expires_at
+    return (expires > now) & (expires <= now + PLACE_LIFETIME + CLOCK_TOLERANCE)
+
+
+def _new_key() -> int:
+    return int.from_bytes(os.urandom(4)) & _HIGHEST_KEY or 1
+
+
+def _locked_standing(client: int) -> tuple[int, datetime | None]:
+    return _first(lock_rows(_standing_of(client)))
+
+
+def _standing(client: int) -> tuple[int, datetime | None]:
+    return _first(_standing_of(client))
+
+
+def _standing_of(client: int) -> Any:
+    return Client.select(Client.failed_logins, Client.blocked_until).where(Client.id == client)
+
+
+def _first(rows: Any) -> tuple[int, datetime | None]:
+    # The key of no client: the same statements, and nothing to find.
+    found: tuple[int, datetime | None] = next(fetch_tuples(rows), (0, None))
+    return found

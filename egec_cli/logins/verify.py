@@ -1,0 +1,208 @@
+"""Check logins: an identifier and a password. Case counts; white space around either does not.
+
+A Python program may call `verify` as the command does.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from egec_cli import hashing, identifier
+from egec_cli.audit.record import record_event
+from egec_cli.context import Context
+from egec_cli.credentials import hash_costs, states
+from egec_cli.logins import limits
+from egec_cli.password import Password
+from egec_cli.store.models import OPEN_STATES, Client, Credential
+
+# What is pasted along and never seen: zero-width and direction marks, soft hyphen, byte order mark.
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+class LoginReason(StrEnum):
+    """Why a login is refused; only operators see it."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN_IDENTIFIER = "unknown_identifier"
+    DISABLED = "disabled"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+    NOTHING_OPENS = "nothing_opens"
+    WRONG = "wrong"
+
+
+class Verdict(NamedTuple):
+    """Whether the login is accepted. A refusal has no reason: all are alike.
+
+    Attributes:
+        accepted: whether to let in.
+    """
+
+    accepted: bool
+
+
+class Started(NamedTuple):
+    """A login whose password is about to be compared.
+
+    Attributes:
+        candidates: the credentials to compare with; without any, the login is refused.
+        cost: the bcrypt cost whose time a refusal takes.
+        place: the key of the place that the login holds; None if it is refused whatever the password is.
+        blocked_until: the end of the wait or block of the account.
+    """
+
+    client: Client | None
+    password: str
+    candidates: Sequence[Credential]
+    cost: int
+    place: int | None = None
+    blocked_until: datetime | None = None
+
+
+class ComparedLogin(NamedTuple):
+    """The credential that has this password, if any, and a hash of today's cost if its own is cheaper."""
+
+    matching: Credential | None = None
+    new_hash: str | None = None
+
+
+class LoginResult(NamedTuple):
+    """The outcome of a login, with what its client must not learn."""
+
+    reason: LoginReason
+    client: Client | None = None
+    blocked_until: datetime | None = None
+
+
+# Stands in for the client of an unknown identifier, so that the same statements run and find nothing.
+_NOBODY = Client(id=0)
+
+
+def verify_login(context: Context, given_identifier: str, given_password: str) -> Verdict:
+    """Check a login, record it, and promote an open credential whose password is given.
+
+    Every refusal takes the same time: an unknown identifier, a wrong password, a blocked account. Failures are limited,
+    and a hash that is cheaper than today's is replaced.
+
+    Args:
+        context: the open context.
+        given_identifier: the identifier, as it was typed.
+        given_password: the password, as it was typed; white space around both does not matter.
+
+    Raises:
+        AccountBusy: too many logins to this account are in progress, so this one was not checked. It is no refusal,
+            and counts as no failure; try again.
+    """
+    return Verdict(check_login(context, given_identifier, given_password).reason is LoginReason.ACCEPTED)
+
+
+def check_login(context: Context, given_identifier: str, given_password: str) -> LoginResult:
+    """Check a login as `verify` does, and return its outcome with the reason."""
+    started = start(context, given_identifier, given_password)
+    return settle_login(context, started, compare_hashes(context, started))
+
+
+def start(context: Context, given_identifier: str, given_password: str, *, patience: float | None = None) -> Started:
+    """Take a place for a login, and return what its password must be compared with.
+
+    Args:
+        context: the open context.
+        given_identifier: the identifier, as it was typed.
+        given_password: the password, as it was typed.
+        patience: how long to wait for a place, in seconds (default: `login_limits.PATIENCE`).
+
+    Raises:
+        AccountBusy: no place became free.
+    """
+    wanted, password = trim(given_identifier), trim(given_password)
+    client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
+    if client is None:
+        admission = limits.try_place(context, _NOBODY.id)._replace(place=None)
+    else:
+        admission = limits.take_place(context, client.id, patience=patience)
+    candidates = states.usable_credentials(client or _NOBODY, context.clock())
+    if admission.place is None:
+        candidates = ()
+    return Started(client, password, candidates, hash_costs.of_refusals(context), *admission)
+
+
+def compare_hashes(context: Context, started: Started) -> ComparedLogin:
+    """Compare the password of a login with the hashes, without the database.
+
+    A refusal takes the time of one comparison at the cost of refusals for each candidate, and of one without any.
+    """
+    if not started.candidates:
+        hashing.check_dummy(started.cost)
+    is_disabled = started.client is not None and started.client.disabled_at is not None
+    cost = context.settings.bcrypt_cost
+    for credential in started.candidates:
+        password_hash = credential.password_hash or ""
+        if hashing.matches_or_takes(started.cost, started.password, password_hash):
+            own_cost = hashing.hash_cost(password_hash)
+            if is_disabled:
+                # This right password is about to be refused.
+                hashing.match_the_rest(own_cost, started.cost)
+            elif own_cost < cost:
+                return ComparedLogin(credential, hashing.hash_password(Password(started.password), cost))
+            return ComparedLogin(credential)
+    return ComparedLogin()
+
+
+def settle_login(context: Context, started: Started, compared: ComparedLogin) -> LoginResult:
+    """Accept or refuse a login, return its place, and record it.
+
+    Raises:
+        AccountBusy: the login took so long that it lost its place. It gives no verdict, and nothing is recorded.
+    """
+    key = _NOBODY.id if started.client is None else started.client.id
+    with context.database.atomic():
+        limits.return_place(key, started.place)
+        if started.client is None:
+            ended = LoginResult(LoginReason.UNKNOWN_IDENTIFIER)
+        elif started.blocked_until is not None:
+            is_for_good = started.blocked_until == limits.UNTIL_NEW_CREDENTIAL
+            reason = LoginReason.BLOCKED if is_for_good else LoginReason.WAITING
+            ended = LoginResult(reason, started.client, started.blocked_until)
+        else:
+            ended = LoginResult(_reason(context, started.client, started, compared), started.client)
+        is_accepted = ended.reason is LoginReason.ACCEPTED
+        if not is_accepted:
+            limits.count_failure(context, _NOBODY.id if started.place is None else key)
+        more = _arrived(compared) if is_accepted else {}
+        outcome = "accepted" if is_accepted else "refused"
+        record_event(context, "login", outcome, client=started.client, reason=ended.reason, **more)
+    return ended
+
+
+def _arrived(compared: ComparedLogin) -> dict[str, Any]:
+    """Return the sequence of a credential whose mail only this login shows to have arrived."""
+    matching = compared.matching
+    return {"arrived": matching.sequence} if matching is not None and matching.state in OPEN_STATES else {}
+
+
+def _reason(context: Context, client: Client, started: Started, compared: ComparedLogin) -> LoginReason:
+    matching = compared.matching
+    if matching is None:
+        return LoginReason.WRONG if started.candidates else LoginReason.NOTHING_OPENS
+    if not states.accept_login(client, matching, context.clock()):
+        is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
+        return LoginReason.DISABLED if is_disabled else LoginReason.WRONG
+    if compared.new_hash is not None:
+        hash_costs.note([compared.new_hash])
+        Credential.update(password_hash=compared.new_hash).where(
+            (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)
+        ).execute()
+    return LoginReason.ACCEPTED
+
+
+def trim(text: str) -> str:
+    """Return the text without white space around it, no-break and zero-width included.
+
+    The generator makes none, so nothing is lost (NIST SP 800-63B, 3.1.1.2, allows it).
+    """
+    before = None
+    while text != before:
+        before = text
+        text = text.strip().strip(_INVISIBLE)
+    return text

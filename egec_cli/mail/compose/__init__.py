@@ -1,0 +1,4 @@
+"""Compose mails from the templates and sign them.
+
+May import: settings, output and the small modules.
+"""

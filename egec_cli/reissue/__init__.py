@@ -1,0 +1,4 @@
+"""Runs: issue credentials to many clients under a name, with workers, threads, items and quotas.
+
+May import: imports, logins, clients, credentials, audit, context, mail, store and below.
+"""

@@ -1,0 +1,137 @@
+"""A run before it starts: who would get which mail, how long it would take, and what a client would read."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from egec_cli.clients import fields, records
+from egec_cli.clients.records import ClientStatus
+from egec_cli.clients.select import Selected
+from egec_cli.context import Context
+from egec_cli.hashing import hash_password
+from egec_cli.mail.compose.sample import render_as_text
+from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.transports.interface import DeliveryRefused, Transport
+from egec_cli.password import generate_password
+from egec_cli.reissue import settle
+from egec_cli.store.database import stream_rows
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
+
+
+class PlannedRecord(NamedTuple):
+    """A client whom a run would mail. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits, the client's for ever.
+        email: the registered one; None where the file was erased.
+        reference: the number of the client's file elsewhere.
+        civility: `M.`, `Mme` and the like; may be empty.
+        first_name: may be empty.
+        last_name: that of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
+        status: what the client may do at present.
+        last_sequence: how many passwords were made for the client.
+        last_login_at: when a login was last accepted.
+        created_at: when the file was made.
+        mail: which mail: `credentials` without an accepted or imported password so far, else `reissue`.
+    """
+
+    identifier: str
+    email: str | None
+    reference: str | None
+    civility: str
+    first_name: str
+    last_name: str
+    language: str
+    status: ClientStatus
+    last_sequence: int
+    last_login_at: str | None
+    created_at: str
+    mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
+
+
+class Remaining(Selected):
+    """The clients whom a run that was started before is still to mail, as a query."""
+
+    def __init__(self, run: ReissueRun) -> None:
+        self._run = run
+        self._named = None
+
+    def query(self, *columns: Any) -> Any:
+        """Return the query of these columns of the clients, in the order of the run."""
+        is_left = ReissueItem.state.not_in([ItemState.ACCEPTED, ItemState.SENT, ItemState.FAILED])
+        items = Client.select(*columns).join(ReissueItem)
+        return items.where((ReissueItem.run == self._run) & is_left).order_by(ReissueItem.id)
+
+
+class RunPreview(NamedTuple):
+    """What was measured and rendered for a run.
+
+    Attributes:
+        mails: the number of mails of each kind.
+        hash_seconds: how long one hash takes on one core.
+        mail_seconds: about how long one mail takes on one connection; None where the server is away.
+        seconds: about how long the run takes.
+        samples: the plain text of a mail of each kind that would be sent, with a password that opens nothing.
+        fault: why no mail would leave at present.
+    """
+
+    mails: Mapping[Kind, int]
+    hash_seconds: float
+    mail_seconds: float | None
+    seconds: float
+    samples: Mapping[Kind, str]
+    fault: str | None
+
+
+def planned(context: Context, selected: Selected) -> Iterator[PlannedRecord]:
+    """Yield the clients whom a run would mail, one at a time."""
+    for *of_client, active_sequence in stream_rows(
+        selected.query(*records.record_columns(context.clock()), Client.active_sequence)
+    ):
+        yield PlannedRecord._make((*records.row_to_record(tuple(of_client)), settle.kind_for(active_sequence)))
+
+
+def preview_run(
+    context: Context, selected: Selected, transport: Transport, *, rate: int | None, sentence: str = ""
+) -> RunPreview:
+    """Count the mails of a run, measure how long they take, and render one of each kind.
+
+    A mail takes about as many answers of the server as to connect does, so it is taken to last as long.
+
+    Raises:
+        InvalidInput: the sentence is not valid.
+        ConfigError: a template makes no mail.
+    """
+    settings = context.settings
+    forms = settle.prepare_forms(settings, fields.clean_sentence(sentence) if sentence else "")
+    total, first = selected.count(), selected.count_without_password()
+    mails = dict(zip(KINDS_OF_A_RUN, (first, total - first), strict=True))
+    samples = {
+        kind: render_as_text(forms[kind, settings.language].sample(context.clock()))
+        for kind, number in mails.items()
+        if number or not total
+    }
+    began = time.perf_counter()
+    hash_password(generate_password(settings.alphabet), settings.bcrypt_cost)
+    hash_seconds = time.perf_counter() - began
+    mail_seconds, fault = _time_to_connect(transport)
+    rate = settings.mail_rate if rate is None else rate
+    seconds = max(
+        hash_seconds / settings.workers,
+        (mail_seconds or 0) / settings.mail_connections,
+        1 / rate if rate else 0,
+    )
+    return RunPreview(mails, hash_seconds, mail_seconds, total * seconds, samples, fault)
+
+
+def _time_to_connect(transport: Transport) -> tuple[float | None, str | None]:
+    began = time.perf_counter()
+    try:
+        transport.connect()
+    except DeliveryRefused as refusal:
+        return None, refusal.error.message
+    finally:
+        taken = time.perf_counter() - began
+        transport.close()
+    return taken, None

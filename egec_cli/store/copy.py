@@ -1,0 +1,144 @@
+"""Copies of an SQLite file by SQLite's own means (https://www.sqlite.org/backup.html): whole or not there at all."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+
+from egec_cli import clock, files
+from egec_cli.errors import AlreadyExists, StorageError, TemporaryFailure
+from egec_cli.files import HiddenFile
+from egec_cli.translation import system_message
+
+
+def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
+    """Copy an open database, page by page, to a new file for its owner alone.
+
+    It gets its name when it is complete: not even a kill leaves half a copy that looks like one.
+
+    Args:
+        source: what is copied; others may write to it meanwhile.
+        target: the name of the copy.
+        patience: how long to wait for another process's lock, in seconds.
+
+    Raises:
+        AlreadyExists: there is a file of that name.
+        PermissionDenied, StorageError: it cannot be created there.
+        TemporaryFailure: another process holds a lock for too long.
+    """
+    try:
+        with files.unfinished(target) as copy:
+            fill(source, copy, patience=patience)
+    except sqlite3.Error as error:
+        raise StorageError(
+            "{target} could not be written: {error}", "Free some space.", target=target, error=error
+        ) from None
+    except OSError as error:
+        raise StorageError(
+            "{target} could not be written: {reason}", "Free some space.", target=target, reason=system_message(error)
+        ) from None
+
+
+def make_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
+    """Copy an open database to a new file beside another; its name has a label, the time and, if taken, a number.
+
+    Returns:
+        The new file.
+
+    Raises:
+        PermissionDenied, StorageError, TemporaryFailure: as `make` does.
+    """
+    for target in names_beside(database, label):
+        try:
+            copy_database(source, target, patience=patience)
+        except AlreadyExists:
+            continue
+        return target
+    raise AssertionError("numbers do not end")
+
+
+def names_beside(database: Path, label: str) -> Iterator[Path]:
+    """Yield names for a copy of a database in its folder, the preferred one first, without end."""
+    name = f"{database.name}.{label}-{clock.now():%Y%m%dT%H%M%SZ}"
+    yield database.with_name(name)
+    for number in count(2):
+        yield database.with_name(f"{name}-{number}")
+
+
+def fill(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> None:
+    """Copy an open database to a hidden file, which is not durable yet.
+
+    Raises:
+        TemporaryFailure: another process holds a lock for too long.
+        StorageError: another file has taken the place of the hidden one.
+        sqlite3.Error: one of the files failed.
+    """
+    with opened_as(copy.descriptor, copy.path, "mode=rw", patience=patience) as target:
+        # The file is thrown away if anything fails, and synced once at the end.
+        try:
+            target.execute("PRAGMA journal_mode = OFF")
+            target.execute("PRAGMA synchronous = OFF")
+        except sqlite3.OperationalError as error:
+            _require_progress(error.sqlite_errorcode & 0xFF, 0, 0)
+            raise
+        overwrite_database(target, source)
+
+
+@contextmanager
+def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> Iterator[sqlite3.Connection]:
+    """Open an SQLite file by its path, and require that it is the file of a descriptor: no other one took its place.
+
+    Args:
+        descriptor: the file; it must stay open until the block has ended, as closing it drops SQLite's locks.
+        path: its name.
+        query: what follows the path in an SQLite URI.
+        patience: how long to wait for another process's lock, in seconds.
+
+    Raises:
+        StorageError: it is another file.
+        sqlite3.Error: it cannot be opened.
+    """
+    before = _times_open(descriptor)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{query}", uri=True, timeout=patience)
+    with closing(connection):
+        if _times_open(descriptor) == before:
+            raise StorageError(
+                "{path} was exchanged for another file meanwhile", "Name a file in a folder that is yours.", path=path
+            )
+        yield connection
+
+
+def _times_open(descriptor: int) -> int:
+    """Return how often this process has the file of a descriptor open. SQLite opens a file at once, not when needed."""
+    wanted = os.fstat(descriptor)
+    times = 0
+    for name in os.listdir("/dev/fd"):
+        try:
+            found = os.fstat(int(name))
+        except OSError:
+            continue
+        times += os.path.samestat(found, wanted)
+    return times
+
+
+def overwrite_database(target: sqlite3.Connection, source: sqlite3.Connection) -> None:
+    """Give a database the content of another, in one transaction.
+
+    Raises:
+        TemporaryFailure: another process holds a lock on one of them for too long.
+        sqlite3.Error: one of them failed.
+    """
+    source.backup(target, progress=_require_progress)
+
+
+def _require_progress(status: int, _remaining: int, _total: int) -> None:
+    """End a copy for whose locks SQLite has waited in vain; sqlite3 would try again for ever, deaf to signals."""
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise TemporaryFailure("the database or its copy is busy with another process", "Run the same again.")
+
+
+def log_files(path: Path) -> tuple[Path, Path]:
+    """Return the two files that SQLite lays beside one in use: its log, and the index of that."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")

@@ -1,0 +1,93 @@
+"""A client's story, on both databases."""
+
+from datetime import datetime, timedelta
+
+from egec_cli import clock, hashing
+from egec_cli.audit.record import record_event
+from egec_cli.clients import change, fields, history, records
+from egec_cli.context import Context
+from egec_cli.credentials import issue, states
+from egec_cli.credentials.issue import NewPassword
+from egec_cli.credentials.states import NewCredential
+from egec_cli.logins.verify import verify_login
+from egec_cli.store.models import Client, Event
+
+NOON = clock.parse_time("2026-07-01T12:00:00Z")
+
+
+class Ticking:
+    """A clock that is a second later each time."""
+
+    def __init__(self) -> None:
+        self.moment = NOON
+
+    def __call__(self) -> datetime:
+        self.moment += timedelta(seconds=1)
+        return self.moment
+
+
+def told(egec: Context, client: Client, **options: int | None) -> list[tuple[str, str]]:
+    return [(entry.what, entry.outcome) for entry in history.load_history(egec, client, **options).entries]
+
+
+def test_a_story_is_told_in_order_with_who_did_it(opened: Context) -> None:
+    egec = opened._replace(clock=Ticking())
+    client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
+    shown: list[NewPassword] = []
+    issue.issue_to_operator(egec, client, shown.append, hashing=hashing.start_hash(egec.settings))
+    verify_login(egec, client.identifier, "wrong")
+    verify_login(egec, client.identifier, shown[0].password.reveal())
+    change.update_client(egec, client, {"last_name": "Dupont"})
+    change.disable_clients(egec, [client.id], reason="left")
+    entries = history.load_history(egec, client).entries
+    assert [(entry.what, entry.outcome) for entry in entries] == [
+        ("client.create", "created"),
+        ("credential.show", "begun"),
+        ("credential.issue", "accepted"),
+        ("login", "refused"),
+        ("login", "accepted"),
+        ("client.update", "updated"),
+        ("client.disable", "disabled"),
+    ]
+    assert {entry.by for entry in entries} == {egec.actor.user}
+    assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
+    assert entries[2].details == {"sequence": 1, "state": "accepted", "server_reply": "shown to the operator"}
+
+
+def test_a_mail_whose_fate_nobody_has_recorded_is_told_too(opened: Context) -> None:
+    client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
+    with opened.database.atomic():
+        new = NewCredential(client.id, "hash", "<id@example.org>")
+        states.record_credentials([new], at=opened.clock() + timedelta(seconds=1), by="cron", unused_days=0)
+    entry = history.load_history(opened, client).entries[-1]
+    assert (entry.what, entry.outcome, entry.by) == ("credential.issue", "in_doubt", "cron")
+    assert entry.details["message_id"] == "<id@example.org>"
+
+
+def test_a_file_without_an_event_of_its_beginning_begins_when_it_was_made(opened: Context) -> None:
+    client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
+    Event.delete().execute()
+    [entry] = history.load_history(opened, client).entries
+    assert (entry.at, entry.what, entry.by) == (clock.to_rfc3339(client.created_at), "client.create", None)
+
+
+def test_the_last_is_told_and_that_there_is_more(opened: Context) -> None:
+    egec = opened._replace(clock=Ticking())
+    client, other = (records.create_client(egec, fields.parse_fields(f"{name}@example.org")) for name in ("a", "b"))
+    for number in range(60):
+        record_event(egec, "login", "refused", client=client if number % 2 else other, number=number)
+    assert len(history.load_history(egec, client).entries) == 31
+    last = history.load_history(egec, client, most=5)
+    assert [entry.details["number"] for entry in last.entries] == [51, 53, 55, 57, 59]
+    assert last.is_cut
+    assert not history.load_history(egec, client, most=31).is_cut
+    assert told(egec, client, most=None) == [("client.create", "created"), *[("login", "refused")] * 30]
+
+
+def test_the_story_of_an_erased_client_tells_what_was_done_and_nothing_of_the_person(opened: Context) -> None:
+    client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
+    change.disable_clients(opened, [client.id], reason="Jeanne left")
+    change.erase_clients(opened, [client.id])
+    entries = history.load_history(opened, Client.get_by_id(client.id)).entries
+    assert [entry.what for entry in entries] == ["client.create", "client.disable", "client.erase"]
+    assert "eanne" not in str(entries)

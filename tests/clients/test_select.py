@@ -1,0 +1,695 @@
+"""Whom a bulk command means, on both databases."""
+
+import csv
+import json
+import time
+import tracemalloc
+import unicodedata
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from io import BytesIO, RawIOBase, StringIO
+from itertools import chain
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli import clock
+from egec_cli import context as accounts_egec
+from egec_cli.clients import fields
+from egec_cli.clients.named import ClientList
+from egec_cli.clients.records import ClientStatus, create_client
+from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatched
+from egec_cli.context import Context
+from egec_cli.errors import InvalidInput, UsageError
+from egec_cli.output.formula_guard import remove_guard
+from egec_cli.settings import schema
+from egec_cli.store import peewee
+from egec_cli.store.database import fetch_tuples, insert_many
+from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
+
+NOON = clock.parse_time("2026-07-01T12:00:00Z")
+
+
+def made(egec: Context, email_given: str, *, reference: str = "", identifier: str = "", **state: Any) -> str:
+    """Make a client's file in a state, and return its identifier."""
+    client = create_client(egec, fields.parse_fields(email_given, reference=reference, given_identifier=identifier))
+    if state:
+        Client.update(**state).where(Client.id == client.id).execute()
+    return str(client.identifier)
+
+
+def mailed(identifier: str, state: CredentialState = CredentialState.ACCEPTED, *, days_ago: float = 0) -> None:
+    """Give a client one more credential, as an issue at that time would have left it."""
+    client = Client.get(Client.identifier == identifier)
+    sequence = client.last_sequence + 1
+    Credential.create(
+        client=client,
+        sequence=sequence,
+        state=state,
+        created_at=NOON - timedelta(days=days_ago),
+        issued_by="test",
+    )
+    accepted = {"active_sequence": sequence} if state is CredentialState.ACCEPTED else {}
+    Client.update(last_sequence=sequence, **accepted).where(Client.id == client.id).execute()
+
+
+def listing(content: str | bytes, column: str = "", name: str = "names.txt") -> ClientList:
+    """Return a file of this content that names clients."""
+    return ClientList(name, BytesIO(content.encode() if isinstance(content, str) else content), column)
+
+
+def selected(egec: Context, **selectors: Any) -> Selected:
+    """Return the clients that the selectors mean at noon of 1 July 2026."""
+    return Selected(egec._replace(clock=lambda: NOON), Selection(**selectors))
+
+
+def found(chosen: Selected) -> list[str]:
+    """Return the identifiers of the selected clients, in their order, which all ways to ask must agree on."""
+    identifiers = [identifier for (identifier,) in fetch_tuples(chosen.query(Client.identifier))]
+    assert [record.identifier for record in chosen.records()] == identifiers
+    assert chosen.count() == len(identifiers)
+    return identifiers
+
+
+def with_lines(chosen: Selected) -> list[tuple[str, int]]:
+    """Return the identifiers of the selected clients and the lines that named them."""
+    return cast(list[tuple[str, int]], list(fetch_tuples(chosen.query(Client.identifier, SELECTED_LINE))))
+
+
+def strangers(chosen: Selected) -> list[tuple[int, str]]:
+    """Return the lines that name nobody."""
+    return [(unmatched.line, unmatched.value) for unmatched in chosen.unmatched()]
+
+
+def recorded(egec: Context, chosen: Selected) -> list[tuple[str, int | None]]:
+    """Record a run of the selection in one statement, and return its clients and lines in the order of its items."""
+    run = ReissueRun.create(name="spring", selection="{}", state="running", options="{}", created_at=egec.clock())
+    since = ReissueRun.select(ReissueRun.created_at).where(ReissueRun.id == run.id)
+    query = chosen.query(
+        peewee.SQL(str(run.id)), Client.id, peewee.SQL("'waiting'"), peewee.SQL("0"), since, SELECTED_LINE
+    )
+    columns = ["run", "client", "state", "attempts", "not_before", "line"]
+    ReissueItem.insert_from(query, [getattr(ReissueItem, column) for column in columns]).execute()
+    items = ReissueItem.select(Client.identifier, ReissueItem.line).join(Client).order_by(ReissueItem.id)
+    return cast(list[tuple[str, int | None]], list(fetch_tuples(items)))
+
+
+@pytest.fixture
+def sqlite() -> Iterator[Context]:
+    """Return an open eGEC on SQLite alone, where only the reading of a file is at stake."""
+    accounts_egec.create_database(schema.load_settings())
+    with accounts_egec.open_context(schema.load_settings()) as opened_egec:
+        yield opened_egec
+
+
+def test_everyone_is_all_who_can_get_a_mail_in_the_order_of_their_files(opened: Context) -> None:
+    identifiers = [made(opened, f"c{number}@example.org") for number in range(4)]
+    made(opened, "disabled@example.org", disabled_at=NOON)
+    made(opened, "erased@example.org", email=None, email_key=None)
+    assert found(selected(opened, everyone=True)) == identifiers
+
+
+def test_without_a_selector_nobody_is_selected_by_mistake(opened: Context) -> None:
+    made(opened, "a@example.org")
+    for selectors in ({}, {"limit": 5}, {"excluded": listing("a@example.org")}, {"limit": 5, "excluded": listing("")}):
+        with pytest.raises(UsageError, match="no client is selected"):
+            selected(opened, **selectors)
+
+
+def test_a_status_is_that_of_the_clients_file(opened: Context) -> None:
+    later, earlier = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
+    new = made(opened, "new@example.org")
+    active = made(opened, "active@example.org", active_sequence=2)
+    revoked = made(opened, "revoked@example.org", active_sequence=2, revoked_below=3)
+    blocked = made(opened, "blocked@example.org", active_sequence=1, blocked_until=later)
+    unblocked = made(opened, "unblocked@example.org", active_sequence=1, blocked_until=earlier)
+    made(opened, "disabled@example.org", active_sequence=1, disabled_at=earlier)
+    assert found(selected(opened, status=ClientStatus.NEW)) == [new, revoked]
+    assert found(selected(opened, status=ClientStatus.ACTIVE)) == [active, unblocked]
+    assert found(selected(opened, status=ClientStatus.BLOCKED)) == [blocked]
+    assert found(selected(opened, status=ClientStatus.EXPIRED)) == []
+    mailed(active)
+    mailed(unblocked)
+    Credential.update(expires_at=earlier).where(Credential.client == Client.get(Client.identifier == active)).execute()
+    assert found(selected(opened, status=ClientStatus.ACTIVE)) == [unblocked]
+    assert found(selected(opened, status=ClientStatus.EXPIRED)) == [active]
+
+
+def test_the_disabled_are_no_selection(opened: Context) -> None:
+    with pytest.raises(UsageError, match="disabled"):
+        selected(opened, status=ClientStatus.DISABLED)
+
+
+def test_who_never_logged_in_is_selected(opened: Context) -> None:
+    never = made(opened, "never@example.org")
+    made(opened, "once@example.org", last_login_at=NOON)
+    assert found(selected(opened, never_logged_in=True)) == [never]
+
+
+def test_an_age_is_that_of_the_password_in_use(opened: Context) -> None:
+    old, renewed, failed, new, revoked = (
+        made(opened, f"{name}@example.org") for name in ("old", "renewed", "failed", "new", "revoked")
+    )
+    for identifier in (old, renewed, failed, revoked):
+        mailed(identifier, days_ago=91)
+    mailed(renewed, days_ago=1)
+    mailed(failed, CredentialState.REFUSED, days_ago=1)
+    mailed(new, CredentialState.REFUSED, days_ago=91)
+    Client.update(revoked_below=2).where(Client.identifier == revoked).execute()
+    assert found(selected(opened, issued_before="90d")) == [old, failed]
+    assert found(selected(opened, issued_before="92d")) == []
+    assert found(selected(opened, issued_before="0d")) == [old, renewed, failed]
+
+
+def test_a_date_is_its_first_moment_here(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    identifier = made(opened, "a@example.org")
+    mailed(identifier, days_ago=0.625)  # at 21:00 of 30 June in UTC, 23:00 in Paris
+    for zone, before, after in (
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-06-30", "2026-07-01"),
+        ("JST-9", "2026-07-01", "2026-07-02"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            assert found(selected(opened, issued_before=before)) == []
+            assert found(selected(opened, issued_before=after)) == [identifier]
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "90",
+        "90 d",
+        "-1d",
+        "٩d",
+        "1000000d",
+        "2026-02-30",
+        "31/01/2026",
+        "2026-01-31T00:00:00Z",
+        "today",
+        "d",
+        "0001-01-01",
+    ],
+)
+def test_what_is_neither_a_date_nor_an_age_is_refused(text: str, sqlite: Context) -> None:
+    with pytest.raises(UsageError, match="neither a date nor an age"):
+        selected(sqlite, issued_before=text)
+
+
+def test_a_refused_last_mail_is_one_that_no_later_mail_made_good(opened: Context) -> None:
+    refused, mended, doubtful, accepted = (
+        made(opened, f"{name}@example.org") for name in ("refused", "mended", "doubtful", "accepted")
+    )
+    made(opened, "new@example.org")
+    mailed(refused)
+    for identifier in (refused, mended):
+        mailed(identifier, CredentialState.REFUSED)
+    for identifier in (mended, accepted):
+        mailed(identifier)
+    mailed(doubtful, CredentialState.IN_DOUBT)
+    assert found(selected(opened, last_mail_failed=True)) == [refused]
+
+
+def test_a_weak_hash_is_one_of_the_password_in_use_and_of_a_cost_below_that_of_new_ones(opened: Context) -> None:
+    def hashed(name: str, *costs: int | None, states: dict[int, CredentialState] | None = None) -> str:
+        identifier = made(opened, f"{name}@example.org")
+        for number, cost in enumerate(costs):
+            mailed(identifier, (states or {}).get(number, CredentialState.ACCEPTED))
+            Credential.update(password_hash=cost and f"$2b${cost:02}${'.' * 53}").where(
+                (Credential.client == Client.get(Client.identifier == identifier)) & (Credential.sequence == number + 1)
+            ).execute()
+        return identifier
+
+    weak, mended, refused, strong, without = (
+        hashed("weak", 12, 9),
+        hashed("mended", 4, 10),
+        hashed("refused", 4, 12, states={1: CredentialState.REFUSED}),
+        hashed("strong", 31, 4, states={1: CredentialState.IN_DOUBT}),
+        hashed("without", None),
+    )
+    revoked = hashed("revoked", 4)
+    Client.update(revoked_below=2).where(Client.identifier == revoked).execute()
+
+    def weaker_than(cost: int) -> list[str]:
+        dearer = opened._replace(settings=opened.settings._replace(bcrypt_cost=cost))
+        return found(selected(dearer, weak_hash=True))
+
+    assert weaker_than(4) == []
+    assert weaker_than(10) == [weak, refused]
+    assert weaker_than(12) == [weak, mended, refused]
+    assert {strong, without, revoked}.isdisjoint(weaker_than(31))
+
+
+def test_all_selectors_must_hold_and_the_limit_comes_last(opened: Context) -> None:
+    identifiers = [made(opened, f"c{number}@example.org") for number in range(8)]
+    for identifier in identifiers:
+        mailed(identifier, days_ago=100)
+    Client.update(last_login_at=NOON).where(Client.identifier == identifiers[7]).execute()
+    mailed(identifiers[6], days_ago=1)
+    mailed(identifiers[5], CredentialState.REFUSED)
+    backwards = "".join(f"{identifier}\n" for identifier in reversed(identifiers[1:]))
+
+    def chosen(**more: Any) -> Selected:
+        return selected(
+            opened,
+            everyone=True,
+            status=ClientStatus.ACTIVE,
+            never_logged_in=True,
+            issued_before="90d",
+            listed=listing(backwards),
+            excluded=listing(identifiers[4]),
+            **more,
+        )
+
+    assert found(chosen()) == [identifiers[number] for number in (5, 3, 2, 1)]
+    assert found(chosen(limit=3)) == [identifiers[number] for number in (5, 3, 2)]
+    assert found(chosen(limit=99)) == [identifiers[number] for number in (5, 3, 2, 1)]
+    assert found(chosen(last_mail_failed=True)) == [identifiers[5]]
+    assert with_lines(chosen(limit=2)) == [(identifiers[5], 3), (identifiers[3], 5)]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_selects_nobody_is_refused_rather_than_ignored(limit: int, sqlite: Context) -> None:
+    with pytest.raises(UsageError, match="limit"):
+        selected(sqlite, everyone=True, limit=limit)
+
+
+# Whom a file names
+
+
+def test_a_client_is_named_by_email_identifier_or_reference_in_the_order_of_the_file(opened: Context) -> None:
+    a, b, c, d = (made(opened, f"{name}@example.org", reference=f"D {name}-É") for name in "abcd")
+    chosen = selected(opened, listed=listing(f"d@example.org\nref:D c-É\n{b}\nD a-É\n"))
+    assert found(chosen) == [d, c, b, a]
+    assert with_lines(chosen) == [(d, 1), (c, 2), (b, 3), (a, 4)]
+    assert strangers(chosen) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "JOSÉ@Straße.EXAMPLE.org",
+        unicodedata.normalize("NFD", "josé@straße.example.org"),
+        "josé@xn--strae-oqa.example.org",
+        "  josé@straße.example.org\u00a0",
+        unicodedata.normalize("NFD", "Dossier à 1"),
+        "ref: Dossier  à\t1 ",
+        unicodedata.normalize("NFD", "ref:Dossier à 1"),
+    ],
+)
+def test_a_name_is_found_in_whatever_form_it_is_written(name: str, sqlite: Context) -> None:
+    identifier = made(sqlite, "josé@straße.example.org", reference="Dossier à 1")
+    assert found(selected(sqlite, listed=listing(name))) == [identifier]
+
+
+def test_ten_digits_are_an_identifier_before_they_are_a_reference(opened: Context) -> None:
+    first = made(opened, "a@example.org", identifier="1234567890")
+    second = made(opened, "b@example.org", reference="1234567890")
+    third = made(opened, "c@example.org", reference="2222222222")
+    assert found(selected(opened, listed=listing("1234567890"))) == [first]
+    assert found(selected(opened, listed=listing("ref:1234567890"))) == [second]
+    chosen = selected(opened, listed=listing("2222222222\n3333333333"))
+    assert with_lines(chosen) == [(third, 1)]
+    assert strangers(chosen) == [(2, "3333333333")]
+
+
+def test_what_looks_like_an_email_may_be_a_reference(opened: Context) -> None:
+    first = made(opened, "a@example.org")
+    second = made(opened, "b@example.org", reference="a@example.org")
+    third = made(opened, "c@example.org", reference="2026@7")
+    assert found(selected(opened, listed=listing("2026@7\na@example.org"))) == [third, first]
+    assert found(selected(opened, listed=listing("ref:a@example.org"))) == [second]
+
+
+def test_lines_that_name_nobody_are_told_with_their_file_and_number(opened: Context) -> None:
+    a = made(opened, "a@example.org", reference="D-1")
+    content = f"x@example.org\n\n{a}\nd-1\nref:\nnot an@address\n=?utf-8?q?a?=@example.org\n٣٣٣٣٣٣٣٣٣٣\n"
+    chosen = selected(opened, listed=listing(content), excluded=listing("D-2\n\nD-3", name="but.txt"))
+    assert found(chosen) == [a]
+    assert list(chosen.unmatched()) == [
+        Unmatched("names.txt", 1, "x@example.org"),
+        Unmatched("names.txt", 4, "d-1"),
+        Unmatched("names.txt", 5, "ref:"),
+        Unmatched("names.txt", 6, "not an@address"),
+        Unmatched("names.txt", 7, "=?utf-8?q?a?=@example.org"),
+        Unmatched("names.txt", 8, "٣٣٣٣٣٣٣٣٣٣"),
+        Unmatched("but.txt", 1, "D-2"),
+        Unmatched("but.txt", 3, "D-3"),
+    ]
+
+
+def test_who_is_named_twice_is_selected_once_by_the_first_line(opened: Context) -> None:
+    a, b = (made(opened, f"{name}@example.org", reference=f"D-{name}") for name in "ab")
+    chosen = selected(opened, listed=listing(f"nobody\nA@example.org\nD-b\nD-a\n{b}\na@example.org\n"))
+    assert with_lines(chosen) == [(a, 2), (b, 3)]
+    assert chosen.count() == 2
+    assert strangers(chosen) == [(1, "nobody")]
+
+
+def test_who_is_in_both_files_is_left_out(opened: Context) -> None:
+    a, b = (made(opened, f"{name}@example.org", reference=f"D-{name}") for name in "ab")
+    chosen = selected(opened, listed=listing(f"{a}\n{b}\n"), excluded=listing("ref:D-a\nref:D-a\nD-9"))
+    assert with_lines(chosen) == [(b, 2)]
+    assert strangers(chosen) == [(3, "D-9")]
+
+
+def test_of_everyone_those_of_a_file_are_left_out(opened: Context) -> None:
+    a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
+    assert found(selected(opened, everyone=True, excluded=listing("nobody\nB@example.org"))) == [a, c]
+    assert found(selected(opened, everyone=True, excluded=listing("nobody\n"))) == [a, b, c]
+    assert found(selected(opened, everyone=True, excluded=listing(""))) == [a, b, c]
+
+
+def test_an_erased_client_is_nobody(opened: Context) -> None:
+    erased = made(opened, "a@example.org", reference="D-1", email=None, email_key=None)
+    chosen = selected(opened, listed=listing(f"{erased}\nD-1\na@example.org"))
+    assert found(chosen) == []
+    assert strangers(chosen) == [(1, erased), (2, "D-1"), (3, "a@example.org")]
+
+
+def test_a_disabled_client_stays_where_a_file_names_it(opened: Context) -> None:
+    disabled, other = made(opened, "a@example.org", disabled_at=NOON), made(opened, "b@example.org")
+    assert found(selected(opened, listed=listing(f"{disabled}\n{other}"))) == [disabled, other]
+    assert found(selected(opened, everyone=True)) == [other]
+    assert found(selected(opened, listed=listing(f"{disabled}\n{other}"), status=ClientStatus.NEW)) == [other]
+
+
+# Forms of files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a@example.org\nD-2\n",
+        b"a@example.org\nD-2",
+        b"a@example.org\r\nD-2\r\n",
+        b"\xef\xbb\xbfa@example.org\r\nD-2\r\n",
+        b"a@example.org\n\xef\xbb\xbfD-2\n",
+        b"a@example.org\r\r\nD-2\r\r\n",
+        b"  a@example.org\t\n\tD-2 \n   \n",
+    ],
+)
+def test_a_list_may_come_from_any_system(content: bytes, sqlite: Context) -> None:
+    a, b = made(sqlite, "a@example.org"), made(sqlite, "b@example.org", reference="D-2")
+    chosen = selected(sqlite, listed=listing(content))
+    assert with_lines(chosen) == [(a, 1), (b, 2)]
+    assert strangers(chosen) == []
+
+
+def test_blank_lines_count_but_name_nobody(opened: Context) -> None:
+    a = made(opened, "a@example.org")
+    chosen = selected(opened, listed=listing("\n \r\n\t\na@example.org\n\nnobody\n\n"))
+    assert with_lines(chosen) == [(a, 4)]
+    assert strangers(chosen) == [(6, "nobody")]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+def test_an_empty_list_names_nobody(content: bytes, opened: Context) -> None:
+    made(opened, "a@example.org")
+    chosen = selected(opened, listed=listing(content))
+    assert found(chosen) == []
+    assert strangers(chosen) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a@example.org\nJos\xe9\n", "names.txt:2: it is not UTF-8 text"),
+        ("a@example.org\n".encode("utf-16"), "names.txt:1: it is not UTF-8 text"),
+        ("a@example.org\n".encode("utf-16-be"), "names.txt:1: it is not UTF-8 text"),
+        (b"a@example.org\nD\0-1\n", "names.txt:2: it is not UTF-8 text"),
+        (b"\xef\xbb", "names.txt:1: it is not UTF-8 text"),
+        (b"a@example.org\rb@example.org\r", "names.txt:1: it has a carriage return within a line"),
+        (b"a\n" + b"x" * 100_001, "names.txt:2: the line is longer than 100000 bytes"),
+        (b"a\n" + b"x" * 100_000 + b"\n", "names.txt:2: the line is longer than 100000 bytes"),
+    ],
+)
+def test_what_is_no_list_is_refused_with_the_line(content: bytes, message: str, opened: Context) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        selected(opened, listed=listing(content))
+    assert raised.value.message == message
+    assert raised.value.hint
+
+
+def test_a_long_line_names_nobody_and_is_told_in_short(opened: Context) -> None:
+    a = made(opened, "a@example.org")
+    long = "é@" * 30_000
+    chosen = selected(opened, listed=listing(f"{long}\na@example.org\n"))
+    assert with_lines(chosen) == [(a, 2)]
+    assert strangers(chosen) == [(1, long[:1000])]
+
+
+# Tables
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_column_of_a_table_names_clients(delimiter: str, sqlite: Context) -> None:
+    a, b = made(sqlite, "a@example.org"), made(sqlite, "b@example.org", reference="D,;2")
+    rows = [["Nom", " E-Mail ", "n"], ["Z", "A@example.org", "1"], ["", '"ref:D,;2"', ""], ["Y", "nobody", "3"]]
+    content = "\ufeff" + "".join(f"{delimiter.join(row)}\r\n" for row in rows)
+    chosen = selected(sqlite, listed=listing(content, column="e-mail"))
+    assert with_lines(chosen) == [(a, 2), (b, 3)]
+    assert strangers(chosen) == [(4, "nobody")]
+
+
+@pytest.mark.parametrize(
+    "header", ['"nom, prénom, titre";Référence', "nom;RÉFÉRENCE", unicodedata.normalize("NFD", "nom;référence")]
+)
+def test_a_column_is_found_in_whatever_form_its_header_is_written(header: str, sqlite: Context) -> None:
+    a = made(sqlite, "a@example.org", reference="D-1")
+    assert found(selected(sqlite, listed=listing(f"{header}\nx;D-1\n", column="référence"))) == [a]
+
+
+def test_a_table_of_one_column_needs_no_delimiter(sqlite: Context) -> None:
+    a = made(sqlite, "a@example.org")
+    assert with_lines(selected(sqlite, listed=listing("email\n\na@example.org", column="EMAIL"))) == [(a, 3)]
+
+
+def test_a_row_has_the_number_of_the_line_where_it_begins(opened: Context) -> None:
+    a, b = made(opened, "a@example.org"), made(opened, "b@example.org")
+    content = (
+        'email;"note\nof us"\r\na@example.org;"one\r\ntwo\n\nthree"\r\n\r\nno;"x\ny"\nb@example.org;\n"D-1\nD-2";\n'
+    )
+    chosen = selected(opened, listed=listing(content, column="email"))
+    assert with_lines(chosen) == [(a, 3), (b, 10)]
+    assert strangers(chosen) == [(8, "no"), (11, "D-1\nD-2")]
+
+
+def test_a_row_without_the_cell_is_told_and_an_empty_row_is_not(opened: Context) -> None:
+    a = made(opened, "a@example.org")
+    chosen = selected(opened, listed=listing("nom;email\nZoé;\nYves\n;\n\n ; \nX;a@example.org\n", column="email"))
+    assert with_lines(chosen) == [(a, 7)]
+    assert strangers(chosen) == [(2, ""), (3, "")]
+
+
+def test_a_cell_guarded_against_spreadsheets_names_whom_it_named(sqlite: Context) -> None:
+    a, b = made(sqlite, "+a@example.org", reference="-1"), made(sqlite, "b@example.org", reference="'2")
+    assert found(selected(sqlite, listed=listing("reference\n'2\n'-1\n", column="reference"))) == [b, a]
+    assert found(selected(sqlite, listed=listing("email\n'+a@example.org\n", column="email"))) == [a]
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        ("", "names.txt has no column 'email'", "Its columns are: none."),
+        ("nom;mail\n", "names.txt has no column 'email'", "Its columns are: nom, mail."),
+        ("nom;mail\nemail;x", "names.txt has no column 'email'", "Its columns are: nom, mail."),
+        ("a\rb;email\n", "names.txt:1: new-line character", "Save it as CSV."),
+        ("nom;email\nx\ry;a@example.org\n", "names.txt:2: new-line character", "Save it as CSV."),
+        ('email;nom\na@example.org;"Dupont\nb@example.org;Durand\n', "names.txt:3: unexpected end", "Save it as CSV."),
+        ('email;nom\na@example.org;"Du"pont\n', "names.txt:2: ';' expected after '\"'", "Save it as CSV."),
+        ('email\n"' + "x" * 70_000 + "\n" + "x" * 70_000 + '"\n', "names.txt:3: field larger", "Save it as CSV."),
+        ("email\nx\0y\n", "names.txt:2: it is not UTF-8 text", "Save it as UTF-8."),
+    ],
+)
+def test_what_is_no_such_table_is_refused(content: str, message: str, hint: str, sqlite: Context) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        selected(sqlite, listed=listing(content, column="email"))
+    assert raised.value.message.startswith(message)
+    assert raised.value.hint == hint
+
+
+def test_a_table_that_is_only_a_header_names_nobody(opened: Context) -> None:
+    made(opened, "a@example.org", reference="email")
+    chosen = selected(opened, listed=listing("nom;email\n", column="email"))
+    assert found(chosen) == []
+    assert strangers(chosen) == []
+
+
+# A run
+
+
+def test_a_run_is_recorded_in_one_statement_with_the_lines_of_the_file(opened: Context) -> None:
+    a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
+    assert recorded(opened, selected(opened, listed=listing(f"{c}\nnobody\n{a}\n{b}\n"), limit=2)) == [(c, 1), (a, 3)]
+
+
+def test_a_run_is_recorded_without_lines_where_there_is_no_file(opened: Context) -> None:
+    identifiers = [made(opened, f"{name}@example.org") for name in "abc"]
+    chosen = selected(opened, everyone=True, limit=2)
+    assert recorded(opened, chosen) == [(identifier, None) for identifier in identifiers[:2]]
+
+
+def test_a_second_selection_knows_nothing_of_the_first(opened: Context) -> None:
+    a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
+    first = selected(opened, listed=listing(f"{a}\n{b}\nnobody\n"), excluded=listing(b))
+    assert (found(first), strangers(first)) == ([a], [(3, "nobody")])
+    with pytest.raises(InvalidInput):
+        selected(opened, listed=listing(f"{a}\n{b}\n" * 3000 + "\0"))
+    second = selected(opened, listed=listing(f"{c}\n"), excluded=listing("no one"))
+    assert (found(second), strangers(second)) == ([c], [(1, "no one")])
+    third = selected(opened, everyone=True)
+    assert (found(third), strangers(third)) == ([a, b, c], [])
+
+
+def test_the_same_selectors_and_bytes_are_described_the_same(sqlite: Context) -> None:
+    made(sqlite, "a@example.org")
+
+    def described(**selectors: Any) -> str:
+        chosen = selected(sqlite, **selectors)
+        return json.dumps([chosen.described, chosen.lists], sort_keys=True)
+
+    def variants() -> Iterator[dict[str, Any]]:
+        yield {"everyone": True}
+        yield {"everyone": True, "limit": 1}
+        yield {"everyone": True, "limit": 2}
+        for status in (ClientStatus.NEW, ClientStatus.ACTIVE, ClientStatus.EXPIRED, ClientStatus.BLOCKED):
+            yield {"status": status}
+        yield {"never_logged_in": True}
+        yield {"last_mail_failed": True}
+        yield {"weak_hash": True}
+        yield {"issued_before": "90d"}
+        yield {"issued_before": "91d"}
+        yield {"issued_before": "2026-01-31"}
+        for content in ("email\n", "email\r\n", "email", "email;nom\n", "nom;email\na;\n", "nom;email\na;b\n"):
+            yield {"listed": listing(content)}
+            yield {"listed": listing(content, column="email")}
+            yield {"everyone": True, "excluded": listing(content)}
+            yield {"everyone": True, "excluded": listing(content, column="email")}
+        yield {"listed": listing("email;nom\n", column="nom")}
+        yield {"listed": listing("a"), "excluded": listing("b")}
+        yield {"listed": listing("b"), "excluded": listing("a")}
+
+    first, again = ([described(**selectors) for selectors in variants()] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == len(first)
+    elsewhere = selected(sqlite, listed=listing("a", name="elsewhere.txt"), excluded=listing("b", name="-"))
+    wanted = selected(sqlite, listed=listing("a"), excluded=listing("b"))
+    assert (elsewhere.described, elsewhere.lists) == (wanted.described, wanted.lists)
+
+
+# Any list
+
+
+@pytest.fixture
+def crowd(opened: Context) -> dict[str, str]:
+    """Make a few clients, and return who is meant by each of their names."""
+    names: dict[str, str] = {}
+    for number in range(4):
+        identifier = made(
+            opened, f"c{number}@example.org", reference=f"D {number}", identifier=f"{number + 1}000000000"
+        )
+        names |= dict.fromkeys((identifier, f"c{number}@example.org", f"D {number}"), identifier)
+    # A reference that is another client's identifier, and one that is nobody's.
+    names["ref:1000000000"] = made(opened, "x@example.org", reference="1000000000")
+    names["9000000000"] = made(opened, "y@example.org", reference="9000000000")
+    return names
+
+
+def test_every_line_is_selected_or_told(opened: Context, crowd: dict[str, str]) -> None:
+    words = st.sampled_from(sorted(crowd)) | st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0\r")
+    )
+    padding = st.text(" \t\u00a0", max_size=2)
+
+    @given(st.lists(st.tuples(padding, words, padding)), st.sampled_from(["\n", "\r\n"]), st.lists(words, max_size=3))
+    def check(parts: list[tuple[str, str, str]], ending: str, but: list[str]) -> None:
+        lines = "\n".join("".join(part) for part in parts).split("\n")
+        chosen = selected(opened, listed=listing(ending.join(lines)), excluded=listing("\n".join(but), name="but"))
+        left_out = {crowd.get(line.strip()) for line in "\n".join(but).split("\n")}
+        first_lines: dict[str, int] = {}
+        unknown = []
+        for number, line in enumerate(lines, 1):
+            if (name := line.removeprefix("\ufeff").strip()) in crowd:
+                first_lines.setdefault(crowd[name], number)
+            elif name:
+                unknown.append((number, name))
+        assert with_lines(chosen) == [named for named in first_lines.items() if named[0] not in left_out]
+        assert [(line, value) for file, line, value in chosen.unmatched() if file == "names.txt"] == unknown
+
+    check()
+
+
+def test_any_table_gives_back_the_cells_that_were_written(sqlite: Context) -> None:
+    cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
+
+    @given(st.lists(st.tuples(cells, cells), min_size=1), st.sampled_from(";,\t"))
+    def check(rows: list[tuple[str, str]], delimiter: str) -> None:
+        written = StringIO(newline="")
+        begins = []
+        writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(("note", "x"))
+        for row in rows:
+            begins.append(written.getvalue().count("\n") + 1)
+            writer.writerow(row)
+        chosen = selected(sqlite, listed=listing(written.getvalue(), column="x"))
+        told = [(begin, row[1].strip()) for begin, row in zip(begins, rows, strict=True) if "".join(row).strip()]
+        assert strangers(chosen) == [(begin, remove_guard(value)) for begin, value in told]
+
+    check()
+
+
+# Large files
+
+
+class Endless(RawIOBase):
+    """A file whose lines are made when they are read."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = iter(lines)
+
+    def readline(self, _size: int | None = -1, /) -> bytes:
+        return next(self._lines, b"")
+
+
+def test_memory_stays_flat_as_a_file_grows(opened: Context) -> None:
+    a = made(opened, "a@example.org", reference="D-000009")
+
+    def peak(lines: int) -> int:
+        content = chain([b"id;n\n"], (b"D-%06d\n" % number for number in range(lines)))
+        tracemalloc.start()
+        chosen = selected(opened, listed=ClientList("-", cast(BinaryIO, Endless(content)), "id"))
+        assert found(chosen) == [a]
+        _now, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    assert peak(25_000) < peak(15_000) * 1.1
+
+
+def test_a_long_list_is_resolved_by_the_indexes(opened: Context) -> None:
+    number = 3_000
+    columns = ("identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language")
+    rows = [(str(10**9 + n), f"c{n}@example.org", f"c{n}@example.org", f"D-{n}", *[""] * 4) for n in range(number)]
+    numbers = ("created_at", "updated_at", "active_sequence", "revoked_below", "last_sequence", "failed_logins")
+    with opened.database.atomic():
+        insert_many(
+            opened.database,
+            "client",
+            (*columns, *numbers),
+            [(*row, clock.to_rfc3339(NOON), clock.to_rfc3339(NOON), 0, 0, 0, 0) for row in rows],
+        )
+    names = [name for n in range(number) for name in (f"D-{n}", f"C{n}@example.org", str(10**9 + n), f"X-{n}")]
+    chosen = selected(opened, listed=listing("\n".join(names)), excluded=listing("\n".join(names[: number * 2])))
+    assert chosen.count() == number // 2
+    assert len(strangers(chosen)) == number + number // 2
+    explain = "EXPLAIN QUERY PLAN" if isinstance(opened.database, peewee.SqliteDatabase) else "EXPLAIN"
+    statement, parameters = chosen.query(Client.id, SELECTED_LINE).sql()
+    steps = opened.database.execute_sql(f"{explain} {statement}", parameters)  # type: ignore[no-untyped-call] # it has none
+    plan = "\n".join(map(str, steps))
+    assert "SubPlan" not in plan
+    assert plan.count("SCAN t") <= 1

@@ -1,0 +1,537 @@
+"""Imports on both databases: every row becomes a file, changes one, has nothing to do, or is rejected by name."""
+
+import csv
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bcrypt
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from egec_cli import clock
+from egec_cli.clients import fields, records
+from egec_cli.clients.fields import ClientFields
+from egec_cli.context import Context
+from egec_cli.errors import InvalidInput
+from egec_cli.imports import run as importing
+from egec_cli.imports import tables
+from egec_cli.imports.formats import OnConflict, TableOptions
+from egec_cli.imports.rows import FIELD_OF_COLUMN
+from egec_cli.imports.run import EmailChange, ImportResult, RejectedRow
+from egec_cli.logins.verify import verify_login
+from egec_cli.store.database import try_insert_all
+from egec_cli.store.models import Client, Credential, Event
+
+HEADER = "email;identifier;reference;civility;first_name;last_name;language"
+
+
+def imported(egec: Context, text: str, **options: Any) -> tuple[ImportResult, list[RejectedRow]]:
+    """Import a text; return what became of its rows."""
+    rejected: list[RejectedRow] = []
+    table = tables.read_table(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, TableOptions())
+    return importing.import_clients(egec, table, rejected.append, **options), rejected
+
+
+def counts(
+    created: int = 0, updated: int = 0, skipped: int = 0, rejected: int = 0, *email_changes: EmailChange
+) -> ImportResult:
+    return ImportResult(created, updated, skipped, rejected, list(email_changes))
+
+
+def files() -> list[tuple[object, ...]]:
+    """Return what the client files say, but for what each import makes anew."""
+    return [
+        (c.email, c.email_key, c.reference, c.civility, c.first_name, c.last_name, c.language)
+        for c in Client.select().order_by(Client.id)
+    ]
+
+
+def test_rows_become_files_with_identifiers_of_their_own(opened: Context) -> None:
+    text = f"{HEADER}\nJeanne@Example.org;;D-1;Madame;Jeanne;Dupont;FR\nmarc@example.org;1234567890;;;;Été;\n"
+    result, rejected = imported(opened, text)
+    assert (result, rejected) == (counts(created=2), [])
+    assert files() == [
+        ("Jeanne@Example.org", "jeanne@example.org", "D-1", "Mme", "Jeanne", "Dupont", "fr"),
+        ("marc@example.org", "marc@example.org", None, "", "", "Été", ""),
+    ]
+    generated, given_one = (client.identifier for client in Client.select().order_by(Client.id))
+    assert given_one == "1234567890"
+    assert len(generated) == 10
+    assert generated[0] != "0"
+
+
+def test_the_same_table_again_has_nothing_to_do_whatever_the_policy(opened: Context) -> None:
+    text = f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\nb@example.org;;;;;;\n"
+    imported(opened, text)
+    before = list(Client.select().tuples())
+    for policy in OnConflict:
+        assert imported(opened, text, on_conflict=policy) == (counts(skipped=2), [])
+    assert list(Client.select().tuples()) == before
+
+
+CHANGED = f"{HEADER}\nA@example.org;;D-1;Mme;Jeanne;Petit;en\nnew@example.org;;;;;;\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "result", "name"),
+    [
+        (OnConflict.FAIL, counts(created=1, rejected=1), "Jean"),
+        (OnConflict.SKIP, counts(created=1, skipped=1), "Jean"),
+        (OnConflict.UPDATE, counts(created=1, updated=1), "Jeanne"),
+    ],
+)
+def test_a_client_who_is_there_with_other_data_is_treated_as_asked(
+    opened: Context, policy: OnConflict, result: ImportResult, name: str
+) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\n")
+    identifier = Client.get().identifier
+    became, rejected = imported(opened, CHANGED, on_conflict=policy)
+    assert became == result
+    found = Client.get(Client.identifier == identifier)
+    assert found.first_name == name
+    assert found.identifier == identifier
+    if policy is OnConflict.FAIL:
+        (one,) = rejected
+        assert (one.line, one.field, one.value) == (2, "email", "A@example.org")
+        assert one.reason == f"already used by client {identifier}, with other data"
+        assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
+
+
+def test_an_update_leaves_alone_what_the_table_has_no_column_for(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;en\n")
+    assert imported(opened, "email;nom\na@example.org;Grand\n", on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
+    assert files() == [("a@example.org", "a@example.org", "D-1", "M.", "Jean", "Grand", "en")]
+
+
+def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_address(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\nb@example.org;1234567890;;;;;\n")
+    text = "email;reference;identifier\nnew-a@example.org;D-1;\nnew-b@example.org;;1234567890\n"
+    changes = [
+        EmailChange(2, "2345678901", "a@example.org", "new-a@example.org"),
+        EmailChange(3, "1234567890", "b@example.org", "new-b@example.org"),
+    ]
+    for options in ({"dry_run": True}, {"strict": True}):
+        told: list[EmailChange] = []
+        result, _ = imported(opened, text, on_conflict=OnConflict.UPDATE, report_change=told.append, **options)
+        assert result == counts(0, 2, 0, 0, *changes)
+        assert told == changes
+    assert [file[0] for file in files()] == ["new-a@example.org", "new-b@example.org"]
+
+
+def test_a_changed_e_mail_is_told_only_once_it_can_no_longer_be_rolled_back(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\n")
+    text = "email;reference\nnew-a@example.org;D-1\nnot-an-address;\n"
+    told: list[EmailChange] = []
+    options: dict[str, Any] = {"on_conflict": OnConflict.UPDATE, "report_change": told.append}
+    with pytest.raises(InvalidInput, match="rejected"):
+        imported(opened, text, strict=True, **options)
+    assert (told, [file[0] for file in files()]) == ([], ["a@example.org"])
+    imported(opened, text, **options)
+    assert told == [EmailChange(2, "2345678901", "a@example.org", "new-a@example.org")]
+
+
+def test_an_e_mail_that_is_only_written_otherwise_is_no_change(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;;Petit;\n")
+    text = f"{HEADER}\nA@Example.org;;D-1;;;Grand;\n"
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 500])
+def test_rows_that_share_a_name_are_told_which_one_and_with_whom(
+    opened: Context, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+    text = (
+        "email;reference;identifier\na@example.org;D-1;1111111111\nb@example.org;D-1;\nc@example.org;;1111111111\n"
+        "A@example.org;D-2;\n"
+    )
+    result, rejected = imported(opened, text)
+    assert result == counts(created=1, rejected=3)
+    assert [(one.line, one.field, one.value) for one in rejected] == [
+        (3, "reference", "D-1"), (4, "identifier", "1111111111"), (5, "email", "A@example.org"),
+    ]  # fmt: skip
+    assert {one.reason for one in rejected} == {"already used in line 2, with other data"}
+
+
+def test_a_row_with_the_identifier_and_the_address_of_a_file_is_no_new_one(opened: Context) -> None:
+    text = f"{HEADER}\na@example.org;1234567890;;;;Petit;\nb@example.org;;;;;;\n"
+    assert imported(opened, text)[0] == counts(created=2)
+    assert imported(opened, text)[0] == counts(skipped=2)
+    changed = text.replace("Petit", "Grand")
+    assert imported(opened, changed, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1, skipped=1)
+    assert files()[0][5] == "Grand"
+
+
+def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\nb@example.org;2222222222;D-2;;;;\n")
+    text = "email;reference;identifier\na@example.org;D-2;\na@example.org;D-1;3333333333\n"
+    result, rejected = imported(opened, text, on_conflict=OnConflict.UPDATE)
+    assert result == counts(rejected=2)
+    assert rejected[0].reason == (
+        "email 'a@example.org' belongs to client 1111111111, reference 'D-2' belongs to client 2222222222"
+    )
+    assert rejected[1].reason == "it is client 1111111111, whose identifier never changes"
+
+
+def test_the_identifier_of_an_erased_file_stays_reserved(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;1111111111;;;;;\n")
+    Client.update(email=None, email_key=None).execute()
+    result, (rejected,) = imported(opened, "email;identifier\nb@example.org;1111111111\n")
+    assert result == counts(rejected=1)
+    assert "reserved for ever" in rejected.reason
+
+
+@pytest.mark.parametrize("policy", OnConflict)
+@pytest.mark.parametrize("rows_at_a_time", [1, 2, 5_000])
+def test_a_client_who_comes_twice_is_treated_the_same_however_far_apart(
+    opened: Context, monkeypatch: pytest.MonkeyPatch, policy: OnConflict, rows_at_a_time: int
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+    text = "email;nom\na@example.org;Petit\nA@example.org;Petit\na@example.org;Grand\n"
+    became, rejected = imported(opened, text, on_conflict=policy)
+    assert became == counts(created=1, skipped=1, rejected=1)
+    assert [file[5] for file in files()] == ["Petit"]
+    assert [(one.line, one.field) for one in rejected] == [(4, "email")]
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 500])
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ("shared@example.org;D-5;;", "reference"),
+        ("c5@example.org;D-5;;Grand", "email"),
+        ("shared@example.org;;5555555555;", "identifier"),
+    ],
+)
+def test_no_line_overwrites_what_an_earlier_line_of_the_table_said(
+    opened: Context, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int, row: str, field: str
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+    imported(opened, "email;reference;identifier\nold@example.org;D-5;5555555555\n")
+    others = "".join(f"other{number}@example.org;;;\n" for number in range(3))
+    text = f"email;reference;identifier;nom\nc5@example.org;D-5;5555555555;\n{others}{row}\n"
+    results = []
+    for _ in range(3):
+        result, (rejected,) = imported(opened, text, on_conflict=OnConflict.UPDATE)
+        results.append((result.created, result.updated, result.rejected))
+        assert (rejected.line, rejected.field) == (6, field)
+        assert rejected.reason == "already used in line 2, with other data"
+        assert files()[0][:1] == ("c5@example.org",)
+    assert results == [(3, 1, 1), (0, 0, 1), (0, 0, 1)]
+
+
+def test_a_name_that_a_line_takes_from_a_client_may_be_given_to_another_by_a_later_line(opened: Context) -> None:
+    imported(opened, "email;reference\na@example.org;D-1\nb@example.org;D-2\n")
+    text = "email;reference\na@example.org;D-3\nb@example.org;D-1\nc@example.org;D-2\n"
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(created=1, updated=2)
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(skipped=3)
+
+
+FAULTS = {
+    "not-an-address;;;;;;": ("email", "is no e-mail address"),
+    ";;D-9;;;;": ("email", "is no e-mail address"),
+    "x@example.org;0123456789;;;;;": ("identifier", "is no identifier"),
+    "x@example.org;;;Sir;;;": (
+        "civility",
+        "unknown civility: 'Sir' (use one of M., Mme, Mlle, Dr, Pr, Me, Mr, Mrs, Ms, Mx)",
+    ),
+    "x@example.org;;;;;;de": ("language", "unknown language: 'de' (use one of fr, en)"),
+    "x@example.org;;;;=?utf-8?q?x?=;;": ("first_name", "=?"),
+    f"x@example.org;;;;;{'x' * 101};": ("last_name", "has 101 characters"),
+    "x@example.org;;D\u200b1;;;;": ("reference", "U+200B"),
+}
+
+
+@pytest.mark.parametrize(("row", "told"), FAULTS.items(), ids=[field for field, _ in FAULTS.values()])
+def test_a_faulty_row_is_told_with_its_cell_and_the_others_are_taken(
+    opened: Context, row: str, told: tuple[str, str]
+) -> None:
+    result, (rejected,) = imported(opened, f"{HEADER}\na@example.org;;;;;;\n{row}\nb@example.org;;;;;;\n")
+    assert result == counts(created=2, rejected=1)
+    assert (rejected.line, rejected.field) == (3, told[0])
+    assert told[1] in rejected.reason
+
+
+def test_all_or_nothing_takes_nothing_and_tells_all_faults(opened: Context) -> None:
+    text = f"{HEADER}\na@example.org;;;;;;\nx;;;;;;\nb@example.org;;;;;;\ny;;;;;;\n"
+    rejected: list[RejectedRow] = []
+    table = tables.read_table(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, TableOptions())
+    with pytest.raises(InvalidInput, match="2 rows were rejected, so none was taken"):
+        importing.import_clients(opened, table, rejected.append, strict=True)
+    assert [one.line for one in rejected] == [3, 5]
+    assert files() == []
+    assert Event.select().count() == 0
+    assert imported(opened, f"{HEADER}\na@example.org;;;;;;\n", strict=True)[0] == counts(created=1)
+
+
+def test_a_dry_run_counts_what_would_happen_and_changes_nothing(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\n")
+    text = "email;nom\na@example.org;Grand\nb@example.org;\nc;\nb@example.org;\n"
+    before = list(Client.select().tuples())
+    dry = imported(opened, text, on_conflict=OnConflict.UPDATE, dry_run=True)
+    assert list(Client.select().tuples()) == before
+    assert imported(opened, text, on_conflict=OnConflict.UPDATE) == dry
+    assert dry[0] == counts(created=1, updated=1, skipped=1, rejected=1)
+
+
+@pytest.mark.parametrize("prefix", [b"2b", b"2a", b"2y"])
+def test_a_bcrypt_hash_lets_its_client_in_without_a_mail(opened: Context, prefix: bytes) -> None:
+    hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).replace(b"2b", prefix, 1).decode()
+    text = f"email;identifier;password_hash\na@example.org;1234567890;{hashed}\nb@example.org;;\n"
+    assert imported(opened, text)[0] == counts(created=2)
+    assert verify_login(opened, "1234567890", "fG69a*6jH").accepted
+    assert [records.load_record(c, opened.clock()).status for c in Client.select().order_by(Client.id)] == [
+        "active",
+        "new",
+    ]
+    assert imported(opened, text)[0] == counts(skipped=2)
+    assert Credential.select().count() == 1
+
+
+def test_a_hash_never_replaces_a_password(opened: Context) -> None:
+    first, second = (bcrypt.hashpw(clear, bcrypt.gensalt(4)).decode() for clear in (b"first", b"second"))
+    imported(opened, f"email;identifier;hash\na@example.org;1234567890;{first}\n")
+    imported(opened, f"email;identifier;hash\na@example.org;1234567890;{second}\n", on_conflict=OnConflict.UPDATE)
+    assert verify_login(opened, "1234567890", "first").accepted
+    assert not verify_login(opened, "1234567890", "second").accepted
+
+
+@pytest.mark.parametrize(
+    ("hashed", "kind"),
+    [
+        ("$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA", "an Argon2 hash"),
+        ("$6$salt$hash", "a SHA-512-crypt hash"),
+        ("pbkdf2_sha256$600000$salt$hash", "a Django PBKDF2 hash"),
+        ("{SSHA}aGFzaA==", "an LDAP SHA hash"),
+        ("$2b$31$abcdefghijklmnopqrstuuKm7DjkwlCQ9mHd4lYBlEZRGsI5vcRk2", "a bcrypt hash of a cost over 16"),
+        ("fG69a*6jH", "no hash that is known"),
+    ],
+)
+def test_other_hashes_are_refused_by_name_and_never_quoted(opened: Context, hashed: str, kind: str) -> None:
+    result, (rejected,) = imported(opened, f'email,hash\na@example.org,"{hashed}"\n')
+    assert result == counts(rejected=1)
+    assert kind in rejected.reason
+    assert hashed not in rejected.reason + rejected.value
+    assert files() == []
+
+
+def test_times_that_an_export_wrote_come_back(opened: Context) -> None:
+    times = "2026-01-02T03:04:05.000Z;2025-01-02T03:04:05.000Z"
+    text = f"email;disabled_at;created_at\na@example.org;{times}\nb@example.org;x;\n"
+    result, (rejected,) = imported(opened, text)
+    assert result == counts(created=1, rejected=1)
+    assert rejected.field == "disabled_at"
+    shown = records.load_record(Client.get(), opened.clock())
+    assert (shown.status, shown.created_at) == ("disabled", "2025-01-02T03:04:05.000Z")
+
+
+def test_a_table_without_the_email_is_refused(opened: Context) -> None:
+    with pytest.raises(InvalidInput, match="no column for the e-mail"):
+        imported(opened, "nom;prénom\nPetit;Jean\n")
+
+
+def test_an_import_is_on_record_without_personal_data(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\nx;;;;;;\n")
+    begun, event = Event.select().order_by(Event.id)
+    assert [(one.action, one.outcome, one.client) for one in (begun, event)] == [
+        ("client.import", "begun", None),
+        ("client.import", "done", None),
+    ]
+    assert json.loads(event.details) == {"rows": {"created": 1, "updated": 0, "skipped": 0, "rejected": 1}}
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], include_characters="\n\t"), max_size=12)
+EMAILS = st.one_of(
+    st.builds(
+        "{}@{}".format, st.from_regex(r"[a-cA-C.+]{0,3}", fullmatch=True), st.sampled_from(["x.fr", "é.fr", "-.fr"])
+    ),
+    st.just(""),
+)
+ROWS = st.lists(st.tuples(EMAILS, NAMES, NAMES, st.sampled_from(["", "D-1", "D-2", "d 1"])), max_size=12)
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, policy=st.sampled_from(OnConflict), delimiter=st.sampled_from([";", ",", "\t"]))
+def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
+    opened: Context, rows: Sequence[tuple[str, ...]], policy: OnConflict, delimiter: str
+) -> None:
+    Client.delete().execute()
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(["email", "first_name", "last_name", "reference"])
+    writer.writerows(rows)
+    result, rejected = imported(opened, text.getvalue(), on_conflict=policy)
+    told = [row for row in rows if any(row)]
+    assert sum(result[:4]) == len(told)
+    assert len(rejected) == result.rejected
+    assert result.created == Client.select().count()
+    lines = {one.line for one in rejected}
+    assert len(lines) == len(rejected)
+    if policy is not OnConflict.UPDATE:
+        line = 2
+        valid: dict[str, ClientFields] = {}
+        for row in rows:
+            if any(row) and line not in lines:
+                # A line break within a cell is a blank.
+                first_name, last_name = (" ".join(name.split("\n")) for name in row[1:3])
+                checked = fields.parse_fields(row[0], first_name=first_name, last_name=last_name, reference=row[3])
+                valid.setdefault(checked.email.key, checked)
+            line += 1 + sum(cell.count("\n") for cell in row)
+        made = {file[1]: file for file in files()}
+        for key, file in made.items():
+            checked = valid[str(key)]
+            assert file[0] == checked.email.given
+            assert file[4:6] == (checked.first_name, checked.last_name)
+
+
+FEW_ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["a@x.fr", "A@x.fr", "b@x.fr", "c@x.fr", "no address"]),
+        st.sampled_from(["", "D-1", "D-2", "D-3"]),
+        st.sampled_from(["", "1111111111", "2222222222"]),
+        st.sampled_from(["", "Petit", "Grand"]),
+    ),
+    max_size=10,
+)
+
+
+def as_table(rows: Sequence[tuple[str, ...]]) -> str:
+    return "email;reference;identifier;nom\n" + "".join(f"{';'.join(row)}\n" for row in rows)
+
+
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=FEW_ROWS, rows_at_a_time=st.sampled_from([1, 3, 500]), first=st.sampled_from(OnConflict))
+def test_a_table_that_is_imported_again_changes_nothing(
+    opened: Context, rows: Sequence[tuple[str, ...]], rows_at_a_time: int, first: OnConflict
+) -> None:
+    Client.delete().execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+        result, rejected = imported(opened, as_table(rows), on_conflict=first)
+        assert result.updated == 0
+        before = list(Client.select().order_by(Client.id).tuples())
+        for policy in OnConflict:
+            again, _ = imported(opened, as_table(rows), on_conflict=policy)
+            assert again == counts(skipped=result.created + result.skipped, rejected=len(rejected))
+        assert list(Client.select().order_by(Client.id).tuples()) == before
+
+
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(there=FEW_ROWS, rows=FEW_ROWS, policy=st.sampled_from(OnConflict))
+def test_how_far_apart_rows_are_makes_no_difference_and_repetitions_come_to_rest(
+    opened: Context, there: Sequence[tuple[str, ...]], rows: Sequence[tuple[str, ...]], policy: OnConflict
+) -> None:
+    told = []
+    for rows_at_a_time in (1, 3, 500):
+        Event.delete().execute()
+        Client.delete().execute()
+        imported(opened, as_table(there))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
+            result, rejected = imported(opened, as_table(rows), on_conflict=policy)
+        told.append((result[:4], [(one.line, one.field) for one in rejected], files()))
+    assert told[0] == told[1] == told[2]
+    # A row that was rejected because a client had its e-mail may be taken once another row has changed that client.
+    for _ in rows:
+        result, _ = imported(opened, as_table(rows), on_conflict=policy)
+    assert not rows or result[:2] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("a@example.org;;D-1", ("D-1", "Jeanne", "Dupont")),
+        ("a@example.org;;D-2;;Marie", ("D-2", "Marie", "Dupont")),
+        ("a@example.org;;;;;;", (None, "", "")),
+    ],
+)
+def test_a_row_that_ends_early_clears_nothing(opened: Context, row: str, names: tuple[str | None, str, str]) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\n")
+    imported(opened, f"{HEADER}\n{row}\n", on_conflict=OnConflict.UPDATE)
+    client = Client.get()
+    assert (client.reference, client.first_name, client.last_name) == names
+
+
+def test_an_object_may_have_keys_that_the_first_one_lacks(opened: Context) -> None:
+    lines = [{"email": "a@example.org"}, {"nom": "Petit", "email": "b@example.org", "référence": 7}]
+    assert imported(opened, "".join(f"{json.dumps(line)}\n" for line in lines))[0] == counts(created=2)
+    assert [(c.last_name, c.reference) for c in Client.select().order_by(Client.id)] == [("", None), ("Petit", "7")]
+
+
+def test_objects_without_an_e_mail_are_no_table_of_clients(opened: Context) -> None:
+    with pytest.raises(InvalidInput, match="no column for the e-mail"):
+        imported(opened, '{"mail_address": "a@example.org", "nom": "Petit"}\n')
+
+
+def test_a_key_that_an_object_lacks_clears_nothing_and_null_does(opened: Context) -> None:
+    imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\nb@example.org;;D-2;;Marc;Petit;fr\n")
+    lines = [
+        {"email": "a@example.org", "first_name": "Marie", "last_name": None},
+        {"email": "b@example.org", "first_name": "Paul"},
+    ]
+    imported(opened, "".join(f"{json.dumps(line)}\n" for line in lines), on_conflict=OnConflict.UPDATE)
+    found = [(c.reference, c.first_name, c.last_name) for c in Client.select().order_by(Client.id)]
+    assert found == [("D-1", "Marie", ""), ("D-2", "Paul", "Petit")]
+
+
+def test_rows_of_which_one_cannot_be_inserted_leave_those_before_them_alone(opened: Context) -> None:
+    imported(opened, "email\nfirst@example.org\n")
+    texts = ("civility", "first_name", "last_name", "language")
+    columns = ("identifier", "email_key", "created_at", "updated_at", *texts)
+    numbers = dict.fromkeys(("active_sequence", "revoked_below", "last_sequence", "failed_logins"), 0)
+
+    def inserted(*keys: str) -> bool:
+        now = clock.to_rfc3339(opened.clock())
+        rows = [(str(2 * 10**9 + place), key, now, now, *[""] * len(texts)) for place, key in enumerate(keys)]
+        with opened.database.atomic():
+            return bool(try_insert_all(opened.database, "client", columns, rows, constants=numbers))
+
+    assert not inserted("a@example.org", "first@example.org", "b@example.org")
+    assert not inserted(*[f"{number}@example.org" for number in range(999)], "first@example.org")
+    assert [client.email_key for client in Client.select()] == ["first@example.org"]
+    assert inserted("a@example.org", "b@example.org")
+    assert {client.email_key for client in Client.select()} == {"first@example.org", "a@example.org", "b@example.org"}
+
+
+def test_an_identifier_that_is_drawn_twice_goes_to_one_client_alone(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).decode()
+    imported(opened, "email;identifier\nfirst@example.org;1111111111\n")
+    all_of_them = ["1111111111", "2222222222", "2222222222"]
+    drawn = iter([all_of_them, all_of_them, ["2222222222", "3333333333"], ["4444444444"]])
+    monkeypatch.setattr(importing, "_identifiers", lambda _number: next(drawn))
+    text = f"email;hash\na@example.org;{hashed}\nb@example.org;\nc@example.org;{hashed}\n"
+    assert imported(opened, text)[0] == counts(created=3)
+    found = {client.email: client.identifier for client in Client.select()}
+    assert found["first@example.org"] == "1111111111"
+    assert sorted(found.values()) == ["1111111111", "2222222222", "3333333333", "4444444444"]
+    opened_by_it = {
+        email for email, identifier in found.items() if verify_login(opened, identifier, "fG69a*6jH").accepted
+    }
+    assert opened_by_it == {"a@example.org", "c@example.org"}
+
+
+def test_what_goes_wrong_while_rows_are_read_ahead_is_raised_where_they_are_used(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", 1)
+    before = sys.getswitchinterval()
+
+    def rows() -> Iterator[tables.Row]:
+        yield tables.Row(2, ("a@example.org",), "a@example.org\n")
+        raise OSError("the disk is gone")
+
+    table = tables.read_table(io.BytesIO(b"email\n"), "clients.csv", FIELD_OF_COLUMN, TableOptions())
+    monkeypatch.setattr(type(table), "__iter__", lambda _self: rows())
+    with pytest.raises(OSError, match="the disk is gone"):
+        importing.import_clients(opened, table, lambda _rejected: None)
+    assert files() == []
+    assert sys.getswitchinterval() == before
+    assert not any(thread.name == "ahead" for thread in threading.enumerate())

@@ -1,0 +1,209 @@
+"""Why a login fails: the right reason for each of many cases, and none that helps a stranger."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from egec_cli import hashing
+from egec_cli.clients import fields, records
+from egec_cli.context import Context
+from egec_cli.credentials import states
+from egec_cli.credentials.states import MailOutcome, NewCredential
+from egec_cli.logins import limits
+from egec_cli.logins.explain import explain_login
+from egec_cli.password import Password
+from egec_cli.store.models import Client, Credential, CredentialState, Event
+
+IDENTIFIER = "5079512743"
+LAST = "fG69a*6jH"
+EARLIER, BEFORE_THAT, OLDEST = "aB3#xY7%z", "Zz9?Yy8+X", "Qw2=Er3-T"
+WITH_LOOKALIKES = "lO0I1a*6j"
+
+
+def issued(egec: Context, client: Client, clear: str, state: CredentialState = CredentialState.ACCEPTED) -> None:
+    """Issue this password, and let this become of its mail."""
+    new = NewCredential(client.id, hashing.hash_password(Password(clear), 4), "<x@egec.pro>")
+    with egec.database.atomic():
+        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30)[client.id]
+        states.settle_credentials(
+            [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=egec.clock()
+        )
+
+
+@pytest.fixture
+def client(opened: Context) -> Client:
+    """Return a client with a password and three former ones."""
+    made = records.create_client(opened, fields.parse_fields("jeanne@example.org", given_identifier=IDENTIFIER))
+    for clear in (OLDEST, BEFORE_THAT, EARLIER, LAST):
+        issued(opened, made, clear)
+    return made
+
+
+def explained(egec: Context, identifier: str, password: str) -> tuple[bool, str]:
+    found = explain_login(egec, identifier, password)
+    assert found.hint
+    return found.accepted, found.reason
+
+
+TYPED = {
+    LAST: "accepted",
+    f"  {LAST}\u00a0": "accepted",
+    EARLIER: "former_password",
+    BEFORE_THAT: "former_password",
+    OLDEST: "wrong_password",
+    LAST.swapcase(): "capitals_swapped",
+    "FG69a*6jH": "first_letter_case",
+    LAST.lower(): "wrong_password",
+    LAST.upper(): "wrong_password",
+    "fG69 a*6jH": "pasted_along",
+    "fG6 9a* 6jH": "pasted_along",
+    f"{LAST}.": "pasted_along",
+    f"«\u00a0{LAST}\u00a0»": "pasted_along",
+    f"({LAST})": "pasted_along",
+    f"**{LAST}**": "pasted_along",
+    f"mot de passe : {LAST}": "pasted_along",
+    f"{IDENTIFIER} {LAST}": "pasted_along",
+    f"{LAST} Merci.": "pasted_along",
+    "fG69a*6j": "wrong_length",
+    "fG69a*6jHH": "pasted_along",
+    "": "wrong_length",
+    "x" * 100: "wrong_length",
+    "é" * 9: "wrong_password",
+    "fG69a*6jh": "wrong_password",
+    "password1": "wrong_password",
+    "fG69a\0*6j": "wrong_password",
+}
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_what_is_wrong_with_a_password_is_told(opened: Context, client: Client, typed: str) -> None:
+    reason = TYPED[typed]
+    assert explained(opened, IDENTIFIER, typed) == (reason == "accepted", reason)
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("5079512743", "accepted"),
+        ("\u200b5079512743 ", "accepted"),
+        ("5097512743", "digits_swapped"),
+        ("0579512743", "identifier_malformed"),
+        ("5079512734", "digits_swapped"),
+        ("5079512744", "digit_wrong"),
+        ("9079512743", "digit_wrong"),
+        ("5079512799", "unknown_identifier"),
+        ("1234567890", "unknown_identifier"),
+        ("507951274", "identifier_malformed"),
+        ("50795127433", "identifier_malformed"),
+        ("jeanne@example.org", "identifier_malformed"),
+        ("", "identifier_malformed"),
+        ("٥٠٧٩٥١٢٧٤٣", "identifier_malformed"),
+    ],
+)
+def test_what_is_wrong_with_an_identifier_is_told(opened: Context, client: Client, typed: str, reason: str) -> None:
+    assert explained(opened, typed, LAST) == (reason == "accepted", reason)
+
+
+def test_two_clients_near_a_mistyped_identifier_are_not_told(opened: Context, client: Client) -> None:
+    records.create_client(opened, fields.parse_fields("marc@example.org", given_identifier="5079512745"))
+    assert explained(opened, "5079512744", LAST) == (False, "unknown_identifier")
+
+
+def test_the_hint_names_no_other_client(opened: Context, client: Client) -> None:
+    for typed in ("5097512743", "5079512744"):
+        hint = explain_login(opened, typed, "x").hint
+        assert IDENTIFIER not in hint
+        assert "jeanne" not in hint
+
+
+def test_exchanged_lookalikes_are_told(opened: Context) -> None:
+    made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
+    issued(opened, made, WITH_LOOKALIKES)
+    for typed in ("lOOI1a*6j", "l00I1a*6j", "1OOI1a*6j", "IO0I1a*6j"):
+        assert explained(opened, made.identifier, typed) == (False, "lookalikes_exchanged")
+
+
+Change = Callable[[Context, Client], object]
+
+
+def waits(egec: Context, client: Client) -> None:
+    Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
+
+
+def is_blocked(_egec: Context, _client: Client) -> None:
+    Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
+
+
+def is_disabled(egec: Context, _client: Client) -> None:
+    Client.update(disabled_at=egec.clock()).execute()
+
+
+def has_expired(egec: Context, _client: Client) -> None:
+    Credential.update(expires_at=egec.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
+
+
+def was_refused_since(egec: Context, client: Client) -> None:
+    issued(egec, client, "Nn7#mM6%k", CredentialState.REFUSED)
+
+
+def is_in_doubt_since(egec: Context, client: Client) -> None:
+    issued(egec, client, "Nn7#mM6%k", CredentialState.IN_DOUBT)
+
+
+def was_revoked(egec: Context, client: Client) -> None:
+    with egec.database.atomic():
+        new = NewCredential(client.id, "", None)
+        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30, revoke=True)[client.id]
+        states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=egec.clock())
+
+
+@pytest.mark.parametrize(
+    ("change", "typed", "reason"),
+    [
+        (waits, LAST, "waiting"),
+        (is_blocked, LAST, "blocked"),
+        (is_disabled, LAST, "disabled"),
+        (has_expired, LAST, "expired"),
+        (has_expired, "x", "wrong_password"),
+        (was_refused_since, LAST, "accepted"),
+        (was_refused_since, "Nn7#mM6%k", "last_mail_refused"),
+        (is_in_doubt_since, "Nn7#mM6%k", "accepted"),
+        (is_in_doubt_since, "Nn7#mM6%j", "last_mail_in_doubt"),
+        (was_revoked, LAST, "last_mail_refused"),
+    ],
+)
+def test_what_is_wrong_with_an_account_is_told(
+    opened: Context, client: Client, change: Change, typed: str, reason: str
+) -> None:
+    change(opened, client)
+    assert explained(opened, IDENTIFIER, typed) == (reason == "accepted", reason)
+
+
+def test_a_client_who_never_got_a_password_is_told(opened: Context) -> None:
+    made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
+    assert explained(opened, made.identifier, "x") == (False, "never_activated")
+
+
+def test_an_explanation_counts_as_an_attempt_and_is_on_record(opened: Context, client: Client) -> None:
+    for _ in range(5):
+        assert explained(opened, IDENTIFIER, LAST.swapcase())[1] == "capitals_swapped"
+    assert explained(opened, IDENTIFIER, LAST) == (False, "waiting")
+    events = [
+        (event.action, event.outcome) for event in Event.select().order_by(Event.id) if event.action != "client.create"
+    ]
+    assert events[:2] == [("login", "refused"), ("login.explain", "capitals_swapped")]
+    assert len(events) == 12
+
+
+def test_no_hint_holds_a_password(opened: Context, client: Client) -> None:
+    for typed in (LAST.swapcase(), EARLIER, f"{LAST}.", "x"):
+        found = explain_login(opened, IDENTIFIER, typed)
+        assert not any(clear in found.hint for clear in (LAST, EARLIER, typed) if len(clear) > 1)
+
+
+def test_the_password_of_a_delivery_in_doubt_that_has_expired_is_recognised(opened: Context, client: Client) -> None:
+    clear = "Xy4#Zw9=q"
+    issued(opened, client, clear, CredentialState.IN_DOUBT)
+    moment = opened.clock() + timedelta(days=31)
+    assert explained(opened._replace(clock=lambda: moment), IDENTIFIER, clear) == (False, "expired")

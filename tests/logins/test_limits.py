@@ -1,0 +1,378 @@
+"""Limits on logins, on both databases: places for logins in progress, and failures that only verdicts count as."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from threading import Thread
+from typing import NamedTuple
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from egec_cli import hashing
+from egec_cli.clients import change, fields, records
+from egec_cli.context import Context
+from egec_cli.credentials import issue
+from egec_cli.logins import limits, verify
+from egec_cli.logins.limits import PLACE_LIFETIME, UNTIL_NEW_CREDENTIAL, AccountBusy
+from egec_cli.logins.verify import LoginReason, LoginResult, Started
+from egec_cli.store.models import Client, Event, LoginPlace
+from tests.logins.test_verify import activated
+
+WRONG = "wrong"
+AFTER_A_LIFETIME = PLACE_LIFETIME + timedelta(seconds=1)
+
+
+def later(egec: Context, by: timedelta) -> Context:
+    """Return the context as it is after this time."""
+    moment = egec.clock() + by
+    return egec._replace(clock=lambda: moment)
+
+
+def started(egec: Context, client: tuple[str, str], *, right: bool = False) -> Started:
+    return verify.start(egec, client[0], client[1] if right else WRONG, patience=0)
+
+
+def settled(egec: Context, one: Started) -> LoginResult:
+    return verify.settle_login(egec, one, verify.compare_hashes(egec, one))
+
+
+def failures() -> int:
+    found: int = Client.get().failed_logins
+    return found
+
+
+@pytest.fixture
+def client(opened: Context) -> tuple[str, str]:
+    """Return the identifier and the password of a client."""
+    made, password = activated(opened)
+    return made.identifier, password
+
+
+def test_of_fourteen_logins_at_once_five_are_compared_before_the_first_wait(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    in_progress = [started(opened, client) for _ in range(5)]
+    for _ in range(9):
+        with pytest.raises(AccountBusy):
+            started(opened, client)
+    assert [settled(opened, one).reason for one in in_progress] == [LoginReason.WRONG] * 5
+    blocked = [started(opened, client) for _ in range(9)]
+    assert [settled(opened, one).reason for one in blocked] == [LoginReason.WAITING] * 9
+    assert failures() == 5
+
+
+def test_failures_leave_fewer_places(opened: Context, client: tuple[str, str]) -> None:
+    for _ in range(3):
+        settled(opened, started(opened, client))
+    for _ in range(2):
+        started(opened, client)
+    with pytest.raises(AccountBusy):
+        started(opened, client, right=True)
+
+
+def test_after_the_first_wait_logins_are_compared_one_at_a_time(opened: Context, client: tuple[str, str]) -> None:
+    for _ in range(5):
+        settled(opened, started(opened, client))
+    opened = later(opened, timedelta(minutes=2))
+    first = started(opened, client)
+    with pytest.raises(AccountBusy):
+        started(opened, client)
+    assert settled(opened, first).reason is LoginReason.WRONG
+    assert settled(opened, started(opened, client)).reason is LoginReason.WAITING
+
+
+def test_logins_that_die_are_no_failures_and_their_places_expire(opened: Context, client: tuple[str, str]) -> None:
+    for _ in range(2):
+        for _ in range(5):
+            started(opened, client)
+        with pytest.raises(AccountBusy):
+            started(opened, client, right=True)
+        opened = later(opened, AFTER_A_LIFETIME)
+    assert settled(opened, started(opened, client, right=True)).reason is LoginReason.ACCEPTED
+    assert (failures(), Client.get().blocked_until) == (0, None)
+    assert LoginPlace.select().count() == 0
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_login_whose_place_was_given_away_gives_no_verdict(
+    opened: Context, client: tuple[str, str], right: bool
+) -> None:
+    late = started(opened, client, right=right)
+    opened = later(opened, AFTER_A_LIFETIME)
+    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG
+    events = Event.select().count()
+    with pytest.raises(AccountBusy):
+        settled(opened, late)
+    assert (failures(), Client.get().last_login_at, Event.select().count()) == (1, None, events)
+
+
+def test_a_late_login_gives_its_verdict_if_no_other_came(opened: Context, client: tuple[str, str]) -> None:
+    late = [started(opened, client), started(opened, client, right=True)]
+    opened = later(opened, AFTER_A_LIFETIME)
+    assert settled(opened, late[0]).reason is LoginReason.WRONG
+    assert failures() == 1
+    assert settled(opened, late[1]).reason is LoginReason.ACCEPTED
+    assert failures() == 0
+
+
+def test_places_from_before_the_clock_was_set_back_are_not_believed(opened: Context, client: tuple[str, str]) -> None:
+    before = [started(later(opened, timedelta(hours=1)), client) for _ in range(5)]
+    assert settled(opened, started(opened, client, right=True)).reason is LoginReason.ACCEPTED
+    with pytest.raises(AccountBusy):
+        settled(opened, before[0])
+    assert failures() == 0
+
+
+def test_a_place_taken_by_a_machine_whose_clock_is_a_little_ahead_counts(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    ahead = [started(later(opened, timedelta(seconds=3)), client) for _ in range(5)]
+    with pytest.raises(AccountBusy):
+        started(opened, client)
+    assert [settled(opened, one).reason for one in ahead] == [LoginReason.WRONG] * 5
+
+
+def test_a_login_that_draws_the_key_of_another_waits_for_the_next(
+    opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = activated(opened, "marc@example.org")
+    monkeypatch.setattr(limits, "_new_key", lambda: 7)
+    assert started(opened, client).place == 7
+    with pytest.raises(AccountBusy):
+        verify.start(opened, other.identifier, WRONG, patience=0)
+
+
+def test_a_login_waits_until_a_place_is_returned(opened: Context, client: tuple[str, str]) -> None:
+    in_progress = [started(opened, client, right=True) for _ in range(5)]
+    reasons: list[LoginReason] = []
+
+    def log_in() -> None:
+        with opened.database.connection_context():
+            reasons.append(verify.check_login(opened, *client).reason)
+
+    waiting = Thread(target=log_in)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    settled(opened, in_progress[0])
+    # Sooner than the other places expire.
+    waiting.join(20)
+    assert reasons == [LoginReason.ACCEPTED]
+
+
+def test_a_login_waits_as_long_as_its_patience_and_takes_no_lock_meanwhile(
+    opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        started(opened, client)
+    tries = []
+    try_place = limits.try_place
+
+    def counted(egec: Context, key: int) -> limits.Admission:
+        tries.append(key)
+        return try_place(egec, key)
+
+    monkeypatch.setattr(limits, "try_place", counted)
+    with pytest.raises(AccountBusy) as busy:
+        verify.start(opened, client[0], WRONG, patience=0.5)
+    assert (busy.value.exit_code, busy.value.code) == (75, "account_busy")
+    assert len(tries) == 1
+
+
+def test_a_login_that_waits_is_refused_when_the_account_is_blocked_meanwhile(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    in_progress = [started(opened, client) for _ in range(5)]
+    reasons: list[LoginReason] = []
+
+    def log_in() -> None:
+        with opened.database.connection_context():
+            reasons.append(verify.check_login(opened, *client).reason)
+
+    waiting = Thread(target=log_in)
+    waiting.start()
+    for one in in_progress:
+        settled(opened, one)
+    waiting.join(30)
+    assert reasons in ([LoginReason.WAITING], [LoginReason.ACCEPTED])
+    assert reasons == [LoginReason.WAITING] or failures() == 0
+
+
+def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_by_a_verdict_alone(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    # It counted logins that died, and left accounts like this behind.
+    Client.update(failed_logins=10).execute()
+    started(opened, client)
+    opened = later(opened, AFTER_A_LIFETIME)
+    assert Client.get().blocked_until is None
+    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG
+    assert Client.get().blocked_until == UNTIL_NEW_CREDENTIAL
+
+
+def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    other, _ = activated(opened, "marc@example.org")
+    theirs = verify.start(opened, other.identifier, WRONG, patience=0)
+    one = started(opened, client, right=True)
+    change.erase_clients(opened, [Client.get(Client.identifier == client[0]).id])
+    with pytest.raises(AccountBusy):
+        settled(opened, one)
+    assert settled(opened, theirs).reason is LoginReason.WRONG
+
+
+def new_password(egec: Context) -> str:
+    made = hashing.start_hash(egec.settings)
+    issue.issue_to_operator(egec, Client.get(), lambda _: None, hashing=made)
+    return made.password.reveal()
+
+
+RESETS: dict[str, Callable[[Context], object]] = {
+    "unblock": lambda egec: change.unblock_clients(egec, [Client.get().id]),
+    "a new password": new_password,
+}
+
+
+@pytest.mark.parametrize("reset", RESETS.values(), ids=RESETS.keys())
+def test_a_reset_leaves_logins_in_progress_their_places_and_their_verdicts(
+    opened: Context, client: tuple[str, str], reset: Callable[[Context], object]
+) -> None:
+    for _ in range(3):
+        settled(opened, started(opened, client))
+    in_progress = [started(opened, client) for _ in range(2)]
+    reset(opened)
+    more = [started(opened, client) for _ in range(3)]
+    with pytest.raises(AccountBusy):
+        started(opened, client)
+    assert [settled(opened, one).reason for one in (*in_progress, *more)] == [LoginReason.WRONG] * 5
+    assert failures() == 5
+
+
+class Flight(NamedTuple):
+    """A login in progress, and the password it was given: the number of it, or None for a wrong one."""
+
+    started: Started
+    password: int | None
+
+
+class Logins(RuleBasedStateMachine):
+    """Logins to one account that start, end or die in any order, while the clock goes forth and back."""
+
+    egec: Context
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = timedelta()
+        began = type(self).egec.clock()
+        self.egec = type(self).egec._replace(clock=lambda: began + self.passed)
+        self.client = records.create_client(self.egec, fields.parse_fields(f"c{Client.select().count()}@example.org"))
+        self.passwords: list[str] = []
+        self.set_password()
+        self.flights: list[Flight] = []
+        # What is expected of the database.
+        self.places: dict[int, datetime] = {}
+        self.failures = 0
+        self.blocked_until: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self.egec.clock()
+
+    def set_password(self) -> None:
+        made = hashing.start_hash(self.egec.settings)
+        issue.issue_to_operator(self.egec, self.client, lambda _: None, hashing=made)
+        self.passwords.append(made.password.reveal())
+        self.failures, self.blocked_until = 0, None
+
+    def allowed(self) -> int:
+        return 5 - self.failures if self.failures < 5 else 1
+
+    @rule(right=st.booleans())
+    def start(self, right: bool) -> None:
+        number = len(self.passwords) - 1 if right else None
+        is_live = {key: self.now < end <= self.now + timedelta(seconds=35) for key, end in self.places.items()}
+        self.places = {key: end for key, end in self.places.items() if is_live[key]}
+        password = WRONG if number is None else self.passwords[number]
+        is_blocked = self.blocked_until is not None and self.blocked_until > self.now
+        if not is_blocked and len(self.places) >= self.allowed():
+            with pytest.raises(AccountBusy):
+                verify.start(self.egec, self.client.identifier, password, patience=0)
+            return
+        one = verify.start(self.egec, self.client.identifier, password, patience=0)
+        assert one.blocked_until == (self.blocked_until if is_blocked else None)
+        if is_blocked:
+            assert (one.place, one.candidates) == (None, ())
+            is_for_good = self.blocked_until == limits.UNTIL_NEW_CREDENTIAL
+            assert settled(self.egec, one).reason is (LoginReason.BLOCKED if is_for_good else LoginReason.WAITING)
+        else:
+            assert one.place is not None
+            self.places[one.place] = self.now + PLACE_LIFETIME
+            self.flights.append(Flight(one, number))
+
+    @precondition(lambda self: self.flights)
+    @rule(which=st.integers(min_value=0, max_value=99))
+    def end(self, which: int) -> None:
+        one = self.flights.pop(which % len(self.flights))
+        if one.started.place not in self.places:
+            with pytest.raises(AccountBusy):
+                settled(self.egec, one.started)
+            return
+        del self.places[one.started.place]
+        is_right = one.password == len(self.passwords) - 1
+        assert settled(self.egec, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
+        if is_right:
+            self.failures, self.blocked_until = 0, None
+            return
+        self.failures += 1
+        until = UNTIL_NEW_CREDENTIAL if self.failures >= 10 else None
+        if 5 <= self.failures < 10:
+            until = self.now + timedelta(minutes=2 ** (self.failures - 5))
+        self.blocked_until = max((one for one in (until, self.blocked_until) if one), default=None)
+
+    @precondition(lambda self: self.flights)
+    @rule(which=st.integers(min_value=0, max_value=99))
+    def die(self, which: int) -> None:
+        del self.flights[which % len(self.flights)]
+
+    @rule(seconds=st.sampled_from([1, 20, 29, 30, 31, 61, 125, 1000, -1, -3, -6, -20, -40, -3600]))
+    def the_clock_moves(self, seconds: int) -> None:
+        self.passed += timedelta(seconds=seconds)
+
+    @rule(how=st.sampled_from(["unblock", "a new password"]))
+    def reset(self, how: str) -> None:
+        if how == "unblock":
+            change.unblock_clients(self.egec, [self.client.id])
+            self.failures, self.blocked_until = 0, None
+        else:
+            self.set_password()
+
+    @rule()
+    def all_die_and_the_right_login_comes_later(self) -> None:
+        """Nobody is locked out for good without ten verdicts."""
+        self.flights.clear()
+        self.passed += timedelta(seconds=36)
+        if self.blocked_until == UNTIL_NEW_CREDENTIAL:
+            assert self.failures >= 10
+            return
+        if self.blocked_until is not None and self.blocked_until > self.now:
+            self.passed += self.blocked_until - self.now
+        self.start(right=True)
+        self.end(0)
+        assert self.failures == 0
+
+    @invariant()
+    def places_and_failures_never_exceed_what_the_limits_allow(self) -> None:
+        stored = Client.get_by_id(self.client.id)
+        places = LoginPlace.select().where(LoginPlace.client == self.client.id)
+        assert {place.id for place in places} == set(self.places)
+        assert (stored.failed_logins, stored.blocked_until) == (self.failures, self.blocked_until)
+        assert len(self.places) <= self.allowed()
+        assert stored.blocked_until != UNTIL_NEW_CREDENTIAL or stored.failed_logins >= 10
+
+
+def test_the_limits_hold_under_any_mix_of_logins_deaths_and_clocks(opened: Context) -> None:
+    machine = type("LoginsOnThisDatabase", (Logins,), {"egec": opened})
+    run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=40, stateful_step_count=30))

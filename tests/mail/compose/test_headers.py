@@ -1,0 +1,90 @@
+"""Header lines: short, in ASCII, and read back to the very text by every reader that keeps to RFC 2047."""
+
+from email import message_from_bytes, policy
+from email.headerregistry import Address
+
+import hypothesis
+import pytest
+from faker import Faker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egec_cli.mail.compose import message
+
+# 50 characters, most of them with an accent, and what a header would read as something else.
+AWKWARD = [
+    "Société d\u2019Énergie et d\u2019Équipements Générés à Évreux", "é" * 50, "é" * 200, "é " * 50, " é ", "a  b",
+    "a" + " " * 70 + "b", "x" * 300, "山" * 100, "e\u0301" * 50, "\U0001f600" * 40, "a\u00a0b", "\u202fx\u202f",
+    "Dr. No (IT)", 'a"b', "\\", "=?utf-8?q?x?=", "=?utf-8?q?x?= =?utf-8?q?y?=", "é =?utf-8?q?=0D=0ABcc:_e?=",
+    "=0D=0ABcc: e@x.fr", "a_b=c?d é", "<a>", ",",
+]  # fmt: skip
+VISIBLE = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+
+
+def check(text: str) -> None:
+    """Check a text as the subject and as the display name of a sender."""
+    sender = Address(text, "a", "egec.pro")
+    content = message.format_header("From", sender) + message.format_header("Subject", text) + b"\r\n"
+    assert content.isascii()
+    assert max(map(len, content.split(b"\r\n"))) <= 78
+    assert not {*b"\r\n"} & {*content.replace(b"\r\n", b"")}
+    found = message.parse_header(content)
+    assert list(found) == ["From", "Subject"]
+    assert message.parse_address_header(found["From"]) == sender
+    assert message.parse_text_header(found["Subject"]) == text
+    # The other reader has its faults with display names, but none with subjects.
+    parsed = message_from_bytes(content, policy=policy.default)
+    assert list(parsed) == ["From", "Subject"]
+    assert [address.addr_spec for address in parsed["From"].addresses] == ["a@egec.pro"]
+    assert parsed["Subject"] == text
+    assert not parsed["Subject"].defects
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=ascii)
+def test_an_awkward_text_is_read_as_it_was_written(text: str) -> None:
+    check(text)
+
+
+@hypothesis.settings(max_examples=500)
+@given(text=st.text(VISIBLE | st.sampled_from(' "=?_\\(),<>@é'), min_size=1, max_size=120))
+def test_any_text_is_read_as_it_was_written(text: str) -> None:
+    check(text)
+
+
+def test_the_names_of_two_thousand_organisations_are_read_as_they_were_written() -> None:
+    names = Faker("fr_FR")
+    names.seed_instance(1)
+    for _ in range(1000):
+        check(names.company())
+        check(f"Régie d\u2019{names.city()} et {names.company()} (été)")
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("eGEC", b"Subject: eGEC\r\n"),
+        ("Été", b"Subject: =?utf-8?q?=C3=89t=C3=A9?=\r\n"),
+        ("Votre mot de passe Énergie", b"Subject: =?utf-8?q?Votre_mot_de_passe_=C3=89nergie?=\r\n"),
+        (Address("", "a", "egec.pro"), b"From: a@egec.pro\r\n"),
+        (Address("eGEC", "a", "egec.pro"), b"From: eGEC <a@egec.pro>\r\n"),
+        (Address("Dr. No (IT)", "a", "egec.pro"), b'From: "Dr. No (IT)" <a@egec.pro>\r\n'),
+        (Address("Société", "a", "egec.pro"), b"From: =?utf-8?q?Soci=C3=A9t=C3=A9?=\r\n <a@egec.pro>\r\n"),
+        (Address("eGEC", "noël", "egec.pro"), "From: eGEC <noël@egec.pro>\r\n".encode()),
+    ],
+    ids=ascii,
+)
+def test_what_is_plain_stands_as_it_is(value: str | Address, line: bytes) -> None:
+    assert message.format_header("Subject" if isinstance(value, str) else "From", value) == line
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\r\n", "\0", "\x1b", "\x85", "\u2028", "\u2029", "\ud800"])
+@pytest.mark.parametrize("name", ["Subject", "To", "Message-ID"])
+def test_a_value_with_a_line_break_or_a_control_character_is_never_written(name: str, character: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has a control character"):
+        message.format_header(name, f"a{character}Bcc: evil@example.org")
+
+
+def test_no_value_but_a_subject_is_ever_encoded() -> None:
+    recipient = "é" * 60 + "@" + "d" * 60 + ".example.org"
+    assert message.format_header("To", recipient) == f"To: {recipient}\r\n".encode()
+    assert message.parse_header(message.format_header("To", recipient) + b"\r\n") == {"To": recipient}

@@ -1,0 +1,107 @@
+"""CSV of egec: no spreadsheet finds a formula in it, however it splits lines, and import reads what was written."""
+
+import csv
+import io
+import re
+import sys
+from typing import NamedTuple
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from egec_cli.imports import tables
+from egec_cli.imports.formats import TableOptions
+from egec_cli.output import render
+from egec_cli.output.formula_guard import DELIMITERS, FORMULA_STARTS, guarded, remove_guard
+from egec_cli.output.render import OutputFormat
+
+FIELDS = {"a": "email", "b": "last_name"}
+# Texts in which a formula hides, and any others but those that make a file none of text.
+HIDING = st.text(st.sampled_from(f"{FORMULA_STARTS.replace(chr(0), '')};,|\"'\n a"), max_size=12)
+ANYTHING = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffd"), max_size=12)
+TEXTS = st.one_of(HIDING, ANYTHING)
+
+
+class Pair(NamedTuple):
+    a: str
+    b: str
+
+
+def written(capsys: pytest.CaptureFixture[str], pairs: list[Pair]) -> str:
+    """Return the CSV that egec writes."""
+    capsys.readouterr()
+    render.render_all(pairs, Pair, OutputFormat.CSV)
+    return capsys.readouterr().out
+
+
+def cells_of_a_spreadsheet(text: str, delimiter: str) -> list[str]:
+    """Return the cells that programs may find: those that heed quotes, and those that do not."""
+    naive = [cell for line in re.split(r"[\r\n]", text) for cell in line.split(delimiter)]
+    stripped = [cell.strip('"') for cell in naive]
+    heeding = [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for cell in row]
+    return [*naive, *stripped, *heeding]
+
+
+@given(st.lists(st.builds(Pair, TEXTS, TEXTS), min_size=1, max_size=3))
+@example([Pair("Dupont;=cmd|'/C calc'!A0;x", "x")])
+@example([Pair("a\rb", '";=x')])
+def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := io.StringIO())
+        render.render_all(pairs, Pair, OutputFormat.CSV)
+    text = stream.getvalue()
+    for delimiter in DELIMITERS:
+        # A tab that the split leaves at a start can only be one that the split itself made.
+        found = [cell for cell in cells_of_a_spreadsheet(text, delimiter) if cell.startswith(tuple(FORMULA_STARTS))]
+        assert found == []
+
+
+@given(st.lists(st.builds(Pair, TEXTS, TEXTS), min_size=1, max_size=3))
+def test_a_table_is_read_as_it_was_written(pairs: list[Pair]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := io.StringIO())
+        render.render_all(pairs, Pair, OutputFormat.CSV)
+    rows = csv.reader(io.StringIO(stream.getvalue(), newline=""))
+    assert [list(map(remove_guard, row)) for row in rows] == [["a", "b"], *map(list, pairs)]
+
+
+@given(TEXTS)
+def test_a_guard_is_taken_off_and_nothing_else(text: str) -> None:
+    assert remove_guard(guarded(text)) == text
+
+
+def in_one_line(text: str) -> str:
+    """Return a text as import reads it: it makes a blank of a line break in a cell."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", text)
+
+
+@given(TEXTS)
+@example("a\n'=b")
+def test_import_reads_a_cell_of_several_lines_without_its_guards(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := io.StringIO())
+        render.render_all([Pair("a@example.org", text)], Pair, OutputFormat.CSV)
+    table = tables.read_table(io.BytesIO(stream.getvalue().encode()), "x.csv", FIELDS, TableOptions(encoding="utf-8"))
+    [row] = table
+    expected = in_one_line(text) if "\n" in text else text
+    assert (row.fault, row.cells[1]) == ("", expected)
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|", ":"])
+@given(cells=st.lists(HIDING.map(in_one_line), min_size=1, max_size=3))
+def test_a_rejected_row_is_guarded_and_read_as_before(delimiter: str, cells: list[str]) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+    writer.writerow(["a", "b"])
+    writer.writerows(["a@example.org", cell] for cell in cells)
+    given_table = TableOptions(encoding="utf-8", delimiter=delimiter)
+    first = tables.read_table(io.BytesIO(stream.getvalue().encode()), "x.csv", FIELDS, given_table)
+    before = list(first)
+    rejects = first.rejected(first.header, "reason") + b"".join(first.rejected(row.raw, "=no") for row in before)
+    again = list(tables.read_table(io.BytesIO(rejects), "x.csv", FIELDS, given_table))
+    assert [row.cells for row in again] == [row.cells for row in before]
+    for other in {delimiter, *DELIMITERS} - {"\t"}:
+        starts = tuple(FORMULA_STARTS.replace("\t", "") if delimiter == "\t" else FORMULA_STARTS)
+        found = [cell for cell in cells_of_a_spreadsheet(rejects.decode(), other) if cell.startswith(starts)]
+        assert found == []

@@ -1,0 +1,61 @@
+"""A new file, whole or not at all."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from egec_cli import files
+from egec_cli.errors import AlreadyExists, StorageError
+
+
+def test_a_file_gets_its_name_when_it_is_complete_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    with files.atomic_write(path) as stream:
+        stream.write("é\n")
+        assert not path.exists()
+        [unfinished] = tmp_path.iterdir()
+        assert stat.S_IMODE(unfinished.stat().st_mode) == 0o600
+    assert path.read_bytes() == "é\n".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_failed_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(tmp_path / "new.csv"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("old")
+    with pytest.raises(AlreadyExists), files.atomic_write(path):
+        pass
+    assert path.read_text() == "old"
+    with files.atomic_write(path, force=True) as stream:
+        stream.write("new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    with pytest.raises(AlreadyExists), files.atomic_write(path):
+        path.write_text("of another")
+    assert path.read_text() == "of another"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+    os.symlink(tmp_path / "elsewhere", tmp_path / "new.csv")
+    with pytest.raises(AlreadyExists), files.atomic_write(tmp_path / "new.csv"):
+        pass
+
+
+def test_a_folder_that_is_not_there_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    wanted = tmp_path / "nowhere" / "new.csv"
+    with pytest.raises(StorageError) as failed, files.atomic_write(wanted):
+        pass
+    assert failed.value.message.startswith(f"{wanted} cannot be created")
