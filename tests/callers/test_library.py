@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 
+from tests.activations import letters
 from tests.callers.site import CHECKOUT, Site
 from tests.readme.blocks import executed_by
+from tests.smtp_server import MailServer
 
-ONE_LOGIN, FROM_THREADS = (block.text for block in executed_by("tests/callers/test_library.py"))
+ONE_LOGIN, FROM_THREADS, FIRST_MAIL = (block.text for block in executed_by("tests/callers/test_library.py"))
 IMPORTS = ONE_LOGIN.partition("identifier, password = ")[0]
 EIGHT_THREADS = f"""{IMPORTS}
 from concurrent.futures import ThreadPoolExecutor
 
 {FROM_THREADS}
     with ThreadPoolExecutor(8) as pool:
-        print(*pool.map(lambda line: is_let_in(*line.split()), sys.stdin))
+        print(*pool.map(lambda line: is_accepted(*line.split()), sys.stdin))
 """
 
 
@@ -42,3 +44,13 @@ def test_a_python_program_checks_logins_from_several_threads(site: Site) -> None
     logins = [site.account(), site.account("marc@example.org"), ("1111111111", "x")]
     done = run(site, "".join(f"{identifier} {password}\n" for identifier, password in logins * 8), EIGHT_THREADS)
     assert done.stdout.split() == ["True", "True", "False"] * 8, done.stderr
+
+
+def test_a_python_program_creates_a_client_and_mails_the_first_password(site: Site) -> None:
+    with MailServer() as server:
+        with site.env_file.open("a") as settings:
+            settings.write(f"EGEC_MAIL_URL={server.url}\n")
+        done = run(site, "", f"{IMPORTS}\n{FIRST_MAIL}")
+        (received,) = letters(server)
+    assert done.stdout == f"{received.identifier} accepted\n", done.stderr
+    assert run(site, f"{received.identifier} {received.password}").stdout == "welcome\n"
