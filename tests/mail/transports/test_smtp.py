@@ -19,7 +19,7 @@ from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
 from tests import children
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
@@ -672,7 +672,7 @@ def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtp
 def test_an_address_of_ours_beyond_ascii_is_refused_as_a_fault_of_the_settings(
     variable: str, transport_of: TransportOf
 ) -> None:
-    ours = schema.load_settings({variable: "Été <été@example.org>"})
+    ours = load.load_settings({variable: "Été <été@example.org>"})
     mail = sample_mail(ours, Kind.CREDENTIALS, "fr", at=datetime.now(UTC))
     with MailServer(smtputf8=False) as server:
         with pytest.raises(DeliveryRefused, match=variable) as refusal:
@@ -691,7 +691,7 @@ def test_a_server_without_8bitmime_gets_a_body_of_ascii_and_no_word_of_it(
     recipient: str, kind: Kind, transport_of: TransportOf
 ) -> None:
     mail = sample_mail(
-        schema.load_settings({}), kind, "fr", at=datetime.now(UTC), recipient=recipient, name="Mme Élouard"
+        load.load_settings({}), kind, "fr", at=datetime.now(UTC), recipient=recipient, name="Mme Élouard"
     )
     with MailServer(eight_bit=False) as server:
         assert end_of_delivery(transport_of(server.url), mail) == End.ACCEPTED
