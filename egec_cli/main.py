@@ -216,7 +216,7 @@ def _wants_machine_format(arguments: Sequence[str]) -> bool:
 
 
 def _fail(error: EgecError, machine: bool) -> int:
-    from egec_cli.output.render import render_error
+    from egec_cli.output.messages import render_error
 
     # What was said before the error is kept, where it can be.
     try:

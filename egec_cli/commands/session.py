@@ -7,7 +7,7 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from egec_cli.output.render import log_writer, note
+from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
 from egec_cli.settings.schema import Settings
 

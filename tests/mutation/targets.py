@@ -103,5 +103,8 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "settings/variables.py": ("settings/test_load.py", "test_docs.py"),
     "settings/trust.py": ("settings/test_trust.py",),
     # output
-    "output/render.py": _OUTPUT,
+    "output/formats.py": _OUTPUT,
+    "output/messages.py": _OUTPUT,
+    "output/progress.py": _OUTPUT,
+    "output/tables.py": _OUTPUT,
 }
