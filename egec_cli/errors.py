@@ -14,10 +14,10 @@ class ExitCode(IntEnum):
     PARTLY_DONE = 3
     BAD_INPUT = 65
     NO_SUCH_CLIENT = 67
-    DEFECT = 70
+    INTERNAL_ERROR = 70
     ALREADY_EXISTS = 73
     FILE_SYSTEM = 74
-    NOT_NOW = 75
+    TEMPORARY_FAILURE = 75
     NOT_PERMITTED = 77
     CONFIGURATION = 78
     INTERRUPTED = 130
@@ -32,10 +32,10 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.PARTLY_DONE: "done in part: some rows or clients failed, each is listed",
     ExitCode.BAD_INPUT: "bad input data",
     ExitCode.NO_SUCH_CLIENT: "no such client",
-    ExitCode.DEFECT: "a defect of the program",
+    ExitCode.INTERNAL_ERROR: "a defect of the program",
     ExitCode.ALREADY_EXISTS: "it already exists",
     ExitCode.FILE_SYSTEM: "the disk or the file system failed",
-    ExitCode.NOT_NOW: "not now, nothing is lost, run the same again",
+    ExitCode.TEMPORARY_FAILURE: "not now, nothing is lost, run the same again",
     ExitCode.NOT_PERMITTED: "not permitted",
     ExitCode.CONFIGURATION: "configuration missing or wrong",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); what was begun can be resumed",
@@ -58,7 +58,7 @@ class EgecError(Exception):
         values: what stands in message and hint by name, as in `there is no file {path}`.
     """
 
-    exit_code = ExitCode.DEFECT
+    exit_code = ExitCode.INTERNAL_ERROR
     code = "defect"
 
     def __init__(self, message: str, hint: str = "", *, code: str = "", **values: object) -> None:
@@ -113,7 +113,7 @@ class StorageError(EgecError):
 class TemporaryFailure(EgecError):
     """It cannot be done at present; the same command may succeed later."""
 
-    exit_code = ExitCode.NOT_NOW
+    exit_code = ExitCode.TEMPORARY_FAILURE
     code = "not_now"
 
 

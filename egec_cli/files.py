@@ -8,12 +8,13 @@ import fcntl
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
-from egec_cli.errors import AlreadyExists, PermissionDenied, StorageError
+from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, StorageError
 from egec_cli.translation import Words, system_message
 
 # The second group is what SQLite adds for the files beside it.
@@ -57,7 +58,7 @@ class HiddenFile(NamedTuple):
 
 
 @contextmanager
-def hidden(folder: Path) -> Iterator[HiddenFile]:
+def create_hidden_file(folder: Path) -> Iterator[HiddenFile]:
     """Create a hidden file for the block; it is removed afterwards, unless it got a name. Leftovers are removed too.
 
     The folder is opened once: if another folder takes its place meanwhile, the file gets its name in the original.
@@ -78,7 +79,7 @@ def hidden(folder: Path) -> Iterator[HiddenFile]:
 
 
 @contextmanager
-def unfinished(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) -> Iterator[HiddenFile]:
+def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) -> Iterator[HiddenFile]:
     """Create a file that gets its name when the block has ended well.
 
     Args:
@@ -95,7 +96,7 @@ def unfinished(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) 
         require_free(target, if_taken)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(hidden(target.parent))
+            file = stack.enter_context(create_hidden_file(target.parent))
         except PermissionError:
             raise PermissionDenied(
                 "{target} cannot be written", "Name a file in a folder that is yours.", target=target
@@ -128,10 +129,21 @@ def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
         OSError: it cannot be written.
     """
     with (
-        unfinished(path, force=force, if_taken=_IF_TAKEN_UNFORCED) as file,
+        create_file(path, force=force, if_taken=_IF_TAKEN_UNFORCED) as file,
         os.fdopen(os.dup(file.descriptor), "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
     ):
         yield stream
+
+
+def standard_input(hint: str) -> BinaryIO:
+    """Return the bytes of standard input.
+
+    Raises:
+        InvalidInput: standard input is closed; `hint` says what to pass on it.
+    """
+    if sys.stdin is None:
+        raise InvalidInput("standard input is closed", hint)
+    return sys.stdin.buffer
 
 
 def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:
@@ -170,7 +182,7 @@ def sync_folder(path: Path) -> None:
         _sync(descriptor)
 
 
-def leftovers(folder: Path) -> list[Path]:
+def find_leftovers(folder: Path) -> list[Path]:
     """Return the hidden files of processes that were killed: one's own, or everybody's for root.
 
     Raises:

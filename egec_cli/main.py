@@ -148,11 +148,11 @@ def _begin_ahead(arguments: Sequence[str]) -> None:
     words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
     if words[:1] == ["activate"] and "--help" not in arguments:
         from egec_cli import hashing
-        from egec_cli.settings import schema
+        from egec_cli.settings import load
 
         # What is wrong with the settings is told when the command itself reads them.
         with suppress(EgecError):
-            hashing.start_hash_early(schema.load_settings())
+            hashing.start_hash_early(load.load_settings())
 
 
 def _run_command(arguments: list[str]) -> int:
@@ -216,7 +216,7 @@ def _wants_machine_format(arguments: Sequence[str]) -> bool:
 
 
 def _fail(error: EgecError, machine: bool) -> int:
-    from egec_cli.output.render import render_error
+    from egec_cli.output.messages import render_error
 
     # What was said before the error is kept, where it can be.
     try:
@@ -241,7 +241,7 @@ def _lost_folder() -> str | None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        from egec_cli.settings.schema import name_of_working_folder
+        from egec_cli.settings.parsing import name_of_working_folder
 
         return name_of_working_folder()
     return None

@@ -13,7 +13,7 @@ from egec_cli import context as accounts_egec
 from egec_cli.context import open_context
 from egec_cli.credentials import leases
 from egec_cli.logins.verify import verify_login
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from tests.conftest import Egec
 from tests.smtp_server import Call, MailServer
@@ -56,7 +56,7 @@ def activated(egec: Egec, email: str = "jeanne@example.org") -> str:
 
 def opens(received: Letter) -> bool:
     """Log in with what the letter says; tell whether it is accepted."""
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         return verify_login(egec, received.identifier, received.password).accepted
 
 

@@ -253,9 +253,9 @@ def guess(identifier: str, password: str, times: int) -> None:
     """Try a password again and again as soon as a line comes; print the reason of each answer."""
     from egec_cli.context import open_context
     from egec_cli.logins import verify
-    from egec_cli.settings import schema
+    from egec_cli.settings import load
 
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         sys.stdin.readline()
         for _ in range(times):
             print(verify.check_login(egec, identifier, password).reason)
@@ -289,9 +289,9 @@ def create_client_and_stop() -> None:
     """Create a client and end the process without closing the database."""
     from egec_cli.clients import fields, records
     from egec_cli.context import open_context
-    from egec_cli.settings import schema
+    from egec_cli.settings import load
 
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         records.create_client(egec, fields.parse_fields("jeanne@example.org"))
         os._exit(0)
 
@@ -325,9 +325,9 @@ def read_impatiently(location: "SqliteFile") -> None:
 
 def deliver(mail: "Mail") -> None:
     from egec_cli.mail.transports import choose
-    from egec_cli.settings import schema
+    from egec_cli.settings import load
 
-    by = choose.open_transport(schema.load_settings())
+    by = choose.open_transport(load.load_settings())
     by.deliver(mail)
     by.close()
 
@@ -337,11 +337,11 @@ def print_what_signing_needs() -> None:
     from egec_cli.doctor.mail import check_signature
     from egec_cli.errors import ConfigError
     from egec_cli.mail.transports import choose
-    from egec_cli.settings import schema
+    from egec_cli.settings import load
 
-    [found] = check_signature(schema.load_settings())
+    [found] = check_signature(load.load_settings())
     print(found.verdict, found.detail, found.cure)
     try:
-        choose.open_transport(schema.load_settings())
+        choose.open_transport(load.load_settings())
     except ConfigError as error:
         print(error.message, error.hint)

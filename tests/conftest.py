@@ -17,7 +17,7 @@ import pytest
 
 from egec_cli import context as accounts_egec
 from egec_cli import main
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from tests.smtp_server import MailServer
@@ -175,13 +175,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     else:
         url = request.getfixturevalue("postgresql")()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    return schema.load_settings().database
+    return load.load_settings().database
 
 
 @pytest.fixture
 def opened(location: Database) -> Iterator[accounts_egec.Context]:
     """Return an open eGEC on each of the databases."""
-    with accounts_egec.open_context(schema.load_settings()) as opened_egec:
+    with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
 
 

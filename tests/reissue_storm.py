@@ -21,7 +21,7 @@ from egec_cli.clients import fields, records
 from egec_cli.context import Context, open_context
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import settle, threads
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.database import fetch_tuples
 from egec_cli.store.models import Client, Credential, ReissueItem
 from tests.activations import letters
@@ -75,7 +75,7 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
         seed: of all that is drawn by chance.
     """
     chance = random.Random(seed)
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         for number in range(people):
             records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
     _run_to_its_end("before")
@@ -118,7 +118,7 @@ def _run_to_its_end(name: str) -> None:
 
 def _with_mail_in_flight() -> set[int]:
     """Return the keys of the clients whose mail may be under way at this moment, with no answer to it."""
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         rows = (
             Credential.select(Credential.client)
             .join(ReissueItem, on=(ReissueItem.client == Credential.client) & (ReissueItem.run == Credential.run))
@@ -133,7 +133,7 @@ def _held_to_the_promises(
     received = letters(server)[before:]
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
         may_be_twice |= {key for (key,) in fetch_tuples(lost)}
         items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))

@@ -16,7 +16,7 @@ from egec_cli.credentials import states
 from egec_cli.credentials.issue import issue_by_mail
 from egec_cli.logins.verify import verify_login
 from egec_cli.mail.transports import choose
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client, Credential
 from tests import children
 from tests.activations import Letter, Login, letters, log_in_with_the_newest
@@ -117,7 +117,7 @@ def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(
         log_in = log_in_with_the_newest(opened, server, logins)
         under_way: list[Future[None]] = []
         server.at(Point.KEPT, lambda: under_way.extend(pool.submit(log_in) for _ in range(LOGINS_AT_ONCE)))
-        way = choose.open_transport(schema.load_settings())
+        way = choose.open_transport(load.load_settings())
         for _ in range(ROUNDS_OF_LOGINS):
             issue_by_mail(opened, client, way, hashing=hashing.start_hash(opened.settings))
             wait(under_way)

@@ -15,8 +15,8 @@ from egec_cli.commands import root
 from egec_cli.commands.client import ClientGroup
 from egec_cli.commands.root import LazyGroup
 from egec_cli.errors import EXIT_CODE_MEANINGS
-from egec_cli.settings import schema
-from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings import load
+from egec_cli.settings.variables import SETTINGS
 from tests.conftest import Egec
 
 CHECKOUT = Path(__file__).parent.parent
@@ -78,8 +78,8 @@ def test_the_example_file_can_be_used_with_every_setting_switched_on(tmp_path: P
     switched_on = re.sub(r"^#(EGEC_\w+=)", r"\1", ENV_EXAMPLE, flags=re.MULTILINE)
     switched_on = re.sub(r"^EGEC_\w+_FILE=.*\n", "", switched_on, flags=re.MULTILINE)
     (tmp_path / "egec.env").write_text(switched_on.replace("/etc/egec/templates", "templates"), encoding="utf-8")
-    found = schema.load_settings({"EGEC_ENV_FILE": str(tmp_path / "egec.env")})
-    defaults = schema.load_settings({})
+    found = load.load_settings({"EGEC_ENV_FILE": str(tmp_path / "egec.env")})
+    defaults = load.load_settings({})
     assert str(found.mail_server) == "smtp.example.org:587"
     for name in ("mail_from", "mail_timeout", "app_name", "app_url", "language", "bcrypt_cost", "alphabet"):
         assert getattr(found, name) == getattr(defaults, name)

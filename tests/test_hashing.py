@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from egec_cli import hashing
 from egec_cli.hashing import Hashing
 from egec_cli.password import Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 
 CLEAR = "fG69a*6jH"
 HASH = bcrypt.hashpw(CLEAR.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode()
@@ -131,7 +131,7 @@ def test_what_bcrypt_raises_on_the_thread_is_raised_where_the_result_is_asked_fo
 
 
 def test_begin_hashes_a_new_password_by_the_settings() -> None:
-    found = schema.load_settings({"EGEC_BCRYPT_COST": "5", "EGEC_PASSWORD_SPECIALS": "$&"})
+    found = load.load_settings({"EGEC_BCRYPT_COST": "5", "EGEC_PASSWORD_SPECIALS": "$&"})
     first, second = hashing.start_hash(found), hashing.start_hash(found)
     assert set(first.password.reveal()) & set("$&")
     assert hashing.matches_hash(first.password.reveal(), first.result())
@@ -140,8 +140,8 @@ def test_begin_hashes_a_new_password_by_the_settings() -> None:
 
 
 def test_a_hash_begun_ahead_is_the_next_one_of_the_same_settings_and_of_no_others() -> None:
-    cheap = schema.load_settings({"EGEC_BCRYPT_COST": "4"})
-    other = schema.load_settings({"EGEC_BCRYPT_COST": "5"})
+    cheap = load.load_settings({"EGEC_BCRYPT_COST": "4"})
+    other = load.load_settings({"EGEC_BCRYPT_COST": "5"})
     hashing.start_hash_early(cheap)
     assert hashing.start_hash(other).result().startswith("$2b$05$")
     first = hashing.start_hash(cheap)

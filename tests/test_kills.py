@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from egec_cli.context import open_context
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database
 from egec_cli.store import database
 from egec_cli.store.models import Client, Credential
@@ -139,7 +139,7 @@ def test_a_signal_lets_the_mail_in_flight_settle_and_frees_the_lease(
     is_in_doubt = point not in {Point.BANNER, Point.QUIT}
     assert (f"type `egec activate {identifier}`" if is_in_doubt else "run the same again") in ended.err
     assert ("The mail may have been sent" in ended.err) is is_in_doubt
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         assert Client.get().lease_owner is None
         states = [row.state for row in Credential.select().order_by(Credential.sequence)]
     if point is Point.BANNER:

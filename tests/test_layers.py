@@ -35,8 +35,12 @@ LAYERS = {
     "main": 14,
     "__main__": 15,
 }
-# Who may import a library, or a part of one, that is not for everybody.
-FOREIGN = {"rich": {f"{NAME}.output.render"}, "click": set[str](), "typer._click": set[str]()}
+# The only modules that may import these libraries.
+FOREIGN = {
+    "rich": {f"{NAME}.output.tables", f"{NAME}.output.progress"},
+    "click": set[str](),
+    "typer._click": set[str](),
+}
 
 
 def modules(package: Path) -> dict[str, ast.Module]:
@@ -174,10 +178,10 @@ HEALTHY = {
     "main.py": "def run():\n    from egec_cli.commands import root",
     "commands/__init__.py": "",
     "commands/root.py": "import_module(f'egec_cli.commands.{name}')",
-    "commands/client.py": "from egec_cli.commands import root\nfrom egec_cli.output import render",
+    "commands/client.py": "from egec_cli.commands import root\nfrom egec_cli.output import tables",
     "commands/verify.py": "from ..logins import verify",
     "output/__init__.py": "",
-    "output/render.py": "def render():\n    import rich.table\nfrom egec_cli import clock",
+    "output/tables.py": "def show_table():\n    import rich.table\nfrom egec_cli import clock",
     "logins/__init__.py": "",
     "logins/verify.py": "from egec_cli.credentials import issue\nimport typer",
     "imports/__init__.py": "",
@@ -222,7 +226,7 @@ def test_the_checker_finds_nothing_in_a_healthy_house(tmp_path: Path) -> None:
         ("logins/verify.py", "import_module('egec_cli.commands')", "logins.verify imports egec_cli.commands"),
         ("mail/smtp.py", "def f():\n    from egec_cli.store import models", "mail.smtp imports egec_cli.store.models"),
         ("store/models.py", "class C:\n    from ..mail import smtp", "store.models imports egec_cli.mail.smtp"),
-        ("output/render.py", "from egec_cli.logins import verify", "output.render imports egec_cli.logins.verify"),
+        ("output/tables.py", "from egec_cli.logins import verify", "output.tables imports egec_cli.logins.verify"),
         ("commands/client.py", "from egec_cli.main import run", "commands.client imports egec_cli.main"),
         ("main.py", "if True:\n    import egec_cli.__main__", "main imports egec_cli.__main__"),
         ("commands/client.py", "from rich.table import Table", "commands.client imports rich"),

@@ -69,7 +69,7 @@ def test_what_a_killed_command_leaves_is_reported_and_goes_with_the_next(
     assert ended.code == -signal.SIGKILL, ended
     left = hidden(folder)
     assert left
-    assert {path.name for path in files.leftovers(folder)} == left
+    assert {path.name for path in files.find_leftovers(folder)} == left
     if command != ("init",):
         assert str(folder / min(left)) in egec("doctor", "--format", "json").out
     assert hidden(folder) == left
@@ -83,7 +83,7 @@ def writing(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Let another process write a file, without an end, for the block."""
     with subprocess.Popen(command_of(partial(children.write_without_end, path)), text=True) as process:
         try:
-            wait_until(lambda: bool(hidden(path.parent)) and not files.leftovers(path.parent))
+            wait_until(lambda: bool(hidden(path.parent)) and not files.find_leftovers(path.parent))
             yield process
         finally:
             process.kill()

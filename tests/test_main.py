@@ -18,7 +18,7 @@ import pytest
 
 from egec_cli import __version__, main
 from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from tests import children
 from tests.conftest import Egec
 from tests.processes import command_of, egec_after, replace, run_with
@@ -78,7 +78,7 @@ def test_the_env_file_named_on_the_command_line_is_read(egec_process: Egec, tmp_
 
 
 def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() -> None:
-    defect = replace(schema, "load_settings", partial(children.fail_with_local_secret, "fG69a*6jH"))
+    defect = replace(load, "load_settings", partial(children.fail_with_local_secret, "fG69a*6jH"))
     for form in ((), ("--format", "json")):
         ended = run_with([defect], "client", "list", *form)
         assert (ended.code, ended.out) == (70, "")
@@ -137,7 +137,7 @@ def test_a_path_that_cannot_be_read_gets_a_hint_that_fits(
 )
 def test_only_a_full_disk_is_a_reason_to_free_some_space(number: int, hint: str) -> None:
     fail = partial(children.fail_with_system_error, number, "the reason", "clients.csv")
-    ended = run_with([replace(schema, "load_settings", fail)], "client", "list")
+    ended = run_with([replace(load, "load_settings", fail)], "client", "list")
     assert ended.code == 74
     assert "egec: clients.csv: the reason\n" in ended.err
     assert hint in ended.err

@@ -11,7 +11,7 @@ import pytest
 from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.credentials import leases
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database
 from tests import children
 from tests.activations import PATIENCE, letters
@@ -43,7 +43,7 @@ def ended(workers: Sequence["subprocess.Popen[bytes]"]) -> list[tuple[int, str]]
 
 
 def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         for number in range(PEOPLE):
             records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
     # Slow enough for the workers to meet.

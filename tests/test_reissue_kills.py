@@ -10,7 +10,7 @@ import pytest
 
 from egec_cli.context import open_context
 from egec_cli.reissue.settle import Ledger
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store.models import Credential
 from tests import children
@@ -57,7 +57,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     assert ended.code == 0, ended
     mails = Counter(letter.identifier for letter in letters(server))
     # A mail may have been on its way at the kill, with no answer yet: that one alone may come twice.
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         settled = {one.message_id for one in Credential.select().where(Credential.state == "accepted")}
     assert first & settled
     assert (len(mails), sum(mails.values())) == (3, 3 + len(first - settled))

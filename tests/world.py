@@ -9,7 +9,7 @@ import pytest
 from egec_cli import clock
 from egec_cli import context as accounts_egec
 from egec_cli.credentials import leases
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from tests.conftest import Egec
 from tests.delivery_reports import report_of
@@ -70,7 +70,7 @@ def _fill(folder: Path, egec: Egec) -> None:
     (folder / PASSWORD_FILE).write_text(shown.split()[1])
     (folder / "login.txt").write_text("\n".join(shown.split()))
     (folder / "checkpassword").write_text("\0".join([*shown.split(), ""]))
-    with accounts_egec.open_context(schema.load_settings()):
+    with accounts_egec.open_context(load.load_settings()):
         now = clock.now()
         for state in (RunState.PAUSED, RunState.CANCELLED):
             run = ReissueRun.create(
@@ -81,5 +81,5 @@ def _fill(folder: Path, egec: Egec) -> None:
 
 
 def _hold_busy() -> None:
-    with accounts_egec.open_context(schema.load_settings()) as opened:
+    with accounts_egec.open_context(load.load_settings()) as opened:
         leases.take_lease(opened, Client.get(Client.identifier == BUSY))

@@ -20,7 +20,8 @@ from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, Permissio
 from egec_cli.hashing import Hashing
 from egec_cli.mail.compose import template
 from egec_cli.mail.transports import choose
-from egec_cli.output.render import OutputFormat, has_reader, note, print_line, print_unless_quiet, render
+from egec_cli.output.formats import OutputFormat, has_reader, print_line, print_unless_quiet, render
+from egec_cli.output.messages import note
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words

@@ -13,7 +13,8 @@ from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
 from egec_cli.errors import ExitCode, UsageError
-from egec_cli.output.render import OutputFormat, note, render, render_all, warn
+from egec_cli.output.formats import OutputFormat, render, render_all
+from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs
 from egec_cli.translation import Words
 

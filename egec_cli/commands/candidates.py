@@ -195,9 +195,9 @@ class _Place:
 def _runs(_path: str, _begun: str) -> list[str]:
     # Imported here, as below: each looks up what few commands need.
     from egec_cli.reissue import names
-    from egec_cli.settings import schema
+    from egec_cli.settings import load
 
-    return names.list_run_names(schema.load_settings().database)
+    return names.list_run_names(load.load_settings().database)
 
 
 def _fields(path: str, begun: str) -> Iterator[str]:

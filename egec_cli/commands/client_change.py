@@ -1,6 +1,5 @@
 """What `egec client update`, `disable`, `enable`, `unblock` and `erase` do; no other command loads it."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,7 +20,8 @@ from egec_cli.commands.session import opened
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.render import OutputFormat, is_hidden, note, render, render_all, warn
+from egec_cli.output.formats import OutputFormat, is_hidden, render, render_all
+from egec_cli.output.messages import note, warn
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
@@ -124,6 +124,7 @@ def _change(
             told.counted(change.change_each(context, wanted.listed, partial(act, context)), output),
             ChangeRecord,
             output,
+            flush=True,
         )
         tell = warn if told.numbers[ChangeOutcome.FAILED] else note
         summary = ", ".join(f"{number} {outcome}" for outcome, number in told.numbers.items())
@@ -145,8 +146,6 @@ class _Told:
         """Pass the records on."""
         for record in records:
             yield record
-            # Flush, so that a pipe sees each record immediately.
-            sys.stdout.flush()
             self.numbers[record.outcome] += 1
             if record.outcome is not ChangeOutcome.FAILED:
                 self.identifier = record.identifier

@@ -10,7 +10,8 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened, read_settings
 from egec_cli.credentials import mail_route
-from egec_cli.output.render import OutputFormat, render, warn
+from egec_cli.output.formats import OutputFormat, render
+from egec_cli.output.messages import warn
 
 app = new_app()
 

@@ -16,7 +16,8 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
 from egec_cli.errors import UsageError
 from egec_cli.files import atomic_write
-from egec_cli.output.render import OutputFormat, is_at_terminal, note, render_all, warn
+from egec_cli.output.formats import OutputFormat, is_at_terminal, render_all
+from egec_cli.output.messages import note, warn
 
 app = new_app()
 

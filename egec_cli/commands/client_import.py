@@ -1,7 +1,6 @@
 """`egec client import`."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,12 +12,14 @@ import typer
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened, read_settings
-from egec_cli.errors import ExitCode, InvalidInput, UsageError
+from egec_cli.errors import ExitCode, UsageError
+from egec_cli.files import standard_input
 from egec_cli.imports import rows, tables
 from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.rejects import open_rejects_file
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
-from egec_cli.output.render import OutputFormat, note, render, warn
+from egec_cli.output.formats import OutputFormat, render
+from egec_cli.output.messages import note, warn
 from egec_cli.translation import Words
 
 app = new_app()
@@ -117,10 +118,12 @@ def _delimiter(text: str) -> str:
 @contextmanager
 def _seekable(file: str) -> Iterator[BinaryIO]:
     """Open a file, or copy what cannot be read twice to a file that nobody else can open."""
-    if file == "-" and sys.stdin is None:
-        raise InvalidInput("standard input is closed", "Pass the table on standard input, or name a file.")
     with ExitStack() as files:
-        stream: BinaryIO = sys.stdin.buffer if file == "-" else files.enter_context(open(file, "rb"))
+        stream: BinaryIO
+        if file == "-":
+            stream = standard_input(Words("Pass the table on standard input, or name a file."))
+        else:
+            stream = files.enter_context(open(file, "rb"))
         if not stream.seekable():
             copy = files.enter_context(TemporaryFile())
             shutil.copyfileobj(stream, copy)

@@ -11,7 +11,7 @@ from egec_cli.commands import client_selectors
 from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
-from egec_cli.output.render import OutputFormat, render_all
+from egec_cli.output.formats import OutputFormat, render_all
 
 app = new_app()
 

@@ -1,6 +1,5 @@
 """The options that select clients for a bulk command, written once."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, BinaryIO, NamedTuple
@@ -11,7 +10,8 @@ from egec_cli.clients.lists import SortField
 from egec_cli.clients.named import ClientList
 from egec_cli.clients.records import ClientStatus
 from egec_cli.clients.select import Selection
-from egec_cli.errors import InvalidInput, UsageError
+from egec_cli.errors import UsageError
+from egec_cli.files import standard_input
 from egec_cli.translation import Words
 
 AllOption = Annotated[bool, typer.Option("--all", help="Every client who is not disabled.")]
@@ -75,6 +75,4 @@ def selection(*, from_file: str, exclude: str, column: str, **selectors: Any) ->
 def _opened(name: str, files: ExitStack) -> BinaryIO:
     if name != "-":
         return files.enter_context(open(name, "rb"))
-    if sys.stdin is None:
-        raise InvalidInput("standard input is closed", "Pass the list on standard input, or name a file.")
-    return sys.stdin.buffer
+    return standard_input(Words("Pass the list on standard input, or name a file."))

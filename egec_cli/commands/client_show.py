@@ -14,7 +14,8 @@ from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import opened
 from egec_cli.logins.limits import load_limits
-from egec_cli.output.render import OutputFormat, note, print_unless_quiet, render, render_all
+from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
+from egec_cli.output.messages import note
 
 app = new_app()
 

@@ -9,7 +9,7 @@ import typer
 
 from egec_cli.commands.root import new_app
 from egec_cli.errors import UsageError
-from egec_cli.output.render import print_line
+from egec_cli.output.formats import print_line
 
 app = new_app()
 

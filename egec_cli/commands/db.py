@@ -10,7 +10,8 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import log_of, read_settings
 from egec_cli.doctor import maintenance
 from egec_cli.errors import ExitCode
-from egec_cli.output.render import OutputFormat, is_hidden, render, warn
+from egec_cli.output.formats import OutputFormat, is_hidden, render
+from egec_cli.output.messages import warn
 
 app = new_app("Look after the database: status, upgrade, backup, restore.")
 

@@ -9,7 +9,8 @@ from egec_cli.commands.options import FieldsOption, OutputOption, names
 from egec_cli.commands.root import new_app
 from egec_cli.doctor.examine import examine_installation
 from egec_cli.doctor.findings import Finding, Severity, exit_code
-from egec_cli.output.render import OutputFormat, is_hidden, render_all, warn
+from egec_cli.output.formats import OutputFormat, is_hidden, render_all
+from egec_cli.output.messages import warn
 
 
 def show_findings(found: Sequence[Finding], output: OutputFormat, fields: Sequence[str] = ()) -> NoReturn:

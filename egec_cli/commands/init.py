@@ -6,7 +6,7 @@ from egec_cli import context
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import read_settings
-from egec_cli.output.render import OutputFormat, render
+from egec_cli.output.formats import OutputFormat, render
 
 app = new_app()
 

@@ -22,7 +22,8 @@ from egec_cli.mail.compose import sample
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
-from egec_cli.output.render import OutputFormat, note, print_line, render, warn
+from egec_cli.output.formats import OutputFormat, print_line, render
+from egec_cli.output.messages import note, warn
 from egec_cli.settings.schema import MaildirFolder
 
 app = new_app("Check, preview and test the mails; read bounces.")

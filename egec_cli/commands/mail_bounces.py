@@ -1,6 +1,5 @@
 """`egec mail bounces`."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,8 +13,10 @@ from egec_cli.commands.session import opened
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
 from egec_cli.errors import ExitCode, InvalidInput, UsageError
+from egec_cli.files import standard_input
 from egec_cli.mail.bounces import Incoming, read_file, read_maildir, read_stream
-from egec_cli.output.render import OutputFormat, render_all, warn
+from egec_cli.output.formats import OutputFormat, render_all
+from egec_cli.output.messages import warn
 from egec_cli.translation import Words
 
 app = new_app()
@@ -58,9 +59,8 @@ def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
     if source != "-":
         path = Path(source)
         return read_maildir(path, move=move) if path.is_dir() else read_file(path)
-    if sys.stdin is None:
-        raise InvalidInput("standard input is closed", "Pass the message on standard input, or name a file.")
-    return read_stream(Words("standard input"), sys.stdin.buffer)
+    stream = standard_input(Words("Pass the message on standard input, or name a file."))
+    return read_stream(Words("standard input"), stream)
 
 
 def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from egec_cli.errors import UsageError
-from egec_cli.output.render import OutputFormat
+from egec_cli.output.formats import OutputFormat
 from egec_cli.translation import Words, translate
 
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help="E-mail, identifier or ref:REFERENCE.")]

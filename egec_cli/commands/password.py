@@ -8,7 +8,8 @@ import typer
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import read_settings
-from egec_cli.output.render import OutputFormat, note, print_line, render_all
+from egec_cli.output.formats import OutputFormat, print_line, render_all
+from egec_cli.output.messages import note
 from egec_cli.password import Alphabet, generate_password
 
 app = new_app()

@@ -1,6 +1,5 @@
 """`egec reissue`: start, resume, status, retry, cancel."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -17,7 +16,9 @@ from egec_cli.commands.session import opened, orderly_stop
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, UsageError, quoted
-from egec_cli.output.render import OutputFormat, Progress, note, render, render_all, warn
+from egec_cli.output.formats import OutputFormat, render, render_all
+from egec_cli.output.messages import note, warn
+from egec_cli.output.progress import Progress
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
@@ -224,14 +225,12 @@ def _told(stranger: Unmatched) -> str:
 def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
     for outcome in outcomes:
         yield outcome
-        # Flush, so that a pipe receives each record immediately.
-        sys.stdout.flush()
         progress.advance(failed=outcome.outcome is ItemState.FAILED)
 
 
 def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     if output not in _SUMMARISED:
-        render_all(outcomes, ItemRecord, output)
+        render_all(outcomes, ItemRecord, output, flush=True)
         return
     for one in outcomes:
         if one.outcome is ItemState.FAILED:

@@ -120,9 +120,9 @@ def egec(
 ) -> None:
     """Administer the accounts of eGEC: client files, passwords by mail, logins."""
     # Imported here: what is answered without a command needs none of it.
-    from egec_cli.output import render
+    from egec_cli.output import messages
 
-    render.set_verbosity(quiet=quiet, verbose=verbose)
+    messages.set_verbosity(quiet=quiet, verbose=verbose)
     if env_file is not None:
         # So that a program that this one starts finds the same file.
         os.environ[ENV_FILE_VARIABLE] = str(env_file)

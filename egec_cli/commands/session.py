@@ -7,8 +7,8 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from egec_cli.output.render import log_writer, note
-from egec_cli.settings import schema
+from egec_cli.output.messages import log_writer, note
+from egec_cli.settings import load
 from egec_cli.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def read_settings() -> Settings:
     """Return the settings, and warn the operator of what is unsafe about them."""
-    found = schema.load_settings()
+    found = load.load_settings()
     for warning in found.warnings:
         note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
     return found

@@ -10,7 +10,7 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.verify_fast import Source
 from egec_cli.errors import UsageError
-from egec_cli.output.render import OutputFormat
+from egec_cli.output.formats import OutputFormat
 
 app = new_app()
 

@@ -13,8 +13,10 @@ from typing import BinaryIO
 
 from egec_cli.commands.session import opened
 from egec_cli.errors import AT_A_PROMPT, EgecError, ExitCode, InvalidInput, StorageError, TemporaryFailure, UsageError
+from egec_cli.files import standard_input
 from egec_cli.logins.verify import trim, verify_login
-from egec_cli.output.render import OutputFormat, print_unless_quiet, render, render_all, render_error
+from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
+from egec_cli.output.messages import render_error
 from egec_cli.translation import Words, system_message, translate
 
 # An identifier and a password fit many times over; a longer line is no login.
@@ -120,13 +122,11 @@ def verify_all(batch: str, output: OutputFormat) -> int:
                     refused += verdict.accepted is False
                     unchecked += verdict.accepted is None
                     yield verdict
-                    # Whoever reads along learns of each at once.
-                    sys.stdout.flush()
             except EgecError as error:
                 # Told when what came before is shown, the end of a json list or a table included.
                 failure = error
 
-        render_all(counted(), login_batch.LineVerdict, output)
+        render_all(counted(), login_batch.LineVerdict, output, flush=True)
     if failure is not None:
         raise failure
     if unchecked:
@@ -216,9 +216,7 @@ def _asked_for() -> str:
 
 
 def _standard_input() -> BinaryIO:
-    if sys.stdin is None:
-        raise InvalidInput("standard input is closed", "Pass the login on standard input.")
-    return sys.stdin.buffer
+    return standard_input(Words("Pass the login on standard input."))
 
 
 def _line() -> str:

@@ -16,8 +16,9 @@ from egec_cli.doctor.database import check_failed_items, check_open_credentials,
 from egec_cli.doctor.findings import Finding, Severity, fault_of
 from egec_cli.doctor.settings import check_settings
 from egec_cli.errors import EgecError
-from egec_cli.settings import schema as settings
-from egec_cli.settings.schema import PostgresqlServer, Reading, Settings, SqliteFile
+from egec_cli.settings import load
+from egec_cli.settings.load import Reading
+from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.store import database, peewee
 from egec_cli.store.examine import engine_version
 from egec_cli.translation import Words, system_message
@@ -39,7 +40,7 @@ def examine_installation(environ: Mapping[str, str] | None = None, now: Clock = 
     """
     yield from _carried_out("clock", partial(machine.check_clock, now))
     try:
-        reading = settings.read_settings(environ)
+        reading = load.read_settings(environ)
     except Exception as error:  # noqa: BLE001 - as for every other check
         yield _failed("configuration_file", error)
         return
@@ -136,6 +137,6 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
         yield "failed_items", check_failed_items
 
 
-def _translated(location: settings.Database, findings: Check) -> Iterator[Finding]:
+def _translated(location: Database, findings: Check) -> Iterator[Finding]:
     with database.translate_failures(location):
         yield from findings()

@@ -39,7 +39,7 @@ class TemporaryFault(Finding):
 
 def fault_of(check: str, error: EgecError) -> Finding:
     """Return the finding of a check that failed with this error."""
-    kind = TemporaryFault if error.exit_code is ExitCode.NOT_NOW else Finding
+    kind = TemporaryFault if error.exit_code is ExitCode.TEMPORARY_FAILURE else Finding
     return kind(check, Severity.FAULT, error.message, error.hint)
 
 
@@ -52,5 +52,5 @@ def exit_code(findings: Iterable[Finding]) -> ExitCode:
     faults = [finding for finding in found if finding.verdict is Severity.FAULT]
     if faults:
         is_temporary = all(isinstance(fault, TemporaryFault) for fault in faults)
-        return ExitCode.NOT_NOW if is_temporary else ExitCode.CONFIGURATION
+        return ExitCode.TEMPORARY_FAILURE if is_temporary else ExitCode.CONFIGURATION
     return ExitCode.PARTLY_DONE if any(one.verdict is Severity.WARNING for one in found) else ExitCode.OK

@@ -101,7 +101,7 @@ def _log(log: Path) -> Finding:
 
 
 def _leftovers(folder: Path) -> Iterator[Finding]:
-    found = files.leftovers(folder)
+    found = files.find_leftovers(folder)
     for path in found:
         detail = Words("{path} was left behind by an egec that was killed, and may hold personal data", path=path)
         yield Finding("leftovers", Severity.WARNING, detail, f"rm {quoted(path)}")

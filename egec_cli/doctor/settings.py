@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from egec_cli.credentials import mail_route
 from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.doctor.machine import format_mode
-from egec_cli.settings.schema import SETTINGS, Reading, Setting
+from egec_cli.settings.load import Reading
+from egec_cli.settings.variables import SETTINGS, Setting
 from egec_cli.translation import Words, join_words
 
 

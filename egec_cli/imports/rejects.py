@@ -25,7 +25,7 @@ class RejectsFile:
     def add(self, raw: str, reason: str) -> None:
         """Add one row as it came."""
         if self._file is None:
-            unfinished = self._stack.enter_context(files.unfinished(self._path))
+            unfinished = self._stack.enter_context(files.create_file(self._path))
             self._file = self._stack.enter_context(os.fdopen(os.dup(unfinished.descriptor), "wb"))
             if self._table.header:
                 self._file.write(self._table.rejected(self._table.header, "reason"))

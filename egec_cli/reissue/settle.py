@@ -109,7 +109,7 @@ class Ledger:
                 item = job.item._replace(attempts=job.item.attempts + 1)
                 reply = attempt.outcome.server_reply
                 details = attempt.error.message if reply is None else reply
-                if attempt.error.exit_code is ExitCode.NOT_NOW and item.attempts < MOST_ATTEMPTS:
+                if attempt.error.exit_code is ExitCode.TEMPORARY_FAILURE and item.attempts < MOST_ATTEMPTS:
                     wait = _wait_after(item.attempts) * _RANDOM.uniform(*_SPREAD)
                     reissue_items.defer_item(item, self._owner, at + wait, attempt.error.code, details)
                 else:
@@ -259,7 +259,7 @@ def is_server_wide(attempt: SendResult) -> bool:
     """Tell whether a mail failed for a reason that is not its client's: any other would fail as well."""
     if attempt.error is None:
         return False
-    return attempt.server_away or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.NOT_NOW}
+    return attempt.server_away or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
 
 
 def is_accepted(sent: Sent) -> bool:

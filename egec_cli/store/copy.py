@@ -29,7 +29,7 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
         TemporaryFailure: another process holds a lock for too long.
     """
     try:
-        with files.unfinished(target) as copy:
+        with files.create_file(target) as copy:
             fill(source, copy, patience=patience)
     except sqlite3.Error as error:
         raise StorageError(

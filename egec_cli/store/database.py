@@ -843,7 +843,7 @@ def _create_file(location: SqliteFile) -> bool:
     path = location.path
     try:
         files.make_folders(path.parent)
-        with files.hidden(path.parent) as unfinished:
+        with files.create_hidden_file(path.parent) as unfinished:
             made = SqliteFile(unfinished.path)
             with translate_failures(location), _engine_for(made) as database, database.connection_context():
                 _keep_a_log(database)

@@ -46,7 +46,7 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
         if database.exists(live) and (obstacle := reading.obstacle(location)):
             raise obstacle
         files.make_folders(live.parent)
-        with files.hidden(live.parent) as staged:
+        with files.create_hidden_file(live.parent) as staged:
             _stage(backup, staged)
             _require_of_egec(staged.path, backup)
             with database.translate_failures(location):

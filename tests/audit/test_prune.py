@@ -12,7 +12,7 @@ from egec_cli.audit.record import record_event
 from egec_cli.clients import fields, history, records
 from egec_cli.context import Context
 from egec_cli.errors import UsageError
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store.database import insert_many, truncate_log
 from egec_cli.store.models import Event
@@ -56,10 +56,10 @@ def test_where_nothing_is_old_nothing_is_put_on_record(egec: Context) -> None:
 
 
 def test_the_setting_says_how_long_events_are_kept_unless_an_age_is_given(egec: Context) -> None:
-    keeps_all = egec._replace(settings=schema.load_settings({"EGEC_AUDIT_DAYS": "0"}))
+    keeps_all = egec._replace(settings=load.load_settings({"EGEC_AUDIT_DAYS": "0"}))
     assert retention_limit(keeps_all) is None
     assert retention_limit(keeps_all, "90d") == NOON - timedelta(days=90)
-    assert retention_limit(egec._replace(settings=schema.load_settings({"EGEC_AUDIT_DAYS": "30"}))) == NOON - timedelta(
+    assert retention_limit(egec._replace(settings=load.load_settings({"EGEC_AUDIT_DAYS": "30"}))) == NOON - timedelta(
         30
     )
     assert retention_limit(egec, "2099-01-01") == NOON

@@ -20,7 +20,7 @@ from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import runs
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
@@ -98,8 +98,8 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
 
 def test_a_backup_is_on_record(location: Database) -> None:
     acts: list[Act] = []
-    assert maintenance.try_to_record(schema.load_settings(), "db.backup", "done", log=Log(acts.append)) is None
-    with accounts_egec.open_context(schema.load_settings()):
+    assert maintenance.try_to_record(load.load_settings(), "db.backup", "done", log=Log(acts.append)) is None
+    with accounts_egec.open_context(load.load_settings()):
         assert recorded() == [("db.backup", "done")]
     assert [act.action for act in acts] == ["db.backup"]
 

@@ -24,7 +24,7 @@ from egec_cli.credentials import issue
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
 from egec_cli.password import generate_password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client
 
 PYTHON = sys.executable
@@ -116,7 +116,7 @@ def main() -> None:
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")} | own
     try:
-        found = schema.load_settings(own)
+        found = load.load_settings(own)
         context.create_database(found)
         with context.open_context(found) as opened:
             logins = [account(opened, one) for one in range(number)]

@@ -24,7 +24,7 @@ from egec_cli.clients import change, fields, records
 from egec_cli.credentials import issue
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client, Credential
 
 TARGET = 0.60
@@ -95,7 +95,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="egec-refusals-"))
     own = {"EGEC_DATABASE_URL": f"sqlite:///{folder}/egec.db", "EGEC_BCRYPT_COST": str(cost)}
     try:
-        found = schema.load_settings(own)
+        found = load.load_settings(own)
         context.create_database(found)
         with context.open_context(found) as opened:
             identifiers = {"unknown identifier": UNKNOWN, "another unknown": "2222222222", **accounts(opened, cost)}

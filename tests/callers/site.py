@@ -13,7 +13,7 @@ from egec_cli import context, hashing
 from egec_cli.clients import fields, records
 from egec_cli.credentials import issue
 from egec_cli.logins import limits
-from egec_cli.settings import schema
+from egec_cli.settings import load, schema
 from egec_cli.store.models import Client, Credential, Event
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -53,7 +53,7 @@ class Site(NamedTuple):
         """
         lines = self.env_file.read_text().splitlines()
         variables = dict(line.partition("=")[::2] for line in lines)
-        return schema.load_settings({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
+        return load.load_settings({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
 
     def account(self, email: str = "jeanne@example.org") -> tuple[str, str]:
         """Make a client with a password; return the identifier and the password."""

@@ -101,7 +101,7 @@ def test_systemd_tries_again_after_what_is_not_now_and_after_nothing_else() -> N
     given_up_after = {int(code) for code in NIGHT.one("RestartPreventExitStatus").split()}
     ends_by_itself = {code for code in ExitCode if code < ExitCode.INTERRUPTED}
     done = {ExitCode.OK, ExitCode.PARTLY_DONE}
-    assert ends_by_itself - done - given_up_after == {ExitCode.NOT_NOW}
+    assert ends_by_itself - done - given_up_after == {ExitCode.TEMPORARY_FAILURE}
 
 
 def test_a_night_without_the_mail_server_ends_with_75(installation: Installation) -> None:
@@ -111,4 +111,4 @@ def test_a_night_without_the_mail_server_ends_with_75(installation: Installation
         (ended,) = installation.works_through_the_night()
     finally:
         installation.mail_server.start()
-    assert ended.code == ExitCode.NOT_NOW, ended
+    assert ended.code == ExitCode.TEMPORARY_FAILURE, ended

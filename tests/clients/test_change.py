@@ -31,7 +31,7 @@ from egec_cli.credentials.states import (
 from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError, InvalidInput, PermissionDenied
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, CredentialState, Event, ReissueItem, ReissueRun
@@ -283,13 +283,13 @@ def test_nothing_of_an_erased_client_is_left_in_any_table(opened: Context, locat
 
 
 def test_nothing_of_an_erased_client_is_left_in_the_files_of_the_embedded_database(tmp_path: Path) -> None:
-    accounts_egec.create_database(schema.load_settings())
-    with accounts_egec.open_context(schema.load_settings()) as egec:
+    accounts_egec.create_database(load.load_settings())
+    with accounts_egec.open_context(load.load_settings()) as egec:
         for number in range(300):
             made(egec, f"c{number}@example.org", last_name=f"Name {number}")
             if number == 150:
                 client = with_history(egec)
-        database = schema.load_settings().database
+        database = load.load_settings().database
         assert isinstance(database, SqliteFile)
         files = [path for path in database.path.parent.iterdir() if path.is_file()]
 
@@ -304,15 +304,15 @@ def test_nothing_of_an_erased_client_is_left_in_the_files_of_the_embedded_databa
 
 
 def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> None:
-    accounts_egec.create_database(schema.load_settings())
-    database = schema.load_settings().database
+    accounts_egec.create_database(load.load_settings())
+    database = load.load_settings().database
     assert isinstance(database, SqliteFile)
     with closing(sqlite3.connect(database.path, isolation_level=None)) as careless:
         careless.execute("PRAGMA secure_delete = 0")
         careless.execute("CREATE TABLE moved (word TEXT)")
         careless.executemany("INSERT INTO moved VALUES (?)", [("left-behind",)] * 500)
         careless.execute("DELETE FROM moved")
-    with accounts_egec.open_context(schema.load_settings()) as egec:
+    with accounts_egec.open_context(load.load_settings()) as egec:
         change.erase_clients(egec, [made(egec).id])
         assert b"left-behind" in database.path.read_bytes()
         assert change.purge_erased_data()
@@ -321,10 +321,10 @@ def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> 
 
 def test_a_log_that_another_process_reads_is_told_as_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.1)
-    accounts_egec.create_database(schema.load_settings())
-    with accounts_egec.open_context(schema.load_settings()) as egec:
+    accounts_egec.create_database(load.load_settings())
+    with accounts_egec.open_context(load.load_settings()) as egec:
         client = made(egec)
-        database = schema.load_settings().database
+        database = load.load_settings().database
         assert isinstance(database, SqliteFile)
         reader = sqlite3.connect(database.path)
         rows = reader.execute("SELECT email FROM client")

@@ -19,7 +19,7 @@ from egec_cli.clients.records import ClientStatus, create_client, find_client
 from egec_cli.clients.select import Selection
 from egec_cli.context import Context
 from egec_cli.errors import UsageError
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client, Credential, CredentialState
 
 NOON = clock.parse_time("2026-07-01T12:00:00Z")
@@ -153,8 +153,8 @@ def test_a_search_knows_no_case_but_accents_and_takes_no_character_for_a_wildcar
 
 @pytest.fixture
 def sqlite() -> Iterator[Context]:
-    accounts_egec.create_database(schema.load_settings())
-    with accounts_egec.open_context(schema.load_settings()) as opened_egec:
+    accounts_egec.create_database(load.load_settings())
+    with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
 
 

@@ -15,7 +15,7 @@ from egec_cli.clients.select import Selection
 from egec_cli.context import Context
 from egec_cli.credentials import issue
 from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Credential, CredentialState, Event
 
@@ -169,4 +169,4 @@ def test_times_come_back_as_the_moment_they_were(opened: Context) -> None:
 
 
 def test_to_create_the_tables_again_changes_nothing(opened: Context) -> None:
-    assert not context.create_database(schema.load_settings())
+    assert not context.create_database(load.load_settings())

@@ -24,7 +24,7 @@ from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatche
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError
 from egec_cli.output.formula_guard import remove_guard
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store import peewee
 from egec_cli.store.database import fetch_tuples, insert_many
 from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
@@ -99,8 +99,8 @@ def recorded(egec: Context, chosen: Selected) -> list[tuple[str, int | None]]:
 @pytest.fixture
 def sqlite() -> Iterator[Context]:
     """Return an open eGEC on SQLite alone, where only the reading of a file is at stake."""
-    accounts_egec.create_database(schema.load_settings())
-    with accounts_egec.open_context(schema.load_settings()) as opened_egec:
+    accounts_egec.create_database(load.load_settings())
+    with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from egec_cli import clock
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
 from tests import children
@@ -236,7 +236,7 @@ def test_erase_beside_a_writer_is_not_done_either(
     egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert egec("client", "erase", jeanne, "--yes").code == 0
-    location = schema.load_settings().database
+    location = load.load_settings().database
     assert isinstance(location, SqliteFile)
     # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
     lock = wrap(database, "vacuum", partial(children.call_beside_writer, location.path))

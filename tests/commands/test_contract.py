@@ -23,7 +23,7 @@ from egec_cli import errors
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Result
 from egec_cli.credentials import issue
 from egec_cli.errors import EgecError, ExitCode
-from egec_cli.output.render import ErrorRecord
+from egec_cli.output.messages import ErrorRecord
 from tests import world
 from tests.conftest import Egec, Ended
 from tests.processes import IMPATIENT, run_with

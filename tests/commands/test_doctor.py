@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from egec_cli.doctor import database as doctor_accounts
-from egec_cli.settings.schema import SETTINGS, Database, SqliteFile
+from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.variables import SETTINGS
 from egec_cli.store import database
 from tests import children
 from tests.conftest import Egec, Ended

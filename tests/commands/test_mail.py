@@ -14,7 +14,7 @@ import pytest
 from egec_cli.doctor.findings import exit_code
 from egec_cli.doctor.mail import check_server
 from egec_cli.mail.compose.template import BUILT_IN
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from tests.conftest import Egec, Ended
 from tests.smtp_server import Fault, MailServer
 
@@ -123,7 +123,7 @@ def test_a_name_server_that_is_away_is_temporary_and_a_name_that_nobody_has_is_n
         raise socket.gaierror(number, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    found = check_server(schema.load_settings({"EGEC_MAIL_URL": "smtp://mail.example.org"}))
+    found = check_server(load.load_settings({"EGEC_MAIL_URL": "smtp://mail.example.org"}))
     assert (found[0].check, exit_code(found)) == ("mail_server_name", code)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from egec_cli.context import open_context
 from egec_cli.logins import limits
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.store.models import Client, LoginPlace
 from tests.conftest import Egec, Ended
 from tests.processes import egec_after, replace
@@ -377,14 +377,14 @@ def test_logins_under_way_when_the_reader_goes_are_no_failures(
     command = f"{sys.executable} -m egec_cli verify --batch logins.csv --format jsonl | head -n 3"
     subprocess.run([require_program("bash"), "-c", command], capture_output=True, check=True, timeout=60)
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1]).code == 0
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         assert Client.get().failed_logins == 0
 
 
 @pytest.fixture
 def busy(login: tuple[str, str]) -> str:
     """Let five other logins to the account be in progress; return its identifier."""
-    with open_context(schema.load_settings()) as context:
+    with open_context(load.load_settings()) as context:
         for _ in range(limits.FAILURES_BEFORE_WAIT):
             limits.try_place(context, Client.get().id)
     return login[0]
@@ -415,7 +415,7 @@ def test_a_right_login_that_finds_no_place_is_a_temporary_failure(
     done = run_impatient(arguments.format(*login), given.format(*login), identifier=busy)
     assert (done.returncode, done.stdout) == (code, "")
     assert "too many logins to this account are in progress" in done.stderr
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         assert (Client.get().failed_logins, Client.get().blocked_until) == (0, None)
 
 
@@ -447,7 +447,7 @@ def test_logins_of_a_list_that_find_no_place_get_no_verdict_and_do_not_stop_the_
 def test_a_login_of_a_list_gets_the_place_that_becomes_free(
     egec_process: Egec, login: tuple[str, str], busy: str
 ) -> None:
-    with open_context(schema.load_settings()) as context:
+    with open_context(load.load_settings()) as context:
         LoginPlace.update(expires_at=context.clock() + timedelta(seconds=1)).execute()
     assert batch(egec_process, f"{login[0]};{login[1]}\n1111111111;x\n") == (
         3,

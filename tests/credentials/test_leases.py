@@ -20,7 +20,7 @@ from egec_cli.credentials.states import NewCredential
 from egec_cli.errors import TemporaryFailure
 from egec_cli.hashing import start_hash
 from egec_cli.mail.transports import choose
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
@@ -231,7 +231,7 @@ def test_a_slow_mail_server_keeps_the_client_for_the_issue_that_waits_for_it(
     opened: Context, client: Client, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE", timedelta(seconds=0.6))
-    egec = opened._replace(settings=schema.load_settings())
+    egec = opened._replace(settings=load.load_settings())
     found: list[bool] = []
 
     def look_after_more_than_a_lease() -> None:
@@ -252,7 +252,7 @@ def test_an_issue_that_ends_in_time_renews_nothing(
 ) -> None:
     renewals: list[Any] = []
     monkeypatch.setattr(leases, "extend_leases", lambda *of: renewals.append(of))
-    assert issued(opened._replace(settings=schema.load_settings()), client).state == "accepted"
+    assert issued(opened._replace(settings=load.load_settings()), client).state == "accepted"
     assert (renewals, lease_threads()) == ([], [])
 
 
@@ -260,7 +260,7 @@ def test_a_renewal_that_fails_costs_the_issue_nothing(
     opened: Context, client: Client, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE", timedelta(seconds=0.15))
-    egec = opened._replace(settings=schema.load_settings())
+    egec = opened._replace(settings=load.load_settings())
     location = egec.settings.database
     if isinstance(location, SqliteFile):
         assert isinstance(egec.database, peewee.SqliteDatabase)

@@ -12,7 +12,7 @@ import pytest
 from egec_cli.context import Context as OpenEgec
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ConfigError
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import Installation
 from tests.conftest import Egec
@@ -108,7 +108,7 @@ def test_a_mail_server_is_noted_once_in_both_databases(opened: OpenEgec, server:
     folder = opened._replace(settings=opened.settings._replace(mail_server=MaildirFolder(Path("mail"), True)))
     mail_route.require(folder)
     for _ in range(2):
-        mail_route.require(opened._replace(settings=schema.load_settings()))
+        mail_route.require(opened._replace(settings=load.load_settings()))
     assert [(one.name, bool(one.value)) for one in Installation.select()] == [("mail_server", True)]
     with pytest.raises(ConfigError) as error:
         mail_route.require(folder)

@@ -3,8 +3,8 @@
 from random import Random
 from typing import NamedTuple
 
-from egec_cli.output.render import OutputFormat
-from egec_cli.settings.schema import SETTINGS
+from egec_cli.output.formats import OutputFormat
+from egec_cli.settings.variables import SETTINGS
 from tests.fuzz import files, values
 from tests.reference.command_tree import Described, Parameter, commands, the_root
 

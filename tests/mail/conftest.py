@@ -10,7 +10,7 @@ from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports import choose
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Transport
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from tests.smtp_server import MailServer
 
 CONTENT = (
@@ -59,7 +59,7 @@ def transport_of() -> Iterator[TransportOf]:
     made: list[Transport] = []
 
     def make(url: str, timeout: float = PATIENCE) -> Transport:
-        made.append(choose.open_transport(schema.load_settings({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
+        made.append(choose.open_transport(load.load_settings({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
         return made[-1]
 
     yield make

@@ -25,7 +25,7 @@ from egec_cli.mail.compose.message import Mail, MailForm, parse_address_header, 
 from egec_cli.mail.compose.template import BUILT_IN
 from egec_cli.mail.compose.wording import Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
 
 COMBINATIONS = [(kind, language) for kind in Kind for language in LANGUAGES]
@@ -103,7 +103,7 @@ class Generator:
         }
         if self._random.random() < 0.5:
             found["EGEC_MAIL_REPLY_TO"] = f"{self._display_name()} <{self._address()}>"
-        return schema.load_settings(
+        return load.load_settings(
             {name: " ".join(value.split(" ")).replace("=?", "=") for name, value in found.items()}
         )
 

@@ -16,7 +16,7 @@ from egec_cli import email_address, password
 from egec_cli.errors import ConfigError
 from egec_cli.mail.compose.message import Mail, MailForm, credentials_mail
 from egec_cli.password import Alphabet, Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
 from tests.mail.generated import READER
 
@@ -165,7 +165,7 @@ def check_the_same(form: MailForm, found: Settings, language: str, client: Clien
 def own(folder: Path, files: dict[str, str], **environment: str) -> Settings:
     for name, text in files.items():
         (folder / name).write_bytes(text.encode())
-    return schema.load_settings({"EGEC_TEMPLATES": str(folder), **environment})
+    return load.load_settings({"EGEC_TEMPLATES": str(folder), **environment})
 
 
 def check_own(found: Settings) -> None:
@@ -194,7 +194,7 @@ PAGE = "<p>$identifier $password</p>\n"
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_ten_thousand_clients_get_the_message_of_the_standard_builder(chunk: int) -> None:
-    found = schema.load_settings({})
+    found = load.load_settings({})
     language = LANGUAGES[chunk % len(LANGUAGES)]
     form, generator = MailForm(found, language), Generator(chunk)
     for _ in range(CLIENTS // CHUNKS):
@@ -205,7 +205,7 @@ def test_ten_thousand_clients_get_the_message_of_the_standard_builder(chunk: int
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_awkward_name_comes_out_as_from_the_standard_builder(language: str, name: str) -> None:
     check_the_same(
-        MailForm(schema.load_settings({}), language), schema.load_settings({}), language, PLAIN._replace(name=name)
+        MailForm(load.load_settings({}), language), load.load_settings({}), language, PLAIN._replace(name=name)
     )
 
 
@@ -227,7 +227,7 @@ def test_every_awkward_name_comes_out_as_from_the_standard_builder(language: str
     ids=str,
 )
 def test_settings_of_the_organisation_come_out_as_from_the_standard_builder(environment: dict[str, str]) -> None:
-    found, generator = schema.load_settings(environment), Generator(1)
+    found, generator = load.load_settings(environment), Generator(1)
     form = MailForm(found, "fr")
     for _ in range(40):
         check_the_same(form, found, "fr", generator.client())
@@ -314,7 +314,7 @@ def test_a_subject_with_the_greeting_comes_out_as_from_the_standard_builder(tmp_
 
 
 def test_a_name_with_the_boundary_of_the_mail_does_not_split_it() -> None:
-    found = schema.load_settings({})
+    found = load.load_settings({})
     form = MailForm(found, "fr")
     used = boundary(filled(form, PLAIN))
     for name in (f"--{used}", f"--{used}--", f"x\n--{used}\n\n", f"x\r\n--{used}--\r\n".replace("\r", "")):
@@ -322,7 +322,7 @@ def test_a_name_with_the_boundary_of_the_mail_does_not_split_it() -> None:
 
 
 def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
-    found = schema.load_settings({})
+    found = load.load_settings({})
     form = MailForm(found, "fr")
     zones = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-2)), None]
     for issued_at in [PLAIN.issued_at.astimezone(zone) for zone in zones] * 2 + [datetime(2026, 10, 25, 2, 30)]:
@@ -333,7 +333,7 @@ def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
 
 
 def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
-    form = MailForm(schema.load_settings({}), "fr")
+    form = MailForm(load.load_settings({}), "fr")
     plain = [PLAIN, PLAIN._replace(recipient="o'hara+x@xn--strae-oqa.de", name="Mme Noëlle d\u2019Œuvre & <Fils>")]
     assert len({boundary(filled(form, client)) for client in plain}) == 1
     # What the standard library builds has a boundary of its own.
@@ -342,20 +342,20 @@ def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
 
 @pytest.mark.parametrize("recipient", [PLAIN.recipient, "noël@example.org"])
 def test_the_message_id_is_the_one_that_was_given(recipient: str) -> None:
-    form = MailForm(schema.load_settings({}), "fr")
+    form = MailForm(load.load_settings({}), "fr")
     for message_id in (form.new_message_id(7), "<other@example.org>"):
         mail = filled(form, PLAIN._replace(recipient=recipient), message_id)
         assert mail.message_id == parsed(mail)["Message-ID"] == message_id
 
 
 def test_every_new_message_id_is_another_at_the_domain_of_the_sender() -> None:
-    form = MailForm(schema.load_settings({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
+    form = MailForm(load.load_settings({"EGEC_MAIL_FROM": "eGEC <a@straße.de>"}), "fr")
     assert len({form.new_message_id(7) for _ in range(1000)}) == 1000
     assert form.new_message_id(7).endswith("@xn--strae-oqa.de>")
 
 
 def test_the_sample_is_of_nobody() -> None:
-    mail = MailForm(schema.load_settings({}), "fr").sample(PLAIN.issued_at)
+    mail = MailForm(load.load_settings({}), "fr").sample(PLAIN.issued_at)
     assert mail.recipient == parsed(mail)["To"] == "jeanne.dupont@example.org"
     assert b"\r\n\r\nMme Dupont, bonjour," in mail.content
 
@@ -386,13 +386,13 @@ def test_the_sample_is_of_nobody() -> None:
     ids=ascii,
 )
 def test_what_the_standard_builder_refuses_is_refused(changed: dict[str, Any]) -> None:
-    found = schema.load_settings({})
+    found = load.load_settings({})
     check_both_refuse(MailForm(found, "fr"), found, PLAIN._replace(**changed))
 
 
 @pytest.mark.parametrize("message_id", ["<a@x.fr>\r\nBcc: evil@y.fr", "<a@x.fr>\n", "x\r\n\r\nbody"])
 def test_a_message_id_that_would_become_another_header_is_never_written(message_id: str) -> None:
-    form = MailForm(schema.load_settings({}), "fr")
+    form = MailForm(load.load_settings({}), "fr")
     with pytest.raises(ConfigError, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
         form.filled(**PLAIN._asdict(), message_id=message_id)
 
@@ -427,7 +427,7 @@ def test_a_form_of_a_faulty_template_is_not_made(tmp_path: Path, files: dict[str
 
 def test_a_form_with_an_invalid_sender_is_not_made() -> None:
     with pytest.raises(ConfigError, match="EGEC_MAIL_FROM"):
-        MailForm(schema.load_settings({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
+        MailForm(load.load_settings({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
 
 
 @pytest.mark.parametrize("days", ["0", "1", "3650"])

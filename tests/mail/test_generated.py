@@ -14,7 +14,7 @@ from egec_cli.errors import ConfigError, InvalidInput
 from egec_cli.mail.compose.message import MailForm
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
 from tests.mail.generated import (
     COMBINATIONS,
@@ -72,7 +72,7 @@ def organisations(draw: st.DrawFn) -> Settings:
     """Draw an organisation with whatever the settings take."""
     words = st.text(ANY | ODD, min_size=1, max_size=60)
     try:
-        found = schema.load_settings(
+        found = load.load_settings(
             {
                 "EGEC_APP_NAME": draw(words),
                 "EGEC_SUPPORT": draw(words),
@@ -88,7 +88,7 @@ def organisations(draw: st.DrawFn) -> Settings:
 
 @cache
 def form_of_the_usual(language: str, kind: Kind) -> MailForm:
-    return MailForm(schema.load_settings({}), language, kind)
+    return MailForm(load.load_settings({}), language, kind)
 
 
 @hypothesis.settings(max_examples=300)
@@ -99,7 +99,7 @@ def test_whatever_a_file_and_the_settings_take_is_read_as_it_was_meant(
     require_as_it_was_meant(by_itself(found, kind, language, client), found, kind, language, client)
     if kind is not Kind.ADDRESS_CHANGED:
         mail = by_form(form_of_the_usual(language, kind), client)
-        require_as_it_was_meant(mail, schema.load_settings({}), kind, language, client)
+        require_as_it_was_meant(mail, load.load_settings({}), kind, language, client)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_whatever_a_file_and_the_settings_take_is_read_as_it_was_meant(
 )
 def test_the_reader_sees_what_is_wrong(part: bytes) -> None:
     client = Generator(0).client()._replace(name="", at=datetime(2026, 11, 24, tzinfo=UTC))
-    found, kind, language = schema.load_settings({}), Kind.CREDENTIALS, "fr"
+    found, kind, language = load.load_settings({}), Kind.CREDENTIALS, "fr"
     mail = by_itself(found, kind, language, client)
     require_as_it_was_meant(mail, found, kind, language, client)
     changed = mail.content.replace(part, part[:-1] + b"x" + part[-1:], 1)

@@ -14,7 +14,7 @@ from egec_cli.mail.compose.message import SAMPLE
 from egec_cli.mail.compose.sample import html_of, sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Alphabet
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES
 from tests.mail.browser import Browser, Place, running_browser
 
@@ -44,7 +44,7 @@ def large_type() -> Iterator[Browser]:
 
 
 def page(kind: Kind, language: str, name: str = "Mme Dupont") -> str:
-    return html_of(sample_mail(schema.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
+    return html_of(sample_mail(load.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
 
 
 def as_roundcube_shows(html: str) -> str:

@@ -13,7 +13,7 @@ from egec_cli import email_address, password
 from egec_cli.credentials import issue
 from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
 from egec_cli.mail.compose.wording import Kind
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES
 from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, running_rspamd
 
@@ -42,7 +42,7 @@ class Sample(NamedTuple):
 @pytest.fixture
 def samples() -> list[Sample]:
     """Return mails of each kind in each language, for the same clients in every run."""
-    found, now, random = schema.load_settings(SETTINGS), datetime.now(UTC).replace(microsecond=0), Random(7)
+    found, now, random = load.load_settings(SETTINGS), datetime.now(UTC).replace(microsecond=0), Random(7)
     french = Faker("fr_FR")
     french.seed_instance(7)
     forms = {

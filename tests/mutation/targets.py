@@ -97,8 +97,14 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "mail/transports/smtp_connection.py": ("mail/transports/test_smtp_connection.py", "mail/transports/test_smtp.py"),
     "mail/transports/quoting.py": ("mail/transports/test_quoting.py",),
     # settings
-    "settings/schema.py": ("settings/test_schema.py", "test_docs.py"),
+    "settings/load.py": ("settings/test_load.py", "test_docs.py"),
+    "settings/parsing.py": ("settings/test_load.py", "test_docs.py"),
+    "settings/schema.py": ("settings/test_load.py", "test_docs.py"),
+    "settings/variables.py": ("settings/test_load.py", "test_docs.py"),
     "settings/trust.py": ("settings/test_trust.py",),
     # output
-    "output/render.py": _OUTPUT,
+    "output/formats.py": _OUTPUT,
+    "output/messages.py": _OUTPUT,
+    "output/progress.py": _OUTPUT,
+    "output/tables.py": _OUTPUT,
 }

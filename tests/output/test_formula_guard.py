@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from egec_cli.imports import tables
 from egec_cli.imports.formats import TableOptions
-from egec_cli.output import render
+from egec_cli.output import formats
+from egec_cli.output.formats import OutputFormat
 from egec_cli.output.formula_guard import DELIMITERS, FORMULA_STARTS, guarded, remove_guard
-from egec_cli.output.render import OutputFormat
 
 FIELDS = {"a": "email", "b": "last_name"}
 # Texts in which a formula hides, and any others but those that make a file none of text.
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 def written(capsys: pytest.CaptureFixture[str], pairs: list[Pair]) -> str:
     """Return the CSV that egec writes."""
     capsys.readouterr()
-    render.render_all(pairs, Pair, OutputFormat.CSV)
+    formats.render_all(pairs, Pair, OutputFormat.CSV)
     return capsys.readouterr().out
 
 
@@ -49,7 +49,7 @@ def cells_of_a_spreadsheet(text: str, delimiter: str) -> list[str]:
 def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream := io.StringIO())
-        render.render_all(pairs, Pair, OutputFormat.CSV)
+        formats.render_all(pairs, Pair, OutputFormat.CSV)
     text = stream.getvalue()
     for delimiter in DELIMITERS:
         # A tab that the split leaves at a start can only be one that the split itself made.
@@ -61,7 +61,7 @@ def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair])
 def test_a_table_is_read_as_it_was_written(pairs: list[Pair]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream := io.StringIO())
-        render.render_all(pairs, Pair, OutputFormat.CSV)
+        formats.render_all(pairs, Pair, OutputFormat.CSV)
     rows = csv.reader(io.StringIO(stream.getvalue(), newline=""))
     assert [list(map(remove_guard, row)) for row in rows] == [["a", "b"], *map(list, pairs)]
 
@@ -81,7 +81,7 @@ def in_one_line(text: str) -> str:
 def test_import_reads_a_cell_of_several_lines_without_its_guards(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream := io.StringIO())
-        render.render_all([Pair("a@example.org", text)], Pair, OutputFormat.CSV)
+        formats.render_all([Pair("a@example.org", text)], Pair, OutputFormat.CSV)
     table = tables.read_table(io.BytesIO(stream.getvalue().encode()), "x.csv", FIELDS, TableOptions(encoding="utf-8"))
     [row] = table
     expected = in_one_line(text) if "\n" in text else text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from egec_cli import context, hashing
 from egec_cli.clients import fields, records
 from egec_cli.credentials import issue
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from tests.readme.blocks import CHECKOUT
 
 # Who is there, as the examples name them; all but the last have a password.
@@ -53,7 +53,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
         mail_url: the mail server.
     """
     office = bare(folder)
-    own_settings = schema.user_env_file()
+    own_settings = load.user_env_file()
     own_settings.parent.mkdir(parents=True)
     own_settings.touch(mode=0o600)
     own_settings.write_text(f"EGEC_MAIL_URL={mail_url}\n")
@@ -71,7 +71,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
 def _clients_with_passwords() -> dict[str, str]:
     """Make the clients; return the passwords of those who have one, by identifier."""
     passwords = {}
-    found = schema.load_settings()
+    found = load.load_settings()
     context.create_database(found)
     with context.open_context(found) as opened:
         for email, civility, first_name, last_name, reference, identifier in CLIENTS:

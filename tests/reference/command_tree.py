@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from egec_cli.commands import root
 from egec_cli.commands.root import LazyGroup
-from egec_cli.output.render import OutputFormat
+from egec_cli.output.formats import OutputFormat
 
 
 class Parameter(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from egec_cli import __version__
 from egec_cli.commands.contract import CONTRACT, ERRORS, Result
 from egec_cli.errors import EXIT_CODE_MEANINGS
-from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings.variables import SETTINGS
 from tests.reference import command_tree, records
 from tests.reference.command_tree import Described, Parameter
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from egec_cli.commands.contract import CONTRACT
 from egec_cli.context import Act
-from egec_cli.output.render import ErrorRecord
+from egec_cli.output.messages import ErrorRecord
 
 
 class Key(NamedTuple):

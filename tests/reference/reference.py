@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING, Contract, Result
-from egec_cli.output.render import ErrorRecord, OutputFormat
+from egec_cli.output.formats import OutputFormat
+from egec_cli.output.messages import ErrorRecord
 from tests.reference import command_tree, records
 
 BEGIN, END = "<!-- reference -->", "<!-- end -->"

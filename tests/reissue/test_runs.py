@@ -49,7 +49,7 @@ from egec_cli.reissue import runs, settle, threads
 from egec_cli.reissue import worker as reissue_worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
@@ -79,7 +79,7 @@ def egec(server: MailServer, opened: Context) -> Context:
     """Return an open eGEC with five clients and the mail server."""
     for number in range(5):
         create_client(opened, fields.parse_fields(f"c{number}@example.org", last_name="Petit"))
-    return opened._replace(settings=schema.load_settings())
+    return opened._replace(settings=load.load_settings())
 
 
 def begun(egec: Context, name: str = "spring", selection: Selection = EVERYONE) -> ReissueRun:
@@ -882,7 +882,7 @@ def kinds(server: MailServer) -> list[tuple[str, Kind]]:
 def test_only_clients_who_have_had_a_password_are_told_that_the_former_one_ends(
     opened: Context, server: MailServer
 ) -> None:
-    egec = opened._replace(settings=schema.load_settings())
+    egec = opened._replace(settings=load.load_settings())
     for history in HISTORIES:
         one = create_client(egec, fields.parse_fields(f"{history.__name__}@example.org", last_name="Petit"))
         history(egec, server, one)

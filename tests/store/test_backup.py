@@ -14,7 +14,7 @@ import pytest
 from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.logins.verify import verify_login
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client
@@ -80,7 +80,7 @@ def require_good_copy(copy: Path, before: list[Letter], after: list[Letter]) -> 
     """Require that each client gets in by the last mail of before the backup, or by one that came during it."""
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     require_intact(SqliteFile(copy))
-    with open_context(schema.load_settings()._replace(database=SqliteFile(copy))) as egec:
+    with open_context(load.load_settings()._replace(database=SqliteFile(copy))) as egec:
         for client in Client.select():
             mine = [letter for letter in after if letter.identifier == client.identifier]
             last_before = [letter for letter in before if letter.identifier == client.identifier][-1]
@@ -94,7 +94,7 @@ def test_a_backup_at_any_moment_lets_each_client_in_with_the_last_mail_that_came
 ) -> None:
     copies: list[tuple[Path, list[Letter], list[Letter]]] = []
     logins: list[Login] = []
-    with open_context(schema.load_settings()) as egec:
+    with open_context(load.load_settings()) as egec:
         for number in range(CLIENTS):
             records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
         identifiers = [client.identifier for client in Client.select()]
@@ -124,7 +124,7 @@ def test_a_backup_has_nothing_of_a_transaction_that_is_not_committed(
         assert egec("db", "backup", str(folder / "copy.db")).code == 0
         other.execute("COMMIT")
     require_intact(SqliteFile(folder / "copy.db"))
-    with open_context(schema.load_settings()._replace(database=SqliteFile(folder / "copy.db"))):
+    with open_context(load.load_settings()._replace(database=SqliteFile(folder / "copy.db"))):
         assert Client.get().email == "jeanne@example.org"
 
 

@@ -17,7 +17,7 @@ import pytest
 from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.credentials.states import SUPERSEDED_HASHES_KEPT
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import TABLES, Client, Credential
@@ -55,13 +55,13 @@ def login_of(server: MailServer) -> str:
 
 def rows() -> dict[str, list[Any]]:
     """Return all that the database holds."""
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         return {table.__name__: list(table.select().order_by(table.id).dicts()) for table in TABLES}
 
 
 def require_whole() -> None:
     """Require that what was recorded is recorded in full, and agrees."""
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         for client in Client.select():
             credentials = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
             assert [row.sequence for row in credentials] == list(range(1, client.last_sequence + 1))
@@ -440,7 +440,7 @@ def test_a_damaged_file_is_told_as_such_and_left_as_it_is(
 
 @pytest.mark.parametrize("form", ["table", "jsonl"])
 def test_damage_that_is_met_in_the_middle_of_a_list_is_told_as_such(file: Path, egec_process: Egec, form: str) -> None:
-    with open_context(schema.load_settings()) as found:
+    with open_context(load.load_settings()) as found:
         for number in range(1000):
             records.create_client(found, fields.parse_fields(f"c{number}@example.org"))
     content = file.read_bytes()

@@ -17,7 +17,7 @@ import pytest
 
 from egec_cli import clock
 from egec_cli.context import open_context
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import ReissueRun, RunState
@@ -76,7 +76,7 @@ def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
             admin.execute("CREATE SCHEMA public")
             admin.execute(script.encode())
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    return schema.load_settings().database
+    return load.load_settings().database
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
     assert (columns, events[: len(former_events)]) == (former_columns, former_events)
     assert ["db.upgrade" in one for one in events[len(former_events) :]] == [True] * bool(newer)
     assert egec("db", "status").code == 0
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         assert egec("client", "show", CLIENT).code == 0
     assert egec("reissue", "status", "spring-2026").code == 0
     assert len(copies(released)) == (isinstance(released, SqliteFile) and bool(newer))
@@ -197,7 +197,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
 ) -> None:
     egec("db", "upgrade")
     made = len(copies(released))
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         until = clock.now() + timedelta(seconds=60)
         ReissueRun.update(state=RunState.RUNNING, worked_until=until).execute()
     before = rows(released)
@@ -205,7 +205,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
     assert (ended.code, ended.out) == (75, "")
     assert "the re-issue run spring-2026 is being worked on" in ended.err
     assert (rows(released), len(copies(released))) == (before, made)
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         ReissueRun.update(worked_until=clock.now() + ahead).execute()
     assert run_with([later], "db", "upgrade").code == 0
 
@@ -214,7 +214,7 @@ def test_an_upgrade_waits_for_another_transaction_and_then_gives_up_with_nothing
     released: Database, later: Call, egec: Egec
 ) -> None:
     egec("db", "upgrade")
-    with open_context(schema.load_settings()) as other, other.database.atomic():
+    with open_context(load.load_settings()) as other, other.database.atomic():
         ReissueRun.update(options="{}").execute()
         other.database.execute_sql("UPDATE client SET language = language")  # type: ignore[no-untyped-call] # it has none
         ended = run_with([IMPATIENT, later], "db", "upgrade")

@@ -10,7 +10,7 @@ import pytest
 from playhouse.migrations import Runner
 
 from egec_cli.context import open_context
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import Client, Credential
@@ -38,7 +38,7 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
         make: Callable[[], str] = request.getfixturevalue("postgresql")
         url = make()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
-    location = schema.load_settings().database
+    location = load.load_settings().database
     with database._engine_for(location) as engine, engine.connection_context():
         if request.param == "postgresql":
             engine.execute_sql("DROP SCHEMA public CASCADE")  # type: ignore[no-untyped-call] # peewee has no types
@@ -69,7 +69,7 @@ def test_the_upgrade_adds_what_is_new_and_keeps_what_is_there(first_release: Dat
     upgraded = egec("db", "upgrade", "--format", "json")
     assert json.loads(upgraded.out)["applied"] == pending == database.list_known_migrations()[1:]
     assert json.loads(egec("db", "upgrade", "--format", "json").out)["applied"] == []
-    with open_context(schema.load_settings()):
+    with open_context(load.load_settings()):
         assert Client.select().dicts().get() == Client.select().where(Client.email_bounced_at.is_null()).dicts().get()
         stored = Client.get()
         assert {name: getattr(stored, name) for name in CLIENT if not name.endswith("_at")} == {

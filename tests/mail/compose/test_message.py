@@ -18,7 +18,7 @@ from egec_cli.errors import ConfigError, InvalidInput
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.password import Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
 from tests.mail.generated import READER
 
@@ -61,7 +61,7 @@ def built(found: Settings | None = None, /, **changed: Any) -> Mail:
         "password": Password(CLEAR),
         "issued_at": ISSUED_AT,
     }
-    return message.credentials_mail(found or schema.load_settings({}), **arguments | changed)
+    return message.credentials_mail(found or load.load_settings({}), **arguments | changed)
 
 
 def parsed(mail: Mail) -> EmailMessage:
@@ -259,7 +259,7 @@ def test_a_mail_shows_no_password_of_itself() -> None:
     ],
 )
 def test_the_sender_is_the_one_of_the_settings(mail_from: str, header: str, sender: str) -> None:
-    mail = built(schema.load_settings({"EGEC_MAIL_FROM": mail_from}))
+    mail = built(load.load_settings({"EGEC_MAIL_FROM": mail_from}))
     assert str(parsed(mail)["From"]) == header
     assert mail.sender == sender
     assert mail.message_id.endswith("@" + sender.rpartition("@")[2] + ">")
@@ -277,14 +277,14 @@ def test_the_sender_is_the_one_of_the_settings(mail_from: str, header: str, send
 )  # fmt: skip
 def test_an_invalid_address_in_the_settings_is_told_by_its_variable(variable: str, address: str) -> None:
     with pytest.raises(ConfigError, match=variable):
-        built(schema.load_settings({variable: address}))
+        built(load.load_settings({variable: address}))
 
 
 def test_replies_go_where_the_settings_say() -> None:
     assert "Reply-To" not in parsed(built())
-    found = schema.load_settings({"EGEC_MAIL_REPLY_TO": "Service IT <it@example.org>"})
+    found = load.load_settings({"EGEC_MAIL_REPLY_TO": "Service IT <it@example.org>"})
     assert parsed(built(found))["Reply-To"] == "Service IT <it@example.org>"
-    assert built(schema.load_settings({"EGEC_MAIL_REPLY_TO": "été@example.org"})).needs_smtputf8
+    assert built(load.load_settings({"EGEC_MAIL_REPLY_TO": "été@example.org"})).needs_smtputf8
 
 
 def test_an_address_beyond_ascii_asks_for_smtputf8_and_comes_out_as_it_is() -> None:
@@ -314,7 +314,7 @@ def test_a_recipient_that_would_become_something_else_is_never_written(recipient
 )
 def test_any_name_of_the_application_comes_out_as_it_is_or_is_refused(app_name: str) -> None:
     try:
-        mail = built(schema.load_settings({"EGEC_APP_NAME": app_name}))
+        mail = built(load.load_settings({"EGEC_APP_NAME": app_name}))
     except ConfigError as error:
         assert "loses a part of its Subject" in error.message  # noqa: PT017 - either outcome is right
         return
@@ -331,7 +331,7 @@ PAGE = "<p>$identifier $password</p>"
 def own(folder: Path, text: str = TEXT, html: str = PAGE) -> Settings:
     (folder / "credentials.fr.txt").write_text(text, encoding="utf-8")
     (folder / "credentials.fr.html").write_text(html, encoding="utf-8")
-    return schema.load_settings({"EGEC_TEMPLATES": str(folder)})
+    return load.load_settings({"EGEC_TEMPLATES": str(folder)})
 
 
 def test_own_templates_are_used_even_without_a_last_line_end(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_a_language_without_templates_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_the_mail_says_until_when_the_password_works_unused(language: str, days: str, said: str) -> None:
-    mail = parsed(built(schema.load_settings({"EGEC_UNUSED_PASSWORD_DAYS": days}), language=language))
+    mail = parsed(built(load.load_settings({"EGEC_UNUSED_PASSWORD_DAYS": days}), language=language))
     last_day = (ISSUED_AT + timedelta(days=int(days))).astimezone()
     for kind in ("plain", "html"):
         part = mail.get_body((kind,))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from egec_cli.errors import ConfigError
 from egec_cli.mail.compose import message_ids
-from egec_cli.settings import schema
+from egec_cli.settings import load
 
 LARGEST_KEY = 2**31 - 1
 
@@ -39,7 +39,7 @@ def test_a_message_id_of_another_program_leaves_the_envelope_sender_as_it_is() -
 
 def test_every_address_that_may_be_set_makes_envelope_senders_that_mail_servers_take() -> None:
     longest = f"{'b' * 28}@egec.pro"
-    assert schema.load_settings({"EGEC_MAIL_BOUNCES": longest}).mail_bounces == longest
+    assert load.load_settings({"EGEC_MAIL_BOUNCES": longest}).mail_bounces == longest
     sender = message_ids.envelope_sender(longest, message_ids.new_message_id(LARGEST_KEY, "egec.pro"))
     assert len(sender.partition("@")[0]) <= 64
 
@@ -49,4 +49,4 @@ def test_every_address_that_may_be_set_makes_envelope_senders_that_mail_servers_
 )
 def test_an_address_that_could_not_get_bounces_is_a_fault(address: str) -> None:
     with pytest.raises(ConfigError, match="EGEC_MAIL_BOUNCES is no bare e-mail address"):
-        schema.load_settings({"EGEC_MAIL_BOUNCES": address})
+        load.load_settings({"EGEC_MAIL_BOUNCES": address})

@@ -25,7 +25,7 @@ from egec_cli.mail.compose.signing import Signer
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, DkimKey
 from tests import children, dkim_keys
 from tests.mail.conftest import mail_to
@@ -53,7 +53,7 @@ def signer(private: str | None = None) -> Signer:
 
 
 def content(kind: Kind = Kind.CREDENTIALS, language: str = "fr", **changed: Any) -> bytes:
-    return sample_mail(schema.load_settings({}), kind, language, at=AT, **changed).content
+    return sample_mail(load.load_settings({}), kind, language, at=AT, **changed).content
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -135,9 +135,9 @@ def test_what_mail_servers_do_on_the_way_leaves_it_verified() -> None:
     ],
 )
 def test_it_is_signed_for_the_domain_in_from_whose_records_are_in_ascii(mail_from: str, domain: str) -> None:
-    found = schema.load_settings({"EGEC_MAIL_FROM": mail_from, **dkim_keys.environment()})
+    found = load.load_settings({"EGEC_MAIL_FROM": mail_from, **dkim_keys.environment()})
     with MailServer() as server:
-        sending = found._replace(mail_server=schema.load_settings({"EGEC_MAIL_URL": server.url}).mail_server)
+        sending = found._replace(mail_server=load.load_settings({"EGEC_MAIL_URL": server.url}).mail_server)
         way = choose.open_transport(sending)
         way.deliver(sample_mail(sending, Kind.CREDENTIALS, "fr", at=AT, recipient="jérôme@xn--strae-oqa.de"))
         way.close()
@@ -209,7 +209,7 @@ def test_without_dkimpy_it_is_said_what_to_install() -> None:
 
 def test_a_transport_without_a_key_is_the_plain_one() -> None:
     with MailServer() as server:
-        found = schema.load_settings({"EGEC_MAIL_URL": server.url})
+        found = load.load_settings({"EGEC_MAIL_URL": server.url})
         way = choose.open_transport(found)
         way.deliver(mail_to())
         way.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from egec_cli.errors import ConfigError
 from egec_cli.mail.compose import template
 from egec_cli.mail.compose.template import BUILT_IN, Template
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
 
 TEXT = Path("own/mail.fr.txt")
@@ -42,7 +42,7 @@ def own(tmp_path: Path) -> Settings:
     """Return settings with an empty folder of own templates."""
     folder = tmp_path / "own"
     folder.mkdir()
-    return schema.load_settings({})._replace(templates=folder)
+    return load.load_settings({})._replace(templates=folder)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_every_built_in_template_uses_its_placeholders_and_renders(path: Path) -
     assert language in LANGUAGES
     assert kind in {"txt", "html"}
     names = PLACEHOLDERS.get(name, set())
-    rendered = template.find_template(schema.load_settings({}), path.name).render(
+    rendered = template.find_template(load.load_settings({}), path.name).render(
         {n: f"<{n}>" for n in names}, required=names
     )
     assert "$" not in rendered
@@ -172,7 +172,7 @@ def test_the_built_in_templates_exist_in_every_language() -> None:
 
 
 def test_clients_see_the_words_of_the_memo() -> None:
-    found = schema.load_settings({})
+    found = load.load_settings({})
     assert template.render_text(found, "sent", "fr") == (
         "Un courriel a été envoyé dans votre b-a-l, avec des instructions.\n"
         "La réception peut atteindre 5 min. Vérifiez éventuellement dans vos SPAMs"

@@ -24,7 +24,7 @@ from egec_cli.mail.compose.wording import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
 from egec_cli.mail.transports.maildir import readable
 from egec_cli.password import DEFAULT_SPECIALS, generate_password
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
 NOBODY = 65534
@@ -168,7 +168,7 @@ def test_a_disk_that_takes_no_more_is_a_refusal_and_leaves_nothing_behind(
 def test_a_person_can_read_password_and_accents_in_the_file(
     specials: str, maildir: Path, transport_of: TransportOf
 ) -> None:
-    ours = schema.load_settings({"EGEC_PASSWORD_SPECIALS": specials})
+    ours = load.load_settings({"EGEC_PASSWORD_SPECIALS": specials})
     form = MailForm(ours, "fr")
     transport = transport_of(f"maildir:{maildir}")
     for number in range(300):
@@ -204,7 +204,7 @@ def test_a_text_that_8bit_does_not_allow_stays_as_it_was() -> None:
 
 def test_a_mail_beyond_ascii_in_its_headers_keeps_them(maildir: Path, transport_of: TransportOf) -> None:
     mail = sample_mail(
-        schema.load_settings({}), Kind.CREDENTIALS, "fr", at=datetime.now(UTC), recipient="jérôme@example.org"
+        load.load_settings({}), Kind.CREDENTIALS, "fr", at=datetime.now(UTC), recipient="jérôme@example.org"
     )
     saved = Path(transport_of(f"maildir:{maildir}").deliver(mail).text).read_bytes()
     assert "\r\nTo: jérôme@example.org\r\n".encode() in saved

@@ -92,7 +92,7 @@ def test_a_line_with_a_single_dot_does_not_end_the_mail(program: Program, transp
         (65, ExitCode.BAD_INPUT),
         (67, ExitCode.BAD_INPUT),
         (68, ExitCode.BAD_INPUT),
-        (69, ExitCode.NOT_NOW),
+        (69, ExitCode.TEMPORARY_FAILURE),
         (77, ExitCode.CONFIGURATION),
         (78, ExitCode.CONFIGURATION),
         (127, ExitCode.CONFIGURATION),
@@ -120,7 +120,7 @@ def test_with_any_other_exit_code_the_mail_may_be_queued(
 def test_a_refusal_without_words_names_the_exit_code(program: Program, transport_of: TransportOf) -> None:
     with pytest.raises(DeliveryRefused, match="69") as refusal:
         transport_of(f"sendmail:{program('exit 69')}").deliver(mail_to())
-    assert refusal.value.error.exit_code == ExitCode.NOT_NOW
+    assert refusal.value.error.exit_code == ExitCode.TEMPORARY_FAILURE
 
 
 def test_the_words_of_the_program_become_one_harmless_line(program: Program, transport_of: TransportOf) -> None:

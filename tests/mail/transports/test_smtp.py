@@ -19,7 +19,7 @@ from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
-from egec_cli.settings import schema
+from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
 from tests import children
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
@@ -30,62 +30,62 @@ from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authorit
 IMPATIENCE = 0.5
 SECRET = "Pa55:wo/rd"
 
-BAD_INPUT, NOT_NOW, CONFIGURATION = ExitCode.BAD_INPUT, ExitCode.NOT_NOW, ExitCode.CONFIGURATION
+BAD_INPUT, TEMPORARY_FAILURE, CONFIGURATION = ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE, ExitCode.CONFIGURATION
 
 REFUSED_BEFORE_354 = {
-    Fault.NO_BANNER: NOT_NOW,
-    Fault.CUT_AT_BANNER: NOT_NOW,
-    Fault.BANNER_421: NOT_NOW,
-    Fault.BANNER_554: NOT_NOW,
-    Fault.BANNER_OF_ANOTHER_PROTOCOL: NOT_NOW,
-    Fault.DRIPPED_BANNER: NOT_NOW,
-    Fault.DRIPPED_BANNER_LINES: NOT_NOW,
-    Fault.SILENT_AT_EHLO: NOT_NOW,
-    Fault.DRIPPED_EHLO: NOT_NOW,
-    Fault.EHLO_OF_ENDLESS_LINES: NOT_NOW,
-    Fault.EHLO_WITHOUT_END: NOT_NOW,
-    Fault.CUT_AT_EHLO: NOT_NOW,
-    Fault.STARTTLS_454: NOT_NOW,
-    Fault.DRIPPED_STARTTLS: NOT_NOW,
-    Fault.DRIPPED_HANDSHAKE: NOT_NOW,
-    Fault.SILENT_IN_HANDSHAKE: NOT_NOW,
-    Fault.CUT_IN_HANDSHAKE: NOT_NOW,
-    Fault.NO_TLS_IN_HANDSHAKE: NOT_NOW,
-    Fault.LOGIN_454: NOT_NOW,
+    Fault.NO_BANNER: TEMPORARY_FAILURE,
+    Fault.CUT_AT_BANNER: TEMPORARY_FAILURE,
+    Fault.BANNER_421: TEMPORARY_FAILURE,
+    Fault.BANNER_554: TEMPORARY_FAILURE,
+    Fault.BANNER_OF_ANOTHER_PROTOCOL: TEMPORARY_FAILURE,
+    Fault.DRIPPED_BANNER: TEMPORARY_FAILURE,
+    Fault.DRIPPED_BANNER_LINES: TEMPORARY_FAILURE,
+    Fault.SILENT_AT_EHLO: TEMPORARY_FAILURE,
+    Fault.DRIPPED_EHLO: TEMPORARY_FAILURE,
+    Fault.EHLO_OF_ENDLESS_LINES: TEMPORARY_FAILURE,
+    Fault.EHLO_WITHOUT_END: TEMPORARY_FAILURE,
+    Fault.CUT_AT_EHLO: TEMPORARY_FAILURE,
+    Fault.STARTTLS_454: TEMPORARY_FAILURE,
+    Fault.DRIPPED_STARTTLS: TEMPORARY_FAILURE,
+    Fault.DRIPPED_HANDSHAKE: TEMPORARY_FAILURE,
+    Fault.SILENT_IN_HANDSHAKE: TEMPORARY_FAILURE,
+    Fault.CUT_IN_HANDSHAKE: TEMPORARY_FAILURE,
+    Fault.NO_TLS_IN_HANDSHAKE: TEMPORARY_FAILURE,
+    Fault.LOGIN_454: TEMPORARY_FAILURE,
     Fault.LOGIN_535: CONFIGURATION,
     Fault.LOGIN_THAT_QUOTES: CONFIGURATION,
     Fault.LOGIN_THAT_QUOTES_OVER_LINES: CONFIGURATION,
-    Fault.SILENT_AT_LOGIN: NOT_NOW,
-    Fault.DRIPPED_LOGIN: NOT_NOW,
-    Fault.DRIPPED_CHALLENGE: NOT_NOW,
-    Fault.CUT_AT_LOGIN: NOT_NOW,
-    Fault.MAIL_421: NOT_NOW,
-    Fault.MAIL_451: NOT_NOW,
+    Fault.SILENT_AT_LOGIN: TEMPORARY_FAILURE,
+    Fault.DRIPPED_LOGIN: TEMPORARY_FAILURE,
+    Fault.DRIPPED_CHALLENGE: TEMPORARY_FAILURE,
+    Fault.CUT_AT_LOGIN: TEMPORARY_FAILURE,
+    Fault.MAIL_421: TEMPORARY_FAILURE,
+    Fault.MAIL_451: TEMPORARY_FAILURE,
     Fault.MAIL_530: CONFIGURATION,
     Fault.MAIL_550: CONFIGURATION,
-    Fault.SILENT_AT_MAIL: NOT_NOW,
-    Fault.DRIPPED_MAIL: NOT_NOW,
-    Fault.CUT_AT_MAIL: NOT_NOW,
-    Fault.RCPT_421: NOT_NOW,
-    Fault.RCPT_451: NOT_NOW,
+    Fault.SILENT_AT_MAIL: TEMPORARY_FAILURE,
+    Fault.DRIPPED_MAIL: TEMPORARY_FAILURE,
+    Fault.CUT_AT_MAIL: TEMPORARY_FAILURE,
+    Fault.RCPT_421: TEMPORARY_FAILURE,
+    Fault.RCPT_451: TEMPORARY_FAILURE,
     Fault.RCPT_550: BAD_INPUT,
     Fault.RCPT_550_USER_UNKNOWN: BAD_INPUT,
     Fault.RCPT_550_POLICY: BAD_INPUT,
-    Fault.SILENT_AT_RCPT: NOT_NOW,
-    Fault.DRIPPED_RCPT: NOT_NOW,
-    Fault.CUT_AT_RCPT: NOT_NOW,
-    Fault.DATA_421: NOT_NOW,
-    Fault.DATA_451: NOT_NOW,
+    Fault.SILENT_AT_RCPT: TEMPORARY_FAILURE,
+    Fault.DRIPPED_RCPT: TEMPORARY_FAILURE,
+    Fault.CUT_AT_RCPT: TEMPORARY_FAILURE,
+    Fault.DATA_421: TEMPORARY_FAILURE,
+    Fault.DATA_451: TEMPORARY_FAILURE,
     Fault.DATA_554: BAD_INPUT,
-    Fault.SILENT_AT_DATA: NOT_NOW,
-    Fault.DRIPPED_354: NOT_NOW,
-    Fault.CUT_BEFORE_354: NOT_NOW,
-    Fault.CUT_IN_354: NOT_NOW,
-    Fault.CUT_AT_THE_END_OF_354: NOT_NOW,
+    Fault.SILENT_AT_DATA: TEMPORARY_FAILURE,
+    Fault.DRIPPED_354: TEMPORARY_FAILURE,
+    Fault.CUT_BEFORE_354: TEMPORARY_FAILURE,
+    Fault.CUT_IN_354: TEMPORARY_FAILURE,
+    Fault.CUT_AT_THE_END_OF_354: TEMPORARY_FAILURE,
 }
 REFUSED_AFTER_THE_DOT = {
-    Fault.MESSAGE_421: NOT_NOW,
-    Fault.MESSAGE_451: NOT_NOW,
+    Fault.MESSAGE_421: TEMPORARY_FAILURE,
+    Fault.MESSAGE_451: TEMPORARY_FAILURE,
     Fault.MESSAGE_554: BAD_INPUT,
     Fault.REFUSAL_THAT_QUOTES: BAD_INPUT,
     Fault.REFUSAL_THAT_QUOTES_OVER_LINES: BAD_INPUT,
@@ -212,8 +212,8 @@ def test_a_mail_is_accepted_whatever_the_server_does_beside_saying_250(
 @pytest.mark.parametrize(
     ("fault", "end"),
     [
-        (Fault.CUT_AT_RCPT, NOT_NOW),
-        (Fault.SILENT_AT_DATA, NOT_NOW),
+        (Fault.CUT_AT_RCPT, TEMPORARY_FAILURE),
+        (Fault.SILENT_AT_DATA, TEMPORARY_FAILURE),
         (Fault.CUT_IN_MESSAGE, End.IN_DOUBT),
         (Fault.MESSAGE_554, BAD_INPUT),
         (Fault.CUT_AFTER_KEEPING, End.IN_DOUBT),
@@ -231,7 +231,7 @@ def test_the_end_is_the_same_within_tls(tls: Tls, fault: Fault, end: End | ExitC
 def test_a_server_that_is_not_there_is_a_refusal(transport_of: TransportOf) -> None:
     with MailServer() as server:
         url = server.url
-    assert end_of_delivery(transport_of(url), mail_to()) == NOT_NOW
+    assert end_of_delivery(transport_of(url), mail_to()) == TEMPORARY_FAILURE
 
 
 def test_a_server_that_stops_while_it_is_spoken_to_is_a_refusal_and_one_that_is_back_accepts(
@@ -242,7 +242,7 @@ def test_a_server_that_stops_while_it_is_spoken_to_is_a_refusal_and_one_that_is_
     transport = transport_of(server.url)
     transport.connect()
     server.stop()
-    assert end_of_delivery(transport, mail_to()) == NOT_NOW
+    assert end_of_delivery(transport, mail_to()) == TEMPORARY_FAILURE
     with server:
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
     assert len(server.accepted) == 1
@@ -412,7 +412,7 @@ def test_an_answer_without_end_is_given_up_before_the_time_out(fault: Fault, tra
     with MailServer() as server:
         server.fail_always(fault)
         began = time.monotonic()
-        assert end_of_delivery(transport_of(server.url), mail_to()) in {NOT_NOW, End.IN_DOUBT}
+        assert end_of_delivery(transport_of(server.url), mail_to()) in {TEMPORARY_FAILURE, End.IN_DOUBT}
         assert time.monotonic() - began < PATIENCE / 2
 
 
@@ -449,7 +449,7 @@ def test_transports_of_several_threads_do_not_disturb_each_other(
     mail_server.fail_next(*[Fault.NONE, Fault.RCPT_451, Fault.MESSAGE_554, Fault.CUT_AFTER_KEEPING] * 5)
     with ThreadPoolExecutor(4) as pool:
         ends = [end for some in pool.map(deliver, [recipients[first::4] for first in range(4)]) for end in some]
-    assert Counter(ends) == {End.ACCEPTED: 45, NOT_NOW: 5, BAD_INPUT: 5, End.IN_DOUBT: 5}
+    assert Counter(ends) == {End.ACCEPTED: 45, TEMPORARY_FAILURE: 5, BAD_INPUT: 5, End.IN_DOUBT: 5}
     mail_server.wait_until_quiet()
     kept = mail_server.accepted
     assert len({one.recipient for one in kept}) == len(kept) == 50
@@ -540,7 +540,7 @@ def test_a_server_that_expects_clear_text_is_told_from_one_that_is_away(
 def test_a_server_that_expects_tls_from_the_start_and_gets_none_is_a_refusal(transport_of: TransportOf) -> None:
     with MailServer(tls=Tls.IMPLICIT) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        assert end_of_delivery(transport_of(url, IMPATIENCE), mail_to()) == NOT_NOW
+        assert end_of_delivery(transport_of(url, IMPATIENCE), mail_to()) == TEMPORARY_FAILURE
 
 
 # Logins
@@ -672,7 +672,7 @@ def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtp
 def test_an_address_of_ours_beyond_ascii_is_refused_as_a_fault_of_the_settings(
     variable: str, transport_of: TransportOf
 ) -> None:
-    ours = schema.load_settings({variable: "Été <été@example.org>"})
+    ours = load.load_settings({variable: "Été <été@example.org>"})
     mail = sample_mail(ours, Kind.CREDENTIALS, "fr", at=datetime.now(UTC))
     with MailServer(smtputf8=False) as server:
         with pytest.raises(DeliveryRefused, match=variable) as refusal:
@@ -691,7 +691,7 @@ def test_a_server_without_8bitmime_gets_a_body_of_ascii_and_no_word_of_it(
     recipient: str, kind: Kind, transport_of: TransportOf
 ) -> None:
     mail = sample_mail(
-        schema.load_settings({}), kind, "fr", at=datetime.now(UTC), recipient=recipient, name="Mme Élouard"
+        load.load_settings({}), kind, "fr", at=datetime.now(UTC), recipient=recipient, name="Mme Élouard"
     )
     with MailServer(eight_bit=False) as server:
         assert end_of_delivery(transport_of(server.url), mail) == End.ACCEPTED

@@ -53,7 +53,9 @@ def test_a_tls_handshake_that_drips_has_one_deadline(transport_of: TransportOf) 
 
     with server_of(drip) as port:
         began = time.monotonic()
-        assert end_of_delivery(transport_of(f"smtps://{HOST}:{port}", IMPATIENCE), mail_to()) == ExitCode.NOT_NOW
+        assert (
+            end_of_delivery(transport_of(f"smtps://{HOST}:{port}", IMPATIENCE), mail_to()) == ExitCode.TEMPORARY_FAILURE
+        )
         assert IMPATIENCE <= time.monotonic() - began < IMPATIENCE + LATE
 
 
@@ -68,7 +70,7 @@ def test_an_answer_that_drips_within_tls_has_one_deadline(transport_of: Transpor
     with server_of(drip) as port:
         url = f"smtps://{HOST}:{port}?ca={authority_file()}"
         began = time.monotonic()
-        assert end_of_delivery(transport_of(url, IMPATIENCE), mail_to()) == ExitCode.NOT_NOW
+        assert end_of_delivery(transport_of(url, IMPATIENCE), mail_to()) == ExitCode.TEMPORARY_FAILURE
         assert IMPATIENCE <= time.monotonic() - began < IMPATIENCE + LATE
 
 

@@ -17,10 +17,10 @@ from packaging.requirements import Requirement
 
 from egec_cli.errors import ConfigError
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet
-from egec_cli.settings import schema
+from egec_cli.settings import load, schema, variables
+from egec_cli.settings.load import load_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
-    SETTINGS,
     MaildirFolder,
     PostgresqlServer,
     SendmailProgram,
@@ -28,8 +28,8 @@ from egec_cli.settings.schema import (
     SmtpServer,
     SqliteFile,
     Tls,
-    load_settings,
 )
+from egec_cli.settings.variables import SETTINGS
 
 SECRET = "Geheim-4711"
 SLASHES = "needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one"
@@ -41,7 +41,7 @@ SECRET_NAMES = [setting.name for setting in SETTINGS if setting.secret]
 def no_file_of_this_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the system's file be one of the test's own folder; return where."""
     path = tmp_path / "etc" / "egec.env"
-    monkeypatch.setattr(schema, "SYSTEM_ENV_FILE", path)
+    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
     return path
 
 
@@ -94,13 +94,13 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
 
-def is_half_of_it(one: schema.Setting, other: schema.Setting) -> bool:
+def is_half_of_it(one: variables.Setting, other: variables.Setting) -> bool:
     """Tell whether neither is of use without the other."""
     return {one.name, other.name} == {"EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR"}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_has_words_and_a_valid_example(setting: schema.Setting) -> None:
+def test_every_setting_has_words_and_a_valid_example(setting: variables.Setting) -> None:
     assert setting.default
     assert setting.meaning.endswith(".")
     examples = "\n".join(
@@ -158,7 +158,7 @@ def test_the_environment_comes_before_the_file_and_an_empty_value_is_none() -> N
 def test_the_file_named_comes_before_that_of_the_folder_the_user_and_the_system(
     tmp_path: Path, no_file_of_this_system: Path
 ) -> None:
-    files = [tmp_path / "named.env", tmp_path / ".env", schema.user_env_file(), no_file_of_this_system]
+    files = [tmp_path / "named.env", tmp_path / ".env", load.user_env_file(), no_file_of_this_system]
     assert files[2] == tmp_path / "config" / "egec" / "egec.env"
     for number, path in enumerate(files):
         written(path, f"EGEC_APP_NAME=number {number}")
@@ -278,7 +278,7 @@ def test_unknown_variables_of_the_environment_are_told_and_are_no_fault() -> Non
         "EGEC_DKIM_KEY_FILE": "",
         "XEGEC_A": "x",
     }
-    reading = schema.read_settings(environ)
+    reading = load.read_settings(environ)
     assert reading.faults == ()
     assert reading.unknown == (
         "unknown variable EGEC_APP_NAME_FILE in the environment (did you mean EGEC_APP_NAME?)",
@@ -331,7 +331,7 @@ def test_a_shell_in_a_folder_without_the_right_to_enter_it_has_no_settings_there
     unprivileged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(unprivileged / "root" / ".env", "EGEC_APP_NAME=root")
-    monkeypatch.setattr(schema, "SYSTEM_ENV_FILE", written(unprivileged / "etc/egec.env", "EGEC_APP_NAME=system"))
+    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", written(unprivileged / "etc/egec.env", "EGEC_APP_NAME=system"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(unprivileged))
     monkeypatch.chdir(path.parent)
     path.parent.chmod(0)
@@ -343,11 +343,11 @@ def test_what_is_in_a_folder_without_the_right_to_enter_it_is_a_fault(
 ) -> None:
     path = written(unprivileged / "etc" / "egec.env", f"EGEC_MAIL_URL=smtp://u:{SECRET}@h")
     path.parent.chmod(0)
-    monkeypatch.setattr(schema, "SYSTEM_ENV_FILE", path)
+    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
     for environ in ({}, {ENV_FILE_VARIABLE: str(path)}):
         with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
             load_settings(environ)
-    monkeypatch.setattr(schema, "SYSTEM_ENV_FILE", unprivileged / "none")
+    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", unprivileged / "none")
     with pytest.raises(ConfigError, match=r"EGEC_TEMPLATES names .*, which is no folder\."):
         load_settings({"EGEC_TEMPLATES": str(path.parent / "own")})
     with pytest.raises(ConfigError, match=r"EGEC_MAIL_URL_FILE names .*, which cannot be read \(PermissionError\)"):

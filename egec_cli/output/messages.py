@@ -1,0 +1,177 @@
+"""Messages to stderr: notes, warnings, errors and the log, as far as the verbosity wants them."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import Any, NamedTuple, TextIO
+
+from egec_cli.errors import EgecError, UsageError
+from egec_cli.settings.schema import LogStyle
+from egec_cli.translation import Words, translate
+
+
+class _Verbosity(Enum):
+    """How much is told beside what was asked for."""
+
+    QUIET = "quiet"
+    USUAL = "usual"
+    VERBOSE = "verbose"
+
+
+_verbosity = _Verbosity.USUAL
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Say how much this process tells from now on.
+
+    Args:
+        quiet: nothing of a success: no note, no progress, no log, and no result in a table. What a machine format or a
+            password is asked for is shown all the same, and so is what did not go well.
+        verbose: a line for each act.
+
+    Raises:
+        UsageError: it is to be both.
+    """
+    global _verbosity
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other", "Give one of them.")
+    _verbosity = _Verbosity.QUIET if quiet else _Verbosity.VERBOSE if verbose else _Verbosity.USUAL
+
+
+def is_quiet() -> bool:
+    """Tell whether only errors and requested data are shown."""
+    return _verbosity is _Verbosity.QUIET
+
+
+def note(text: str, /, **values: object) -> None:
+    """Write a line to stderr, for people who want to know more than that all went well.
+
+    Args:
+        text: the line, with values by their names, as in `egec: wrote {file}`.
+        values: the values.
+    """
+    if _verbosity is not _Verbosity.QUIET:
+        warn(text, **values)
+
+
+def warn(text: str, /, **values: object) -> None:
+    """Write a line to stderr, for people, of what did not go well.
+
+    Args:
+        text: the line, with values by their names, as in `egec: {file} was left out`; it may have line breaks.
+        values: the values; a line break in one of them is shown as `?`.
+    """
+    print(to_text(_with_plain_values(Words(text, **values)), keep_lines=True), file=sys.stderr)
+
+
+def _with_plain_values(words: str) -> str:
+    if not isinstance(words, Words):
+        return words
+    return Words(
+        words.template,
+        **{
+            name: _with_plain_values(value) if isinstance(value, Words) else _PlainValue(value)
+            for name, value in words.values.items()
+        },
+    )
+
+
+class _PlainValue:
+    """A value that steers no terminal wherever it is put into a text, and forges no line."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __format__(self, specification: str) -> str:
+        return to_text(format(self._value, specification))
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+    def __str__(self) -> str:
+        return to_text(self._value)
+
+
+class ErrorRecord(NamedTuple):
+    """An expected error, as `error` of the one object on stderr.
+
+    Attributes:
+        code: a stable word for scripts.
+        message: what is wrong, for people.
+        hint: what to do or to type next; may be empty.
+    """
+
+    code: str
+    message: str
+    hint: str
+
+
+def render_error(error: EgecError, *, machine: bool) -> None:
+    """Show an expected error on stderr: one JSON object for machines, message and hint for people."""
+    if machine:
+        told = ErrorRecord(error.code, error.message, error.hint)
+        print(json.dumps({"error": told._asdict()}, ensure_ascii=False), file=sys.stderr)
+        return
+    warn("egec: {message}", message=error.message)
+    if error.hint:
+        warn("      {hint}", hint=error.hint)
+
+
+def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:
+    """Return what writes an act to stderr as a line of the log; None where no log is wanted.
+
+    Args:
+        style: that of the settings, which `--verbose` wants even where they want none, and `--quiet` never.
+    """
+    if _verbosity is _Verbosity.QUIET or (style is None and _verbosity is not _Verbosity.VERBOSE):
+        return None
+    line = as_json if style is LogStyle.JSON else _log_text
+
+    def write(act: NamedTuple) -> None:
+        # The act is done: a log that cannot be written, as in `2>&1 | head`, is no reason to stop what comes next.
+        with suppress(OSError):
+            write_line(sys.stderr, line(act._asdict()))
+
+    return write
+
+
+def _log_text(act: dict[str, Any]) -> str:
+    """Return an act in words: `2026-11-25T04:30:00.000Z login refused 1234567890 reason=wrong by root, 312 ms`."""
+    words = [act["at"], act["action"], act["outcome"], act["client"]]
+    words += [f"{name}={_in_a_word(value)}" for name, value in {"run": act["run"], **act["details"]}.items()]
+    told = " ".join(word for word in words if word and not word.endswith("=null"))
+    return to_text(f"{told} by {act['actor']} on {act['host']}, {act['ms']} ms")
+
+
+def _in_a_word(value: Any) -> str:
+    return value if isinstance(value, str) and value and not set(value) & set(' "=') else as_json(value)
+
+
+def write_line(stream: TextIO, text: str) -> None:
+    """Write a line and flush, so that a pipe sees it immediately."""
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def to_text(value: Any, *, keep_lines: bool = False) -> str:
+    """Return a value as text for people: in their language, and such that it cannot steer a terminal.
+
+    Control and direction characters become `?`.
+    """
+    if isinstance(value, dict):
+        value = ", ".join(f"{name}: {as_json(one) if isinstance(one, list) else one}" for name, one in value.items())
+    text = "" if value is None else as_json(value) if isinstance(value, list) else translate(value)
+    if text.isascii() and text.isprintable():
+        return text
+    kept = "\n" if keep_lines else ""
+    return "".join(
+        "?" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and c not in kept else c for c in text
+    )
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)

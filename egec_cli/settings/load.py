@@ -1,0 +1,476 @@
+"""Read the settings from the environment and one file, and report everything that is wrong at once."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from egec_cli.errors import ConfigError, InvalidInput, quoted
+from egec_cli.password import Alphabet
+from egec_cli.settings import trust
+from egec_cli.settings.parsing import NOT_TEXT, Fault, Folder, absolute_path, is_text, name_of_working_folder
+from egec_cli.settings.schema import ENV_FILE_VARIABLE, DkimKey, MaildirFolder, Settings, SettingsWarning, SqliteFile
+from egec_cli.settings.variables import PREFIX, SETTINGS, Setting
+from egec_cli.translation import Words, join_words, system_message
+
+SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
+# The person that a calling program acts for. It differs from call to call, so it is never read from a file.
+ACTOR_VARIABLE = "EGEC_ACTOR"
+_LONGEST_ACTOR = 100
+# How alike two names are (difflib's ratio) if one may be a misspelling of the other: MAIL_RTE and MAIL_RATE, but not
+# TYPO and LOG.
+_NEAR = 0.7
+
+
+class Source(NamedTuple):
+    """Where a setting was read from, in words, and its text there, which of a secret is left out."""
+
+    place: str
+    text: str
+
+
+class Reading(NamedTuple):
+    """What was read of the settings, whether or not it can be used.
+
+    Attributes:
+        settings: every setting; the default stands where one is faulty.
+        faults: what is wrong, in words; nobody may work with the settings while there is any.
+        faulty: the names of the settings that are.
+        sources: of each setting, by its name.
+        unknown: variables of the environment that are named like settings and are none, in words. They are no fault,
+            since other programs may use such names.
+    """
+
+    settings: Settings
+    faults: tuple[str, ...]
+    faulty: frozenset[str]
+    sources: Mapping[str, Source]
+    unknown: tuple[str, ...] = ()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of this process: its environment first, then the one file found.
+
+    Args:
+        environ: the environment to read instead of the process's own.
+
+    Raises:
+        ConfigError: something is wrong; all faults are told at once.
+    """
+    found = read_settings(environ)
+    if found.faults:
+        raise _invalid(found.faults, found.settings.env_file)
+    return found.settings
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
+    """Return what `load` reads, with all that is wrong about it.
+
+    Args:
+        environ: the environment to read instead of the process's own.
+
+    Raises:
+        ConfigError: the file of settings cannot be found or read.
+    """
+    environ = os.environ if environ is None else environ
+    found = _find_env_file(environ)
+    in_file, faults = ({}, []) if found is None else _parsed(found.path, found.text)
+    reader = _Reader(environ, in_file, found)
+    settings = Settings(
+        database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db"),
+        mail_server=reader.value("EGEC_MAIL_URL") or MaildirFolder(data_folder() / "mail", is_default=True),
+        mail_from=reader.value("EGEC_MAIL_FROM"),
+        mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO") or "",
+        mail_bounces=reader.value("EGEC_MAIL_BOUNCES") or "",
+        mail_timeout=reader.value("EGEC_MAIL_TIMEOUT"),
+        dkim=reader.dkim(),
+        app_name=reader.value("EGEC_APP_NAME"),
+        app_url=reader.value("EGEC_APP_URL"),
+        support=reader.value("EGEC_SUPPORT"),
+        language=reader.value("EGEC_LANGUAGE"),
+        templates=reader.value("EGEC_TEMPLATES"),
+        bcrypt_cost=reader.value("EGEC_BCRYPT_COST"),
+        alphabet=reader.alphabet(),
+        unused_password_days=reader.value("EGEC_UNUSED_PASSWORD_DAYS"),
+        workers=reader.value("EGEC_WORKERS") or os.cpu_count() or 1,
+        mail_connections=reader.value("EGEC_MAIL_CONNECTIONS"),
+        mail_rate=reader.value("EGEC_MAIL_RATE"),
+        audit_days=reader.value("EGEC_AUDIT_DAYS"),
+        log=reader.value("EGEC_LOG"),
+        env_file=found.path if found else None,
+        warnings=tuple(reader.warnings()),
+        acting_for=reader.acting_for(),
+    )
+    sources = {setting.name: reader.source(setting) for setting in SETTINGS}
+    unknown = tuple(reader.unknown_variables())
+    return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources, unknown)
+
+
+def data_folder() -> Path:
+    """Return the folder of the user's data, in which the embedded database and Maildir are.
+
+    Raises:
+        ConfigError: the user has no home folder.
+    """
+    if not (os.environ.get("XDG_DATA_HOME") or _has_home()):
+        raise ConfigError(
+            "user {user} has no home folder to keep the data in",
+            "Set EGEC_DATABASE_URL and EGEC_MAIL_URL, or HOME.",
+            user=os.geteuid(),
+        )
+    # Imported where it is needed: with a database and a mail server set, no command pays for it.
+    import platformdirs
+
+    return _text_path(platformdirs.user_data_path("egec", appauthor=False))
+
+
+def user_env_file() -> Path:
+    """Return where the user's own file of settings is looked for, if the user has a home folder."""
+    import platformdirs
+
+    return platformdirs.user_config_path("egec", appauthor=False) / "egec.env"
+
+
+def _has_home() -> bool:
+    if os.environ.get("HOME"):
+        return True
+    import pwd
+
+    try:
+        return bool(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return False
+
+
+class _EnvFile(NamedTuple):
+    """A settings file: its path, its text, and its status when it was read."""
+
+    path: Path
+    text: str
+    status: os.stat_result
+
+
+def _find_env_file(environ: Mapping[str, str]) -> _EnvFile | None:
+    named = environ.get(ENV_FILE_VARIABLE)
+    if named:
+        path = _named_env_file(named)
+        found = _env_file_if_any(path)
+        if found is None:
+            raise ConfigError(
+                "there is no file {path} to read the settings from",
+                "Correct the path after --env-file or in {variable}.",
+                path=path,
+                variable=ENV_FILE_VARIABLE,
+            )
+        return found
+    if local := _local_env_file():
+        return local
+    has_own = bool(os.environ.get("XDG_CONFIG_HOME")) or _has_home()
+    for place in (*([user_env_file()] if has_own else []), SYSTEM_ENV_FILE):
+        if found := _env_file_if_any(place):
+            return found
+    return None
+
+
+def _named_env_file(named: str) -> Path:
+    try:
+        return Path(named).absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working folder {folder} no longer exists, so {path} cannot be found in it",
+            "Change to a folder that exists, or write the path after --env-file from / on.",
+            folder=name_of_working_folder(),
+            path=named,
+        ) from None
+
+
+def _local_env_file() -> _EnvFile | None:
+    """Return the `.env` of the working folder."""
+    try:
+        path = Path(".env").absolute()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # There is none, or the working folder was deleted, or this user may not look into it, as into root's after
+        # `sudo -u egec`: then it is only where the shell happens to be.
+        return None
+    return _env_file_if_any(path)
+
+
+def _env_file_if_any(path: Path) -> _EnvFile | None:
+    """Return the settings file of this path; None where there is nothing, or a folder, as of a virtual environment.
+
+    Raises:
+        ConfigError: it cannot be read, or somebody else can change it.
+    """
+    try:
+        path.lstat()
+        if path.is_dir():
+            return None
+        content = trust.read(_text_path(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, ValueError) or not os.path.islink(path):
+            return None
+        raise ConfigError(
+            "{path} is a symbolic link to a file that does not exist", "Create the file, or remove the link.", path=path
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        text = content.data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ConfigError("{path}:{line} has a NUL character", "Save it as plain text.", path=path, line=line)
+    return _EnvFile(path, text, content.status)
+
+
+def _text_path(path: Path) -> Path:
+    """Return the path, which must be UTF-8: it is shown, logged and recorded."""
+    if not is_text(str(path)):
+        raise ConfigError("the path {path} is not UTF-8", "Rename the file or the folder.", path=ascii(str(path)))
+    return path
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        "{path} cannot be read: {reason}",
+        "Give this user the right to read it.",
+        path=path,
+        reason=system_message(error),
+    )
+
+
+def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the variables of the file, and what is wrong with its lines; no line is quoted, it may hold a secret."""
+    # python-dotenv is imported only where there is a file for it to read; its `dotenv_values` skips faulty lines.
+    from io import StringIO
+
+    from dotenv.parser import parse_stream
+
+    faults: list[str] = []
+    bindings = list(parse_stream(StringIO(text, newline=None)))
+    for binding in bindings:
+        if binding.error:
+            # A statement begins with the empty lines above it.
+            line, statement = binding.original.line, binding.original.string
+            line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))
+            faults.append(
+                Words("{path}:{line} is not of the form NAME=value, or a quote is missing", path=path, line=line)
+            )
+    return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
+
+
+def _invalid(faults: Sequence[str], env_file: Path | None) -> ConfigError:
+    where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
+    if len(faults) == 1:
+        message = faults[0]
+        hint = Words("Correct it in {where}; .env.example explains every setting.", where=where)
+    else:
+        message = join_words("\n  ", [Words("invalid settings:"), *faults])
+        hint = Words("Correct them in {where}; .env.example explains every setting.", where=where)
+    return ConfigError(message, hint)
+
+
+def _has_secret(text: str) -> bool:
+    return "@" in text or "password=" in text or "PRIVATE KEY" in text
+
+
+def _default(setting: Setting) -> Any:
+    """Return the value of a default; None if words describe it."""
+    return None if isinstance(setting.default, Words) else setting.parse(setting.default, None)
+
+
+class _Reader:
+    """Reads variables one by one and gathers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: _EnvFile | None) -> None:
+        self._environ = environ
+        self._in_file = in_file
+        self._env_file = env_file
+        self._secret_files: list[tuple[Path, os.stat_result]] = []
+        self._known = {setting.name: setting for setting in SETTINGS}
+        self.faults = [*self._misspelt()]
+        self.faulty: set[str] = set()
+
+    def value(self, name: str) -> Any:
+        """Return the parsed value of the variable; its default if it is not set, empty or invalid."""
+        setting = self._known[name]
+        text, folder = self._text(name)
+        if setting.secret:
+            text, folder = self._text_or_file(name, text, folder)
+        if not text:
+            return _default(setting)
+        try:
+            value = setting.parse(text, folder)
+            if is_text(text):
+                return value
+            reason = NOT_TEXT
+        except Fault as fault:
+            reason = fault.words
+        except InvalidInput as error:
+            reason = Words("is refused: {message}", message=error.message)
+        words = Words("{name} {reason}. Example: {name}={example}", name=name, reason=reason, example=setting.example)
+        self._fault(name, words)
+        return _default(setting)
+
+    def alphabet(self) -> Alphabet:
+        """Return the alphabet of both settings; the default one if they do not go together."""
+        specials, lookalikes = self.value("EGEC_PASSWORD_SPECIALS"), self.value("EGEC_PASSWORD_LOOKALIKES")
+        try:
+            return Alphabet.of(specials, lookalikes=lookalikes)
+        except InvalidInput as error:
+            self._fault(
+                "EGEC_PASSWORD_SPECIALS",
+                Words("EGEC_PASSWORD_SPECIALS is refused: {message}. {hint}", message=error.message, hint=error.hint),
+            )
+            return Alphabet.of()
+
+    def dkim(self) -> DkimKey | None:
+        """Return the key that signs, with its selector; neither is of use without the other."""
+        key, selector = self.value("EGEC_DKIM_KEY"), self.value("EGEC_DKIM_SELECTOR")
+        lacking, given = ("EGEC_DKIM_SELECTOR", "EGEC_DKIM_KEY") if key else ("EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR")
+        if bool(key) != bool(selector) and self.faulty.isdisjoint({lacking, given}):
+            example = f"{lacking}={self._known[lacking].example}"
+            self._fault(
+                lacking,
+                Words(
+                    "{lacking} is not set, without which {given} is of no use. Example: {example}",
+                    lacking=lacking,
+                    given=given,
+                    example=example,
+                ),
+            )
+        return DkimKey(key, selector) if key and selector else None
+
+    def acting_for(self) -> str:
+        """Return for whom the calling program acts, as the environment says."""
+        text = self._environ.get(ACTOR_VARIABLE, "").strip()
+        if text.isprintable() and len(text) <= _LONGEST_ACTOR:
+            return text
+        self._fault(
+            ACTOR_VARIABLE,
+            Words(
+                "{name} is no line of at most {most} printable characters. Example: {name}=jeanne.martin",
+                name=ACTOR_VARIABLE,
+                most=_LONGEST_ACTOR,
+            ),
+        )
+        return ""
+
+    def source(self, setting: Setting) -> Source:
+        """Return where the setting was read from: the first place that has it."""
+        names = [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
+        for place, variables in (
+            (Words("the environment"), self._environ),
+            (str(self._env_file.path if self._env_file else ""), self._in_file),
+        ):
+            for name in names:
+                if variables.get(name):
+                    where = (
+                        place
+                        if name == setting.name
+                        else Words("the file that {name} names in {place}", name=name, place=place)
+                    )
+                    return Source(where, "" if setting.secret else variables[name])
+        return Source(Words("the default"), "" if setting.secret else setting.default)
+
+    def _fault(self, name: str, words: str) -> None:
+        self.faults.append(words)
+        self.faulty.add(name)
+
+    def _text(self, name: str) -> tuple[str, Folder]:
+        if self._environ.get(name) or self._env_file is None:
+            return self._environ.get(name, ""), None
+        return self._in_file.get(name, ""), self._env_file.path.parent
+
+    def _text_or_file(self, name: str, text: str, folder: Folder) -> tuple[str, Folder]:
+        file_name, file_folder = self._text(f"{name}_FILE")
+        if text and file_name and bool(self._environ.get(name)) != bool(self._environ.get(f"{name}_FILE")):
+            # The environment comes before the file, in whichever form.
+            text, file_name = (text, "") if self._environ.get(name) else ("", file_name)
+        if not file_name:
+            return text, folder
+        if text:
+            self._fault(name, Words("{name} and {name}_FILE are both set. Keep one of them", name=name))
+            return "", folder
+        try:
+            path = absolute_path(file_folder, file_name)
+        except Fault as fault:
+            self._fault(name, Words("{name}_FILE {fault}", name=name, fault=fault.words))
+            return "", folder
+        try:
+            content = trust.read(path)
+            text = content.data.decode("utf-8-sig").strip()
+        except trust.UntrustedFile as error:
+            self._fault(
+                name, Words("{name}_FILE is refused: {what}. {cure}", name=name, what=error.message, cure=error.hint)
+            )
+            return "", folder
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8
+            self._fault(
+                name,
+                Words(
+                    "{name}_FILE names {path}, which cannot be read ({kind})",
+                    name=name,
+                    path=path,
+                    kind=type(error).__name__,
+                ),
+            )
+            return "", folder
+        if not text:
+            self._fault(name, Words("{name}_FILE names {path}, which is empty", name=name, path=path))
+        self._secret_files.append((path, content.status))
+        return text, path.parent
+
+    def _misspelt(self) -> Iterator[str]:
+        for name in self._in_file:
+            if name == ACTOR_VARIABLE:
+                yield Words("{name} names the person of one call, so it is for the environment alone", name=name)
+            elif self._is_unknown(name):
+                meant = self._nearest(name)
+                yield Words(
+                    "unknown setting {name} (did you mean {meant}?)" if meant else "unknown setting {name}",
+                    name=name,
+                    meant=meant,
+                )
+
+    def unknown_variables(self) -> Iterator[str]:
+        """Yield each variable of the environment that is named like a setting and is none, in words."""
+        for name in sorted(self._environ):
+            if name not in {ENV_FILE_VARIABLE, ACTOR_VARIABLE} and self._is_unknown(name):
+                meant = self._nearest(name)
+                yield Words(
+                    "unknown variable {name} in the environment (did you mean {meant}?)"
+                    if meant
+                    else "unknown variable {name} in the environment",
+                    name=ascii(name)[1:-1],
+                    meant=meant,
+                )
+
+    def _is_unknown(self, name: str) -> bool:
+        if not name.startswith(PREFIX) or name in self._known:
+            return False
+        setting = self._known.get(name.removesuffix("_FILE"))
+        return setting is None or not setting.secret
+
+    def _nearest(self, name: str) -> str:
+        """Return the setting whose name is nearly this one; empty where none is."""
+        from difflib import get_close_matches
+
+        # All begin alike, which would make any two of them look close.
+        known = [one.removeprefix(PREFIX) for one in self._known]
+        return "".join(PREFIX + one for one in get_close_matches(name.removeprefix(PREFIX), known, 1, _NEAR))
+
+    def warnings(self) -> Iterator[SettingsWarning]:
+        """Yield a warning for each file with secrets that every user of the machine can read."""
+        files = list(self._secret_files)
+        if self._env_file and any(_has_secret(self._in_file.get(s.name, "")) for s in SETTINGS if s.secret):
+            files.append((self._env_file.path, self._env_file.status))
+        for path, status in files:
+            if status.st_mode & stat.S_IROTH:
+                what = Words("{path} holds a secret and can be read by others", path=path)
+                yield SettingsWarning(what, Words("Type: chmod 600 {path}", path=quoted(path)))

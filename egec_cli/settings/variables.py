@@ -1,0 +1,186 @@
+"""Every environment variable of `egec`: its parser, default, example and meaning.
+
+Tests compare the README's table and `.env.example` with `SETTINGS`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from egec_cli.password import DEFAULT_SPECIALS
+from egec_cli.settings import parsing
+from egec_cli.translation import Words
+
+PREFIX = "EGEC_"
+
+
+class Setting(NamedTuple):
+    """One environment variable.
+
+    Attributes:
+        parse: makes the value of its text and the folder that relative paths start at; raises `parsing.Fault`
+            or `InvalidInput` with what is wrong.
+        default: the text that is parsed if the variable is not set, or `Words` that describe the default.
+        secret: the value may hold a password, so it may also come from the file that `NAME_FILE` names.
+    """
+
+    name: str
+    parse: Callable[[str, parsing.Folder], Any]
+    default: str
+    example: str
+    meaning: str
+    secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "EGEC_DATABASE_URL",
+        parsing.parse_database,
+        Words("an SQLite file in the user's data folder"),
+        "sqlite:////var/lib/egec/egec.db",
+        "Where the client files are kept: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_MAIL_URL",
+        parsing.parse_mail_server,
+        Words("a Maildir in the user's data folder, until the database has had a mail server"),
+        "smtp://egec:secret@smtp.example.org:587",
+        "Who takes the mail: `smtp://` (STARTTLS), `smtps://`, `sendmail:` or `maildir:PATH`.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_MAIL_FROM",
+        parsing.parse_mail_address,
+        "eGEC <ne-pas-repondre@egec.pro>",
+        "eGEC <ne-pas-repondre@egec.pro>",
+        "The sender of the mails; its domain also ends their Message-IDs.",
+    ),
+    Setting(
+        "EGEC_MAIL_REPLY_TO",
+        parsing.parse_mail_address,
+        Words("none"),
+        "service-it@egec.pro",
+        "Where replies go all the same, although the mail says that nobody reads them.",
+    ),
+    Setting(
+        "EGEC_MAIL_BOUNCES",
+        parsing.parse_bounces_address,
+        Words("the sender's"),
+        "ne-pas-repondre@egec.pro",
+        "The address that undeliverable mails come back to; each mail adds `+` and a mark of its own before the `@`.",
+    ),
+    Setting(
+        "EGEC_MAIL_TIMEOUT",
+        parsing.number_parser(1, 3600),
+        "60",
+        "60",
+        "How long the mail server may take for each answer as a whole, in seconds.",
+    ),
+    Setting(
+        "EGEC_DKIM_KEY",
+        parsing.parse_private_key,
+        Words("none"),
+        "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
+        "The RSA key, in PEM form, by which mails are signed (DKIM) where the mail server does not sign them.",
+        secret=True,
+    ),
+    Setting(
+        "EGEC_DKIM_SELECTOR",
+        parsing.parse_selector,
+        Words("none"),
+        "mail2026",
+        "Under which name the public half of that key is found: `SELECTOR._domainkey.` and the sender's domain.",
+    ),
+    Setting("EGEC_APP_NAME", parsing.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
+    Setting(
+        "EGEC_APP_URL",
+        parsing.parse_line,
+        "www.egec.pro",
+        "www.egec.pro",
+        "The address of the application in the mails.",
+    ),
+    Setting(
+        "EGEC_SUPPORT",
+        parsing.parse_line,
+        "Service IT",
+        "Service IT (01 23 45 67 89)",
+        "Whom a client may turn to, in the mails.",
+    ),
+    Setting(
+        "EGEC_LANGUAGE",
+        parsing.parse_language,
+        "fr",
+        "fr",
+        "The language of clients whose file names none, and of the refusal at login: `fr` or `en`.",
+    ),
+    Setting(
+        "EGEC_TEMPLATES",
+        parsing.parse_existing_folder,
+        Words("the built-in ones"),
+        "/etc/egec/templates",
+        "A folder whose templates replace the built-in ones of the same file name.",
+    ),
+    Setting(
+        "EGEC_BCRYPT_COST",
+        parsing.number_parser(4, 16),
+        "12",
+        "12",
+        "The cost of password hashes: each step doubles the time. Below 10 for tests only.",
+    ),
+    Setting(
+        "EGEC_PASSWORD_SPECIALS",
+        parsing.parse_specials,
+        DEFAULT_SPECIALS,
+        DEFAULT_SPECIALS,
+        "The special characters of passwords: ASCII punctuation, each once.",
+    ),
+    Setting(
+        "EGEC_PASSWORD_LOOKALIKES",
+        parsing.parse_yes_or_no,
+        "no",
+        "no",
+        "Whether passwords may have `0 O 1 l I`: `yes` or `no`.",
+    ),
+    Setting(
+        "EGEC_UNUSED_PASSWORD_DAYS",
+        parsing.number_parser(0, 3650),
+        "30",
+        "30",
+        "After how many days a password that was never used stops working; 0 = never.",
+    ),
+    Setting(
+        "EGEC_WORKERS",
+        parsing.number_parser(1, 256),
+        Words("as many as the machine has cores"),
+        "4",
+        "How many passwords a re-issue run hashes at a time.",
+    ),
+    Setting(
+        "EGEC_MAIL_CONNECTIONS",
+        parsing.number_parser(1, 64),
+        "4",
+        "4",
+        "How many connections to the mail server a re-issue run keeps open.",
+    ),
+    Setting(
+        "EGEC_MAIL_RATE",
+        parsing.number_parser(0, 100_000),
+        "0",
+        "50",
+        "How many mails a second all re-issue runs of the database may send together; 0 = no limit.",
+    ),
+    Setting(
+        "EGEC_AUDIT_DAYS",
+        parsing.number_parser(0, 36_500),
+        "365",
+        "365",
+        "How many days of events `egec audit prune` keeps; 0 = all of them.",
+    ),
+    Setting(
+        "EGEC_LOG",
+        parsing.parse_log_style,
+        Words("none"),
+        "json",
+        "A line on stderr for each act: `text`, or `json` (an object); `--verbose` is `text` unless this is set.",
+    ),
+)
