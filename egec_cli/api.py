@@ -34,7 +34,8 @@ from egec_cli.errors import (
 )
 from egec_cli.logins import verify
 from egec_cli.mail.transports import choose
-from egec_cli.settings.schema import Settings, load_settings
+from egec_cli.settings.load import load_settings
+from egec_cli.settings.schema import Settings
 
 __all__ = [
     "AlreadyExists",
