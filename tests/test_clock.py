@@ -107,5 +107,5 @@ def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d"])
 def test_what_is_neither_a_date_nor_an_age_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="neither a date nor an age"):
+    with pytest.raises(UsageError, match="invalid date or age"):
         clock.parse_date_or_age(text, clock.now())

@@ -69,7 +69,7 @@ def test_unusual_addresses_are_addresses(address: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_mail_cannot_be_sent_to_is_refused_in_one_printable_line(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"is no e-mail address|encoded word") as refused:
+    with pytest.raises(InvalidInput, match=r"invalid e-mail address|encoded word") as refused:
         email_address.parse_email(text)
     assert refused.value.message.isprintable()
     assert refused.value.hint
@@ -120,7 +120,7 @@ DOMAINS = st.one_of(
 def test_the_short_cut_says_what_the_library_says(local_part: str, domain: str, around: str) -> None:
     text = f"{around}{local_part}@{domain}{around}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(email_address, "plain", lambda _given: None)
+        patch.setattr(email_address, "parse_plain", lambda _given: None)
         by_the_library = outcome(text)
     assert outcome(text) == by_the_library
 
@@ -133,5 +133,7 @@ def outcome(text: str) -> EmailAddress | None:
 
 
 def test_the_short_cut_is_taken_for_plain_addresses() -> None:
-    assert email_address.plain("Jeanne.Dupont+x@École.fr") == email_address.parse_email("Jeanne.Dupont+x@École.fr")
-    assert email_address.plain("jeanne@example.org") is not None
+    assert email_address.parse_plain("Jeanne.Dupont+x@École.fr") == email_address.parse_email(
+        "Jeanne.Dupont+x@École.fr"
+    )
+    assert email_address.parse_plain("jeanne@example.org") is not None

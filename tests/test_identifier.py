@@ -39,7 +39,7 @@ def test_white_space_around_an_identifier_is_taken_off(number: str, before: str,
 @pytest.mark.parametrize("text", NOT_IDENTIFIERS)
 def test_anything_else_is_refused_and_told_what_an_identifier_is(text: str) -> None:
     assert not identifier.is_identifier(text)
-    with pytest.raises(InvalidInput, match="is no identifier") as refused:
+    with pytest.raises(InvalidInput, match=r"^invalid identifier: ") as refused:
         identifier.parse_identifier(text)
     assert "10 digits" in refused.value.hint
     assert refused.value.message.isprintable()

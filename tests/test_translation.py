@@ -183,11 +183,11 @@ def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path
         (("client", "list", "--limit", "0"), 2, "0 n'est pas dans l'intervalle x>=1.", "Tapez"),
         (("client", "list", "--status", "x"), 2, "'x' n'est pas l'une de ces valeurs : 'new', 'active'", "Tapez"),
         (("client", "show", "1234567890"), 67, "aucun client n'a l'identifiant '1234567890'", "Tapez `egec"),
-        (("client", "create", "jeanne"), 65, "'jeanne' n'est pas une adresse électronique : Une adresse", "Corrigez"),
+        (("client", "create", "jeanne"), 65, "adresse électronique invalide 'jeanne' : Une adresse", "Corrigez"),
         (("client", "create", "a@example.org"), 73, "adresse a@example.org : appartient déjà au client", "Tapez"),
         (("client", "import", "none.csv"), 74, "none.csv : ce fichier ou ce dossier n'existe pas", "Corrigez"),
-        (("audit", "list", "--since", "demain"), 2, "'demain' n'est ni une date ni un âge", "Écrivez"),
-        (("--env-file", "none", "init"), 78, "il n'y a pas de fichier", "Corrigez le chemin après --env-file"),
+        (("audit", "list", "--since", "demain"), 2, "date ou âge invalide : 'demain'", "Écrivez"),
+        (("--env-file", "none", "init"), 78, "le fichier de réglages", "Corrigez le chemin après --env-file"),
     ],
 )  # fmt: skip
 def test_errors_are_told_in_french(
@@ -205,8 +205,8 @@ def test_errors_are_told_in_french(
 def test_faults_of_the_settings_and_notes_are_told_in_french(egec_process: Egec) -> None:
     ended = egec_process("init", env=FRENCH | {"EGEC_BCRYPT_COST": "99", "EGEC_LANGUAGE": "de"})
     told = typed(ended.err)
-    assert "EGEC_BCRYPT_COST n'est pas un nombre entier de 4 à 16. Exemple : EGEC_BCRYPT_COST=12" in told
-    assert "EGEC_LANGUAGE n'est aucun de fr, en. Exemple : EGEC_LANGUAGE=fr" in told
+    assert "EGEC_BCRYPT_COST doit être un nombre entier de 4 à 16. Exemple : EGEC_BCRYPT_COST=12" in told
+    assert "EGEC_LANGUAGE doit être l'une de ces valeurs : fr, en. Exemple : EGEC_LANGUAGE=fr" in told
     assert "À corriger dans l'environnement ;" in told
     assert "a été créée" in typed(egec_process("client", "create", "a@example.org", env=FRENCH).err)
     assert "le courriel a été déposé dans" in typed(egec_process("activate", "a@example.org", env=FRENCH).err)

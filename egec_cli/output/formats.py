@@ -102,9 +102,7 @@ def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
     for name in chosen:
         if name not in names:
-            raise UsageError(
-                "there is no field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names)
-            )
+            raise UsageError("unknown field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names))
     return list(chosen) or names
 
 

@@ -37,7 +37,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     """
     global _verbosity
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other", "Give one of them.")
+        raise UsageError("--quiet and --verbose contradict each other", "Give only one of them.")
     _verbosity = _Verbosity.QUIET if quiet else _Verbosity.VERBOSE if verbose else _Verbosity.USUAL
 
 

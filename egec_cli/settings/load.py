@@ -158,7 +158,7 @@ def _find_env_file(environ: Mapping[str, str]) -> _EnvFile | None:
         found = _env_file_if_any(path)
         if found is None:
             raise ConfigError(
-                "there is no file {path} to read the settings from",
+                "the settings file {path} does not exist",
                 "Correct the path after --env-file or in {variable}.",
                 path=path,
                 variable=ENV_FILE_VARIABLE,
@@ -179,7 +179,7 @@ def _named_env_file(named: str) -> Path:
     except FileNotFoundError:
         raise ConfigError(
             "the working folder {folder} no longer exists, so {path} cannot be found in it",
-            "Change to a folder that exists, or write the path after --env-file from / on.",
+            "Change to an existing folder, or give --env-file an absolute path.",
             folder=name_of_working_folder(),
             path=named,
         ) from None
@@ -238,7 +238,7 @@ def _text_path(path: Path) -> Path:
 def _unreadable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
         "{path} cannot be read: {reason}",
-        "Give this user the right to read it.",
+        "Give this user permission to read it.",
         path=path,
         reason=system_message(error),
     )
@@ -321,13 +321,13 @@ class _Reader:
         """Return the alphabet of both settings; the default one if they do not go together."""
         specials, lookalikes = self.value("EGEC_PASSWORD_SPECIALS"), self.value("EGEC_PASSWORD_LOOKALIKES")
         try:
-            return Alphabet.of(specials, lookalikes=lookalikes)
+            return Alphabet.create(specials, lookalikes=lookalikes)
         except InvalidInput as error:
             self._fault(
                 "EGEC_PASSWORD_SPECIALS",
                 Words("EGEC_PASSWORD_SPECIALS is refused: {message}. {hint}", message=error.message, hint=error.hint),
             )
-            return Alphabet.of()
+            return Alphabet.create()
 
     def dkim(self) -> DkimKey | None:
         """Return the key that signs, with its selector; neither is of use without the other."""
@@ -338,7 +338,7 @@ class _Reader:
             self._fault(
                 lacking,
                 Words(
-                    "{lacking} is not set, without which {given} is of no use. Example: {example}",
+                    "{lacking} is missing, but {given} needs it. Example: {example}",
                     lacking=lacking,
                     given=given,
                     example=example,
@@ -354,7 +354,7 @@ class _Reader:
         self._fault(
             ACTOR_VARIABLE,
             Words(
-                "{name} is no line of at most {most} printable characters. Example: {name}=jeanne.martin",
+                "{name} must be one line of at most {most} printable characters. Example: {name}=jeanne.martin",
                 name=ACTOR_VARIABLE,
                 most=_LONGEST_ACTOR,
             ),
@@ -429,7 +429,7 @@ class _Reader:
     def _misspelt(self) -> Iterator[str]:
         for name in self._in_file:
             if name == ACTOR_VARIABLE:
-                yield Words("{name} names the person of one call, so it is for the environment alone", name=name)
+                yield Words("{name} differs from call to call: set it in the environment only", name=name)
             elif self._is_unknown(name):
                 meant = self._nearest(name)
                 yield Words(

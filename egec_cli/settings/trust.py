@@ -129,7 +129,7 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise UntrustedFile("{path} is not a regular file", "Replace it by a regular file, or remove it.", path=path)
+        raise UntrustedFile("{path} is not a regular file", "Replace it with a regular file, or remove it.", path=path)
 
 
 def _require_owner(path: Path, status: os.stat_result) -> None:

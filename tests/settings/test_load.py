@@ -126,7 +126,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         language="fr",
         templates=None,
         bcrypt_cost=12,
-        alphabet=Alphabet.of(),
+        alphabet=Alphabet.create(),
         unused_password_days=30,
         workers=os.cpu_count() or 1,
         mail_connections=4,
@@ -180,7 +180,7 @@ def test_only_one_file_is_read(tmp_path: Path, no_file_of_this_system: Path) -> 
 @pytest.mark.parametrize("name", ["missing.env", ".", "x" * 5000, "a\0b", "\ud800"], ids=lambda name: ascii(name[:9]))
 def test_a_named_file_that_is_none_is_a_fault_and_no_other_is_read_instead(tmp_path: Path, name: str) -> None:
     written(tmp_path / ".env", "EGEC_APP_NAME=local")
-    with pytest.raises(ConfigError, match=r"^there is no file .* to read the settings from|cannot be read"):
+    with pytest.raises(ConfigError, match=r"^the settings file .* does not exist|cannot be read"):
         load_settings({ENV_FILE_VARIABLE: name})
 
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_not_utf_8_is_named_but_not_quoted() -> None:
 @pytest.mark.parametrize("quoted", ["{}", '"{}"', "'{}'"])
 @pytest.mark.parametrize("specials", ["#%+=?*-!", "#%", "!#", "=#", "$&{}", "%#;"])
 def test_specials_that_begin_with_a_hash_are_read_quoted_or_not(quoted: str, specials: str) -> None:
-    assert load_file(f"EGEC_PASSWORD_SPECIALS={quoted.format(specials)}\n").alphabet == Alphabet.of(specials)
+    assert load_file(f"EGEC_PASSWORD_SPECIALS={quoted.format(specials)}\n").alphabet == Alphabet.create(specials)
 
 
 def test_specials_behind_a_blank_and_a_hash_are_a_comment() -> None:
@@ -249,7 +249,7 @@ def test_faulty_lines_are_told_by_their_numbers_and_not_quoted() -> None:
         f"{path}:4 is not of the form NAME=value, or a quote is missing",
         f"{path}:7 is not of the form NAME=value, or a quote is missing",
         f"{path}:8 is not of the form NAME=value, or a quote is missing",
-        "EGEC_LANGUAGE is none of fr, en. Example: EGEC_LANGUAGE=fr",
+        "EGEC_LANGUAGE must be one of fr, en. Example: EGEC_LANGUAGE=fr",
     ]
 
 
@@ -324,7 +324,7 @@ def test_a_file_without_the_right_to_read_it_is_named(unprivileged: Path) -> Non
     path.chmod(0)
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))} cannot be read: Permission denied$") as refused:
         load_settings({ENV_FILE_VARIABLE: str(path)})
-    assert refused.value.hint == "Give this user the right to read it."
+    assert refused.value.hint == "Give this user permission to read it."
 
 
 def test_a_shell_in_a_folder_without_the_right_to_enter_it_has_no_settings_there(
@@ -348,7 +348,7 @@ def test_what_is_in_a_folder_without_the_right_to_enter_it_is_a_fault(
         with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
             load_settings(environ)
     monkeypatch.setattr(load, "SYSTEM_ENV_FILE", unprivileged / "none")
-    with pytest.raises(ConfigError, match=r"EGEC_TEMPLATES names .*, which is no folder\."):
+    with pytest.raises(ConfigError, match=r"EGEC_TEMPLATES names .*, which is not a folder\."):
         load_settings({"EGEC_TEMPLATES": str(path.parent / "own")})
     with pytest.raises(ConfigError, match=r"EGEC_MAIL_URL_FILE names .*, which cannot be read \(PermissionError\)"):
         load_settings({"EGEC_MAIL_URL_FILE": str(path)})
@@ -475,7 +475,7 @@ def test_a_server_is_named_by_what_an_operator_knows_it_by() -> None:
 
 # --- URLs ---
 
-NO_URL = "is no URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)"
+NO_URL = "is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)"
 NO_SMTP_URL = "is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)"
 
 
@@ -539,13 +539,13 @@ def test_the_authorities_to_trust_are_named_relative_to_the_file() -> None:
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("smtps://h?tls=required", "has tls=, which smtps:// always is"),
-        ("smtps://h?tls=none", "has tls=, which smtps:// always is"),
-        ("smtp://h?tls=maybe", "has a tls= that is neither required nor none"),
-        ("smtp://h?tls=implicit", "has a tls= that is neither required nor none"),
-        ("smtp://h?tls", "has a tls= that is neither required nor none"),
-        ("smtp://h?timeout=3", "has an option after ? that is neither tls= nor ca="),
-        ("smtp://h?ca=x&TLS=none", "has an option after ? that is neither tls= nor ca="),
+        ("smtps://h?tls=required", "has tls=, but smtps:// always uses TLS"),
+        ("smtps://h?tls=none", "has tls=, but smtps:// always uses TLS"),
+        ("smtp://h?tls=maybe", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?tls=implicit", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?tls", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?timeout=3", "has an unknown option after ? (use tls= or ca=)"),
+        ("smtp://h?ca=x&TLS=none", "has an unknown option after ? (use tls= or ca=)"),
         ("smtp://h:port", NO_URL),
         ("smtp://h:65536", NO_URL),
         ("smtp://h:0", NO_URL),
@@ -554,8 +554,8 @@ def test_the_authorities_to_trust_are_named_relative_to_the_file() -> None:
         ("smtp://", NO_SMTP_URL),
         ("smtp://h/path", NO_SMTP_URL),
         ("maildir:", "names no folder"),
-        ("mail.x.fr", "begins with none of smtp://, smtps://, sendmail: and maildir:"),
-        ("http://h", "begins with none of smtp://, smtps://, sendmail: and maildir:"),
+        ("mail.x.fr", "must begin with smtp://, smtps://, sendmail: or maildir:"),
+        ("http://h", "must begin with smtp://, smtps://, sendmail: or maildir:"),
     ],
 )
 def test_a_mail_url_is_refused_with_what_is_wrong_and_an_example(url: str, fault: str) -> None:
@@ -584,8 +584,8 @@ def test_a_postgresql_url_is_kept_as_it_is(url: str, kept: str) -> None:
         ("sqlite://x", SLASHES),
         ("sqlite://host/x.db", SLASHES),
         ("postgresql://h:x/d", NO_URL),
-        ("mysql://h/d", "begins with neither sqlite:/// nor postgresql://"),
-        ("egec.db", "begins with neither sqlite:/// nor postgresql://"),
+        ("mysql://h/d", "must begin with sqlite:/// or postgresql://"),
+        ("egec.db", "must begin with sqlite:/// or postgresql://"),
     ],
 )
 def test_a_database_url_is_refused_with_what_is_wrong_and_an_example(url: str, fault: str) -> None:
@@ -605,10 +605,10 @@ def test_a_database_url_is_refused_with_what_is_wrong_and_an_example(url: str, f
         ("EGEC_MAIL_TIMEOUT", "3600", "mail_timeout", 3600),
         ("EGEC_UNUSED_PASSWORD_DAYS", "0", "unused_password_days", 0),
         ("EGEC_LANGUAGE", "en", "language", "en"),
-        ("EGEC_PASSWORD_LOOKALIKES", "Yes", "alphabet", Alphabet.of(lookalikes=True)),
-        ("EGEC_PASSWORD_LOOKALIKES", "1", "alphabet", Alphabet.of(lookalikes=True)),
-        ("EGEC_PASSWORD_LOOKALIKES", "FALSE", "alphabet", Alphabet.of()),
-        ("EGEC_PASSWORD_SPECIALS", "$&@", "alphabet", Alphabet.of("$&@")),
+        ("EGEC_PASSWORD_LOOKALIKES", "Yes", "alphabet", Alphabet.create(lookalikes=True)),
+        ("EGEC_PASSWORD_LOOKALIKES", "1", "alphabet", Alphabet.create(lookalikes=True)),
+        ("EGEC_PASSWORD_LOOKALIKES", "FALSE", "alphabet", Alphabet.create()),
+        ("EGEC_PASSWORD_SPECIALS", "$&@", "alphabet", Alphabet.create("$&@")),
         ("EGEC_MAIL_FROM", "Société d'Été <a@Straße.de>", "mail_from", "Société d'Été <a@Straße.de>"),
         ("EGEC_MAIL_REPLY_TO", "it@x.fr", "mail_reply_to", "it@x.fr"),
         ("EGEC_SUPPORT", "[/] $x =1", "support", "[/] $x =1"),
@@ -621,20 +621,20 @@ def test_a_value_is_parsed(name: str, text: str, attribute: str, value: object) 
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
-        ("EGEC_BCRYPT_COST", "3", "is no whole number from 4 to 16"),
-        ("EGEC_BCRYPT_COST", "17", "is no whole number from 4 to 16"),
-        ("EGEC_BCRYPT_COST", "\uff11\uff12", "is no whole number from 4 to 16"),
-        ("EGEC_BCRYPT_COST", " 12", "is no whole number from 4 to 16"),
-        ("EGEC_MAIL_TIMEOUT", "0", "is no whole number from 1 to 3600"),
-        ("EGEC_MAIL_TIMEOUT", "1.5", "is no whole number from 1 to 3600"),
-        ("EGEC_MAIL_TIMEOUT", "9" * 5000, "is no whole number from 1 to 3600"),
-        ("EGEC_UNUSED_PASSWORD_DAYS", "-1", "is no whole number from 0 to 3650"),
-        ("EGEC_LANGUAGE", "FR", "is none of fr, en"),
-        ("EGEC_PASSWORD_LOOKALIKES", "oui", "is neither yes nor no"),
+        ("EGEC_BCRYPT_COST", "3", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", "17", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", "\uff11\uff12", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", " 12", "must be a whole number from 4 to 16"),
+        ("EGEC_MAIL_TIMEOUT", "0", "must be a whole number from 1 to 3600"),
+        ("EGEC_MAIL_TIMEOUT", "1.5", "must be a whole number from 1 to 3600"),
+        ("EGEC_MAIL_TIMEOUT", "9" * 5000, "must be a whole number from 1 to 3600"),
+        ("EGEC_UNUSED_PASSWORD_DAYS", "-1", "must be a whole number from 0 to 3650"),
+        ("EGEC_LANGUAGE", "FR", "must be one of fr, en"),
+        ("EGEC_PASSWORD_LOOKALIKES", "oui", "must be yes or no"),
         ("EGEC_PASSWORD_SPECIALS", "é", "is refused: 'é' cannot be a special character of a password"),
         ("EGEC_PASSWORD_SPECIALS", "##", "is refused: a special character is given twice"),
-        ("EGEC_MAIL_FROM", "eGEC", "is no e-mail address"),
-        ("EGEC_MAIL_FROM", "a@x.fr, b@x.fr", "is no e-mail address"),
+        ("EGEC_MAIL_FROM", "eGEC", "is not a valid e-mail address"),
+        ("EGEC_MAIL_FROM", "a@x.fr, b@x.fr", "is not a valid e-mail address"),
         ("EGEC_MAIL_FROM", "a\n@x.fr", "has a line break or another control character"),
         ("EGEC_MAIL_REPLY_TO", "=?utf-8?q?x?= <a@x.fr>", "has =?, which mail programs take for an encoded word"),
         ("EGEC_APP_NAME", "a\r\nBcc: b@x.fr", "has a line break or another control character"),
@@ -652,8 +652,8 @@ def test_a_wrong_value_is_told_with_its_name_and_an_example(name: str, text: str
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("own", "names .*, which is no folder"),
-        ("x" * 5000, "names .*, which is no folder"),
+        ("own", "names .*, which is not a folder"),
+        ("x" * 5000, "names .*, which is not a folder"),
         ("a\0b", "has a NUL character or bytes that are not UTF-8"),
         ("\ud800", "has a NUL character or bytes that are not UTF-8"),
     ],
@@ -697,22 +697,22 @@ def test_a_key_that_signs_may_have_its_lines_or_be_one_line_or_be_in_a_file(endi
 )
 def test_a_key_that_is_not_in_pem_form_is_a_fault_and_is_not_quoted(key: str) -> None:
     [fault] = faults({"EGEC_DKIM_KEY": key, "EGEC_DKIM_SELECTOR": "mail2026"})
-    assert fault.startswith("EGEC_DKIM_KEY is no private key in PEM form. Example: EGEC_DKIM_KEY=-----BEGIN")
+    assert fault.startswith("EGEC_DKIM_KEY must be a private key in PEM form. Example: EGEC_DKIM_KEY=-----BEGIN")
     assert SECRET not in fault
 
 
 @pytest.mark.parametrize("selector", ["a_b", "-a", "a-", "a..b", ".a", "a b", "é", "a" * 64, "a;b", 'a"'])
 def test_a_selector_that_is_no_name_in_the_dns_is_a_fault(selector: str) -> None:
     [fault] = faults({"EGEC_DKIM_KEY": PEM, "EGEC_DKIM_SELECTOR": selector})
-    assert fault.startswith("EGEC_DKIM_SELECTOR is no selector: ")
+    assert fault.startswith("EGEC_DKIM_SELECTOR must be a selector: ")
 
 
 def test_a_key_without_its_selector_is_a_fault_and_so_is_a_selector_without_its_key() -> None:
     [fault] = faults({"EGEC_DKIM_KEY": PEM})
-    assert fault.startswith("EGEC_DKIM_SELECTOR is not set, without which EGEC_DKIM_KEY is of no use.")
+    assert fault.startswith("EGEC_DKIM_SELECTOR is missing, but EGEC_DKIM_KEY needs it.")
     assert SECRET not in fault
     [fault] = faults({"EGEC_DKIM_SELECTOR": "a"})
-    assert fault.startswith("EGEC_DKIM_KEY is not set, without which EGEC_DKIM_SELECTOR is of no use.")
+    assert fault.startswith("EGEC_DKIM_KEY is missing, but EGEC_DKIM_SELECTOR needs it.")
     assert load_settings({}).dkim is None
 
 
@@ -748,7 +748,7 @@ def test_the_hint_names_the_places_to_mend() -> None:
     with pytest.raises(ConfigError) as with_several:
         load_settings({"EGEC_LANGUAGE": "de", "EGEC_LOG": "xml"})
     assert [line[:16].rstrip(":") for line in with_several.value.message.splitlines()] == [
-        "invalid settings", "  EGEC_LANGUAGE ", "  EGEC_LOG is no",
+        "invalid settings", "  EGEC_LANGUAGE ", "  EGEC_LOG must ",
     ]  # fmt: skip
     assert with_several.value.hint.startswith("Correct them in the environment;")
     with pytest.raises(ConfigError) as with_file:
@@ -806,18 +806,18 @@ def test_the_environment_names_the_person_for_whom_a_program_acts(name: str) -> 
 
 @pytest.mark.parametrize("name", ["x" * 101, "a\nb", "\x1b[31m", "\u202eJ", "\udcff"])
 def test_a_person_who_is_no_line_of_text_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="EGEC_ACTOR is no line"):
+    with pytest.raises(ConfigError, match="EGEC_ACTOR must be one line"):
         load_settings({"EGEC_ACTOR": name})
 
 
 def test_a_file_names_no_person_for_it_would_be_the_same_for_all() -> None:
-    with pytest.raises(ConfigError, match=r"EGEC_ACTOR .* environment alone"):
+    with pytest.raises(ConfigError, match=r"EGEC_ACTOR .* environment only"):
         load_file("EGEC_ACTOR=jeanne.martin")
 
 
 def test_the_log_is_text_or_json() -> None:
     assert load_settings({"EGEC_LOG": "json"}).log is schema.LogStyle.JSON
-    with pytest.raises(ConfigError, match="EGEC_LOG is none of text, json"):
+    with pytest.raises(ConfigError, match="EGEC_LOG must be one of text, json"):
         load_settings({"EGEC_LOG": "xml"})
 
 
