@@ -9,7 +9,7 @@ from egec_cli.password import Alphabet, Password, generate_password
 
 # The longest input of bcrypt; since bcrypt 5, longer input raises.
 _MAXIMUM_BYTES = 72
-# A digest without a password: compared if there is no hash, so that every refusal takes the same time.
+# A digest without a password, compared for a missing hash, so that every refusal takes the same time.
 _DUMMY_DIGEST = "......................" + "." * 31
 
 

@@ -46,6 +46,7 @@ TEMPLATES = {name: 2 for name, one in vars(errors).items() if isinstance(one, ty
     "warn": 1,
     "DeliveryUnknown": 1,
     "Fault": 1,
+    "_fault": 1,
     "UntrustedFile": 2,
 }
 # What Typer puts into help and errors by gettext, and by a text of its own.

@@ -1,4 +1,4 @@
-"""Make the value of each setting from its text."""
+"""Parsers of the settings: each returns the value of a text, or raises `Fault`."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Fault(Exception):
 
 
 def absolute_path(folder: Folder, text: str) -> Path:
-    """Return the absolute path of a text that may be a relative path."""
+    """Return the absolute path of a text that may be relative to the folder."""
     if folder is None and not text.startswith("/"):
         try:
             folder = Path.cwd()
@@ -55,14 +55,14 @@ def absolute_path(folder: Folder, text: str) -> Path:
 def name_of_working_folder() -> str:
     """Return the name of a working folder that no longer exists."""
     try:
-        # The kernel's name for it ends with these words.
+        # The kernel appends this to its name.
         return ascii(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"))[1:-1]
     except OSError:
         return ascii(os.environ.get("PWD", ""))[1:-1]
 
 
 def is_text(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8 and be part of a path; bytes of the environment may be anything."""
+    """Return whether a text can be written as UTF-8 and be part of a path; the environment may hold any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -89,7 +89,7 @@ def parse_mail_address(text: str, folder: Folder) -> str:
 
 def parse_bounces_address(text: str, _folder: Folder) -> str:
     """Return a bare e-mail address with room for the mark of a mail."""
-    # Of the 64 characters that may stand before the @, a mail's own mark takes 36.
+    # Each mail adds a mark of 36 characters, and 64 may stand before the @.
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
         raise Fault("must be a bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
     return text
@@ -97,7 +97,7 @@ def parse_bounces_address(text: str, _folder: Folder) -> str:
 
 def parse_private_key(text: str, _folder: Folder) -> Password:
     """Return a private key in PEM form."""
-    # Only its form; what is in it is for `mail.signing` to find out, which loads what can read it.
+    # Only the form; `mail.compose.signing` loads the library that reads the key.
     if not re.fullmatch(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+-----END \1-----", text.strip(), re.DOTALL):
         raise Fault("must be a private key in PEM form")
     return Password(text.strip())
@@ -146,7 +146,7 @@ def parse_log_style(text: str, _folder: Folder) -> LogStyle:
 
 def parse_specials(text: str, _folder: Folder) -> str:
     """Return the special characters of passwords."""
-    # With the look-alikes, the most that these can make; `load` checks what they make with the other settings.
+    # With look-alikes, for the most bits that these specials allow; `load` checks the actual alphabet.
     Alphabet.create(text, lookalikes=True)
     return text
 
@@ -154,7 +154,7 @@ def parse_specials(text: str, _folder: Folder) -> str:
 def parse_existing_folder(text: str, folder: Folder) -> Path:
     """Return the path of a folder that only root and this user can change."""
     path = absolute_path(folder, text)
-    # Not by `Path.is_dir`, which raises where a folder above may not be entered.
+    # Unlike `Path.is_dir`, this does not raise if a parent folder may not be entered.
     if not os.path.isdir(path):
         raise Fault("names {path}, which is not a folder", path=path)
     try:
@@ -199,7 +199,7 @@ def parse_mail_server(text: str, folder: Folder) -> MailServer:
 
 def _url_parts(text: str) -> tuple[SplitResult, int | None]:
     fault = Fault("is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)")
-    # urllib's own messages may quote a part of the URL, so none of them goes further.
+    # Messages of urllib may quote a part of the URL, so they are not passed on.
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -208,7 +208,7 @@ def _url_parts(text: str) -> tuple[SplitResult, int | None]:
         unquote(text, errors="strict").encode()
     except ValueError:
         raise fault from None
-    # An @ behind the host is that of a password cut in two by a / ? or #; the host is its first half.
+    # An @ after the host comes from a password with a / ? or #, so the host is the first half of the password.
     if port == 0 or "@" in parts.path + parts.query + parts.fragment:
         raise fault
     return parts, port
