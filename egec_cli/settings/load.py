@@ -183,8 +183,8 @@ def _local_env_file() -> _EnvFile | None:
         path = Path(".env").absolute()
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        # The file is missing, or the folder was deleted or is inaccessible, such as root's after `sudo -u egec`. Then it
-        # is only where the shell happened to be.
+        # The file is missing, or the folder was deleted or is inaccessible, such as root's after `sudo -u egec`. Then
+        # it is only where the shell happened to be.
         return None
     return _env_file_if_any(path)
 
@@ -361,7 +361,7 @@ class _Reader:
                     return Source(where, "" if setting.secret else variables[name])
         return Source(Words("the default"), "" if setting.secret else setting.default)
 
-    def _fault(self, what: str, *, name: str, **values: object) -> None:
+    def _fault(self, what: str, /, *, name: str, **values: object) -> None:
         self.faults.append(Words(what, name=name, **values))
         self.faulty.add(name)
 

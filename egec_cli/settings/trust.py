@@ -25,8 +25,9 @@ class UntrustedFile(ConfigError):
     """Another user can change this file, or it is not a regular file, or it is too large."""
 
     def __init__(self, message: str, hint: str, path: Path | str, owner: int = 0, **values: object) -> None:
-        words = {"path": path, "quoted": quoted(path), "owner": _name(owner), "user": _name(os.geteuid())}
-        super().__init__(message, hint, **(words | {"trusted": _trusted_users()} | values))
+        words: dict[str, object] = {"path": path, "quoted": quoted(path), "owner": _name(owner)}
+        words |= {"user": _name(os.geteuid()), "trusted": _trusted_users()} | values
+        super().__init__(Words(message, **words), Words(hint, **words))
 
 
 class Content(NamedTuple):
