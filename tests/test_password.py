@@ -1,4 +1,4 @@
-"""Generated passwords: their form, their entropy, their evenness, and that they do not show themselves."""
+"""Generated passwords: form, entropy, uniformity, and no display of the clear text."""
 
 import copy
 import pickle
@@ -43,12 +43,12 @@ def test_every_password_has_nine_characters_of_its_alphabet_and_each_class(alpha
     assert all(set(clear) & set(letters) for letters in alphabet.classes)
 
 
-def test_a_candidate_that_lacks_a_class_is_thrown_away() -> None:
+def test_a_candidate_without_a_class_is_discarded() -> None:
     candidates = iter("aaaaaaaaa" "Bcdefghj2" "Bcdefgh2#")  # fmt: skip
     assert generate_password(Alphabet.create(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
 
 
-def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
+def test_look_alikes_are_excluded_by_default() -> None:
     assert not set(Alphabet.create().characters) & LOOKALIKES
     assert (
         set(Alphabet.create(lookalikes=True).characters) - set(Alphabet.create().characters)
@@ -60,13 +60,13 @@ def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
 @pytest.mark.parametrize(
     "specials", ["é#%+", "# %+", "#\n%+", "a#%+", "0#%+", "€#%+", "\u200b#%+", "##%+", "#%+\ud800"], ids=ascii
 )
-def test_specials_that_are_no_punctuation_or_come_twice_are_refused(specials: str) -> None:
+def test_specials_that_are_not_punctuation_or_come_twice_are_refused(specials: str) -> None:
     with pytest.raises(InvalidInput, match=r"cannot be a special character|given twice") as refused:
         Alphabet.create(specials)
     assert DEFAULT_SPECIALS in refused.value.hint
 
 
-def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
+def test_passwords_do_not_come_from_a_seeded_source() -> None:
     def seeded() -> str:
         random.seed(1)
         return generate_password(Alphabet.create()).reveal()
@@ -76,7 +76,7 @@ def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 9, 64, 70, 129, 255, 256])
-def test_every_character_is_chosen_by_as_many_of_the_256_bytes_as_every_other(number: int) -> None:
+def test_each_character_is_chosen_by_equally_many_of_the_256_bytes(number: int) -> None:
     characters = "".join(map(chr, range(number)))
     for_each = 256 // number
     every_byte = (bytes([byte]) for byte in range(256))
@@ -203,7 +203,7 @@ def test_one_of_each_then_shuffled_is_found_to_be_biased_by_every_statistic() ->
     assert drawn(one_of_each_then_shuffled) == {"class by position", "character by position", "classes together"}
 
 
-def test_a_character_that_never_comes_is_found() -> None:
+def test_a_missing_character_is_found() -> None:
     assert "character by position" in drawn(one_character_short)
 
 
@@ -218,14 +218,14 @@ def test_a_password_does_not_show_itself(shown: Callable[[Password], str]) -> No
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_password_cannot_be_pickled(protocol: int) -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+    with pytest.raises(TypeError, match="must not be pickled"):
         pickle.dumps(Password(CLEAR), protocol)
 
 
-def test_a_password_cannot_be_copied_by_way_of_pickling() -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+def test_a_password_cannot_be_copied_by_pickling() -> None:
+    with pytest.raises(TypeError, match="must not be pickled"):
         copy.deepcopy(Password(CLEAR))
 
 
-def test_a_password_says_its_clear_text_to_who_asks_for_it() -> None:
+def test_reveal_returns_the_clear_text() -> None:
     assert Password(CLEAR).reveal() == CLEAR

@@ -1,4 +1,4 @@
-"""The settings: where they are looked for, what each may be, and how everything that is wrong is told."""
+"""Loading the settings: files, precedence, values, and the report of all faults."""
 
 import os
 import re
@@ -39,7 +39,7 @@ SECRET_NAMES = [setting.name for setting in SETTINGS if setting.secret]
 
 @pytest.fixture(autouse=True)
 def no_file_of_this_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the system's file be one of the test's own folder; return where."""
+    """Put the system's settings file into the test's folder, and return its path."""
     path = tmp_path / "etc" / "egec.env"
     monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
     return path
@@ -76,7 +76,7 @@ def smtp(url: str, text: str = "") -> SmtpServer:
     return server
 
 
-# --- what there is ---
+# --- the table ---
 
 
 def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> None:
@@ -95,7 +95,7 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
 
 
 def is_half_of_it(one: variables.Setting, other: variables.Setting) -> bool:
-    """Tell whether neither is of use without the other."""
+    """Return whether each setting needs the other."""
     return {one.name, other.name} == {"EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR"}
 
 
@@ -138,16 +138,16 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
     )
 
 
-def test_the_process_environment_is_read_where_no_other_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGEC_APP_NAME", "Portail")
     assert load_settings().app_name == "Portail"
     assert load_settings({}).app_name == "eGEC"
 
 
-# --- where it is looked for ---
+# --- files and precedence ---
 
 
-def test_the_environment_comes_before_the_file_and_an_empty_value_is_none() -> None:
+def test_the_environment_overrides_the_file_and_an_empty_value_counts_as_missing() -> None:
     text = "EGEC_APP_NAME=file\nEGEC_SUPPORT=\nEGEC_LANGUAGE=''\n"
     assert load_file(text, {"EGEC_APP_NAME": "environment"}).app_name == "environment"
     assert load_file(text, {"EGEC_APP_NAME": ""}).app_name == "file"
@@ -155,7 +155,7 @@ def test_the_environment_comes_before_the_file_and_an_empty_value_is_none() -> N
     assert load_file(text).language == "fr"
 
 
-def test_the_file_named_comes_before_that_of_the_folder_the_user_and_the_system(
+def test_a_named_file_overrides_those_of_the_folder_the_user_and_the_system(
     tmp_path: Path, no_file_of_this_system: Path
 ) -> None:
     files = [tmp_path / "named.env", tmp_path / ".env", load.user_env_file(), no_file_of_this_system]
@@ -178,7 +178,7 @@ def test_only_one_file_is_read(tmp_path: Path, no_file_of_this_system: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["missing.env", ".", "x" * 5000, "a\0b", "\ud800"], ids=lambda name: ascii(name[:9]))
-def test_a_named_file_that_is_none_is_a_fault_and_no_other_is_read_instead(tmp_path: Path, name: str) -> None:
+def test_a_named_file_that_is_missing_is_a_fault_and_no_other_is_read_instead(tmp_path: Path, name: str) -> None:
     written(tmp_path / ".env", "EGEC_APP_NAME=local")
     with pytest.raises(ConfigError, match=r"^the settings file .* does not exist|cannot be read"):
         load_settings({ENV_FILE_VARIABLE: name})
@@ -198,7 +198,7 @@ def test_a_named_file_that_is_none_is_a_fault_and_no_other_is_read_instead(tmp_p
         ("EGEC_TEMPLATES", "own", "templates", Path, "own"),
     ],
 )
-def test_relative_paths_start_at_the_folder_of_the_file_that_names_them(
+def test_relative_paths_start_at_the_folder_of_the_settings_file(
     tmp_path: Path, name: str, text: str, attribute: str, kind: type, path: str
 ) -> None:
     for folder in (tmp_path, tmp_path / "conf"):
@@ -209,7 +209,7 @@ def test_relative_paths_start_at_the_folder_of_the_file_that_names_them(
         assert str(value) == str(folder / path)
 
 
-# --- how a file is read ---
+# --- the content of a file ---
 
 
 def test_nothing_is_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_nothing_is_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_any_editors_line_ends_and_byte_order_mark_are_taken(ending: str, mark: str) -> None:
+def test_line_ends_and_byte_order_marks_of_any_editor_are_accepted(ending: str, mark: str) -> None:
     lines = ["EGEC_APP_NAME=Énergie", "# comment", "", " export EGEC_SUPPORT = 'a # b'", "EGEC_LANGUAGE=en # why"]
     found = load_file(mark + ending.join(lines))
     assert (found.app_name, found.support, found.language) == ("Énergie", "a # b", "en")
@@ -238,11 +238,11 @@ def test_specials_that_begin_with_a_hash_are_read_quoted_or_not(quoted: str, spe
     assert load_file(f"EGEC_PASSWORD_SPECIALS={quoted.format(specials)}\n").alphabet == Alphabet.create(specials)
 
 
-def test_specials_behind_a_blank_and_a_hash_are_a_comment() -> None:
+def test_specials_after_a_blank_and_a_hash_are_a_comment() -> None:
     assert load_file("EGEC_PASSWORD_SPECIALS= #%\n").alphabet.specials == DEFAULT_SPECIALS
 
 
-def test_faulty_lines_are_told_by_their_numbers_and_not_quoted() -> None:
+def test_invalid_lines_are_reported_by_number_and_not_quoted() -> None:
     text = f"# a\n\n\nEGEC_MAIL_URL='smtp://u:{SECRET}@h\nEGEC_LANGUAGE=de\n\nEGEC APP={SECRET}\n={SECRET}\n"
     path = Path("conf/egec.env").absolute()
     assert faults({}, text) == [
@@ -265,11 +265,11 @@ def test_faulty_lines_are_told_by_their_numbers_and_not_quoted() -> None:
         ("EGEC_QQQQQQQQQQQQQQQ", ""),
     ],
 )
-def test_a_misspelt_variable_in_the_file_is_a_fault_with_a_guess(name: str, meant: str) -> None:
+def test_a_misspelt_variable_in_the_file_is_a_fault_with_a_suggestion(name: str, meant: str) -> None:
     assert faults({}, f"{name}={SECRET}\n") == [f"unknown setting {name}{meant}"]
 
 
-def test_unknown_variables_of_the_environment_are_told_and_are_no_fault() -> None:
+def test_unknown_variables_of_the_environment_are_reported_without_a_fault() -> None:
     environ = {
         "EGEC_MAIL_RTE": "3",
         "EGEC_APP_NAME_FILE": "x",
@@ -293,16 +293,16 @@ def test_a_folder_called_dot_env_is_skipped(tmp_path: Path, monkeypatch: pytest.
     assert load_settings({}).env_file is None
 
 
-def test_variables_of_other_programs_are_left_alone() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert load_file("PGPASSWORD=x\nXEGEC_A=y\n", {"EGEC_FOO": "z"}).app_name == "eGEC"
 
 
-# --- files that may not be read, or may be read by too many ---
+# --- permissions ---
 
 
 @pytest.fixture
 def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a folder of a user who is not root, and be that user."""
+    """Become a user other than root, and return a folder of that user."""
     assert dotenv.parser
     assert platformdirs
     with tempfile.TemporaryDirectory() as name:
@@ -319,7 +319,7 @@ def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             folder.chmod(0o700)
 
 
-def test_a_file_without_the_right_to_read_it_is_named(unprivileged: Path) -> None:
+def test_an_unreadable_file_is_named(unprivileged: Path) -> None:
     path = written(unprivileged / "egec.env", "EGEC_APP_NAME=x")
     path.chmod(0)
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))} cannot be read: Permission denied$") as refused:
@@ -327,7 +327,7 @@ def test_a_file_without_the_right_to_read_it_is_named(unprivileged: Path) -> Non
     assert refused.value.hint == "Give this user permission to read it."
 
 
-def test_a_shell_in_a_folder_without_the_right_to_enter_it_has_no_settings_there(
+def test_the_settings_file_of_an_inaccessible_working_folder_is_ignored(
     unprivileged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(unprivileged / "root" / ".env", "EGEC_APP_NAME=root")
@@ -338,9 +338,7 @@ def test_a_shell_in_a_folder_without_the_right_to_enter_it_has_no_settings_there
     assert load_settings({}).app_name == "system"
 
 
-def test_what_is_in_a_folder_without_the_right_to_enter_it_is_a_fault(
-    unprivileged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_in_an_inaccessible_folder_is_a_fault(unprivileged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(unprivileged / "etc" / "egec.env", f"EGEC_MAIL_URL=smtp://u:{SECRET}@h")
     path.parent.chmod(0)
     monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
@@ -356,7 +354,7 @@ def test_what_is_in_a_folder_without_the_right_to_enter_it_is_a_fault(
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o604, True)])
 @pytest.mark.parametrize("where", ["env file", "file of its own"])
-def test_a_file_with_a_secret_that_all_can_read_is_warned_of(mode: int, warned: bool, where: str) -> None:
+def test_a_warning_names_a_file_with_a_secret_that_all_users_can_read(mode: int, warned: bool, where: str) -> None:
     url = f"smtp://u:{SECRET}@h"
     own = where == "file of its own"
     path = written(Path("secret") if own else Path("conf/egec.env"), url if own else f"EGEC_MAIL_URL={url}").absolute()
@@ -366,7 +364,7 @@ def test_a_file_with_a_secret_that_all_can_read_is_warned_of(mode: int, warned: 
     assert [f"{one.what}. {one.cure}" for one in found.warnings] == ([warning] if warned else [])
 
 
-def test_a_file_without_a_secret_may_be_read_by_all() -> None:
+def test_a_file_without_a_secret_may_be_readable_by_all_users() -> None:
     path = written(Path("egec.env"), "EGEC_APP_NAME=x\nEGEC_MAIL_URL=maildir:mail\nEGEC_MAIL_FROM=a@x.fr\n")
     path.chmod(0o644)
     assert load_settings({ENV_FILE_VARIABLE: str(path)}).warnings == ()
@@ -376,7 +374,7 @@ def test_a_file_without_a_secret_may_be_read_by_all() -> None:
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_a_secret_may_come_from_a_file_of_its_own(name: str) -> None:
+def test_a_secret_may_come_from_a_separate_file(name: str) -> None:
     setting = next(setting for setting in SETTINGS if setting.name == name)
     written(Path("secret"), f"\ufeff  {setting.example}\r\n")
     others = {one.name: one.example for one in SETTINGS if is_half_of_it(one, setting)}
@@ -387,7 +385,7 @@ def test_a_secret_may_come_from_a_file_of_its_own(name: str) -> None:
     assert repr(by_file) == repr(by_value)
 
 
-def test_a_secret_of_the_environment_comes_before_that_of_the_file_in_whichever_form() -> None:
+def test_a_secret_of_the_environment_overrides_the_file_in_either_form() -> None:
     written(Path("secret"), "sqlite:////x")
     for environ, text, path in (
         ({"EGEC_DATABASE_URL": "sqlite:////y"}, "EGEC_DATABASE_URL_FILE=secret\n", "/y"),
@@ -396,14 +394,14 @@ def test_a_secret_of_the_environment_comes_before_that_of_the_file_in_whichever_
         assert load_file(text, environ).database == SqliteFile(Path(path))
 
 
-def test_few_specials_are_enough_with_the_lookalikes_and_refused_without() -> None:
+def test_few_specials_suffice_only_with_the_lookalikes() -> None:
     assert load_settings({"EGEC_PASSWORD_SPECIALS": "#", "EGEC_PASSWORD_LOOKALIKES": "yes"}).alphabet.specials == "#"
     (fault,) = faults({"EGEC_PASSWORD_SPECIALS": "#"})
     assert "49.4 bits" in fault
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_a_secret_and_its_file_are_not_set_both(name: str) -> None:
+def test_setting_both_a_secret_and_its_file_is_a_fault(name: str) -> None:
     written(Path("secret"), "sqlite:///x")
     for environ, text in (
         ({name: "sqlite:///y", f"{name}_FILE": "secret"}, ""),
@@ -423,7 +421,7 @@ def test_a_secret_and_its_file_are_not_set_both(name: str) -> None:
     ],
     ids=ascii,
 )
-def test_a_file_of_a_secret_that_holds_none_is_a_fault(file: str, fault: str) -> None:
+def test_a_secret_file_without_a_secret_is_a_fault(file: str, fault: str) -> None:
     written(Path("latin"), "é".encode("cp1252"))
     written(Path("empty"), " \n")
     assert re.fullmatch(rf"EGEC_MAIL_URL_FILE {fault}", "\n".join(faults({"EGEC_MAIL_URL_FILE": file})))
@@ -440,7 +438,7 @@ def test_a_file_of_a_secret_that_holds_none_is_a_fault(file: str, fault: str) ->
         "postgres://u:1?{}@h/d", "postgres://u:1#{}@h/d",
     ],
 )  # fmt: skip
-def test_a_faulty_url_is_never_quoted(name: str, url: str) -> None:
+def test_an_invalid_url_is_never_quoted(name: str, url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load_settings({name: url.replace("{}", SECRET)})
     assert SECRET.lower() not in f"{refused.value!r} {refused.value.message} {refused.value.hint}".lower()
@@ -462,7 +460,7 @@ def test_no_form_of_the_settings_shows_a_secret(environ: dict[str, str]) -> None
         assert SECRET not in f"{shown} {shown!r} {[shown]}"
 
 
-def test_a_server_is_named_by_what_an_operator_knows_it_by() -> None:
+def test_a_server_is_named_by_its_host_or_path() -> None:
     assert str(smtp(f"smtp://u:{SECRET}@Mail.Example.ORG")) == "mail.example.org:587"
     assert (
         str(load_settings({"EGEC_DATABASE_URL": f"postgres://u:{SECRET}@db:5433/egec"}).database)
@@ -503,7 +501,7 @@ NO_SMTP_URL = "is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password,
         ("smtp://[2001:db8::1]", "2001:db8::1", 587, Tls.STARTTLS),
     ],
 )
-def test_a_mail_server_is_spoken_to_in_private_unless_it_is_this_machine(
+def test_the_connection_to_a_mail_server_is_encrypted_unless_it_is_local(
     url: str, host: str, port: int, tls: Tls
 ) -> None:
     server = smtp(url)
@@ -528,7 +526,7 @@ def test_user_and_password_of_a_mail_server_are_decoded(written_as: str, user: s
     assert (server.host, server.user, server.password.reveal()) == ("mail.x.fr", user, password)
 
 
-def test_the_authorities_to_trust_are_named_relative_to_the_file() -> None:
+def test_the_path_of_the_trusted_authorities_is_relative_to_the_file() -> None:
     assert smtp("smtps://h?ca=/etc/ca%20x.pem").ca_file == Path("/etc/ca x.pem")
     assert smtp("smtp://h?ca=ca.pem&tls=required").ca_file == Path("ca.pem").absolute()
     in_file = load_file("EGEC_MAIL_URL=smtp://h?ca=ca.pem").mail_server
@@ -558,7 +556,7 @@ def test_the_authorities_to_trust_are_named_relative_to_the_file() -> None:
         ("http://h", "must begin with smtp://, smtps://, sendmail: or maildir:"),
     ],
 )
-def test_a_mail_url_is_refused_with_what_is_wrong_and_an_example(url: str, fault: str) -> None:
+def test_an_invalid_mail_url_is_refused_with_the_reason_and_an_example(url: str, fault: str) -> None:
     assert faults({"EGEC_MAIL_URL": url}) == [
         f"EGEC_MAIL_URL {fault}. Example: EGEC_MAIL_URL=smtp://egec:secret@smtp.example.org:587"
     ]
@@ -588,7 +586,7 @@ def test_a_postgresql_url_is_kept_as_it_is(url: str, kept: str) -> None:
         ("egec.db", "must begin with sqlite:/// or postgresql://"),
     ],
 )
-def test_a_database_url_is_refused_with_what_is_wrong_and_an_example(url: str, fault: str) -> None:
+def test_an_invalid_database_url_is_refused_with_the_reason_and_an_example(url: str, fault: str) -> None:
     assert faults({"EGEC_DATABASE_URL": url}) == [
         f"EGEC_DATABASE_URL {fault}. Example: EGEC_DATABASE_URL=sqlite:////var/lib/egec/egec.db"
     ]
@@ -644,7 +642,7 @@ def test_a_value_is_parsed(name: str, text: str, attribute: str, value: object) 
     ],
     ids=lambda text: ascii(text[:20]),
 )
-def test_a_wrong_value_is_told_with_its_name_and_an_example(name: str, text: str, fault: str) -> None:
+def test_an_invalid_value_is_reported_with_its_name_and_an_example(name: str, text: str, fault: str) -> None:
     example = next(setting.example for setting in SETTINGS if setting.name == name)
     assert faults({name: text}) == [f"{name} {fault}. Example: {name}={example}"]
 
@@ -659,7 +657,7 @@ def test_a_wrong_value_is_told_with_its_name_and_an_example(name: str, text: str
     ],
     ids=lambda text: ascii(text[:9]),
 )
-def test_templates_that_are_in_no_folder_are_a_fault(name: str, fault: str) -> None:
+def test_templates_outside_a_folder_are_a_fault(name: str, fault: str) -> None:
     written(Path("own"), "a file")
     assert re.fullmatch(rf"EGEC_TEMPLATES {fault}\. Example: .*", faults({"EGEC_TEMPLATES": name})[0])
 
@@ -668,7 +666,7 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", " "])
-def test_a_key_that_signs_may_have_its_lines_or_be_one_line_or_be_in_a_file(ending: str) -> None:
+def test_a_signing_key_may_have_lines_or_be_one_line_or_be_in_a_file(ending: str) -> None:
     pem, selector = PEM.replace("\n", ending), "EGEC_DKIM_SELECTOR=a.b-1"
     written(Path("conf/dkim.pem"), f"{pem}{ending}")
     for text in (
@@ -702,7 +700,7 @@ def test_a_key_that_is_not_in_pem_form_is_a_fault_and_is_not_quoted(key: str) ->
 
 
 @pytest.mark.parametrize("selector", ["a_b", "-a", "a-", "a..b", ".a", "a b", "é", "a" * 64, "a;b", 'a"'])
-def test_a_selector_that_is_no_name_in_the_dns_is_a_fault(selector: str) -> None:
+def test_a_selector_that_is_not_a_dns_name_is_a_fault(selector: str) -> None:
     [fault] = faults({"EGEC_DKIM_KEY": PEM, "EGEC_DKIM_SELECTOR": selector})
     assert fault.startswith("EGEC_DKIM_SELECTOR must be a selector: ")
 
@@ -716,7 +714,7 @@ def test_a_key_without_its_selector_is_a_fault_and_so_is_a_selector_without_its_
     assert load_settings({}).dkim is None
 
 
-def test_a_file_with_a_key_that_others_can_read_is_warned_of() -> None:
+def test_a_warning_names_a_file_with_a_key_that_others_can_read() -> None:
     path = written(Path("conf/egec.env").absolute(), f"EGEC_DKIM_KEY='{PEM}'\nEGEC_DKIM_SELECTOR=a\n")
     path.chmod(0o644)
     [warning] = load_settings({ENV_FILE_VARIABLE: str(path)}).warnings
@@ -729,9 +727,9 @@ def test_fewer_than_50_bits_are_a_fault() -> None:
     )
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     text = f"EGEC_MAIL_FORM=x\nEGEC_LANGUAGE=de\nEGEC_DATABASE_URL={SECRET}\n'\n"
-    environ = {"EGEC_BCRYPT_COST": "99", "EGEC_MAIL_URL": SECRET, "EGEC_MAIL_URL_FILE": "x", "EGEC_MAIL_FROM": "nobody"}
+    environ = {"EGEC_BCRYPT_COST": "99", "EGEC_MAIL_URL": SECRET, "EGEC_MAIL_URL_FILE": "x", "EGEC_MAIL_FROM": "jeanne"}
     lines = faults(environ, text)
     for name in ("FORM", "LANGUAGE", "DATABASE_URL", "BCRYPT_COST", "MAIL_URL_FILE", "MAIL_FROM", "egec.env:4"):
         assert sum(name in line for line in lines) >= 1, name
@@ -740,7 +738,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert SECRET not in "".join(lines)
 
 
-def test_the_hint_names_the_places_to_mend() -> None:
+def test_the_hint_names_the_places_to_correct() -> None:
     with pytest.raises(ConfigError) as without_file:
         load_settings({"EGEC_LANGUAGE": "de"})
     assert without_file.value.message.startswith("EGEC_LANGUAGE ")
@@ -756,7 +754,7 @@ def test_the_hint_names_the_places_to_mend() -> None:
     assert f"the environment or {Path('conf/egec.env').absolute()};" in with_file.value.hint
 
 
-# --- whatever comes ---
+# --- arbitrary input ---
 
 STARTS = ["", "smtp://", "smtps://", "smtp://u:p@h", "sendmail:", "maildir:", "sqlite:", "postgresql://", "postgres://"]
 anything = st.builds("{}{}".format, st.sampled_from(STARTS), st.text(st.characters()))
@@ -777,40 +775,40 @@ def loads_or_is_refused(environ: Mapping[str, str]) -> None:
 
 @without_deadline
 @given(st.dictionaries(names, anything, min_size=1, max_size=4))
-def test_no_text_in_the_environment_raises_anything_but_misconfigured(environ: dict[str, str]) -> None:
+def test_no_text_in_the_environment_raises_anything_but_config_error(environ: dict[str, str]) -> None:
     loads_or_is_refused(environ)
 
 
 @without_deadline
 @given(st.lists(st.tuples(names, anything).map("=".join) | anything, max_size=4), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_no_text_in_the_file_raises_anything_but_misconfigured(lines: list[str], ending: str) -> None:
+def test_no_text_in_the_file_raises_anything_but_config_error(lines: list[str], ending: str) -> None:
     written(Path(".env"), ending.join(lines).encode(errors="surrogatepass"))
     loads_or_is_refused({})
 
 
 @without_deadline
 @given(st.binary() | st.binary().map(b"EGEC_APP_NAME=".__add__))
-def test_no_bytes_in_the_file_raise_anything_but_misconfigured(content: bytes) -> None:
+def test_no_bytes_in_the_file_raise_anything_but_config_error(content: bytes) -> None:
     written(Path(".env"), content)
     loads_or_is_refused({})
 
 
-# --- for whom a program acts ---
+# --- EGEC_ACTOR ---
 
 
 @pytest.mark.parametrize("name", ["jeanne.martin", "Élodie Petit (accueil)", "x" * 100, " jeanne "])
-def test_the_environment_names_the_person_for_whom_a_program_acts(name: str) -> None:
+def test_the_environment_names_the_person_that_a_program_acts_for(name: str) -> None:
     assert load_settings({"EGEC_ACTOR": name}).acting_for == name.strip()
     assert load_settings({}).acting_for == ""
 
 
 @pytest.mark.parametrize("name", ["x" * 101, "a\nb", "\x1b[31m", "\u202eJ", "\udcff"])
-def test_a_person_who_is_no_line_of_text_is_refused(name: str) -> None:
+def test_a_person_that_is_not_one_line_of_text_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="EGEC_ACTOR must be one line"):
         load_settings({"EGEC_ACTOR": name})
 
 
-def test_a_file_names_no_person_for_it_would_be_the_same_for_all() -> None:
+def test_a_file_must_not_name_the_person_of_a_call() -> None:
     with pytest.raises(ConfigError, match=r"EGEC_ACTOR .* environment only"):
         load_file("EGEC_ACTOR=jeanne.martin")
 
@@ -821,8 +819,8 @@ def test_the_log_is_text_or_json() -> None:
         load_settings({"EGEC_LOG": "xml"})
 
 
-def test_no_python_dotenv_that_follows_links_when_it_writes_is_accepted() -> None:
-    """CVE-2026-28684, mended in 1.2.2."""
+def test_a_python_dotenv_that_follows_links_when_writing_is_not_accepted() -> None:
+    """CVE-2026-28684, fixed in 1.2.2."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     [wanted] = [one for text in project["dependencies"] if (one := Requirement(text)).name == "python-dotenv"]
     assert "1.2.1" not in wanted.specifier
