@@ -50,9 +50,7 @@ def parse_email(text: str) -> EmailAddress:
         ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(
-        given=given,
-        key=f"{local}@{valid.ascii_domain}",
-        wire=f"{valid.local_part}@{valid.ascii_domain}",
+        given=given, key=f"{local}@{valid.ascii_domain}", wire=f"{valid.local_part}@{valid.ascii_domain}"
     )
 
 

@@ -1,47 +1,37 @@
 """The expected errors. A class has an exit code; an instance says what is wrong and what to do."""
 
 from enum import IntEnum
+from typing import Self
 
 from egec_cli.translation import Words
 
 
 class ExitCode(IntEnum):
-    """The exit codes of `egec`; from 64 on they are those of sysexits.h."""
+    """The exit codes of `egec` with their meanings; from 64 on they are those of sysexits.h."""
 
-    OK = 0
-    REFUSED = 1
-    USAGE = 2
-    PARTLY_DONE = 3
-    BAD_INPUT = 65
-    NO_SUCH_CLIENT = 67
-    INTERNAL_ERROR = 70
-    ALREADY_EXISTS = 73
-    FILE_SYSTEM = 74
-    TEMPORARY_FAILURE = 75
-    NOT_PERMITTED = 77
-    CONFIGURATION = 78
-    INTERRUPTED = 130
-    BROKEN_PIPE = 141
-    TERMINATED = 143
+    meaning: str
 
+    def __new__(cls, number: int, meaning: str) -> Self:
+        """Create a member that is the number."""
+        code = int.__new__(cls, number)
+        code._value_, code.meaning = number, meaning
+        return code
 
-EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "done; login accepted",
-    ExitCode.REFUSED: "login refused, or confirmation declined",
-    ExitCode.USAGE: "invalid command line",
-    ExitCode.PARTLY_DONE: "done in part: some rows or clients failed, each is listed",
-    ExitCode.BAD_INPUT: "invalid input",
-    ExitCode.NO_SUCH_CLIENT: "unknown client",
-    ExitCode.INTERNAL_ERROR: "internal error",
-    ExitCode.ALREADY_EXISTS: "already exists",
-    ExitCode.FILE_SYSTEM: "file or disk error",
-    ExitCode.TEMPORARY_FAILURE: "temporary failure; nothing was lost, try again",
-    ExitCode.NOT_PERMITTED: "not permitted",
-    ExitCode.CONFIGURATION: "configuration missing or invalid",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); what was started can be resumed",
-    ExitCode.BROKEN_PIPE: "the reader of the output closed the pipe (as in `| head`)",
-    ExitCode.TERMINATED: "terminated (SIGTERM); what was started can be resumed",
-}
+    OK = 0, "done; login accepted"
+    REFUSED = 1, "login refused, or confirmation declined"
+    USAGE = 2, "invalid command line"
+    PARTLY_DONE = 3, "done in part: some rows or clients failed, each is listed"
+    BAD_INPUT = 65, "invalid input"
+    NO_SUCH_CLIENT = 67, "unknown client"
+    INTERNAL_ERROR = 70, "internal error"
+    ALREADY_EXISTS = 73, "already exists"
+    FILE_SYSTEM = 74, "file or disk error"
+    TEMPORARY_FAILURE = 75, "temporary failure; nothing was lost, try again"
+    NOT_PERMITTED = 77, "not permitted"
+    CONFIGURATION = 78, "configuration missing or invalid"
+    INTERRUPTED = 130, "interrupted (Ctrl-C); what was started can be resumed"
+    BROKEN_PIPE = 141, "the reader of the output closed the pipe (as in `| head`)"
+    TERMINATED = 143, "terminated (SIGTERM); what was started can be resumed"
 
 
 # The argument of a KeyboardInterrupt at a prompt, before any work.

@@ -73,9 +73,7 @@ class Alphabet(NamedTuple):
             )
         if len(set(specials)) != len(specials):
             raise InvalidInput(
-                "a special character is given twice",
-                "Give each once, such as {specials}",
-                specials=DEFAULT_SPECIALS,
+                "a special character is given twice", "Give each once, such as {specials}", specials=DEFAULT_SPECIALS
             )
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (

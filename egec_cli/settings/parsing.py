@@ -43,8 +43,7 @@ def absolute_path(folder: Folder, text: str) -> Path:
             folder = Path.cwd()
         except FileNotFoundError:
             raise Fault(
-                "has a relative path, but the working folder {folder} no longer exists",
-                folder=name_of_working_folder(),
+                "has a relative path, but the working folder {folder} no longer exists", folder=name_of_working_folder()
             ) from None
     path = Path(text) if folder is None else folder / text
     if not is_text(str(path)):

@@ -116,10 +116,7 @@ def _read_all(path: Path, descriptor: int) -> bytes:
         left -= len(part)
     if left <= 0:
         raise UntrustedFile(
-            "{path} is larger than {most} bytes",
-            "Check that it is the right file.",
-            path,
-            most=MOST_BYTES,
+            "{path} is larger than {most} bytes", "Check that it is the right file.", path, most=MOST_BYTES
         )
     return b"".join(parts)
 
