@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 
 from egec_cli import __version__, translation
 from egec_cli.errors import (
@@ -281,24 +281,22 @@ def _internal_error(error: Exception) -> EgecError:
 
     Its message may quote a value, and any value may be a secret, so it is left out.
     """
+    # Imported here: only an internal error needs it.
+    import traceback
+
+    places = [
+        f"\n  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
     return EgecError(
         "internal error: {kind}{places}",
         "Please report these lines to {maintainers}, with the version: egec {version}.",
         kind=type(error).__name__,
         # As Words, since line breaks of plain values are not shown.
-        places=Words("".join(f"\n  {place}" for place in _places(error.__traceback__))),
+        places=Words("".join(places)),
         maintainers=WHERE_TO_REPORT,
         version=__version__,
     )
-
-
-def _places(trace: TracebackType | None) -> list[str]:
-    places = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return places
 
 
 def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> int:

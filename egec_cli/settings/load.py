@@ -207,7 +207,10 @@ def _env_file_if_any(path: Path) -> _EnvFile | None:
             "{path} is a symbolic link to a file that does not exist", "Create the file, or remove the link.", path=path
         ) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        reason = system_message(error)
+        raise ConfigError(
+            "{path} cannot be read: {reason}", "Give this user permission to read it.", path=path, reason=reason
+        ) from None
     try:
         text = content.data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -225,15 +228,6 @@ def _text_path(path: Path) -> Path:
     if not is_text(str(path)):
         raise ConfigError("the path {path} is not UTF-8", "Rename the file or the folder.", path=ascii(str(path)))
     return path
-
-
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        "{path} cannot be read: {reason}",
-        "Give this user permission to read it.",
-        path=path,
-        reason=system_message(error),
-    )
 
 
 def _parse_env_file(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
