@@ -1,4 +1,4 @@
-"""The log of what is done: one entry for each act, told once it is committed, never of one that is rolled back."""
+"""The context of a command: settings, database, clock, actor and the log of its acts."""
 
 import os
 import pwd
@@ -18,18 +18,18 @@ from egec_cli.store import database, peewee
 
 
 class Act(NamedTuple):
-    """Something that was done. Its keys are those of `egec audit list`, but for the last.
+    """One act for the log. All keys but the last are those of `egec audit list`.
 
     Attributes:
-        at: when, as RFC 3339 in UTC.
-        action: what was done, such as `client.create` or `login`.
-        outcome: how it ended, a stable word.
-        client: the identifier of whom it is about.
-        run: the name of the re-issue run that it belongs to.
-        actor: the user of the operating system, and who or what is behind.
-        host: of the process.
-        details: more of it; no secret, and no personal data, which nobody could take out of a log again.
-        ms: how many milliseconds after the command began it was committed.
+        at: the time, as RFC 3339 in UTC.
+        action: a stable word, such as `client.create` or `login`.
+        outcome: a stable word.
+        client: the identifier of the client.
+        run: the name of the re-issue run.
+        actor: the user of the operating system, and the person or service behind.
+        host: the host of the process.
+        details: more values; no secrets, and no personal data, which cannot be removed from a log.
+        ms: milliseconds from the start of the command to the commit.
     """
 
     at: str
@@ -44,30 +44,30 @@ class Act(NamedTuple):
 
 
 class Log:
-    """Tells of acts, by `write`, from the moment on when it is made."""
+    """Passes each act to `write` once it is committed, never one that is rolled back."""
 
     def __init__(self, write: Callable[[Act], None]) -> None:
         self._write = write
         self._began = time.monotonic()
 
     def tell(self, database: peewee.Database, acts: Sequence[Act]) -> None:
-        """Tell of acts when the transaction under way is committed, or at once where there is none."""
+        """Write the acts after the commit of the current transaction, or immediately without one."""
 
-        def told() -> None:
+        def write_acts() -> None:
             ms = round((time.monotonic() - self._began) * 1000)
             for act in acts:
                 self._write(act._replace(ms=ms))
 
-        database.after_commit(told)
+        database.after_commit(write_acts)
 
 
 _PROCESSES = Path("/proc")
-# Enough for shells within shells.
+# Enough for nested shells.
 _MOST_ANCESTORS = 64
-# What the kernel says where nobody has logged in (audit's AUDIT_UID_UNSET).
-_NOBODY_LOGGED_IN = 2**32 - 1
-# A service of the system, as in 0::/system.slice/cron.service; what a user's own session starts is no news.
-# Compiled where they are needed, which few processes do: this is part of every start.
+# The kernel's login user of a process without a login (audit's AUDIT_UID_UNSET).
+_NO_LOGIN = 2**32 - 1
+# A service of the system, as in 0::/system.slice/cron.service; what a user's session starts is not named.
+# Compiled only when needed, as every start imports this module.
 _OF_SYSTEM = "/system.slice/"
 _SERVICE = rf"(?m)^(?:0:|[0-9]+:name=systemd):{_OF_SYSTEM}(?:[^/\n]+\.slice/)*([^/\n]+\.service)(?:/|$)"
 _NOT_IN_A_NAME = r"[^\w.@\\$+-]"
@@ -75,37 +75,32 @@ _LONGEST_NAME = 100
 
 
 class Actor(NamedTuple):
-    """Who asks, in words, and the host of the process."""
+    """Who acts, in words, and the host of the process."""
 
     user: str
     host: str
 
 
 def detect_actor(acting_for: str = "") -> Actor:
-    """Return the actor that this process works for.
-
-    Args:
-        acting_for: the person for whom the calling program says that it acts.
-    """
+    """Return the actor of this process; `acting_for` is the person that the calling program names."""
     user = _name(os.getuid())
     login = _read("self/loginuid")
     claimed = ""
-    if login.isdecimal() and int(login) != _NOBODY_LOGGED_IN:
-        # The kernel's word: it outlives `su` and `sudo -i`, and nobody can change it.
+    if login.isdecimal() and int(login) != _NO_LOGIN:
+        # The kernel's record: it survives `su` and `sudo -i`, and a user cannot change it.
         behind = _name(int(login))
     else:
         behind = ""
-        if told := os.environ.get("SUDO_USER", ""):
+        if named := os.environ.get("SUDO_USER", ""):
             behind = _caller_of_sudo()
-            claimed = "" if told == behind else told
+            claimed = "" if named == behind else named
     return Actor(describe_actor(user, behind, _read("self/cgroup"), acting_for, claimed=claimed), socket.gethostname())
 
 
 def _caller_of_sudo() -> str:
-    """Return who called the sudo that this process runs under; nothing where there is none, or the kernel hides it.
+    """Return the user who called the sudo that this process runs under; empty if the kernel shows none.
 
-    SUDO_USER alone proves nothing. That an ancestor is sudo and runs as root does, and the user of its parent is the
-    one who called it.
+    SUDO_USER alone proves nothing. An ancestor named sudo that runs as root does: the user of its parent called it.
     """
     process, under_sudo = os.getppid(), False
     for _ in range(_MOST_ANCESTORS):
@@ -127,22 +122,22 @@ def describe_actor(user: str, behind: str = "", groups: str = "", acting_for: st
     """Return an actor in words.
 
     Args:
-        user: of the operating system.
-        behind: who has logged in, or become that user by sudo, as the kernel knows.
-        groups: the control groups of the process, as `/proc/self/cgroup` has them.
-        acting_for: for whom the calling program says that it acts.
-        claimed: whom SUDO_USER names, where nothing supports it.
+        user: the user of the operating system.
+        behind: the user who logged in or called sudo, as the kernel knows.
+        groups: the control groups of the process, as in `/proc/self/cgroup`.
+        acting_for: the person that the calling program names.
+        claimed: the user that SUDO_USER names without further evidence.
     """
-    told = []
+    parts = []
     if behind and behind != user:
-        told.append(_name_in_words(behind))
+        parts.append(_name_in_words(behind))
     if claimed:
-        told.append(f"claimed {_name_in_words(claimed)}")
+        parts.append(f"claimed {_name_in_words(claimed)}")
     if _OF_SYSTEM in groups and (service := re.search(_SERVICE, groups)):
-        told.append(f"by {service[1]}")
+        parts.append(f"by {service[1]}")
     if acting_for:
-        told.append(f"for {acting_for}")
-    return f"{user} ({', '.join(told)})" if told else user
+        parts.append(f"for {acting_for}")
+    return f"{user} ({', '.join(parts)})" if parts else user
 
 
 def _name_in_words(name: str) -> str:
@@ -157,7 +152,7 @@ def _name(user: int) -> str:
 
 
 def _read(name: str) -> str:
-    """Return what the kernel says of a process; nothing where it says nothing, as in some containers."""
+    """Return a file of `/proc`; empty if it cannot be read, as in some containers."""
     try:
         return (_PROCESSES / name).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -165,11 +160,11 @@ def _read(name: str) -> str:
 
 
 class Context(NamedTuple):
-    """An open eGEC.
+    """Settings, open database, clock and actor of one command.
 
     Attributes:
-        clock: gives every time that is stored, mailed and compared: the clock of the PostgreSQL server, which all
-            machines share, or this machine's clock for SQLite.
+        clock: for every time that is stored, mailed or compared: the clock of the PostgreSQL server, which all machines
+            share, or this machine's clock for SQLite.
     """
 
     settings: Settings
@@ -181,39 +176,38 @@ class Context(NamedTuple):
 
 @contextmanager
 def open_context(settings: Settings, *, log: Log | None = None, only_read: bool = False) -> Iterator[Context]:
-    """Open eGEC for the `with` block.
+    """Open the database and yield the context.
 
     Args:
-        settings: where.
-        log: receives a line for each act.
-        only_read: the block only reads, so a database that cannot be written is opened too.
+        log: receives each act.
+        only_read: the block only reads, so a read-only database can be opened too.
 
     Raises:
-        ConfigError: the database is missing, or has another schema than this program's.
-        TemporaryFailure, PermissionDenied, StorageError: the database failed, then or within the block.
+        ConfigError: the database is missing, or has a different schema from this program's.
+        TemporaryFailure, PermissionDenied, StorageError: the database failed, here or within the block.
     """
     with database.open_database(settings.database, only_read=only_read) as opened_database:
-        who = detect_actor(settings.acting_for)
-        yield Context(settings, opened_database, who, clock_of(opened_database), log)
+        actor = detect_actor(settings.acting_for)
+        yield Context(settings, opened_database, actor, choose_clock(opened_database), log)
 
 
-def clock_of(opened_database: peewee.Database, of_machine: Clock = clock.now) -> Clock:
-    """Return the clock that counts for this database: its server's, or that of the machine."""
+def choose_clock(opened_database: peewee.Database, local: Clock = clock.now) -> Clock:
+    """Return the clock of the database server, or that of this machine for SQLite."""
     if not isinstance(opened_database, peewee.PostgresqlDatabase):
-        return of_machine
+        return local
     return ServerClock(partial(database.server_clock, opened_database))
 
 
 def synchronize(context: Context) -> None:
-    """Read the server's clock again, if the clock is that of a server."""
+    """Read the clock of the PostgreSQL server again, if there is one."""
     if isinstance(context.clock, ServerClock):
         context.clock.synchronize()
 
 
 def create_database(settings: Settings) -> bool:
-    """Create the database that the settings name, if it is missing. Return whether anything was made.
+    """Create the database if it is missing, and return whether anything was created.
 
     Raises:
-        PermissionDenied, StorageError, TemporaryFailure, ConfigError: it cannot be made there.
+        PermissionDenied, StorageError, TemporaryFailure, ConfigError: it cannot be created.
     """
     return database.create_database(settings.database)

@@ -1,4 +1,4 @@
-"""E-mail addresses: what is one, and when two of them are the same."""
+"""E-mail addresses: validation, and a key that equal addresses share."""
 
 import re
 import unicodedata
@@ -13,10 +13,10 @@ class EmailAddress(NamedTuple):
     """A valid address.
 
     Attributes:
-        given: as it was given, without the white space around it.
-        key: what it is compared by: NFC, the domain in IDNA form and lower case, the local part case-folded.
-        wire: what mail servers are told: the domain in IDNA form. Its local part may have letters beyond
-            ASCII, for servers that offer SMTPUTF8 (RFC 6531).
+        given: the address without surrounding white space.
+        key: for comparison: NFC, the domain in IDNA form and lower case, the local part case-folded.
+        wire: for mail servers: the domain in IDNA form. The local part may have letters beyond ASCII, for servers
+            that offer SMTPUTF8 (RFC 6531).
     """
 
     given: str
@@ -25,18 +25,18 @@ class EmailAddress(NamedTuple):
 
 
 def parse_email(text: str) -> EmailAddress:
-    """Return the address that `text` is; only its syntax is checked, no server is asked.
+    """Return a valid address; only the syntax is checked, without asking a server.
 
     Raises:
-        InvalidInput: it is not an address that mail can be sent to.
+        InvalidInput: mail cannot be sent to this address.
     """
-    at_once = plain(text.strip())
-    if at_once is not None:
-        return at_once
-    # Imported here: with its tables it takes as long as all else that a command such as `client list` imports.
+    address = parse_plain(text.strip())
+    if address is not None:
+        return address
+    # Imported here: its tables take as long as everything else that a command such as `client list` imports.
     from email_validator import EmailNotValidError, validate_email
 
-    # Composed first: IDNA maps some marks to letters, which what is the same must not become apart by.
+    # Normalise first: IDNA maps some marks to letters, so equal addresses could become different.
     given = unicodedata.normalize("NFC", text.strip())
     if "=?" in given:
         raise InvalidInput(
@@ -46,24 +46,22 @@ def parse_email(text: str) -> EmailAddress:
         valid = validate_email(given, check_deliverability=False)
     except EmailNotValidError as error:
         raise InvalidInput(
-            "{given!r} is no e-mail address: {error}", "Correct the address.", given=given, error=Words(str(error))
+            "invalid e-mail address {given!r}: {error}", "Correct the address.", given=given, error=Words(str(error))
         ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(
-        given=given,
-        key=f"{local}@{valid.ascii_domain}",
-        wire=f"{valid.local_part}@{valid.ascii_domain}",
+        given=given, key=f"{local}@{valid.ascii_domain}", wire=f"{valid.local_part}@{valid.ascii_domain}"
     )
 
 
-# Addresses that most people have: what the library says of them depends on the domain alone.
+# Most addresses: their validity depends on the domain alone.
 _PLAIN_LOCAL_PART = re.compile(r"[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*")
 _LONGEST_LOCAL_PART = 64
 _LONGEST_PLAIN = 200
 
 
-def plain(given: str) -> EmailAddress | None:
-    """Return a plain address, without asking the library anew for a domain that it knows to be good; else None."""
+def parse_plain(given: str) -> EmailAddress | None:
+    """Return a plain address, or None; the library validates each domain only once."""
     key = plain_key(given)
     if key is None:
         return None
@@ -71,7 +69,7 @@ def plain(given: str) -> EmailAddress | None:
 
 
 def plain_key(given: str) -> str | None:
-    """Return the key of a plain address, which is as it was given; None where that is for `checked` to say."""
+    """Return the key of a plain address; None if only `parse_email` can decide."""
     local, _, domain = given.partition("@")
     if (
         len(given) <= _LONGEST_PLAIN

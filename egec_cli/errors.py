@@ -1,50 +1,40 @@
-"""The expected errors: each class has an exit code, each instance says what is wrong and what to type."""
+"""The expected errors. A class has an exit code; an instance says what is wrong and what to do."""
 
 from enum import IntEnum
+from typing import Self
 
 from egec_cli.translation import Words
 
 
 class ExitCode(IntEnum):
-    """The exit codes of `egec`; from 64 on they are those of sysexits.h."""
+    """The exit codes of `egec` with their meanings; from 64 on they are those of sysexits.h."""
 
-    OK = 0
-    REFUSED = 1
-    USAGE = 2
-    PARTLY_DONE = 3
-    BAD_INPUT = 65
-    NO_SUCH_CLIENT = 67
-    INTERNAL_ERROR = 70
-    ALREADY_EXISTS = 73
-    FILE_SYSTEM = 74
-    TEMPORARY_FAILURE = 75
-    NOT_PERMITTED = 77
-    CONFIGURATION = 78
-    INTERRUPTED = 130
-    BROKEN_PIPE = 141
-    TERMINATED = 143
+    meaning: str
 
+    def __new__(cls, number: int, meaning: str) -> Self:
+        """Create a member that is the number."""
+        code = int.__new__(cls, number)
+        code._value_, code.meaning = number, meaning
+        return code
 
-EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "done; login accepted",
-    ExitCode.REFUSED: "the answer is no: login refused",
-    ExitCode.USAGE: "wrong command line",
-    ExitCode.PARTLY_DONE: "done in part: some rows or clients failed, each is listed",
-    ExitCode.BAD_INPUT: "bad input data",
-    ExitCode.NO_SUCH_CLIENT: "no such client",
-    ExitCode.INTERNAL_ERROR: "a defect of the program",
-    ExitCode.ALREADY_EXISTS: "it already exists",
-    ExitCode.FILE_SYSTEM: "the disk or the file system failed",
-    ExitCode.TEMPORARY_FAILURE: "not now, nothing is lost, run the same again",
-    ExitCode.NOT_PERMITTED: "not permitted",
-    ExitCode.CONFIGURATION: "configuration missing or wrong",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); what was begun can be resumed",
-    ExitCode.BROKEN_PIPE: "the reader of the output went away (as in `| head`)",
-    ExitCode.TERMINATED: "terminated (SIGTERM); what was begun can be resumed",
-}
+    OK = 0, "done; login accepted"
+    REFUSED = 1, "login refused, or confirmation declined"
+    USAGE = 2, "invalid command line"
+    PARTLY_DONE = 3, "done in part: some rows or clients failed, each is listed"
+    BAD_INPUT = 65, "invalid input"
+    NO_SUCH_CLIENT = 67, "unknown client"
+    INTERNAL_ERROR = 70, "internal error"
+    ALREADY_EXISTS = 73, "already exists"
+    FILE_SYSTEM = 74, "file or disk error"
+    TEMPORARY_FAILURE = 75, "temporary failure; nothing was lost, try again"
+    NOT_PERMITTED = 77, "not permitted"
+    CONFIGURATION = 78, "configuration missing or invalid"
+    INTERRUPTED = 130, "interrupted (Ctrl-C); what was started can be resumed"
+    BROKEN_PIPE = 141, "the reader of the output closed the pipe (as in `| head`)"
+    TERMINATED = 143, "terminated (SIGTERM); what was started can be resumed"
 
 
-# The argument of a KeyboardInterrupt at a prompt: nothing was begun.
+# The argument of a KeyboardInterrupt at a prompt, before any work.
 AT_A_PROMPT = ""
 
 
@@ -53,9 +43,9 @@ class EgecError(Exception):
 
     Args:
         message: what is wrong, for an operator; never holds a secret.
-        hint: what to do or to type next; may be empty.
-        code: a stable word for scripts, where one class has several causes.
-        values: what stands in message and hint by name, as in `there is no file {path}`.
+        hint: what to do next; may be empty.
+        code: a stable word for scripts, if one class has several causes.
+        values: the values that message and hint name, as in `{path} already exists`.
     """
 
     exit_code = ExitCode.INTERNAL_ERROR
@@ -70,21 +60,21 @@ class EgecError(Exception):
 
 
 class UsageError(EgecError):
-    """The command line cannot be carried out as it is."""
+    """The command line is invalid."""
 
     exit_code = ExitCode.USAGE
     code = "usage"
 
 
 class InvalidInput(EgecError):
-    """A value from outside is not valid."""
+    """A value from outside is invalid."""
 
     exit_code = ExitCode.BAD_INPUT
     code = "bad_input"
 
 
 class AddressRefused(InvalidInput):
-    """The mail server or the mail program does not take this address."""
+    """The mail server or the mail program refused this address."""
 
     code = "mail_refused"
 
@@ -97,7 +87,7 @@ class ClientNotFound(EgecError):
 
 
 class AlreadyExists(EgecError):
-    """Something that must be unique is there already."""
+    """Something that must be unique already exists."""
 
     exit_code = ExitCode.ALREADY_EXISTS
     code = "already_exists"
@@ -111,7 +101,7 @@ class StorageError(EgecError):
 
 
 class TemporaryFailure(EgecError):
-    """It cannot be done at present; the same command may succeed later."""
+    """The same command may succeed later."""
 
     exit_code = ExitCode.TEMPORARY_FAILURE
     code = "not_now"
@@ -125,15 +115,15 @@ class PermissionDenied(EgecError):
 
 
 class ConfigError(EgecError):
-    """The configuration is missing or wrong."""
+    """The configuration is missing or invalid."""
 
     exit_code = ExitCode.CONFIGURATION
     code = "configuration"
 
 
 def quoted(value: object) -> str:
-    """Return a value, such as the name of a run or a path, as one word of a shell."""
-    # Imported here: only hints and advice need it.
+    """Return a value, such as a run name or a path, as one word of a shell."""
+    # Imported here: only hints need it.
     import shlex
 
     return shlex.quote(str(value))

@@ -1,7 +1,7 @@
-"""New files for their owner alone: complete or not there at all, and durable once they have their name.
+"""New private files: they get their name only when they are complete, and are durable then.
 
-A file that is still being written is hidden and locked (flock). The kernel drops the lock when the process ends,
-however it ends, so a hidden file without a lock is a leftover: the next command that writes to the folder removes it.
+Until then a file is hidden and locked (flock). The kernel drops the lock when the process ends, so a hidden file
+without a lock is a leftover: the next command that writes to the folder removes it.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, StorageError
 from egec_cli.translation import Words, system_message
 
-# The second group is what SQLite adds for the files beside it.
+# The second group is the suffix of SQLite's additional files.
 _HIDDEN_NAME = re.compile(r"(\.egec-[0-9a-f]{16}\.unfinished)(-wal|-shm|-journal)?")
 _BESIDE = ("-wal", "-shm", "-journal")
 _IF_TAKEN = Words("Name another file, or move this one away.")
@@ -25,10 +25,10 @@ _IF_TAKEN_UNFORCED = Words("Name another file, or add --force to replace it.")
 
 
 class HiddenFile(NamedTuple):
-    """A file that has no name of its own yet.
+    """A file without its final name.
 
     Attributes:
-        path: its present name.
+        path: its current name.
         descriptor: open for reading and writing; keeps the file locked.
         folder: a descriptor of its folder.
     """
@@ -38,14 +38,13 @@ class HiddenFile(NamedTuple):
     folder: int
 
     def move_to(self, name: str, *, force: bool = False) -> None:
-        """Make the content durable, then give the file its name in the same folder, and make that durable.
+        """Make the content durable, rename the file within its folder, and make the name durable.
 
         Args:
-            name: the name.
-            force: replace a file of that name.
+            force: replace an existing file.
 
         Raises:
-            FileExistsError: there is a file of that name.
+            FileExistsError: the name is taken.
             OSError: the file could not be written.
         """
         os.fsync(self.descriptor)
@@ -59,9 +58,9 @@ class HiddenFile(NamedTuple):
 
 @contextmanager
 def create_hidden_file(folder: Path) -> Iterator[HiddenFile]:
-    """Create a hidden file for the block; it is removed afterwards, unless it got a name. Leftovers are removed too.
+    """Create a hidden file for the block; afterwards it is removed, unless it was renamed. Remove leftovers too.
 
-    The folder is opened once: if another folder takes its place meanwhile, the file gets its name in the original.
+    The folder is opened once: if another folder replaces it meanwhile, the file is renamed in the original.
 
     Raises:
         OSError: the file cannot be created.
@@ -73,22 +72,21 @@ def create_hidden_file(folder: Path) -> Iterator[HiddenFile]:
         try:
             yield HiddenFile(folder / name, file, descriptor)
         finally:
-            # The file itself last: without it, the files beside it count as leftovers.
+            # The file itself last: without it, its additional files count as leftovers.
             _remove(descriptor, [*(f"{name}{suffix}" for suffix in _BESIDE), name])
             os.close(file)
 
 
 @contextmanager
 def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN) -> Iterator[HiddenFile]:
-    """Create a file that gets its name when the block has ended well.
+    """Create a file that gets its name after the block, unless the block raises.
 
     Args:
-        target: its name.
-        force: replace a file of that name.
-        if_taken: the hint for an operator if there is a file of that name.
+        force: replace an existing file.
+        if_taken: the hint if the name is taken.
 
     Raises:
-        AlreadyExists: there is a file of that name.
+        AlreadyExists: the name is taken.
         PermissionDenied, StorageError: it cannot be created there.
         OSError: it cannot be written.
     """
@@ -117,14 +115,13 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
 
 @contextmanager
 def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
-    """Open a file to be written in UTF-8 within the block; it gets its name when the block has ended well.
+    """Open a new UTF-8 file; it gets its name after the block, unless the block raises.
 
     Args:
-        path: its name.
-        force: replace a file of that name.
+        force: replace an existing file.
 
     Raises:
-        AlreadyExists: there is a file of that name.
+        AlreadyExists: the name is taken.
         PermissionDenied, StorageError: it cannot be created there.
         OSError: it cannot be written.
     """
@@ -147,20 +144,20 @@ def standard_input(hint: str) -> BinaryIO:
 
 
 def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:
-    """Require that there is nothing of this name.
+    """Require that the path does not exist.
 
     Raises:
-        AlreadyExists: there is; `if_taken` is the hint.
+        AlreadyExists: it exists; `if_taken` is the hint.
     """
     if os.path.lexists(path):
         raise _exists(path, if_taken)
 
 
 def make_folders(path: Path) -> None:
-    """Create a folder and its missing parents, for the owner alone, and make them durable.
+    """Create a private folder and its missing parents, and make them durable.
 
     Raises:
-        OSError: one of them cannot be created, or is not a folder.
+        OSError: a folder cannot be created, or is not a folder.
     """
     try:
         path.mkdir(mode=0o700)
@@ -177,13 +174,13 @@ def make_folders(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the file system can do that."""
+    """Make the names in a folder durable, if the file system supports it."""
     with _opened(path) as descriptor:
         _sync(descriptor)
 
 
 def find_leftovers(folder: Path) -> list[Path]:
-    """Return the hidden files of processes that were killed: one's own, or everybody's for root.
+    """Return the hidden files of killed processes: those of this user, or of all users for root.
 
     Raises:
         OSError: the folder cannot be read.
@@ -197,7 +194,7 @@ def _opened(folder: Path) -> Iterator[int]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        # It may still take files, without being listed.
+        # It may be writable without being readable.
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -209,7 +206,7 @@ def _create(folder: int) -> tuple[str, int]:
     while True:
         name = f".egec-{os.urandom(8).hex()}.unfinished"
         file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
-        # Before it is locked, another process may take it for a leftover.
+        # Before the lock, another process may remove it as a leftover.
         if _is_locked_by_us(file) and os.fstat(file).st_nlink:
             return name, file
         _remove(folder, [name])
@@ -222,13 +219,13 @@ def _is_locked_by_us(file: int) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        # A file system without locks: no process can lock the file, so none takes it for a leftover.
+        # A file system without locks: other processes cannot lock the file either, so they do not remove it.
         return True
     return True
 
 
 def _leftovers(folder: int, *, owner: int | None) -> Iterator[str]:
-    """Yield the names of files whose process is gone, each while it is locked against any other use."""
+    """Yield the names of files whose process has ended, each while this process holds its lock."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -266,7 +263,7 @@ def _remove(folder: int, names: Iterable[str]) -> None:
 
 
 def _sync(folder: int) -> None:
-    # Not every file system can do that.
+    # Not every file system supports it.
     with suppress(OSError):
         os.fsync(folder)
 

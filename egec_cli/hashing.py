@@ -1,4 +1,4 @@
-"""Password hashes by bcrypt, on a thread of their own if the caller has other work to do."""
+"""Password hashes by bcrypt, on a separate thread if the caller has other work to do."""
 
 from threading import Thread
 from typing import Protocol
@@ -7,9 +7,9 @@ import bcrypt
 
 from egec_cli.password import Alphabet, Password, generate_password
 
-# What bcrypt takes at most; longer input raises since bcrypt 5.
+# The longest input of bcrypt; since bcrypt 5, longer input raises.
 _MAXIMUM_BYTES = 72
-# A digest that no password has: compared where there is no hash, so that every refusal takes the same time.
+# A digest without a password, compared for a missing hash, so that every refusal takes the same time.
 _DUMMY_DIGEST = "......................" + "." * 31
 
 
@@ -24,30 +24,30 @@ def hash_text(text: str, cost: int) -> str:
 
 
 def matches_hash(clear: str, password_hash: str) -> bool:
-    """Tell whether this text is the password of this hash.
+    """Return whether this text is the password of this hash.
 
-    Text that bcrypt cannot take is refused after the time of any other; a malformed hash is refused at once.
+    Text that bcrypt cannot hash is refused after the usual time; a malformed hash is refused immediately.
     """
     return _matches(clear, password_hash) or False
 
 
-def matches_or_takes(cost: int, clear: str, password_hash: str) -> bool:
-    """Tell whether this text is the password of this hash; if not, take the time of one comparison at `cost`.
+def match_at_cost(cost: int, clear: str, password_hash: str) -> bool:
+    """Return whether this text is the password of this hash; if not, take the time of one comparison at `cost`.
 
-    A hash whose own cost is higher takes its own time.
+    A hash with a higher cost takes its own time.
     """
     found = _matches(clear, password_hash)
     if found is None:
         check_dummy(cost)
     elif not found:
-        match_the_rest(hash_cost(password_hash), cost)
+        take_remaining_time(hash_cost(password_hash), cost)
     return found or False
 
 
 def _matches(clear: str, password_hash: str) -> bool | None:
-    """Compare, and return None for a malformed hash, which takes no time."""
+    """Compare, and return None immediately for a malformed hash."""
     secret = clear.encode(errors="surrogatepass")
-    # bcrypt repeats its input with a NUL between, so it would take "a\0a" for "a".
+    # bcrypt repeats its input with a NUL between, so "a\0a" would match "a".
     fits = len(secret) <= _MAXIMUM_BYTES and b"\0" not in secret
     try:
         return bcrypt.checkpw(secret if fits else b"", password_hash.encode()) and fits
@@ -66,10 +66,10 @@ def check_dummy(cost: int) -> None:
     matches_hash("", f"$2b${cost:02d}${_DUMMY_DIGEST}")
 
 
-def match_the_rest(done: int, cost: int) -> None:
-    """After one comparison at cost `done`, take what is left of the time of one at `cost`.
+def take_remaining_time(done: int, cost: int) -> None:
+    """After one comparison at cost `done`, take the rest of the time of one at `cost`.
 
-    Each step of the cost doubles the time, so comparisons at done, done + 1, … cost - 1 add up to the difference.
+    Each step doubles the time, so comparisons at done, done + 1, … cost - 1 add up to the difference.
     """
     for step in range(done, cost):
         check_dummy(step)
@@ -88,9 +88,9 @@ class HashSettings(Protocol):
 
 
 class Hashing:
-    """A hash under way on a thread of its own; bcrypt leaves the interpreter to others meanwhile.
+    """A hash in progress on a thread; bcrypt releases the interpreter lock meanwhile.
 
-    The thread dies with the process: nobody waits for a hash that is not wanted any more.
+    The thread is a daemon, so that the process does not wait for a hash that is no longer needed.
     """
 
     def __init__(self, password: Password, cost: int) -> None:
@@ -103,7 +103,7 @@ class Hashing:
     def _run(self, cost: int) -> None:
         try:
             self._hash = hash_password(self.password, cost)
-        except Exception as failure:  # noqa: BLE001 - it is raised again where the result is asked for
+        except Exception as failure:  # noqa: BLE001 - `result` raises it
             self._failure = failure
 
     def result(self) -> str:
@@ -119,15 +119,15 @@ class Hashing:
         return self._hash
 
 
-_ahead: dict[tuple[Alphabet, int], Hashing] = {}
+_early: dict[tuple[Alphabet, int], Hashing] = {}
 
 
 def start_hash(settings: HashSettings) -> Hashing:
-    """Make a new password and begin to hash it; the caller loads and connects what it needs meanwhile."""
-    begun = _ahead.pop((settings.alphabet, settings.bcrypt_cost), None)
-    return begun or Hashing(generate_password(settings.alphabet), settings.bcrypt_cost)
+    """Start to hash a new password; the caller can load and connect meanwhile."""
+    early = _early.pop((settings.alphabet, settings.bcrypt_cost), None)
+    return early or Hashing(generate_password(settings.alphabet), settings.bcrypt_cost)
 
 
 def start_hash_early(settings: HashSettings) -> None:
-    """Begin the hash that the next `begin` of these settings is about to want, before all else is loaded."""
-    _ahead[settings.alphabet, settings.bcrypt_cost] = start_hash(settings)
+    """Start the hash that the next `start_hash` with these settings returns."""
+    _early[settings.alphabet, settings.bcrypt_cost] = start_hash(settings)

@@ -1,6 +1,6 @@
-"""The entry of `egec`: runs a command and answers for how the program ends.
+"""The entry point of `egec`: run a command and end the process with its exit code.
 
-Only what every start needs is imported at the top: `egec --version` is answered before Typer is loaded.
+The top imports only what every start needs: `egec --version` does not load Typer.
 """
 
 import errno
@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 
 from egec_cli import __version__, translation
 from egec_cli.errors import (
@@ -25,25 +25,25 @@ from egec_cli.errors import (
 )
 from egec_cli.translation import Words, join_words, system_message
 
-# What commands make is gone by itself: the collector need not look for circles as often as it would.
-_OBJECTS_BEFORE_A_LOOK = 50_000
+# Commands create few reference cycles, so the collector can run less often than by default.
+_OBJECTS_PER_COLLECTION = 50_000
 
-# What Python says where the system grants no further thread; it has no exception of its own for that.
+# Python's message if the system allows no further thread; it has no exception class for that.
 _NO_THREAD = "can't start new thread"
 
 WHERE_TO_REPORT = Words("the maintainers of egec")
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came: what is under way is settled on the way up.
+    """SIGTERM arrived. Work in progress is settled while this exception travels up.
 
-    It is of the kind that libraries know: psycopg cancels the statement under way, so that it can be rolled back.
+    Libraries handle KeyboardInterrupt: psycopg cancels the running statement, so that it can be rolled back.
     """
 
 
 def entry() -> None:
-    """Run `egec` and end the process, without the interpreter's look through all that was imported."""
-    _keep_to_oneself()
+    """Run `egec` and end the process without the interpreter's slow shutdown."""
+    _protect_files_and_memory()
     code = run()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -52,38 +52,38 @@ def entry() -> None:
     os._exit(code)
 
 
-def _keep_to_oneself() -> None:
-    """Let every file that this process creates be for its owner alone, and let no crash write its memory to a disk.
+def _protect_files_and_memory() -> None:
+    """Make new files private to their owner, and stop a crash from writing memory to disk.
 
-    It holds for the whole process, so it is done for the command alone, not for programs that import this package.
+    This applies to the whole process, so only the command does it, not programs that import this package.
     """
-    # Imported here: it is of no use to those programs.
+    # Imported here: those programs do not need it.
     import resource
 
     os.umask(0o077)
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    # Linux ignores a limit of 0 where a program takes the dumps, but not a limit of 1, which is too little for a file
-    # too (fs/coredump.c). The upper limit stays, for programs that this one becomes or starts.
+    # If a program receives the dumps, Linux ignores a limit of 0, but not of 1, which is too small for a file as well
+    # (fs/coredump.c). The hard limit stays, for programs that this one starts.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (1 if most != 0 else 0, most))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run `egec` with these arguments, those of the process by default, and return its exit code."""
+    """Run `egec` with these arguments (default: those of the process) and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"egec {__version__}")
         return ExitCode.OK
-    # A program that was started with a signal ignored goes on ignoring it.
+    # If the caller ignores SIGTERM, keep ignoring it.
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, _terminate)
     _set_up_streams()
     machine = _wants_machine_format(arguments)
-    # What programs read is the same in every locale, also beside their data.
-    translation.use_language_of({} if machine else os.environ)
+    # Programs read the same texts in every locale.
+    translation.set_language({} if machine else os.environ)
     try:
         _require_text(arguments)
-        _begin_ahead(arguments)
+        _start_hash_early(arguments)
         code = _run_command(arguments)
         sys.stdout.flush()
         return code
@@ -99,15 +99,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(_file_system_failed(error), machine)
     except RuntimeError as error:
-        return _fail(_no_thread() if str(error) == _NO_THREAD else _described(error), machine)
-    except Exception as defect:  # noqa: BLE001 - the last stop for what nobody expected
-        return _fail(_described(defect), machine)
+        return _fail(_no_thread() if str(error) == _NO_THREAD else _internal_error(error), machine)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return _fail(_internal_error(error), machine)
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Refuse an argument that is not UTF-8: it could be neither stored nor shown.
+    """Refuse an argument that is not UTF-8, which cannot be stored or shown.
 
-    What follows `--` after `verify --checkpassword` is another program's.
+    Arguments after `--` of `verify --checkpassword` belong to another program.
     """
     own = arguments
     if "--checkpassword" in arguments and "--" in arguments:
@@ -118,14 +118,14 @@ def _require_text(arguments: Sequence[str]) -> None:
         except UnicodeEncodeError:
             raise InvalidInput(
                 "argument {number} is not UTF-8 text: {argument}",
-                "Type it in UTF-8; rename a file of such a name, or let the command read it from standard input.",
+                "Type it in UTF-8. Rename a file with such a name, or pass it on standard input.",
                 number=number,
                 argument=ascii(argument),
             ) from None
 
 
 def _require_time_zone() -> None:
-    """Refuse a time zone of a day or more, which no date can be told in."""
+    """Refuse a time zone that differs from UTC by a day or more, in which dates cannot be shown."""
     import time
 
     if max(abs(time.timezone), abs(time.altzone)) >= 24 * 60 * 60:
@@ -139,27 +139,27 @@ def _require_time_zone() -> None:
 def _no_thread() -> EgecError:
     return TemporaryFailure(
         "the system does not allow this process another thread",
-        "Raise the limit (ulimit -u, or TasksMax= of a systemd unit) or end other processes, then run the same again.",
+        "Raise the limit (ulimit -u, or TasksMax= of a systemd unit) or end other processes, then try again.",
     )
 
 
-def _begin_ahead(arguments: Sequence[str]) -> None:
-    """Begin the hash that `activate` takes most of its time for, while the command line's library is loaded."""
+def _start_hash_early(arguments: Sequence[str]) -> None:
+    """Start the hash that takes most of the time of `activate`, while Typer is loaded."""
     words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
     if words[:1] == ["activate"] and "--help" not in arguments:
         from egec_cli import hashing
         from egec_cli.settings import load
 
-        # What is wrong with the settings is told when the command itself reads them.
+        # The command reads the settings again and reports what is wrong.
         with suppress(EgecError):
             hashing.start_hash_early(load.load_settings())
 
 
 def _run_command(arguments: list[str]) -> int:
-    # Loading makes many objects and no garbage: the collector would look through them for nothing.
+    # Loading creates many objects and no garbage, so collections would be in vain.
     gc.disable()
     if arguments[:1] == ["verify"]:
-        # Here, as Typer takes an eighth of the time of a login to be loaded, which programs ask for all day.
+        # Loading Typer would take an eighth of the time of a login, and programs run this command all day.
         from egec_cli.commands import verify_fast
 
         if asked := verify_fast.asked_by_a_program(arguments[1:]):
@@ -169,20 +169,19 @@ def _run_command(arguments: list[str]) -> int:
     from typer.main import get_command
 
     from egec_cli.commands import root
-    from egec_cli.commands import root as lazy
 
     command = get_command(root.app)
-    lazy.in_operators_language(command)
+    root.in_operators_language(command)
     try:
         with command.make_context("egec", arguments or ["--help"]) as context:
             gc.freeze()
-            gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
+            gc.set_threshold(_OBJECTS_PER_COLLECTION)
             gc.enable()
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
     except typer.Abort:
-        # Ctrl-C, or the end of the input, where something was asked.
+        # Ctrl-C, or the end of the input, at a prompt.
         raise KeyboardInterrupt(AT_A_PROMPT) from None
     except typer.TyperException as error:
         from egec_cli.commands import typer_texts
@@ -195,37 +194,37 @@ def _run_command(arguments: list[str]) -> int:
 
 
 def _set_up_streams() -> None:
-    """Make every byte of output the same everywhere: UTF-8, whatever the locale; a closed stream is no stream."""
+    """Write UTF-8 in every locale, and discard what goes to a closed stream."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _wants_machine_format(arguments: Sequence[str]) -> bool:
-    """Tell whether `--format` asks for anything but a table; read by hand, for errors before the command is parsed."""
-    asked = "table"
+    """Return whether `--format` names a machine format, also for errors before the command is parsed."""
+    output = "table"
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before == "--format":
-            asked = argument
+            output = argument
         elif argument.startswith("--format="):
-            asked = argument.removeprefix("--format=")
-    return asked in {"json", "jsonl", "csv", "ids"}
+            output = argument.removeprefix("--format=")
+    return output in {"json", "jsonl", "csv", "ids"}
 
 
 def _fail(error: EgecError, machine: bool) -> int:
     from egec_cli.output.messages import render_error
 
-    # What was said before the error is kept, where it can be.
+    # Keep earlier output, if possible.
     try:
         sys.stdout.flush()
     except OSError:
         _silence(sys.stdout)
     if isinstance(error, StorageError) and (folder := _lost_folder()):
         error.hint = Words(
-            "The working folder {folder} no longer exists: change to one that exists, or write paths from / on.",
+            "The working folder {folder} no longer exists: change to an existing one, or use absolute paths.",
             folder=folder,
         )
     try:
@@ -237,7 +236,7 @@ def _fail(error: EgecError, machine: bool) -> int:
 
 
 def _lost_folder() -> str | None:
-    """Return the name of the working folder if it was deleted, so that no relative path leads anywhere."""
+    """Return the name of the working folder if it was deleted; relative paths cannot work then."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -252,11 +251,11 @@ def _file_system_failed(error: OSError) -> EgecError:
     if isinstance(error, FileNotFoundError) and not str(path or "").startswith("/") and (folder := _lost_folder()):
         return StorageError(
             "the working folder {folder} no longer exists",
-            "Change to a folder that exists, or write paths from / on.",
+            "Change to an existing folder, or use absolute paths.",
             folder=folder,
         )
     if isinstance(error, FileNotFoundError) and path:
-        return StorageError("{path}: there is no such file or folder", "Correct the path, or make it.", path=path)
+        return StorageError("{path}: no such file or folder", "Correct the path, or create it.", path=path)
     if isinstance(error, IsADirectoryError) and path:
         return StorageError("{path} is a directory", "Name a file, not a directory.", path=path)
     if isinstance(error, NotADirectoryError) and path:
@@ -271,45 +270,43 @@ def _hint_on_system_error(error: OSError) -> Words:
     if error.errno == errno.EROFS:
         return Words("The file system is mounted read-only: choose another place.")
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return Words("Free some space, or raise the quota or the limit on file sizes, then run the same again.")
+        return Words("Free some space, or raise the quota or the limit on file sizes, then try again.")
     if error.errno == errno.EIO:
-        return Words("Check the disk, then run the same again.")
-    return Words("Check the path and the file, then run the same again.")
+        return Words("Check the disk, then try again.")
+    return Words("Check the path and the file, then try again.")
 
 
-def _described(defect: Exception) -> EgecError:
-    """Return what may be told of a defect: its type and the lines it went through.
+def _internal_error(error: Exception) -> EgecError:
+    """Describe an unexpected exception by its type and the lines of its traceback.
 
-    Its message may quote a value, and any value may be a secret, so neither goes further.
+    Its message may quote a value, and any value may be a secret, so it is left out.
     """
+    # Imported here: only an internal error needs it.
+    import traceback
+
+    places = [
+        f"\n  {frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
     return EgecError(
-        "a defect of the program: {kind}{places}",
+        "internal error: {kind}{places}",
         "Please report these lines to {maintainers}, with the version: egec {version}.",
-        kind=type(defect).__name__,
-        # As words: line breaks of values are not shown.
-        places=Words("".join(f"\n  {place}" for place in _places(defect.__traceback__))),
+        kind=type(error).__name__,
+        # As Words, since line breaks of plain values are not shown.
+        places=Words("".join(places)),
         maintainers=WHERE_TO_REPORT,
         version=__version__,
     )
 
 
-def _places(trace: TracebackType | None) -> list[str]:
-    places = []
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return places
-
-
 def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> int:
-    """Say that a signal ended the command, and what holds now: the argument of the interruption, if it has one."""
-    holds = next(iter(interruption.args), Words("Nothing is lost; run the same again to go on."))
+    """Report that a signal ended the command, and the present state: the argument of the interruption, if any."""
+    state = next(iter(interruption.args), Words("Nothing was lost; run the same command again to continue."))
     with suppress(OSError):
-        if holds == AT_A_PROMPT:
+        if state == AT_A_PROMPT:
             # The prompt has not ended its line.
             print(file=sys.stderr)
-        print(f"egec: {translation.translate(join_words('. ', [what, holds] if holds else [what]))}", file=sys.stderr)
+        print(f"egec: {translation.translate(join_words('. ', [what, state] if state else [what]))}", file=sys.stderr)
     return code
 
 
@@ -318,6 +315,6 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _silence(stream: object) -> None:
-    """Send what is still to come of a stream nowhere, so that the interpreter does not stumble over it at its end."""
+    """Discard the rest of a stream, so that flushing it at the end does not fail."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""The password generator: nine characters, uniform over all that have every class.
+"""The password generator: nine characters, uniform over all passwords that have every class.
 
-The length is the memo's (« toujours sur 9 caractères »). The floor of 50 bits is that of CNIL's
-deliberation 2022-100 for accounts whose login attempts are limited.
+The length is the memo's (« toujours sur 9 caractères »). The minimum of 50 bits is from
+CNIL's deliberation 2022-100, for accounts with limited login attempts.
 """
 
 import os
@@ -16,7 +16,7 @@ from egec_cli.errors import InvalidInput
 LENGTH = 9
 MINIMUM_BITS = 50.0
 LOOKALIKES = frozenset("0O1lI")
-# As in the standard library's `string`, whose other half, templates, every start would wait for.
+# As in the standard library's `string`, whose import is slow.
 _CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS = "0123456789"
 _PUNCTUATION = r"""!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"""
@@ -27,7 +27,7 @@ Choice = Callable[[Sequence[str]], str]
 
 
 class Password:
-    """A clear password. It shows itself only to who asks by `reveal()`, never in a log or a traceback."""
+    """A clear password. Only `reveal()` shows it; logs and tracebacks never do."""
 
     __slots__ = ("_clear",)
 
@@ -44,11 +44,11 @@ class Password:
     __str__ = __repr__
 
     def __reduce__(self) -> str:
-        raise TypeError("a password is not to be pickled")
+        raise TypeError("a password must not be pickled")
 
 
 class Alphabet(NamedTuple):
-    """The characters that passwords are made of, by class."""
+    """The characters of passwords, by class."""
 
     capitals: str
     small_letters: str
@@ -56,12 +56,12 @@ class Alphabet(NamedTuple):
     specials: str
 
     @classmethod
-    def of(cls, specials: str = DEFAULT_SPECIALS, *, lookalikes: bool = False) -> "Alphabet":
-        """Return the alphabet with these specials, and with `0 O 1 l I` only where `lookalikes` is true.
+    def create(cls, specials: str = DEFAULT_SPECIALS, *, lookalikes: bool = False) -> "Alphabet":
+        """Return the alphabet with these specials, and with `0 O 1 l I` if `lookalikes` is true.
 
         Raises:
-            InvalidInput: a special is no ASCII punctuation or comes twice, or the passwords would have
-                less than `MINIMUM_BITS` of entropy.
+            InvalidInput: a special is not ASCII punctuation or comes twice, or passwords would have less than
+                `MINIMUM_BITS` of entropy.
         """
         strangers = "".join(sorted(set(specials) - set(_PUNCTUATION)))
         if strangers:
@@ -73,9 +73,7 @@ class Alphabet(NamedTuple):
             )
         if len(set(specials)) != len(specials):
             raise InvalidInput(
-                "a special character is given twice",
-                "Give each once, such as {specials}",
-                specials=DEFAULT_SPECIALS,
+                "a special character is given twice", "Give each once, such as {specials}", specials=DEFAULT_SPECIALS
             )
         left_out = frozenset() if lookalikes else LOOKALIKES
         capitals, small_letters, digits = (
@@ -85,7 +83,7 @@ class Alphabet(NamedTuple):
         if alphabet.entropy_bits < MINIMUM_BITS:
             raise InvalidInput(
                 "passwords of these characters would have {entropy_bits:.1f} bits of entropy, "
-                "below the {minimum:.0f} that are asked",
+                "below the required {minimum:.0f}",
                 "Allow more special characters, such as {specials}",
                 entropy_bits=alphabet.entropy_bits,
                 minimum=MINIMUM_BITS,
@@ -105,7 +103,7 @@ class Alphabet(NamedTuple):
 
     @property
     def number_of_passwords(self) -> int:
-        """How many passwords there are with at least one of each class (inclusion-exclusion)."""
+        """The number of passwords with at least one character of each class (inclusion-exclusion)."""
         sizes = [len(letters) for letters in self.classes]
         total = sum(sizes)
         return sum(
@@ -120,19 +118,15 @@ class Alphabet(NamedTuple):
         return log2(self.number_of_passwords) if self.number_of_passwords else 0.0
 
     def satisfied_by(self, clear: str) -> bool:
-        """Tell whether the text has at least one character of each class."""
+        """Return whether the text has at least one character of each class."""
         return not any(set(letters).isdisjoint(clear) for letters in self.classes)
 
 
 def choose_random(characters: Sequence[str], random_bytes: Callable[[int], bytes] = os.urandom) -> str:
-    """Return one of at most 256 characters, each as likely as the others.
+    """Return one of at most 256 characters, all equally likely.
 
-    A byte that would make the first characters likelier is thrown away. (`secrets.choice` does the same from the same
-    source, at several times the cost, and its import is slow.)
-
-    Args:
-        characters: what to choose from.
-        random_bytes: returns so many random bytes; by default the operating system's.
+    A byte that would favour the first characters is discarded. (`secrets.choice` does the same from the same source, at
+    several times the cost, and its import is slow.)
     """
     most = 256 - 256 % len(characters)
     while True:
@@ -142,8 +136,8 @@ def choose_random(characters: Sequence[str], random_bytes: Callable[[int], bytes
 
 
 def _system_choice() -> Choice:
-    # Each call of os.urandom releases the interpreter lock, which slows the threads of a run: one call is enough for
-    # almost every password.
+    # os.urandom releases the interpreter lock, which slows the threads of a run: one call suffices for almost every
+    # password.
     drawn = BytesIO(os.urandom(_BYTES_AT_ONCE))
     return lambda characters: choose_random(characters, lambda number: drawn.read(number) or os.urandom(number))
 
@@ -152,10 +146,6 @@ def generate_password(alphabet: Alphabet, choice: Choice | None = None) -> Passw
     """Return a new password, uniform over all that `alphabet` allows.
 
     Candidates that lack a class are discarded: adding one character of each class and shuffling would be biased.
-
-    Args:
-        alphabet: the characters to use.
-        choice: the source of randomness (default: the operating system).
     """
     characters = alphabet.characters
     choice = choice or _system_choice()

@@ -1,7 +1,7 @@
-"""What operators read, in their language: French where the locale is French, English everywhere else.
+"""Translation of what operators read: French for a French locale, English otherwise.
 
-A text is made in English, as `Words`, and stays English wherever a program, a record or a log gets it; it is
-translated at the one place where a person is shown it. Every start imports this module, so it imports next to nothing.
+A text is created in English, as `Words`. Programs, records and logs get it in English; it is translated only where it
+is shown to a person. Every start imports this module, so it imports next to nothing.
 """
 
 import os
@@ -21,19 +21,18 @@ _look_up: Callable[[str], str] = _unchanged
 
 
 class Words(str):
-    """Words for an operator: in English as a text, with the template and the values that a translation is made of.
+    """A text for operators: a string in English that keeps the template and the values that a translation needs.
 
     Args:
-        template: the English text, with values by their names, as in `there is no file {path}`; catalogues have it.
-            Words stay as they are.
-        values: the values; those that are Words are translated too.
+        template: the English text that catalogues list, such as `{path} already exists`; `Words` are returned as is.
+        values: the values by name; `Words` among them are translated too.
     """
 
     template: str
     values: Mapping[str, object]
 
     def __new__(cls, template: str, /, **values: object) -> "Words":
-        """Make words of a template and its values."""
+        """Fill in the template."""
         if isinstance(template, Words):
             return template
         words = super().__new__(cls, template.format_map(values) if values else template)
@@ -43,18 +42,18 @@ class Words(str):
 
 
 def join_words(separator: str, parts: Iterable[str]) -> Words:
-    """Return several words as one, of which each is translated by itself."""
+    """Join several texts into one; each is translated separately."""
     values = {f"part_{number}": part for number, part in enumerate(parts)}
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
 
 
 def system_message(error: OSError) -> Words:
-    """Return what the system says of a failure, such as `Permission denied`."""
+    """Return the system's description of an error, such as `Permission denied`."""
     return Words(str(error.strerror))
 
 
 def translate(value: object) -> str:
-    """Return words in the operator's language; anything else as the text that it is."""
+    """Return `Words` in the operator's language, and anything else as text."""
     if _look_up is _unchanged or not (isinstance(value, Words) and value.template):
         return str(value)
     template = _look_up(value.template)
@@ -64,7 +63,7 @@ def translate(value: object) -> str:
 
 def _formatted(template: str, values: Mapping[str, object]) -> str:
     """Return a French template with its values; formatted numbers have French separators."""
-    # Imported here: English needs none of it.
+    # Imported here: English does not need it.
     from string import Formatter
 
     class French(Formatter):
@@ -77,16 +76,16 @@ def _formatted(template: str, values: Mapping[str, object]) -> str:
 
 
 def is_english() -> bool:
-    """Tell whether operators are told everything in English."""
+    """Return whether operators read English."""
     return _look_up is _unchanged
 
 
-def use_language_of(environ: Mapping[str, str]) -> None:
-    """Speak to operators in the language of this environment from now on."""
+def set_language(environ: Mapping[str, str]) -> None:
+    """Use the language of this environment for operators from now on."""
     global _look_up
     _look_up = _unchanged
     if detect_language(environ) == "fr":
-        # Imported here: English needs none of it. What Typer says is looked up in the same catalogue by this.
+        # Imported here: English does not need it. Typer looks up its own texts in this domain too.
         import gettext
 
         gettext.bindtextdomain(DOMAIN, CATALOGUES)
@@ -97,8 +96,8 @@ def use_language_of(environ: Mapping[str, str]) -> None:
 def detect_language(environ: Mapping[str, str]) -> str:
     """Return the language of an environment, `fr` or `en`, by the rules of GNU gettext.
 
-    LC_ALL comes before LC_MESSAGES, and that before LANG. LANGUAGE lists languages in the order of preference, but not
-    for the locale C, which is that of who asks for no language at all.
+    LC_ALL overrides LC_MESSAGES, which overrides LANG. LANGUAGE lists languages in order of preference; the locale C
+    ignores it.
     """
     locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
     if locale.partition(".")[0] in _LOCALES_WITHOUT_LANGUAGE:

@@ -1,4 +1,4 @@
-"""The French catalogue held against the code: `python -m tests.catalogue` brings it up to date and compiles it.
+"""The French catalogue: `python -m tests.catalogue` updates it from the code and compiles it.
 
 The texts are those of the code: the templates of `Words`, errors, notes and warnings, and all help of the commands.
 """
@@ -39,16 +39,17 @@ msgstr ""
 "Plural-Forms: nplurals=2; plural=(n > 1);\\n"
 
 """
-# What has templates, and how many of its arguments are.
+# The callables that take templates, and the number of arguments that are templates.
 TEMPLATES = {name: 2 for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)} | {
     "Words": 1,
     "note": 1,
     "warn": 1,
     "DeliveryUnknown": 1,
     "Fault": 1,
+    "_fault": 1,
     "UntrustedFile": 2,
 }
-# What Typer puts into help and errors by gettext, and by a text of its own.
+# Texts of Typer in help and errors.
 OF_TYPER = (
     "Arguments",
     "Options",
@@ -59,7 +60,7 @@ OF_TYPER = (
     "No such command {name!r}.",
     "Show this message and exit.",
 )
-# What the system says of files, folders and servers.
+# Messages of the system about files, folders and servers.
 OF_THE_SYSTEM = (
     *map(os.strerror, (errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EIO, errno.EISDIR)),
     *map(os.strerror, (errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOEXEC, errno.ENOSPC)),
@@ -69,7 +70,7 @@ OF_THE_SYSTEM = (
     "No address associated with hostname",
     "Temporary failure in name resolution",
 )
-# What email-validator says without quoting the address.
+# Messages of email-validator that do not quote the address.
 OF_ADDRESSES = (
     "A bracketed IP address after the @-sign is not allowed here.",
     "A display name and angle brackets around the email address are not permitted here.",
@@ -91,7 +92,7 @@ OF_ADDRESSES = (
 
 
 def templates_of(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the templates that a module has, with their lines."""
+    """Yield the templates of a module with their lines."""
     for argument in arguments_of(path):
         for node in (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
@@ -99,7 +100,7 @@ def templates_of(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def arguments_of(path: Path) -> Iterator[ast.expr]:
-    """Yield what a module gives as templates, whether or not they can be found in a catalogue."""
+    """Yield the arguments that a module passes as templates, even if they are not literals."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -107,7 +108,7 @@ def arguments_of(path: Path) -> Iterator[ast.expr]:
 
 
 def commands() -> Iterator[Any]:
-    """Yield every command, and every group of them, as it is in English."""
+    """Yield every command and group in English."""
     yield from _with_members(get_command(root.app))
     for name in root.SUBCOMMANDS:
         yield from _with_members(get_command(import_module(f"egec_cli.commands.{name}").app))
@@ -125,7 +126,7 @@ def _with_members(command: Any) -> Iterator[Any]:
 
 
 def texts_of(command: Any) -> Iterator[str]:
-    """Yield all that the help of a command says, but for its example."""
+    """Yield the texts of the help of a command, except its example."""
     texts = [command.help, command.short_help, command.options_metavar, getattr(command, "subcommand_metavar", None)]
     for parameter in command.params:
         if not getattr(parameter, "hidden", False):
@@ -134,7 +135,7 @@ def texts_of(command: Any) -> Iterator[str]:
 
 
 def texts() -> Catalog:
-    """Return all texts of the program, with the places where they are."""
+    """Return all texts of the program with their places."""
     found = Catalog(domain=DOMAIN, project="egec", charset="utf-8")
     for path in sorted(PACKAGE.rglob("*.py")):
         for text, line in templates_of(path):
@@ -157,7 +158,7 @@ def read() -> Catalog:
     """Return the French catalogue."""
     with PO.open("rb") as file:
         catalogue = read_po(file, locale="fr", domain=DOMAIN)
-    # So that the same texts make the same files.
+    # A constant date, so that the same texts give the same file.
     catalogue.creation_date = catalogue.revision_date = datetime(2026, 11, 25, tzinfo=UTC)
     return catalogue
 
@@ -180,7 +181,7 @@ def written(catalogue: Catalog) -> bytes:
 
 
 def main() -> None:
-    """Bring the catalogue up to date: new texts come in without a translation, those that are gone go."""
+    """Update the catalogue: add new texts without a translation, and remove old ones."""
     catalogue = read()
     catalogue.update(texts(), no_fuzzy_matching=True, update_creation_date=False)
     PO.write_bytes(written(catalogue))

@@ -1,4 +1,4 @@
-"""The time: aware, UTC, whole milliseconds, and texts that sort as moments do."""
+"""Times: aware, UTC, whole milliseconds, and texts that sort like them."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def test_now_is_the_present_in_utc_cut_to_milliseconds() -> None:
     assert before - MILLISECOND < now <= datetime.now(UTC)
 
 
-def test_the_clock_of_a_server_goes_on_from_what_was_read_whatever_this_machine_says() -> None:
+def test_the_clock_of_a_server_advances_from_its_reading_even_if_this_machines_clock_is_set() -> None:
     paris = timezone(timedelta(hours=1))
     theirs = [datetime(2026, 11, 24, 4, 30, tzinfo=paris), datetime(2026, 11, 24, 3, 0, tzinfo=UTC)]
     readings = iter(theirs)
@@ -45,7 +45,7 @@ def test_the_clock_of_a_server_goes_on_from_what_was_read_whatever_this_machine_
 @pytest.mark.parametrize(
     ("seconds", "is_believed"), [(-1, False), (0, True), (60, True), (64, True), (66, False), (3600, False)]
 )
-def test_a_stored_moment_that_is_too_far_ahead_is_not_believed(seconds: int, is_believed: bool) -> None:
+def test_a_stored_time_that_is_too_far_ahead_is_ignored(seconds: int, is_believed: bool) -> None:
     now = clock.now()
     moment = now + timedelta(seconds=seconds)
     assert clock.lies_ahead(moment, now, at_most=timedelta(seconds=60)) is is_believed
@@ -61,7 +61,7 @@ def test_a_stored_moment_that_is_too_far_ahead_is_not_believed(seconds: int, is_
         (datetime(999, 1, 1, tzinfo=UTC), "0999-01-01T00:00:00.000Z"),
     ],
 )
-def test_a_moment_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
+def test_a_time_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
     assert clock.to_rfc3339(moment) == text
 
 
@@ -76,7 +76,7 @@ def test_what_is_written_is_read_again_to_the_millisecond(moment: datetime) -> N
 
 
 @given(moments, moments)
-def test_texts_sort_as_the_moments_do(one: datetime, other: datetime) -> None:
+def test_texts_sort_like_the_times(one: datetime, other: datetime) -> None:
     earlier, later = sorted((one, other))
     assert clock.to_rfc3339(earlier) <= clock.to_rfc3339(later)
 
@@ -106,6 +106,6 @@ def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d"])
-def test_what_is_neither_a_date_nor_an_age_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="neither a date nor an age"):
+def test_an_invalid_date_or_age_is_reported(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid date or age"):
         clock.parse_date_or_age(text, clock.now())

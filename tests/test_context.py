@@ -1,4 +1,4 @@
-"""Who asks, in words: whatever the environment claims, the user of the operating system comes first."""
+"""The actor in words: the user of the operating system comes first, before any claim of the environment."""
 
 import json
 import os
@@ -22,11 +22,11 @@ def test_a_user_alone_is_the_actor() -> None:
     assert context.describe_actor("jeanne", behind="jeanne", groups=SSH) == "jeanne"
 
 
-def test_who_is_behind_sudo_or_su_is_told() -> None:
+def test_the_user_behind_sudo_or_su_is_named() -> None:
     assert context.describe_actor("root", behind="jeanne") == "root (jeanne)"
 
 
-def test_whom_the_environment_alone_names_is_told_as_a_claim() -> None:
+def test_a_user_that_only_the_environment_names_is_shown_as_a_claim() -> None:
     assert context.describe_actor("root", claimed="jeanne") == "root (claimed jeanne)"
     assert context.describe_actor("root", behind="marc", claimed="jeanne (x)") == "root (marc, claimed jeanne??x?)"
 
@@ -40,7 +40,7 @@ def test_whom_the_environment_alone_names_is_told_as_a_claim() -> None:
         ("0::/system.slice/dovecot.service/worker\n", "dovecot.service"),
     ],
 )
-def test_the_service_of_the_system_that_runs_it_is_told(groups: str, service: str) -> None:
+def test_the_system_service_that_runs_the_command_is_named(groups: str, service: str) -> None:
     assert context.describe_actor("egec", groups=groups) == f"egec (by {service})"
 
 
@@ -48,17 +48,17 @@ def test_the_service_of_the_system_that_runs_it_is_told(groups: str, service: st
     "groups",
     [SSH, "0::/\n", "", "0::/system.slice/docker-0a1b.scope\n", "4:memory:/system.slice/cron.service\n"],
 )
-def test_what_is_no_service_of_the_system_is_not_told(groups: str) -> None:
+def test_only_a_system_service_is_named(groups: str) -> None:
     assert context.describe_actor("egec", groups=groups) == "egec"
 
 
-def test_for_whom_a_program_acts_stands_beside_its_user() -> None:
+def test_the_person_that_a_program_acts_for_follows_its_user() -> None:
     told = context.describe_actor("www-data", groups="0::/system.slice/apache2.service", acting_for="jeanne.martin")
     assert told == "www-data (by apache2.service, for jeanne.martin)"
 
 
 @given(st.text(), st.text())
-def test_no_claim_changes_what_comes_before_it(behind: str, acting_for: str) -> None:
+def test_a_claim_cannot_change_what_precedes_it(behind: str, acting_for: str) -> None:
     told = context.describe_actor("www-data", behind=behind, groups=CRON, acting_for=acting_for)
     assert told.partition(" (")[0] == "www-data"
     before, _, _ = told.removeprefix("www-data (").partition("by cron.service")
@@ -76,7 +76,7 @@ def test_the_actor_of_this_process_is_its_user_on_this_host(monkeypatch: pytest.
 def processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *ancestors: tuple[str, int], login: str = "4294967295"
 ) -> None:
-    """Let the kernel tell of this process, and of these ancestors, nearest first: name and user of each."""
+    """Simulate `/proc` for this process and its ancestors, nearest first: name and user of each."""
     (folder / "self").mkdir()
     (folder / "self" / "loginuid").write_text(login)
     numbers = [os.getppid(), *range(1001, 1000 + len(ancestors)), 0]
@@ -94,11 +94,9 @@ DAEMON = pwd.getpwnam("daemon").pw_uid
     ("login", "told"),
     [("4294967295", f"{ME} (claimed marc)"), ("", f"{ME} (claimed marc)"), (str(DAEMON), f"{ME} (daemon)")],
 )
-def test_the_kernel_is_believed_before_sudo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, told: str
-) -> None:
+def test_the_kernel_overrides_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, told: str) -> None:
     if os.getuid() == DAEMON:
-        pytest.skip("this runs as the user that the test takes for another one")
+        pytest.skip("this runs as the user that the test needs as another one")
     processes(tmp_path, monkeypatch, login=login)
     monkeypatch.setenv("SUDO_USER", "marc")
     assert context.detect_actor().user == told
@@ -111,7 +109,7 @@ def test_the_kernel_is_believed_before_sudo(
         # With a terminal of its own, sudo runs twice.
         ([("sh", 0), ("sudo", 0), ("sudo", 0), ("bash", DAEMON)], f"{ME} (daemon)"),
         ([("sudo", 0), ("bash", 54321)], f"{ME} (54321, claimed daemon)"),
-        # Anybody can name a program so.
+        # Any user can give a program this name.
         ([("sudo", 54321), ("bash", DAEMON)], f"{ME} (claimed daemon)"),
         ([("bash", 0), ("bash", DAEMON)], f"{ME} (claimed daemon)"),
         ([("sudo", 0)], f"{ME} (claimed daemon)"),
@@ -126,9 +124,9 @@ def test_sudo_user_is_a_claim_unless_the_processes_support_it(
     assert context.detect_actor().user == told
 
 
-def test_a_claim_of_the_environment_is_on_record_as_one(egec_process: Egec) -> None:
+def test_a_claim_of_the_environment_is_recorded_as_a_claim(egec_process: Egec) -> None:
     if Path("/proc/self/loginuid").exists() and Path("/proc/self/loginuid").read_text() != "4294967295":
-        pytest.skip("somebody has logged in here, whom the kernel names whatever SUDO_USER says")
+        pytest.skip("this process has a login user, which overrides SUDO_USER")
     egec_process("client", "create", "jeanne@example.org", env={"SUDO_USER": "marc", "EGEC_ACTOR": "jeanne.martin"})
     listed = egec_process("audit", "list", "--action", "client.create", "--format", "json")
     [event] = json.loads(listed.out)

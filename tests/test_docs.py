@@ -14,7 +14,7 @@ from typer.main import get_command
 from egec_cli.commands import root
 from egec_cli.commands.client import ClientGroup
 from egec_cli.commands.root import LazyGroup
-from egec_cli.errors import EXIT_CODE_MEANINGS
+from egec_cli.errors import ExitCode
 from egec_cli.settings import load
 from egec_cli.settings.variables import SETTINGS
 from tests.conftest import Egec
@@ -58,7 +58,7 @@ def test_the_table_of_commands_is_complete_and_says_what_their_help_says() -> No
 
 
 def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
-    assert table("exit codes") == [[str(code.value), meaning] for code, meaning in EXIT_CODE_MEANINGS.items()]
+    assert table("exit codes") == [[str(code.value), code.meaning] for code in ExitCode]
 
 
 def test_the_table_of_settings_is_that_of_the_program() -> None:

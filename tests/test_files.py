@@ -1,4 +1,4 @@
-"""A new file, whole or not at all."""
+"""New files: complete or not there at all."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from egec_cli import files
 from egec_cli.errors import AlreadyExists, StorageError
 
 
-def test_a_file_gets_its_name_when_it_is_complete_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_when_it_is_complete_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     with files.atomic_write(path) as stream:
         stream.write("é\n")
@@ -22,13 +22,13 @@ def test_a_file_gets_its_name_when_it_is_complete_and_is_for_its_owner_alone(tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_failed_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), files.atomic_write(tmp_path / "new.csv"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("old")
     with pytest.raises(AlreadyExists), files.atomic_write(path):
@@ -40,7 +40,7 @@ def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
+def test_a_file_that_another_process_creates_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     with pytest.raises(AlreadyExists), files.atomic_write(path):
         path.write_text("of another")
@@ -48,13 +48,13 @@ def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere", tmp_path / "new.csv")
     with pytest.raises(AlreadyExists), files.atomic_write(tmp_path / "new.csv"):
         pass
 
 
-def test_a_folder_that_is_not_there_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_folder_has_the_given_name(tmp_path: Path) -> None:
     wanted = tmp_path / "nowhere" / "new.csv"
     with pytest.raises(StorageError) as failed, files.atomic_write(wanted):
         pass

@@ -1,4 +1,4 @@
-"""Password hashes: whom they let in, what they bear, how long they take."""
+"""Password hashes: what they match, unusual input, and their time."""
 
 from collections.abc import Callable
 from time import process_time
@@ -24,16 +24,16 @@ def ascii_id(text: str) -> str:
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """Return the shortest of a few times of the processor, whatever other programs do."""
+    """Return the shortest of several processor times, which other programs affect least."""
     times = []
     for _ in range(5):
-        begun = process_time()
+        started = process_time()
         act()
-        times.append(process_time() - begun)
+        times.append(process_time() - started)
     return min(times)
 
 
-def test_a_hash_is_bcrypt_of_its_cost_and_differs_from_the_next() -> None:
+def test_a_hash_is_bcrypt_with_its_cost_and_differs_each_time() -> None:
     first, second = (hashing.hash_password(Password(CLEAR), 4) for _ in range(2))
     assert first != second
     assert first[:7] == second[:7] == "$2b$04$"
@@ -60,7 +60,7 @@ def test_no_other_text_matches_nor_raises(typed: str) -> None:
 @pytest.mark.parametrize(
     ("clear", "typed"), [("", "x" * 73), ("", "\x00"), ("?", "\udc80"), ("\ufffd", "\udc80")], ids=ascii
 )
-def test_text_that_bcrypt_cannot_take_is_not_taken_for_another(clear: str, typed: str) -> None:
+def test_text_that_bcrypt_cannot_hash_matches_no_other(clear: str, typed: str) -> None:
     assert not hashing.matches_hash(typed, hashing.hash_password(Password(clear), 4))
 
 
@@ -88,7 +88,7 @@ def test_72_bytes_count_to_the_last_and_longer_text_never_matches() -> None:
     ],
     ids=ascii_id,
 )  # fmt: skip
-def test_a_malformed_hash_lets_nobody_in(stored: str) -> None:
+def test_a_malformed_hash_matches_nothing(stored: str) -> None:
     assert hashing.matches_hash(CLEAR, stored) is False
     assert hashing.matches_hash("x" * 100, stored) is False
 
@@ -105,14 +105,14 @@ def test_hashes_of_other_programs_match_too(prefix: str) -> None:
     assert hashing.matches_hash(CLEAR, prefix + HASH[4:])
 
 
-def test_matching_nothing_takes_as_long_as_a_real_check() -> None:
+def test_a_dummy_check_takes_as_long_as_a_real_one() -> None:
     real = hashing.hash_password(Password(CLEAR), 10)
     ratio = seconds(lambda: hashing.check_dummy(10)) / seconds(lambda: hashing.matches_hash("wrong", real))
     assert 0.25 < ratio < 4
 
 
 @pytest.mark.parametrize("typed", ["x" * 73, "\x00", "\ud800"], ids=ascii_id)
-def test_text_that_bcrypt_cannot_take_is_refused_after_as_long_as_any_other(typed: str) -> None:
+def test_refusing_text_that_bcrypt_cannot_hash_takes_the_usual_time(typed: str) -> None:
     real = hashing.hash_password(Password(CLEAR), 8)
     ratio = seconds(lambda: hashing.matches_hash(typed, real)) / seconds(lambda: hashing.matches_hash("wrong", real))
     assert 0.25 < ratio < 4
@@ -124,13 +124,13 @@ def test_a_hash_made_on_a_thread_matches_its_password() -> None:
     assert under_way.result() == under_way.result()
 
 
-def test_what_bcrypt_raises_on_the_thread_is_raised_where_the_result_is_asked_for() -> None:
+def test_an_error_of_bcrypt_on_the_thread_is_raised_by_result() -> None:
     failing = Hashing(Password(CLEAR), 3)
     with pytest.raises(ValueError, match="Invalid rounds"):
         failing.result()
 
 
-def test_begin_hashes_a_new_password_by_the_settings() -> None:
+def test_start_hash_uses_the_settings_and_a_new_password() -> None:
     found = load.load_settings({"EGEC_BCRYPT_COST": "5", "EGEC_PASSWORD_SPECIALS": "$&"})
     first, second = hashing.start_hash(found), hashing.start_hash(found)
     assert set(first.password.reveal()) & set("$&")
@@ -139,7 +139,7 @@ def test_begin_hashes_a_new_password_by_the_settings() -> None:
     assert first.password.reveal() != second.password.reveal()
 
 
-def test_a_hash_begun_ahead_is_the_next_one_of_the_same_settings_and_of_no_others() -> None:
+def test_an_early_hash_is_the_next_one_of_the_same_settings_only() -> None:
     cheap = load.load_settings({"EGEC_BCRYPT_COST": "4"})
     other = load.load_settings({"EGEC_BCRYPT_COST": "5"})
     hashing.start_hash_early(cheap)
@@ -148,4 +148,4 @@ def test_a_hash_begun_ahead_is_the_next_one_of_the_same_settings_and_of_no_other
     second = hashing.start_hash(cheap)
     assert first is not second
     assert first.password.reveal() != second.password.reveal()
-    assert all(begun.result().startswith("$2b$04$") for begun in (first, second))
+    assert all(one.result().startswith("$2b$04$") for one in (first, second))

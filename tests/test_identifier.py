@@ -30,16 +30,16 @@ def test_generated_identifiers_use_the_whole_range() -> None:
 
 
 @given(st.from_regex(r"[1-9][0-9]{9}", fullmatch=True), st.text(" \t\r\n\u00a0\u202f\u3000"), st.text(" \n\u00a0"))
-def test_white_space_around_an_identifier_is_taken_off(number: str, before: str, behind: str) -> None:
+def test_white_space_around_an_identifier_is_removed(number: str, before: str, behind: str) -> None:
     assert identifier.parse_identifier(before + number + behind) == number
     assert identifier.is_identifier(number)
     assert identifier.is_identifier(before + number + behind) is not bool(before + behind)
 
 
 @pytest.mark.parametrize("text", NOT_IDENTIFIERS)
-def test_anything_else_is_refused_and_told_what_an_identifier_is(text: str) -> None:
+def test_any_other_text_is_refused_with_the_form_of_an_identifier(text: str) -> None:
     assert not identifier.is_identifier(text)
-    with pytest.raises(InvalidInput, match="is no identifier") as refused:
+    with pytest.raises(InvalidInput, match=r"^invalid identifier: ") as refused:
         identifier.parse_identifier(text)
     assert "10 digits" in refused.value.hint
     assert refused.value.message.isprintable()

@@ -137,7 +137,7 @@ def test_a_signal_lets_the_mail_in_flight_settle_and_frees_the_lease(
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended
     # Before the server has greeted, no credential is on record; at QUIT, the mail was accepted.
     is_in_doubt = point not in {Point.BANNER, Point.QUIT}
-    assert (f"type `egec activate {identifier}`" if is_in_doubt else "run the same again") in ended.err
+    assert (f"type `egec activate {identifier}`" if is_in_doubt else "run the same command again") in ended.err
     assert ("The mail may have been sent" in ended.err) is is_in_doubt
     with open_context(load.load_settings()):
         assert Client.get().lease_owner is None

@@ -1,4 +1,4 @@
-"""How the program ends: exit codes, messages, pipes, signals, defects."""
+"""How the program ends: exit codes, messages, pipes, signals, internal errors."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ from threading import Event
 import pytest
 
 from egec_cli import __version__, main
-from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
+from egec_cli.errors import ExitCode
 from egec_cli.settings import load
 from tests import children
 from tests.conftest import Egec
@@ -29,10 +29,11 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 
 
 def test_every_exit_code_has_a_meaning() -> None:
-    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
+    assert all(code.meaning for code in ExitCode)
+    assert len({code.meaning for code in ExitCode}) == len(ExitCode)
 
 
-def test_version_is_the_packages(egec_process: Egec) -> None:
+def test_the_version_is_that_of_the_package(egec_process: Egec) -> None:
     assert egec_process("--version") == (0, f"egec {__version__}\n", "")
     assert egec_process("--env-file", "none", "--version") == (0, f"egec {__version__}\n", "")
 
@@ -62,7 +63,7 @@ def test_with_a_machine_format_an_error_is_one_json_object_on_stderr(egec_proces
         assert list(json.loads(ended.err)["error"]) == ["code", "message", "hint"]
 
 
-def test_all_faults_of_the_settings_are_told_at_once(egec_process: Egec) -> None:
+def test_all_faults_of_the_settings_are_reported_at_once(egec_process: Egec) -> None:
     ended = egec_process("client", "list", env={"EGEC_BCRYPT_COST": "99", "EGEC_LANGUAGE": "de"})
     assert ended.code == 78
     assert "EGEC_BCRYPT_COST" in ended.err
@@ -77,7 +78,7 @@ def test_the_env_file_named_on_the_command_line_is_read(egec_process: Egec, tmp_
     assert egec_process("--env-file", "nowhere.env", "init").code == 78
 
 
-def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() -> None:
+def test_an_internal_error_ends_with_70_and_shows_its_lines_but_no_values() -> None:
     defect = replace(load, "load_settings", partial(children.fail_with_local_secret, "fG69a*6jH"))
     for form in ((), ("--format", "json")):
         ended = run_with([defect], "client", "list", *form)
@@ -87,7 +88,7 @@ def test_a_defect_ends_with_70_and_says_where_it_was_but_nothing_that_it_held() 
         assert "fG69a*6jH" not in ended.err
 
 
-def test_the_reader_of_a_pipe_may_go_away(egec: Egec) -> None:
+def test_the_reader_of_a_pipe_may_close_it(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     command = f"{' '.join(PROGRAM)} password --count 100000 | head -1; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run([require_program("bash"), "-c", command], capture_output=True, text=True, timeout=60)
@@ -144,7 +145,7 @@ def test_only_a_full_disk_is_a_reason_to_free_some_space(number: int, hint: str)
     assert ("Free some space" in ended.err) is (hint == "Free some space")
 
 
-def test_no_value_in_an_error_forges_a_line_of_it(egec_process: Egec) -> None:
+def test_a_value_in_an_error_cannot_add_a_line(egec_process: Egec) -> None:
     url = "sqlite:///no\negec: all is well\x1b[1m.db"
     ended = egec_process("client", "list", env={"EGEC_DATABASE_URL": url})
     assert ended.code == 78
@@ -153,14 +154,14 @@ def test_no_value_in_an_error_forges_a_line_of_it(egec_process: Egec) -> None:
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "1>&- 2>&- 0<&-"])
-def test_closed_streams_are_no_streams(egec: Egec, closed: str) -> None:
+def test_closed_streams_are_ignored(egec: Egec, closed: str) -> None:
     egec("client", "create", "jeanne@example.org")
     ended = subprocess.run(["sh", "-c", f"{' '.join(PROGRAM)} client list {closed}"], timeout=60, capture_output=True)
     assert ended.returncode == 0
     assert ended.stderr == b""
 
 
-def test_a_closed_standard_input_is_no_login(egec: Egec) -> None:
+def test_a_closed_standard_input_is_invalid_input(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     ended = subprocess.run(["sh", "-c", f"{' '.join(PROGRAM)} verify --stdin 0<&-"], timeout=60, capture_output=True)
     assert ended.returncode == 65
@@ -169,7 +170,7 @@ def test_a_closed_standard_input_is_no_login(egec: Egec) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_a_signal_ends_it_with_the_code_of_that_signal(egec: Egec, number: int, code: int, word: str) -> None:
+def test_a_signal_ends_the_command_with_the_code_of_the_signal(egec: Egec, number: int, code: int, word: str) -> None:
     egec("client", "create", "jeanne@example.org")
     # It waits for the password, which never comes.
     with subprocess.Popen(
@@ -205,7 +206,7 @@ def test_ctrl_c_at_the_prompt_ends_its_line_and_claims_nothing(egec: Egec) -> No
     assert seen.decode().replace("^C", "").split("\r\n") == ["Password: ", "egec: interrupted", ""]
 
 
-def test_ctrl_c_while_a_mail_leaves_says_that_it_may_have_been_sent(egec: Egec, server: MailServer) -> None:
+def test_ctrl_c_while_a_mail_is_sent_reports_that_it_may_have_been_sent(egec: Egec, server: MailServer) -> None:
     identifier = egec("client", "create", "jeanne@example.org", "--activate", "--format", "ids").out.strip()
     arrived = Event()
     server.at(Point.MESSAGE, arrived.set)
@@ -249,7 +250,7 @@ def test_the_bytes_of_the_output_are_the_same_in_every_locale(egec: Egec, egec_p
     assert "Œuvre 山田" in here.out
 
 
-def test_on_a_terminal_a_table_has_borders_and_data_is_no_markup(egec: Egec) -> None:
+def test_on_a_terminal_a_table_has_borders_and_data_is_not_markup(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org", "--last-name", "[/]", "--first-name", "[red]x[/red]")
     leader, follower = pty.openpty()
     with subprocess.Popen(
@@ -272,7 +273,7 @@ def test_on_a_terminal_a_table_has_borders_and_data_is_no_markup(egec: Egec) -> 
     assert "[red]x[/red]" in shown.decode()
 
 
-def test_the_hidden_prompt_shows_nothing_of_the_password(egec: Egec) -> None:
+def test_the_prompt_does_not_show_the_password(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     shown = json.loads(egec("activate", "jeanne@example.org", "--no-mail", "--show-password", "--format", "json").out)
     pid, leader = pty.fork()
@@ -294,7 +295,7 @@ def test_the_hidden_prompt_shows_nothing_of_the_password(egec: Egec) -> None:
 
 
 @pytest.mark.parametrize(("typed", "code"), [(b"\x04", 65), (b"\xe9t\xe9\n", 1)])
-def test_what_is_no_password_at_the_prompt_is_no_defect(egec: Egec, typed: bytes, code: int) -> None:
+def test_invalid_input_at_the_password_prompt_is_handled(egec: Egec, typed: bytes, code: int) -> None:
     egec("init")
     pid, leader = pty.fork()
     if pid == 0:
@@ -314,7 +315,7 @@ def test_what_is_no_password_at_the_prompt_is_no_defect(egec: Egec, typed: bytes
     assert b"defect" not in seen
 
 
-def test_the_version_is_told_to_nobody_without_a_traceback() -> None:
+def test_the_version_on_a_closed_stdout_raises_nothing() -> None:
     done = subprocess.run(["sh", "-c", f"{sys.executable} -m egec_cli --version >&-"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -335,7 +336,7 @@ def test_the_version_is_told_to_nobody_without_a_traceback() -> None:
     ],
     ids=lambda arguments: ascii(b" ".join(arguments)),
 )
-def test_an_argument_that_is_not_utf_8_is_bad_input_and_nothing_is_done(egec: Egec, arguments: list[bytes]) -> None:
+def test_an_argument_that_is_not_utf_8_is_invalid_input_and_changes_nothing(egec: Egec, arguments: list[bytes]) -> None:
     egec("init")
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (65, "")
@@ -343,12 +344,10 @@ def test_an_argument_that_is_not_utf_8_is_bad_input_and_nothing_is_done(egec: Eg
     assert egec("client", "list", "--format", "ids").out == ""
 
 
-# What the process keeps to itself.
+# Private files and memory.
 
 
-def test_whatever_the_umask_all_that_it_creates_is_for_its_owner_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_new_files_are_private_with_any_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (work := tmp_path / "work").mkdir(mode=0o700)
     monkeypatch.chdir(work)
     monkeypatch.setenv("XDG_DATA_HOME", str(work / "share" / "data"))
@@ -369,7 +368,7 @@ def test_whatever_the_umask_all_that_it_creates_is_for_its_owner_alone(
     assert {path: mode for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
 
 
-def test_a_program_that_imports_it_keeps_its_umask_and_gets_private_files_all_the_same(tmp_path: Path) -> None:
+def test_a_program_that_imports_egec_keeps_its_umask_and_gets_private_files(tmp_path: Path) -> None:
     (work := tmp_path / "work").mkdir(mode=0o700)
     subprocess.run(command_of(partial(children.create_files, work)), check=True, timeout=60)
     found = {path: stat.S_IMODE(path.lstat().st_mode) for path in work.rglob("*")}

@@ -1,4 +1,4 @@
-"""Generated passwords: their form, their entropy, their evenness, and that they do not show themselves."""
+"""Generated passwords: form, entropy, uniformity, and no display of the clear text."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ from egec_cli.password import (
 
 CLEAR = "fG69a*6jH"
 alphabets = st.builds(
-    lambda specials, lookalikes: Alphabet.of("".join(specials), lookalikes=lookalikes),
+    lambda specials, lookalikes: Alphabet.create("".join(specials), lookalikes=lookalikes),
     st.permutations(DEFAULT_SPECIALS + "$&@_").map(lambda all_specials: all_specials[:7]),
     st.booleans(),
 )
@@ -43,36 +43,40 @@ def test_every_password_has_nine_characters_of_its_alphabet_and_each_class(alpha
     assert all(set(clear) & set(letters) for letters in alphabet.classes)
 
 
-def test_a_candidate_that_lacks_a_class_is_thrown_away() -> None:
+def test_a_candidate_without_a_class_is_discarded() -> None:
     candidates = iter("aaaaaaaaa" "Bcdefghj2" "Bcdefgh2#")  # fmt: skip
-    assert generate_password(Alphabet.of(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
+    assert generate_password(Alphabet.create(), lambda _: next(candidates)).reveal() == "Bcdefgh2#"
 
 
-def test_look_alikes_are_left_out_unless_they_are_asked_for() -> None:
-    assert not set(Alphabet.of().characters) & LOOKALIKES
-    assert set(Alphabet.of(lookalikes=True).characters) - set(Alphabet.of().characters) == LOOKALIKES == set("0O1lI")
+def test_look_alikes_are_excluded_by_default() -> None:
+    assert not set(Alphabet.create().characters) & LOOKALIKES
+    assert (
+        set(Alphabet.create(lookalikes=True).characters) - set(Alphabet.create().characters)
+        == LOOKALIKES
+        == set("0O1lI")
+    )
 
 
 @pytest.mark.parametrize(
     "specials", ["é#%+", "# %+", "#\n%+", "a#%+", "0#%+", "€#%+", "\u200b#%+", "##%+", "#%+\ud800"], ids=ascii
 )
-def test_specials_that_are_no_punctuation_or_come_twice_are_refused(specials: str) -> None:
+def test_specials_that_are_not_punctuation_or_come_twice_are_refused(specials: str) -> None:
     with pytest.raises(InvalidInput, match=r"cannot be a special character|given twice") as refused:
-        Alphabet.of(specials)
+        Alphabet.create(specials)
     assert DEFAULT_SPECIALS in refused.value.hint
 
 
-def test_passwords_do_not_come_from_the_source_that_can_be_seeded() -> None:
+def test_passwords_do_not_come_from_a_seeded_source() -> None:
     def seeded() -> str:
         random.seed(1)
-        return generate_password(Alphabet.of()).reveal()
+        return generate_password(Alphabet.create()).reveal()
 
     assert len({seeded() for _ in range(100)}) == 100
     assert {choose_random("ab") for _ in range(200)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 9, 64, 70, 129, 255, 256])
-def test_every_character_is_chosen_by_as_many_of_the_256_bytes_as_every_other(number: int) -> None:
+def test_each_character_is_chosen_by_equally_many_of_the_256_bytes(number: int) -> None:
     characters = "".join(map(chr, range(number)))
     for_each = 256 // number
     every_byte = (bytes([byte]) for byte in range(256))
@@ -104,7 +108,7 @@ def test_the_entropy_is_that_of_all_words_with_every_class(alphabet: Alphabet) -
 
 
 def test_the_default_alphabet_has_53_bits() -> None:
-    assert f"{Alphabet.of().entropy_bits:.1f}" == "53.0"
+    assert f"{Alphabet.create().entropy_bits:.1f}" == "53.0"
 
 
 @given(st.permutations(DEFAULT_SPECIALS), st.integers(0, 8), st.booleans())
@@ -113,16 +117,16 @@ def test_an_alphabet_of_less_than_50_bits_is_refused(specials: list[str], size: 
     number = words(Alphabet("A" * letters[0], "a" * letters[1], "2" * letters[2], "#" * size), LENGTH)
     chosen = "".join(specials[:size])
     if number < 2**50:
-        with pytest.raises(InvalidInput, match=r"below the 50"):
-            Alphabet.of(chosen, lookalikes=lookalikes)
+        with pytest.raises(InvalidInput, match=r"below the required 50"):
+            Alphabet.create(chosen, lookalikes=lookalikes)
     else:
-        assert Alphabet.of(chosen, lookalikes=lookalikes).entropy_bits >= MINIMUM_BITS == 50
+        assert Alphabet.create(chosen, lookalikes=lookalikes).entropy_bits >= MINIMUM_BITS == 50
 
 
 def test_one_special_is_too_few_and_two_are_enough() -> None:
     with pytest.raises(InvalidInput, match=r"49\.4 bits"):
-        Alphabet.of("#")
-    assert Alphabet.of("#%").entropy_bits > 50
+        Alphabet.create("#")
+    assert Alphabet.create("#%").entropy_bits > 50
 
 
 # --- evenness ---
@@ -187,7 +191,7 @@ SAMPLES = 60_000
 
 
 def drawn(make: Callable[[Alphabet, random.Random], str]) -> set[str]:
-    alphabet, source = Alphabet.of(), random.Random(20260724)
+    alphabet, source = Alphabet.create(), random.Random(20260724)
     return deviations(alphabet, (make(alphabet, source) for _ in range(SAMPLES)))
 
 
@@ -199,7 +203,7 @@ def test_one_of_each_then_shuffled_is_found_to_be_biased_by_every_statistic() ->
     assert drawn(one_of_each_then_shuffled) == {"class by position", "character by position", "classes together"}
 
 
-def test_a_character_that_never_comes_is_found() -> None:
+def test_a_missing_character_is_found() -> None:
     assert "character by position" in drawn(one_character_short)
 
 
@@ -214,14 +218,14 @@ def test_a_password_does_not_show_itself(shown: Callable[[Password], str]) -> No
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_password_cannot_be_pickled(protocol: int) -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+    with pytest.raises(TypeError, match="must not be pickled"):
         pickle.dumps(Password(CLEAR), protocol)
 
 
-def test_a_password_cannot_be_copied_by_way_of_pickling() -> None:
-    with pytest.raises(TypeError, match="not to be pickled"):
+def test_a_password_cannot_be_copied_by_pickling() -> None:
+    with pytest.raises(TypeError, match="must not be pickled"):
         copy.deepcopy(Password(CLEAR))
 
 
-def test_a_password_says_its_clear_text_to_who_asks_for_it() -> None:
+def test_reveal_returns_the_clear_text() -> None:
     assert Password(CLEAR).reveal() == CLEAR

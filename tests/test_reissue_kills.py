@@ -77,7 +77,7 @@ def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
         out, err = process.communicate(timeout=PATIENCE)
     server.wait_until_quiet()
     assert process.returncode == code
-    assert "Nothing is lost" in err
+    assert "Nothing was lost" in err
     mailed = len(server.accepted)
     assert len(out.splitlines()) == mailed < 40
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")

@@ -1,4 +1,4 @@
-"""French for operators: the catalogue is complete and well written, and nothing that a program reads changes."""
+"""French for operators: the catalogue is complete and correct, and machine output does not change."""
 
 import ast
 import gettext
@@ -29,7 +29,7 @@ MODULES = sorted(catalogue.PACKAGE.rglob("*.py"))
 
 
 def typed(text: str) -> str:
-    """Return a text as it is typed, without the signs of French typography."""
+    """Return a text with plain spaces and apostrophes."""
     return text.replace(NO_BREAK_SPACE, " ").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
@@ -73,7 +73,7 @@ def test_words_are_english_text_until_they_are_translated(monkeypatch: pytest.Mo
     assert words == "here is empty"
 
 
-def test_several_words_are_translated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_words_are_translated_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     both = join_words("; ", [Words("empty"), "data"])
     assert both == "empty; data"
     monkeypatch.setattr(translation, "_look_up", lambda text: "vide" if text == "empty" else text)
@@ -93,7 +93,7 @@ def test_french_numbers_have_french_separators_and_data_stays_as_it_is(monkeypat
     assert "/a,b.c/{x}" in translate(told)
 
 
-def test_an_error_is_english_and_knows_what_it_was_made_of() -> None:
+def test_an_error_is_english_and_keeps_its_template_and_values() -> None:
     error = InvalidInput("{path} is empty", "Fill {path}.", path="{here}")
     assert (str(error), error.message, error.hint) == ("{here} is empty", "{here} is empty", "Fill {here}.")
     assert isinstance(error.message, Words)
@@ -183,14 +183,14 @@ def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path
         (("client", "list", "--limit", "0"), 2, "0 n'est pas dans l'intervalle x>=1.", "Tapez"),
         (("client", "list", "--status", "x"), 2, "'x' n'est pas l'une de ces valeurs : 'new', 'active'", "Tapez"),
         (("client", "show", "1234567890"), 67, "aucun client n'a l'identifiant '1234567890'", "Tapez `egec"),
-        (("client", "create", "jeanne"), 65, "'jeanne' n'est pas une adresse électronique : Une adresse", "Corrigez"),
+        (("client", "create", "jeanne"), 65, "adresse électronique invalide 'jeanne' : Une adresse", "Corrigez"),
         (("client", "create", "a@example.org"), 73, "adresse a@example.org : appartient déjà au client", "Tapez"),
         (("client", "import", "none.csv"), 74, "none.csv : ce fichier ou ce dossier n'existe pas", "Corrigez"),
-        (("audit", "list", "--since", "demain"), 2, "'demain' n'est ni une date ni un âge", "Écrivez"),
-        (("--env-file", "none", "init"), 78, "il n'y a pas de fichier", "Corrigez le chemin après --env-file"),
+        (("audit", "list", "--since", "demain"), 2, "date ou âge invalide : 'demain'", "Écrivez"),
+        (("--env-file", "none", "init"), 78, "le fichier de réglages", "Corrigez le chemin après --env-file"),
     ],
 )  # fmt: skip
-def test_errors_are_told_in_french(
+def test_errors_are_shown_in_french(
     egec: Egec, egec_process: Egec, arguments: tuple[str, ...], code: int, message: str, hint: str
 ) -> None:
     egec("client", "create", "a@example.org")
@@ -202,11 +202,11 @@ def test_errors_are_told_in_french(
     assert f"\n      {hint}" in told
 
 
-def test_faults_of_the_settings_and_notes_are_told_in_french(egec_process: Egec) -> None:
+def test_faults_of_the_settings_and_notes_are_shown_in_french(egec_process: Egec) -> None:
     ended = egec_process("init", env=FRENCH | {"EGEC_BCRYPT_COST": "99", "EGEC_LANGUAGE": "de"})
     told = typed(ended.err)
-    assert "EGEC_BCRYPT_COST n'est pas un nombre entier de 4 à 16. Exemple : EGEC_BCRYPT_COST=12" in told
-    assert "EGEC_LANGUAGE n'est aucun de fr, en. Exemple : EGEC_LANGUAGE=fr" in told
+    assert "EGEC_BCRYPT_COST doit être un nombre entier de 4 à 16. Exemple : EGEC_BCRYPT_COST=12" in told
+    assert "EGEC_LANGUAGE doit être l'une de ces valeurs : fr, en. Exemple : EGEC_LANGUAGE=fr" in told
     assert "À corriger dans l'environnement ;" in told
     assert "a été créée" in typed(egec_process("client", "create", "a@example.org", env=FRENCH).err)
     assert "le courriel a été déposé dans" in typed(egec_process("activate", "a@example.org", env=FRENCH).err)
@@ -224,7 +224,7 @@ def test_the_doctor_and_the_check_of_mails_speak_french_in_a_table_alone(egec: E
         assert "Nommez un serveur de messagerie dans EGEC_MAIL_URL." in shown
 
 
-def test_the_help_desk_is_told_in_french_why_a_login_fails(egec: Egec, egec_process: Egec) -> None:
+def test_the_reason_of_a_refused_login_is_shown_in_french(egec: Egec, egec_process: Egec) -> None:
     egec("client", "create", "a@example.org", "--identifier", "1234567890")
     ended = egec_process("verify", "--stdin", "--explain", stdin="1234567890\nx\n", env=FRENCH)
     assert "Le compte n'a pas encore de mot de passe. `egec activate 1234567890` en" in typed(ended.out)
@@ -253,15 +253,13 @@ MACHINES = [
 
 
 @pytest.mark.parametrize("arguments", MACHINES, ids=" ".join)
-def test_what_a_program_reads_is_the_same_byte_by_byte(
-    egec: Egec, egec_process: Egec, arguments: tuple[str, ...]
-) -> None:
+def test_machine_output_is_the_same_byte_by_byte(egec: Egec, egec_process: Egec, arguments: tuple[str, ...]) -> None:
     egec("client", "create", "a@example.org", "--identifier", "1234567890", "--last-name", "Œuvre")
     english, french = (egec_process(*arguments, stdin="x", env=env) for env in ({}, FRENCH))
     assert english == french
 
 
-def test_records_and_logs_are_english_whoever_made_them(egec: Egec, egec_process: Egec, server: MailServer) -> None:
+def test_records_and_logs_are_always_english(egec: Egec, egec_process: Egec, server: MailServer) -> None:
     egec("client", "create", "a@example.org")
     server.fail_next(Fault.RCPT_550)
     ended = egec_process("activate", "a@example.org", env=FRENCH | {"EGEC_LOG": "json"})
@@ -285,7 +283,7 @@ def test_no_words_in_the_environment_break_a_terminal_of_ascii(egec: Egec, egec_
     assert "n'est ni une adresse électronique" in typed(ended.err)
 
 
-def test_english_loads_nothing_for_it(egec: Egec) -> None:
+def test_english_loads_no_catalogue(egec: Egec) -> None:
     egec("init")
     command = command_of(partial(children.run_and_print_modules, ["client", "list"], ["client", "--help"]))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

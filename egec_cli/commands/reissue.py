@@ -135,7 +135,7 @@ def status_command(
     if items and not name:
         raise UsageError("--items lists the clients of one run", "Name the run too.")
     if items and failed:
-        raise UsageError("--items and --failed contradict each other", "Give one of them.")
+        raise UsageError("--items and --failed contradict each other", "Give only one of them.")
     with opened(only_read=True) as context:
         if failed:
             render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, names(fields))

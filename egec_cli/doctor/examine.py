@@ -8,7 +8,7 @@ from functools import partial
 
 from egec_cli import clock
 from egec_cli.clock import Clock
-from egec_cli.context import Context, clock_of, detect_actor
+from egec_cli.context import Context, choose_clock, detect_actor
 from egec_cli.credentials import mail_route
 from egec_cli.doctor import database as doctor_database
 from egec_cli.doctor import machine, mail
@@ -129,7 +129,7 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
     # The tables of another schema may have other columns.
     if doctor_database.has_this_schema(opened):
         # The clock by which the entries were written.
-        now = clock_of(opened, now)
+        now = choose_clock(opened, now)
         yield "newest_entry", partial(doctor_database.check_newest_entry, now)
         yield "open_credentials", check_open_credentials
         context = Context(found, opened, detect_actor(found.acting_for), now)

@@ -101,7 +101,7 @@ def _require_no_worker() -> None:
     from egec_cli.reissue import runs
 
     running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
-    now = context.clock_of(models.database.obj)()
+    now = context.choose_clock(models.database.obj)()
     name = next((name for name, until in database.fetch_tuples(running) if runs.is_worked_on(until, now)), None)
     if name is not None:
         raise TemporaryFailure(

@@ -138,11 +138,11 @@ def compare_hashes(context: Context, started: Started) -> ComparedLogin:
     cost = context.settings.bcrypt_cost
     for credential in started.candidates:
         password_hash = credential.password_hash or ""
-        if hashing.matches_or_takes(started.cost, started.password, password_hash):
+        if hashing.match_at_cost(started.cost, started.password, password_hash):
             own_cost = hashing.hash_cost(password_hash)
             if is_disabled:
                 # This right password is about to be refused.
-                hashing.match_the_rest(own_cost, started.cost)
+                hashing.take_remaining_time(own_cost, started.cost)
             elif own_cost < cost:
                 return ComparedLogin(credential, hashing.hash_password(Password(started.password), cost))
             return ComparedLogin(credential)

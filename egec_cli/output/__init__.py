@@ -1,4 +1,4 @@
-"""What operators see: formats, tables, messages and progress; the only package that imports rich.
+"""What operators see: formats, tables, messages and progress; only its tables and progress import rich.
 
 May import: settings and the small modules.
 """

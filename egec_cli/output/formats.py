@@ -13,7 +13,7 @@ from egec_cli.output.messages import as_json, is_quiet, to_text
 
 
 class OutputFormat(StrEnum):
-    """How results are shown."""
+    """The format of results."""
 
     TABLE = "table"
     JSON = "json"
@@ -23,11 +23,9 @@ class OutputFormat(StrEnum):
 
 
 def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
-    """Show one result.
+    """Show one result, a named tuple or a dictionary; json and jsonl are one object.
 
     Args:
-        record: the result, a named tuple or a dictionary.
-        output: the format; json and jsonl are one object.
         chosen: the names of the fields to show, in this order; empty for all.
 
     Raises:
@@ -56,14 +54,12 @@ def render_all(
     in_table: Sequence[str] = (),
     flush: bool = False,
 ) -> None:
-    """Show results one by one as they come: json is one list, jsonl one object a line.
+    """Show results one by one as they arrive: json is one list, jsonl one object per line.
 
     Args:
-        records: the results, named tuples of one kind.
-        kind: their class, by which the fields are known when there is no result.
-        output: the format.
+        kind: the class of the results, which gives the fields even without results.
         chosen: the names of the fields to show, in this order; empty for all.
-        in_table: the fields that a table shows when none are chosen.
+        in_table: the fields that a table shows by default.
         flush: flush after each result, so that a pipe sees it immediately.
 
     Raises:
@@ -73,14 +69,14 @@ def render_all(
     names = _known(chosen, kind._fields) if everything else list(in_table)
     try:
         if is_hidden(output):
-            # What the results tell of is done as they are read.
+            # Reading the results does the work.
             for _ in records:
                 pass
         else:
             rows = _chosen(records, kind, names)
             _show_rows(_flush_each(rows) if flush else rows, names, output)
     finally:
-        # Who reads along may have gone: what the results are read from is given back before the database is closed.
+        # If the reader has closed the pipe, release the source of the results before the database is closed.
         if isinstance(records, Generator):
             records.close()
 
@@ -102,14 +98,12 @@ def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
     for name in chosen:
         if name not in names:
-            raise UsageError(
-                "there is no field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names)
-            )
+            raise UsageError("unknown field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names))
     return list(chosen) or names
 
 
 def _with_names(value: Any) -> Any:
-    """Return a value of which each record within is an object with its fields' names, not a list."""
+    """Return a value with each named tuple as a dictionary."""
     if isinstance(value, list):
         return [_with_names(one) for one in value]
     return value._asdict() if hasattr(value, "_asdict") else value
@@ -121,23 +115,23 @@ def print_line(text: str) -> None:
 
 
 def print_unless_quiet(text: str) -> None:
-    """Write a line to stdout that belongs to a result for people."""
+    """Write a line to stdout, unless --quiet was given."""
     if not is_hidden(OutputFormat.TABLE):
         print_line(text)
 
 
 def is_hidden(output: OutputFormat) -> bool:
-    """Tell whether results of this format are not to be shown."""
+    """Return whether --quiet hides results of this format."""
     return is_quiet() and output is OutputFormat.TABLE
 
 
 def is_at_terminal() -> bool:
-    """Tell whether what goes to stdout is seen at a terminal."""
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def has_reader() -> bool:
-    """Tell whether what goes to stdout may be seen: not where stdout was closed before the program began."""
+    """Return whether stdout can be read: it was open at the start of the program."""
     return sys.stdout.name != os.devnull
 
 
@@ -171,14 +165,14 @@ def _show_json_list(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None
 
 
 def _json_objects(names: Sequence[str]) -> Callable[[Sequence[Any]], str]:
-    """Return a function that writes a row as a JSON object: the same as `json.dumps` does, in a third of the time."""
+    """Return a function that writes a row as a JSON object, like `json.dumps` in a third of the time."""
     form = "{" + ", ".join(f"{as_json(name).replace('%', '%%')}: %s" for name in names) + "}"
     written = _Written()
     return lambda row: form % tuple([written[value.__class__](value) for value in row])
 
 
 class _Written(dict[type, Callable[[Any], str]]):
-    """How values of each type are written as JSON; those of a list are looked at by the million."""
+    """The JSON encoder of each type; a list may look up millions."""
 
     def __init__(self) -> None:
         super().__init__({str: encode_basestring, int: int.__repr__, type(None): lambda _: "null"})
@@ -192,7 +186,7 @@ def _show_csv(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     # Imported here: no other format needs it.
     import csv
 
-    # The line end makes it put cells with either character of it in quotes; lines are written with `\n` alone.
+    # With this line end, the writer quotes cells with either character; lines are written with `\n` alone.
     writer = csv.writer(_GuardedLines(sys.stdout), lineterminator="\r\n")
     writer.writerow(names)
     writer.writerows(
@@ -201,15 +195,15 @@ def _show_csv(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     )
 
 
-# Nearly every value of a list is of one of these classes; to look for that is faster than `isinstance`.
+# The classes of nearly all values; this check is faster than `isinstance`.
 _SIMPLE = frozenset({str, int, type(None)})
 
 
 class _GuardedLines:
-    """Writes lines of CSV in which no spreadsheet finds a formula."""
+    """Writes lines of CSV with guards against formulas."""
 
     def __init__(self, stream: TextIO) -> None:
-        # Imported here: its patterns take a millisecond, and only CSV needs them.
+        # Imported here: its patterns take a millisecond.
         from egec_cli.output.formula_guard import guarded
 
         self._write, self._guarded = stream.write, guarded

@@ -1,4 +1,4 @@
-"""Messages to stderr: notes, warnings, errors and the log, as far as the verbosity wants them."""
+"""Messages to stderr: notes, warnings, errors and the log, subject to --quiet and --verbose."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from egec_cli.errors import EgecError, UsageError
 from egec_cli.settings.schema import LogStyle
@@ -14,7 +14,7 @@ from egec_cli.translation import Words, translate
 
 
 class _Verbosity(Enum):
-    """How much is told beside what was asked for."""
+    """How much is shown besides the requested data."""
 
     QUIET = "quiet"
     USUAL = "usual"
@@ -25,44 +25,38 @@ _verbosity = _Verbosity.USUAL
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:
-    """Say how much this process tells from now on.
+    """Set how much this process shows.
 
     Args:
-        quiet: nothing of a success: no note, no progress, no log, and no result in a table. What a machine format or a
-            password is asked for is shown all the same, and so is what did not go well.
-        verbose: a line for each act.
+        quiet: show errors, warnings and requested data only: no notes, progress, log or results in a table.
+        verbose: show a line for each act.
 
     Raises:
-        UsageError: it is to be both.
+        UsageError: both are true.
     """
     global _verbosity
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other", "Give one of them.")
+        raise UsageError("--quiet and --verbose contradict each other", "Give only one of them.")
     _verbosity = _Verbosity.QUIET if quiet else _Verbosity.VERBOSE if verbose else _Verbosity.USUAL
 
 
 def is_quiet() -> bool:
-    """Tell whether only errors and requested data are shown."""
+    """Return whether --quiet was given."""
     return _verbosity is _Verbosity.QUIET
 
 
 def note(text: str, /, **values: object) -> None:
-    """Write a line to stderr, for people who want to know more than that all went well.
-
-    Args:
-        text: the line, with values by their names, as in `egec: wrote {file}`.
-        values: the values.
-    """
+    """Write a line to stderr unless --quiet was given; arguments as for `warn`."""
     if _verbosity is not _Verbosity.QUIET:
         warn(text, **values)
 
 
 def warn(text: str, /, **values: object) -> None:
-    """Write a line to stderr, for people, of what did not go well.
+    """Write a line to stderr.
 
     Args:
-        text: the line, with values by their names, as in `egec: {file} was left out`; it may have line breaks.
-        values: the values; a line break in one of them is shown as `?`.
+        text: a template such as `egec: {file} was left out`; it may have line breaks.
+        values: the values by name; a line break in one of them becomes `?`.
     """
     print(to_text(_with_plain_values(Words(text, **values)), keep_lines=True), file=sys.stderr)
 
@@ -80,7 +74,7 @@ def _with_plain_values(words: str) -> str:
 
 
 class _PlainValue:
-    """A value that steers no terminal wherever it is put into a text, and forges no line."""
+    """A value that cannot control a terminal or add a line."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -96,12 +90,12 @@ class _PlainValue:
 
 
 class ErrorRecord(NamedTuple):
-    """An expected error, as `error` of the one object on stderr.
+    """An expected error, as `error` of the JSON object on stderr.
 
     Attributes:
         code: a stable word for scripts.
-        message: what is wrong, for people.
-        hint: what to do or to type next; may be empty.
+        message: what is wrong.
+        hint: what to do next; may be empty.
     """
 
     code: str
@@ -110,10 +104,10 @@ class ErrorRecord(NamedTuple):
 
 
 def render_error(error: EgecError, *, machine: bool) -> None:
-    """Show an expected error on stderr: one JSON object for machines, message and hint for people."""
+    """Show an expected error on stderr: a JSON object for machines, or message and hint for people."""
     if machine:
-        told = ErrorRecord(error.code, error.message, error.hint)
-        print(json.dumps({"error": told._asdict()}, ensure_ascii=False), file=sys.stderr)
+        record = ErrorRecord(error.code, error.message, error.hint)
+        print(json.dumps({"error": record._asdict()}, ensure_ascii=False), file=sys.stderr)
         return
     warn("egec: {message}", message=error.message)
     if error.hint:
@@ -121,19 +115,19 @@ def render_error(error: EgecError, *, machine: bool) -> None:
 
 
 def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:
-    """Return what writes an act to stderr as a line of the log; None where no log is wanted.
+    """Return a function that writes an act to stderr as a line of the log; None if no log is wanted.
 
     Args:
-        style: that of the settings, which `--verbose` wants even where they want none, and `--quiet` never.
+        style: the setting; if it is None, `--verbose` logs as text. `--quiet` disables the log.
     """
     if _verbosity is _Verbosity.QUIET or (style is None and _verbosity is not _Verbosity.VERBOSE):
         return None
     line = as_json if style is LogStyle.JSON else _log_text
 
     def write(act: NamedTuple) -> None:
-        # The act is done: a log that cannot be written, as in `2>&1 | head`, is no reason to stop what comes next.
+        # A log that cannot be written, as in `2>&1 | head`, must not stop the command: the act is done.
         with suppress(OSError):
-            write_line(sys.stderr, line(act._asdict()))
+            print(line(act._asdict()), file=sys.stderr, flush=True)
 
     return write
 
@@ -142,24 +136,18 @@ def _log_text(act: dict[str, Any]) -> str:
     """Return an act in words: `2026-11-25T04:30:00.000Z login refused 1234567890 reason=wrong by root, 312 ms`."""
     words = [act["at"], act["action"], act["outcome"], act["client"]]
     words += [f"{name}={_in_a_word(value)}" for name, value in {"run": act["run"], **act["details"]}.items()]
-    told = " ".join(word for word in words if word and not word.endswith("=null"))
-    return to_text(f"{told} by {act['actor']} on {act['host']}, {act['ms']} ms")
+    text = " ".join(word for word in words if word and not word.endswith("=null"))
+    return to_text(f"{text} by {act['actor']} on {act['host']}, {act['ms']} ms")
 
 
 def _in_a_word(value: Any) -> str:
     return value if isinstance(value, str) and value and not set(value) & set(' "=') else as_json(value)
 
 
-def write_line(stream: TextIO, text: str) -> None:
-    """Write a line and flush, so that a pipe sees it immediately."""
-    stream.write(f"{text}\n")
-    stream.flush()
-
-
 def to_text(value: Any, *, keep_lines: bool = False) -> str:
-    """Return a value as text for people: in their language, and such that it cannot steer a terminal.
+    """Return a value as text for people, in their language.
 
-    Control and direction characters become `?`.
+    Control and direction characters, which could control a terminal, become `?`.
     """
     if isinstance(value, dict):
         value = ", ".join(f"{name}: {as_json(one) if isinstance(one, list) else one}" for name, one in value.items())

@@ -13,25 +13,17 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """How far a long command has come, on stderr, for people: a bar on a terminal, a line now and then elsewhere."""
+    """The progress of a command on stderr: a bar on a terminal, otherwise a line every 30 seconds."""
 
     def __init__(self, name: str, total: int, done: int, failed: int, output: OutputFormat) -> None:
-        """Begin with what earlier commands have done.
-
-        Args:
-            name: what is worked on.
-            total: how many there are of what is worked on.
-            done: how many of them were dealt with before, failed ones included.
-            failed: how many of them failed before.
-            output: the format of the results.
-        """
+        """Start from the numbers of earlier commands; `done` includes `failed`."""
         self._name = name
         self._total = total
         self._done = done
         self._failed = failed
         self._done_here = 0
-        self._began = self._told = time.monotonic()
-        self._is_told = output is OutputFormat.TABLE and not is_quiet()
+        self._started = self._shown_at = time.monotonic()
+        self._has_lines = output is OutputFormat.TABLE and not is_quiet()
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -44,14 +36,14 @@ class Progress:
         return self
 
     def advance(self, *, failed: bool) -> None:
-        """Count one more that is done."""
+        """Count one more as done."""
         self._done_here += 1
         self.correct(self._done + 1, self._failed + failed)
-        if self._is_told and self._bar is None and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
-            self._tell()
+        if self._has_lines and self._bar is None and time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self._show_line()
 
     def correct(self, done: int, failed: int) -> None:
-        """Show these numbers, which also count what other processes have done."""
+        """Show these numbers, which include the work of other processes."""
         self._done, self._failed = done, failed
         if self._bar is not None:
             self._bar.update(self._task, completed=done, failed=failed)
@@ -59,12 +51,12 @@ class Progress:
     def __exit__(self, *_error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self._is_told:
-            self._tell()
+        elif self._has_lines:
+            self._show_line()
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        rate = self._done_here / max(self._told - self._began, 0.001)
+    def _show_line(self) -> None:
+        self._shown_at = time.monotonic()
+        rate = self._done_here / max(self._shown_at - self._started, 0.001)
         remaining = self._total - self._done
         is_known = rate and remaining
         left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
@@ -80,7 +72,7 @@ class Progress:
 
 
 def _progress_bar() -> Any:
-    # Costs as much as all the rest of a command: only for people at a terminal.
+    # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -30,14 +30,14 @@ def show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
 
 
 def _lines_of_the_terminal() -> int:
-    # Imported here, as below: only for people at a terminal.
+    # Imported here: only for a terminal.
     from shutil import get_terminal_size
 
     return get_terminal_size().lines
 
 
 def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
-    # Costs as much as all the rest of a command: only for people at a terminal.
+    # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -46,7 +46,7 @@ def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Non
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        # As Text: in a str, rich would take [/] for markup.
+        # In a str, rich would read [/] as markup.
         table.add_row(*(Text(to_text(value)) for value in row))
     Console().print(table)
 
@@ -67,7 +67,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns a terminal needs for the text."""
+    """Return the number of terminal columns of the text."""
     if text.isascii():
         return len(text)
     return sum(
@@ -77,9 +77,9 @@ def _width(text: str) -> int:
 
 @contextmanager
 def _pager() -> Iterator[None]:
-    """Let what is written to the terminal in this block be read page by page, if there is `less` and somebody to turn.
+    """Send what the block writes to a pager, if there is one and standard input is a terminal.
 
-    PAGER names another one; `cat`, or nothing, is none.
+    PAGER names a program other than `less`; `cat`, or an empty value, disables paging.
     """
     import subprocess
     from shutil import which
@@ -88,11 +88,11 @@ def _pager() -> Iterator[None]:
     if command in ([], ["cat"]) or which(command[0]) is None or sys.stdin is None or not sys.stdin.isatty():
         yield
         return
-    # Long lines are cut, and what was read stays on the screen. Under sudo, nobody gets a shell by it.
+    # Cut long lines and keep the text on the screen. LESSSECURE stops users of sudo from starting a shell.
     environment = {"LESS": "FRSX", "LESSCHARSET": "utf-8"} | dict(os.environ) | {"LESSSECURE": "1"}
-    # Ctrl-C is for the pager, which stops a search; to leave the pager ends what is written.
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pager = subprocess.Popen(  # noqa: S603 - the operator's own
+    # In the pager, Ctrl-C stops a search.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pager = subprocess.Popen(  # noqa: S603 - the operator's choice
         command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
     )
     assert pager.stdin is not None
@@ -101,4 +101,4 @@ def _pager() -> Iterator[None]:
             yield
     finally:
         pager.wait()
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, previous)

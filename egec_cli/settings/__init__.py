@@ -1,4 +1,4 @@
-"""The settings: their schema and defaults, how they are parsed and where they are loaded from.
+"""The settings: types, environment variables with their defaults, parsing and loading.
 
 May import: the small modules.
 """

@@ -1,4 +1,4 @@
-"""Read the settings from the environment and one file, and report everything that is wrong at once."""
+"""Load the settings from the environment and one file, and report all faults at once."""
 
 import os
 import stat
@@ -15,31 +15,29 @@ from egec_cli.settings.variables import PREFIX, SETTINGS, Setting
 from egec_cli.translation import Words, join_words, system_message
 
 SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
-# The person that a calling program acts for. It differs from call to call, so it is never read from a file.
+# The person that the calling program acts for. It differs from call to call, so it is never read from a file.
 ACTOR_VARIABLE = "EGEC_ACTOR"
 _LONGEST_ACTOR = 100
-# How alike two names are (difflib's ratio) if one may be a misspelling of the other: MAIL_RTE and MAIL_RATE, but not
-# TYPO and LOG.
-_NEAR = 0.7
+# The least likeness (difflib's ratio) of a misspelling: MAIL_RTE and MAIL_RATE are alike, TYPO and LOG are not.
+_LEAST_LIKENESS = 0.7
 
 
 class Source(NamedTuple):
-    """Where a setting was read from, in words, and its text there, which of a secret is left out."""
+    """The place of a setting, in words, and its text, which is empty for a secret."""
 
     place: str
     text: str
 
 
 class Reading(NamedTuple):
-    """What was read of the settings, whether or not it can be used.
+    """The settings with their faults.
 
     Attributes:
-        settings: every setting; the default stands where one is faulty.
-        faults: what is wrong, in words; nobody may work with the settings while there is any.
-        faulty: the names of the settings that are.
-        sources: of each setting, by its name.
-        unknown: variables of the environment that are named like settings and are none, in words. They are no fault,
-            since other programs may use such names.
+        settings: every setting; an invalid one has its default.
+        faults: what is wrong, in words; commands must not use the settings if there are any.
+        faulty: the names of the invalid settings.
+        sources: the source of each setting, by name.
+        unknown: warnings about unknown EGEC_ variables of the environment, which other programs may use.
     """
 
     settings: Settings
@@ -50,32 +48,26 @@ class Reading(NamedTuple):
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of this process: its environment first, then the one file found.
-
-    Args:
-        environ: the environment to read instead of the process's own.
+    """Return the settings from the environment (default: that of the process) and the first file found.
 
     Raises:
-        ConfigError: something is wrong; all faults are told at once.
+        ConfigError: something is wrong; the message lists all faults.
     """
     found = read_settings(environ)
     if found.faults:
-        raise _invalid(found.faults, found.settings.env_file)
+        raise _config_error(found.faults, found.settings.env_file)
     return found.settings
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
-    """Return what `load` reads, with all that is wrong about it.
-
-    Args:
-        environ: the environment to read instead of the process's own.
+    """Return the settings with their faults, instead of raising for them.
 
     Raises:
-        ConfigError: the file of settings cannot be found or read.
+        ConfigError: the settings file cannot be found or read.
     """
     environ = os.environ if environ is None else environ
     found = _find_env_file(environ)
-    in_file, faults = ({}, []) if found is None else _parsed(found.path, found.text)
+    in_file, faults = ({}, []) if found is None else _parse_env_file(found.path, found.text)
     reader = _Reader(environ, in_file, found)
     settings = Settings(
         database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db"),
@@ -108,7 +100,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
 
 
 def data_folder() -> Path:
-    """Return the folder of the user's data, in which the embedded database and Maildir are.
+    """Return the user's data folder, for the default database and Maildir.
 
     Raises:
         ConfigError: the user has no home folder.
@@ -119,14 +111,14 @@ def data_folder() -> Path:
             "Set EGEC_DATABASE_URL and EGEC_MAIL_URL, or HOME.",
             user=os.geteuid(),
         )
-    # Imported where it is needed: with a database and a mail server set, no command pays for it.
+    # Imported here: not needed if a database and a mail server are set.
     import platformdirs
 
     return _text_path(platformdirs.user_data_path("egec", appauthor=False))
 
 
 def user_env_file() -> Path:
-    """Return where the user's own file of settings is looked for, if the user has a home folder."""
+    """Return the path of the user's settings file, for a user with a home folder."""
     import platformdirs
 
     return platformdirs.user_config_path("egec", appauthor=False) / "egec.env"
@@ -144,7 +136,7 @@ def _has_home() -> bool:
 
 
 class _EnvFile(NamedTuple):
-    """A settings file: its path, its text, and its status when it was read."""
+    """A settings file, with its status when it was read."""
 
     path: Path
     text: str
@@ -158,7 +150,7 @@ def _find_env_file(environ: Mapping[str, str]) -> _EnvFile | None:
         found = _env_file_if_any(path)
         if found is None:
             raise ConfigError(
-                "there is no file {path} to read the settings from",
+                "the settings file {path} does not exist",
                 "Correct the path after --env-file or in {variable}.",
                 path=path,
                 variable=ENV_FILE_VARIABLE,
@@ -179,7 +171,7 @@ def _named_env_file(named: str) -> Path:
     except FileNotFoundError:
         raise ConfigError(
             "the working folder {folder} no longer exists, so {path} cannot be found in it",
-            "Change to a folder that exists, or write the path after --env-file from / on.",
+            "Change to an existing folder, or give --env-file an absolute path.",
             folder=name_of_working_folder(),
             path=named,
         ) from None
@@ -191,17 +183,17 @@ def _local_env_file() -> _EnvFile | None:
         path = Path(".env").absolute()
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        # There is none, or the working folder was deleted, or this user may not look into it, as into root's after
-        # `sudo -u egec`: then it is only where the shell happens to be.
+        # The file is missing, or the folder was deleted or is inaccessible, such as root's after `sudo -u egec`. Then
+        # it is only where the shell happened to be.
         return None
     return _env_file_if_any(path)
 
 
 def _env_file_if_any(path: Path) -> _EnvFile | None:
-    """Return the settings file of this path; None where there is nothing, or a folder, as of a virtual environment.
+    """Return the settings file at a path; None if it is missing or a folder, such as a virtual environment.
 
     Raises:
-        ConfigError: it cannot be read, or somebody else can change it.
+        ConfigError: it cannot be read, or other users can change it.
     """
     try:
         path.lstat()
@@ -215,7 +207,10 @@ def _env_file_if_any(path: Path) -> _EnvFile | None:
             "{path} is a symbolic link to a file that does not exist", "Create the file, or remove the link.", path=path
         ) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        reason = system_message(error)
+        raise ConfigError(
+            "{path} cannot be read: {reason}", "Give this user permission to read it.", path=path, reason=reason
+        ) from None
     try:
         text = content.data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -229,24 +224,15 @@ def _env_file_if_any(path: Path) -> _EnvFile | None:
 
 
 def _text_path(path: Path) -> Path:
-    """Return the path, which must be UTF-8: it is shown, logged and recorded."""
+    """Return the path if it is UTF-8, as it is shown, logged and recorded."""
     if not is_text(str(path)):
         raise ConfigError("the path {path} is not UTF-8", "Rename the file or the folder.", path=ascii(str(path)))
     return path
 
 
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        "{path} cannot be read: {reason}",
-        "Give this user the right to read it.",
-        path=path,
-        reason=system_message(error),
-    )
-
-
-def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
-    """Return the variables of the file, and what is wrong with its lines; no line is quoted, it may hold a secret."""
-    # python-dotenv is imported only where there is a file for it to read; its `dotenv_values` skips faulty lines.
+def _parse_env_file(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the variables of the file and its invalid lines, by number, as a line may hold a secret."""
+    # Imported here: only a file needs it. `dotenv_values` would skip invalid lines.
     from io import StringIO
 
     from dotenv.parser import parse_stream
@@ -255,7 +241,7 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
     bindings = list(parse_stream(StringIO(text, newline=None)))
     for binding in bindings:
         if binding.error:
-            # A statement begins with the empty lines above it.
+            # A statement includes the empty lines above it.
             line, statement = binding.original.line, binding.original.string
             line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))
             faults.append(
@@ -264,7 +250,7 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
     return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
 
 
-def _invalid(faults: Sequence[str], env_file: Path | None) -> ConfigError:
+def _config_error(faults: Sequence[str], env_file: Path | None) -> ConfigError:
     where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
     if len(faults) == 1:
         message = faults[0]
@@ -285,7 +271,7 @@ def _default(setting: Setting) -> Any:
 
 
 class _Reader:
-    """Reads variables one by one and gathers what is wrong with them."""
+    """Reads variables one by one and collects the faults."""
 
     def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: _EnvFile | None) -> None:
         self._environ = environ
@@ -293,7 +279,7 @@ class _Reader:
         self._env_file = env_file
         self._secret_files: list[tuple[Path, os.stat_result]] = []
         self._known = {setting.name: setting for setting in SETTINGS}
-        self.faults = [*self._misspelt()]
+        self.faults = [*self._unknown_in_file()]
         self.faulty: set[str] = set()
 
     def value(self, name: str) -> Any:
@@ -313,56 +299,47 @@ class _Reader:
             reason = fault.words
         except InvalidInput as error:
             reason = Words("is refused: {message}", message=error.message)
-        words = Words("{name} {reason}. Example: {name}={example}", name=name, reason=reason, example=setting.example)
-        self._fault(name, words)
+        self._fault("{name} {reason}. Example: {name}={example}", name=name, reason=reason, example=setting.example)
         return _default(setting)
 
     def alphabet(self) -> Alphabet:
         """Return the alphabet of both settings; the default one if they do not go together."""
         specials, lookalikes = self.value("EGEC_PASSWORD_SPECIALS"), self.value("EGEC_PASSWORD_LOOKALIKES")
         try:
-            return Alphabet.of(specials, lookalikes=lookalikes)
+            return Alphabet.create(specials, lookalikes=lookalikes)
         except InvalidInput as error:
-            self._fault(
-                "EGEC_PASSWORD_SPECIALS",
-                Words("EGEC_PASSWORD_SPECIALS is refused: {message}. {hint}", message=error.message, hint=error.hint),
-            )
-            return Alphabet.of()
+            name = "EGEC_PASSWORD_SPECIALS"
+            self._fault("{name} is refused: {message}. {hint}", name=name, message=error.message, hint=error.hint)
+            return Alphabet.create()
 
     def dkim(self) -> DkimKey | None:
-        """Return the key that signs, with its selector; neither is of use without the other."""
+        """Return the signing key with its selector; each needs the other."""
         key, selector = self.value("EGEC_DKIM_KEY"), self.value("EGEC_DKIM_SELECTOR")
-        lacking, given = ("EGEC_DKIM_SELECTOR", "EGEC_DKIM_KEY") if key else ("EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR")
-        if bool(key) != bool(selector) and self.faulty.isdisjoint({lacking, given}):
-            example = f"{lacking}={self._known[lacking].example}"
+        missing, given = ("EGEC_DKIM_SELECTOR", "EGEC_DKIM_KEY") if key else ("EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR")
+        if bool(key) != bool(selector) and self.faulty.isdisjoint({missing, given}):
+            example = f"{missing}={self._known[missing].example}"
             self._fault(
-                lacking,
-                Words(
-                    "{lacking} is not set, without which {given} is of no use. Example: {example}",
-                    lacking=lacking,
-                    given=given,
-                    example=example,
-                ),
+                "{name} is missing, but {given} needs it. Example: {example}",
+                name=missing,
+                given=given,
+                example=example,
             )
         return DkimKey(key, selector) if key and selector else None
 
     def acting_for(self) -> str:
-        """Return for whom the calling program acts, as the environment says."""
+        """Return the person that the calling program acts for."""
         text = self._environ.get(ACTOR_VARIABLE, "").strip()
         if text.isprintable() and len(text) <= _LONGEST_ACTOR:
             return text
         self._fault(
-            ACTOR_VARIABLE,
-            Words(
-                "{name} is no line of at most {most} printable characters. Example: {name}=jeanne.martin",
-                name=ACTOR_VARIABLE,
-                most=_LONGEST_ACTOR,
-            ),
+            "{name} must be one line of at most {most} printable characters. Example: {name}=jeanne.martin",
+            name=ACTOR_VARIABLE,
+            most=_LONGEST_ACTOR,
         )
         return ""
 
     def source(self, setting: Setting) -> Source:
-        """Return where the setting was read from: the first place that has it."""
+        """Return the first place that has the setting."""
         names = [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
         for place, variables in (
             (Words("the environment"), self._environ),
@@ -378,8 +355,8 @@ class _Reader:
                     return Source(where, "" if setting.secret else variables[name])
         return Source(Words("the default"), "" if setting.secret else setting.default)
 
-    def _fault(self, name: str, words: str) -> None:
-        self.faults.append(words)
+    def _fault(self, what: str, /, *, name: str, **values: object) -> None:
+        self.faults.append(Words(what, name=name, **values))
         self.faulty.add(name)
 
     def _text(self, name: str) -> tuple[str, Folder]:
@@ -390,46 +367,36 @@ class _Reader:
     def _text_or_file(self, name: str, text: str, folder: Folder) -> tuple[str, Folder]:
         file_name, file_folder = self._text(f"{name}_FILE")
         if text and file_name and bool(self._environ.get(name)) != bool(self._environ.get(f"{name}_FILE")):
-            # The environment comes before the file, in whichever form.
+            # The environment overrides the file, in either form.
             text, file_name = (text, "") if self._environ.get(name) else ("", file_name)
         if not file_name:
             return text, folder
         if text:
-            self._fault(name, Words("{name} and {name}_FILE are both set. Keep one of them", name=name))
+            self._fault("{name} and {name}_FILE are both set. Keep one of them", name=name)
             return "", folder
         try:
             path = absolute_path(file_folder, file_name)
-        except Fault as fault:
-            self._fault(name, Words("{name}_FILE {fault}", name=name, fault=fault.words))
-            return "", folder
-        try:
             content = trust.read(path)
             text = content.data.decode("utf-8-sig").strip()
+        except Fault as fault:
+            self._fault("{name}_FILE {fault}", name=name, fault=fault.words)
+            return "", folder
         except trust.UntrustedFile as error:
-            self._fault(
-                name, Words("{name}_FILE is refused: {what}. {cure}", name=name, what=error.message, cure=error.hint)
-            )
+            self._fault("{name}_FILE is refused: {what}. {cure}", name=name, what=error.message, cure=error.hint)
             return "", folder
         except (OSError, ValueError) as error:  # ValueError: not UTF-8
-            self._fault(
-                name,
-                Words(
-                    "{name}_FILE names {path}, which cannot be read ({kind})",
-                    name=name,
-                    path=path,
-                    kind=type(error).__name__,
-                ),
-            )
+            kind = type(error).__name__
+            self._fault("{name}_FILE names {path}, which cannot be read ({kind})", name=name, path=path, kind=kind)
             return "", folder
         if not text:
-            self._fault(name, Words("{name}_FILE names {path}, which is empty", name=name, path=path))
+            self._fault("{name}_FILE names {path}, which is empty", name=name, path=path)
         self._secret_files.append((path, content.status))
         return text, path.parent
 
-    def _misspelt(self) -> Iterator[str]:
+    def _unknown_in_file(self) -> Iterator[str]:
         for name in self._in_file:
             if name == ACTOR_VARIABLE:
-                yield Words("{name} names the person of one call, so it is for the environment alone", name=name)
+                yield Words("{name} differs from call to call: set it in the environment only", name=name)
             elif self._is_unknown(name):
                 meant = self._nearest(name)
                 yield Words(
@@ -439,7 +406,7 @@ class _Reader:
                 )
 
     def unknown_variables(self) -> Iterator[str]:
-        """Yield each variable of the environment that is named like a setting and is none, in words."""
+        """Yield a warning for each unknown EGEC_ variable of the environment."""
         for name in sorted(self._environ):
             if name not in {ENV_FILE_VARIABLE, ACTOR_VARIABLE} and self._is_unknown(name):
                 meant = self._nearest(name)
@@ -458,15 +425,15 @@ class _Reader:
         return setting is None or not setting.secret
 
     def _nearest(self, name: str) -> str:
-        """Return the setting whose name is nearly this one; empty where none is."""
+        """Return the setting with the most similar name, or an empty text."""
         from difflib import get_close_matches
 
-        # All begin alike, which would make any two of them look close.
+        # Without the common prefix, which would make all names similar.
         known = [one.removeprefix(PREFIX) for one in self._known]
-        return "".join(PREFIX + one for one in get_close_matches(name.removeprefix(PREFIX), known, 1, _NEAR))
+        return "".join(PREFIX + one for one in get_close_matches(name.removeprefix(PREFIX), known, 1, _LEAST_LIKENESS))
 
     def warnings(self) -> Iterator[SettingsWarning]:
-        """Yield a warning for each file with secrets that every user of the machine can read."""
+        """Yield a warning for each file with secrets that all users can read."""
         files = list(self._secret_files)
         if self._env_file and any(_has_secret(self._in_file.get(s.name, "")) for s in SETTINGS if s.secret):
             files.append((self._env_file.path, self._env_file.status))

@@ -1,4 +1,4 @@
-"""Make the value of each setting from its text."""
+"""Parsers of the settings: each returns the value of a text, or raises `Fault`."""
 
 import os
 import re
@@ -37,14 +37,13 @@ class Fault(Exception):
 
 
 def absolute_path(folder: Folder, text: str) -> Path:
-    """Return the absolute path of a text that may be a relative path."""
+    """Return the absolute path of a text that may be relative to the folder."""
     if folder is None and not text.startswith("/"):
         try:
             folder = Path.cwd()
         except FileNotFoundError:
             raise Fault(
-                "has a relative path, but the working folder {folder} no longer exists",
-                folder=name_of_working_folder(),
+                "has a relative path, but the working folder {folder} no longer exists", folder=name_of_working_folder()
             ) from None
     path = Path(text) if folder is None else folder / text
     if not is_text(str(path)):
@@ -55,14 +54,14 @@ def absolute_path(folder: Folder, text: str) -> Path:
 def name_of_working_folder() -> str:
     """Return the name of a working folder that no longer exists."""
     try:
-        # The kernel's name for it ends with these words.
+        # The kernel appends this to its name.
         return ascii(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"))[1:-1]
     except OSError:
         return ascii(os.environ.get("PWD", ""))[1:-1]
 
 
 def is_text(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8 and be part of a path; bytes of the environment may be anything."""
+    """Return whether a text can be written as UTF-8 and be part of a path; the environment may hold any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -83,23 +82,23 @@ def parse_mail_address(text: str, folder: Folder) -> str:
     """Return an e-mail address, with or without a name."""
     parse_line(text, folder)
     if not re.fullmatch(r"(?:[^<>@,;:\"]*<[^<>@\s,]+@[^<>@\s,]+>|[^<>@\s,]+@[^<>@\s,]+)", text):
-        raise Fault("is no e-mail address")
+        raise Fault("is not a valid e-mail address")
     return text
 
 
 def parse_bounces_address(text: str, _folder: Folder) -> str:
     """Return a bare e-mail address with room for the mark of a mail."""
-    # Of the 64 characters that may stand before the @, a mail's own mark takes 36.
+    # Each mail adds a mark of 36 characters, and 64 may stand before the @.
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
-        raise Fault("is no bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
+        raise Fault("must be a bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
     return text
 
 
 def parse_private_key(text: str, _folder: Folder) -> Password:
     """Return a private key in PEM form."""
-    # Only its form; what is in it is for `mail.signing` to find out, which loads what can read it.
+    # Only the form; `mail.compose.signing` loads the library that reads the key.
     if not re.fullmatch(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+-----END \1-----", text.strip(), re.DOTALL):
-        raise Fault("is no private key in PEM form")
+        raise Fault("must be a private key in PEM form")
     return Password(text.strip())
 
 
@@ -108,7 +107,7 @@ def parse_selector(text: str, _folder: Folder) -> str:
     # A selector has the form of a host name.
     label = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     if not re.fullmatch(rf"{label}(?:\.{label}){{0,3}}", text):
-        raise Fault("is no selector: ASCII letters, digits and hyphens, as in the name of a host")
+        raise Fault("must be a selector: ASCII letters, digits and hyphens, as in a host name")
     return text
 
 
@@ -117,7 +116,7 @@ def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
 
     def parse(text: str, _folder: Folder) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise Fault("is no whole number from {low} to {high}", low=low, high=high)
+            raise Fault("must be a whole number from {low} to {high}", low=low, high=high)
         return int(text)
 
     return parse
@@ -126,37 +125,37 @@ def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
 def parse_yes_or_no(text: str, _folder: Folder) -> bool:
     """Return true or false."""
     if text.lower() not in {"yes", "no", "true", "false", "1", "0"}:
-        raise Fault("is neither yes nor no")
+        raise Fault("must be yes or no")
     return text.lower() in {"yes", "true", "1"}
 
 
 def parse_language(text: str, _folder: Folder) -> str:
     """Return a language of clients."""
     if text not in LANGUAGES:
-        raise Fault("is none of {known}", known=", ".join(LANGUAGES))
+        raise Fault("must be one of {known}", known=", ".join(LANGUAGES))
     return text
 
 
 def parse_log_style(text: str, _folder: Folder) -> LogStyle:
     """Return the format of the log."""
     if text not in set(LogStyle):
-        raise Fault("is none of {known}", known=", ".join(LogStyle))
+        raise Fault("must be one of {known}", known=", ".join(LogStyle))
     return LogStyle(text)
 
 
 def parse_specials(text: str, _folder: Folder) -> str:
     """Return the special characters of passwords."""
-    # With the look-alikes, the most that these can make; `load` checks what they make with the other settings.
-    Alphabet.of(text, lookalikes=True)
+    # With look-alikes, for the most bits that these specials allow; `load` checks the actual alphabet.
+    Alphabet.create(text, lookalikes=True)
     return text
 
 
 def parse_existing_folder(text: str, folder: Folder) -> Path:
     """Return the path of a folder that only root and this user can change."""
     path = absolute_path(folder, text)
-    # Not by `Path.is_dir`, which raises where a folder above may not be entered.
+    # Unlike `Path.is_dir`, this does not raise if a parent folder may not be entered.
     if not os.path.isdir(path):
-        raise Fault("names {path}, which is no folder", path=path)
+        raise Fault("names {path}, which is not a folder", path=path)
     try:
         trust.require_folder(path)
     except trust.UntrustedFile as error:
@@ -180,7 +179,7 @@ def parse_database(text: str, folder: Folder) -> Database:
     if text.startswith(("postgresql://", "postgres://")):
         _url_parts(text)
         return PostgresqlServer("postgresql://" + text.partition("://")[2])
-    raise Fault("begins with neither sqlite:/// nor postgresql://")
+    raise Fault("must begin with sqlite:/// or postgresql://")
 
 
 def parse_mail_server(text: str, folder: Folder) -> MailServer:
@@ -193,13 +192,13 @@ def parse_mail_server(text: str, folder: Folder) -> MailServer:
     if scheme == "sendmail":
         return SendmailProgram(absolute_path(folder, rest or "/usr/sbin/sendmail"))
     if scheme not in {"smtp", "smtps"}:
-        raise Fault("begins with none of smtp://, smtps://, sendmail: and maildir:")
+        raise Fault("must begin with smtp://, smtps://, sendmail: or maildir:")
     return _smtp_server(text, folder)
 
 
 def _url_parts(text: str) -> tuple[SplitResult, int | None]:
-    fault = Fault("is no URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)")
-    # urllib's own messages may quote a part of the URL, so none of them goes further.
+    fault = Fault("is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)")
+    # Messages of urllib may quote a part of the URL, so they are not passed on.
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -208,7 +207,7 @@ def _url_parts(text: str) -> tuple[SplitResult, int | None]:
         unquote(text, errors="strict").encode()
     except ValueError:
         raise fault from None
-    # An @ behind the host is that of a password cut in two by a / ? or #; the host is its first half.
+    # An @ after the host comes from a password with a / ? or #, so the host is the first half of the password.
     if port == 0 or "@" in parts.path + parts.query + parts.fragment:
         raise fault
     return parts, port
@@ -222,17 +221,17 @@ def _smtp_server(text: str, folder: Folder) -> SmtpServer:
     ca_file = options.pop("ca", None)
     tls = options.pop("tls", None)
     if options:
-        raise Fault("has an option after ? that is neither tls= nor ca=")
+        raise Fault("has an unknown option after ? (use tls= or ca=)")
     if parts.scheme == "smtps":
         if tls is not None:
-            raise Fault("has tls=, which smtps:// always is")
+            raise Fault("has tls=, but smtps:// always uses TLS")
         mode = Tls.IMPLICIT
     elif tls is None:
         mode = Tls.NONE if _is_loopback(parts.hostname) else Tls.STARTTLS
     elif tls in {Tls.STARTTLS, Tls.NONE}:
         mode = Tls(tls)
     else:
-        raise Fault("has a tls= that is neither required nor none")
+        raise Fault("has an unknown tls= value (use required or none)")
     return SmtpServer(
         host=parts.hostname,
         port=port or (465 if mode is Tls.IMPLICIT else 587 if mode is Tls.STARTTLS else 25),

@@ -12,7 +12,7 @@ LANGUAGES = ("fr", "en")
 
 
 class SqliteFile(NamedTuple):
-    """A database in a file of this machine."""
+    """A database in a local file."""
 
     path: Path
 
@@ -21,7 +21,7 @@ class SqliteFile(NamedTuple):
 
 
 class PostgresqlServer(NamedTuple):
-    """A database on a PostgreSQL server; `url` may hold a password, `str()` and `repr()` never do."""
+    """A database on a PostgreSQL server. `url` may hold a password; `str()` and `repr()` never show it."""
 
     url: str
 
@@ -37,7 +37,7 @@ Database = SqliteFile | PostgresqlServer
 
 
 class Tls(StrEnum):
-    """How the connection to the mail server is made private."""
+    """How the connection to the mail server is encrypted."""
 
     STARTTLS = "required"
     IMPLICIT = "implicit"
@@ -45,7 +45,7 @@ class Tls(StrEnum):
 
 
 class SmtpServer(NamedTuple):
-    """A mail server spoken to by SMTP."""
+    """A mail server that speaks SMTP."""
 
     host: str
     port: int
@@ -59,7 +59,7 @@ class SmtpServer(NamedTuple):
 
 
 class SendmailProgram(NamedTuple):
-    """A program that takes mail as sendmail does."""
+    """A program that accepts mail like sendmail."""
 
     path: Path
 
@@ -68,7 +68,7 @@ class SendmailProgram(NamedTuple):
 
 
 class MaildirFolder(NamedTuple):
-    """A folder to which mail is saved rather than sent; the default one where EGEC_MAIL_URL is not set."""
+    """A folder in which mail is saved instead of being sent; the default if EGEC_MAIL_URL is not set."""
 
     path: Path
     is_default: bool = False
@@ -78,14 +78,14 @@ class MaildirFolder(NamedTuple):
 
 
 class DkimKey(NamedTuple):
-    """The private key by which mails are signed, in PEM form, and the selector of its public half in the DNS."""
+    """The private key that signs mails, in PEM form, and the selector of its public key in the DNS."""
 
     private: Password
     selector: str
 
 
 class LogStyle(StrEnum):
-    """How each act is told in the log."""
+    """The format of the log."""
 
     TEXT = "text"
     JSON = "json"
@@ -95,16 +95,16 @@ MailServer = SmtpServer | SendmailProgram | MaildirFolder
 
 
 class SettingsWarning(NamedTuple):
-    """What is unsafe about the settings, and what to do about it."""
+    """What is unsafe about the settings, and what to do."""
 
     what: str
     cure: str
 
 
 class Settings(NamedTuple):
-    """Every setting, parsed. `env_file` is the file that was read; `warnings` are for the operator.
+    """Every setting, parsed.
 
-    `acting_for` is the person for whom the calling program says that it acts.
+    `env_file` is the file that was read; `acting_for` is the person that the calling program names.
     """
 
     database: Database

@@ -1,9 +1,9 @@
-"""Read the files that decide what egec does, if nobody but root and the effective user can change them.
+"""Read settings, secrets and templates only if no user but root and the effective user can change them.
 
-A settings file names the program that takes the mail, and a template can show any text: whoever writes one acts as the
-user who runs egec. So the owner, the mode and the type of a file are checked on the open descriptor that is then read.
+A settings file names the program that sends mail, and a template can show any text: a user who can write one acts as
+the user who runs egec. So the owner, mode and type of a file are checked on the open descriptor that is then read.
 
-The group bits of a file that has a POSIX access control list are the list's mask, so they also cover named users.
+If a file has a POSIX access control list, its group bits are the list's mask, so they also cover named users.
 """
 
 import os
@@ -14,19 +14,24 @@ from typing import NamedTuple
 from egec_cli.errors import ConfigError, quoted
 from egec_cli.translation import Words
 
-# Far more than any settings file, secret or template needs.
+# More than any settings file, secret or template needs.
 MOST_BYTES = 1024 * 1024
-# As many symbolic links as Linux follows in one path.
+# The number of symbolic links that Linux follows in one path.
 _MOST_LINKS = 40
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class UntrustedFile(ConfigError):
-    """Somebody else can change this file, or it is no regular file of a reasonable size."""
+    """Another user can change this file, or it is not a regular file, or it is too large."""
+
+    def __init__(self, message: str, hint: str, path: Path | str, owner: int = 0, **values: object) -> None:
+        words: dict[str, object] = {"path": path, "quoted": quoted(path), "owner": _name(owner)}
+        words |= {"user": _name(os.geteuid()), "trusted": _trusted_users()} | values
+        super().__init__(Words(message, **words), Words(hint, **words))
 
 
 class Content(NamedTuple):
-    """What a file held, and its status when it was read."""
+    """The content of a file, and its status when it was read."""
 
     data: bytes
     status: os.stat_result
@@ -36,11 +41,11 @@ def read(path: Path) -> Content:
     """Read a regular file that only root or the effective user can change.
 
     Args:
-        path: an absolute path. Every symbolic link in it must belong to root or the effective user too. The folder that
-            holds the file or a link must belong to one of them, and be writable by everybody only if it is sticky.
+        path: an absolute path. Its symbolic links, and the folders of the file and of the links, must belong to root
+            or the effective user too. Such a folder may be writable by everybody only if it is sticky.
 
     Raises:
-        UntrustedFile: somebody else can change the file or replace it, or it is no regular file, or it is too large.
+        UntrustedFile: another user can change or replace the file, or it is not a regular file, or it is too large.
         OSError: the file cannot be read.
         ValueError: the path has a NUL character or cannot be encoded.
     """
@@ -48,7 +53,7 @@ def read(path: Path) -> Content:
     folder_descriptor = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         _require_safe_folder(folder, os.fstat(folder_descriptor), path)
-        # Only a regular file is opened: opening a device may have effects of its own.
+        # Checked before it is opened, since opening a device may have side effects.
         _require_regular(path, os.stat(name, dir_fd=folder_descriptor, follow_symlinks=False))
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder_descriptor)
@@ -68,7 +73,7 @@ def require_folder(path: Path) -> None:
     """Require that only root and the effective user can change a folder.
 
     Raises:
-        UntrustedFile: somebody else can.
+        UntrustedFile: another user can.
         OSError: it cannot be examined.
     """
     status = os.lstat(_resolved(path))
@@ -111,10 +116,7 @@ def _read_all(path: Path, descriptor: int) -> bytes:
         left -= len(part)
     if left <= 0:
         raise UntrustedFile(
-            "{path} is larger than {most} bytes",
-            "Check that it is the right file.",
-            path=path,
-            most=MOST_BYTES,
+            "{path} is larger than {most} bytes", "Check that it is the right file.", path, most=MOST_BYTES
         )
     return b"".join(parts)
 
@@ -129,7 +131,7 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise UntrustedFile("{path} is not a regular file", "Replace it by a regular file, or remove it.", path=path)
+        raise UntrustedFile("{path} is not a regular file", "Replace it with a regular file, or remove it.", path)
 
 
 def _require_owner(path: Path, status: os.stat_result) -> None:
@@ -137,11 +139,8 @@ def _require_owner(path: Path, status: os.stat_result) -> None:
         raise UntrustedFile(
             "{path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it or work in another folder; if you have checked it, type: chown {user} {quoted}",
-            path=path,
-            quoted=quoted(path),
-            owner=_name(status.st_uid),
-            user=_name(os.geteuid()),
-            trusted=_trusted_users(),
+            path,
+            status.st_uid,
         )
 
 
@@ -150,11 +149,8 @@ def _require_owner_of_link(path: str, status: os.stat_result) -> None:
         raise UntrustedFile(
             "the symbolic link {path} belongs to {owner}, not to {trusted}, so it is not trusted",
             "Remove it; if you have checked it, type: chown -h {user} {quoted}",
-            path=path,
-            quoted=quoted(path),
-            owner=_name(status.st_uid),
-            user=_name(os.geteuid()),
-            trusted=_trusted_users(),
+            path,
+            status.st_uid,
         )
 
 
@@ -163,31 +159,29 @@ def _require_not_writable_by_others(path: Path, status: os.stat_result) -> None:
         raise UntrustedFile(
             "{path} can be changed by other users (mode {mode:04o}), so it is not trusted",
             "Check its content, then type: chmod go-w {quoted}",
-            path=path,
+            path,
             mode=stat.S_IMODE(status.st_mode),
-            quoted=quoted(path),
         )
 
 
 def _require_safe_folder(folder: str, status: os.stat_result, path: Path | str) -> None:
-    """Require that no stranger can replace what the folder holds.
+    """Require that no other user can replace the content of the folder.
 
-    A folder that a group can write to is accepted: with the usual umask of many systems (002) all folders are. What
-    the group puts there belongs to one of its members, and is refused for that.
+    A folder that a group can write to is accepted, as the usual umask of many systems (002) creates such folders. What
+    another member of the group puts there is refused for its owner.
     """
     if not _is_trusted(status.st_uid):
         raise UntrustedFile(
             "{path} is in a folder of {owner}, who can replace it, so it is not trusted",
             "Move it to a folder of {trusted}.",
-            path=path,
-            owner=_name(status.st_uid),
-            trusted=_trusted_users(),
+            path,
+            status.st_uid,
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         raise UntrustedFile(
             "{path} is in a folder that everybody can write to, so it is not trusted",
             "Check its content, then type: chmod o-w {quoted}",
-            path=path,
+            path,
             quoted=quoted(folder),
         )
 

@@ -146,7 +146,7 @@ def test_only_the_e_mail_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("given_identifier", "0123456789", "is no identifier"),
+        ("given_identifier", "0123456789", "invalid identifier"),
         ("reference", "A\t7", "the reference has the character"),
         ("civility", "Sir", "^unknown civility: 'Sir'$"),
         ("first_name", "\x00", "the first name has the character"),

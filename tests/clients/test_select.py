@@ -195,7 +195,7 @@ def test_a_date_is_its_first_moment_here(opened: Context, monkeypatch: pytest.Mo
     ],
 )
 def test_what_is_neither_a_date_nor_an_age_is_refused(text: str, sqlite: Context) -> None:
-    with pytest.raises(UsageError, match="neither a date nor an age"):
+    with pytest.raises(UsageError, match="invalid date or age"):
         selected(sqlite, issued_before=text)
 
 

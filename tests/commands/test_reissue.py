@@ -130,11 +130,11 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
     [
         (["--yes"], 2, "no client is selected"),
         (["--all", "--expect", "4", "--yes"], 65, "3 clients are selected, not 4"),
-        (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: there is no such file"),
+        (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: no such file"),
         (["--from", "-", "--exclude", "-", "--yes"], 2, "standard input can be read once only"),
         (["--all", "--column", "email", "--yes"], 2, "--column is about the file"),
         (["--status", "disabled", "--yes"], 2, "a disabled client gets no mail"),
-        (["--issued-before", "yesterday", "--yes"], 2, "neither a date nor an age"),
+        (["--issued-before", "yesterday", "--yes"], 2, "invalid date or age"),
         (["--all", "--limit", "0", "--yes"], 2, "--limit"),
         (["--all", "--rate", "-1", "--yes"], 2, "--rate"),
         (["--all", "--dry-run", "--expect", "4"], 65, "3 clients are selected, not 4"),

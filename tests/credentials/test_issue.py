@@ -339,7 +339,7 @@ def test_a_login_that_is_overtaken_by_the_refusal_of_its_mail_is_refused_and_the
 ) -> None:
     first, second = begin(), begin()
     first.go_on(End.ACCEPT)
-    compare = hashing.matches_or_takes
+    compare = hashing.match_at_cost
 
     def compare_slowly(cost: int, clear: str, password_hash: str) -> bool:
         found = compare(cost, clear, password_hash)
@@ -347,7 +347,7 @@ def test_a_login_that_is_overtaken_by_the_refusal_of_its_mail_is_refused_and_the
             second.go_on(end)
         return found
 
-    monkeypatch.setattr(hashing, "matches_or_takes", compare_slowly)
+    monkeypatch.setattr(hashing, "match_at_cost", compare_slowly)
     assert opens(opened, client, second, first) == [False, True]
     assert state(second) == ("refused", False)
 
@@ -358,7 +358,7 @@ def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
     """P2: once the later mail is settled as accepted, the earlier password does not sign in."""
     first, second = begin(), begin()
     first.go_on(End.ACCEPT)
-    compare = hashing.matches_or_takes
+    compare = hashing.match_at_cost
 
     def compare_slowly(cost: int, clear: str, password_hash: str) -> bool:
         found = compare(cost, clear, password_hash)
@@ -366,7 +366,7 @@ def test_a_login_that_is_overtaken_by_the_settling_of_a_later_mail_is_refused(
             second.go_on(End.ACCEPT)
         return found
 
-    monkeypatch.setattr(hashing, "matches_or_takes", compare_slowly)
+    monkeypatch.setattr(hashing, "match_at_cost", compare_slowly)
     assert opens(opened, client, first, second) == [False, True]
 
 

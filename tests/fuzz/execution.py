@@ -253,7 +253,6 @@ def faults(case: Case, ended: Ended) -> list[str]:
     for sign in (
         b"Traceback (most recent",
         b"Exception ignored",
-        b"a defect of the program",
         b"internal error",
         b"Fatal Python",
     ):

@@ -234,9 +234,9 @@ def test_a_name_that_a_line_takes_from_a_client_may_be_given_to_another_by_a_lat
 
 
 FAULTS = {
-    "not-an-address;;;;;;": ("email", "is no e-mail address"),
-    ";;D-9;;;;": ("email", "is no e-mail address"),
-    "x@example.org;0123456789;;;;;": ("identifier", "is no identifier"),
+    "not-an-address;;;;;;": ("email", "invalid e-mail address"),
+    ";;D-9;;;;": ("email", "invalid e-mail address"),
+    "x@example.org;0123456789;;;;;": ("identifier", "invalid identifier"),
     "x@example.org;;;Sir;;;": (
         "civility",
         "unknown civility: 'Sir' (use one of M., Mme, Mlle, Dr, Pr, Me, Mr, Mrs, Ms, Mx)",

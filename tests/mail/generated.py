@@ -89,7 +89,7 @@ class Generator:
             recipient=email_address.parse_email(self._address()).wire,
             name=self._random.choice([name, name, name, ""]),
             identifier=f"{self._random.randrange(10**9, 10**10)}",
-            password=password.generate_password(Alphabet.of(lookalikes=True), self._random.choice),
+            password=password.generate_password(Alphabet.create(lookalikes=True), self._random.choice),
             at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._random.randrange(10**8)),
         )
 

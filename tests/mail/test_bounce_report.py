@@ -155,7 +155,7 @@ def test_whatever_the_bytes_are_they_are_a_report_or_none(some: bytes) -> None:
 
 @given(st.data())
 def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st.DataObject) -> None:
-    alphabet = data.draw(st.sampled_from([Alphabet.of(), Alphabet.of("#%+=?*-!@._<&", lookalikes=True)]))
+    alphabet = data.draw(st.sampled_from([Alphabet.create(), Alphabet.create("#%+=?*-!@._<&", lookalikes=True)]))
     clear = generate_password(alphabet).reveal()
     quoted = data.draw(st.sampled_from([clear, clear.replace("=", "=3D"), f"={clear}", f"«{clear}»", f"{clear}-x"]))
     words = bounces.mask_passwords(f"550 refused: {quoted} is spam", alphabet)
@@ -167,7 +167,7 @@ def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st
 @pytest.mark.parametrize("name", FAILED)
 def test_what_mail_servers_say_is_not_taken_for_a_password(name: str) -> None:
     words = sample(name).words
-    assert bounces.mask_passwords(words, Alphabet.of()) == words
+    assert bounces.mask_passwords(words, Alphabet.create()) == words
 
 
 def test_a_message_of_the_standard_library_is_read_as_one() -> None:

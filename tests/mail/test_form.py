@@ -44,7 +44,7 @@ TURNS = [
     datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), datetime(2028, 2, 28, 23, tzinfo=UTC),
     datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC),
 ]  # fmt: skip
-ALPHABETS = [Alphabet.of(), Alphabet.of(string.punctuation), Alphabet.of("=._<&%", lookalikes=True)]
+ALPHABETS = [Alphabet.create(), Alphabet.create(string.punctuation), Alphabet.create("=._<&%", lookalikes=True)]
 
 
 class Client(NamedTuple):

@@ -88,7 +88,7 @@ def test_a_double_click_anywhere_selects_the_identifier_or_the_password_and_noth
     random = Random(7)
     for number in range(60):
         kind, language = WITH_PASSWORD[number % len(WITH_PASSWORD)]
-        clear = password.generate_password(Alphabet.of(), random.choice).reveal()
+        clear = password.generate_password(Alphabet.create(), random.choice).reveal()
         html = page(kind, language).replace(SHOWN_PASSWORD, escape(clear))
         browser.show(as_roundcube_shows(html) if is_washed else html, random.choice([TELEPHONE, PANE]))
         for index, key in enumerate((SAMPLE[0], clear)):

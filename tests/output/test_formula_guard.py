@@ -1,4 +1,4 @@
-"""CSV of egec: no spreadsheet finds a formula in it, however it splits lines, and import reads what was written."""
+"""CSV: no spreadsheet finds a formula at any delimiter, and import reads the original text."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from egec_cli.output.formats import OutputFormat
 from egec_cli.output.formula_guard import DELIMITERS, FORMULA_STARTS, guarded, remove_guard
 
 FIELDS = {"a": "email", "b": "last_name"}
-# Texts in which a formula hides, and any others but those that make a file none of text.
+# Texts with hidden formulas, and any others that a text file can hold.
 HIDING = st.text(st.sampled_from(f"{FORMULA_STARTS.replace(chr(0), '')};,|\"'\n a"), max_size=12)
 ANYTHING = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffd"), max_size=12)
 TEXTS = st.one_of(HIDING, ANYTHING)
@@ -36,23 +36,22 @@ def written(capsys: pytest.CaptureFixture[str], pairs: list[Pair]) -> str:
 
 
 def cells_of_a_spreadsheet(text: str, delimiter: str) -> list[str]:
-    """Return the cells that programs may find: those that heed quotes, and those that do not."""
+    """Return the cells that programs may find, with and without respect for quotes."""
     naive = [cell for line in re.split(r"[\r\n]", text) for cell in line.split(delimiter)]
     stripped = [cell.strip('"') for cell in naive]
-    heeding = [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for cell in row]
-    return [*naive, *stripped, *heeding]
+    quoted = [cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for cell in row]
+    return [*naive, *stripped, *quoted]
 
 
 @given(st.lists(st.builds(Pair, TEXTS, TEXTS), min_size=1, max_size=3))
 @example([Pair("Dupont;=cmd|'/C calc'!A0;x", "x")])
 @example([Pair("a\rb", '";=x')])
-def test_no_spreadsheet_finds_a_formula_whatever_it_splits_at(pairs: list[Pair]) -> None:
+def test_no_spreadsheet_finds_a_formula_at_any_delimiter(pairs: list[Pair]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream := io.StringIO())
         formats.render_all(pairs, Pair, OutputFormat.CSV)
     text = stream.getvalue()
     for delimiter in DELIMITERS:
-        # A tab that the split leaves at a start can only be one that the split itself made.
         found = [cell for cell in cells_of_a_spreadsheet(text, delimiter) if cell.startswith(tuple(FORMULA_STARTS))]
         assert found == []
 
@@ -67,7 +66,7 @@ def test_a_table_is_read_as_it_was_written(pairs: list[Pair]) -> None:
 
 
 @given(TEXTS)
-def test_a_guard_is_taken_off_and_nothing_else(text: str) -> None:
+def test_only_guards_are_removed(text: str) -> None:
     assert remove_guard(guarded(text)) == text
 
 
@@ -78,7 +77,7 @@ def in_one_line(text: str) -> str:
 
 @given(TEXTS)
 @example("a\n'=b")
-def test_import_reads_a_cell_of_several_lines_without_its_guards(text: str) -> None:
+def test_import_removes_the_guards_of_a_cell_of_several_lines(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream := io.StringIO())
         formats.render_all([Pair("a@example.org", text)], Pair, OutputFormat.CSV)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from egec_cli import __version__
 from egec_cli.commands.contract import CONTRACT, ERRORS, Result
-from egec_cli.errors import EXIT_CODE_MEANINGS
+from egec_cli.errors import ExitCode
 from egec_cli.settings.variables import SETTINGS
 from tests.reference import command_tree, records
 from tests.reference.command_tree import Described, Parameter
@@ -27,7 +27,7 @@ def _lines() -> Iterator[str]:
     yield from _section("OPTIONS", _parameters(root.options))
     yield from _section("COMMANDS", (line for command in command_tree.commands() for line in _command(command)))
     yield from _section("RECORDS", _records())
-    exits = ((str(code.value), meaning) for code, meaning in EXIT_CODE_MEANINGS.items())
+    exits = ((str(code.value), code.meaning) for code in ExitCode)
     yield from _section("EXIT STATUS", _entries(exits))
     yield from _section("ERRORS", _entries((code, f"{code_.value}: {what}") for code, (code_, what) in ERRORS.items()))
     settings = ((one.name, f"{one.meaning} Default: {one.default}.") for one in SETTINGS)

@@ -1,4 +1,4 @@
-"""Files that decide what egec does: whose they may be, who may write them, and what they may be."""
+"""Trusted files: owner, permissions and type."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a fil
 
 
 def made(path: Path, *, owner: int | None = None, mode: int = 0o600, text: str = "content") -> Path:
-    """Write a file, with the folders it is in, for this owner."""
+    """Write a file and its parent folders for this owner."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(mode)
@@ -42,7 +42,7 @@ def folder(path: Path, mode: int, *, owner: int | None = None) -> Path:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o644, 0o755])
-def test_a_file_of_ones_own_that_nobody_else_can_change_is_read(tmp_path: Path, mode: int) -> None:
+def test_an_own_file_that_no_other_user_can_change_is_read(tmp_path: Path, mode: int) -> None:
     content = trust.read(made(tmp_path / "file", mode=mode))
     assert content.data == b"content"
     assert content.status.st_mode & 0o777 == mode
@@ -80,7 +80,7 @@ def test_a_file_of_root_is_trusted_by_every_user(tmp_path: Path) -> None:
         place.unlink()
 
 
-def test_a_write_right_of_an_access_control_list_counts(tmp_path: Path) -> None:
+def test_write_permission_by_an_access_control_list_counts(tmp_path: Path) -> None:
     path = made(tmp_path / "file")
     # As linux/posix_acl_xattr.h says: owner rw, user STRANGER rw, group r, mask rw, others nothing.
     entries = [(0x01, 6, -1), (0x02, 6, STRANGER), (0x04, 4, -1), (0x10, 6, -1), (0x20, 0, -1)]
@@ -96,7 +96,7 @@ def test_a_write_right_of_an_access_control_list_counts(tmp_path: Path) -> None:
 # Symbolic links.
 
 
-def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
+def test_an_own_link_is_followed(tmp_path: Path) -> None:
     made(tmp_path / "there" / "file")
     link(tmp_path / "relative", "there/../there/file")
     link(tmp_path / "absolute", tmp_path / "relative")
@@ -107,7 +107,7 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("name", ["link", "folder/file"])
-def test_a_link_of_another_user_is_refused_wherever_in_the_path(tmp_path: Path, name: str) -> None:
+def test_a_link_of_another_user_is_refused_anywhere_in_the_path(tmp_path: Path, name: str) -> None:
     made(tmp_path / "there" / "file")
     link(tmp_path / "link", "there/file", owner=STRANGER)
     link(tmp_path / "folder", "there", owner=STRANGER)
@@ -117,7 +117,7 @@ def test_a_link_of_another_user_is_refused_wherever_in_the_path(tmp_path: Path, 
 
 
 @as_root
-def test_a_link_of_ones_own_to_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_an_own_link_to_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "target", owner=STRANGER)
     with pytest.raises(UntrustedFile, match="belongs to"):
         trust.read(link(tmp_path / "link", "target"))
@@ -187,9 +187,7 @@ def huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [fifo, bound_socket, device, huge])
-def test_what_is_no_regular_file_of_a_reasonable_size_is_refused_at_once(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
+def test_special_and_very_large_files_are_refused_immediately(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "x")
     with pytest.raises(UntrustedFile, match=r"is not a regular file|is larger than"):
         trust.read(tmp_path / "x")
@@ -211,13 +209,13 @@ def test_a_folder_is_not_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Return a settings file that lets a program take the mail, which leaves a mark where it runs."""
+    """Return a settings file that sends mail by a program, which leaves a mark when it runs."""
     taker = made(tmp_path / "taker", mode=0o755, text=f"#!/bin/sh\ntouch {tmp_path}/mark\ncat > /dev/null\n")
     return made(tmp_path / "chosen.env", text=f"EGEC_MAIL_URL=sendmail:{taker}\n")
 
 
 def ways(path: Path) -> list[tuple[tuple[str, ...], dict[str, str]]]:
-    """Return how a settings file is named: arguments and environment."""
+    """Return the arguments and environment that name a settings file."""
     return [(("--env-file", str(path)), {}), ((), {"EGEC_ENV_FILE": str(path)})]
 
 
@@ -287,7 +285,7 @@ def test_a_template_that_links_to_another_users_file_is_refused(egec_process: Eg
     assert (ended.code, "TOP SECRET" in ended.out + ended.err) == (78, False)
 
 
-def test_a_folder_named_env_is_no_settings_file(egec_process: Egec, tmp_path: Path) -> None:
+def test_a_folder_named_env_is_not_a_settings_file(egec_process: Egec, tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     assert egec_process("init").code == 0
     (tmp_path / ".env").rmdir()

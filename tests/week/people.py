@@ -48,7 +48,7 @@ def _person(number: int, chance: Random) -> Person:
 
 def password(chance: Random) -> str:
     """Return a password as the program makes them, the same in every week of this seed."""
-    return generate_password(Alphabet.of(), chance.choice).reveal()
+    return generate_password(Alphabet.create(), chance.choice).reveal()
 
 
 def hashed(clear: str) -> str:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from egec_cli.errors import EXIT_CODE_MEANINGS, ExitCode
+from egec_cli.errors import ExitCode
 from tests.week import logins
 from tests.week.logins import Login
 from tests.week.office import KILLED
@@ -175,7 +175,7 @@ def _arrived_issues_are_on_record(week: Week, issues: Mapping[tuple[str, int], i
 
 def _exit_codes_are_documented(week: Week) -> None:
     for code, number in sorted(week.egec.codes.items()):
-        is_documented = code in {one.value for one in EXIT_CODE_MEANINGS} and code != ExitCode.INTERNAL_ERROR
+        is_documented = code in {one.value for one in ExitCode} and code != ExitCode.INTERNAL_ERROR
         week.books.require(is_documented or code == KILLED, f"{number} commands ended with {code}")
         word = "were killed" if code == KILLED else f"ended with exit code {code}"
         week.books.count(f"commands that {word}", number)

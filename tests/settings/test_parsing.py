@@ -1,0 +1,266 @@
+"""The values of settings: valid texts, and what is wrong with the others."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from egec_cli.password import Alphabet
+from egec_cli.settings.load import load_settings
+from egec_cli.settings.schema import ENV_FILE_VARIABLE, PostgresqlServer, SmtpServer, Tls
+from egec_cli.settings.variables import SETTINGS
+from tests.settings.conftest import SECRET, faults, load_file, smtp, written
+
+SLASHES = "needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one"
+NO_URL = "is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)"
+NO_SMTP_URL = "is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("smtp://mail.x.fr", "mail.x.fr", 587, Tls.STARTTLS),
+        ("smtp://mail.x.fr/", "mail.x.fr", 587, Tls.STARTTLS),
+        ("smtp://mail.x.fr:25", "mail.x.fr", 25, Tls.STARTTLS),
+        ("smtp://mail.x.fr?tls=required", "mail.x.fr", 587, Tls.STARTTLS),
+        ("smtp://mail.x.fr?tls=none", "mail.x.fr", 25, Tls.NONE),
+        ("smtp://mail.x.fr:2525/?tls=none", "mail.x.fr", 2525, Tls.NONE),
+        ("smtps://mail.x.fr", "mail.x.fr", 465, Tls.IMPLICIT),
+        ("smtps://mail.x.fr:4650", "mail.x.fr", 4650, Tls.IMPLICIT),
+        ("smtps://localhost", "localhost", 465, Tls.IMPLICIT),
+        ("smtp://localhost", "localhost", 25, Tls.NONE),
+        ("smtp://LOCALHOST:1025", "localhost", 1025, Tls.NONE),
+        ("smtp://127.0.0.1", "127.0.0.1", 25, Tls.NONE),
+        ("smtp://127.1.2.3", "127.1.2.3", 25, Tls.NONE),
+        ("smtp://[::1]:1025", "::1", 1025, Tls.NONE),
+        ("smtp://[::1]", "::1", 25, Tls.NONE),
+        ("smtp://localhost?tls=required", "localhost", 587, Tls.STARTTLS),
+        ("smtp://localhost.evil.com", "localhost.evil.com", 587, Tls.STARTTLS),
+        ("smtp://127.0.0.1.evil.com", "127.0.0.1.evil.com", 587, Tls.STARTTLS),
+        ("smtp://[2001:db8::1]", "2001:db8::1", 587, Tls.STARTTLS),
+    ],
+)
+def test_the_connection_to_a_mail_server_is_encrypted_unless_it_is_local(
+    url: str, host: str, port: int, tls: Tls
+) -> None:
+    server = smtp(url)
+    assert (server.host, server.port, server.tls, server.user, server.password.reveal()) == (host, port, tls, "", "")
+
+
+@pytest.mark.parametrize(
+    ("written_as", "user", "password"),
+    [
+        ("u:p", "u", "p"),
+        ("u", "u", ""),
+        ("u%40x.fr:p%40%3A%2F%3F%23%25w", "u@x.fr", "p@:/?#%w"),
+        ("u@x.fr:p@w", "u@x.fr", "p@w"),
+        ("u:a:b", "u", "a:b"),
+        ("u:caf%C3%A9+", "u", "café+"),
+        ("u:100%sure", "u", "100%sure"),
+        ("u:$X", "u", "$X"),
+    ],
+)
+def test_user_and_password_of_a_mail_server_are_decoded(written_as: str, user: str, password: str) -> None:
+    server = smtp(f"smtp://{written_as}@mail.x.fr")
+    assert (server.host, server.user, server.password.reveal()) == ("mail.x.fr", user, password)
+
+
+def test_the_path_of_the_trusted_authorities_is_relative_to_the_file() -> None:
+    assert smtp("smtps://h?ca=/etc/ca%20x.pem").ca_file == Path("/etc/ca x.pem")
+    assert smtp("smtp://h?ca=ca.pem&tls=required").ca_file == Path("ca.pem").absolute()
+    in_file = load_file("EGEC_MAIL_URL=smtp://h?ca=ca.pem").mail_server
+    assert isinstance(in_file, SmtpServer)
+    assert in_file.ca_file == Path("conf/ca.pem").absolute()
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("smtps://h?tls=required", "has tls=, but smtps:// always uses TLS"),
+        ("smtps://h?tls=none", "has tls=, but smtps:// always uses TLS"),
+        ("smtp://h?tls=maybe", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?tls=implicit", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?tls", "has an unknown tls= value (use required or none)"),
+        ("smtp://h?timeout=3", "has an unknown option after ? (use tls= or ca=)"),
+        ("smtp://h?ca=x&TLS=none", "has an unknown option after ? (use tls= or ca=)"),
+        ("smtp://h:port", NO_URL),
+        ("smtp://h:65536", NO_URL),
+        ("smtp://h:0", NO_URL),
+        ("smtp://h:-1", NO_URL),
+        ("smtp://[::1", NO_URL),
+        ("smtp://", NO_SMTP_URL),
+        ("smtp://h/path", NO_SMTP_URL),
+        ("maildir:", "names no folder"),
+        ("mail.x.fr", "must begin with smtp://, smtps://, sendmail: or maildir:"),
+        ("http://h", "must begin with smtp://, smtps://, sendmail: or maildir:"),
+    ],
+)
+def test_an_invalid_mail_url_is_refused_with_the_reason_and_an_example(url: str, fault: str) -> None:
+    assert faults({"EGEC_MAIL_URL": url}) == [
+        f"EGEC_MAIL_URL {fault}. Example: EGEC_MAIL_URL=smtp://egec:secret@smtp.example.org:587"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("postgresql://u:p%40w@h:5433/d", "postgresql://u:p%40w@h:5433/d"),
+        ("postgres://h/d", "postgresql://h/d"),
+        ("postgresql:///d?host=/run/postgresql", "postgresql:///d?host=/run/postgresql"),
+    ],
+)
+def test_a_postgresql_url_is_kept_as_it_is(url: str, kept: str) -> None:
+    assert load_settings({"EGEC_DATABASE_URL": url}).database == PostgresqlServer(kept)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("sqlite:", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite://x", SLASHES),
+        ("sqlite://host/x.db", SLASHES),
+        ("postgresql://h:x/d", NO_URL),
+        ("mysql://h/d", "must begin with sqlite:/// or postgresql://"),
+        ("egec.db", "must begin with sqlite:/// or postgresql://"),
+    ],
+)
+def test_an_invalid_database_url_is_refused_with_the_reason_and_an_example(url: str, fault: str) -> None:
+    assert faults({"EGEC_DATABASE_URL": url}) == [
+        f"EGEC_DATABASE_URL {fault}. Example: EGEC_DATABASE_URL=sqlite:////var/lib/egec/egec.db"
+    ]
+
+
+# --- other values ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "attribute", "value"),
+    [
+        ("EGEC_BCRYPT_COST", "4", "bcrypt_cost", 4),
+        ("EGEC_BCRYPT_COST", "16", "bcrypt_cost", 16),
+        ("EGEC_MAIL_TIMEOUT", "3600", "mail_timeout", 3600),
+        ("EGEC_UNUSED_PASSWORD_DAYS", "0", "unused_password_days", 0),
+        ("EGEC_LANGUAGE", "en", "language", "en"),
+        ("EGEC_PASSWORD_LOOKALIKES", "Yes", "alphabet", Alphabet.create(lookalikes=True)),
+        ("EGEC_PASSWORD_LOOKALIKES", "1", "alphabet", Alphabet.create(lookalikes=True)),
+        ("EGEC_PASSWORD_LOOKALIKES", "FALSE", "alphabet", Alphabet.create()),
+        ("EGEC_PASSWORD_SPECIALS", "$&@", "alphabet", Alphabet.create("$&@")),
+        ("EGEC_MAIL_FROM", "Société d'Été <a@Straße.de>", "mail_from", "Société d'Été <a@Straße.de>"),
+        ("EGEC_MAIL_REPLY_TO", "it@x.fr", "mail_reply_to", "it@x.fr"),
+        ("EGEC_SUPPORT", "[/] $x =1", "support", "[/] $x =1"),
+    ],
+)
+def test_a_value_is_parsed(name: str, text: str, attribute: str, value: object) -> None:
+    assert getattr(load_settings({name: text}), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("EGEC_BCRYPT_COST", "3", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", "17", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", "\uff11\uff12", "must be a whole number from 4 to 16"),
+        ("EGEC_BCRYPT_COST", " 12", "must be a whole number from 4 to 16"),
+        ("EGEC_MAIL_TIMEOUT", "0", "must be a whole number from 1 to 3600"),
+        ("EGEC_MAIL_TIMEOUT", "1.5", "must be a whole number from 1 to 3600"),
+        ("EGEC_MAIL_TIMEOUT", "9" * 5000, "must be a whole number from 1 to 3600"),
+        ("EGEC_UNUSED_PASSWORD_DAYS", "-1", "must be a whole number from 0 to 3650"),
+        ("EGEC_LANGUAGE", "FR", "must be one of fr, en"),
+        ("EGEC_PASSWORD_LOOKALIKES", "oui", "must be yes or no"),
+        ("EGEC_PASSWORD_SPECIALS", "é", "is refused: 'é' cannot be a special character of a password"),
+        ("EGEC_PASSWORD_SPECIALS", "##", "is refused: a special character is given twice"),
+        ("EGEC_MAIL_FROM", "eGEC", "is not a valid e-mail address"),
+        ("EGEC_MAIL_FROM", "a@x.fr, b@x.fr", "is not a valid e-mail address"),
+        ("EGEC_MAIL_FROM", "a\n@x.fr", "has a line break or another control character"),
+        ("EGEC_MAIL_REPLY_TO", "=?utf-8?q?x?= <a@x.fr>", "has =?, which mail programs take for an encoded word"),
+        ("EGEC_APP_NAME", "a\r\nBcc: b@x.fr", "has a line break or another control character"),
+        ("EGEC_APP_URL", "\x1b[31m", "has a line break or another control character"),
+        ("EGEC_SUPPORT", "\u202e", "has a line break or another control character"),
+        ("EGEC_APP_NAME", "\ud800", "has a line break or another control character"),
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_an_invalid_value_is_reported_with_its_name_and_an_example(name: str, text: str, fault: str) -> None:
+    example = next(setting.example for setting in SETTINGS if setting.name == name)
+    assert faults({name: text}) == [f"{name} {fault}. Example: {name}={example}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("own", "names .*, which is not a folder"),
+        ("x" * 5000, "names .*, which is not a folder"),
+        ("a\0b", "has a NUL character or bytes that are not UTF-8"),
+        ("\ud800", "has a NUL character or bytes that are not UTF-8"),
+    ],
+    ids=lambda text: ascii(text[:9]),
+)
+def test_templates_outside_a_folder_are_a_fault(name: str, fault: str) -> None:
+    written(Path("own"), "a file")
+    assert re.fullmatch(rf"EGEC_TEMPLATES {fault}\. Example: .*", faults({"EGEC_TEMPLATES": name})[0])
+
+
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", " "])
+def test_a_signing_key_may_have_lines_or_be_one_line_or_be_in_a_file(ending: str) -> None:
+    pem, selector = PEM.replace("\n", ending), "EGEC_DKIM_SELECTOR=a.b-1"
+    written(Path("conf/dkim.pem"), f"{pem}{ending}")
+    for text in (
+        f"EGEC_DKIM_KEY='{pem}'\n{selector}",
+        f'EGEC_DKIM_KEY="{pem}"\n{selector}',
+        f"EGEC_DKIM_KEY_FILE=dkim.pem\n{selector}",
+    ):
+        found = load_file(text)
+        assert found.dkim is not None
+        assert found.dkim.private.reveal().split() == PEM.split()
+        assert found.dkim.selector == "a.b-1"
+        assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SECRET,
+        PEM[:-1],
+        PEM[1:],
+        PEM.replace("PRIVATE", "PUBLIC"),
+        PEM.replace("END PRIVATE", "END RSA PRIVATE"),
+        f"{PEM}{PEM}x",
+    ],
+    ids=ascii,
+)
+def test_a_key_that_is_not_in_pem_form_is_a_fault_and_is_not_quoted(key: str) -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": key, "EGEC_DKIM_SELECTOR": "mail2026"})
+    assert fault.startswith("EGEC_DKIM_KEY must be a private key in PEM form. Example: EGEC_DKIM_KEY=-----BEGIN")
+    assert SECRET not in fault
+
+
+@pytest.mark.parametrize("selector", ["a_b", "-a", "a-", "a..b", ".a", "a b", "é", "a" * 64, "a;b", 'a"'])
+def test_a_selector_that_is_not_a_dns_name_is_a_fault(selector: str) -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": PEM, "EGEC_DKIM_SELECTOR": selector})
+    assert fault.startswith("EGEC_DKIM_SELECTOR must be a selector: ")
+
+
+def test_a_key_without_its_selector_is_a_fault_and_so_is_a_selector_without_its_key() -> None:
+    [fault] = faults({"EGEC_DKIM_KEY": PEM})
+    assert fault.startswith("EGEC_DKIM_SELECTOR is missing, but EGEC_DKIM_KEY needs it.")
+    assert SECRET not in fault
+    [fault] = faults({"EGEC_DKIM_SELECTOR": "a"})
+    assert fault.startswith("EGEC_DKIM_KEY is missing, but EGEC_DKIM_SELECTOR needs it.")
+    assert load_settings({}).dkim is None
+
+
+def test_a_warning_names_a_file_with_a_key_that_others_can_read() -> None:
+    path = written(Path("conf/egec.env").absolute(), f"EGEC_DKIM_KEY='{PEM}'\nEGEC_DKIM_SELECTOR=a\n")
+    path.chmod(0o644)
+    [warning] = load_settings({ENV_FILE_VARIABLE: str(path)}).warnings
+    assert warning == (f"{path} holds a secret and can be read by others", f"Type: chmod 600 {path}")
+
+
+def test_fewer_than_50_bits_are_a_fault() -> None:
+    assert faults({"EGEC_PASSWORD_SPECIALS": "#"})[0].startswith(
+        "EGEC_PASSWORD_SPECIALS is refused: passwords of these characters would have 49.4 bits of entropy"
+    )
