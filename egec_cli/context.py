@@ -201,7 +201,10 @@ def clock_of(opened_database: peewee.Database, of_machine: Clock = clock.now) ->
     """Return the clock that counts for this database: its server's, or that of the machine."""
     if not isinstance(opened_database, peewee.PostgresqlDatabase):
         return of_machine
-    return ServerClock(partial(database.server_clock, opened_database))
+    # Imported here: most installations have no PostgreSQL.
+    from egec_cli.store import postgresql
+
+    return ServerClock(partial(postgresql.server_clock, opened_database))
 
 
 def synchronize(context: Context) -> None:
