@@ -195,7 +195,10 @@ def choose_clock(opened_database: peewee.Database, local: Clock = clock.now) -> 
     """Return the clock of the database server, or that of this machine for SQLite."""
     if not isinstance(opened_database, peewee.PostgresqlDatabase):
         return local
-    return ServerClock(partial(database.server_clock, opened_database))
+    # Imported here: most installations have no PostgreSQL.
+    from egec_cli.store import postgresql
+
+    return ServerClock(partial(postgresql.server_clock, opened_database))
 
 
 def synchronize(context: Context) -> None:

@@ -22,8 +22,8 @@ from egec_cli.context import Context, open_context
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import settle, threads
 from egec_cli.settings import load
-from egec_cli.store.database import fetch_tuples
 from egec_cli.store.models import Client, Credential, ReissueItem
+from egec_cli.store.sql import fetch_tuples
 from tests.activations import letters
 from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer

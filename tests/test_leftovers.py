@@ -14,6 +14,7 @@ from playhouse.migrations import Runner
 from egec_cli import files
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import copy, database
+from egec_cli.store.backup import backup_database
 from tests import children
 from tests.activations import wait_until
 from tests.conftest import Egec
@@ -36,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (path := tmp_path / "database").mkdir()
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}/egec.db")
     database.create_database(SqliteFile(path / "egec.db"))
-    database.backup_database(SqliteFile(path / "egec.db"), path / "backup.db")
+    backup_database(SqliteFile(path / "egec.db"), path / "backup.db")
     return path
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from egec_cli import clock
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.store.database import fetch_tuples, in_list
 from egec_cli.store.models import Event
+from egec_cli.store.sql import fetch_tuples, in_list
 
 _AT_A_TIME = 1000
 # As long a rest as a turn took lets another process of an SQLite database have its turn, which it polls for.

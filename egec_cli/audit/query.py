@@ -8,8 +8,8 @@ from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.errors import UsageError
 from egec_cli.store import peewee
-from egec_cli.store.database import contains_text, rfc3339_sql, snapshot, stream_rows
 from egec_cli.store.models import Client, Event, ReissueRun
+from egec_cli.store.sql import contains_text, rfc3339_sql, snapshot, stream_rows
 
 
 class EventRecord(NamedTuple):

@@ -30,9 +30,10 @@ from egec_cli.errors import (
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
-from egec_cli.store import database, peewee
-from egec_cli.store.database import fetch_tuples, in_list
+from egec_cli.store import peewee
+from egec_cli.store.failures import translate_failures
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
+from egec_cli.store.sql import fetch_tuples, in_list, vacuum
 from egec_cli.translation import Words
 
 
@@ -343,7 +344,7 @@ def purge_erased_data() -> bool:
         TemporaryFailure: another process writes for too long.
         StorageError: there is no room for a copy of the database.
     """
-    return database.vacuum()
+    return vacuum()
 
 
 def require_no_trace(context: Context, identifier: str | None) -> None:
@@ -360,7 +361,7 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
     # By the identifier: an erased client has no e-mail or reference left.
     client = identifier or "IDENTIFIER"
     try:
-        with database.translate_failures(context.settings.database):
+        with translate_failures(context.settings.database):
             if purge_erased_data():
                 return
     except StorageError as error:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.credentials import leases
-from egec_cli.store.database import rfc3339_sql, stream_rows
 from egec_cli.store.models import Client, Credential, CredentialState, Event
+from egec_cli.store.sql import rfc3339_sql, stream_rows
 
 MAILS_SHOWN = 10
 

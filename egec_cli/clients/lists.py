@@ -15,8 +15,8 @@ from egec_cli.context import Context
 from egec_cli.credentials import states
 from egec_cli.errors import UsageError
 from egec_cli.store import peewee
-from egec_cli.store.database import contains_text, fetch_tuples, rfc3339_sql, snapshot, stream_rows
 from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.store.sql import contains_text, fetch_tuples, rfc3339_sql, snapshot, stream_rows
 
 
 class SortField(StrEnum):

@@ -14,8 +14,8 @@ from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
 from egec_cli.output.formula_guard import remove_guard
 from egec_cli.store import peewee
-from egec_cli.store.database import fetch_tuples, insert_many
 from egec_cli.store.models import Client, Table
+from egec_cli.store.sql import fetch_tuples, insert_many
 
 
 class ClientList(NamedTuple):

@@ -13,8 +13,8 @@ from egec_cli.context import Context
 from egec_cli.credentials import states
 from egec_cli.errors import AlreadyExists, ClientNotFound, InvalidInput
 from egec_cli.store import peewee
-from egec_cli.store.database import rfc3339_sql, stream_rows
 from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.store.sql import rfc3339_sql, stream_rows
 from egec_cli.translation import Words
 
 REFERENCE_PREFIX = "ref:"

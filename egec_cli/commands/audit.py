@@ -78,7 +78,7 @@ def prune_command(
     What `egec client show` tells of that time goes with them, but for the making of the file and its mails.
     """
     # Imported here: a list needs none of what changes files.
-    from egec_cli.store import database
+    from egec_cli.store.sql import truncate_log
 
     if not (yes or dry_run or options.can_be_asked()):
         raise UsageError("there is no terminal to ask whether to delete events", "Add --yes; nothing was deleted.")
@@ -96,7 +96,7 @@ def prune_command(
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
         render(prune_events(context, before), output)
-        if not database.truncate_log():
+        if not truncate_log():
             warn("egec: another process reads the database; what was deleted leaves its log when the next egec ends")
 
 

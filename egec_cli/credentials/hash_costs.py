@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from egec_cli.context import Context
 from egec_cli.store import peewee
-from egec_cli.store.database import fetch_tuples
 from egec_cli.store.models import Credential, Installation
+from egec_cli.store.sql import fetch_tuples
 
 _NAME = "highest_hash_cost"
 # bcrypt takes no other; a malformed hash may say anything.

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from egec_cli import clock
 from egec_cli.credentials import hash_costs
 from egec_cli.store import peewee
-from egec_cli.store.database import execute_many, fetch_tuples, in_list, insert_many, lock_rows, locks_rows
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
+from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, lock_rows, locks_rows
 
 MAX_IN_DOUBT = 8
 # Of so many former passwords the hash is kept.

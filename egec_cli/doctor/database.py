@@ -10,8 +10,7 @@ from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.errors import quoted
 from egec_cli.reissue.runs import list_runs
 from egec_cli.settings.schema import Database
-from egec_cli.store import database, examine, peewee
-from egec_cli.store.database import fetch_tuples
+from egec_cli.store import peewee, schema
 from egec_cli.store.models import (
     OPEN_STATES,
     Client,
@@ -23,6 +22,7 @@ from egec_cli.store.models import (
     ReissueRun,
     RunState,
 )
+from egec_cli.store.sql import fetch_tuples, find_engine
 from egec_cli.translation import Words
 
 # As NTP keeps machines, and what a busy moment may add.
@@ -37,18 +37,18 @@ def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding
         yield Finding(
             "schema",
             Severity.OK,
-            Words("it is this program's: {schema}", schema=database.list_known_migrations()[-1]),
+            Words("it is this program's: {schema}", schema=schema.list_known_migrations()[-1]),
             "",
         )
         return
-    applied = database.read_applied_migrations(found)
+    applied = schema.read_applied_migrations(found)
     if not applied:
         yield Finding(
             "schema", Severity.FAULT, Words("{location} has no tables of egec", location=location), "egec init"
         )
         return
-    database.require_known_migrations(applied, str(location))
-    pending = ", ".join(sorted(set(database.list_known_migrations()) - applied))
+    schema.require_known_migrations(applied, str(location))
+    pending = ", ".join(sorted(set(schema.list_known_migrations()) - applied))
     yield Finding(
         "schema",
         Severity.FAULT,
@@ -59,13 +59,13 @@ def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding
 
 def has_this_schema(found: peewee.Database) -> bool:
     """Tell whether the open database has all the migrations of this program, and no other."""
-    return database.read_applied_migrations(found) == set(database.list_known_migrations())
+    return schema.read_applied_migrations(found) == set(schema.list_known_migrations())
 
 
 def check_integrity(found: peewee.Database) -> Iterator[Finding]:
     """Yield each thing that is wrong with the database itself, or that nothing is."""
     is_sound = True
-    for words in examine.find_faults(found):
+    for words in find_engine(found).find_faults(found):
         is_sound = False
         yield Finding("integrity", Severity.FAULT, words, _cure(found))
     if is_sound:
@@ -81,7 +81,7 @@ def _cure(found: peewee.Database) -> str:
 def check_server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
     """Yield how far the clocks of the database server and this machine are apart; nothing where there is no server."""
     before = now()
-    theirs = examine.read_server_clock(found)
+    theirs = find_engine(found).server_clock(found)
     if theirs is None:
         return
     ours = before + (now() - before) / 2

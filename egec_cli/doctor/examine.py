@@ -20,7 +20,8 @@ from egec_cli.settings import load
 from egec_cli.settings.load import Reading
 from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.store import database, peewee
-from egec_cli.store.examine import engine_version
+from egec_cli.store.failures import translate_failures
+from egec_cli.store.sql import find_engine
 from egec_cli.translation import Words, system_message
 
 Check = Callable[[], Iterable[Finding]]
@@ -105,17 +106,25 @@ def _failed(check: str, error: Exception) -> Finding:
 
 def _of_the_connection(location: PostgresqlServer) -> Iterator[Finding]:
     """Yield what the URL gives up of the security of the connection."""
-    for weakness in database.weaknesses(location):
+    # Imported here: most installations have no PostgreSQL.
+    from egec_cli.store import postgresql
+
+    for weakness in postgresql.weaknesses(location):
         yield Finding("database_connection", Severity.WARNING, weakness.what, weakness.cure)
 
 
 def _of_the_database(found: Settings, now: Clock) -> Iterator[Finding]:
     location = found.database
     with database.open_read_only(location) as opened:
+        version = find_engine(opened).engine_version(opened)
         yield Finding(
             "database",
             Severity.OK,
-            Words("{location} can be read: {version}", location=location, version=engine_version(opened)),
+            Words(
+                "{location} can be read: {version}",
+                location=location,
+                version=version,
+            ),
             "",
         )
         for check, findings in _database_checks(found, opened, now):
@@ -138,5 +147,5 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
 
 
 def _translated(location: Database, findings: Check) -> Iterator[Finding]:
-    with database.translate_failures(location):
+    with translate_failures(location):
         yield from findings()

@@ -8,9 +8,10 @@ from egec_cli.audit.record import record_event
 from egec_cli.context import Log
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
 from egec_cli.settings.schema import Settings, SqliteFile
-from egec_cli.store import database, models
+from egec_cli.store import database, models, schema
+from egec_cli.store.backup import backup_database, restore_backup
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.store.restore import restore_backup
+from egec_cli.store.sql import fetch_tuples
 from egec_cli.translation import Words
 
 
@@ -70,7 +71,7 @@ class RestoreResult(NamedTuple):
 
 def schema_status(settings: Settings) -> SchemaStatus:
     """Return which migrations the database has, which it lacks, and which this program does not know."""
-    applied, known = database.list_applied_migrations(settings.database), database.list_known_migrations()
+    applied, known = database.list_applied_migrations(settings.database), schema.list_known_migrations()
     return SchemaStatus(
         str(settings.database),
         applied,
@@ -102,7 +103,7 @@ def _require_no_worker() -> None:
 
     running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
     now = context.choose_clock(models.database.obj)()
-    name = next((name for name, until in database.fetch_tuples(running) if runs.is_worked_on(until, now)), None)
+    name = next((name for name, until in fetch_tuples(running) if runs.is_worked_on(until, now)), None)
     if name is not None:
         raise TemporaryFailure(
             "the re-issue run {name} is being worked on",
@@ -121,7 +122,7 @@ def back_up(settings: Settings, target: Path) -> BackupResult:
         AlreadyExists: the file is there already.
         ConfigError: there is no database.
     """
-    database.backup_database(settings.database, target)
+    backup_database(settings.database, target)
     return BackupResult(str(target.absolute()), target.stat().st_size)
 
 

@@ -20,8 +20,8 @@ from egec_cli.imports.merge import Batch, ClientChange, RowsTaken
 from egec_cli.imports.rows import InvalidRow, RowChecker, ValidRow
 from egec_cli.imports.tables import Row, Table
 from egec_cli.store import peewee
-from egec_cli.store.database import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
 from egec_cli.store.models import Client, CredentialState
+from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
 
 _Piece = TypeVar("_Piece")
 

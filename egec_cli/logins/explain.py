@@ -17,8 +17,8 @@ from egec_cli.credentials import states
 from egec_cli.logins import limits, verify
 from egec_cli.logins.verify import LoginReason, LoginResult
 from egec_cli.password import LENGTH
-from egec_cli.store.database import fetch_tuples, in_list
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState
+from egec_cli.store.sql import fetch_tuples, in_list
 from egec_cli.translation import Words
 
 # What looks the same in many typefaces.

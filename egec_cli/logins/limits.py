@@ -21,8 +21,8 @@ from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.errors import TemporaryFailure
 from egec_cli.store import peewee
-from egec_cli.store.database import brief_transaction, fetch_tuples, lock_rows
 from egec_cli.store.models import Client, LoginPlace
+from egec_cli.store.sql import brief_transaction, fetch_tuples, lock_rows
 from egec_cli.translation import Words
 
 FAILURES_BEFORE_WAIT = 5

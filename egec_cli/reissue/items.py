@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from egec_cli.clock import TOLERANCE
 from egec_cli.credentials import leases
 from egec_cli.store import peewee
-from egec_cli.store.database import execute_many, fetch_tuples, in_list, lock_rows, stream_rows
 from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
+from egec_cli.store.sql import execute_many, fetch_tuples, in_list, lock_rows, stream_rows
 
 _NOBODY = {"lease_owner": None, "lease_until": None}
 

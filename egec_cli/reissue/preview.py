@@ -14,8 +14,8 @@ from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, Transport
 from egec_cli.password import generate_password
 from egec_cli.reissue import settle
-from egec_cli.store.database import stream_rows
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
+from egec_cli.store.sql import stream_rows
 
 
 class PlannedRecord(NamedTuple):

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 from egec_cli.clock import TOLERANCE
-from egec_cli.store.database import fetch_tuples, lock_rows
 from egec_cli.store.models import MailPace
+from egec_cli.store.sql import fetch_tuples, lock_rows
 
 _ONLY_ROW = 1
 # Workers reserve no further ahead than this, so that the reservations of a dead worker are not missed.

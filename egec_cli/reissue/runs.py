@@ -14,8 +14,8 @@ from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items as reissue_items
 from egec_cli.store import peewee
-from egec_cli.store.database import fetch_tuples
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
+from egec_cli.store.sql import fetch_tuples
 from egec_cli.translation import Words
 
 

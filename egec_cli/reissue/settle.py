@@ -29,8 +29,8 @@ from egec_cli.reissue import quotas, runs
 from egec_cli.reissue.items import Claimed, ItemRecord
 from egec_cli.reissue.threads import Addressee, Hashed, Job, Sent
 from egec_cli.settings.schema import LANGUAGES, Settings
-from egec_cli.store.database import fetch_tuples, in_list
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
+from egec_cli.store.sql import fetch_tuples, in_list
 
 
 def kind_for(active_sequence: int) -> Kind:

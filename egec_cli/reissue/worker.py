@@ -34,7 +34,7 @@ from egec_cli.reissue.items import Claimed, ItemRecord
 from egec_cli.reissue.settle import Ledger, is_accepted, is_server_wide
 from egec_cli.reissue.threads import Broken, Hashed, Hashers, Inbox, Job, Senders, Sent
 from egec_cli.store import peewee
-from egec_cli.store.database import translate_failures
+from egec_cli.store.failures import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words
 

@@ -41,7 +41,7 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
         ) from None
 
 
-def make_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
+def copy_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
     """Copy an open database to a new file beside another; its name has a label, the time and, if taken, a number.
 
     Returns:

@@ -19,6 +19,7 @@ from egec_cli.errors import EgecError, PermissionDenied, StorageError, Temporary
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.store.copy import log_files
+from egec_cli.store.errors import database_busy, not_writable
 from egec_cli.translation import Words
 
 # Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
@@ -43,16 +44,6 @@ def obstacle(location: SqliteFile) -> EgecError | None:
             location=location,
         )
     return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
-
-
-def not_writable(location: object, reason: str) -> PermissionDenied:
-    """Return the error of a database that this user cannot write to."""
-    return PermissionDenied(
-        "{location} cannot be opened for writing: {reason}",
-        "Run egec as the user who owns the database; its folder must be writable too.",
-        location=location,
-        reason=reason,
-    )
 
 
 @contextmanager
@@ -140,9 +131,7 @@ def _share(descriptor: int, patience: float) -> None:
             return
         except (BlockingIOError, PermissionError):
             if time.monotonic() >= deadline:
-                raise TemporaryFailure(
-                    "the database is busy with another process", "Run the same again.", code="database_busy"
-                ) from None
+                raise database_busy() from None
         time.sleep(_BETWEEN_TRIES)
 
 

@@ -14,8 +14,8 @@ from egec_cli.context import Context
 from egec_cli.errors import UsageError
 from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store.database import insert_many, truncate_log
 from egec_cli.store.models import Event
+from egec_cli.store.sql import insert_many, truncate_log
 
 NOON = clock.parse_time("2026-07-10T12:00:00Z")
 MARK = "a-word-that-stands-nowhere-else"

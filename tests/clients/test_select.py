@@ -26,8 +26,8 @@ from egec_cli.errors import InvalidInput, UsageError
 from egec_cli.output.formula_guard import remove_guard
 from egec_cli.settings import load
 from egec_cli.store import peewee
-from egec_cli.store.database import fetch_tuples, insert_many
 from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
+from egec_cli.store.sql import fetch_tuples, insert_many
 
 NOON = clock.parse_time("2026-07-01T12:00:00Z")
 

@@ -13,7 +13,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store import database
+from egec_cli.store import sql
 from tests import children
 from tests.commands.test_client_listing import at_terminal
 from tests.conftest import Egec
@@ -239,7 +239,7 @@ def test_erase_beside_a_writer_is_not_done_either(
     location = load.load_settings().database
     assert isinstance(location, SqliteFile)
     # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
-    lock = wrap(database, "vacuum", partial(children.call_beside_writer, location.path))
+    lock = wrap(sql, "vacuum", partial(children.call_beside_writer, location.path))
     ended = run_with([IMPATIENT, lock], "client", "erase", jeanne, "--yes", "--format", "json")
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
 

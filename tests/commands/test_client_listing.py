@@ -15,8 +15,8 @@ import pytest
 
 from egec_cli.clients.lists import ExportRecord
 from egec_cli.settings.schema import Database
-from egec_cli.store.database import insert_many
 from egec_cli.store.database import open_database as opened_database
+from egec_cli.store.sql import insert_many
 from tests.conftest import Egec
 
 COLUMNS = [

@@ -25,8 +25,8 @@ from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import EmailChange, ImportResult, RejectedRow
 from egec_cli.logins.verify import verify_login
-from egec_cli.store.database import try_insert_all
 from egec_cli.store.models import Client, Credential, Event
+from egec_cli.store.sql import try_insert_all
 
 HEADER = "email;identifier;reference;civility;first_name;last_name;language"
 

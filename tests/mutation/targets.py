@@ -84,7 +84,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "imports/tables.py": _IMPORTS,
     # the database and restore
     "store/database.py": _STORE,
-    "store/restore.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),
+    "store/failures.py": ("store/test_failures.py",),
+    "store/postgresql.py": _STORE,
+    "store/schema.py": _STORE,
+    "store/sql.py": _STORE,
+    "store/sqlite.py": _STORE,
+    "store/backup.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),
     "store/copy.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),
     "store/reading.py": ("store/test_reading.py",),
     # SMTP

@@ -13,8 +13,8 @@ from egec_cli.credentials import leases
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import Claimed
-from egec_cli.store.database import locks_rows
 from egec_cli.store.models import ItemState, ReissueItem, ReissueRun
+from egec_cli.store.sql import locks_rows
 
 PEOPLE = 6
 # It cannot be judged, so that only its lease ends.

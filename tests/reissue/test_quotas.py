@@ -7,8 +7,8 @@ import pytest
 
 from egec_cli.context import Context
 from egec_cli.reissue import quotas
-from egec_cli.store.database import fetch_tuples, locks_rows
 from egec_cli.store.models import Client
+from egec_cli.store.sql import fetch_tuples, locks_rows
 from tests.activations import wait_until
 
 RATE = 10

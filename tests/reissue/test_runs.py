@@ -54,6 +54,8 @@ from egec_cli.settings.schema import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
+from egec_cli.store.postgresql import server_clock
+from egec_cli.store.sql import fetch_tuples
 from tests import children
 from tests.activations import PATIENCE, Letter, letter, letters, once, wait_until
 from tests.processes import egec_after, wrap
@@ -655,7 +657,7 @@ def test_on_postgresql_the_clock_of_the_server_counts(opened: Context) -> None:
     if not isinstance(opened.settings.database, PostgresqlServer):
         pytest.skip("an SQLite database has no clock of its own")
     assert isinstance(opened.clock, clock.ServerClock)
-    assert abs(opened.clock() - store.server_clock(opened.database)) < timedelta(seconds=1)
+    assert abs(opened.clock() - server_clock(opened.database)) < timedelta(seconds=1)
 
 
 def of_another_time(by: timedelta) -> list[str]:
@@ -684,8 +686,8 @@ def test_workers_whose_machines_disagree_about_the_time_neither_mail_twice_nor_w
     said = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
     assert said == [b""] * 3
     assert (len(mailed(server)), set(mailed(server).values())) == (40, {1})
-    found = store.fetch_tuples(Credential.select(Credential.created_at, Credential.settled_at))
-    now = store.server_clock(egec.database)
+    found = fetch_tuples(Credential.select(Credential.created_at, Credential.settled_at))
+    now = server_clock(egec.database)
     assert all(now - timedelta(seconds=PATIENCE) < moment <= now for times in found for moment in times)
 
 
@@ -707,7 +709,7 @@ def test_a_mail_that_was_never_begun_changes_nothing_for_its_client(egec: Contex
     # Two credentials are recorded; the second mail would leave half a second later.
     server.at(Point.KEPT, stop.set)
     worked(egec, run, stop)
-    found = sorted(store.fetch_tuples(Credential.select(Credential.state, Credential.failure)))
+    found = sorted(fetch_tuples(Credential.select(Credential.state, Credential.failure)))
     assert found == [("accepted", None), ("refused", "not_sent")]
 
 
@@ -755,7 +757,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_run(
     run = begun(egec)
     location = egec.settings.database
     if isinstance(location, PostgresqlServer):
-        backend = store.fetch_tuples(Client.raw("SELECT pg_backend_pid()"))
+        backend = fetch_tuples(Client.raw("SELECT pg_backend_pid()"))
         number = next(backend)[0]
 
         def take_away() -> None:

@@ -21,6 +21,7 @@ from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import ReissueRun, RunState
+from egec_cli.store.schema import list_known_migrations
 from tests.activations import PATIENCE, wait_until
 from tests.conftest import Egec
 from tests.processes import IMPATIENT, Call, disk_with_room_to, egec_after, later_release, run_with
@@ -109,7 +110,7 @@ def copies(location: Database) -> list[Path]:
 
 def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Database, egec: Egec) -> None:
     before = rows(released)
-    newer = database.list_known_migrations()[1:]
+    newer = list_known_migrations()[1:]
     assert egec("db", "status").code == (78 if newer else 0)
     upgraded = egec("db", "upgrade", "--format", "json")
     assert (upgraded.code, json.loads(upgraded.out)["applied"]) == (0, newer)

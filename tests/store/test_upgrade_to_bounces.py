@@ -13,7 +13,9 @@ from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
+from egec_cli.store.database import prepare_database
 from egec_cli.store.models import Client, Credential
+from egec_cli.store.schema import HISTORY_TABLE, MIGRATIONS, list_known_migrations
 from tests.conftest import Egec
 
 MOMENT = "2026-07-01T12:00:00.000Z"
@@ -39,11 +41,11 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
         url = make()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
     location = load.load_settings().database
-    with database._engine_for(location) as engine, engine.connection_context():
+    with prepare_database(location) as engine, engine.connection_context():
         if request.param == "postgresql":
             engine.execute_sql("DROP SCHEMA public CASCADE")  # type: ignore[no-untyped-call] # peewee has no types
             engine.execute_sql("CREATE SCHEMA public")  # type: ignore[no-untyped-call] # as above
-        Runner(engine, str(database.MIGRATIONS), table_name=database.HISTORY_TABLE).up("0001_initial")
+        Runner(engine, str(MIGRATIONS), table_name=HISTORY_TABLE).up("0001_initial")
         for table, row in (("client", CLIENT), ("credential", CREDENTIAL)):
             peewee.Table(table, row.keys()).bind(engine).insert(row).execute()
     return location
@@ -51,7 +53,7 @@ def first_release(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
 
 def shape(location: Database) -> dict[str, Any]:
     """Return the columns and indexes of all tables."""
-    with database._engine_for(location) as engine, engine.connection_context():
+    with prepare_database(location) as engine, engine.connection_context():
         return {
             table: (
                 [(column.name, column.data_type, column.null) for column in engine.get_columns(table)],
@@ -67,7 +69,7 @@ def test_the_upgrade_adds_what_is_new_and_keeps_what_is_there(first_release: Dat
     assert "egec db upgrade" in refused.err
     pending = json.loads(egec("db", "status", "--format", "json").out)["pending"]
     upgraded = egec("db", "upgrade", "--format", "json")
-    assert json.loads(upgraded.out)["applied"] == pending == database.list_known_migrations()[1:]
+    assert json.loads(upgraded.out)["applied"] == pending == list_known_migrations()[1:]
     assert json.loads(egec("db", "upgrade", "--format", "json").out)["applied"] == []
     with open_context(load.load_settings()):
         assert Client.select().dicts().get() == Client.select().where(Client.email_bounced_at.is_null()).dicts().get()

@@ -12,17 +12,35 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from egec_cli import files
-from egec_cli.errors import InvalidInput, PermissionDenied, StorageError, TemporaryFailure
+from egec_cli.errors import InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import HiddenFile
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import copy as sqlite_copy
-from egec_cli.store import database, reading
+from egec_cli.store import database, reading, schema, sqlite
+from egec_cli.store.failures import translate_failures
 from egec_cli.translation import Words, system_message
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 # Part of the name of the copy that is kept.
 _LABEL = "before-restore"
+
+
+def backup_database(location: Database, target: Path) -> None:
+    """Copy the SQLite database to a new file that only the owner can read; others may write to the database meanwhile.
+
+    Raises:
+        UsageError: the database is PostgreSQL's, which has its own program for this.
+        AlreadyExists: the file exists.
+        ConfigError: the database is missing.
+    """
+    if not isinstance(location, SqliteFile):
+        raise UsageError("a PostgreSQL database is not backed up by egec", "Use pg_dump.")
+    sqlite.require_file(location)
+    with translate_failures(location), sqlite.connect(location, patience=database.BUSY_TIMEOUT) as source:
+        # Fails here if the file is not a database, rather than as a failed copy.
+        source.execute("PRAGMA schema_version")
+        sqlite_copy.copy_database(source, target, patience=database.BUSY_TIMEOUT)
 
 
 def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
@@ -43,13 +61,13 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
     """
     live = location.path
     try:
-        if database.exists(live) and (obstacle := reading.obstacle(location)):
+        if sqlite.file_exists(live) and (obstacle := reading.obstacle(location)):
             raise obstacle
         files.make_folders(live.parent)
         with files.create_hidden_file(live.parent) as staged:
             _stage(backup, staged)
             _require_of_egec(staged.path, backup)
-            with database.translate_failures(location):
+            with translate_failures(location):
                 return _put_in_place(staged, live)
     except PermissionError:
         raise PermissionDenied(
@@ -128,7 +146,7 @@ def _require_of_egec(staged: Path, backup: Path) -> None:
     applied = database.list_applied_migrations(SqliteFile(staged))
     if not applied:
         raise _not_sound(backup, Words("it has no tables of egec"))
-    database.require_known_migrations(applied, str(backup))
+    schema.require_known_migrations(applied, str(backup))
 
 
 def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
@@ -140,7 +158,7 @@ def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
         return None
     try:
         with _to_oneself(live) as target, closing(sqlite3.connect(staged.path)) as source:
-            kept = sqlite_copy.make_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
+            kept = sqlite_copy.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
             sqlite_copy.overwrite_database(target, source)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
