@@ -55,7 +55,7 @@ def mail(context: Context, wanted: str, hashing: Hashing, *, revoke: bool, outpu
         try:
             issued = send(context, client, hashing, revoke=revoke)
         except PermissionDenied as error:
-            if error.code == issuing.TOO_MANY_OPEN and output is OutputFormat.TABLE:
+            if error.code == issuing.TOO_MANY_IN_DOUBT and output is OutputFormat.TABLE:
                 print_unless_quiet(_words_for_nothing_sent(context, client))
             raise
     if output is OutputFormat.TABLE:

@@ -59,7 +59,7 @@ class NewPassword(NamedTuple):
 
 # The codes of who may get no credential.
 _ERASED, _DISABLED = "client_erased", "client_disabled"
-TOO_MANY_OPEN = "too_many_open"
+TOO_MANY_IN_DOUBT = "too_many_in_doubt"
 # Recorded of a credential whose issue was stopped by Ctrl-C or SIGTERM before its outcome was known.
 INTERRUPTED = "interrupted"
 NOT_ACTIVATABLE = (_ERASED, _DISABLED)
@@ -350,7 +350,7 @@ def too_many_in_doubt(identifier: str) -> PermissionDenied:
     return PermissionDenied(
         "client {identifier} has {number} deliveries in doubt",
         make_room(identifier),
-        code="too_many_open",
+        code=TOO_MANY_IN_DOUBT,
         identifier=identifier,
         number=states.MAX_IN_DOUBT,
     )

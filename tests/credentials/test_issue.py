@@ -197,7 +197,7 @@ def test_the_ninth_open_credential_is_declined_and_revoke_makes_room(
     declined = begin()
     # Not 75: the same again does not help, however often a script tries.
     assert isinstance(declined.outcome, PermissionDenied)
-    assert declined.outcome.code == "too_many_open"
+    assert declined.outcome.code == "too_many_in_doubt"
     assert Credential.select().count() == states.MAX_IN_DOUBT
     assert opens(opened, client, lost[0]) == [True]
     begin(revoke=True).go_on(End.ACCEPT)

@@ -104,7 +104,7 @@ class Promises(RuleBasedStateMachine):
         if issue.place == "ended":
             self.issues.remove(issue)
             assert isinstance(issue.outcome, PermissionDenied), issue.outcome
-            assert issue.outcome.code == "too_many_open"
+            assert issue.outcome.code == "too_many_in_doubt"
             assert self.all_that_open() == before, "P3: an issue that was declined changed which passwords sign in"
         elif issue.revoke:
             self.revoked_below = issue.sequence
