@@ -84,8 +84,8 @@ def test_several_words_are_translated_one_by_one(monkeypatch: pytest.MonkeyPatch
 
 def test_french_numbers_have_french_separators_and_data_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     size = Words("{mebibytes:,.1f} MiB", mebibytes=60_632.4)
-    told = Words("{free} are free in {parent}; the database has {size}", free=size, parent="/a,b.c/{x}", size=size)
-    assert translate(told) == "60,632.4 MiB are free in /a,b.c/{x}; the database has 60,632.4 MiB"
+    told = Words("{free} free in {parent}; the database uses {size}", free=size, parent="/a,b.c/{x}", size=size)
+    assert translate(told) == "60,632.4 MiB free in /a,b.c/{x}; the database uses 60,632.4 MiB"
     monkeypatch.setattr(translation, "_look_up", FRENCH_OF.__getitem__)
     number = "60\N{NARROW NO-BREAK SPACE}632,4"
     assert translate(size) == f"{number} Mio"

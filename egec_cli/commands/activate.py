@@ -105,7 +105,7 @@ def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bo
             state = Words("Client {identifier} was created.", identifier=client.identifier)
         else:
             state = Words("Client {identifier} already existed and was not changed.", identifier=client.identifier)
-        cure = [issuing.correct_address(client.identifier)] if isinstance(error, AddressRefused) else []
+        cure = [issuing.address_hint(client.identifier)] if isinstance(error, AddressRefused) else []
         mail_it = (
             Words("Then type `egec activate {identifier}` to mail the password.", identifier=client.identifier)
             if cure

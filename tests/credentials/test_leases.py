@@ -198,17 +198,17 @@ def test_an_issue_whose_lease_was_taken_over_replaces_nothing_and_the_later_pass
     opened: Context, client: Client
 ) -> None:
     first = Issue(opened, client, revoke=False)
-    first.go_on()
+    first.advance()
     assert first.place == "delivering"
     second = Issue(later(opened, leases.LEASE + timedelta(seconds=1)), client, revoke=False)
-    second.go_on()
+    second.advance()
     holder = owner(client)
-    first.go_on(End.ACCEPT)
+    first.advance(End.ACCEPT)
     assert isinstance(first.outcome, IssueResult)
     # Its mail may still be the only one that arrives: it opens the account until the later one is accepted.
     assert first.outcome.state == "accepted"
     assert owner(client) == holder
-    second.go_on(End.ACCEPT)
+    second.advance(End.ACCEPT)
     assert isinstance(second.outcome, IssueResult)
     assert second.outcome.state == "accepted"
     assert [one.state for one in history.list_mails(opened, client)] == ["accepted", "superseded"]

@@ -57,7 +57,7 @@ def test_a_client_with_too_many_mails_of_unknown_fate_is_named(opened: Context, 
     for sequence in range(1, MAX_IN_DOUBT):
         credential(client, sequence, CredentialState.IN_DOUBT)
     [finding] = check_open_credentials()
-    assert (finding.verdict, finding.detail[:7]) == (Severity.OK, "7 mails")
+    assert (finding.verdict, finding.detail[:12]) == (Severity.OK, "7 deliveries")
     credential(client, MAX_IN_DOUBT, CredentialState.SENDING)
     cure = f"egec activate {client.identifier} --revoke"
     assert verdict([*check_open_credentials()]) == (Severity.WARNING, cure)
