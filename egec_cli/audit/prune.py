@@ -53,7 +53,7 @@ def count_events_before(before: datetime) -> PruneResult:
 def prune_events(context: Context, before: datetime) -> PruneResult:
     """Delete the events before a time.
 
-    The deletion itself is recorded at its start, since it may be killed, and at its end; not if there are no events.
+    Without such events nothing is recorded. Otherwise the start is recorded too, since the deletion may be killed.
     """
     limit = clock.to_rfc3339(before)
     deleted = 0

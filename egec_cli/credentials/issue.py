@@ -190,7 +190,7 @@ class _Settled(NamedTuple):
 
     Attributes:
         previous_works: the previous password signs in.
-        has_no_room: so many deliveries are in doubt that no further mail can be sent.
+        has_no_room: too many deliveries are in doubt to send another mail.
     """
 
     state: CredentialState

@@ -35,7 +35,7 @@ def require(context: Context) -> None:
 def is_url_missing(settings: Settings) -> bool:
     """Return whether EGEC_MAIL_URL is missing although the database has had a mail server.
 
-    False if there is no usable database. This changes nothing and does not wait for a lock.
+    False without a usable database. This changes nothing and does not wait for a lock.
     """
     if not _is_default(settings):
         return False

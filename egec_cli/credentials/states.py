@@ -22,7 +22,7 @@ from egec_cli.store.database import execute_many, fetch_tuples, in_list, insert_
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
 
 MAX_IN_DOUBT = 8
-# So many superseded credentials of a client keep their hashes.
+# The number of superseded credentials of a client that keep their hashes.
 SUPERSEDED_HASHES_KEPT = 2
 
 

@@ -134,7 +134,7 @@ def check_hash_cost(cost: int) -> Iterator[Finding]:
 
 
 def judge_cost(cost: int, milliseconds: float) -> Finding:
-    """Return the finding for a hash of this cost that took so many milliseconds; advise the cost nearest the target."""
+    """Return the finding for a hash of this cost and duration; advise the cost nearest to the target."""
     steps = round(math.log2(TARGET / max(milliseconds, 0.01)))
     advised = min(max(cost + steps, _MIN_COST), _MAX_COST)
     detail = Words(

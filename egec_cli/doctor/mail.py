@@ -169,7 +169,7 @@ def _check_size(limit: int | None) -> Finding:
 
 
 def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
-    """Check which addresses the server accepts. Many servers lack SMTPUTF8, so that alone is no warning."""
+    """Check which addresses the server accepts. Many servers lack SMTPUTF8, so this alone is fine."""
     check = "mail_server_letters"
     offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
     detail = (
@@ -184,7 +184,7 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
     with suppress(ConfigError):
         if not message.are_ours_ascii(settings):
             detail = join_words("; ", [detail, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
-            cure = Words("Change that address, or use a server that offers SMTPUTF8.")
+            cure = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
             return Finding(check, Severity.FAULT, detail, cure)
     return Finding(check, Severity.OK, detail, "")
 

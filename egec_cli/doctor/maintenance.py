@@ -59,7 +59,7 @@ class RestoreResult(NamedTuple):
 
     Attributes:
         database: its location.
-        former: the file that keeps the replaced database; None if there was none.
+        former: the file that keeps the replaced database; None without one.
         pending: the migrations that it lacks, for `egec db upgrade`.
     """
 
@@ -83,7 +83,7 @@ def upgrade_schema(settings: Settings, *, log: Log | None = None) -> UpgradeResu
     """Upgrade the database to this program's schema; an embedded one is backed up beside itself first.
 
     Raises:
-        ConfigError: there is no database, or it is newer than the program.
+        ConfigError: the database is missing or newer than the program.
         TemporaryFailure: a run is in progress; its worker needs the earlier schema.
     """
     applied = database.upgrade_database(settings.database, require=_require_no_worker)
@@ -115,7 +115,7 @@ def back_up(settings: Settings, target: Path) -> BackupResult:
     Raises:
         UsageError: the database is a PostgreSQL database.
         AlreadyExists: the file exists.
-        ConfigError: there is no database.
+        ConfigError: the database is missing.
     """
     database.backup_database(settings.database, target)
     return BackupResult(str(target.absolute()), target.stat().st_size)
@@ -155,11 +155,11 @@ def restore_from(settings: Settings, file: Path, *, log: Log | None = None) -> R
     """
     if not isinstance(settings.database, SqliteFile):
         raise UsageError("egec does not restore PostgreSQL databases", "Use pg_restore or psql.")
-    former = restore_backup(settings.database, file)
+    replaced = restore_backup(settings.database, file)
     pending = schema_status(settings).pending
     if not pending:
         _record(settings, log, "db.restore", "done")
-    return RestoreResult(str(settings.database), None if former is None else str(former), pending)
+    return RestoreResult(str(settings.database), None if replaced is None else str(replaced), pending)
 
 
 def _record(settings: Settings, log: Log | None, action: str, outcome: str, **details: Any) -> None:

@@ -7,7 +7,7 @@ P3 a failed issue changes nothing for the client;
 P4 the identifier never changes.
 
 The issues are real, each on a thread that stops when it talks to the mail server. The state machine chooses the
-server's answers and the thread that continues. There are no leases: the promises do not depend on them. A crash is a
+server's answers and the thread that continues. Leases are off: the promises do not depend on them. A crash is a
 thread that never continues.
 """
 
