@@ -7,9 +7,17 @@ from egec_cli import clock
 from egec_cli.clock import Clock
 from egec_cli.context import Context, clock_of, detect_actor
 from egec_cli.credentials import mail_route
-from egec_cli.doctor import database as doctor_database
 from egec_cli.doctor import machine, mail
-from egec_cli.doctor.database import check_failed_items, check_open_credentials, check_paused_runs
+from egec_cli.doctor.database import (
+    check_failed_items,
+    check_integrity,
+    check_newest_entry,
+    check_open_credentials,
+    check_paused_runs,
+    check_schema,
+    check_server_clock,
+    has_this_schema,
+)
 from egec_cli.doctor.findings import Finding, Severity, convert_error
 from egec_cli.doctor.settings import check_settings
 from egec_cli.errors import EgecError
@@ -110,14 +118,14 @@ def _check_database(found: Settings, now: Clock) -> Iterator[Finding]:
 
 
 def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> Iterator[tuple[str, Check]]:
-    yield "schema", partial(doctor_database.check_schema, opened, found.database)
-    yield "integrity", partial(doctor_database.check_integrity, opened)
-    yield "server_clock", partial(doctor_database.check_server_clock, opened, now)
+    yield "schema", partial(check_schema, opened, found.database)
+    yield "integrity", partial(check_integrity, opened)
+    yield "server_clock", partial(check_server_clock, opened, now)
     # The tables of another schema may have other columns.
-    if doctor_database.has_this_schema(opened):
+    if has_this_schema(opened):
         # The clock by which the entries were written.
         now = clock_of(opened, now)
-        yield "newest_entry", partial(doctor_database.check_newest_entry, now)
+        yield "newest_entry", partial(check_newest_entry, now)
         yield "open_credentials", check_open_credentials
         context = Context(found, opened, detect_actor(found.acting_for), now)
         yield "paused_runs", partial(check_paused_runs, context)

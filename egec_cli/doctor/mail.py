@@ -14,7 +14,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.wording import Kind
-from egec_cli.mail.lint import templates as template_check
+from egec_cli.mail.lint import templates
 from egec_cli.mail.lint.html import Flaw
 from egec_cli.mail.transports.interface import DeliveryRefused
 from egec_cli.settings.schema import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
@@ -30,11 +30,11 @@ def check_templates(settings: Settings) -> list[Finding]:
     for language in LANGUAGES:
         for kind in Kind:
             check = f"template_{kind}.{language}"
-            found += _convert_flaws(check, template_check.find_kind_flaws(settings, kind, language))
-        for name in (*template_check.LINES, template_check.SENT):
+            found += _convert_flaws(check, templates.find_kind_flaws(settings, kind, language))
+        for name in (*templates.LINES, templates.SENT):
             check = f"template_{name}.{language}"
-            found += _convert_flaws(check, template_check.find_line_flaws(settings, name, language))
-    unused = template_check.find_unused_files(settings)
+            found += _convert_flaws(check, templates.find_line_flaws(settings, name, language))
+    unused = templates.find_unused_files(settings)
     return found + (_convert_flaws("template_folder", unused) if unused else [])
 
 
@@ -160,7 +160,7 @@ def _check_certificate(ends: datetime, at: datetime) -> Finding:
 
 
 def _check_size(limit: int | None) -> Finding:
-    if limit is not None and limit < template_check.LARGEST_MAIL:
+    if limit is not None and limit < templates.LARGEST_MAIL:
         detail = Words("accepts only mails of up to {limit} octets", limit=limit)
         cure = Words("Ask the administrator of the mail server to raise the limit.")
         return Finding("mail_server_size", Severity.WARNING, detail, cure)
