@@ -35,7 +35,7 @@ def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding
     """Check that the database has the schema of this program."""
     if has_this_schema(found):
         detail = Words("up to date: {schema}", schema=database.list_known_migrations()[-1])
-        yield Finding("schema", Severity.OK, detail, "")
+        yield Finding("schema", Severity.OK, detail)
         return
     applied = database.read_applied_migrations(found)
     if not applied:
@@ -59,7 +59,7 @@ def check_integrity(found: peewee.Database) -> Iterator[Finding]:
         is_sound = False
         yield Finding("integrity", Severity.FAULT, words, _cure(found))
     if is_sound:
-        yield Finding("integrity", Severity.OK, Words("no damage found"), "")
+        yield Finding("integrity", Severity.OK, Words("no damage found"))
 
 
 def _cure(found: peewee.Database) -> str:
@@ -81,7 +81,7 @@ def check_server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
         seconds=difference.total_seconds(),
     )
     if difference <= _CLOCK_TOLERANCE:
-        yield Finding("server_clock", Severity.OK, detail, "")
+        yield Finding("server_clock", Severity.OK, detail)
     else:
         verdict = Severity.WARNING if difference <= _MAX_CLOCK_DIFFERENCE else Severity.FAULT
         yield Finding("server_clock", verdict, detail, Words("Synchronise both clocks with NTP."))
@@ -95,7 +95,7 @@ def check_newest_entry(now: Clock) -> Iterator[Finding]:
         if (moment := table.select(column).order_by(table.id.desc()).limit(1).scalar()) is not None
     ]
     if not moments:
-        yield Finding("newest_entry", Severity.OK, Words("no entries yet"), "")
+        yield Finding("newest_entry", Severity.OK, Words("no entries yet"))
         return
     newest = to_rfc3339(max(moments))
     if max(moments) > now() + _CLOCK_TOLERANCE:
@@ -103,7 +103,7 @@ def check_newest_entry(now: Clock) -> Iterator[Finding]:
         cure = Words("Synchronise the clocks of all machines with NTP.")
         yield Finding("newest_entry", Severity.FAULT, detail, cure)
     else:
-        yield Finding("newest_entry", Severity.OK, Words("the newest entry is from {newest}", newest=newest), "")
+        yield Finding("newest_entry", Severity.OK, Words("the newest entry is from {newest}", newest=newest))
 
 
 # Other commands show longer lists.
@@ -131,7 +131,7 @@ def check_open_credentials() -> Iterator[Finding]:
         yield Finding("open_credentials", Severity.WARNING, detail, f"egec activate {identifier} --revoke")
     if not identifiers:
         detail = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
-        yield Finding("open_credentials", Severity.OK, detail if number else Words("no deliveries in doubt"), "")
+        yield Finding("open_credentials", Severity.OK, detail if number else Words("no deliveries in doubt"))
 
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def check_paused_runs(context: Context) -> Iterator[Finding]:
         )
         yield Finding("paused_runs", Severity.WARNING, detail, f"egec reissue resume {quoted(run.name)}")
     if not paused:
-        yield Finding("paused_runs", Severity.OK, Words("no paused runs"), "")
+        yield Finding("paused_runs", Severity.OK, Words("no paused runs"))
 
 
 def check_failed_items() -> Iterator[Finding]:
@@ -182,4 +182,4 @@ def check_failed_items() -> Iterator[Finding]:
         cure = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
         yield Finding("failed_items", Severity.WARNING, detail, cure)
     if not runs:
-        yield Finding("failed_items", Severity.OK, Words("no failed clients without a later mail"), "")
+        yield Finding("failed_items", Severity.OK, Words("no failed clients without a later mail"))

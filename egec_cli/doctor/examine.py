@@ -111,7 +111,6 @@ def _check_database(found: Settings, now: Clock) -> Iterator[Finding]:
             "database",
             Severity.OK,
             Words("{location} can be read: {version}", location=location, version=engine_version(opened)),
-            "",
         )
         for check, findings in _database_checks(found, opened, now):
             yield from _run_check(check, partial(_translate_failures, location, findings))

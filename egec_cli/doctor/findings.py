@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     check: str
     verdict: Severity
     detail: str
-    cure: str
+    cure: str = ""
 
 
 class TemporaryFault(Finding):

@@ -48,7 +48,7 @@ def _check_rights(path: Path) -> Iterator[Finding]:
     faults = list(_find_wrong_rights(path))
     yield from faults
     if not faults:
-        yield Finding("file_rights", Severity.OK, Words("{path} and its folder are private", path=path), "")
+        yield Finding("file_rights", Severity.OK, Words("{path} and its folder are private", path=path))
 
 
 def _find_wrong_rights(path: Path) -> Iterator[Finding]:
@@ -85,7 +85,7 @@ def _check_space(path: Path) -> Finding:
     if free < wanted:
         cure = Words("Free some space: an upgrade may need {wanted}.", wanted=_format_size(wanted))
         return Finding("disk", Severity.WARNING, detail, cure)
-    return Finding("disk", Severity.OK, detail, "")
+    return Finding("disk", Severity.OK, detail)
 
 
 def _check_log(log: Path) -> Finding:
@@ -94,7 +94,7 @@ def _check_log(log: Path) -> Finding:
         detail = Words("{log} has grown to {size}", log=log, size=_format_size(size))
         cure = Words("Find a long-running egec (`fuser -v {log}`) and end it.", log=quoted(log))
         return Finding("log", Severity.WARNING, detail, cure)
-    return Finding("log", Severity.OK, Words("SQLite's log uses {size}", size=_format_size(size)), "")
+    return Finding("log", Severity.OK, Words("SQLite's log uses {size}", size=_format_size(size)))
 
 
 def _check_leftovers(folder: Path) -> Iterator[Finding]:
@@ -104,7 +104,7 @@ def _check_leftovers(folder: Path) -> Iterator[Finding]:
         yield Finding("leftovers", Severity.WARNING, detail, f"rm {quoted(path)}")
     if not found:
         detail = Words("no unfinished files of killed commands in {folder}", folder=folder)
-        yield Finding("leftovers", Severity.OK, detail, "")
+        yield Finding("leftovers", Severity.OK, detail)
 
 
 def _format_size(number: int) -> Words:
@@ -123,7 +123,7 @@ def check_clock(now: Clock) -> Iterator[Finding]:
         detail = Words("this machine's date is {moment}", moment=to_rfc3339(moment))
         yield Finding("clock", Severity.FAULT, detail, Words("Synchronise its clock with NTP."))
     else:
-        yield Finding("clock", Severity.OK, to_rfc3339(moment), "")
+        yield Finding("clock", Severity.OK, to_rfc3339(moment))
 
 
 def check_hash_cost(cost: int) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def judge_cost(cost: int, milliseconds: float) -> Finding:
         target=TARGET,
     )
     if advised == cost or _SHORTEST <= milliseconds <= _LONGEST:
-        return Finding("hash_cost", Severity.OK, detail, "")
+        return Finding("hash_cost", Severity.OK, detail)
     would_take = milliseconds * 2 ** (advised - cost)
     cure = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
     return Finding("hash_cost", Severity.WARNING, detail, cure)

@@ -45,7 +45,7 @@ def check_signature(settings: Settings) -> list[Finding]:
     """
     check = "dkim_signature"
     if settings.dkim is None:
-        return [Finding(check, Severity.OK, Words("egec does not sign mail; the mail server may"), "")]
+        return [Finding(check, Severity.OK, Words("egec does not sign mail; the mail server may"))]
     try:
         # Imported here: few installations sign.
         from egec_cli.mail.compose import signing
@@ -66,9 +66,9 @@ def check_signature(settings: Settings) -> list[Finding]:
         signature = Finding(check, Severity.WARNING, detail, cure)
     else:
         detail = Words("mails are signed with a key of {bits} bits, and verification succeeds", bits=signer.bits)
-        signature = Finding(check, Severity.OK, detail, "")
+        signature = Finding(check, Severity.OK, detail)
     record = Words("record for the DNS: {line}", line=signer.zone_line())
-    return [signature, Finding("dkim_record", Severity.OK, record, "")]
+    return [signature, Finding("dkim_record", Severity.OK, record)]
 
 
 def check_server(settings: Settings, at: datetime | None = None, *, is_missing: bool = False) -> list[Finding]:
@@ -90,7 +90,7 @@ def check_server(settings: Settings, at: datetime | None = None, *, is_missing: 
 
 def _convert_flaws(check: str, flaws: Sequence[Flaw]) -> list[Finding]:
     if not flaws:
-        return [Finding(check, Severity.OK, Words("valid"), "")]
+        return [Finding(check, Severity.OK, Words("valid"))]
     return [
         Finding(
             check,
@@ -115,7 +115,7 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
         return [Finding("mail_server_name", Severity.FAULT, detail, cure)]
     addresses = sorted({str(one[4][0]) for one in found})
     detail = Words("{host} is {addresses}", host=server.host, addresses=", ".join(addresses))
-    name = Finding("mail_server_name", Severity.OK, detail, "")
+    name = Finding("mail_server_name", Severity.OK, detail)
     # Imported here: only SMTP needs it.
     from egec_cli.mail.transports.smtp import SmtpTransport
 
@@ -132,7 +132,7 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
         detail = Words("{server} answers; no login configured", server=server)
     return [
         name,
-        Finding("mail_server", Severity.OK, detail, ""),
+        Finding("mail_server", Severity.OK, detail),
         _check_tls(addresses, seen.tls),
         *([_check_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _check_size(seen.size_limit),
@@ -143,9 +143,9 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
 def _check_tls(addresses: Sequence[str], tls: str | None) -> Finding:
     check = "mail_server_tls"
     if tls is not None:
-        return Finding(check, Severity.OK, Words("{tls} with a trusted certificate", tls=tls), "")
+        return Finding(check, Severity.OK, Words("{tls} with a trusted certificate", tls=tls))
     if all(address == "::1" or address.startswith("127.") for address in addresses):
-        return Finding(check, Severity.OK, Words("clear text, but only within this machine"), "")
+        return Finding(check, Severity.OK, Words("clear text, but only within this machine"))
     cure = Words("Remove ?tls=none from EGEC_MAIL_URL, or use a server that offers TLS.")
     return Finding(check, Severity.WARNING, Words("passwords cross the network in clear text"), cure)
 
@@ -156,7 +156,7 @@ def _check_certificate(ends: datetime, at: datetime) -> Finding:
     if days < MIN_CERTIFICATE_DAYS:
         cure = Words("Ask the administrator of the mail server to renew it.")
         return Finding("mail_server_certificate", Severity.WARNING, detail, cure)
-    return Finding("mail_server_certificate", Severity.OK, detail, "")
+    return Finding("mail_server_certificate", Severity.OK, detail)
 
 
 def _check_size(limit: int | None) -> Finding:
@@ -165,7 +165,7 @@ def _check_size(limit: int | None) -> Finding:
         cure = Words("Ask the administrator of the mail server to raise the limit.")
         return Finding("mail_server_size", Severity.WARNING, detail, cure)
     detail = Words("accepts mails of up to {limit} octets" if limit else "accepts mails of any size", limit=limit)
-    return Finding("mail_server_size", Severity.OK, detail, "")
+    return Finding("mail_server_size", Severity.OK, detail)
 
 
 def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
@@ -178,7 +178,7 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
         else Words("offers neither 8BITMIME nor SMTPUTF8")
     )
     if "smtputf8" in extensions:
-        return Finding(check, Severity.OK, detail, "")
+        return Finding(check, Severity.OK, detail)
     detail = join_words("; ", [detail, Words("addresses with non-ASCII characters before the @ are refused")])
     # The check of the templates reports invalid addresses.
     with suppress(ConfigError):
@@ -186,12 +186,12 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
             detail = join_words("; ", [detail, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
             cure = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
             return Finding(check, Severity.FAULT, detail, cure)
-    return Finding(check, Severity.OK, detail, "")
+    return Finding(check, Severity.OK, detail)
 
 
 def _check_program(program: Path) -> Finding:
     if os.path.isfile(program) and os.access(program, os.X_OK):
-        return Finding("mail_program", Severity.OK, Words("{program} is executable", program=program), "")
+        return Finding("mail_program", Severity.OK, Words("{program} is executable", program=program))
     fault = "{program} is not executable" if os.path.lexists(program) else "{program} does not exist"
     cure = Words("Correct EGEC_MAIL_URL, or install the program.")
     return Finding("mail_program", Severity.FAULT, Words(fault, program=program), cure)

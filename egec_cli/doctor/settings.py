@@ -36,10 +36,10 @@ def _check_file(reading: Reading) -> Iterator[Finding]:
     for warning in reading.settings.warnings:
         yield Finding("configuration_file", Severity.WARNING, warning.what, warning.cure)
     if path is None:
-        yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"), "")
+        yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"))
         return
     # A file that other users can change is an error of reading, so it does not get here.
-    yield Finding("configuration_file", Severity.OK, f"{path}, {format_mode(path.stat().st_mode)}", "")
+    yield Finding("configuration_file", Severity.OK, f"{path}, {format_mode(path.stat().st_mode)}")
 
 
 def _check_setting(setting: Setting, reading: Reading) -> Finding:
@@ -60,4 +60,4 @@ def _check_setting(setting: Setting, reading: Reading) -> Finding:
         "EGEC_DKIM_KEY": Words("a private key") if reading.settings.dkim else Words("none"),
     }
     shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
-    return Finding(setting.name, Severity.OK, Words("{shown} (from {place})", shown=shown, place=source.place), "")
+    return Finding(setting.name, Severity.OK, Words("{shown} (from {place})", shown=shown, place=source.place))
