@@ -1,4 +1,4 @@
-"""Activations as tests see them: what clients receive, whether it opens their accounts, what is left behind."""
+"""Helpers for activations: what clients receive, whether it signs in, and what is left behind."""
 
 import json
 import sqlite3
@@ -9,8 +9,7 @@ from email import message_from_bytes, policy
 from threading import Lock
 from typing import NamedTuple
 
-from egec_cli import context as accounts_egec
-from egec_cli.context import open_context
+from egec_cli.context import Context, open_context
 from egec_cli.credentials import leases
 from egec_cli.logins.verify import verify_login
 from egec_cli.settings import load
@@ -18,7 +17,7 @@ from egec_cli.settings.schema import Database, SqliteFile
 from tests.conftest import Egec
 from tests.smtp_server import Call, MailServer
 
-# Long enough for a busy machine; a test that lets it pass has failed.
+# In seconds: long enough for a busy machine.
 PATIENCE = 60.0
 
 
@@ -31,7 +30,7 @@ class Letter(NamedTuple):
 
 
 def letters(server: MailServer) -> list[Letter]:
-    """Return the mails that the server keeps as their readers see them, the first one first."""
+    """Return the accepted mails as their readers see them, the oldest first."""
     return [letter(mail.content) for mail in server.accepted]
 
 
@@ -48,47 +47,47 @@ def letter(content: bytes) -> Letter:
 
 
 def activated(egec: Egec, email: str = "jeanne@example.org") -> str:
-    """Make a client's file, activate it, and return its identifier."""
+    """Create and activate a client; return the identifier."""
     ended = egec("client", "create", email, "--activate", "--format", "json")
     assert ended.code == 0, ended
     return str(json.loads(ended.out)["identifier"])
 
 
 def opens(received: Letter) -> bool:
-    """Log in with what the letter says; tell whether it is accepted."""
+    """Return whether a login with this letter is accepted."""
     with open_context(load.load_settings()) as egec:
         return verify_login(egec, received.identifier, received.password).accepted
 
 
 def require_intact(location: Database) -> None:
-    """Let SQLite look through the whole of its file; PostgreSQL looks after itself."""
+    """Check the whole file of an SQLite database."""
     if isinstance(location, SqliteFile):
         with closing(sqlite3.connect(location.path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def require_as_good_as_new(identifier: str, server: MailServer, egec_process: Egec) -> None:
-    """Activate the client again: it succeeds at once, and its mail alone opens the account."""
-    began = time.monotonic()
+    """Activate the client again: it succeeds immediately, and only its mail signs in."""
+    started = time.monotonic()
     again = egec_process("activate", identifier)
     assert again.code == 0, again
-    assert time.monotonic() - began < leases.PATIENCE / 2
-    *former, last = letters(server)
-    assert not any(opens(one) for one in former[-3:])
+    assert time.monotonic() - started < leases.PATIENCE / 2
+    *earlier, last = letters(server)
+    assert not any(opens(one) for one in earlier[-3:])
     assert opens(last)
-    assert {one.identifier for one in (*former, last)} == {identifier}
+    assert {one.identifier for one in (*earlier, last)} == {identifier}
 
 
 class Login(NamedTuple):
-    """A login with a mail that had just come, and all that the server had kept when it was answered."""
+    """A login with a mail that had just arrived, and the number of mails that the server had accepted afterwards."""
 
     with_letter: Letter
     accepted: bool
     kept: int
 
 
-def log_in_with_the_newest(egec: accounts_egec.Context, server: MailServer, logins: list[Login]) -> Callable[[], None]:
-    """Return what a client does who is quicker than the server's answer to the sender of the mail."""
+def log_in_with_the_newest(egec: Context, server: MailServer, logins: list[Login]) -> Callable[[], None]:
+    """Return a function that logs in with the newest mail, before the server answers its sender."""
 
     def log_in() -> None:
         newest = letter(server.accepted[-1].content)
@@ -100,14 +99,14 @@ def log_in_with_the_newest(egec: accounts_egec.Context, server: MailServer, logi
 
 
 def once(call: Call) -> Call:
-    """Return a callable that calls this one the first time, and does nothing afterwards."""
+    """Return a function that runs the call the first time only."""
     first = Lock()
     return lambda: first.acquire(blocking=False) and call()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Look again and again until the condition holds."""
+    """Poll until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it never came about"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)

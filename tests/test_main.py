@@ -219,7 +219,7 @@ def test_ctrl_c_while_a_mail_is_sent_reports_that_it_may_have_been_sent(egec: Eg
         _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err.decode() == (
-        "egec: interrupted. The mail may have been sent. The former password still works, and so will the new one if "
+        "egec: interrupted. The mail may have been sent. The previous password still works; the new one works too if "
         f"its mail arrived. If no mail arrives, type `egec activate {identifier}`.\n"
     )
     shown = json.loads(egec("client", "show", identifier, "--format", "json").out)

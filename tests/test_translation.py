@@ -84,8 +84,8 @@ def test_joined_words_are_translated_separately(monkeypatch: pytest.MonkeyPatch)
 
 def test_french_numbers_have_french_separators_and_data_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     size = Words("{mebibytes:,.1f} MiB", mebibytes=60_632.4)
-    told = Words("{free} are free in {parent}; the database has {size}", free=size, parent="/a,b.c/{x}", size=size)
-    assert translate(told) == "60,632.4 MiB are free in /a,b.c/{x}; the database has 60,632.4 MiB"
+    told = Words("{free} free in {parent}; the database uses {size}", free=size, parent="/a,b.c/{x}", size=size)
+    assert translate(told) == "60,632.4 MiB free in /a,b.c/{x}; the database uses 60,632.4 MiB"
     monkeypatch.setattr(translation, "_look_up", FRENCH_OF.__getitem__)
     number = "60\N{NARROW NO-BREAK SPACE}632,4"
     assert translate(size) == f"{number} Mio"
@@ -220,8 +220,9 @@ def test_the_doctor_and_the_check_of_mails_speak_french_in_a_table_alone(egec: E
         for text, french in FRENCH_OF.items():
             if text != french and re.fullmatch(r"[a-z][^{}]{12,}", text):
                 assert text not in shown
-        assert "dit ce qu'il doit dire" in typed(shown)
-        assert "Nommez un serveur de messagerie dans EGEC_MAIL_URL." in shown
+        assert "valable" in shown
+        assert "les courriels sont enregistrés dans " in shown
+        assert "Indiquez un serveur de messagerie dans EGEC_MAIL_URL." in shown
 
 
 def test_the_reason_of_a_refused_login_is_shown_in_french(egec: Egec, egec_process: Egec) -> None:

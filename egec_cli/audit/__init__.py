@@ -1,4 +1,4 @@
-"""Record what was done, list it and prune it.
+"""The audit log: record, list and prune events.
 
 May import: context, store, output and the small modules; no other subject.
 """

@@ -1,7 +1,6 @@
-"""Old events deleted for good, in turns, each of them a short transaction: others go on writing meanwhile.
+"""Delete old events permanently, in short transactions, so that other processes can write meanwhile.
 
-What a client's story tells of that time goes with them, but for the making of the file and the mails, which have tables
-of their own.
+A client's history loses them too, but keeps its creation and its mails, which have their own tables.
 """
 
 import time
@@ -14,17 +13,17 @@ from egec_cli.context import Context
 from egec_cli.store.models import Event
 from egec_cli.store.sql import fetch_tuples, in_list
 
-_AT_A_TIME = 1000
-# As long a rest as a turn took lets another process of an SQLite database have its turn, which it polls for.
-_REST = 1.0
+_BATCH = 1000
+# Pause as long as a batch took: other processes poll for the lock of an SQLite database.
+_PAUSE_RATIO = 1.0
 
 
 class PruneResult(NamedTuple):
     """The events that were deleted, or would be.
 
     Attributes:
-        events: how many.
-        before: they happened before this moment, as RFC 3339 in UTC; None where all are kept.
+        events: the number of events.
+        before: the limit, RFC 3339 in UTC; None if all events are kept.
     """
 
     events: int
@@ -32,13 +31,13 @@ class PruneResult(NamedTuple):
 
 
 def retention_limit(context: Context, older_than: str = "") -> datetime | None:
-    """Return the moment before which events may go: that of a date or an age, else of EGEC_AUDIT_DAYS.
+    """Return the time before which events may be deleted: a date or an age, by default EGEC_AUDIT_DAYS.
 
     Returns:
-        None where EGEC_AUDIT_DAYS keeps all.
+        None if EGEC_AUDIT_DAYS keeps all events.
 
     Raises:
-        Usage: `older_than` is neither a date nor an age.
+        UsageError: `older_than` is neither a date nor an age.
     """
     now = context.clock()
     if older_than:
@@ -47,31 +46,30 @@ def retention_limit(context: Context, older_than: str = "") -> datetime | None:
 
 
 def count_events_before(before: datetime) -> PruneResult:
-    """Return how many events happened before a moment."""
+    """Count the events before a time."""
     return PruneResult(Event.select().where(Event.at < before).count(), clock.to_rfc3339(before))
 
 
 def prune_events(context: Context, before: datetime) -> PruneResult:
-    """Delete the events that happened before a moment, and put that on record.
+    """Delete the events before a time.
 
-    It is put on record when it begins, for it may be killed, and when it is done, but not where there is nothing to do.
+    Without such events nothing is recorded. Otherwise the start is recorded too, since the deletion may be killed.
     """
-    told = clock.to_rfc3339(before)
+    limit = clock.to_rfc3339(before)
     deleted = 0
-    while old := _next(before):
-        began = time.monotonic()
+    while keys := _next_batch(before):
+        started = time.monotonic()
         with context.database.atomic():
             if not deleted:
-                record_event(context, "audit.prune", "begun", before=told)
-            deleted += Event.delete().where(in_list(Event.id, old)).execute()
-        time.sleep((time.monotonic() - began) * _REST)
+                record_event(context, "audit.prune", "begun", before=limit)
+            deleted += Event.delete().where(in_list(Event.id, keys)).execute()
+        time.sleep((time.monotonic() - started) * _PAUSE_RATIO)
     if deleted:
         with context.database.atomic():
-            record_event(context, "audit.prune", "done", before=told, events=deleted)
-    return PruneResult(deleted, told)
+            record_event(context, "audit.prune", "done", before=limit, events=deleted)
+    return PruneResult(deleted, limit)
 
 
-def _next(before: datetime) -> list[int]:
-    """Return the keys of the next events to delete."""
-    rows: Any = Event.select(Event.id).where(Event.at < before).order_by(Event.id).limit(_AT_A_TIME)
+def _next_batch(before: datetime) -> list[int]:
+    rows: Any = Event.select(Event.id).where(Event.at < before).order_by(Event.id).limit(_BATCH)
     return [key for (key,) in fetch_tuples(rows)]

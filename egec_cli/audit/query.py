@@ -1,4 +1,4 @@
-"""The record of what was done, read: filtered, the newest last, one event at a time, however many there are."""
+"""Read the audit log: filtered, the newest event last, one event at a time."""
 
 import json
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from egec_cli.store.sql import contains_text, rfc3339_sql, snapshot, stream_rows
 
 
 class EventRecord(NamedTuple):
-    """An event as it is shown.
+    """An event of the audit log.
 
     Attributes:
-        id: grows from event to event.
-        at: when, as RFC 3339 in UTC.
-        action: what was done, such as `client.create` or `login`.
-        outcome: how it ended, a stable word.
-        client: the identifier of whom it is about.
-        run: the name of the re-issue run that it belongs to.
-        actor: the user of the operating system, and who or what is behind.
-        host: of the process.
-        details: more of it.
+        id: increases with every event.
+        at: time of the event, RFC 3339 in UTC.
+        action: the action, such as `client.create` or `login`.
+        outcome: the result, a stable word.
+        client: the client's identifier.
+        run: the name of the run.
+        actor: the operating system's user, and the person or program that it acts for.
+        host: the machine of the process.
+        details: further data, depending on the action.
     """
 
     id: int
@@ -39,15 +39,15 @@ class EventRecord(NamedTuple):
 
 
 class EventFilter(NamedTuple):
-    """Which events; all that is given must hold.
+    """The conditions for events; all must hold.
 
     Attributes:
-        since: a date or an age such as `90d`; events from then on.
-        until: the same; events up to then, those of the date included.
-        action: such as `client.erase`, or `client` for all that begin like that.
-        actor: a part of it, in whatever case.
+        since: a date or an age such as `90d`.
+        until: a date (inclusive) or an age.
+        action: such as `client.erase`, or `client` for all actions on clients.
+        actor: a part of the actor, ignoring case.
         after: only events with a higher id.
-        limit: at most so many: the last ones, or, with `after`, those that follow.
+        limit: maximum number: the last events or, with `after`, the next ones.
     """
 
     since: str = ""
@@ -65,10 +65,10 @@ ALL_EVENTS = EventFilter()
 
 
 def list_events(context: Context, wanted: EventFilter = ALL_EVENTS) -> Iterator[EventRecord]:
-    """Yield the events, the newest last, one at a time.
+    """Yield the events, the newest last.
 
     Raises:
-        UsageError: a date is none, or the limit is below 1.
+        UsageError: a date is invalid, or the limit is below 1.
     """
     if wanted.limit is not None and wanted.limit < 1:
         raise UsageError("a limit of {limit} selects nothing", "Use 1 or more, or leave it out.", limit=wanted.limit)
@@ -112,8 +112,8 @@ def _conditions(context: Context, wanted: EventFilter) -> Iterator[Any]:
     if wanted.until:
         yield Event.at < clock.parse_date_or_age(wanted.until, now, end_of_day=True)
     if wanted.action:
-        kind = f"{wanted.action}."
-        yield (Event.action == wanted.action) | (peewee.fn.SUBSTR(Event.action, 1, len(kind)) == kind)
+        prefix = f"{wanted.action}."
+        yield (Event.action == wanted.action) | (peewee.fn.SUBSTR(Event.action, 1, len(prefix)) == prefix)
     if wanted.outcome:
         yield Event.outcome == wanted.outcome
     if wanted.actor:

@@ -1,7 +1,7 @@
-"""The record of what was done: one row for each act, in the transaction of the act, never with a secret.
+"""Write the audit log: one event for each act, in the transaction of the act, never with a secret.
 
-Where there is a log, it is told the same once the transaction is committed. A rollback to a savepoint takes back rows,
-not what the log is to be told, so an act is put on record where it can no longer fail by itself.
+After the commit, the same goes to the log lines, if they are enabled. A rollback to a savepoint removes rows but not
+log lines, so events are recorded when the act itself can no longer fail.
 """
 
 import json
@@ -19,8 +19,8 @@ _NOTHING: Mapping[str, object] = {}
 _COLUMNS = ("at", "actor", "host", "action", "client_id", "run_id", "outcome", "details")
 
 
-class _Told(NamedTuple):
-    """How an act ended for a client, by the key, and more of it."""
+class _ClientEvent(NamedTuple):
+    """The outcome of an act for a client (the row's key), and its details as JSON."""
 
     client: int
     outcome: str
@@ -36,16 +36,7 @@ def record_event(
     run: ReissueRun | None = None,
     **details: object,
 ) -> None:
-    """Add one event.
-
-    Args:
-        context: whose clock and actor are recorded.
-        action: what was done, such as `client.create`.
-        outcome: how it ended, a stable word.
-        client: whom it is about.
-        run: the re-issue run that it belongs to.
-        details: more of it; no secret and no personal data.
-    """
+    """Add an event; see `EventRecord` for its parts. The details must hold neither secrets nor personal data."""
     at = context.clock()
     Event.insert(
         at=at,
@@ -58,13 +49,13 @@ def record_event(
         details=json.dumps(details, sort_keys=True),
     ).execute()
     if context.log is not None:
-        whom = None if client is None else client.identifier
-        act = Act(to_rfc3339(at), action, outcome, whom, _name(run), *context.actor, details, ms=0)
+        identifier = None if client is None else client.identifier
+        act = Act(to_rfc3339(at), action, outcome, identifier, _name(run), *context.actor, details, ms=0)
         context.log.tell(context.database, [act])
 
 
 def try_to_record(context: Context, action: str, outcome: str, **details: Any) -> bool:
-    """Add one event about an act that only reads. Return whether that was possible: not in a read-only database."""
+    """Add an event about an act that only reads; return False if the database is read-only."""
     try:
         with translate_failures(context.settings.database):
             record_event(context, action, outcome, **details)
@@ -82,25 +73,25 @@ def record_changes(
     private: Mapping[str, object] = _NOTHING,
     **details: object,
 ) -> None:
-    """Add one event for each of these clients, by their keys, in one statement; the rest is as `record` has it.
+    """Add an event for each of these clients (the rows' keys), in one statement.
 
-    `private` are details with personal data, which `client erase` takes away again; no log is told of them.
+    `private` are details with personal data: `client erase` deletes them, and log lines do not contain them.
     """
     stored = json.dumps({**private, **details}, sort_keys=True)
-    _record(context, action, [_Told(client, outcome, stored) for client in clients], unlogged=private)
+    _record(context, action, [_ClientEvent(client, outcome, stored) for client in clients], unlogged=private)
 
 
 def record_updates(context: Context, updates: Iterable[tuple[int, Sequence[str]]], *, source: str) -> None:
-    """Add one event for each client, by the key, whose fields were changed, in one statement."""
-    told = [
-        _Told(client, "updated", json.dumps({"fields": sorted(set(fields)), "source": source}))
+    """Add an event for each client (the row's key) whose fields were changed, in one statement."""
+    events = [
+        _ClientEvent(client, "updated", json.dumps({"fields": sorted(set(fields)), "source": source}))
         for client, fields in updates
     ]
-    _record(context, "client.update", told)
+    _record(context, "client.update", events)
 
 
 class SettledIssue(NamedTuple):
-    """A credential of a run whose mail was accepted or refused: its client (the row's key), sequence and new state."""
+    """A credential of a run whose mail was accepted or refused; `client` is the row's key."""
 
     client: int
     sequence: int
@@ -108,35 +99,32 @@ class SettledIssue(NamedTuple):
 
 
 def record_issues(context: Context, run: ReissueRun, issues: Iterable[SettledIssue]) -> None:
-    """Add one event for each credential that a run has settled, in one statement."""
-    told = [_Told(one.client, one.state.value, f'{{"sequence": {one.sequence}}}') for one in issues]
-    _record(context, "credential.issue", told, run=run)
+    """Add an event for each credential that a run has settled, in one statement."""
+    events = [_ClientEvent(one.client, one.state.value, f'{{"sequence": {one.sequence}}}') for one in issues]
+    _record(context, "credential.issue", events, run=run)
 
 
 def _record(
     context: Context,
     action: str,
-    told: Sequence[_Told],
+    events: Sequence[_ClientEvent],
     *,
     run: ReissueRun | None = None,
     unlogged: Mapping[str, object] = _NOTHING,
 ) -> None:
     at, user, host = to_rfc3339(context.clock()), *context.actor
     run_key = None if run is None else run.id
-    rows = [(at, user, host, action, one.client, run_key, one.outcome, one.details) for one in told]
+    rows = [(at, user, host, action, one.client, run_key, one.outcome, one.details) for one in events]
     insert_many(context.database, "event", _COLUMNS, rows)
-    if context.log is None or not told:
+    if context.log is None or not events:
         return
-    identifiers = dict(
-        fetch_tuples(
-            Client.select(Client.id, Client.identifier).where(in_list(Client.id, [one.client for one in told]))
-        )
-    )
+    keys = [one.client for one in events]
+    identifiers = dict(fetch_tuples(Client.select(Client.id, Client.identifier).where(in_list(Client.id, keys))))
     acts = []
-    for one in told:
+    for one in events:
         details: dict[str, Any] = json.loads(one.details)
-        shown = {name: value for name, value in details.items() if name not in unlogged}
-        acts.append(Act(at, action, one.outcome, identifiers[one.client], _name(run), user, host, shown, ms=0))
+        logged = {name: value for name, value in details.items() if name not in unlogged}
+        acts.append(Act(at, action, one.outcome, identifiers[one.client], _name(run), user, host, logged, ms=0))
     context.log.tell(context.database, acts)
 
 

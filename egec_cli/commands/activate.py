@@ -56,7 +56,7 @@ def mail(context: Context, wanted: str, hashing: Hashing, *, revoke: bool, outpu
         try:
             issued = send(context, client, hashing, revoke=revoke)
         except PermissionDenied as error:
-            if error.code == issuing.TOO_MANY_OPEN and output is OutputFormat.TABLE:
+            if error.code == issuing.TOO_MANY_IN_DOUBT and output is OutputFormat.TABLE:
                 print_unless_quiet(_words_for_nothing_sent(context, client))
             raise
     if output is OutputFormat.TABLE:
@@ -106,7 +106,7 @@ def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bo
             state = Words("Client {identifier} was created.", identifier=client.identifier)
         else:
             state = Words("Client {identifier} already existed and was not changed.", identifier=client.identifier)
-        cure = [issuing.correct_address(client.identifier)] if isinstance(error, AddressRefused) else []
+        cure = [issuing.address_hint(client.identifier)] if isinstance(error, AddressRefused) else []
         mail_it = (
             Words("Then type `egec activate {identifier}` to mail the password.", identifier=client.identifier)
             if cure

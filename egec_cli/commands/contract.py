@@ -260,7 +260,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "not_permitted": (ExitCode.NOT_PERMITTED, "the system does not let this user do it"),
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
     "client_erased": (ExitCode.NOT_PERMITTED, "the client's file was erased"),
-    "too_many_open": (ExitCode.NOT_PERMITTED, "too many deliveries to the client are in doubt: `--revoke`"),
+    "too_many_in_doubt": (ExitCode.NOT_PERMITTED, "too many deliveries to the client are in doubt: `--revoke`"),
     "identifier_fixed": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
     "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),
     "run_done": (ExitCode.NOT_PERMITTED, "the run is done"),

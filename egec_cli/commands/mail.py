@@ -46,7 +46,7 @@ def check_command(
     """
     settings = read_settings()
     found = check_templates(settings) + check_signature(settings)
-    found += [] if no_connection else check_server(settings, is_missing=mail_route.is_missing_here(settings))
+    found += [] if no_connection else check_server(settings, is_missing=mail_route.is_url_missing(settings))
     show_findings(found, output)
 
 
@@ -96,9 +96,9 @@ def try_command(
 ) -> None:
     """Send a mail that is marked as a test, with a password that opens nothing; no client is touched."""
     settings = read_settings()
-    if mail_route.is_missing_here(settings):
-        raise mail_route.missing()
-    mail_route.note(settings)
+    if mail_route.is_url_missing(settings):
+        raise mail_route.missing_url_error()
+    mail_route.try_to_record(settings)
     way = choose.open_transport(settings)
     try:
         tried: TestMailResult = mail_trial.send_test_mail(

@@ -1,8 +1,6 @@
-"""Bounces: mails that came back after the mail server had accepted them, so that their clients never got them.
+"""Bounces: reports of mails that the mail server accepted but did not deliver.
 
-A report marks the credential and the address, beside the state of the credential, and changes nothing about passwords:
-anybody may write one. What a client can log in with stays what the promises say; that the client has it is another
-matter, which the mark is about.
+A report marks the credential and the client's address. It changes nothing about passwords, since anyone can forge one.
 """
 
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from egec_cli.translation import Words
 
 
 class BounceOutcome(StrEnum):
-    """What became of a message that may be a delivery report."""
+    """The outcome of a message that may be a delivery report."""
 
     MARKED = "marked"
     KNOWN = "known"
@@ -29,22 +27,22 @@ class BounceOutcome(StrEnum):
     NOT_A_REPORT = "not_a_report"
 
 
-# Those that somebody should look at.
+# The outcomes that a person should look at.
 NOT_UNDERSTOOD = (BounceOutcome.UNKNOWN, BounceOutcome.NOT_A_REPORT)
 
 
 class BounceRecord(NamedTuple):
-    """A message that was read.
+    """A processed message.
 
     Attributes:
-        identifier: of the client whose mail it was; None where none was found.
-        file: where the message is.
-        line: where it begins there.
-        outcome: what became of it: `temporary` tells of a delay, `unknown` of no mail of ours.
-        sequence: of the credential whose mail it was.
-        address: to whom the mail could not be delivered, as the report says.
-        status: the code of RFC 3463, such as 5.1.1.
-        reason: the mail server's words, or what is the matter with the message.
+        identifier: the client's identifier; None if the mail is unknown.
+        file: the file of the message.
+        line: the line where the message starts.
+        outcome: the result; `temporary` is a delay, `unknown` a report about an unknown mail.
+        sequence: the number of the mailed password.
+        address: the undeliverable address, as the report names it.
+        status: the status code of RFC 3463, such as 5.1.1.
+        reason: the mail server's words, or why the message was not used.
     """
 
     identifier: str | None
@@ -58,18 +56,18 @@ class BounceRecord(NamedTuple):
 
 
 def process_messages(context: Context, incoming: Iterator[Incoming]) -> Iterator[BounceRecord]:
-    """Read messages, mark what the reports among them are about, and yield what became of each.
+    """Mark the mails that delivery reports among these messages name; yield the outcome of each message.
 
-    A report that comes again changes nothing. One that tells of a delay alone marks nothing.
+    A repeated report changes nothing. A report of a delay marks nothing.
     """
     for message in incoming:
         report = bounces.read_report(message.content)
         report = report._replace(words=bounces.mask_passwords(report.words, context.settings.alphabet))
-        yield _read(context, message, report)
+        yield _process(context, message, report)
 
 
-def _read(context: Context, message: Incoming, report: Report) -> BounceRecord:
-    credential = _found(report)
+def _process(context: Context, message: Incoming, report: Report) -> BounceRecord:
+    credential = _find_credential(report)
     record = BounceRecord(
         credential.client.identifier if credential else None,
         message.file,
@@ -81,23 +79,21 @@ def _read(context: Context, message: Incoming, report: Report) -> BounceRecord:
         report.words,
     )
     if report.fate is DeliveryStatus.NO_FAILURE:
-        return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("it tells of no failed delivery"))
+        return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("not a report of a failed delivery"))
     if report.fate is DeliveryStatus.DELAYED:
         return record._replace(outcome=BounceOutcome.TEMPORARY)
     if credential is None:
         return record._replace(
-            reason=Words("it is about no mail that is known: {words}", words=report.words)
-            if report.words
-            else Words("it is about no mail that is known")
+            reason=Words("unknown mail: {words}", words=report.words) if report.words else Words("unknown mail")
         )
     is_new = _mark(context, credential, report)
     return record._replace(outcome=BounceOutcome.MARKED if is_new else BounceOutcome.KNOWN)
 
 
-def _found(report: Report) -> Credential | None:
+def _find_credential(report: Report) -> Credential | None:
     """Return the credential whose mail has one of the marks of the report."""
     for mark in report.marks:
-        # The few of the client are looked through, by the index that they are kept unique with.
+        # This searches only the client's credentials, by their unique index.
         begins_so = peewee.fn.SUBSTR(Credential.message_id, 1, len(mark.text) + 2) == f"<{mark.text}@"
         query = Credential.select(Credential, Client).join(Client)
         found: Credential | None = query.where((Credential.client == mark.client) & begins_so).first()
@@ -107,17 +103,17 @@ def _found(report: Report) -> Credential | None:
 
 
 def _mark(context: Context, credential: Credential, report: Report) -> bool:
-    """Mark a credential, and the address of its client. Return whether it was not marked before."""
+    """Mark a credential and its client's address. Return False if the credential was marked already."""
     client, now = credential.client, context.clock()
     bounce = report.words if report.status in report.words else f"{report.status} {report.words}".rstrip()
     with context.database.atomic():
         states.lock_clients([client.id])
-        # Whoever was erased meanwhile has no Message-ID any more.
+        # The credentials of a client who was erased meanwhile have no Message-ID.
         is_unmarked = Credential.bounced_at.is_null() & Credential.message_id.is_null(False)
-        marks = Credential.update(bounced_at=now, bounce=bounce or Words("no reason is given"))
+        marks = Credential.update(bounced_at=now, bounce=bounce or Words("no reason given"))
         if not marks.where((Credential.id == credential.id) & is_unmarked).execute():
             return False
-        # A mail to a former address says nothing of the present one, nor does one after which another has arrived.
+        # Do not mark the address if it has changed since this mail, or if this mail or a later one has arrived.
         went_there = Client.email_changed_at.is_null() | (Client.email_changed_at <= credential.created_at)
         arrived = Credential.select(Credential.id).where(
             (Credential.client == client)
@@ -128,7 +124,7 @@ def _mark(context: Context, credential: Credential, report: Report) -> bool:
         Client.update(email_bounced_at=now).where(
             (Client.id == client.id) & went_there & ~peewee.fn.EXISTS(arrived)
         ).execute()
-        # Not the words: they may name the address.
+        # Without the server's words: they may contain the address.
         record_event(
             context, "mail.bounce", "marked", client=client, sequence=credential.sequence, status=report.status or None
         )

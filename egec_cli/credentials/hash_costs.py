@@ -1,7 +1,6 @@
-"""The highest bcrypt cost of any stored hash: refused logins take the time of one comparison at this cost.
+"""The highest bcrypt cost of any stored hash: a refused login takes the time of one comparison at this cost.
 
-The fact is kept in the table `installation`, and rises in the transaction that stores a hash. It never falls: a hash of
-this cost may still be stored somewhere.
+The table `installation` keeps it. It rises in the transaction that stores a hash, and never falls.
 """
 
 from collections.abc import Iterable
@@ -12,43 +11,41 @@ from egec_cli.store.models import Credential, Installation
 from egec_cli.store.sql import fetch_tuples
 
 _NAME = "highest_hash_cost"
-# bcrypt takes no other; a malformed hash may say anything.
+# The costs that bcrypt supports; a malformed hash may contain others.
 _COSTS = range(4, 32)
 
 
-def of_refusals(context: Context) -> int:
-    """Return the cost of the comparisons that a refused login takes: that of new hashes, or the highest stored one."""
-    known = _known()
-    if known is None:
+def get_refusal_cost(context: Context) -> int:
+    """Return the cost at which refused logins are compared: that of new hashes or the highest stored one."""
+    recorded = _load_recorded()
+    if recorded is None:
         with context.database.atomic():
-            _raise(_highest_stored())
-        known = _known()
-    return max(known or 0, context.settings.bcrypt_cost)
+            _record(_highest_stored())
+        recorded = _load_recorded()
+    return max(recorded or 0, context.settings.bcrypt_cost)
 
 
-def note(hashes: Iterable[str]) -> None:
-    """Take note of the costs of hashes that are being stored, within the transaction that stores them."""
-    # Imported here: commands that only read clients do without bcrypt.
+def raise_refusal_cost(hashes: Iterable[str]) -> None:
+    """Raise the recorded cost to that of hashes being stored; call it within the transaction that stores them."""
+    # Imported here: commands that only read clients do not need bcrypt.
     from egec_cli import hashing
 
     highest = max(map(hashing.hash_cost, hashes), default=0)
-    known = _known()
-    if known is None:
-        _raise(max(highest, _highest_stored()))
-    elif highest > known:
-        _raise(highest)
+    recorded = _load_recorded()
+    if recorded is None:
+        _record(max(highest, _highest_stored()))
+    elif highest > recorded:
+        _record(highest)
 
 
-def _known() -> int | None:
-    value = next((value for (value,) in fetch_tuples(Installation.select(Installation.value).where(_IS_IT))), None)
+def _load_recorded() -> int | None:
+    query = Installation.select(Installation.value).where(Installation.name == _NAME)
+    value = next((value for (value,) in fetch_tuples(query)), None)
     return None if value is None else int(value)
 
 
-_IS_IT = Installation.name == _NAME
-
-
-def _raise(cost: int) -> None:
-    """Record a cost unless a higher one is recorded; of two processes at once, the higher cost stays."""
+def _record(cost: int) -> None:
+    """Record a cost unless a higher one is recorded, also when two processes do so at once."""
     is_higher = peewee.EXCLUDED.value.cast("INTEGER") > Installation.value.cast("INTEGER")
     Installation.insert(name=_NAME, value=str(cost)).on_conflict(
         conflict_target=[Installation.name], update={Installation.value: peewee.EXCLUDED.value}, where=is_higher
@@ -56,8 +53,8 @@ def _raise(cost: int) -> None:
 
 
 def _highest_stored() -> int:
-    """Return the highest cost of the stored hashes; it reads all of them, once in the life of a database."""
-    # As in $2b$12$…: the cost has two digits.
+    """Return the highest cost among all stored hashes; this scan happens once in the life of a database."""
+    # The two digits after the version, as in $2b$12$…
     costs = Credential.select(peewee.fn.SUBSTR(Credential.password_hash, 5, 2)).where(
         Credential.password_hash.is_null(False)
     )

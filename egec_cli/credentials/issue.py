@@ -1,8 +1,8 @@
-"""Issuing: a new password for a client, recorded, mailed, settled.
+"""Issue a credential: record a new password for a client, mail it, settle the outcome.
 
-The order is the point. The credential is committed before the mail server hears of it, no transaction is
-open while bcrypt or the mail server works, and the former password is replaced only when the server has
-accepted the mail. So a crash, a lost answer or a refused mail locks nobody out (see `credentials`).
+The order matters. The credential is committed before the mail server sees its mail, no transaction is open while bcrypt
+or the mail server works, and the previous password is replaced only after the server has accepted the mail. So a crash,
+a lost answer or a refused mail locks no client out (see `states`).
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ from egec_cli.translation import Words, join_words
 
 
 class IssueResult(NamedTuple):
-    """A credential that was issued, and what became of its mail.
+    """An issued credential and the outcome of its mail.
 
     Attributes:
-        identifier: the client's.
-        email: where the mail went.
+        identifier: the client's identifier.
+        email: the address that was mailed.
         sequence: the number of this password among those of the client.
-        state: `accepted`; or `superseded` or `revoked` where a later one has won already.
-        message_id: of the mail; None where none was sent.
-        server_reply: the mail server's answer, or the file in which the mail was laid down; None where none was sent.
+        state: `accepted`; or `superseded` or `revoked` if a later credential has replaced it already.
+        message_id: the mail's Message-ID; None if no mail was sent.
+        server_reply: the mail server's answer or the file that the mail was saved to; None if no mail was sent.
     """
 
     identifier: str
@@ -49,7 +49,7 @@ class IssueResult(NamedTuple):
 
 
 class NewPassword(NamedTuple):
-    """A credential about to be shown to the operator rather than mailed."""
+    """A new password to show to the operator instead of mailing it."""
 
     identifier: str
     email: str
@@ -57,15 +57,13 @@ class NewPassword(NamedTuple):
     password: Password
 
 
-# The codes of who may get no credential.
 _ERASED, _DISABLED = "client_erased", "client_disabled"
-TOO_MANY_OPEN = "too_many_open"
-# Recorded of a credential whose issue was stopped by Ctrl-C or SIGTERM before its outcome was known.
-INTERRUPTED = "interrupted"
 NOT_ACTIVATABLE = (_ERASED, _DISABLED)
+TOO_MANY_IN_DOUBT = "too_many_in_doubt"
+# The failure of an issue that Ctrl-C or SIGTERM stopped before its outcome was known.
+INTERRUPTED = "interrupted"
 
-# What `_issue` needs of a way to hand a password over: the Message-ID, if any, and the act itself, which is told
-# the sequence.
+# How to hand a password over: the Message-ID, if any, and a function of the sequence that does it.
 _Handover = tuple[str | None, Callable[[int], Reply]]
 
 
@@ -74,63 +72,47 @@ def issue_by_mail(
 ) -> IssueResult:
     """Issue a credential for a client and mail it.
 
-    Args:
-        context: where.
-        client: for whom.
-        transport: by which the mail leaves.
-        hashing: the new password, whose hash may still be under way.
-        revoke: void every former password and every mail under way at once.
+    `revoke` invalidates every earlier password immediately, also those whose mail is under way. The hash of the new
+    password may still be computed.
 
     Raises:
-        PermissionDenied: the client is disabled, or has too many deliveries in doubt.
+        PermissionDenied: the client is erased or disabled, or has too many deliveries in doubt.
         TemporaryFailure: another issuer is mailing this client, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
     """
 
-    def by_mail() -> _Handover:
-        mail = _mail(context, client, hashing.password)
-        failure = _failure_to_connect(transport)
+    def prepare() -> _Handover:
+        mail = _compose(context, client, hashing.password)
+        failure = _try_to_connect(transport)
 
-        def sent(_sequence: int) -> Reply:
+        def deliver(_sequence: int) -> Reply:
             if failure is not None:
                 raise failure
             try:
                 return transport.deliver(mail)
             except DeliveryRefused as refusal:
                 if isinstance(refusal.error, AddressRefused):
-                    refusal.error.hint = correct_address(client.identifier)
+                    refusal.error.hint = address_hint(client.identifier)
                 raise
 
-        return mail.message_id, sent
+        return mail.message_id, deliver
 
-    return _issue(context, client, by_mail, hashing=hashing, revoke=revoke)
+    return _issue(context, client, prepare, hashing=hashing, revoke=revoke)
 
 
 def issue_to_operator(
     context: Context, client: Client, show: Callable[[NewPassword], None], *, hashing: Hashing, revoke: bool = False
 ) -> IssueResult:
-    """Issue a credential for a client and show it to the operator instead of mailing it.
+    """Issue a credential for a client and show it to the operator instead of mailing it; otherwise as `issue_by_mail`.
 
-    Args:
-        context: where.
-        client: for whom.
-        show: shows it; when it returns, the password counts as handed over.
-        hashing: the new password, whose hash may still be under way.
-        revoke: void every former password and every mail under way at once.
-
-    Raises:
-        PermissionDenied: the client is disabled, or has too many deliveries in doubt.
-        TemporaryFailure: another issuer is mailing this client.
+    When `show` returns, the password counts as handed over.
     """
 
-    def by_hand() -> _Handover:
-        def shown(sequence: int) -> Reply:
-            show(NewPassword(client.identifier, _registered_email(client), sequence, hashing.password))
-            return Reply("shown to the operator")
+    def show_password(sequence: int) -> Reply:
+        show(NewPassword(client.identifier, _registered_email(client), sequence, hashing.password))
+        return Reply("shown to the operator")
 
-        return None, shown
-
-    return _issue(context, client, by_hand, hashing=hashing, revoke=revoke)
+    return _issue(context, client, lambda: (None, show_password), hashing=hashing, revoke=revoke)
 
 
 def _issue(
@@ -140,54 +122,53 @@ def _issue(
     lease = leases.take_lease(context, client)
     try:
         with lease.renewed(context):
-            message_id, act = prepare()
+            message_id, hand_over = prepare()
             new = NewCredential(client.id, hashing.result(), message_id)
             recorded = _record(context, client, new, revoke=revoke, is_shown=message_id is None)
             try:
-                outcome, error, _ = send_recorded(recorded, lambda: act(recorded.sequence), hashing.password)
+                outcome, error, _ = send_recorded(recorded, lambda: hand_over(recorded.sequence), hashing.password)
             except BaseException as interruption:
-                outcome = MailOutcome(recorded, CredentialState.IN_DOUBT, _failure_of(interruption))
+                outcome = MailOutcome(recorded, CredentialState.IN_DOUBT, _failure_code(interruption))
                 settled = _settle(context, client, outcome, lease)
                 if isinstance(interruption, KeyboardInterrupt):
                     # `main` prints it.
-                    interruption.args = (_after_interruption(settled, client, revoke=revoke, is_mail=bool(message_id)),)
+                    interruption.args = (
+                        _explain_interruption(settled, client, revoke=revoke, is_mail=bool(message_id)),
+                    )
                 raise
         settled = _settle(context, client, outcome, lease)
         if error is not None:
             if settled.has_no_room:
-                error.hint = make_room(client.identifier)
-            error.hint = join_words(" ", [_what_holds(settled, revoke=revoke), error.hint])
+                error.hint = revoke_hint(client.identifier)
+            error.hint = join_words(" ", [_explain_passwords(settled, revoke=revoke), error.hint])
             raise error
         return IssueResult(client.identifier, email, recorded.sequence, settled.state, message_id, outcome.server_reply)
     except BaseException:
-        # What happened is told, even if the database fails once more; a lease that is not given back ends by itself.
+        # Report the first error even if the database fails again; an unreleased lease expires.
         with suppress(peewee.PeeweeException):
             lease.release()
         raise
 
 
 class SendResult(NamedTuple):
-    """What became of a password that was to leave, and what to tell of a failure.
+    """The outcome of sending a password, and the error to report.
 
     Attributes:
-        server_away: it was refused, and so would have been any other at this moment.
+        server_unavailable: the server would have refused any other mail at this moment too.
     """
 
     outcome: MailOutcome
     error: EgecError | None = None
-    server_away: bool = False
+    server_unavailable: bool = False
 
 
-def send_recorded(recorded: RecordedCredential, act: Callable[[], Reply], secret: Password) -> SendResult:
-    """Let a password leave that is recorded, and return what became of it.
+def send_recorded(recorded: RecordedCredential, send: Callable[[], Reply], secret: Password) -> SendResult:
+    """Send the password of a recorded credential and return the outcome.
 
-    Args:
-        recorded: its credential.
-        act: lets it leave; returns when it was accepted, or raises `Refused` or `DeliveryUnknown`.
-        secret: the password, which no server's words may carry any further.
+    `send` raises `DeliveryRefused` or `DeliveryUnknown`. The password is removed from the server's replies.
     """
     try:
-        reply = act()
+        reply = send()
     except DeliveryRefused as refusal:
         words = None if refusal.reply is None else without_secret(refusal.reply, secret)
         refusal.error.message = without_secret(refusal.error.message, secret)
@@ -196,7 +177,7 @@ def send_recorded(recorded: RecordedCredential, act: Callable[[], Reply], secret
     except DeliveryUnknown as loss:
         error = TemporaryFailure(
             "{loss}. The mail may have left",
-            "Run the same again if the client gets no mail.",
+            "Run the same command again if the client gets no mail.",
             code="in_doubt",
             loss=without_secret(loss.words, secret),
         )
@@ -205,20 +186,20 @@ def send_recorded(recorded: RecordedCredential, act: Callable[[], Reply], secret
 
 
 class _Settled(NamedTuple):
-    """How an issue ended for the client.
+    """The result of an issue for the client.
 
     Attributes:
-        former_works: the password that counted before signs in at this moment.
-        has_no_room: so many deliveries are in doubt that no further mail can be sent.
+        previous_works: the previous password signs in.
+        has_no_room: too many deliveries are in doubt to send another mail.
     """
 
     state: CredentialState
-    former_works: bool
+    previous_works: bool
     has_no_room: bool
 
 
-def _failure_of(interruption: BaseException) -> str:
-    """Return the stable code of what ended an attempt before its outcome was known."""
+def _failure_code(interruption: BaseException) -> str:
+    """Return the stable code of the exception that ended an issue before its outcome was known."""
     if isinstance(interruption, EgecError):
         return interruption.code
     if isinstance(interruption, OSError):
@@ -226,42 +207,42 @@ def _failure_of(interruption: BaseException) -> str:
     return EgecError.code if isinstance(interruption, Exception) else INTERRUPTED
 
 
-def _after_interruption(settled: _Settled, client: Client, *, revoke: bool, is_mail: bool) -> Words:
-    """Return what an operator who interrupted an issue has to know."""
+def _explain_interruption(settled: _Settled, client: Client, *, revoke: bool, is_mail: bool) -> Words:
+    """Return the message for an operator who interrupted an issue."""
     if settled.has_no_room:
-        again = make_room(client.identifier)
+        again = revoke_hint(client.identifier)
     elif is_mail:
         again = Words("If no mail arrives, type `egec activate {identifier}`.", identifier=client.identifier)
     else:
-        again = Words("Run the same again to show another password.")
+        again = Words("Run the same command again to show another password.")
     sent = Words("The mail may have been sent." if is_mail else "The password may have been shown.")
-    return join_words(" ", [sent, _what_holds(settled, revoke=revoke, is_mail=is_mail), again])
+    return join_words(" ", [sent, _explain_passwords(settled, revoke=revoke, is_mail=is_mail), again])
 
 
-def _what_holds(settled: _Settled, *, revoke: bool, is_mail: bool = True) -> str:
+def _explain_passwords(settled: _Settled, *, revoke: bool, is_mail: bool = True) -> str:
     """Return which passwords sign in after an issue that was not accepted."""
     if not is_mail:
-        if settled.former_works:
-            return Words("The former password works until the new one is used.")
+        if settled.previous_works:
+            return Words("The previous password works until the new one is used.")
         return Words("The new password works.")
     if revoke:
-        return Words("Every former password is void: the client is locked out until a mail arrives.")
+        return Words("All earlier passwords are revoked: the client is locked out until a mail arrives.")
     if settled.state is CredentialState.IN_DOUBT:
-        if settled.former_works:
-            return Words("The former password still works, and so will the new one if its mail arrived.")
+        if settled.previous_works:
+            return Words("The previous password still works; the new one works too if its mail arrived.")
         return Words("The new password works if its mail arrived.")
-    if settled.former_works:
-        return Words("Nothing was changed: the former password still works.")
+    if settled.previous_works:
+        return Words("Nothing was changed: the previous password still works.")
     return Words("Nothing was changed.")
 
 
-def correct_address(identifier: str) -> str:
-    """Return what to do where the mail server does not take the address of a client."""
+def address_hint(identifier: str) -> str:
+    """Return the hint for a client whose address the mail server refuses."""
     return Words("Correct the address: `egec client update {identifier} --email ADDRESS`.", identifier=identifier)
 
 
-def make_room(identifier: str) -> str:
-    """Return what to do where so many deliveries to a client are in doubt that no further mail can be sent."""
+def revoke_hint(identifier: str) -> str:
+    """Return the hint for a client with too many deliveries in doubt."""
     return Words(
         "No further mail can be sent until the client signs in with the latest one. If none arrived, type "
         "`egec activate {identifier} --revoke`: it revokes all earlier passwords and mails a new one.",
@@ -269,8 +250,8 @@ def make_room(identifier: str) -> str:
     )
 
 
-def _failure_to_connect(transport: Transport) -> DeliveryRefused | None:
-    """Connect, and return what to tell of a failure once the credential is recorded."""
+def _try_to_connect(transport: Transport) -> DeliveryRefused | None:
+    """Connect; return a failure, to be raised once the credential is recorded."""
     try:
         transport.connect()
     except DeliveryRefused as failure:
@@ -286,11 +267,14 @@ def require_email(identifier: str, email: str | None, disabled_at: datetime | No
     """Return the e-mail of a client who may get a credential.
 
     Raises:
-        PermissionDenied: the file was erased, or is disabled.
+        PermissionDenied: the client was erased or is disabled.
     """
     if email is None:
         raise PermissionDenied(
-            "client {identifier} was erased", "An erased file stays so.", code=_ERASED, identifier=identifier
+            "client {identifier} was erased",
+            "An erased client cannot be restored.",
+            code=_ERASED,
+            identifier=identifier,
         )
     if disabled_at is not None:
         raise PermissionDenied(
@@ -302,7 +286,7 @@ def require_email(identifier: str, email: str | None, disabled_at: datetime | No
     return email
 
 
-def _mail(context: Context, client: Client, new_password: Password) -> Mail:
+def _compose(context: Context, client: Client, new_password: Password) -> Mail:
     return message.credentials_mail(
         context.settings,
         recipient=email_address.parse_email(_registered_email(client)).wire,
@@ -316,7 +300,7 @@ def _mail(context: Context, client: Client, new_password: Password) -> Mail:
 
 
 def greeting_name(civility: str, first_name: str, last_name: str) -> str:
-    """Return how a mail names a client: `M. Dupont`, or both names where there is no civility."""
+    """Return how a mail addresses a client: `M. Dupont`, or both names without a civility."""
     if civility:
         return f"{civility} {last_name or first_name}".strip()
     return f"{first_name} {last_name}".strip()
@@ -335,10 +319,10 @@ def _record(
         ).get(client.id)
         if recorded is None:
             raise too_many_in_doubt(client.identifier)
-        # Looked at again, now that nobody else can change it: who was erased meanwhile is mailed no more.
+        # Check again, now that the row is locked: the client may have been erased meanwhile.
         require_email(client.identifier, Client.get_by_id(client.id).email, disabled_at=None)
         if is_shown:
-            # Before it is: a kill leaves no password that somebody has seen off the record.
+            # Recorded first, so that a password that was shown is in the audit log even after a kill.
             record_event(context, "credential.show", "begun", client=client, sequence=recorded.sequence)
         if revoke:
             record_event(context, "credential.revoke", "revoked", client=client, below=recorded.sequence)
@@ -346,11 +330,11 @@ def _record(
 
 
 def too_many_in_doubt(identifier: str) -> PermissionDenied:
-    """Return the error of a client who can have no further open credential; trying again does not help."""
+    """Return the error for a client with too many deliveries in doubt; trying again does not help."""
     return PermissionDenied(
         "client {identifier} has {number} deliveries in doubt",
-        make_room(identifier),
-        code="too_many_open",
+        revoke_hint(identifier),
+        code=TOO_MANY_IN_DOUBT,
         identifier=identifier,
         number=states.MAX_IN_DOUBT,
     )
@@ -363,13 +347,13 @@ def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease
         state = states.settle_credentials([outcome], at=at)[outcome.credential]
         record_event(context, "credential.issue", state, client=client, sequence=outcome.credential.sequence)
         if state not in {CredentialState.REFUSED, CredentialState.IN_DOUBT}:
-            return _Settled(state, former_works=False, has_no_room=False)
-        former_works = _has_working_password(client, outcome.credential.sequence, at)
-        return _Settled(state, former_works, has_no_room=bool(states.without_room([client.id], at)))
+            return _Settled(state, previous_works=False, has_no_room=False)
+        previous_works = _has_working_password(client, outcome.credential.sequence, at)
+        return _Settled(state, previous_works, has_no_room=bool(states.find_clients_without_room([client.id], at)))
 
 
 def _has_working_password(client: Client, before: int, at: datetime) -> bool:
-    """Tell whether a password that was issued before this sequence, or imported, signs in at this moment."""
+    """Return whether a password that was imported or issued before this sequence signs in at this moment."""
     stored = Client.get_by_id(client.id)
     if stored.disabled_at is not None or (stored.blocked_until is not None and stored.blocked_until > at):
         return False

@@ -1,7 +1,6 @@
-"""Leases: who is mailing a client now, so that two issuers do not mail the same client at once.
+"""Leases: only one issuer mails a client at a time, so that mails leave in the order of their sequences.
 
-A lease keeps the mails of a client in the order of their sequences. No promise to a client depends on it: whoever loses
-a lease may cause a second mail, but never a password that does not open the account.
+No promise to a client depends on a lease: a lost lease may cause a second mail, never a password that does not work.
 """
 
 import functools
@@ -22,16 +21,16 @@ from egec_cli.store.failures import translate_failures
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_tuples, in_list
 
-# How long a lease lasts unless it is renewed. Others wait this long for a worker that died out of their sight.
+# How long a lease lasts unless renewed; also how long others wait for a worker that died on another machine.
 LEASE = timedelta(seconds=60)
 # How long a second issuer waits for the first, in seconds.
 PATIENCE = 15.0
 _PAUSE = 0.05
-# Renewed this often within its length, a lease survives a renewal that fails.
+# Renewals per lease: a lease survives one that fails.
 _RENEWALS = 3
 # How long the end of an issue waits for a renewal under way, in seconds.
-_LONGEST_FAREWELL = 1.0
-# Of the name of an owner.
+_JOIN_TIMEOUT = 1.0
+# The number of parts in an owner's name.
 _PARTS = 6
 
 
@@ -43,34 +42,28 @@ class Lease:
     owner: str
 
     def release(self) -> None:
-        """Let the next issuer continue. A lease that another owner has taken over is left alone."""
+        """Release the lease, unless another owner has taken it over."""
         release_leases([self.client.id], self.owner)
 
     @contextmanager
     def renewed(self, context: Context) -> Iterator[None]:
-        """Renew the lease for as long as the block runs, by a database connection of its own.
-
-        A block that is over within a third of the lease costs no statement.
-        """
-        with renewing(
-            context,
-            lambda: extend_leases(context, [self.client.id], self.owner),
-            every=LEASE.total_seconds() / _RENEWALS,
-        ):
+        """Renew the lease while the block runs; a block shorter than a third of the lease costs no statement."""
+        every = LEASE.total_seconds() / _RENEWALS
+        with renewing(context, lambda: extend_leases(context, [self.client.id], self.owner), every=every):
             yield
 
 
 @contextmanager
 def renewing(context: Context, renew: Callable[[], object], *, every: float) -> Iterator[None]:
-    """Call `renew` every so many seconds while the block runs, in a thread with a database connection of its own.
+    """Call `renew` every `every` seconds while the block runs, in a thread with its own database connection.
 
     A block that ends before the first call costs no statement.
     """
-    over = Event()
+    is_over = Event()
 
-    def act() -> None:
-        while not over.wait(every):
-            # The next renewal may succeed. Without any, another issuer may take the lease over.
+    def renew_until_over() -> None:
+        while not is_over.wait(every):
+            # After a failure the next renewal may succeed. Without any, another issuer may take the lease over.
             with (
                 suppress(EgecError),
                 translate_failures(context.settings.database),
@@ -79,25 +72,20 @@ def renewing(context: Context, renew: Callable[[], object], *, every: float) -> 
                 renew()
 
     # A daemon, so that a database that does not answer cannot keep the program from ending.
-    thread = Thread(target=act, name="lease", daemon=True)
+    thread = Thread(target=renew_until_over, name="lease", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
-        thread.join(_LONGEST_FAREWELL)
+        is_over.set()
+        thread.join(_JOIN_TIMEOUT)
 
 
 def take_lease(context: Context, client: Client, *, patience: float = PATIENCE) -> Lease:
-    """Wait for the lease of a client and return it.
-
-    Args:
-        context: the context.
-        client: the client to mail.
-        patience: how long to wait, in seconds.
+    """Wait for the lease of a client, up to `patience` seconds, and return it.
 
     Raises:
-        TemporaryFailure: another issuer still holds the lease after that time.
+        TemporaryFailure: another issuer still holds the lease.
     """
     owner = new_owner()
     deadline = time.monotonic() + patience
@@ -106,7 +94,7 @@ def take_lease(context: Context, client: Client, *, patience: float = PATIENCE) 
             holder = Client.select(Client.lease_owner).where(Client.id == client.id).scalar() or owner
             raise TemporaryFailure(
                 "client {identifier} is being mailed by another egec: {holder}",
-                "Wait for it to end, then run the same again if it is still wanted.",
+                "Wait until it ends, then run the same command again if it is still needed.",
                 code="client_busy",
                 identifier=client.identifier,
                 holder="/".join(holder.split("/")[:2]),
@@ -116,7 +104,7 @@ def take_lease(context: Context, client: Client, *, patience: float = PATIENCE) 
 
 
 def take_leases(context: Context, clients: Sequence[int], owner: str) -> set[int]:
-    """Take the leases of those of the clients that are free, and return the keys of these clients."""
+    """Take the free leases among those of these clients; return the keys of the clients whose leases the owner has."""
     now = context.clock()
     until = now + LEASE
     held = Client.select(Client.lease_owner, Client.lease_until).where(
@@ -124,7 +112,7 @@ def take_leases(context: Context, clients: Sequence[int], owner: str) -> set[int
     )
     holders = list(fetch_tuples(held.distinct()))
     if any(end is not None and end > until for _, end in holders):
-        # A clock was set back after these were written: they last no longer than if they were written now.
+        # A clock was set back after these were written: shorten them to the length of a new lease.
         Client.update(lease_until=until).where(in_list(Client.id, clients) & (Client.lease_until > until)).execute()
     gone = [holder for holder in {holder for holder, _ in holders} if is_owner_gone(holder)]
     free = Client.lease_owner.is_null() | (Client.lease_until < now) | Client.lease_owner.in_(gone)
@@ -134,13 +122,13 @@ def take_leases(context: Context, clients: Sequence[int], owner: str) -> set[int
 
 
 def extend_leases(context: Context, clients: Sequence[int], owner: str) -> None:
-    """Renew the leases that the owner still holds on these clients."""
+    """Renew those leases of these clients that the owner still holds."""
     until = context.clock() + LEASE
     Client.update(lease_until=until).where(in_list(Client.id, clients) & (Client.lease_owner == owner)).execute()
 
 
 def release_leases(clients: Sequence[int], owner: str) -> None:
-    """Give back the leases that the owner still holds on these clients."""
+    """Release those leases of these clients that the owner still holds."""
     if not clients:
         return
     Client.update(lease_owner=None, lease_until=None).where(
@@ -149,7 +137,7 @@ def release_leases(clients: Sequence[int], owner: str) -> None:
 
 
 def is_being_mailed(context: Context, client: Client) -> bool:
-    """Tell whether an issuer that may still be alive is mailing the client."""
+    """Return whether an issuer that may still be alive is mailing the client."""
     found = Client.get_by_id(client.id)
     if found.lease_owner is None:
         return False
@@ -159,18 +147,18 @@ def is_being_mailed(context: Context, client: Client) -> bool:
 def new_owner() -> str:
     """Return a unique name for an owner of leases: host, process, boot, PID namespace, start time, random digits.
 
-    The host is for people to read. The other parts tell whether the process still runs (see `is_gone`).
+    People read the host. `is_owner_gone` uses the other parts.
     """
     pid = os.getpid()
-    started_at = (_started_at(pid) or "") if _can_see_processes() else ""
+    started_at = (_start_time(pid) or "") if _can_see_processes() else ""
     return f"{socket.gethostname()}/{pid}/{_boot()}/{_pid_namespace()}/{started_at}/{os.urandom(8).hex()}"
 
 
 def is_owner_gone(owner: str) -> bool:
-    """Tell whether the owner of a lease was a process that has certainly ended.
+    """Return whether the owner of a lease was a process that has certainly ended.
 
-    Only processes of the same boot and the same PID namespace can be judged: elsewhere, the number of a process means
-    nothing. Every other owner counts as alive until its lease ends, and so does one of an earlier release.
+    A process number means something only within the same boot and PID namespace. Any other owner counts as alive until
+    its lease ends, as does an owner whose name has the format of an earlier release.
     """
     parts = owner.split("/")
     if len(parts) != _PARTS:
@@ -179,7 +167,7 @@ def is_owner_gone(owner: str) -> bool:
     if not (boot and namespace) or (boot, namespace) != (_boot(), _pid_namespace()):
         return False
     pid = int(number)
-    # It raises PermissionError for a process of another user, which runs.
+    # PermissionError: the process runs as another user.
     with suppress(PermissionError):
         try:
             os.kill(pid, 0)
@@ -187,18 +175,18 @@ def is_owner_gone(owner: str) -> bool:
             return True
     if not started_at or not _can_see_processes():
         return False
-    found = _started_at(pid)
+    found = _start_time(pid)
     return found is not None and found != started_at
 
 
 @functools.cache
 def _boot() -> str:
-    """Return what tells this boot of this machine from every other; empty if the system does not tell."""
+    """Return the identifier of this boot; empty if the system has none."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _pid_namespace() -> str:
-    """Return the number of the namespace that gives this process its number; empty if the system does not tell."""
+    """Return the identifier of the PID namespace of this process; empty if the system has none."""
     try:
         return str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
@@ -206,18 +194,17 @@ def _pid_namespace() -> str:
 
 
 def _can_see_processes() -> bool:
-    """Tell whether `/proc` shows the processes of this PID namespace; it may be mounted for another one."""
+    """Return whether `/proc` shows the processes of this PID namespace; it may be mounted for another one."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
         return False
 
 
-def _started_at(pid: int) -> str | None:
-    """Return when a process began, in ticks since boot, which tells it from a later one of the same number.
+def _start_time(pid: int) -> str | None:
+    """Return the start of a process in ticks since boot, which differs from that of a later process with its number.
 
-    Returns:
-        An empty text for a process that has ended and waits for its parent; None if the system hides it.
+    Empty for a process that has ended and waits for its parent; None if the system hides it.
     """
     stat = _read(f"/proc/{pid}/stat")
     if not stat:

@@ -1,4 +1,4 @@
-"""Check an installation: settings, database, mail and machine; look after the database.
+"""Check an installation: settings, database, mail and machine; send test mails; maintain the database.
 
 May import: all other subjects, context, mail, store and below.
 """

@@ -1,7 +1,7 @@
-"""The doctor looks into the open database: its schema, whether it is sound, its clock against this machine's."""
+"""Check the open database: schema, integrity, clock, deliveries in doubt, paused runs and failed clients."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.context import Context
@@ -25,148 +25,132 @@ from egec_cli.store.models import (
 from egec_cli.store.sql import fetch_tuples, find_engine
 from egec_cli.translation import Words
 
-# As NTP keeps machines, and what a busy moment may add.
-_AS_CLOCKS_AGREE = timedelta(seconds=2)
-# Leases and waits after failed logins are measured in minutes.
-_TOO_FAR = timedelta(minutes=1)
+# The precision of NTP, plus the delay of a busy machine.
+_CLOCK_TOLERANCE = timedelta(seconds=2)
+# Leases and waits after failed logins last minutes.
+_MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding]:
-    """Yield whether the database has the schema of this program."""
+    """Check that the database has the schema of this program."""
     if has_this_schema(found):
-        yield Finding(
-            "schema",
-            Severity.OK,
-            Words("it is this program's: {schema}", schema=schema.list_known_migrations()[-1]),
-            "",
-        )
+        detail = Words("up to date: {schema}", schema=schema.list_known_migrations()[-1])
+        yield Finding("schema", Severity.OK, detail)
         return
     applied = schema.read_applied_migrations(found)
     if not applied:
-        yield Finding(
-            "schema", Severity.FAULT, Words("{location} has no tables of egec", location=location), "egec init"
-        )
+        yield Finding("schema", Severity.FAULT, Words("{location} has no egec tables", location=location), "egec init")
         return
     schema.require_known_migrations(applied, str(location))
     pending = ", ".join(sorted(set(schema.list_known_migrations()) - applied))
-    yield Finding(
-        "schema",
-        Severity.FAULT,
-        Words("it was made by an older egec, and lacks {pending}", pending=pending),
-        "egec db upgrade",
-    )
+    detail = Words("made by an older egec; pending migrations: {pending}", pending=pending)
+    yield Finding("schema", Severity.FAULT, detail, "egec db upgrade")
 
 
 def has_this_schema(found: peewee.Database) -> bool:
-    """Tell whether the open database has all the migrations of this program, and no other."""
+    """Return whether the database has exactly the migrations of this program."""
     return schema.read_applied_migrations(found) == set(schema.list_known_migrations())
 
 
 def check_integrity(found: peewee.Database) -> Iterator[Finding]:
-    """Yield each thing that is wrong with the database itself, or that nothing is."""
+    """Check the database for damage."""
     is_sound = True
     for words in find_engine(found).find_faults(found):
         is_sound = False
         yield Finding("integrity", Severity.FAULT, words, _cure(found))
     if is_sound:
-        yield Finding("integrity", Severity.OK, Words("nothing is damaged"), "")
+        yield Finding("integrity", Severity.OK, Words("no damage found"))
 
 
 def _cure(found: peewee.Database) -> str:
     if isinstance(found, peewee.PostgresqlDatabase):
         return Words("Ask the administrator of the server.")
-    return Words("Stop every egec, then put a backup back: egec db restore FILE")
+    return Words("Stop every egec, then restore a backup: egec db restore FILE")
 
 
 def check_server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
-    """Yield how far the clocks of the database server and this machine are apart; nothing where there is no server."""
+    """Compare the clocks of the database server and this machine; yield nothing without a server."""
     before = now()
     theirs = find_engine(found).server_clock(found)
     if theirs is None:
         return
     ours = before + (now() - before) / 2
-    apart = abs(theirs - ours)
+    difference = abs(theirs - ours)
     detail = Words(
-        "the clock of the database server and this machine's are {seconds:.1f} s apart", seconds=apart.total_seconds()
+        "the clocks of the database server and this machine differ by {seconds:.1f} s",
+        seconds=difference.total_seconds(),
     )
-    verdict = Severity.OK if apart <= _AS_CLOCKS_AGREE else Severity.WARNING if apart <= _TOO_FAR else Severity.FAULT
-    yield Finding("server_clock", verdict, detail, "" if verdict is Severity.OK else Words("Set both by NTP."))
+    if difference <= _CLOCK_TOLERANCE:
+        yield Finding("server_clock", Severity.OK, detail)
+    else:
+        verdict = Severity.WARNING if difference <= _MAX_CLOCK_DIFFERENCE else Severity.FAULT
+        yield Finding("server_clock", verdict, detail, Words("Synchronise both clocks with NTP."))
 
 
 def check_newest_entry(now: Clock) -> Iterator[Finding]:
-    """Yield whether what was recorded last lies in the past, as it does where no clock was ever set back."""
+    """Check that the newest entry is not in the future, as it is after a clock was set back."""
     moments = [
         moment
         for table, column in ((Event, Event.at), (Credential, Credential.created_at))
         if (moment := table.select(column).order_by(table.id.desc()).limit(1).scalar()) is not None
     ]
     if not moments:
-        yield Finding("newest_entry", Severity.OK, Words("nothing is recorded yet"), "")
+        yield Finding("newest_entry", Severity.OK, Words("no entries yet"))
         return
-    yield _judged_newest(max(moments), now())
+    newest = to_rfc3339(max(moments))
+    if max(moments) > now() + _CLOCK_TOLERANCE:
+        detail = Words("the newest entry, from {newest}, is in the future by this machine's clock", newest=newest)
+        cure = Words("Synchronise the clocks of all machines with NTP.")
+        yield Finding("newest_entry", Severity.FAULT, detail, cure)
+    else:
+        yield Finding("newest_entry", Severity.OK, Words("the newest entry is from {newest}", newest=newest))
 
 
-def _judged_newest(newest: datetime, moment: datetime) -> Finding:
-    if newest > moment + _AS_CLOCKS_AGREE:
-        detail = Words(
-            "the newest entry is of {newest}, which by this machine's clock is yet to come", newest=to_rfc3339(newest)
-        )
-        return Finding("newest_entry", Severity.FAULT, detail, Words("Set the clocks of all machines by NTP."))
-    return Finding("newest_entry", Severity.OK, Words("the newest entry is of {newest}", newest=to_rfc3339(newest)), "")
-
-
-# A list that is longer is for another command to show.
+# Other commands show longer lists.
 _MOST_NAMED = 5
 
 
 def check_open_credentials() -> Iterator[Finding]:
-    """Yield how many mails are of unknown fate, and who can get no further one for having too many of them."""
-    is_open = Credential.state.in_(OPEN_STATES)
-    number = Credential.select().where(is_open).count()
+    """Count the deliveries in doubt, and name clients who have too many of them."""
+    is_unsettled = Credential.state.in_(OPEN_STATES)
+    number = Credential.select().where(is_unsettled).count()
     crowded = (
         Client.select(Client.identifier)
         .join(Credential)
-        .where(is_open)
+        .where(is_unsettled)
         .group_by(Client.id, Client.identifier)
         .having(peewee.fn.COUNT(Credential.id) >= MAX_IN_DOUBT)
     )
     identifiers = [identifier for (identifier,) in fetch_tuples(crowded.limit(_MOST_NAMED))]
     for identifier in identifiers:
         detail = Words(
-            "client {identifier} has {number} mails of unknown fate, and gets no further one",
+            "client {identifier} has {number} deliveries in doubt and can get no further mail",
             identifier=identifier,
             number=MAX_IN_DOUBT,
         )
-        yield Finding(
-            "open_credentials",
-            Severity.WARNING,
-            detail,
-            f"egec activate {identifier} --revoke",
-        )
+        yield Finding("open_credentials", Severity.WARNING, detail, f"egec activate {identifier} --revoke")
     if not identifiers:
-        detail = Words("{number} mails are of unknown fate; a login with one of them settles it", number=number)
-        yield Finding("open_credentials", Severity.OK, detail if number else Words("no mail is of unknown fate"), "")
+        detail = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
+        yield Finding("open_credentials", Severity.OK, detail if number else Words("no deliveries in doubt"))
 
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
-    """Yield the runs that nobody works on although something is left to be done."""
-    is_idle = True
-    for run in list_runs(context):
-        if run.state is RunState.PAUSED:
-            is_idle = False
-            detail = Words(
-                "the run {name} is paused with {remaining} of {total} clients left",
-                name=run.name,
-                remaining=run.remaining,
-                total=run.total,
-            )
-            yield Finding("paused_runs", Severity.WARNING, detail, f"egec reissue resume {quoted(run.name)}")
-    if is_idle:
-        yield Finding("paused_runs", Severity.OK, Words("no re-issue run stands still"), "")
+    """Yield the unfinished runs that no process works on."""
+    paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
+    for run in paused:
+        detail = Words(
+            "the run {name} is paused with {remaining} of {total} clients left",
+            name=run.name,
+            remaining=run.remaining,
+            total=run.total,
+        )
+        yield Finding("paused_runs", Severity.WARNING, detail, f"egec reissue resume {quoted(run.name)}")
+    if not paused:
+        yield Finding("paused_runs", Severity.OK, Words("no paused runs"))
 
 
 def check_failed_items() -> Iterator[Finding]:
-    """Yield the runs with clients who could not be mailed, and have not been since."""
+    """Yield the runs with clients who could not be mailed and have not been mailed since."""
     mailed_since = Credential.select(peewee.SQL("1")).where(
         (Credential.client == ReissueItem.client)
         & (Credential.state == CredentialState.ACCEPTED)
@@ -191,9 +175,11 @@ def check_failed_items() -> Iterator[Finding]:
     runs = list(fetch_tuples(query))
     for name, number in runs:
         detail = Words(
-            "{number} clients of the run {name} could not be mailed, and have not been since", number=number, name=name
+            "{number} clients of the run {name} could not be mailed and have not been mailed since",
+            number=number,
+            name=name,
         )
         cure = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
         yield Finding("failed_items", Severity.WARNING, detail, cure)
     if not runs:
-        yield Finding("failed_items", Severity.OK, Words("no run has clients who are still to be mailed"), "")
+        yield Finding("failed_items", Severity.OK, Words("no failed clients without a later mail"))

@@ -1,4 +1,4 @@
-"""What was looked at and how it was found: fine, worth a thought, or at fault; with the cure."""
+"""The findings of checks, and the exit code for them."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -8,7 +8,7 @@ from egec_cli.errors import EgecError, ExitCode
 
 
 class Severity(StrEnum):
-    """How something was found."""
+    """How serious a finding is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,37 +16,37 @@ class Severity(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: what, by a stable name.
-        verdict: how it was found.
-        detail: what was seen, for people.
-        cure: what to do about it; empty where there is nothing to do.
+        check: a stable name.
+        verdict: the severity.
+        detail: what was found, for people.
+        cure: what to do; empty if nothing.
     """
 
     check: str
     verdict: Severity
     detail: str
-    cure: str
+    cure: str = ""
 
 
 class TemporaryFault(Finding):
-    """A fault that may pass by itself, such as a mail server that cannot be reached: no setting needs to change."""
+    """A fault that may pass without a change of settings, such as an unavailable mail server."""
 
     __slots__ = ()
 
 
-def fault_of(check: str, error: EgecError) -> Finding:
-    """Return the finding of a check that failed with this error."""
+def convert_error(check: str, error: EgecError) -> Finding:
+    """Return the finding for a check that failed with this error."""
     kind = TemporaryFault if error.exit_code is ExitCode.TEMPORARY_FAILURE else Finding
     return kind(check, Severity.FAULT, error.message, error.hint)
 
 
 def exit_code(findings: Iterable[Finding]) -> ExitCode:
-    """Return the exit code for these findings: that of the worst.
+    """Return the exit code for these findings.
 
-    0 if all is well, 3 if there are warnings, 75 if all faults are temporary, 78 if there is any other fault.
+    0 without warnings and faults, 3 with warnings only, 75 if all faults are temporary, 78 with any other fault.
     """
     found = list(findings)
     faults = [finding for finding in found if finding.verdict is Severity.FAULT]

@@ -1,4 +1,4 @@
-"""Mails tried out: shown as a client would get them, or sent to an address of ours. No client is touched."""
+"""Preview a mail, or send a test mail; neither changes a client."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -21,12 +21,12 @@ class TestMailResult(NamedTuple):
     """A test mail that the server accepted.
 
     Attributes:
-        email: where it went.
-        kind: which of the mails it was.
+        email: the address that was mailed.
+        kind: the kind of mail.
         language: `fr` or `en`.
-        message_id: its Message-ID.
-        server_reply: the mail server's answer, or the file in which it was laid down.
-        on_record: whether the database has an event of it.
+        message_id: the mail's Message-ID.
+        server_reply: the mail server's answer, or the file that the mail was saved to.
+        on_record: whether the audit log has an event of it.
     """
 
     email: str
@@ -40,20 +40,14 @@ class TestMailResult(NamedTuple):
 def preview_mail(
     settings: Settings, kind: Kind, *, language: str, sentence: str, client: Client | None, at: datetime
 ) -> Mail:
-    """Return a mail as the client would get it, but for the password, which opens nothing.
+    """Return a mail as the client would get it, but with a password that never works.
 
-    Args:
-        settings: whose templates are used.
-        kind: of the mail.
-        language: of the mail; empty for that of the client.
-        sentence: that of a bulk run; empty for the one of the templates.
-        client: for whom; without one, it is for somebody who does not exist.
-        at: the moment of the issue.
+    Defaults: the language of the client, the sentence of the templates (a run may have its own), an imaginary client.
 
     Raises:
-        InvalidInput: the language or the sentence is none.
-        PermissionDenied: the file was erased, or is disabled.
-        ConfigError: a template makes no mail.
+        InvalidInput: the language or the sentence is invalid.
+        PermissionDenied: the client was erased or is disabled.
+        ConfigError: a template is invalid.
     """
     words = fields.clean_sentence(sentence) if sentence else ""
     code = fields.parse_language(language)
@@ -82,43 +76,34 @@ def send_test_mail(
     at: datetime,
     log: Log | None = None,
 ) -> TestMailResult:
-    """Send a mail that is marked as a test, with a password that opens nothing, and put that on record.
-
-    Args:
-        settings: whose templates are used.
-        address: where it goes; it is not put on record.
-        kind: of the mail.
-        language: of the mail; empty for that of the settings.
-        transport: by which it leaves.
-        at: the moment of the issue.
-        log: what is told of it, if anything is.
+    """Send a mail that is marked as a test, with a password that never works, and record that without the address.
 
     Raises:
-        InvalidInput: the address or the language is none, or the server refuses the address.
-        ConfigError: a template makes no mail, or the server refuses our own set-up.
-        TemporaryFailure: the mail server is away, or its answer was lost.
+        InvalidInput: the address or the language is invalid, or the server refuses the address.
+        ConfigError: a template is invalid, or the server refuses our configuration.
+        TemporaryFailure: the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused.
     """
     email = email_address.parse_email(address)
     code = fields.parse_language(language) or settings.language
     mail = sample_mail(settings, kind, code, recipient=email.wire, at=at, is_test=True)
 
-    def put_on_record(outcome: DeliveryOutcome, **failure: str) -> bool:
+    def record(outcome: DeliveryOutcome, **failure: str) -> bool:
         details = {"kind": kind, "language": code, "message_id": mail.message_id, **failure}
         return maintenance.try_to_record(settings, "mail.test", outcome, log=log, **details) is None
 
     try:
         reply = transport.deliver(mail)
     except DeliveryRefused as refusal:
-        put_on_record(DeliveryOutcome.REFUSED, failure=refusal.error.code)
+        record(DeliveryOutcome.REFUSED, failure=refusal.error.code)
         raise refusal.error from None
     except DeliveryUnknown as loss:
         error = TemporaryFailure(
             "{loss}. The mail may have left",
-            "Look whether it arrives, or run the same again.",
+            "Check whether it arrives, or run the same command again.",
             code="in_doubt",
             loss=loss.words,
         )
-        put_on_record(DeliveryOutcome.IN_DOUBT, failure=error.code)
+        record(DeliveryOutcome.IN_DOUBT, failure=error.code)
         raise error from None
-    return TestMailResult(email.given, kind, code, mail.message_id, reply.text, put_on_record(DeliveryOutcome.ACCEPTED))
+    return TestMailResult(email.given, kind, code, mail.message_id, reply.text, record(DeliveryOutcome.ACCEPTED))

@@ -1,4 +1,4 @@
-"""The upkeep of the database: which schema it has, its upgrade, its backup and how that is put back."""
+"""Maintain the database: show and upgrade its schema, back it up and restore it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from egec_cli.translation import Words
 
 
 class SchemaStatus(NamedTuple):
-    """The migrations of the database against those of the program.
+    """The migrations of the database compared with those of the program.
 
     Attributes:
-        database: where it is, without a password.
-        applied: those that it has.
-        pending: those that it lacks.
-        unknown: those that this program does not know: a newer one has made them.
+        database: its location, without a password.
+        applied: migrations of the database.
+        pending: migrations that the database lacks.
+        unknown: migrations of a newer program.
     """
 
     database: str
@@ -32,11 +32,11 @@ class SchemaStatus(NamedTuple):
 
 
 class UpgradeResult(NamedTuple):
-    """What an upgrade has done.
+    """An upgrade.
 
     Attributes:
-        database: where it is, without a password.
-        applied: the migrations that it lacked; none where there was nothing to do.
+        database: its location, without a password.
+        applied: the new migrations; empty if there were none.
     """
 
     database: str
@@ -44,10 +44,10 @@ class UpgradeResult(NamedTuple):
 
 
 class BackupResult(NamedTuple):
-    """A backup that was written.
+    """A backup.
 
     Attributes:
-        file: where it is.
+        file: its path.
         bytes: its size.
     """
 
@@ -56,11 +56,11 @@ class BackupResult(NamedTuple):
 
 
 class RestoreResult(NamedTuple):
-    """A database that was restored.
+    """A restored database.
 
     Attributes:
-        database: where it is.
-        former: the file that keeps its former content; None where there was none.
+        database: its location.
+        former: the file that keeps the replaced database; None without one.
         pending: the migrations that it lacks, for `egec db upgrade`.
     """
 
@@ -70,7 +70,7 @@ class RestoreResult(NamedTuple):
 
 
 def schema_status(settings: Settings) -> SchemaStatus:
-    """Return which migrations the database has, which it lacks, and which this program does not know."""
+    """Return the applied, pending and unknown migrations of the database."""
     applied, known = database.list_applied_migrations(settings.database), schema.list_known_migrations()
     return SchemaStatus(
         str(settings.database),
@@ -81,24 +81,20 @@ def schema_status(settings: Settings) -> SchemaStatus:
 
 
 def upgrade_schema(settings: Settings, *, log: Log | None = None) -> UpgradeResult:
-    """Bring the database to this program's schema; an embedded one is copied beside itself first.
-
-    Args:
-        settings: where.
-        log: what is told of it, if anything is.
+    """Upgrade the database to this program's schema; an embedded one is backed up beside itself first.
 
     Raises:
-        ConfigError: there is no database, or it is newer than the program.
-        TemporaryFailure: a re-issue run is being worked on, by a program that counts on the former schema.
+        ConfigError: the database is missing or newer than the program.
+        TemporaryFailure: a run is in progress; its worker needs the earlier schema.
     """
     applied = database.upgrade_database(settings.database, require=_require_no_worker)
     if applied:
-        _put_on_record(settings, log, "db.upgrade", "upgraded", migrations=applied)
+        _record(settings, log, "db.upgrade", "upgraded", migrations=applied)
     return UpgradeResult(str(settings.database), applied)
 
 
 def _require_no_worker() -> None:
-    # Imported here: no other command of this module needs it.
+    # Imported here: only the upgrade needs it.
     from egec_cli.reissue import runs
 
     running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
@@ -107,7 +103,7 @@ def _require_no_worker() -> None:
     if name is not None:
         raise TemporaryFailure(
             "the re-issue run {name} is being worked on",
-            "Stop it by Ctrl-C, upgrade, then type `egec reissue resume {quoted}`; or wait until it is done.",
+            "Stop it with Ctrl-C, upgrade, then type `egec reissue resume {quoted}`; or wait until it ends.",
             code="run_in_progress",
             name=name,
             quoted=quoted(name),
@@ -115,12 +111,12 @@ def _require_no_worker() -> None:
 
 
 def back_up(settings: Settings, target: Path) -> BackupResult:
-    """Copy the embedded database to a new file while others may go on using it.
+    """Copy the embedded database to a new file; other processes can use it meanwhile.
 
     Raises:
-        UsageError: the database is a PostgreSQL one.
-        AlreadyExists: the file is there already.
-        ConfigError: there is no database.
+        UsageError: the database is a PostgreSQL database.
+        AlreadyExists: the file exists.
+        ConfigError: the database is missing.
     """
     backup_database(settings.database, target)
     return BackupResult(str(target.absolute()), target.stat().st_size)
@@ -129,11 +125,10 @@ def back_up(settings: Settings, target: Path) -> BackupResult:
 def try_to_record(
     settings: Settings, action: str, outcome: str, *, log: Log | None = None, **details: Any
 ) -> str | None:
-    """Put an act on record that needs no database, or is done already.
+    """Record an act that needs no database or has happened already.
 
     Returns:
-        Why it is not on record, in words; None where it is. It is not where there is no database, where it is read-only
-        or busy, which no such act waits for, nor where the schema is not this program's.
+        None if it is recorded, otherwise the reason: no database, read-only, busy, or with another schema.
     """
     try:
         found = schema_status(settings)
@@ -141,38 +136,33 @@ def try_to_record(
             return Words("the database was made by a newer egec")
         if found.pending:
             return Words("the database was made by an older egec")
-        _put_on_record(settings, log, action, outcome, **details)
+        _record(settings, log, action, outcome, **details)
     except EgecError as error:
         return error.message
     return None
 
 
 def restore_from(settings: Settings, file: Path, *, log: Log | None = None) -> RestoreResult:
-    """Put a backup in the place of the embedded database, whose former content is kept beside it.
+    """Replace the embedded database by a backup and keep the replaced one beside it.
 
-    It is put on record in the restored one, unless that is to be upgraded first.
-
-    Args:
-        settings: where.
-        file: the backup.
-        log: what is told of it, if anything is.
+    The restored database records this, unless it needs an upgrade first.
 
     Raises:
-        UsageError: the database is a PostgreSQL one.
-        InvalidInput: the file is no sound database of egec.
+        UsageError: the database is a PostgreSQL database.
+        InvalidInput: the file is damaged, or not an egec database.
         ConfigError: it was made by a newer egec.
         TemporaryFailure: another process has the database open.
-        PermissionDenied, StorageError: it cannot be written there.
+        PermissionDenied, StorageError: the database cannot be written.
     """
     if not isinstance(settings.database, SqliteFile):
-        raise UsageError("a PostgreSQL database is not restored by egec", "Use pg_restore, or psql.")
-    former = restore_backup(settings.database, file)
+        raise UsageError("egec does not restore PostgreSQL databases", "Use pg_restore or psql.")
+    replaced = restore_backup(settings.database, file)
     pending = schema_status(settings).pending
     if not pending:
-        _put_on_record(settings, log, "db.restore", "done")
-    return RestoreResult(str(settings.database), None if former is None else str(former), pending)
+        _record(settings, log, "db.restore", "done")
+    return RestoreResult(str(settings.database), None if replaced is None else str(replaced), pending)
 
 
-def _put_on_record(settings: Settings, log: Log | None, action: str, outcome: str, **details: Any) -> None:
+def _record(settings: Settings, log: Log | None, action: str, outcome: str, **details: Any) -> None:
     with context.open_context(settings, log=log) as opened, opened.database.atomic():
         record_event(opened, action, outcome, **details)

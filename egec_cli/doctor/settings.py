@@ -1,4 +1,4 @@
-"""The doctor looks at the settings: the file they are read from, where each comes from, what is wrong with them."""
+"""Check the settings: the file, the source of each setting and the faults."""
 
 from collections.abc import Iterator
 
@@ -11,41 +11,39 @@ from egec_cli.translation import Words, join_words
 
 
 def check_settings(reading: Reading, is_mail_url_missing: bool) -> Iterator[Finding]:
-    """Yield the file, then every setting, then the faults that are of no single one.
+    """Yield findings about the file, then about every setting, then the faults that concern no single setting.
 
-    Args:
-        reading: what was read of the settings.
-        is_mail_url_missing: EGEC_MAIL_URL is not set, although the database has had a mail server.
+    `is_mail_url_missing`: EGEC_MAIL_URL is missing although the database has had a mail server.
     """
-    yield from _file(reading)
+    yield from _check_file(reading)
     for unknown in reading.unknown:
         cure = Words("Correct the name, or unset the variable.")
         yield Finding("environment", Severity.WARNING, unknown, cure)
     for setting in SETTINGS:
         if setting.name == "EGEC_MAIL_URL" and is_mail_url_missing:
-            error = mail_route.missing()
+            error = mail_route.missing_url_error()
             yield Finding(setting.name, Severity.FAULT, error.message, error.hint)
         else:
-            yield _of(setting, reading)
-    told = reading.faulty & {setting.name for setting in SETTINGS}
-    named = tuple(f"{name} " for name in told) + tuple(f"{name}_FILE " for name in told)
+            yield _check_setting(setting, reading)
+    reported = reading.faulty & {setting.name for setting in SETTINGS}
+    prefixes = tuple(f"{name}{suffix} " for name in reported for suffix in ("", "_FILE"))
     for fault in reading.faults:
-        if not fault.startswith(named):
+        if not fault.startswith(prefixes):
             yield Finding("configuration_file", Severity.FAULT, fault, Words("Correct that line."))
 
 
-def _file(reading: Reading) -> Iterator[Finding]:
+def _check_file(reading: Reading) -> Iterator[Finding]:
     path = reading.settings.env_file
     for warning in reading.settings.warnings:
         yield Finding("configuration_file", Severity.WARNING, warning.what, warning.cure)
     if path is None:
-        yield Finding("configuration_file", Severity.OK, Words("there is none: the environment and the defaults"), "")
+        yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"))
         return
-    # A file that somebody else can change is not read at all, so there would be no reading of it to examine.
-    yield Finding("configuration_file", Severity.OK, f"{path}, {format_mode(path.stat().st_mode)}", "")
+    # A file that other users can change is an error of reading, so it does not get here.
+    yield Finding("configuration_file", Severity.OK, f"{path}, {format_mode(path.stat().st_mode)}")
 
 
-def _of(setting: Setting, reading: Reading) -> Finding:
+def _check_setting(setting: Setting, reading: Reading) -> Finding:
     source = reading.sources[setting.name]
     if setting.name in reading.faulty:
         names = (f"{setting.name} ", f"{setting.name}_FILE ")
@@ -56,11 +54,11 @@ def _of(setting: Setting, reading: Reading) -> Finding:
             Words("{what} (from {place})", what=what, place=source.place),
             Words("Correct it in {place}.", place=source.place),
         )
-    # In these words, none holds a secret.
+    # These texts contain no secret.
     places: dict[str, object] = {
         "EGEC_DATABASE_URL": reading.settings.database,
         "EGEC_MAIL_URL": reading.settings.mail_server,
         "EGEC_DKIM_KEY": Words("a private key") if reading.settings.dkim else Words("none"),
     }
     shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
-    return Finding(setting.name, Severity.OK, Words("{shown} (from {place})", shown=shown, place=source.place), "")
+    return Finding(setting.name, Severity.OK, Words("{shown} (from {place})", shown=shown, place=source.place))

@@ -343,7 +343,7 @@ class _Import:
         """Let the passwords of these hashes, by the keys of e-mails, open the accounts; they count as used."""
         if not hashes:
             return
-        hash_costs.note(hashes.values())
+        hash_costs.raise_refusal_cost(hashes.values())
         now = clock.to_rfc3339(self._context.clock())
         found = Client.select(Client.id, Client.email_key).where(in_list(Client.email_key, hashes))
         keys = {email_key: key for key, email_key in fetch_tuples(found)}

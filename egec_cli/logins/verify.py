@@ -124,7 +124,7 @@ def start(context: Context, given_identifier: str, given_password: str, *, patie
     candidates = states.usable_credentials(client or _NOBODY, context.clock())
     if admission.place is None:
         candidates = ()
-    return Started(client, password, candidates, hash_costs.of_refusals(context), *admission)
+    return Started(client, password, candidates, hash_costs.get_refusal_cost(context), *admission)
 
 
 def compare_hashes(context: Context, started: Started) -> ComparedLogin:
@@ -189,7 +189,7 @@ def _reason(context: Context, client: Client, started: Started, compared: Compar
         is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
         return LoginReason.DISABLED if is_disabled else LoginReason.WRONG
     if compared.new_hash is not None:
-        hash_costs.note([compared.new_hash])
+        hash_costs.raise_refusal_cost([compared.new_hash])
         Credential.update(password_hash=compared.new_hash).where(
             (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)
         ).execute()

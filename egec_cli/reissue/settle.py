@@ -259,7 +259,7 @@ def is_server_wide(attempt: SendResult) -> bool:
     """Tell whether a mail failed for a reason that is not its client's: any other would fail as well."""
     if attempt.error is None:
         return False
-    return attempt.server_away or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
+    return attempt.server_unavailable or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
 
 
 def is_accepted(sent: Sent) -> bool:

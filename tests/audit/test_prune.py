@@ -1,4 +1,4 @@
-"""Old events deleted, on both databases."""
+"""Delete old events, on both databases."""
 
 import json
 from datetime import timedelta
@@ -23,39 +23,39 @@ MARK = "a-word-that-stands-nowhere-else"
 
 @pytest.fixture
 def egec(opened: Context) -> Context:
-    """Return eGEC at a moment that stands still."""
+    """Return a context with a fixed clock."""
     return opened._replace(clock=lambda: NOON)
 
 
-def put(egec: Context, days: int, number: int, word: str = "x") -> None:
-    """Put so many events on record that happened so many days ago."""
+def record(egec: Context, days: int, number: int, word: str = "x") -> None:
+    """Record a number of events of some days ago."""
     at = clock.to_rfc3339(NOON - timedelta(days=days))
     rows = [(at, "egec", "host", "login", "refused", json.dumps({"reason": word}))] * number
     insert_many(egec.database, "event", ("at", "actor", "host", "action", "outcome", "details"), rows)
 
 
-def test_what_is_older_goes_and_the_rest_stays_whatever_the_order(egec: Context) -> None:
-    put(egec, 10, 3)
-    put(egec, 400, 2500)
-    put(egec, 5, 2)
-    put(egec, 366, 1)
+def test_older_events_are_deleted_whatever_their_order(egec: Context) -> None:
+    record(egec, 10, 3)
+    record(egec, 400, 2500)
+    record(egec, 5, 2)
+    record(egec, 366, 1)
     before = retention_limit(egec)
     assert before == NOON - timedelta(days=365)
     assert count_events_before(before).events == 2501
     assert prune_events(egec, before) == (2501, "2025-07-10T12:00:00.000Z")
     left = [(event.action, event.outcome) for event in Event.select().order_by(Event.id)]
     assert left == [("login", "refused")] * 5 + [("audit.prune", "begun"), ("audit.prune", "done")]
-    told = Event.select().where(Event.outcome == "done").get().details
-    assert json.loads(told) == {"before": "2025-07-10T12:00:00.000Z", "events": 2501}
+    details = Event.select().where(Event.outcome == "done").get().details
+    assert json.loads(details) == {"before": "2025-07-10T12:00:00.000Z", "events": 2501}
 
 
-def test_where_nothing_is_old_nothing_is_put_on_record(egec: Context) -> None:
-    put(egec, 10, 3)
+def test_without_old_events_nothing_is_recorded(egec: Context) -> None:
+    record(egec, 10, 3)
     assert prune_events(egec, NOON - timedelta(days=11)).events == 0
     assert Event.select().count() == 3
 
 
-def test_the_setting_says_how_long_events_are_kept_unless_an_age_is_given(egec: Context) -> None:
+def test_the_setting_is_the_default_age(egec: Context) -> None:
     keeps_all = egec._replace(settings=load.load_settings({"EGEC_AUDIT_DAYS": "0"}))
     assert retention_limit(keeps_all) is None
     assert retention_limit(keeps_all, "90d") == NOON - timedelta(days=90)
@@ -67,9 +67,9 @@ def test_the_setting_says_how_long_events_are_kept_unless_an_age_is_given(egec: 
         retention_limit(egec, "soon")
 
 
-def test_what_was_deleted_is_gone_from_the_files_too(egec: Context, tmp_path: Path) -> None:
+def test_deleted_events_are_gone_from_the_files_too(egec: Context, tmp_path: Path) -> None:
     location = egec.settings.database
-    put(egec, 400, 50, word=MARK)
+    record(egec, 400, 50, word=MARK)
     truncate_log()
     prune_events(egec, NOON - timedelta(days=365))
     assert truncate_log()
@@ -78,9 +78,9 @@ def test_what_was_deleted_is_gone_from_the_files_too(egec: Context, tmp_path: Pa
     assert Event.select().where(Event.details.contains(MARK)).count() == 0
 
 
-def test_a_story_still_tells_how_the_file_came_about_and_its_mails(egec: Context) -> None:
+def test_a_history_keeps_the_creation_of_the_client(egec: Context) -> None:
     client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
     record_event(egec, "login", "refused", client=client)
     prune_events(egec, NOON + timedelta(days=1))
-    told = [(entry.what, entry.by) for entry in history.load_history(egec, client).entries]
-    assert told == [("client.create", None)]
+    entries = [(entry.what, entry.by) for entry in history.load_history(egec, client).entries]
+    assert entries == [("client.create", None)]

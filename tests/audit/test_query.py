@@ -1,4 +1,4 @@
-"""The record of what was done, read with filters, on both databases."""
+"""Read the audit log with filters, on both databases."""
 
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ NOON = clock.parse_time("2026-07-10T12:00:00Z")
 
 
 class Days:
-    """A clock that is a day later each time it is set on."""
+    """A clock that tests set forward."""
 
     def __init__(self) -> None:
         self.moment = NOON
@@ -28,19 +28,19 @@ class Days:
 
 @pytest.fixture
 def client(opened: Context) -> Client:
-    """Return a client, and put five days on record."""
+    """Return a client with events on five days."""
     days = Days()
     egec = opened._replace(clock=days)
     client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
     run = ReissueRun.create(name="spring", selection="{}", state="done", options="{}", created_at=NOON)
-    for action, outcome, user, whom, which in (
+    for action, outcome, user, about, within in (
         ("login", "refused", "www-data (for Élouard)", client, None),
         ("login.explain", "wrong", "www-data (for Élouard)", client, None),
         ("credential.issue", "accepted", "egec", client, run),
         ("client.export", "begun", "egec", None, None),
     ):
         days.moment += timedelta(days=1)
-        record_event(egec._replace(actor=egec.actor._replace(user=user)), action, outcome, client=whom, run=which)
+        record_event(egec._replace(actor=egec.actor._replace(user=user)), action, outcome, client=about, run=within)
     return client
 
 
@@ -89,12 +89,12 @@ def test_filters_must_all_hold(opened: Context, client: Client, wanted: EventFil
     assert actions(opened, wanted) == expected
 
 
-def test_those_of_a_client_or_a_run_are_found(opened: Context, client: Client) -> None:
+def test_events_are_found_by_client_and_by_run(opened: Context, client: Client) -> None:
     assert actions(opened, EventFilter(client=client)) == ALL[:4]
     assert actions(opened, EventFilter(run=ReissueRun.get())) == ["credential.issue"]
 
 
-def test_who_reads_on_gets_what_follows_page_by_page(opened: Context, client: Client) -> None:
+def test_events_are_listed_page_by_page(opened: Context, client: Client) -> None:
     found: list[str] = []
     after = 0
     while page := list(query.list_events(opened, EventFilter(after=after, limit=2))):
@@ -106,6 +106,6 @@ def test_who_reads_on_gets_what_follows_page_by_page(opened: Context, client: Cl
 @pytest.mark.parametrize(
     "wanted", [EventFilter(limit=0), EventFilter(since="yesterday"), EventFilter(until="2026-02-30")]
 )
-def test_what_selects_nothing_is_a_wrong_command_line(opened: Context, wanted: EventFilter) -> None:
+def test_invalid_filters_are_usage_errors(opened: Context, wanted: EventFilter) -> None:
     with pytest.raises(UsageError):
         list(query.list_events(opened, wanted))

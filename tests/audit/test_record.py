@@ -1,12 +1,11 @@
-"""What is put on record, on both databases, and what a log is told of it."""
+"""What is recorded, on both databases, and what log lines contain."""
 
 from io import BytesIO
 from typing import Any
 
 import pytest
 
-from egec_cli import context as accounts_egec
-from egec_cli import hashing
+from egec_cli import context, hashing
 from egec_cli.audit.record import record_event
 from egec_cli.clients import change, fields, records
 from egec_cli.clients.select import Selected, Selection
@@ -25,7 +24,7 @@ from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 
-def made(egec: Context, email: str = "jeanne@example.org") -> Client:
+def create(egec: Context, email: str = "jeanne@example.org") -> Client:
     return records.create_client(egec, fields.parse_fields(email))
 
 
@@ -35,29 +34,29 @@ def recorded() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def acts() -> list[Act]:
-    """Return what the log is told."""
+    """Return the log lines."""
     return []
 
 
 @pytest.fixture
 def logged(opened: Context, acts: list[Act]) -> Context:
-    """Return eGEC with a log."""
+    """Return a context with a log."""
     return opened._replace(log=Log(acts.append))
 
 
-def test_a_password_that_is_shown_is_on_record_before_it_is(opened: Context) -> None:
+def test_a_password_is_recorded_before_it_is_shown(opened: Context) -> None:
     seen: list[list[tuple[str, str]]] = []
 
-    def show(_handed_over: NewPassword) -> None:
+    def show(_password: NewPassword) -> None:
         seen.append(recorded())
 
-    issue.issue_to_operator(opened, made(opened), show, hashing=hashing.start_hash(opened.settings))
+    issue.issue_to_operator(opened, create(opened), show, hashing=hashing.start_hash(opened.settings))
     assert seen == [[("client.create", "created"), ("credential.show", "begun")]]
     assert recorded()[-1] == ("credential.issue", "accepted")
 
 
-def test_an_import_that_changes_files_records_which_fields_and_no_value(opened: Context) -> None:
-    jeanne, marc = made(opened), made(opened, "marc@example.org")
+def test_an_import_records_the_changed_fields_without_values(opened: Context) -> None:
+    jeanne, marc = create(opened), create(opened, "marc@example.org")
     table = b"email;nom;courriel2\njeanne@example.org;Dupont;\nMARC@example.org;;\nx@example.org;X;\n"
     read = tables.read_table(BytesIO(table), "table", rows.FIELD_OF_COLUMN, TableOptions())
     import_clients(opened, read, lambda _: None, on_conflict=OnConflict.UPDATE, strict=False, dry_run=False)
@@ -68,17 +67,15 @@ def test_an_import_that_changes_files_records_which_fields_and_no_value(opened: 
 
 
 @pytest.mark.parametrize("options", [{"strict": False, "dry_run": True}])
-def test_what_is_only_tried_is_not_on_record_and_not_logged(
-    logged: Context, acts: list[Act], options: dict[str, Any]
-) -> None:
+def test_a_dry_run_is_neither_recorded_nor_logged(logged: Context, acts: list[Act], options: dict[str, Any]) -> None:
     read = tables.read_table(BytesIO(b"email\nx@example.org\n"), "table", rows.FIELD_OF_COLUMN, TableOptions())
     import_clients(logged, read, lambda _: None, on_conflict=OnConflict.FAIL, **options)
     assert recorded() == []
     assert acts == []
 
 
-def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begins_is_not(opened: Context) -> None:
-    made(opened)
+def test_a_resumed_run_or_a_new_rate_is_recorded_and_the_first_start_is_not(opened: Context) -> None:
+    create(opened)
     run = runs.start_run(opened, "spring", Selected(opened, Selection(everyone=True)))
     runs.resume_run(opened, run)
     assert ("reissue.resume", "resumed") not in recorded()
@@ -88,7 +85,7 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
     runs.pause_run(opened, run, "mail_server_away")
     runs.resume_run(opened, run)
     assert recorded().count(("reissue.resume", "resumed")) == 2
-    # Who worked on it has left.
+    # Its worker has left.
     runs.mark_alive(opened, run, alive=False)
     later = opened._replace(clock=lambda: ReissueRun.get().worked_until + runs.HEARD_OF_FOR)
     runs.resume_run(later, run)
@@ -96,26 +93,26 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
     assert ReissueRun.get().state == RunState.RUNNING
 
 
-def test_a_backup_is_on_record(location: Database) -> None:
+def test_a_backup_is_recorded(location: Database) -> None:
     acts: list[Act] = []
     assert maintenance.try_to_record(load.load_settings(), "db.backup", "done", log=Log(acts.append)) is None
-    with accounts_egec.open_context(load.load_settings()):
+    with context.open_context(load.load_settings()):
         assert recorded() == [("db.backup", "done")]
     assert [act.action for act in acts] == ["db.backup"]
 
 
-def test_the_log_is_told_of_an_act_when_it_is_committed(logged: Context, acts: list[Act]) -> None:
-    client = made(logged)
+def test_an_act_is_logged_when_it_is_committed(logged: Context, acts: list[Act]) -> None:
+    client = create(logged)
     with logged.database.atomic():
         record_event(logged, "login", "refused", client=client, reason="wrong")
         assert [act.action for act in acts] == ["client.create"]
-    told = acts[-1]
-    assert told[1:8] == ("login", "refused", client.identifier, None, *logged.actor, {"reason": "wrong"})
-    assert told.ms >= 0
-    assert told.at == to_rfc3339(Event.select().order_by(Event.id.desc()).get().at)
+    act = acts[-1]
+    assert act[1:8] == ("login", "refused", client.identifier, None, *logged.actor, {"reason": "wrong"})
+    assert act.ms >= 0
+    assert act.at == to_rfc3339(Event.select().order_by(Event.id.desc()).get().at)
 
 
-def test_the_log_is_told_nothing_of_what_is_rolled_back(logged: Context, acts: list[Act]) -> None:
+def test_a_rolled_back_act_is_not_logged(logged: Context, acts: list[Act]) -> None:
     def fail() -> None:
         with logged.database.atomic():
             record_event(logged, "login", "refused")
@@ -128,17 +125,15 @@ def test_the_log_is_told_nothing_of_what_is_rolled_back(logged: Context, acts: l
     assert [act.outcome for act in acts] == ["accepted"]
 
 
-def test_the_log_names_each_client_of_many_and_holds_back_what_nobody_could_erase_there(
-    logged: Context, acts: list[Act]
-) -> None:
-    both = [made(logged), made(logged, "marc@example.org")]
+def test_log_lines_name_each_client_and_contain_no_personal_data(logged: Context, acts: list[Act]) -> None:
+    both = [create(logged), create(logged, "marc@example.org")]
     change.disable_clients(logged, [client.id for client in both], reason="M. Petit a déménagé")
     assert {(act.action, act.client) for act in acts[2:]} == {("client.disable", c.identifier) for c in both}
     assert [act.details for act in acts[2:]] == [{}, {}]
     assert "Petit" in Event.select().where(Event.action == "client.disable").get().details
 
 
-def test_a_login_of_nobody_is_on_record_without_what_was_typed(logged: Context, acts: list[Act]) -> None:
+def test_a_login_with_an_unknown_identifier_is_recorded_without_the_input(logged: Context, acts: list[Act]) -> None:
     verify_login(logged, "fG69a*6jH", "1234567890")
     assert recorded() == [("login", "refused")]
     assert acts[0][3:] == (None, None, *logged.actor, {"reason": "unknown_identifier"}, acts[0].ms)
@@ -146,14 +141,14 @@ def test_a_login_of_nobody_is_on_record_without_what_was_typed(logged: Context, 
 
 def test_every_event_has_actor_and_host(opened: Context) -> None:
     egec = opened._replace(actor=opened.actor._replace(user="www-data (for jeanne.martin)", host="portal"))
-    client = made(egec)
+    client = create(egec)
     change.disable_clients(egec, [client.id], reason="left")
     change.enable_clients(egec, [client.id])
     issue.issue_to_operator(egec, client, lambda _: None, hashing=hashing.start_hash(egec.settings), revoke=True)
     verify_login(egec, client.identifier, "wrong")
     change.erase_clients(egec, [client.id])
-    told = {(event.actor, event.host) for event in Event.select()}
-    assert told == {("www-data (for jeanne.martin)", "portal")}
+    actors = {(event.actor, event.host) for event in Event.select()}
+    assert actors == {("www-data (for jeanne.martin)", "portal")}
     assert [action for action, _ in recorded()] == [
         "client.create", "client.disable", "client.enable", "credential.show", "credential.revoke",
         "credential.issue", "login", "client.erase",

@@ -230,8 +230,8 @@ def test_a_refusal_says_what_still_holds(egec: Egec, identifier: str, monkeypatc
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         assert egec("activate", identifier).code == 0
         server.fail_next(Fault.RCPT_451, Fault.CUT_AFTER_KEEPING, Fault.RCPT_451)
-        assert "the former password still works. Run the same again later." in egec("activate", identifier).err
-        assert "The former password still works, and so will the new one" in egec("activate", identifier).err
+        assert "the previous password still works. Run the same again later." in egec("activate", identifier).err
+        assert "The previous password still works; the new one works too" in egec("activate", identifier).err
         assert "locked out until a mail arrives" in egec("activate", identifier, "--revoke").err
 
 
@@ -267,12 +267,12 @@ def test_a_former_password_is_mentioned_only_where_one_signs_in(
     ended = egec("activate", identifier)
     assert (ended.code, ended.out) == (75, "")
     assert "Nothing was changed." in ended.err
-    assert "former" not in ended.err
+    assert "previous" not in ended.err
     server.work_again()
     server.fail_next(Fault.CUT_AFTER_KEEPING)
     ended = egec("activate", identifier)
     assert "The new password works if its mail arrived." in ended.err
-    assert "former" not in ended.err
+    assert "previous" not in ended.err
 
 
 def test_an_imported_password_is_a_former_one(egec: Egec, server: MailServer, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_an_imported_password_is_a_former_one(egec: Egec, server: MailServer, tm
     (tmp_path / "old.csv").write_text(f"email;password_hash\njeanne@example.org;{hashed}\n")
     assert egec("client", "import", "old.csv").code == 0
     server.fail_next(Fault.RCPT_451)
-    assert "the former password still works" in egec("activate", "jeanne@example.org").err
+    assert "the previous password still works" in egec("activate", "jeanne@example.org").err
 
 
 def follow(egec: Egec, ended: Ended, *, filled_in: str = "") -> list[Ended]:

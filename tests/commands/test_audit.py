@@ -1,4 +1,4 @@
-"""`egec audit`, and who did what by every way that changes something."""
+"""`egec audit`, and the events of every kind of change."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_the_keys_are_a_contract(egec: Egec, jeanne: str) -> None:
     assert (event["action"], event["outcome"], event["client"]) == ("client.create", "created", jeanne)
 
 
-def test_every_format_has_what_was_done(egec: Egec, jeanne: str) -> None:
+def test_every_format_lists_the_events(egec: Egec, jeanne: str) -> None:
     def listed(output: str) -> str:
         return egec("audit", "list", "--format", output).out
 
@@ -44,7 +44,7 @@ def test_every_format_has_what_was_done(egec: Egec, jeanne: str) -> None:
     assert listed("table").splitlines()[1].split()[1:4] == ["client.create", "created", jeanne]
 
 
-def test_filters_and_fields_are_taken(egec: Egec, jeanne: str) -> None:
+def test_events_can_be_filtered_and_reduced_to_fields(egec: Egec, jeanne: str) -> None:
     egec("activate", jeanne)
     egec("client", "disable", jeanne, "--reason", "left")
     assert [e["action"] for e in events(egec, "--client", "jeanne@example.org", "--limit", "2")] == [
@@ -56,17 +56,19 @@ def test_filters_and_fields_are_taken(egec: Egec, jeanne: str) -> None:
     )
     assert ended.out == 'action,details\nclient.create,{}\nclient.disable,"{""reason"": ""left""}"\n'
     assert egec("audit", "list", "--run", "none").code == 65
-    assert egec("audit", "list", "--client", "nobody@example.org").code == 67
+    assert egec("audit", "list", "--client", "unknown@example.org").code == 67
     assert egec("audit", "list", "--since", "yesterday").code == 2
 
 
-def test_a_password_shown_at_the_counter_is_visible_as_such(egec: Egec, jeanne: str) -> None:
+def test_a_shown_password_is_recorded_as_shown(egec: Egec, jeanne: str) -> None:
     egec("activate", jeanne, "--no-mail", "--show-password")
     egec("activate", jeanne)
     assert [event["details"] for event in events(egec, "--action", "credential.show")] == [{"sequence": 1}]
 
 
-def test_the_person_whom_a_program_acts_for_stands_beside_its_user(egec: Egec, egec_process: Egec, jeanne: str) -> None:
+def test_the_person_that_a_program_acts_for_is_recorded_beside_its_user(
+    egec: Egec, egec_process: Egec, jeanne: str
+) -> None:
     egec_process("client", "update", jeanne, "--last-name", "Dupont", env={"EGEC_ACTOR": "Jeanne Martin"})
     [event] = events(egec, "--actor", "jeanne martin")
     assert event["action"] == "client.update"
@@ -75,14 +77,14 @@ def test_the_person_whom_a_program_acts_for_stands_beside_its_user(egec: Egec, e
 
 
 @pytest.mark.parametrize("bad", ["two\nlines", "x" * 101, "\x1b[31m"])
-def test_a_person_who_is_no_line_of_text_ends_it_with_78(egec_process: Egec, jeanne: str, bad: str) -> None:
+def test_an_invalid_actor_is_a_configuration_error(egec_process: Egec, jeanne: str, bad: str) -> None:
     ended = egec_process("client", "show", jeanne, env={"EGEC_ACTOR": bad})
     assert ended.code == 78
     assert "EGEC_ACTOR" in ended.err
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 600, b"only"])
-def test_what_is_no_login_is_refused_by_checkpassword_and_on_record(egec: Egec, jeanne: str, data: bytes) -> None:
+def test_checkpassword_refuses_and_records_invalid_input(egec: Egec, jeanne: str, data: bytes) -> None:
     command = [*egec_after(partial(os.dup2, 0, 3)), "verify", "--checkpassword", "true"]
     done = subprocess.run(command, input=data, timeout=60)
     assert done.returncode == 1
@@ -90,7 +92,7 @@ def test_what_is_no_login_is_refused_by_checkpassword_and_on_record(egec: Egec, 
     assert (event["outcome"], event["details"]) == ("refused", {"reason": "unknown_identifier"})
 
 
-def test_each_way_to_log_in_is_on_record_once(egec: Egec, egec_process: Egec, jeanne: str) -> None:
+def test_each_kind_of_login_is_recorded_once(egec: Egec, egec_process: Egec, jeanne: str) -> None:
     typed = f"{jeanne}\nwrong\n"
     egec_process("verify", "--stdin", stdin=typed)
     egec_process("verify", "--pam", stdin="wrong", env={"PAM_USER": jeanne})
@@ -101,13 +103,13 @@ def test_each_way_to_log_in_is_on_record_once(egec: Egec, egec_process: Egec, je
     assert [e["action"] for e in events(egec, "--action", "login")][5:] == ["login", "login.explain"]
 
 
-def test_an_export_says_whether_it_had_hashes(egec: Egec, jeanne: str) -> None:
+def test_an_export_is_recorded_with_or_without_hashes(egec: Egec, jeanne: str) -> None:
     egec("client", "export")
     egec("client", "export", "--format", "htpasswd", "--output", "htpasswd")
     assert [e["details"]["with_hashes"] for e in events(egec, "--action", "client.export")] == [False, True]
 
 
-def test_prune_deletes_what_is_old_only_with_consent(egec: Egec, jeanne: str) -> None:
+def test_prune_deletes_old_events_only_with_consent(egec: Egec, jeanne: str) -> None:
     refused = egec("audit", "prune", "--older-than", "0d")
     assert (refused.code, len(events(egec))) == (2, 1)
     assert "--yes" in refused.err
@@ -120,23 +122,23 @@ def test_prune_deletes_what_is_old_only_with_consent(egec: Egec, jeanne: str) ->
     assert json.loads(egec("audit", "prune", "--yes", "--format", "json").out)["events"] == 0
 
 
-def test_prune_keeps_all_where_the_setting_says_so(egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_all_events_if_the_setting_is_0(egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGEC_AUDIT_DAYS", "0")
     ended = egec("audit", "prune", "--yes", "--format", "json")
     assert json.loads(ended.out) == {"events": 0, "before": None}
     assert "EGEC_AUDIT_DAYS" in ended.err
 
 
-def test_a_backup_and_its_restoration_are_on_record(egec: Egec) -> None:
+def test_backup_and_restore_are_recorded(egec: Egec) -> None:
     egec("init")
     assert egec("db", "backup", "copy.db").code == 0
     assert [e["action"] for e in events(egec)] == ["db.backup"]
     assert egec("db", "restore", "copy.db").code == 0
-    # What came after the copy is in the former file, which is kept.
+    # Later events are in the replaced file, which is kept.
     assert [e["action"] for e in events(egec)] == ["db.restore"]
 
 
-def test_a_number_beyond_what_databases_count_is_invalid_input(location: Database, egec: Egec) -> None:
+def test_a_limit_beyond_the_integers_of_databases_is_invalid_input(location: Database, egec: Egec) -> None:
     ended = egec("audit", "list", "--limit", "9" * 19)
     assert (ended.code, ended.out) == (65, "")
     assert "too large" in ended.err

@@ -1,4 +1,4 @@
-"""`egec doctor`: what it says of a sound installation and of broken ones, and that it changes none of them."""
+"""`egec doctor`: its findings in sound and broken installations, none of which it changes."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.doctor import database as doctor_accounts
+import egec_cli.doctor.database
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.settings.variables import SETTINGS
 from egec_cli.store import database, schema
@@ -27,7 +27,7 @@ Findings = dict[str, dict[str, str]]
 
 
 def findings(ended: Ended) -> Findings:
-    """Return what was found, the worst of each check."""
+    """Return the worst finding of each check."""
     assert ended.err == ""
     rows = json.loads(ended.out)
     assert all(list(row) == KEYS for row in rows)
@@ -35,21 +35,21 @@ def findings(ended: Ended) -> Findings:
     return {row["check"]: row for row in sorted(rows, key=lambda row: order.index(row["verdict"]))}
 
 
-def troubles(ended: Ended) -> dict[str, str]:
+def problems(ended: Ended) -> dict[str, str]:
     """Return the verdicts of the checks that are not ok."""
     return {name: row["verdict"] for name, row in findings(ended).items() if row["verdict"] != "ok"}
 
 
 @pytest.fixture
 def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Return the database of an installation of which nothing is wrong, on each engine."""
+    """Return the database of a sound installation, on each engine."""
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
     return location
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer) -> Path:
-    """Return the embedded database, in a folder of its own, of an installation of which nothing is wrong."""
+    """Return the embedded database of a sound installation, in its own folder."""
     path = tmp_path / "database" / "egec.db"
     database.create_database(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
@@ -57,22 +57,22 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer) ->
     return path
 
 
-def test_of_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) -> None:
+def test_in_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org", "--activate")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (0, {})
+    assert (ended.code, problems(ended)) == (0, {})
     found = findings(ended)
     on_this_engine = {"file_rights", "disk", "log", "leftovers"} if isinstance(sound, SqliteFile) else {"server_clock"}
-    of_the_mail = {name for name in found if name.startswith(("template_", "mail_server"))}
-    assert {"template_credentials.fr", "template_reissue.en", "mail_server"} <= of_the_mail
-    assert set(found) - of_the_mail == on_this_engine | {setting.name for setting in SETTINGS} | {
+    about_mail = {name for name in found if name.startswith(("template_", "mail_server"))}
+    assert {"template_credentials.fr", "template_reissue.en", "mail_server"} <= about_mail
+    assert set(found) - about_mail == on_this_engine | {setting.name for setting in SETTINGS} | {
         "clock", "configuration_file", "database", "schema", "integrity", "newest_entry", "open_credentials",
         "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
     assert all(row["cure"] == "" for row in found.values())
 
 
-def test_every_format_says_the_same(file: Path, egec: Egec) -> None:
+def test_every_format_has_the_same_findings(file: Path, egec: Egec) -> None:
     names = [row["check"] for row in json.loads(egec("doctor", "--format", "json").out)]
     assert [json.loads(line)["check"] for line in egec("doctor", "--format", "jsonl").out.splitlines()] == names
     rows = list(csv.reader(io.StringIO(egec("doctor", "--format", "csv").out)))
@@ -83,7 +83,7 @@ def test_every_format_says_the_same(file: Path, egec: Egec) -> None:
     assert egec("doctor", "--fields", "verdict,check", "--format", "csv").out.startswith("verdict,check\nok,clock\n")
 
 
-def test_each_setting_is_told_with_its_source_and_without_its_secrets(
+def test_each_setting_is_shown_with_its_source_and_without_secrets(
     file: Path, tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, server: MailServer
 ) -> None:
     monkeypatch.delenv("EGEC_MAIL_URL")
@@ -104,7 +104,7 @@ def test_each_setting_is_told_with_its_source_and_without_its_secrets(
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o620, "fault")])
-def test_who_may_read_and_change_the_file_of_settings(
+def test_the_mode_of_the_settings_file_is_checked(
     file: Path, tmp_path: Path, egec: Egec, mode: int, verdict: str
 ) -> None:
     env_file = tmp_path / "egec.env"
@@ -114,28 +114,28 @@ def test_who_may_read_and_change_the_file_of_settings(
     assert (found["verdict"], verdict == "ok" or "chmod" in found["cure"]) == (verdict, True)
 
 
-def test_faulty_settings_are_told_each_and_what_hangs_on_them_is_left_out(
+def test_each_faulty_setting_is_a_finding_and_dependent_checks_are_skipped(
     file: Path, tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env_file = tmp_path / "egec.env"
-    env_file.write_text("EGEC_SUPORT=Accueil\nthis is no line\nEGEC_MAIL_TIMEOUT=soon\n")
+    env_file.write_text("EGEC_SUPORT=Accueil\nnot a setting\nEGEC_MAIL_TIMEOUT=soon\n")
     monkeypatch.setenv("EGEC_DATABASE_URL", "mysql://user:s3cr3t@host/egec")
     monkeypatch.setenv("EGEC_ENV_FILE", str(env_file))
     ended = egec("doctor", "--format", "json")
     assert ended.code == 78
     assert "s3cr3t" not in ended.out
-    assert troubles(ended) == {
+    assert problems(ended) == {
         "configuration_file": "fault", "EGEC_DATABASE_URL": "fault", "EGEC_MAIL_TIMEOUT": "fault",
     }  # fmt: skip
-    told = [row["detail"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
-    assert any("unknown setting EGEC_SUPORT (did you mean EGEC_SUPPORT?)" in detail for detail in told)
-    assert any(f"{env_file}:2" in detail for detail in told)
+    details = [row["detail"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
+    assert any("unknown setting EGEC_SUPORT (did you mean EGEC_SUPPORT?)" in detail for detail in details)
+    assert any(f"{env_file}:2" in detail for detail in details)
     assert not {"database", "mail_server", "template_sent.fr"} & set(findings(ended))
     assert "hash_cost" in findings(ended)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b""])
-def test_a_file_of_settings_that_cannot_be_read_is_a_finding(
+def test_an_unreadable_settings_file_is_a_finding(
     file: Path, tmp_path: Path, egec: Egec, content: bytes | None
 ) -> None:
     env_file = tmp_path / "egec.env"
@@ -143,7 +143,7 @@ def test_a_file_of_settings_that_cannot_be_read_is_a_finding(
         env_file.write_bytes(content)
     ended = egec("--env-file", str(env_file), "doctor", "--format", "json")
     wanted: tuple[int, dict[str, str]] = (0, {}) if content == b"" else (78, {"configuration_file": "fault"})
-    assert (ended.code, troubles(ended)) == wanted
+    assert (ended.code, problems(ended)) == wanted
 
 
 def truncate(content: bytes) -> bytes:
@@ -159,7 +159,7 @@ def overwrite_middle(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [truncate, overwrite_header, overwrite_middle, lambda _: b""])
-def test_a_damaged_file_is_a_finding_and_is_left_as_it_is(
+def test_a_damaged_file_is_a_finding_and_stays_unchanged(
     file: Path, egec_process: Egec, damage: Callable[[bytes], bytes]
 ) -> None:
     for number in range(20):
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_a_finding_and_is_left_as_it_is(
     before = file.read_bytes()
     ended = egec_process("doctor", "--format", "json")
     assert ended.code == 78
-    assert {"database", "schema", "integrity"} & set(troubles(ended))
+    assert {"database", "schema", "integrity"} & set(problems(ended))
     assert findings(ended)["mail_server"]["verdict"] == "ok"
     assert file.read_bytes() == before
 
@@ -177,7 +177,7 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '')")
     newer = egec("doctor", "--format", "json")
-    assert (newer.code, troubles(newer)) == (78, {"schema": "fault"})
+    assert (newer.code, problems(newer)) == (78, {"schema": "fault"})
     assert "9999_later" in findings(newer)["schema"]["detail"]
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
@@ -187,39 +187,39 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
     assert (older.code, findings(older)["schema"]["cure"]) == (78, "egec db upgrade")
     file.unlink()
     missing = egec("doctor", "--format", "json")
-    assert (missing.code, troubles(missing)) == (78, {"database": "fault"})
+    assert (missing.code, problems(missing)) == (78, {"database": "fault"})
     assert "egec init" in findings(missing)["database"]["cure"]
     assert list(file.parent.iterdir()) == []
 
 
-def test_rights_that_let_others_in_are_faults(file: Path, egec: Egec) -> None:
+def test_rights_for_other_users_are_faults(file: Path, egec: Egec) -> None:
     file.chmod(0o644)
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (78, {"file_rights": "fault"})
+    assert (ended.code, problems(ended)) == (78, {"file_rights": "fault"})
     assert findings(ended)["file_rights"]["cure"] == f"chmod 600 {file}"
     file.chmod(0o600)
     file.parent.chmod(0o777)
-    assert troubles(egec("doctor", "--format", "json")) == {"file_rights": "fault"}
+    assert problems(egec("doctor", "--format", "json")) == {"file_rights": "fault"}
 
 
-def test_a_folder_that_may_not_be_written_is_a_finding(file: Path) -> None:
+def test_an_unwritable_folder_is_a_finding(file: Path) -> None:
     file.parent.chmod(0o500)
     ended = run_as_any_user("doctor", "--format", "json")
     file.parent.chmod(0o700)
     assert ended.code == 78
-    assert troubles(ended) == {"file_rights": "fault"}
+    assert problems(ended) == {"file_rights": "fault"}
 
 
 def test_the_leftover_of_a_killed_command_is_a_finding_and_stays(file: Path, egec: Egec) -> None:
     leftover = file.parent / ".egec-0123456789abcdef.unfinished"
     leftover.touch()
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (3, {"leftovers": "warning"})
+    assert (ended.code, problems(ended)) == (3, {"leftovers": "warning"})
     assert findings(ended)["leftovers"]["cure"] == f"rm {leftover}"
     assert leftover.exists()
 
 
-def test_paths_are_quoted_in_what_is_to_be_typed(egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_quoted_in_commands(egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "odd folder"
     folder.mkdir(mode=0o700)
     database = folder / "egec.db"
@@ -232,62 +232,62 @@ def test_paths_are_quoted_in_what_is_to_be_typed(egec: Egec, tmp_path: Path, mon
     assert found["leftovers"]["cure"] == f"rm '{folder}/.egec-0123456789abcdef.unfinished'"
 
 
-def test_a_folder_that_may_not_be_entered_is_a_finding(file: Path) -> None:
+def test_an_inaccessible_folder_is_a_finding(file: Path) -> None:
     file.parent.chmod(0o000)
     ended = run_as_any_user("doctor", "--format", "json")
     file.parent.chmod(0o700)
     assert ended.code == 78
-    assert set(troubles(ended)) == {"file_rights", "database"}
+    assert set(problems(ended)) == {"file_rights", "database"}
 
 
-def test_a_deleted_working_folder_does_not_matter_where_every_path_is_absolute(file: Path) -> None:
+def test_a_deleted_working_folder_does_not_matter_if_every_path_is_absolute(file: Path) -> None:
     ended = run_with([children.enter_deleted_folder], "doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (0, {})
+    assert (ended.code, problems(ended)) == (0, {})
 
 
-def test_a_check_that_fails_as_nobody_thought_is_a_finding_and_the_others_go_on(file: Path) -> None:
-    defect = replace(doctor_accounts, "check_open_credentials", partial(children.fail_with, "fG69a*6jH"))
-    ended = run_with([defect], "doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (78, {"open_credentials": "fault"})
+def test_an_internal_error_of_a_check_is_a_finding_and_the_other_checks_run(file: Path) -> None:
+    defective = replace(egec_cli.doctor.database, "check_open_credentials", partial(children.fail_with, "fG69a*6jH"))
+    ended = run_with([defective], "doctor", "--format", "json")
+    assert (ended.code, problems(ended)) == (78, {"open_credentials": "fault"})
     assert "RuntimeError" in findings(ended)["open_credentials"]["detail"]
     assert "fG69a*6jH" not in ended.out
     assert "failed_items" in findings(ended)
 
 
-def test_postgresql_and_a_mail_server_that_are_away_are_findings(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_postgresql_and_mail_servers_are_findings(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
     monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://egec:s3cr3t@127.0.0.1:1/egec")
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://egec:s3cr3t@127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (75, {"database": "fault", "mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (75, {"database": "fault", "mail_server": "fault"})
     assert "s3cr3t" not in ended.out
     monkeypatch.setenv("EGEC_LANGUAGE", "de")
     assert egec("doctor", "--format", "json").code == 78
 
 
-def test_a_mail_server_that_is_away_is_a_temporary_failure_until_something_else_is_wrong(
+def test_an_unavailable_mail_server_is_a_temporary_failure_without_other_faults(
     file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (75, {"mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (75, {"mail_server": "fault"})
     file.chmod(0o644)
     assert egec("doctor", "--format", "json").code == 78
 
 
-def test_a_mail_url_that_is_missing_is_a_fault_where_the_settings_are_listed_too(
+def test_a_missing_mail_url_is_a_fault_of_the_setting_too(
     file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     egec("client", "create", "jeanne@example.org", "--activate")
     monkeypatch.delenv("EGEC_MAIL_URL")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (78, {"EGEC_MAIL_URL": "fault", "mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (78, {"EGEC_MAIL_URL": "fault", "mail_server": "fault"})
     found = findings(ended)["EGEC_MAIL_URL"]
     assert found["detail"].startswith("EGEC_MAIL_URL is not set, although this database has had a mail server")
     assert "Set EGEC_MAIL_URL" in found["cure"]
 
 
-def test_unknown_variables_of_the_environment_are_warnings_of_the_doctor_alone(
+def test_only_the_doctor_warns_of_unknown_environment_variables(
     file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_RTE", "3")
@@ -295,28 +295,26 @@ def test_unknown_variables_of_the_environment_are_warnings_of_the_doctor_alone(
     monkeypatch.setenv("XEGEC_OTHER", "x")
     assert egec("client", "list").code == 0
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (3, {"environment": "warning"})
-    told = "unknown variable EGEC_MAIL_RTE in the environment (did you mean EGEC_MAIL_RATE?)"
-    assert findings(ended)["environment"]["detail"] == told
+    assert (ended.code, problems(ended)) == (3, {"environment": "warning"})
+    detail = "unknown variable EGEC_MAIL_RTE in the environment (did you mean EGEC_MAIL_RATE?)"
+    assert findings(ended)["environment"]["detail"] == detail
 
 
-def test_a_maildir_is_a_warning_for_no_mail_is_sent(
-    file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_maildir_is_a_warning(file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EGEC_MAIL_URL")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (3, {"mail_folder": "warning"})
+    assert (ended.code, problems(ended)) == (3, {"mail_folder": "warning"})
     assert not (tmp_path / "data" / "egec" / "mail").exists()
 
 
-def test_a_template_that_makes_no_mail_is_a_finding(
+def test_an_invalid_template_is_a_finding(
     file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (folder := tmp_path / "templates").mkdir()
     (folder / "credentials.fr.txt").write_text("Sujet\n\n$identifiant\n")
     monkeypatch.setenv("EGEC_TEMPLATES", str(folder))
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, troubles(ended)) == (78, {"template_credentials.fr": "fault"})
+    assert (ended.code, problems(ended)) == (78, {"template_credentials.fr": "fault"})
     assert f"{folder}/credentials.fr.txt:" in findings(ended)["template_credentials.fr"]["detail"]
 
 
@@ -325,14 +323,14 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_is_changed_not_even_a_log_that_a_crash_has_left(file: Path, egec_process: Egec) -> None:
+def test_nothing_is_changed_not_even_the_log_of_a_crashed_process(file: Path, egec_process: Egec) -> None:
     subprocess.run(command_of(children.create_client_and_stop), check=True)
     shm = file.with_name("egec.db-shm")
     assert file.with_name("egec.db-wal").stat().st_size > 0
     before = state(file.parent)
     assert egec_process("doctor").code == 0
     after = state(file.parent)
-    # The index of the log is no data: it is made anew whenever it is wanted.
+    # SQLite recreates the index of the log whenever it needs it.
     assert {path: found for path, found in after.items() if path != str(shm)} == {
         path: found for path, found in before.items() if path != str(shm)
     }
@@ -343,7 +341,7 @@ def test_nothing_is_changed_not_even_a_log_that_a_crash_has_left(file: Path, ege
     assert state(file.parent) == before
 
 
-def test_it_does_not_wait_for_who_writes_nor_keep_anybody_waiting(file: Path, egec_process: Egec) -> None:
+def test_it_neither_waits_for_a_writer_nor_blocks_one(file: Path, egec_process: Egec) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert egec_process("doctor").code == 0

@@ -1,4 +1,4 @@
-"""Issues that go step by step: real ones, each on a thread that is stopped where it speaks to the mail server."""
+"""Real issues, step by step: each runs on a thread that stops when it talks to the mail server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from egec_cli.store.models import Client, Credential
 
 
 class End(Enum):
-    """What becomes of a mail that is with the server."""
+    """How the server answers a mail."""
 
     ACCEPT = auto()
     REFUSE_ADDRESS = auto()
@@ -29,11 +29,11 @@ class End(Enum):
 
 
 class Abandoned(BaseException):
-    """Ends the thread of an issue that has crashed, when nobody looks any more."""
+    """Ends the thread of an issue that counts as crashed."""
 
 
 class Issue:
-    """A real issue on a thread of its own, stopped before it records and before the server answers."""
+    """A real issue on its own thread, stopped before it records the credential and before the server answers."""
 
     def __init__(self, egec: Context, client: Client, *, revoke: bool) -> None:
         self.hashing = hashing.start_hash(egec.settings)
@@ -51,7 +51,7 @@ class Issue:
     def _run(self, egec: Context, client: Client) -> None:
         try:
             self.outcome = issue_by_mail(egec, client, self, hashing=self.hashing, revoke=self.revoke)
-        except BaseException as failure:  # noqa: BLE001 - it is what the machine looks at
+        except BaseException as failure:  # noqa: BLE001 - tests look at it
             self.outcome = failure
         finally:
             egec.database.close()
@@ -59,12 +59,12 @@ class Issue:
 
     def connect(self) -> None:
         """Stop before the credential is recorded."""
-        self._obey("prepared")
+        self._stop_at("prepared")
 
     def deliver(self, mail: Mail) -> Reply:
-        """Stop while the mail is with the server, and end as the machine says."""
+        """Stop while the server has the mail, then end as ordered."""
         self.message_id = mail.message_id
-        end = self._obey("delivering")
+        end = self._stop_at("delivering")
         if end is End.REFUSE_ADDRESS:
             raise DeliveryRefused(InvalidInput("no such recipient"), "550 no")
         if end is End.REFUSE_FOR_NOW:
@@ -74,17 +74,17 @@ class Issue:
         return Reply("250 kept")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to close."""
 
-    def _obey(self, place: str) -> object:
+    def _stop_at(self, place: str) -> object:
         self._stops.put(place)
         order = self._orders.get()
         if isinstance(order, BaseException):
             raise order
         return order
 
-    def go_on(self, order: object = None) -> None:
-        """Let the issue run to its next stop, or to its end."""
+    def advance(self, order: object = None) -> None:
+        """Let the issue run to its next stop or its end."""
         assert self.place != "ended", self.outcome
         self._orders.put(order)
         self.place = self._stops.get()
@@ -92,7 +92,7 @@ class Issue:
     def abandon(self) -> None:
         """End the thread."""
         while self.place != "ended":
-            self.go_on(Abandoned())
+            self.advance(Abandoned())
         self._thread.join()
 
     @property
@@ -104,12 +104,12 @@ class Issue:
 
 @contextmanager
 def without_leases() -> Iterator[None]:
-    """Let every issue go on at once."""
+    """Let every issue run without waiting for a lease."""
 
     class NoLease(Lease):
         def release(self) -> None:
-            """There is nothing to give back."""
+            """Nothing to release."""
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leases, "take_lease", lambda _egec, client: NoLease(client, "nobody"))
+        patch.setattr(leases, "take_lease", lambda _egec, client: NoLease(client, "none"))
         yield

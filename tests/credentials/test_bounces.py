@@ -1,4 +1,4 @@
-"""Bounces: what they mark, and all that they leave as it is, on both databases."""
+"""Bounces: what they mark and what they never change, on both databases."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ class Server:
         self.mails: list[Mail] = []
 
     def connect(self) -> None:
-        """There is nothing to connect to."""
+        """Nothing to connect to."""
 
     def deliver(self, mail: Mail) -> Reply:
         """Accept it."""
@@ -47,7 +47,7 @@ class Server:
         return Reply("250 queued")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def client(opened: Context) -> Client:
 
 
 def mailed(egec: Context, client: Client) -> tuple[Mail, str]:
-    """Mail a new password; return the mail and the password."""
+    """Mail a new password; return both."""
     server, made = Server(), hashing.start_hash(egec.settings)
     issue_by_mail(egec, find_client(client.identifier), server, hashing=made)
     return server.mails[0], made.password.reveal()
@@ -78,7 +78,7 @@ def is_marked(client: Client) -> bool:
     return Client.get_by_id(client.id).email_bounced_at is not None
 
 
-def test_a_report_marks_the_mail_and_the_address_and_is_known_from_then_on(opened: Context, client: Client) -> None:
+def test_a_report_marks_the_mail_and_the_address_once(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
     report = report_of(mail.message_id)
     (first, second) = read(opened, report, report)
@@ -95,30 +95,30 @@ def test_a_report_marks_the_mail_and_the_address_and_is_known_from_then_on(opene
     assert (last.what, last.outcome, last.details) == ("mail.bounce", "marked", {"sequence": 1, "status": "5.1.1"})
 
 
-def everything_about_passwords() -> list[Any]:
-    about = {"bounced_at", "bounce", "email_bounced_at"}
-    tables_of_them: tuple[Any, Any] = (Client, Credential)
-    rows = [row for table in tables_of_them for row in table.select().order_by(table.id).dicts()]
-    return [{name: value for name, value in row.items() if name not in about} for row in rows]
+def all_about_passwords() -> list[Any]:
+    marks = {"bounced_at", "bounce", "email_bounced_at"}
+    models: tuple[Any, Any] = (Client, Credential)
+    rows = [row for model in models for row in model.select().order_by(model.id).dicts()]
+    return [{name: value for name, value in row.items() if name not in marks} for row in rows]
 
 
 def test_no_report_changes_anything_about_passwords(opened: Context, client: Client) -> None:
     letters = [mailed(opened, client) for _ in range(3)]
-    before = everything_about_passwords()
+    before = all_about_passwords()
     for action in ("delayed", "relayed", "failed", "failed"):
         read(opened, *(report_of(mail.message_id, action=action) for mail, _ in letters))
-    assert everything_about_passwords() == before
+    assert all_about_passwords() == before
     assert [verify_login(opened, client.identifier, clear).accepted for _, clear in letters] == [False, False, True]
 
 
-def test_a_report_is_found_by_the_address_that_it_goes_to(opened: Context, client: Client) -> None:
+def test_a_report_is_matched_by_its_recipient(opened: Context, client: Client) -> None:
     egec = opened._replace(settings=opened.settings._replace(mail_bounces="bounces@egec.pro"))
     mail, _ = mailed(egec, client)
     assert mail.sender.startswith(f"bounces+{client.id}.")
     assert outcomes(egec, report_of(to=mail.sender)) == ["marked"]
 
 
-def test_who_has_not_had_the_mail_in_hand_cannot_mark_it(opened: Context, client: Client) -> None:
+def test_a_mail_cannot_be_marked_without_its_message_id(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
     other = create_client(opened, fields.parse_fields("marc@example.org"))
     mailed(opened, other)
@@ -133,7 +133,7 @@ def test_who_has_not_had_the_mail_in_hand_cannot_mark_it(opened: Context, client
     assert not is_marked(other)
 
 
-def test_the_domain_of_the_sender_may_have_changed_meanwhile(opened: Context, client: Client) -> None:
+def test_a_report_matches_after_the_domain_of_the_sender_has_changed(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
     moved = opened._replace(settings=opened.settings._replace(mail_from="a@new.example.org"))
     assert outcomes(moved, report_of(to=f"bounces+{mail.message_id[1:].partition('@')[0]}@new.example.org")) == [
@@ -150,14 +150,14 @@ def test_a_delay_marks_nothing_and_a_failure_after_it_does(opened: Context, clie
     assert is_marked(client)
 
 
-def test_what_is_no_report_is_told_as_such(opened: Context, client: Client) -> None:
+def test_other_messages_are_not_reports(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
     reply = f"From: jeanne@example.org\nIn-Reply-To: {mail.message_id}\n\nBonjour\n".encode()
     assert outcomes(opened, reply, b"", b"\0", report_of(mail.message_id, action="relayed")) == ["not_a_report"] * 4
     assert not is_marked(client)
 
 
-def test_two_who_read_the_same_report_at_once_mark_it_once(opened: Context, client: Client) -> None:
+def test_concurrent_readers_mark_a_mail_once(opened: Context, client: Client) -> None:
     reports = [report_of(mailed(opened, client)[0].message_id) for _ in range(4)]
 
     def read_all(_: int) -> list[str]:
@@ -165,20 +165,20 @@ def test_two_who_read_the_same_report_at_once_mark_it_once(opened: Context, clie
             return outcomes(opened, *reports)
 
     with ThreadPoolExecutor(4) as threads:
-        told = [outcome for each in threads.map(read_all, range(4)) for outcome in each]
-    assert sorted(told) == ["known"] * 12 + ["marked"] * 4
+        found = [outcome for each in threads.map(read_all, range(4)) for outcome in each]
+    assert sorted(found) == ["known"] * 12 + ["marked"] * 4
     assert Event.select().where(Event.action == "mail.bounce").count() == 4
 
 
 @pytest.mark.parametrize("quoted", ["{}", "a line of it: {}", "={}=", "Bonjour {}."])
-def test_a_password_that_a_mail_server_quotes_is_not_kept(opened: Context, client: Client, quoted: str) -> None:
+def test_a_password_that_a_mail_server_quotes_is_not_stored(opened: Context, client: Client, quoted: str) -> None:
     mail, clear = mailed(opened, client)
     (record,) = read(opened, report_of(mail.message_id, words=f"554 spam: {quoted.format(clear)}"))
     assert record.outcome == "marked"
     assert clear not in record.reason
-    kept = Credential.get().bounce or ""
-    assert clear not in kept
-    assert kept.startswith("5.1.1 554 spam: ")
+    stored = Credential.get().bounce or ""
+    assert clear not in stored
+    assert stored.startswith("5.1.1 554 spam: ")
 
 
 # --- the mark of the address ---
@@ -194,11 +194,11 @@ def log_in(egec: Context, client: Client, clear: str) -> None:
     assert verify_login(egec, client.identifier, clear).accepted
 
 
-def with_another_address(egec: Context, client: Client) -> None:
+def change_address(egec: Context, client: Client) -> None:
     update_client(egec, client, {"email": "j.dupont@example.org"})
 
 
-def imported_with_another_address(egec: Context, client: Client) -> None:
+def import_another_address(egec: Context, client: Client) -> None:
     import_row(egec, client, "j.dupont@example.org")
 
 
@@ -208,12 +208,12 @@ def import_row(egec: Context, client: Client, email: str) -> None:
     assert import_clients(egec, table, lambda _: None, on_conflict=OnConflict.UPDATE).updated == 1
 
 
-def with_a_later_mail_used(egec: Context, client: Client) -> None:
+def use_a_later_mail(egec: Context, client: Client) -> None:
     log_in(egec, client, mailed(egec, client)[1])
 
 
-@pytest.mark.parametrize("change", [with_another_address, imported_with_another_address, with_a_later_mail_used])
-def test_another_address_or_a_later_mail_that_arrived_takes_the_mark_away(
+@pytest.mark.parametrize("change", [change_address, import_another_address, use_a_later_mail])
+def test_another_address_or_a_later_mail_that_arrived_clears_the_mark(
     opened: Context, client: Client, change: Change
 ) -> None:
     mail, _ = bounced(opened, client)
@@ -222,44 +222,44 @@ def test_another_address_or_a_later_mail_that_arrived_takes_the_mark_away(
     assert Credential.get(Credential.message_id == mail.message_id).bounced_at is not None
 
 
-def written_otherwise(egec: Context, client: Client) -> None:
+def respell_address(egec: Context, client: Client) -> None:
     update_client(egec, client, {"email": "Jeanne@Example.org", "last_name": "Petit"})
 
 
-def imported_written_otherwise(egec: Context, client: Client) -> None:
+def import_respelled_address(egec: Context, client: Client) -> None:
     import_row(egec, client, "Jeanne@Example.org")
 
 
-def mailed_again(egec: Context, client: Client) -> None:
+def mail_again(egec: Context, client: Client) -> None:
     mailed(egec, client)
 
 
-def handed_over_and_used(egec: Context, client: Client) -> None:
+def hand_over_and_use(egec: Context, client: Client) -> None:
     made = hashing.start_hash(egec.settings)
     issue_to_operator(egec, find_client(client.identifier), lambda _: None, hashing=made)
     log_in(egec, client, made.password.reveal())
 
 
-def disabled_and_enabled(egec: Context, client: Client) -> None:
+def disable_and_enable(egec: Context, client: Client) -> None:
     disable_clients(egec, [client.id], reason="x")
     enable_clients(egec, [client.id])
 
 
 @pytest.mark.parametrize(
     "change",
-    [written_otherwise, imported_written_otherwise, mailed_again, handed_over_and_used, disabled_and_enabled],
+    [respell_address, import_respelled_address, mail_again, hand_over_and_use, disable_and_enable],
 )
-def test_what_proves_nothing_of_the_address_leaves_the_mark(opened: Context, client: Client, change: Change) -> None:
+def test_other_changes_keep_the_mark(opened: Context, client: Client, change: Change) -> None:
     bounced(opened, client)
     change(opened, client)
     assert is_marked(client)
 
 
-def test_a_login_with_an_earlier_mail_proves_nothing_of_a_later_one(opened: Context, client: Client) -> None:
+def test_a_login_with_an_earlier_mail_keeps_the_mark_of_a_later_one(opened: Context, client: Client) -> None:
     _, clear = mailed(opened, client)
     log_in(opened, client, clear)
     mail, _ = mailed(opened, client)
-    # Its fate was unknown to the server, so the earlier password still opens the account.
+    # In doubt, so the earlier password still signs in.
     Credential.update(state="in_doubt").where(Credential.message_id == mail.message_id).execute()
     Credential.update(state="accepted").where(Credential.sequence == 1).execute()
     Client.update(active_sequence=1).execute()
@@ -271,26 +271,26 @@ def test_a_login_with_an_earlier_mail_proves_nothing_of_a_later_one(opened: Cont
     assert is_marked(client)
 
 
-def test_a_report_of_a_mail_that_was_used_marks_the_mail_alone(opened: Context, client: Client) -> None:
+def test_a_report_of_a_used_mail_marks_only_the_mail(opened: Context, client: Client) -> None:
     mail, clear = mailed(opened, client)
     log_in(opened, client, clear)
     assert outcomes(opened, report_of(mail.message_id)) == ["marked"]
     assert not is_marked(client)
 
 
-def test_a_late_report_of_a_mail_to_a_former_address_marks_the_mail_alone(opened: Context, client: Client) -> None:
+def test_a_late_report_about_an_earlier_address_marks_only_the_mail(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
-    with_another_address(opened, client)
+    change_address(opened, client)
     assert outcomes(opened, report_of(mail.message_id)) == ["marked"]
     assert not is_marked(client)
     bounced(opened, client)
     assert is_marked(client)
 
 
-# --- who knows of it ---
+# --- where the mark shows ---
 
 
-def test_selectors_know_a_mail_that_came_back_until_the_next_one(opened: Context, client: Client) -> None:
+def test_selectors_find_a_bounced_mail_until_the_next_one(opened: Context, client: Client) -> None:
     other = create_client(opened, fields.parse_fields("marc@example.org"))
     mailed(opened, other)
     bounced(opened, client)
@@ -304,26 +304,26 @@ def test_selectors_know_a_mail_that_came_back_until_the_next_one(opened: Context
     assert everyone.count_bounced() == 1
 
 
-def explained(egec: Context, client: Client, clear: str) -> tuple[str, str]:
+def explain(egec: Context, client: Client, clear: str) -> tuple[str, str]:
     found = explain_login(egec, client.identifier, clear)
     return found.reason, found.hint
 
 
-def test_a_help_desk_is_told_that_the_last_mail_came_back(opened: Context, client: Client) -> None:
-    _, former = mailed(opened, client)
+def test_an_explanation_reports_that_the_last_mail_bounced(opened: Context, client: Client) -> None:
+    _, earlier = mailed(opened, client)
     _, last = bounced(opened, client)
-    reason, hint = explained(opened, client, "aB3#xY7%z")
+    reason, hint = explain(opened, client, "aB3#xY7%z")
     assert (reason, NO_SUCH_USER in hint) == ("last_mail_bounced", True)
-    reason, hint = explained(opened, client, former)
+    reason, hint = explain(opened, client, earlier)
     assert reason == "last_mail_bounced"
     assert "earlier mail" in hint
     assert NO_SUCH_USER in hint
-    assert explained(opened, client, last)[0] == "accepted"
+    assert explain(opened, client, last)[0] == "accepted"
     mailed(opened, client)
-    assert explained(opened, client, last)[0] == "former_password"
+    assert explain(opened, client, last)[0] == "former_password"
 
 
-def test_what_was_said_of_an_address_is_erased_with_it(opened: Context, client: Client) -> None:
+def test_the_mark_is_erased_with_the_client(opened: Context, client: Client) -> None:
     mail, _ = bounced(opened, client)
     erase_clients(opened, [client.id])
     assert Credential.get().bounce is None
@@ -331,7 +331,7 @@ def test_what_was_said_of_an_address_is_erased_with_it(opened: Context, client: 
     assert outcomes(opened, report_of(mail.message_id)) == ["unknown"]
 
 
-def test_the_credential_is_found_by_an_index_however_many_there_are(opened: Context, client: Client) -> None:
+def test_the_credential_is_found_by_an_index(opened: Context, client: Client) -> None:
     begins_so = "SELECT * FROM credential WHERE client_id = 1 AND SUBSTR(message_id, 1, 5) = 'x'"
     if "sqlite" not in type(opened.database).__name__.lower():
         opened.database.execute_sql("SET enable_seqscan = off")  # type: ignore[no-untyped-call] # peewee has no types

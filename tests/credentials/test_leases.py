@@ -1,4 +1,4 @@
-"""The lease per client: who waits for whom, and for how long."""
+"""The lease of a client: which issuer waits for another, and how long."""
 
 import os
 import sqlite3
@@ -33,8 +33,8 @@ PARTS = ("host", "pid", "boot", "namespace", "started_at", "digits")
 STRANGERS = {
     "another boot": {"boot": "00000000-0000-0000-0000-000000000000"},
     "another PID namespace": {"namespace": "1"},
-    "a system that tells no boot": {"boot": ""},
-    "a system that tells no namespace": {"namespace": ""},
+    "a system without boot id": {"boot": ""},
+    "a system without PID namespace": {"namespace": ""},
 }
 
 
@@ -58,7 +58,7 @@ def owner(client: Client) -> str | None:
 
 
 def owner_with(**other: str) -> str:
-    """Return the name of an owner that is this process, but for these parts."""
+    """Return the name of this process as an owner, with other parts."""
     return "/".join((dict(zip(PARTS, leases.new_owner().split("/"), strict=True)) | other).values())
 
 
@@ -76,7 +76,7 @@ def require_held(egec: Context, client: Client) -> None:
         leases.take_lease(egec, client, patience=0)
 
 
-def test_a_lease_that_is_held_is_waited_for_in_vain(opened: Context, client: Client) -> None:
+def test_a_lease_that_another_issuer_keeps_is_a_temporary_failure(opened: Context, client: Client) -> None:
     leases.take_lease(opened, client)
     with pytest.raises(
         TemporaryFailure, match=f"client {client.identifier} is being mailed by another egec"
@@ -86,33 +86,33 @@ def test_a_lease_that_is_held_is_waited_for_in_vain(opened: Context, client: Cli
     assert str(refused.value.message).endswith(f": {host}/{process}")
 
 
-def test_a_released_lease_is_free_at_once(opened: Context, client: Client) -> None:
+def test_a_released_lease_is_free_immediately(opened: Context, client: Client) -> None:
     leases.take_lease(opened, client).release()
     assert leases.take_lease(opened, client, patience=0).owner
 
 
-def test_a_lease_whose_process_has_ended_is_free_at_once(opened: Context, client: Client, ended: str) -> None:
+def test_a_lease_whose_process_has_ended_is_free_immediately(opened: Context, client: Client, ended: str) -> None:
     held_by(client, owner_with(pid=ended), opened)
     assert leases.take_lease(opened, client, patience=0).owner
 
 
-def test_a_process_number_that_was_given_to_another_process_does_not_hold_it(opened: Context, client: Client) -> None:
+def test_a_reused_process_number_does_not_hold_a_lease(opened: Context, client: Client) -> None:
     held_by(client, owner_with(pid=str(os.getppid()), started_at="1"), opened)
     assert leases.take_lease(opened, client, patience=0).owner
 
 
-def test_a_process_that_has_ended_and_waits_for_its_parent_does_not_hold_it(opened: Context, client: Client) -> None:
+def test_a_zombie_process_does_not_hold_a_lease(opened: Context, client: Client) -> None:
     with subprocess.Popen(command_of(children.print_lease_owner), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.read().strip()
-        # The parent has not asked for its exit code.
+        # The parent has not collected the exit code.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         held_by(client, name, opened)
         assert leases.take_lease(opened, client, patience=0).owner
 
 
 @pytest.mark.parametrize("difference", STRANGERS.values(), ids=STRANGERS)
-def test_an_owner_that_cannot_be_judged_keeps_its_lease_until_its_end(
+def test_an_owner_out_of_sight_keeps_its_lease_until_it_expires(
     opened: Context, client: Client, ended: str, difference: dict[str, str]
 ) -> None:
     held_by(client, owner_with(pid=ended, **difference), opened)
@@ -120,7 +120,7 @@ def test_an_owner_that_cannot_be_judged_keeps_its_lease_until_its_end(
     assert leases.take_lease(later(opened, timedelta(seconds=31)), client, patience=0).owner
 
 
-def test_an_owner_of_an_earlier_release_keeps_its_lease_until_its_end(
+def test_an_owner_of_an_earlier_release_keeps_its_lease_until_it_expires(
     opened: Context, client: Client, ended: str
 ) -> None:
     host = leases.new_owner().split("/")[0]
@@ -129,18 +129,20 @@ def test_an_owner_of_an_earlier_release_keeps_its_lease_until_its_end(
     assert leases.take_lease(later(opened, timedelta(seconds=31)), client, patience=0).owner
 
 
-def test_where_proc_shows_other_processes_a_running_one_keeps_its_lease(
+def test_a_running_process_keeps_its_lease_if_proc_shows_another_namespace(
     opened: Context, client: Client, ended: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "_can_see_processes", lambda: False)
     held_by(client, owner_with(pid=str(os.getppid()), started_at="1"), opened)
     require_held(opened, client)
-    # That a number is not in use is certain all the same.
+    # An unused process number is certain nevertheless.
     held_by(client, owner_with(pid=ended), opened)
     assert leases.take_lease(opened, client, patience=0).owner
 
 
-def test_a_lease_of_a_worker_that_died_out_of_sight_ends_within_two_minutes(opened: Context, client: Client) -> None:
+def test_the_lease_of_a_worker_that_died_out_of_sight_expires_within_two_minutes(
+    opened: Context, client: Client
+) -> None:
     left = owner_with(boot=STRANGERS["another boot"]["boot"])
     assert leases.take_leases(opened, [client.id], left) == {client.id}
     require_held(opened, client)
@@ -148,18 +150,16 @@ def test_a_lease_of_a_worker_that_died_out_of_sight_ends_within_two_minutes(open
 
 
 @pytest.mark.parametrize("ahead", [timedelta(minutes=2), timedelta(hours=1), timedelta(days=400)])
-def test_a_lease_further_ahead_than_any_could_be_lasts_no_longer_than_a_new_one(
+def test_a_lease_too_far_in_the_future_lasts_no_longer_than_a_new_one(
     opened: Context, client: Client, ahead: timedelta
 ) -> None:
     held_by(client, owner_with(boot="elsewhere"), opened, ahead=ahead)
-    # Its owner may be at work, with a mail under way.
+    # Its owner may be sending a mail.
     require_held(opened, client)
     assert leases.take_lease(later(opened, leases.LEASE + timedelta(seconds=1)), client, patience=0).owner
 
 
-def test_a_lease_further_ahead_than_any_could_be_is_shortened_beside_one_that_is_not(
-    opened: Context, client: Client
-) -> None:
+def test_a_lease_too_far_in_the_future_is_shortened_beside_a_normal_one(opened: Context, client: Client) -> None:
     other = records.create_client(opened, fields.parse_fields("jean@example.org"))
     held_by(client, owner_with(boot="elsewhere"), opened, ahead=timedelta(hours=1))
     held_by(other, owner_with(boot="elsewhere"), opened)
@@ -167,9 +167,7 @@ def test_a_lease_further_ahead_than_any_could_be_is_shortened_beside_one_that_is
     assert leases.take_lease(later(opened, leases.LEASE + timedelta(seconds=1)), client, patience=0).owner
 
 
-def test_a_mail_under_a_lease_further_ahead_than_any_could_be_is_shown_as_in_doubt(
-    opened: Context, client: Client
-) -> None:
+def test_a_mail_under_a_lease_too_far_in_the_future_is_shown_as_in_doubt(opened: Context, client: Client) -> None:
     with opened.database.atomic():
         states.record_credentials(
             [NewCredential(client.id, "hash", "<1@x>")], at=opened.clock(), by="test", unused_days=0
@@ -179,14 +177,14 @@ def test_a_mail_under_a_lease_further_ahead_than_any_could_be_is_shown_as_in_dou
         assert [one.state for one in history.list_mails(opened, client)] == [state]
 
 
-def test_to_release_a_lease_that_another_has_taken_over_leaves_it_alone(opened: Context, client: Client) -> None:
+def test_releasing_a_lease_that_another_has_taken_over_changes_nothing(opened: Context, client: Client) -> None:
     first = leases.take_lease(opened, client)
     second = leases.take_lease(later(opened, timedelta(days=1)), client, patience=0)
     first.release()
     assert owner(client) == second.owner
 
 
-def test_to_renew_a_lease_that_another_has_taken_over_leaves_it_alone(opened: Context, client: Client) -> None:
+def test_renewing_a_lease_that_another_has_taken_over_changes_nothing(opened: Context, client: Client) -> None:
     first = leases.take_lease(opened, client)
     second = leases.take_lease(later(opened, timedelta(days=1)), client, patience=0)
     until = Client.get_by_id(client.id).lease_until
@@ -194,40 +192,40 @@ def test_to_renew_a_lease_that_another_has_taken_over_leaves_it_alone(opened: Co
     assert (owner(client), Client.get_by_id(client.id).lease_until) == (second.owner, until)
 
 
-def test_an_issue_whose_lease_was_taken_over_replaces_nothing_and_the_later_password_stays(
+def test_an_issue_whose_lease_was_taken_over_does_not_replace_the_later_password(
     opened: Context, client: Client
 ) -> None:
     first = Issue(opened, client, revoke=False)
-    first.go_on()
+    first.advance()
     assert first.place == "delivering"
     second = Issue(later(opened, leases.LEASE + timedelta(seconds=1)), client, revoke=False)
-    second.go_on()
+    second.advance()
     holder = owner(client)
-    first.go_on(End.ACCEPT)
+    first.advance(End.ACCEPT)
     assert isinstance(first.outcome, IssueResult)
-    # Its mail may still be the only one that arrives: it opens the account until the later one is accepted.
+    # Its mail may be the only one that arrives: its password signs in until the later one is accepted.
     assert first.outcome.state == "accepted"
     assert owner(client) == holder
-    second.go_on(End.ACCEPT)
+    second.advance(End.ACCEPT)
     assert isinstance(second.outcome, IssueResult)
     assert second.outcome.state == "accepted"
     assert [one.state for one in history.list_mails(opened, client)] == ["accepted", "superseded"]
     assert owner(client) is None
 
 
-def issued(egec: Context, client: Client) -> IssueResult:
-    way = choose.open_transport(egec.settings)
+def issue(egec: Context, client: Client) -> IssueResult:
+    transport = choose.open_transport(egec.settings)
     try:
-        return issue_by_mail(egec, client, way, hashing=start_hash(egec.settings))
+        return issue_by_mail(egec, client, transport, hashing=start_hash(egec.settings))
     finally:
-        way.close()
+        transport.close()
 
 
 def lease_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "lease"]
 
 
-def test_a_slow_mail_server_keeps_the_client_for_the_issue_that_waits_for_it(
+def test_an_issue_keeps_its_lease_while_a_slow_mail_server_answers(
     opened: Context, client: Client, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE", timedelta(seconds=0.6))
@@ -241,22 +239,22 @@ def test_a_slow_mail_server_keeps_the_client_for_the_issue_that_waits_for_it(
             found.append(bool(leases.take_leases(egec, [client.id], leases.new_owner())))
 
     server.at(Point.KEPT, look_after_more_than_a_lease)
-    assert issued(egec, client).state == "accepted"
+    assert issue(egec, client).state == "accepted"
     assert found == [True, False]
     assert owner(client) is None
     assert lease_threads() == []
 
 
-def test_an_issue_that_ends_in_time_renews_nothing(
+def test_a_short_issue_does_not_renew_its_lease(
     opened: Context, client: Client, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renewals: list[Any] = []
-    monkeypatch.setattr(leases, "extend_leases", lambda *of: renewals.append(of))
-    assert issued(opened._replace(settings=load.load_settings()), client).state == "accepted"
+    monkeypatch.setattr(leases, "extend_leases", lambda *arguments: renewals.append(arguments))
+    assert issue(opened._replace(settings=load.load_settings()), client).state == "accepted"
     assert (renewals, lease_threads()) == ([], [])
 
 
-def test_a_renewal_that_fails_costs_the_issue_nothing(
+def test_a_failed_renewal_does_not_stop_the_issue(
     opened: Context, client: Client, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE", timedelta(seconds=0.15))
@@ -280,7 +278,7 @@ def test_a_renewal_that_fails_costs_the_issue_nothing(
                 time.sleep(0.6)
 
     server.at(Point.KEPT, keep_the_database_busy)
-    assert issued(egec, client).state == "accepted"
+    assert issue(egec, client).state == "accepted"
     assert owner(client) is None
 
 

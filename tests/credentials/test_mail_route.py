@@ -1,4 +1,4 @@
-"""A missing EGEC_MAIL_URL: the default Maildir until the database has had a mail server, an error from then on."""
+"""A missing EGEC_MAIL_URL: the default Maildir until the database has had a mail server, then an error."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.context import Context as OpenEgec
+from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ConfigError
 from egec_cli.settings import load
@@ -33,7 +33,7 @@ COMMANDS = [
 
 @pytest.fixture
 def without_url(egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Mail through a server once, then let EGEC_MAIL_URL be missing; return where a Maildir would be."""
+    """Mail through a server once, then unset EGEC_MAIL_URL; return the path that a Maildir would have."""
     with MailServer() as server:
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         assert egec("client", "create", "jeanne@example.org", "--activate").code == 0
@@ -63,7 +63,7 @@ def test_a_missing_url_is_an_error_and_nothing_is_changed(
 
 
 @pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2], COMMANDS[3], COMMANDS[8]], ids=" ".join)
-def test_a_maildir_that_is_asked_for_is_used(
+def test_an_explicit_maildir_is_used(
     egec: Egec, without_url: Path, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mine")
@@ -72,7 +72,7 @@ def test_a_maildir_that_is_asked_for_is_used(
 
 
 @pytest.mark.parametrize("command", [("mail", "check"), ("doctor",)])
-def test_what_examines_the_installation_reports_it(egec: Egec, without_url: Path, command: tuple[str, ...]) -> None:
+def test_checks_report_a_missing_url(egec: Egec, without_url: Path, command: tuple[str, ...]) -> None:
     ended = egec(*command, "--format", "json")
     found = {one["check"]: one for one in json.loads(ended.out)}
     assert ended.code == 78
@@ -80,7 +80,7 @@ def test_what_examines_the_installation_reports_it(egec: Egec, without_url: Path
     assert "EGEC_MAIL_URL is not set" in found["mail_server"]["detail"]
 
 
-def test_commands_that_mail_nobody_go_on(egec: Egec, without_url: Path) -> None:
+def test_commands_without_mail_still_work(egec: Egec, without_url: Path) -> None:
     assert egec("client", "create", "new@example.org").code == 0
     assert egec("client", "update", "jeanne@example.org", "--last-name", "Dupont").code == 0
     assert egec("client", "update", "jeanne@example.org", "--email", "other@example.org", "--no-mail").code == 0
@@ -88,23 +88,21 @@ def test_commands_that_mail_nobody_go_on(egec: Egec, without_url: Path) -> None:
     assert egec("activate", "other@example.org", "--no-mail", "--show-password").code == 0
 
 
-def test_a_test_mail_through_a_server_counts_too(
-    egec: Egec, monkeypatch: pytest.MonkeyPatch, server: MailServer
-) -> None:
+def test_a_test_mail_records_the_server_too(egec: Egec, monkeypatch: pytest.MonkeyPatch, server: MailServer) -> None:
     egec("init")
     assert egec("mail", "test", "you@example.org").code == 0
     monkeypatch.delenv("EGEC_MAIL_URL")
     assert egec("mail", "test", "you@example.org").code == 78
 
 
-def test_without_a_server_the_default_folder_is_used_again_and_again(egec: Egec, tmp_path: Path) -> None:
+def test_without_a_server_the_default_folder_is_used_every_time(egec: Egec, tmp_path: Path) -> None:
     assert egec("client", "create", "jeanne@example.org", "--activate").code == 0
     for command in (COMMANDS[0], COMMANDS[8], ("reissue", "start", "spring", "--all", "--yes")):
         assert egec(*command).code == 0
     assert len(list((tmp_path / "data" / "egec" / "mail" / "new").iterdir())) == 4
 
 
-def test_a_mail_server_is_noted_once_in_both_databases(opened: OpenEgec, server: MailServer) -> None:
+def test_a_mail_server_is_recorded_once(opened: Context, server: MailServer) -> None:
     folder = opened._replace(settings=opened.settings._replace(mail_server=MaildirFolder(Path("mail"), True)))
     mail_route.require(folder)
     for _ in range(2):

@@ -1,14 +1,14 @@
 """The promises to a client, under every mix of issues, faults, crashes and logins that hypothesis finds.
 
-P1 of the mails that the server accepted, the one with the highest sequence opens the account, unless it
-   expired, was revoked, or the account is disabled;
-P2 once an issue has been settled as accepted, no earlier password opens the account;
+P1 of the mails that the server accepted, the one with the highest sequence signs in, unless it expired, was revoked, or
+   the client is disabled;
+P2 once an issue is settled as accepted, no earlier password signs in;
 P3 a failed issue changes nothing for the client;
 P4 the identifier never changes.
 
-The issues are the real ones, each on a thread that is stopped where it speaks to the mail server; what the
-server does, and which of the threads goes on, is for the machine to choose. The leases are switched off: the
-promises do not rest on them. A crash is a thread that never goes on.
+The issues are real, each on a thread that stops when it talks to the mail server. The state machine chooses the
+server's answers and the thread that continues. Leases are off: the promises do not depend on them. A crash is a
+thread that never continues.
 """
 
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ MOST_AT_ONCE = 3
 
 
 class Mailed(NamedTuple):
-    """A mail that the server has accepted, as the client has it in hand."""
+    """A mail that the server has accepted, as the client sees it."""
 
     sequence: int
     clear: str
@@ -65,70 +65,70 @@ class Promises(RuleBasedStateMachine):
         for issue in (*self.issues, *self.crashed):
             issue.abandon()
 
-    # What the product says, without a trace: a login would promote what it finds.
+    # Queries without side effects; a login would promote the credential that it finds.
 
     def current(self) -> Client:
         found: Client = Client.get_by_id(self.client.id)
         return found
 
-    def opens(self, clear: str) -> bool:
+    def signs_in(self, clear: str) -> bool:
         client = self.current()
         if client.disabled_at is not None:
             return False
         candidates = states.usable_credentials(client, self.egec.clock())
         return any(hashing.matches_hash(clear, candidate.password_hash or "") for candidate in candidates)
 
-    def all_that_open(self) -> list[int]:
-        return [mail.sequence for mail in self.mailed if self.opens(mail.clear)]
+    def usable_sequences(self) -> list[int]:
+        return [mail.sequence for mail in self.mailed if self.signs_in(mail.clear)]
 
     def expired(self, mail: Mailed) -> bool:
         return mail.sequence not in self.used and mail.expires_at <= self.egec.clock()
 
-    # What may happen.
+    # Events.
 
     @precondition(lambda self: len(self.issues) < MOST_AT_ONCE and not self.disabled)
     @rule(revoke=st.sampled_from([False] * 9 + [True]), recorded=st.sampled_from([True, True, True, False]))
-    def begin(self, revoke: bool, recorded: bool) -> None:
+    def start_issue(self, revoke: bool, recorded: bool) -> None:
         self.issues.append(Issue(self.egec, self.current(), revoke=revoke))
         if recorded:
             self.record(self.issues[-1])
 
     @precondition(lambda self: any(issue.place == "prepared" for issue in self.issues))
     @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1))
-    def go_on(self, which: int) -> None:
+    def advance(self, which: int) -> None:
         self.record(self.at("prepared", which))
 
     def record(self, issue: Issue) -> None:
-        before = self.all_that_open()
-        issue.go_on()
+        before = self.usable_sequences()
+        issue.advance()
         if issue.place == "ended":
             self.issues.remove(issue)
             assert isinstance(issue.outcome, PermissionDenied), issue.outcome
-            assert issue.outcome.code == "too_many_open"
-            assert self.all_that_open() == before, "P3: an issue that was declined changed which passwords sign in"
+            assert issue.outcome.code == "too_many_in_doubt"
+            assert self.usable_sequences() == before, "P3: a refused issue changed which passwords sign in"
         elif issue.revoke:
             self.revoked_below = issue.sequence
-            assert self.all_that_open() == [], "a revoked password signs in"
+            assert self.usable_sequences() == [], "a revoked password signs in"
         else:
-            assert self.all_that_open() == before, "P3: an issue that is under way changed which passwords sign in"
+            assert self.usable_sequences() == before, "P3: an issue under way changed which passwords sign in"
 
     @precondition(lambda self: any(issue.place == "delivering" for issue in self.issues))
     @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1), end=st.sampled_from([None, *End, End.ACCEPT]))
     def the_server_acts(self, which: int, end: End | None) -> None:
-        """Let the server take a mail and keep its answer to itself (None), or answer."""
+        """Let the server take a mail without an answer (None), or answer."""
         issue = self.at("delivering", which)
         if not issue.kept and end in {None, End.ACCEPT}:
             issue.kept = True
             row = Credential.get(Credential.message_id == issue.message_id)
             self.mailed.append(Mailed(row.sequence, issue.clear, row.expires_at))
         if end is not None:
-            # A server that has kept a mail does not refuse it.
+            # A server that has taken a mail does not refuse it.
             refused = end in {End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW}
             self.answer(issue, End.ACCEPT if issue.kept and refused else end)
 
     def answer(self, issue: Issue, end: End) -> None:
-        before, sequence = self.all_that_open(), issue.sequence
-        issue.go_on(end)
+        before, sequence = self.usable_sequences(), issue.sequence
+        issue.advance(end)
         self.issues.remove(issue)
         assert issue.place == "ended"
         if end is End.ACCEPT:
@@ -140,15 +140,15 @@ class Promises(RuleBasedStateMachine):
             assert isinstance(issue.outcome, InvalidInput if end is End.REFUSE_ADDRESS else TemporaryFailure), (
                 issue.outcome
             )
-            assert self.all_that_open() == before, "P3: a failed issue changed which passwords sign in"
+            assert self.usable_sequences() == before, "P3: a failed issue changed which passwords sign in"
 
     @precondition(lambda self: self.mailed)
     @rule(which=st.integers(min_value=0, max_value=99), typed=st.sampled_from(["as it is", "padded", "wrong case"]))
     def log_in(self, which: int, typed: str) -> None:
         mail = self.mailed[which % len(self.mailed)]
         text = {"as it is": mail.clear, "padded": f" \u00a0{mail.clear}\n", "wrong case": mail.clear.swapcase()}[typed]
-        expected = typed != "wrong case" and self.opens(mail.clear)
-        # How often that may be tried is another matter.
+        expected = typed != "wrong case" and self.signs_in(mail.clear)
+        # Without the limits on failed logins.
         Client.update(failed_logins=0, blocked_until=None).where(Client.id == self.client.id).execute()
         LoginPlace.delete().where(LoginPlace.client == self.client.id).execute()
         assert login.verify_login(self.egec, self.client.identifier, text).accepted is expected
@@ -160,28 +160,28 @@ class Promises(RuleBasedStateMachine):
     @rule(which=st.integers(min_value=0, max_value=99))
     def a_login_is_compared(self, which: int) -> None:
         mail = self.mailed[which % len(self.mailed)]
-        before = self.all_that_open()
+        before = self.usable_sequences()
         Client.update(failed_logins=0, blocked_until=None).where(Client.id == self.client.id).execute()
         try:
             started = login.start(self.egec, self.client.identifier, mail.clear, patience=0)
         except AccountBusy:
-            # Those that died hold all places until they expire.
+            # Dead logins hold all places until they expire.
             assert LoginPlace.select().where(LoginPlace.client == self.client.id).count() >= 5
             return
         self.logins.append((mail, started, login.compare_hashes(self.egec, started)))
-        assert self.all_that_open() == before
+        assert self.usable_sequences() == before
 
     @precondition(lambda self: self.logins)
     @rule(which=st.integers(min_value=0, max_value=99))
     def a_compared_login_is_settled(self, which: int) -> None:
-        """Whatever happened since the comparison, the verdict is that of now, or none if the place has expired."""
+        """The verdict depends on the present state, not on that of the comparison; none if the place has expired."""
         mail, started, compared = self.logins.pop(which % len(self.logins))
-        opens = self.opens(mail.clear)
+        signs_in = self.signs_in(mail.clear)
         try:
             accepted = login.settle_login(self.egec, started, compared).reason is login.LoginReason.ACCEPTED
         except AccountBusy:
             return
-        assert accepted is (opens and compared.matching is not None)
+        assert accepted is (signs_in and compared.matching is not None)
         if accepted:
             self.used.add(mail.sequence)
             self.settled = max(self.settled, mail.sequence)
@@ -192,15 +192,15 @@ class Promises(RuleBasedStateMachine):
         self.logins.pop()
 
     @rule(which=st.integers(min_value=0, max_value=99))
-    def a_mail_is_told_to_have_come_back(self, which: int) -> None:
-        """Let a report, true or forged, tell of a mail; whatever it says, the same passwords open the account."""
+    def a_mail_is_reported_as_bounced(self, which: int) -> None:
+        """Process a report, true or forged; the same passwords sign in before and after."""
         rows = list(Credential.select().where(Credential.client == self.client).order_by(Credential.sequence))
         if rows:
-            before = self.all_that_open()
+            before = self.usable_sequences()
             report = report_of(rows[which % len(rows)].message_id or "")
             (record,) = bounces.process_messages(self.egec, iter([Incoming("x", 1, report)]))
             assert record.sequence == rows[which % len(rows)].sequence
-            assert self.all_that_open() == before
+            assert self.usable_sequences() == before
 
     @rule(what=st.sampled_from(["crash"] * 4 + ["a day", "ten days", "a month", "disable", *["enable"] * 4]))
     def meanwhile(self, what: str) -> None:
@@ -220,23 +220,23 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def the_promises_hold(self) -> None:
-        opening = set(self.all_that_open())
-        living = [mail for mail in self.mailed if mail.sequence >= self.revoked_below]
-        if living and not self.disabled:
-            last = max(living)
-            is_good = last.sequence in opening or self.expired(last)
+        usable = set(self.usable_sequences())
+        unrevoked = [mail for mail in self.mailed if mail.sequence >= self.revoked_below]
+        if unrevoked and not self.disabled:
+            last = max(unrevoked)
+            is_good = last.sequence in usable or self.expired(last)
             assert is_good, "P1: the password of the last mail that the server accepted does not sign in"
-        assert all(sequence >= self.settled for sequence in opening), "P2: an earlier password signs in"
-        assert all(sequence >= self.revoked_below for sequence in opening), "a revoked password signs in"
-        assert not (self.disabled and opening), "a password of a disabled client signs in"
-        is_late = any(self.expired(mail) for mail in self.mailed if mail.sequence in opening)
+        assert all(sequence >= self.settled for sequence in usable), "P2: an earlier password signs in"
+        assert all(sequence >= self.revoked_below for sequence in usable), "a revoked password signs in"
+        assert not (self.disabled and usable), "a password of a disabled client signs in"
+        is_late = any(self.expired(mail) for mail in self.mailed if mail.sequence in usable)
         assert not is_late, "an expired password signs in"
         assert self.current().identifier == self.client.identifier, "P4: the identifier changed"
         rows = list(Credential.select().where(Credential.client == self.client))
         assert sum(row.state == "accepted" for row in rows) <= 1
         assert all(row.password_hash is None for row in rows if row.state in {"refused", "revoked"})
-        former = [row for row in rows if row.state == "superseded" and row.password_hash is not None]
-        assert len(former) <= states.SUPERSEDED_HASHES_KEPT
+        superseded = [row for row in rows if row.state == "superseded" and row.password_hash is not None]
+        assert len(superseded) <= states.SUPERSEDED_HASHES_KEPT
 
 
 def test_the_promises_hold_under_any_mix_of_faults(opened: Context) -> None:

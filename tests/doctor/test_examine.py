@@ -1,4 +1,4 @@
-"""What the doctor finds in databases, on both engines, and how it judges clocks and hashes."""
+"""What the doctor finds in databases, on both engines, and in clocks and hash costs."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +30,7 @@ LONG_AGO = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 @pytest.fixture
 def client(opened: Context) -> Client:
-    """Return a client of an open eGEC."""
+    """Return a client."""
     records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     found: Client = Client.get()
     return found
@@ -41,26 +41,30 @@ def credential(client: Client, sequence: int, state: CredentialState) -> None:
     Credential.create(client=client, sequence=sequence, state=state, created_at=at, settled_at=at, issued_by="egec")
 
 
-def run_of(client: Client, run: RunState, item: ItemState) -> None:
-    made = ReissueRun.create(
-        name="spring", selection="{}", state=run, options='{"rate": null}', created_at=clock.now() - timedelta(hours=1)
+def create_run(client: Client, state: RunState, item: ItemState) -> None:
+    run = ReissueRun.create(
+        name="spring",
+        selection="{}",
+        state=state,
+        options='{"rate": null}',
+        created_at=clock.now() - timedelta(hours=1),
     )
-    ReissueItem.create(run=made, client=client, state=item, not_before=clock.now())
+    ReissueItem.create(run=run, client=client, state=item, not_before=clock.now())
 
 
-def verdict(findings: list[Finding]) -> tuple[Severity, str]:
+def verdict_and_cure(findings: list[Finding]) -> tuple[Severity, str]:
     [finding] = findings
     return finding.verdict, finding.cure
 
 
-def test_a_client_with_too_many_mails_of_unknown_fate_is_named(opened: Context, client: Client) -> None:
+def test_a_client_with_too_many_deliveries_in_doubt_is_named(opened: Context, client: Client) -> None:
     for sequence in range(1, MAX_IN_DOUBT):
         credential(client, sequence, CredentialState.IN_DOUBT)
     [finding] = check_open_credentials()
-    assert (finding.verdict, finding.detail[:7]) == (Severity.OK, "7 mails")
+    assert (finding.verdict, finding.detail[:12]) == (Severity.OK, "7 deliveries")
     credential(client, MAX_IN_DOUBT, CredentialState.SENDING)
     cure = f"egec activate {client.identifier} --revoke"
-    assert verdict([*check_open_credentials()]) == (Severity.WARNING, cure)
+    assert verdict_and_cure([*check_open_credentials()]) == (Severity.WARNING, cure)
 
 
 @pytest.mark.parametrize(
@@ -73,51 +77,51 @@ def test_a_client_with_too_many_mails_of_unknown_fate_is_named(opened: Context, 
         (RunState.CANCELLED, None, False),
     ],
 )
-def test_a_run_that_nobody_works_on_is_named(
+def test_a_paused_run_is_named(
     opened: Context, client: Client, state: RunState, worked_for: int | None, is_named: bool
 ) -> None:
-    run_of(client, state, ItemState.WAITING)
+    create_run(client, state, ItemState.WAITING)
     if worked_for is not None:
         ReissueRun.update(worked_until=clock.now() + timedelta(seconds=worked_for)).execute()
     wanted = (Severity.WARNING, "egec reissue resume spring") if is_named else (Severity.OK, "")
-    assert verdict([*check_paused_runs(opened)]) == wanted
+    assert verdict_and_cure([*check_paused_runs(opened)]) == wanted
 
 
-def test_who_could_not_be_mailed_is_counted_until_a_later_mail_is_accepted(opened: Context, client: Client) -> None:
-    run_of(client, RunState.DONE, ItemState.FAILED)
+def test_a_failed_client_is_counted_until_a_later_mail_is_accepted(opened: Context, client: Client) -> None:
+    create_run(client, RunState.DONE, ItemState.FAILED)
     cure = "egec reissue status spring --failed; then: egec reissue retry spring"
-    assert verdict([*check_failed_items()]) == (Severity.WARNING, cure)
+    assert verdict_and_cure([*check_failed_items()]) == (Severity.WARNING, cure)
     credential(client, 1, CredentialState.REFUSED)
-    assert verdict([*check_failed_items()]) == (Severity.WARNING, cure)
+    assert verdict_and_cure([*check_failed_items()]) == (Severity.WARNING, cure)
     credential(client, 2, CredentialState.ACCEPTED)
-    assert verdict([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
 
 
-def test_the_name_of_a_run_is_quoted_in_what_is_to_be_typed(opened: Context, client: Client) -> None:
-    run_of(client, RunState.PAUSED, ItemState.FAILED)
+def test_the_name_of_a_run_is_quoted_in_commands(opened: Context, client: Client) -> None:
+    create_run(client, RunState.PAUSED, ItemState.FAILED)
     ReissueRun.update(name="odd name; rm -rf /").execute()
     resume, retry = check_paused_runs(opened), check_failed_items()
-    assert verdict([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
-    assert verdict([*retry])[1] == (
+    assert verdict_and_cure([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
+    assert verdict_and_cure([*retry])[1] == (
         "egec reissue status 'odd name; rm -rf /' --failed; then: egec reissue retry 'odd name; rm -rf /'"
     )
 
 
-def test_who_is_disabled_or_in_a_cancelled_run_is_not_counted(opened: Context, client: Client) -> None:
-    run_of(client, RunState.CANCELLED, ItemState.FAILED)
-    assert verdict([*check_failed_items()]) == (Severity.OK, "")
+def test_clients_who_are_disabled_or_in_a_cancelled_run_are_not_counted(opened: Context, client: Client) -> None:
+    create_run(client, RunState.CANCELLED, ItemState.FAILED)
+    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
     ReissueRun.update(state=RunState.DONE).execute()
     Client.update(disabled_at=clock.now()).execute()
-    assert verdict([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
 
 
-def test_an_entry_from_the_future_tells_of_a_clock_that_was_set_back(opened: Context, client: Client) -> None:
+def test_an_entry_in_the_future_is_a_fault(opened: Context, client: Client) -> None:
     assert [one.verdict for one in check_newest_entry(clock.now)] == [Severity.OK]
     yesterday = clock.now() - timedelta(days=1)
     assert [one.verdict for one in check_newest_entry(lambda: yesterday)] == [Severity.FAULT]
 
 
-def test_a_machine_without_a_clock_is_a_fault(opened: Context) -> None:
+def test_an_implausible_date_is_a_fault(opened: Context) -> None:
     assert [one.verdict for one in machine.check_clock(lambda: LONG_AGO)] == [Severity.FAULT]
     assert [one.verdict for one in machine.check_clock(clock.now)] == [Severity.OK]
 
@@ -125,33 +129,33 @@ def test_a_machine_without_a_clock_is_a_fault(opened: Context) -> None:
 @pytest.mark.parametrize(
     ("seconds", "wanted"), [(0, Severity.OK), (-10, Severity.WARNING), (10, Severity.WARNING), (3600, Severity.FAULT)]
 )
-def test_the_clock_of_the_server_is_held_against_this_machines(opened: Context, seconds: int, wanted: Severity) -> None:
+def test_the_clocks_of_server_and_machine_are_compared(opened: Context, seconds: int, wanted: Severity) -> None:
     found = [*check_server_clock(opened.database, lambda: clock.now() + timedelta(seconds=seconds))]
     is_server = isinstance(opened.database, peewee.PostgresqlDatabase)
     assert [one.verdict for one in found] == ([wanted] if is_server else [])
 
 
-def test_a_row_that_refers_to_nothing_is_a_fault(opened: Context, client: Client) -> None:
+def test_a_dangling_reference_is_a_fault(opened: Context, client: Client) -> None:
     credential(client, 1, CredentialState.ACCEPTED)
     assert [one.verdict for one in check_integrity(opened.database)] == [Severity.OK]
     if isinstance(opened.database, peewee.SqliteDatabase):
-        opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
+        opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # peewee is untyped
         Credential.update(client=99).execute()
         [finding] = check_integrity(opened.database)
         assert "a row of credential refers to one of client that is not there" in finding.detail
         assert "egec db restore" in finding.cure
 
 
-def test_an_index_of_postgresql_that_is_not_valid_is_a_fault(opened: Context) -> None:
+def test_an_invalid_index_of_postgresql_is_a_fault(opened: Context) -> None:
     if isinstance(opened.database, peewee.PostgresqlDatabase):
-        opened.database.execute_sql(  # type: ignore[no-untyped-call] # it has none
+        opened.database.execute_sql(  # type: ignore[no-untyped-call] # peewee is untyped
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'client_identifier'::regclass"
         )
         [finding] = check_integrity(opened.database)
         assert (finding.verdict, finding.detail) == (Severity.FAULT, "the index client_identifier is not valid")
 
 
-def test_a_log_that_has_grown_is_a_warning(opened: Context) -> None:
+def test_a_long_log_is_a_warning(opened: Context) -> None:
     if isinstance(location := opened.settings.database, SqliteFile):
         with location.path.with_name(f"{location.path.name}-wal").open("r+b") as log:
             log.truncate(2**27)
@@ -159,7 +163,7 @@ def test_a_log_that_has_grown_is_a_warning(opened: Context) -> None:
 
 
 @given(st.integers(4, 16), st.floats(0.1, 20_000))
-def test_the_cost_that_is_advised_comes_as_near_to_the_target_as_any(cost: int, milliseconds: float) -> None:
+def test_the_advised_cost_is_nearest_to_the_target(cost: int, milliseconds: float) -> None:
     finding = machine.judge_cost(cost, milliseconds)
     if finding.verdict is Severity.OK:
         assert finding.cure == ""
@@ -172,7 +176,7 @@ def test_the_cost_that_is_advised_comes_as_near_to_the_target_as_any(cost: int, 
         assert advised in {10, 16} or 250 / 1.5 <= takes <= 250 * 1.5
 
 
-def test_the_exit_code_is_that_of_the_worst() -> None:
+def test_the_worst_finding_sets_the_exit_code() -> None:
     found = {one: Finding("x", one, "", "") for one in Severity}
     assert exit_code([found[Severity.OK]]) == ExitCode.OK
     assert exit_code([found[Severity.OK], found[Severity.WARNING]]) == ExitCode.PARTLY_DONE

@@ -175,13 +175,13 @@ def of_earlier_version(today: Context) -> Context:
 
 
 def test_the_costs_of_an_earlier_version_are_found_by_the_first_login(of_earlier_version: Context) -> None:
-    assert [hash_costs.of_refusals(of_earlier_version) for _ in range(2)] == [COST, COST]
+    assert [hash_costs.get_refusal_cost(of_earlier_version) for _ in range(2)] == [COST, COST]
     assert Installation.select().count() == 1
 
 
 def test_the_costs_of_an_earlier_version_are_found_by_the_first_new_hash(of_earlier_version: Context) -> None:
     activated(of_earlier_version, "paul@example.org")
-    assert hash_costs.of_refusals(of_earlier_version) == COST
+    assert hash_costs.get_refusal_cost(of_earlier_version) == COST
 
 
 def test_an_unknown_identifier_is_one_login_on_record_and_leaves_no_place(opened: Context) -> None:

@@ -344,7 +344,7 @@ def test_a_client_with_too_many_mails_in_doubt_fails_and_no_open_one_is_evicted(
                 egec, client(3), choose.open_transport(egec.settings), hashing=hashing.start_hash(egec.settings)
             )
     run = begun(egec)
-    assert outcomes(worked(egec, run))["c3@example.org"] == ("failed", "too_many_open")
+    assert outcomes(worked(egec, run))["c3@example.org"] == ("failed", "too_many_in_doubt")
     assert Credential.select().where((Credential.client == client(3)) & (Credential.state == "in_doubt")).count() == 8
     require_nothing_held()
 
