@@ -152,7 +152,7 @@ def _require_free(client: Client, given: Mapping[str, str], values: Mapping[str,
 def is_notice_due(client: Client) -> bool:
     """Return whether a new address must be notified to the previous one: only after a first password was accepted.
 
-    Before that there is no account to take over, and the previous address may have been a mistake.
+    Before that, an attacker has nothing to take over, and the previous address may have been a mistake.
     """
     return bool(client.active_sequence)
 
@@ -339,7 +339,7 @@ def purge_erased_data() -> bool:
 
     Raises:
         TemporaryFailure: another process writes for too long.
-        StorageError: there is no room for a copy of the database.
+        StorageError: the disk is too full for a copy of the database.
     """
     return database.vacuum()
 
@@ -353,7 +353,7 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
 
     Raises:
         TemporaryFailure: another process still reads the old data, or writes for too long.
-        StorageError: there is no room for a copy of the database.
+        StorageError: the disk is too full for a copy of the database.
     """
     # The identifier: an erased client has no e-mail or reference left.
     client = identifier or "IDENTIFIER"

@@ -60,7 +60,7 @@ class Selected:
                 left out unless a file names them; those are reported as failed later.
 
         Raises:
-            UsageError: there is no selector, or one that matches no client.
+            UsageError: a selector is missing, or cannot match any client.
             InvalidInput: a file is not UTF-8, is invalid CSV or lacks the column.
         """
         if to_mail and not any(selection._replace(excluded=None, limit=None)):

@@ -229,8 +229,8 @@ class Batch:
         )
         now = {"email_key": values[1], "reference": values[2], "identifier": found.identifier}
         self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}
-        former = ((field, getattr(found, field)) for field in now)
-        self._given_up |= {(field, value) for field, value in former if value is not None and value != now[field]}
+        previous = ((field, getattr(found, field)) for field in now)
+        self._given_up |= {(field, value) for field, value in previous if value is not None and value != now[field]}
 
     def _values(self, one: ValidRow, found: _Existing) -> tuple[str | None, ...]:
         """Return the new values: from the row if it has a cell for the field, otherwise the present ones."""

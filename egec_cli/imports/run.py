@@ -23,7 +23,7 @@ from egec_cli.store import peewee
 from egec_cli.store.database import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
 from egec_cli.store.models import Client, CredentialState
 
-# A commit writes most pages of the indexes, so many batches share one.
+# Each commit writes most pages of the indexes, so batches share one.
 _ROWS_AT_A_TIME = 500
 _BATCHES_IN_A_TRANSACTION = 200
 # Each retry means that another process has just taken a value that was free.
@@ -96,7 +96,7 @@ def import_clients(
         report_change: called with each replaced e-mail once the change is committed; in a dry run, without a commit.
 
     Raises:
-        InvalidInput: there is no e-mail column; or, with `strict`, a row was rejected, so nothing was imported.
+        InvalidInput: the e-mail column is missing; or, with `strict`, a row was rejected, so nothing was imported.
         TemporaryFailure: other processes keep taking the same e-mails.
     """
     if "email" not in table.named:

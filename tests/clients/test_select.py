@@ -598,7 +598,7 @@ def crowd(opened: Context) -> dict[str, str]:
             opened, f"c{number}@example.org", reference=f"D {number}", identifier=f"{number + 1}000000000"
         )
         names |= dict.fromkeys((identifier, f"c{number}@example.org", f"D {number}"), identifier)
-    # A reference that is another client's identifier, and one that is no client's.
+    # A reference that is another client's identifier, and one that belongs to no other client.
     names["ref:1000000000"] = made(opened, "x@example.org", reference="1000000000")
     names["9000000000"] = made(opened, "y@example.org", reference="9000000000")
     return names

@@ -133,7 +133,7 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
         (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: there is no such file"),
         (["--from", "-", "--exclude", "-", "--yes"], 2, "standard input can be read once only"),
         (["--all", "--column", "email", "--yes"], 2, "--column is about the file"),
-        (["--status", "disabled", "--yes"], 2, "a disabled client gets no mail"),
+        (["--status", "disabled", "--yes"], 2, "disabled clients get no mail"),
         (["--issued-before", "yesterday", "--yes"], 2, "neither a date nor an age"),
         (["--all", "--limit", "0", "--yes"], 2, "--limit"),
         (["--all", "--rate", "-1", "--yes"], 2, "--rate"),
