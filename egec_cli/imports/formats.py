@@ -92,7 +92,7 @@ _KEPT_OF_LONG_LINE = 200
 
 
 def detect_encoding(stream: BinaryIO, name: str, given: str = "") -> str:
-    """Return the encoding of a seekable stream, read to its end; a byte order mark is not part of the encoding.
+    """Return the encoding of a seekable stream, which is read to its end. A byte order mark stays in the text.
 
     Args:
         stream: the bytes.

@@ -23,7 +23,7 @@ from egec_cli.store import peewee
 from egec_cli.store.database import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
 from egec_cli.store.models import Client, CredentialState
 
-# Each commit writes most pages of the indexes, so batches share one.
+# A commit writes most pages of the indexes, so one commit is shared by several batches.
 _ROWS_AT_A_TIME = 500
 _BATCHES_IN_A_TRANSACTION = 200
 # Each retry means that another process has just taken a value that was free.
