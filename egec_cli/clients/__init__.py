@@ -1,4 +1,4 @@
-"""Client records: fields, creation, changes, search, lists, selection and history.
+"""Client records: create, change, find, list, select, and show their history.
 
 May import: credentials, audit, context, mail, store and below.
 """

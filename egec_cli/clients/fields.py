@@ -1,4 +1,4 @@
-"""What a client's file may hold: each field checked and brought into its one form."""
+"""Validate and normalize the fields of a client."""
 
 import unicodedata
 from functools import lru_cache
@@ -13,7 +13,6 @@ from egec_cli.translation import Words
 MAX_NAME = 100
 MAX_SENTENCE = 300
 CIVILITIES = ("M.", "Mme", "Mlle", "Dr", "Pr", "Me", "Mr", "Mrs", "Ms", "Mx")
-# A file may also have none.
 CIVILITIES_OR_NONE = frozenset({"", *CIVILITIES})
 LANGUAGES_OR_NONE = frozenset({"", *LANGUAGES})
 _OTHER_SPELLINGS = {
@@ -25,7 +24,7 @@ _OTHER_SPELLINGS = {
     "professeur": "Pr",
     "maître": "Me",
 }
-# Zero-width joiners are part of some scripts' spelling; every other invisible character is refused.
+# Some scripts need zero-width joiners; every other invisible character is refused.
 _JOINERS = "\u200c\u200d"
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Grapheme joiner, Hangul fillers, Khmer inherent vowels, Braille blank: letters and marks that show nothing.
@@ -34,7 +33,7 @@ INVISIBLE = frozenset(_INVISIBLE)
 
 
 class ClientFields(NamedTuple):
-    """The checked fields of a client's file; an empty text stands for what is not known."""
+    """Valid fields of a client; empty if unknown."""
 
     email: EmailAddress
     identifier: str | None = None
@@ -55,10 +54,10 @@ def parse_fields(
     last_name: str = "",
     language: str = "",
 ) -> ClientFields:
-    """Return the fields of a file, checked.
+    """Validate and normalize the fields of a client.
 
     Raises:
-        InvalidInput: one of them is not valid; the message names it.
+        InvalidInput: a field is invalid; the message names it.
     """
     return ClientFields(
         email=email_address.parse_email(email),
@@ -72,15 +71,15 @@ def parse_fields(
 
 
 def clean_line(field: str, text: str) -> str:
-    """Return one line of text in NFC, with single blanks and none around it.
+    """Return one line of text in NFC, stripped, with single spaces.
 
     Raises:
-        InvalidInput: it is too long, or has control or invisible characters, or `=?`, by which a name could
-            become a header of a mail.
+        InvalidInput: it is too long, or contains control or invisible characters, or `=?`, which could inject a mail
+            header (CVE-2024-6923).
     """
-    if _is_line_as_it_stands(text):
+    if _is_clean(text):
         return text
-    stripped = " ".join(_visible(field, text).split())
+    stripped = " ".join(_require_visible(field, text).split())
     if "=?" in stripped:
         raise InvalidInput(
             "the {field} has =?, which mail programs take for an encoded word", "Leave =? out.", field=field
@@ -97,36 +96,29 @@ def clean_line(field: str, text: str) -> str:
 
 
 def clean_sentence(text: str) -> str:
-    """Return a sentence for clients to read, in NFC; its no-break spaces are kept, as French typography has them.
+    """Return a sentence for clients in NFC, with its no-break spaces, which French typography needs.
 
     Raises:
-        InvalidInput: it is empty or too long, or has a line break or another control or invisible character.
+        InvalidInput: it is empty or too long, or contains control or invisible characters.
     """
-    stripped = _visible(Words("sentence"), text).strip()
+    stripped = _require_visible(Words("sentence"), text).strip()
     if not stripped:
-        raise InvalidInput("the sentence is empty", "Write it, or leave it out for the one of the templates.")
+        raise InvalidInput("the sentence is empty", "Write one, or omit it to use the one in the templates.")
     if len(stripped) > MAX_SENTENCE:
         raise InvalidInput(
-            "the sentence has {length} characters",
-            "Use at most {most}.",
-            length=len(stripped),
-            most=MAX_SENTENCE,
+            "the sentence has {length} characters", "Use at most {most}.", length=len(stripped), most=MAX_SENTENCE
         )
     return stripped
 
 
-def _visible(field: str, text: str) -> str:
-    """Return the text in NFC.
-
-    Raises:
-        InvalidInput: a character of it shows nothing, or steers what shows it.
-    """
+def _require_visible(field: str, text: str) -> str:
+    """Return the text in NFC, or raise `InvalidInput` for a control or invisible character."""
     normal = unicodedata.normalize("NFC", text)
     for character in normal:
         if _is_invisible(character):
             raise InvalidInput(
                 "the {field} has the character U+{code_point:04X}, which is invisible or controls a terminal",
-                "Type the {field} anew, without pasting.",
+                "Type the {field} again instead of pasting it.",
                 field=field,
                 code_point=ord(character),
             )
@@ -134,12 +126,12 @@ def _visible(field: str, text: str) -> str:
 
 
 def normalize(text: str) -> str:
-    """Return what was typed in the form in which files hold it, to look for it."""
+    """Return typed text in the stored form, to search for it."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
-def _is_line_as_it_stands(text: str) -> bool:
-    """Tell, of most texts, that there is nothing to check or change; of all printable blanks, it knows but one."""
+def _is_clean(text: str) -> bool:
+    """Return True for most texts that need no change: a fast path."""
     return (
         len(text) <= MAX_NAME
         and text.isprintable()
@@ -158,10 +150,10 @@ def _is_invisible(character: str) -> bool:
 
 @lru_cache(maxsize=256)
 def parse_civility(text: str) -> str:
-    """Return the civility in its one spelling; `Monsieur` and the like are known too.
+    """Return the civility in its stored spelling; also accepts words such as `Monsieur`.
 
     Raises:
-        InvalidInput: it is none of `CIVILITIES`.
+        InvalidInput: the civility is unknown.
     """
     plain = clean_line("civility", text).casefold()
     by_spelling = {civility.casefold().rstrip("."): civility for civility in CIVILITIES} | _OTHER_SPELLINGS
@@ -169,27 +161,17 @@ def parse_civility(text: str) -> str:
         return ""
     civility = by_spelling.get(plain.rstrip("."))
     if civility is None:
-        raise InvalidInput(
-            "unknown civility: {text!r}",
-            "Use one of: {known}.",
-            text=text,
-            known=", ".join(CIVILITIES),
-        )
+        raise InvalidInput("unknown civility: {text!r}", "Use one of: {known}.", text=text, known=", ".join(CIVILITIES))
     return civility
 
 
 def parse_language(text: str) -> str:
-    """Return the language's code; empty for the one of the settings.
+    """Return the code of a language; empty for EGEC_LANGUAGE.
 
     Raises:
-        InvalidInput: it is none of `LANGUAGES`.
+        InvalidInput: the language is unknown.
     """
     code = text.strip().lower()
     if code and code not in LANGUAGES:
-        raise InvalidInput(
-            "unknown language: {text!r}",
-            "Use one of: {known}.",
-            text=text,
-            known=", ".join(LANGUAGES),
-        )
+        raise InvalidInput("unknown language: {text!r}", "Use one of: {known}.", text=text, known=", ".join(LANGUAGES))
     return code

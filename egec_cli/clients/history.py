@@ -1,4 +1,4 @@
-"""What became of a client's mails, for a help desk that is told “I never received it”."""
+"""The mails and the history of a client, for a help desk that hears “I never received it”."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,25 +12,27 @@ from egec_cli.store.models import Client, Credential, CredentialState, Event
 from egec_cli.store.sql import rfc3339_sql, stream_rows
 
 MAILS_SHOWN = 10
+EVENTS_SHOWN = 50
+_ISSUE = "credential.issue"
 
 
 class MailRecord(NamedTuple):
-    """One credential and what became of its mail. Times are RFC 3339 in UTC.
+    """A credential and the state of its mail. Times are RFC 3339 in UTC.
 
     Attributes:
         sequence: the number of this password among those of the client.
-        state: what became of the mail, and so of the password.
-        issued_at: when the password was made.
-        settled_at: when it was known what became of the mail.
-        first_used_at: when it first opened the account.
-        expires_at: from when on it does not open the account if it was never used; None where that is not so.
-        message_id: of the mail; None where none was sent.
+        state: the state of the mail, and so of the password.
+        issued_at: when the password was created.
+        settled_at: when the result of the mail was known.
+        first_used_at: the time of the first login with it.
+        expires_at: when it expires if never used; None if it does not expire.
+        message_id: of the mail; None if none was sent.
         server_reply: the mail server's answer.
-        failure: why the mail was not accepted, as the code of an error; `interrupted` where the command was stopped
-            while the mail was on its way, `not_sent` where a run stopped before it was.
-        issued_by: the user of the operating system who made it, or for whom a program did.
-        bounced_at: when a report told that the mail had come back.
-        bounce: why it came back.
+        failure: why the mail was not accepted, as an error code; `interrupted` if the command was stopped while
+            sending, `not_sent` if a run stopped before sending.
+        issued_by: the user of the operating system who issued it, directly or through a program.
+        bounced_at: when a bounce of the mail was reported.
+        bounce: the reason of the bounce.
     """
 
     sequence: int
@@ -48,9 +50,9 @@ class MailRecord(NamedTuple):
 
 
 def list_mails(context: Context, client: Client, *, most: int | None = MAILS_SHOWN) -> Sequence[MailRecord]:
-    """Return the last mails of a client, or all of them where `most` is None, the latest first.
+    """Return the last mails of a client, latest first; all of them if `most` is None.
 
-    One that was being sent when its program crashed is told as in doubt, which it is.
+    A mail whose sender has crashed is shown as in doubt.
     """
     rows = Credential.select().where(Credential.client == client).order_by(Credential.sequence.desc()).limit(most)
     under_way = leases.is_being_mailed(context, client)
@@ -75,19 +77,15 @@ def _record(row: Credential, under_way: bool) -> MailRecord:
     )
 
 
-EVENTS_SHOWN = 50
-_ISSUE = "credential.issue"
-
-
 class HistoryEntry(NamedTuple):
-    """Something that happened to a client.
+    """An event in the history of a client.
 
     Attributes:
-        at: when, as RFC 3339 in UTC.
-        what: what was done, such as `client.create` or `login`.
-        outcome: how it ended, a stable word.
-        by: the user of the operating system who did it, or for whom a program did; None where it was not recorded.
-        details: more of it; of a mail: its `sequence`, `state` at present, `message_id`, `server_reply`, `failure` and
+        at: the time, as RFC 3339 in UTC.
+        what: the action, such as `client.create` or `login`.
+        outcome: the result, a stable word.
+        by: the user of the operating system who did it, directly or through a program; None if not recorded.
+        details: further data; of a mail: its `sequence`, present `state`, `message_id`, `server_reply`, `failure` and
             `bounce`.
     """
 
@@ -99,26 +97,26 @@ class HistoryEntry(NamedTuple):
 
 
 class History(NamedTuple):
-    """What happened to a client, the oldest first, and whether what came before it is left out."""
+    """The history of a client, oldest first; `is_cut` if earlier entries are left out."""
 
     entries: Sequence[HistoryEntry]
     is_cut: bool
 
 
 def load_history(context: Context, client: Client, *, most: int | None = EVENTS_SHOWN) -> History:
-    """Return the last of what happened to a client, or all of it where `most` is None."""
-    # One more than is shown tells that there is more.
+    """Return the last entries of a client's history; all of them if `most` is None."""
+    # One more than is shown, to know if there are more.
     limit = None if most is None else most + 1
     issued = list_mails(context, client, most=limit)
     by_sequence = {mail.sequence: mail for mail in issued}
-    entries = [_with_mail(entry, by_sequence) for entry in _events(client, limit)]
+    entries = [_add_mail_details(entry, by_sequence) for entry in _load_events(client, limit)]
     settled = {entry.details.get("sequence") for entry in entries if entry.what == _ISSUE}
     if limit is None or len(entries) < limit:
-        entries += _beginning(client, entries)
+        entries += _creation(client, entries)
     oldest = min((entry.at for entry in entries), default="")
-    # What is under way, or was when its program crashed, has no event yet.
+    # A mail under way, or whose sender has crashed, has no event yet.
     entries += [
-        _unsettled(mail)
+        HistoryEntry(mail.issued_at, _ISSUE, mail.state, mail.issued_by, _mail_details(mail))
         for mail in issued
         if mail.sequence not in settled and (limit is None or mail.issued_at > oldest)
     ]
@@ -128,8 +126,8 @@ def load_history(context: Context, client: Client, *, most: int | None = EVENTS_
     return History(entries[-most:], is_cut=True)
 
 
-def _events(client: Client, limit: int | None) -> list[HistoryEntry]:
-    """Return the last events of a client, the oldest first."""
+def _load_events(client: Client, limit: int | None) -> list[HistoryEntry]:
+    """Return the last events of a client, oldest first."""
     query = (
         Event.select(rfc3339_sql(Event.at), Event.action, Event.outcome, Event.actor, Event.details)
         .where(Event.client == client)
@@ -140,22 +138,18 @@ def _events(client: Client, limit: int | None) -> list[HistoryEntry]:
     return events[::-1]
 
 
-def _beginning(client: Client, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
-    """Return how the file came about, where no event tells it: as after an import, or where old events are gone."""
+def _creation(client: Client, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
+    """Return an entry for the creation if no event records it: after an import, or if old events were pruned."""
     if any(entry.what in {"client.create", "client.import"} for entry in entries):
         return []
     return [HistoryEntry(clock.to_rfc3339(client.created_at), "client.create", "created", None, {})]
 
 
-def _with_mail(entry: HistoryEntry, by_sequence: dict[int, MailRecord]) -> HistoryEntry:
+def _add_mail_details(entry: HistoryEntry, by_sequence: dict[int, MailRecord]) -> HistoryEntry:
     mail = by_sequence.get(entry.details.get("sequence", 0)) if entry.what == _ISSUE else None
-    return entry if mail is None else entry._replace(details=_details(mail))
+    return entry if mail is None else entry._replace(details=_mail_details(mail))
 
 
-def _unsettled(mail: MailRecord) -> HistoryEntry:
-    return HistoryEntry(mail.issued_at, _ISSUE, mail.state, mail.issued_by, _details(mail))
-
-
-def _details(mail: MailRecord) -> dict[str, Any]:
+def _mail_details(mail: MailRecord) -> dict[str, Any]:
     names = ("sequence", "state", "bounce", "failure", "server_reply", "message_id")
     return {name: getattr(mail, name) for name in names if getattr(mail, name) is not None}

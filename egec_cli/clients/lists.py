@@ -1,7 +1,6 @@
-"""Which client files are listed or exported, and in what order: selectors, a search, a sort, a page.
+"""List and export clients: selectors, search, sort order and pages.
 
-Whatever their number, they are read one at a time, and a page is found by where it begins, never by counting what
-comes before it.
+Clients are read one at a time, and a page is found by its first key, never by counting the rows before it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from egec_cli.store.sql import contains_text, fetch_tuples, rfc3339_sql, snapsho
 
 
 class SortField(StrEnum):
-    """By what a list may be sorted. Each has an index."""
+    """The fields by which a list may be sorted. Each has an index."""
 
     IDENTIFIER = "identifier"
     EMAIL = "email"
@@ -31,14 +30,14 @@ class SortField(StrEnum):
 
 
 class ListQuery(NamedTuple):
-    """Which files, and in what order.
+    """Which clients to list, and in what order.
 
     Attributes:
-        selection: the selectors; without any, everybody.
-        search: part of the identifier, the e-mail, the reference or the names, in whatever case.
-        sort: a `SortField`, after a `-` for the descending order; without it, files come in the order of the list that
-            names them, or in which they were made. What has no value comes first, and in the descending order last.
-        after: only what comes behind the file of this client, in that order.
+        selection: the selectors; without any, all clients.
+        search: part of the identifier, e-mail, reference or names, in any case.
+        sort: a `SortField`, with a `-` before it for descending order; empty for the order of the list that names the
+            clients, or of creation. Clients without a value come first; in descending order, last.
+        after: list only clients after this one, in that order.
     """
 
     selection: Selection = Selection()
@@ -51,18 +50,18 @@ ALL_CLIENTS = ListQuery()
 
 
 class ExportRecord(NamedTuple):
-    """A file as it is moved elsewhere. Times are RFC 3339 in UTC.
+    """A client as exported. Times are RFC 3339 in UTC.
 
     Attributes:
-        identifier: ten digits, the client's for ever.
-        email: the registered one.
+        identifier: ten digits; never changes.
+        email: the registered e-mail.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like; may be empty.
+        civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
-        last_name: that of a person or a firm; may be empty.
-        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
-        disabled_at: since when no password opens the account.
-        created_at: when the file was made.
+        last_name: of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
+        disabled_at: since when the client is disabled.
+        created_at: when the client was created.
     """
 
     identifier: str
@@ -77,20 +76,7 @@ class ExportRecord(NamedTuple):
 
 
 class ExportRecordWithHash(NamedTuple):
-    """The same with the bcrypt hash of the password in use, which is a secret. Times are RFC 3339 in UTC.
-
-    Attributes:
-        identifier: ten digits, the client's for ever.
-        email: the registered one.
-        reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like; may be empty.
-        first_name: may be empty.
-        last_name: that of a person or a firm; may be empty.
-        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
-        disabled_at: since when no password opens the account.
-        created_at: when the file was made.
-        password_hash: the hash; None where no password opens the account.
-    """
+    """The same with the bcrypt hash of the current password, which is a secret."""
 
     identifier: str
     email: str
@@ -104,65 +90,71 @@ class ExportRecordWithHash(NamedTuple):
     password_hash: str | None
 
 
+# The meanings of the shared fields stand in one place.
+ExportRecordWithHash.__doc__ = (
+    f"{ExportRecord.__doc__}    password_hash: the bcrypt hash; None if no password is valid.\n"
+)
+
+
 class HtpasswdRecord(NamedTuple):
-    """A line of a file of Apache's `htpasswd`: the identifier and the hash, which is a secret."""
+    """A line of an Apache `htpasswd` file: the identifier and the hash, which is a secret."""
 
     line: str
 
 
 def list_clients(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator[ClientRecord]:
-    """Yield the files of the clients, one at a time.
+    """Yield the records of the clients, one at a time.
 
     Raises:
-        UsageError: the selectors or the sort cannot be.
-        InvalidInput: a file that names clients cannot be read.
+        UsageError: the selectors or the sort order are invalid.
+        InvalidInput: a file that names clients is invalid.
     """
-    for row in _rows(context, wanted, records.record_columns(context.clock())):
+    for row in _stream_rows(context, wanted, records.record_columns(context.clock())):
         yield records.row_to_record(row)
 
 
 def export_clients(
     context: Context, wanted: ListQuery = ALL_CLIENTS, *, with_hashes: bool = False
 ) -> Iterator[ExportRecord | ExportRecordWithHash]:
-    """Yield what `client import` takes to make the same files elsewhere, one at a time.
+    """Yield records from which `client import` creates the same clients elsewhere, one at a time.
 
     Args:
-        context: where.
-        wanted: which files.
-        with_hashes: with the hashes of those passwords that open an account at this moment.
+        context: the application context.
+        wanted: the clients.
+        with_hashes: include the hashes of valid passwords.
 
     Raises:
-        UsageError: the selectors or the sort cannot be.
-        InvalidInput: a file that names clients cannot be read.
+        UsageError: the selectors or the sort order are invalid.
+        InvalidInput: a file that names clients is invalid.
     """
     columns: tuple[Any, ...] = (
         Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
         Client.language, rfc3339_sql(Client.disabled_at), rfc3339_sql(Client.created_at),
     )  # fmt: skip
     if with_hashes:
-        columns += (_hash_in_use(context),)
+        columns += (_current_hash(context),)
     make = ExportRecordWithHash._make if with_hashes else ExportRecord._make
-    for row in _rows(context, wanted, columns):
+    for row in _stream_rows(context, wanted, columns):
         yield make(row)
 
 
 def list_htpasswd(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator[HtpasswdRecord]:
-    """Yield a line for each of the clients who may log in at this moment by a password in use, one at a time.
+    """Yield a line for each client who can log in at this moment, one at a time.
 
     Raises:
-        UsageError: the selectors or the sort cannot be.
-        InvalidInput: a file that names clients cannot be read.
+        UsageError: the selectors or the sort order are invalid.
+        InvalidInput: a file that names clients is invalid.
     """
-    hash_in_use = _hash_in_use(context)
+    current_hash = _current_hash(context)
     may_log_in = (
         records.has_status(ClientStatus.ACTIVE, context.clock()),
-        peewee.fn.EXISTS(hash_in_use.where(Credential.password_hash.is_null(False))),
+        peewee.fn.EXISTS(current_hash.where(Credential.password_hash.is_null(False))),
     )
-    for identifier, password_hash in _rows(context, wanted, (Client.identifier, hash_in_use), *may_log_in):
+    for identifier, password_hash in _stream_rows(context, wanted, (Client.identifier, current_hash), *may_log_in):
         yield HtpasswdRecord(f"{identifier}:{password_hash}")
 
 
-def _hash_in_use(context: Context) -> Any:
+def _current_hash(context: Context) -> Any:
     return Credential.select(Credential.password_hash).where(
         Credential.client == Client.id,
         Credential.sequence == Client.active_sequence,
@@ -172,13 +164,15 @@ def _hash_in_use(context: Context) -> Any:
     )
 
 
-def _rows(context: Context, wanted: ListQuery, columns: Sequence[Any], *conditions: Any) -> Iterator[tuple[Any, ...]]:
+def _stream_rows(
+    context: Context, wanted: ListQuery, columns: Sequence[Any], *conditions: Any
+) -> Iterator[tuple[Any, ...]]:
     selected = Selected(context, wanted.selection, to_mail=False)
-    query, place = selected.unordered(*columns)
+    query, place = selected.query_unordered(*columns)
     if conditions:
         query = query.where(*conditions)
     if wanted.search.strip():
-        query = query.where(contains_text(_searched_text(), _typed(wanted.search)))
+        query = query.where(contains_text(_searched_text(), _normalize_search(wanted.search)))
     left = wanted.selection.limit
     with snapshot():
         parts = _sorted_parts(wanted) if wanted.sort else [_unsorted_part(selected, place, wanted.after)]
@@ -191,22 +185,22 @@ def _rows(context: Context, wanted: ListQuery, columns: Sequence[Any], *conditio
                 return
 
 
-def _typed(search: str) -> str:
-    # What is no text in the terminal's encoding is in no file either.
+def _normalize_search(search: str) -> str:
+    # Bytes that are invalid in the terminal's encoding match nothing.
     return fields.normalize(search.encode(errors="replace").decode())
 
 
 def _searched_text() -> Any:
-    """Return the expression of what is searched: lines, for what is searched for is none."""
+    """Return the expression to search in. Line breaks separate its parts, as no search contains one."""
     names = Client.first_name.concat(" ").concat(Client.last_name)
-    turned = Client.last_name.concat(" ").concat(Client.first_name)
+    last_name_first = Client.last_name.concat(" ").concat(Client.first_name)
     text: Any = Client.identifier
-    for line in (Client.email, peewee.fn.COALESCE(Client.reference, ""), names, turned):
+    for line in (Client.email, peewee.fn.COALESCE(Client.reference, ""), names, last_name_first):
         text = text.concat("\n").concat(line)
     return text
 
 
-# A condition on what is found, if there is one, and an order.
+# An optional condition, and an order.
 _Part = tuple[Any, Sequence[Any]]
 
 
@@ -215,19 +209,19 @@ def _unsorted_part(selected: Selected, place: Any, after: Client | None) -> _Par
         return None, [place]
     if place is Client.id:
         return place > after.id, [place]
-    query, _ = selected.unordered(place)
+    query, _ = selected.query_unordered(place)
     found = [number for (number,) in fetch_tuples(query.where(Client.id == after.id))]
     if not found:
         raise UsageError(
-            "client {identifier}, after whom the page is to begin, is not in the list",
-            "Give the last client of the page before.",
+            "client {identifier} of --after is not in the list",
+            "Give the last client of the previous page.",
             identifier=after.identifier,
         )
     return place > found[0], [place]
 
 
 def _sorted_parts(wanted: ListQuery) -> Iterator[_Part]:
-    """Yield the parts that a sorted list is made of, one behind the other: each is a range of one index."""
+    """Yield the parts of a sorted list in order; each is a range of one index."""
     is_descending = wanted.sort.startswith("-")
     column = _sort_column(wanted.sort.removeprefix("-"))
     by_key = [Client.id.desc()] if is_descending else [Client.id]
@@ -251,8 +245,8 @@ def _sorted_parts(wanted: ListQuery) -> Iterator[_Part]:
 def _sort_column(name: str) -> Any:
     if name not in set(SortField):
         raise UsageError(
-            "a list is not sorted by {name!r}",
-            "Use one of: {fields}; with a - before it for the descending order.",
+            "unknown sort field: {name!r}",
+            "Use one of: {fields}; with - before it for descending order.",
             name=name,
             fields=", ".join(SortField),
         )

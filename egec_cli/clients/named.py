@@ -1,4 +1,4 @@
-"""A file that names clients, as a command is given it."""
+"""Read files that name clients, and find these clients."""
 
 import hashlib
 import re
@@ -19,12 +19,12 @@ from egec_cli.store.sql import fetch_tuples, insert_many
 
 
 class ClientList(NamedTuple):
-    """A file that names clients, one on each line, or in one column of a table with a header.
+    """A file that names clients, one per line, or in one column of a CSV table.
 
     Attributes:
         name: of the file, for messages.
         stream: its bytes.
-        column: the header of the column; empty where the whole line is the name.
+        column: the header of the column; empty if each whole line is a name.
     """
 
     name: str
@@ -33,15 +33,15 @@ class ClientList(NamedTuple):
 
 
 _LINES_AT_A_TIME = 5000
-# So many that a transaction is soon over, so few that the commits take the smaller part of the time.
+# A compromise: short transactions, but not too many commits.
 _CHANGED_AT_A_TIME = 500
 _LONGEST_LINE = 100_000
-# No e-mail and no reference is as long, in whatever form.
+# Longer than any e-mail or reference.
 _LONGEST_NAME = 1000
 
 
 class _Named(Table):
-    """A line of a file that names clients, for as long as the database is open."""
+    """A line of a file, in a temporary table."""
 
     is_excluded = peewee.BooleanField()
     line = peewee.IntegerField(index=True)
@@ -58,7 +58,7 @@ class _Named(Table):
 
 
 class NamedLine(NamedTuple):
-    """A line of a file, what it says, and the key of the client whom it names, if it names one."""
+    """A line of a file, its text, and the key of the client that it names, if any."""
 
     line: int
     value: str
@@ -66,29 +66,29 @@ class NamedLine(NamedTuple):
 
 
 class ListDigest(NamedTuple):
-    """By what a file that names clients is recognised: the digest of its bytes, in memory alone, and the column."""
+    """What makes two lists the same: the digest of the bytes, and the column. Kept in memory only."""
 
     sha256: str
     column: str
 
 
 class NamedClients:
-    """The clients whom files name, noted in a table for as long as the database is open.
+    """The clients that files name, in a temporary table.
 
     Attributes:
-        digests: by what each file is recognised, by `listed` and `excluded`.
+        digests: the digests of the files, by `listed` and `excluded`.
     """
 
     def __init__(self, context: Context, files: Mapping[str, ClientList | None], *conditions: Any) -> None:
-        """Read files, and find the clients whom they name among those for whom the conditions hold.
+        """Read the files, and find the clients that they name.
 
         Args:
-            context: where.
-            files: by `listed` and `excluded`.
+            context: the application context.
+            files: the files, by `listed` and `excluded`.
             conditions: on the clients.
 
         Raises:
-            InvalidInput: a file is no UTF-8 text, or no CSV, or lacks the column.
+            InvalidInput: a file is not UTF-8, is invalid CSV or lacks the column.
         """
         _Named.drop_table()
         _Named.create_table()
@@ -96,57 +96,59 @@ class NamedClients:
         for field, file in files.items():
             if file is not None:
                 digest = hashlib.sha256()
-                _note(context, file, digest, is_excluded=field == "excluded")
+                _store_lines(context, file, digest, is_excluded=field == "excluded")
                 self.digests[field] = ListDigest(digest.hexdigest(), file.column)
         _resolve(*conditions)
 
-    def listed(self) -> Any:
-        """Return the query, for a join, of the clients who are listed, each with the first line that names it."""
+    def query_listed(self) -> Any:
+        """Return a query, for a join, of the listed clients, each with the first line that names it."""
         named = _Named.select(_Named.client, peewee.fn.MIN(_Named.line).alias("line")).where(~_Named.is_excluded)
         return named.group_by(_Named.client).alias("listed")
 
-    def excludes(self, client: Any) -> Any:
-        """Return the condition that a client is one of those who are excluded."""
-        # PostgreSQL would look through the whole of a long list again for each client if this were a NOT IN.
+    def is_excluded(self, client: Any) -> Any:
+        """Return the condition that a client is excluded."""
+        # With NOT IN, PostgreSQL would scan a long list once per client.
         return peewee.fn.EXISTS(_Named.select(_Named.line).where((_Named.client == client) & _Named.is_excluded))
 
-    def strangers(self) -> Iterator[tuple[bool, int, str]]:
-        """Yield whether, where and how a line names no client, those of the list before those of the exceptions."""
-        nobody = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
-        yield from fetch_tuples(nobody.order_by(_Named.is_excluded, _Named.line))
+    def unmatched(self) -> Iterator[tuple[bool, int, str]]:
+        """Yield the lines that match no client as (is excluded, line, value), listed lines first."""
+        lines = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
+        yield from fetch_tuples(lines.order_by(_Named.is_excluded, _Named.line))
 
-    def lines(self) -> Iterator[Sequence["NamedLine"]]:
-        """Yield the lines of the list, so many at a time, in their order."""
+    def read_lines(self) -> Iterator[Sequence[NamedLine]]:
+        """Yield the lines in order, in batches."""
         last = 0
         while lines := self._lines_after(last):
             yield lines
             last = lines[-1].line
 
     @staticmethod
-    def _lines_after(last: int) -> Sequence["NamedLine"]:
+    def _lines_after(last: int) -> Sequence[NamedLine]:
         named = _Named.select(_Named.line, _Named.value, _Named.client).where(_Named.line > last)
         return [NamedLine(*row) for row in fetch_tuples(named.order_by(_Named.line).limit(_CHANGED_AT_A_TIME))]
 
 
-def _note(context: Context, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
-    rows = ((is_excluded, line, value[:_LONGEST_NAME], *_keys(value)) for line, value in _values(listed, digest))
+def _store_lines(context: Context, listed: ClientList, digest: Any, *, is_excluded: bool) -> None:
+    rows = (
+        (is_excluded, line, value[:_LONGEST_NAME], *_parse_keys(value)) for line, value in _read_values(listed, digest)
+    )
     columns = ("is_excluded", "line", "value", "identifier", "email_key", "reference")
     while chunk := list(islice(rows, _LINES_AT_A_TIME)):
         insert_many(context.database, "named_client", columns, chunk)
 
 
-def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
-    """Yield the names of clients in a file, with the numbers of the lines where they begin; empty ones are left out."""
-    lines = _lines(listed, digest)
+def _read_values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
+    """Yield the line number and the text of each name, without empty ones."""
+    lines = _read_lines(listed, digest)
     if listed.column:
-        yield from _cells(listed, lines)
+        yield from _read_cells(listed, lines)
         return
     for number, line in enumerate(lines, 1):
         value = line.strip()
         if "\r" in value:
             raise InvalidInput(
-                "{name}:{number}: it has a carriage return within a line",
-                "Save it with the line breaks of Unix or Windows.",
+                "{name}:{number}: carriage return within a line",
+                "Save the file with Unix or Windows line breaks.",
                 name=listed.name,
                 number=number,
             )
@@ -154,30 +156,30 @@ def _values(listed: ClientList, digest: Any) -> Iterator[tuple[int, str]]:
             yield number, value
 
 
-def _cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
-    # Imported here: most files that name clients are no tables.
+def _read_cells(listed: ClientList, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    # Imported here: most files that name clients are not tables.
     import csv
 
     first = next(lines, "")
-    # What stands in quotes does not tell what parts the cells.
+    # Text in quotes says nothing about the delimiter.
     delimiter = max(";,\t", key=re.sub(r'"[^"]*"', "", first).count)
-    # Strict: a quote that nothing closes would else swallow the lines below it.
+    # Strict, because otherwise an unclosed quote swallows the lines below it.
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
-        place = _place(listed, next(reader, []))
+        place = _find_column(listed, next(reader, []))
         number = reader.line_num + 1
         for row in reader:
-            # A row that lacks only this cell is told as one that names nobody.
+            # A row that lacks only this cell is reported as unmatched.
             if any(cell.strip() for cell in row):
                 yield number, remove_guard(row[place].strip()) if len(row) > place else ""
             number = reader.line_num + 1
     except csv.Error as error:
         raise InvalidInput(
-            "{name}:{line}: {error}", "Save it as CSV.", name=listed.name, line=reader.line_num, error=error
+            "{name}:{line}: {error}", "Save the file as CSV.", name=listed.name, line=reader.line_num, error=error
         ) from None
 
 
-def _place(listed: ClientList, header: list[str]) -> int:
+def _find_column(listed: ClientList, header: list[str]) -> int:
     try:
         return [fields.normalize(name).casefold() for name in header].index(fields.normalize(listed.column).casefold())
     except ValueError:
@@ -190,7 +192,7 @@ def _place(listed: ClientList, header: list[str]) -> int:
         ) from None
 
 
-def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
+def _read_lines(listed: ClientList, digest: Any) -> Iterator[str]:
     number = 0
     while line := listed.stream.readline(_LONGEST_LINE + 1):
         number += 1
@@ -198,7 +200,7 @@ def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
         if len(line) > _LONGEST_LINE:
             raise InvalidInput(
                 "{name}:{number}: the line is longer than {most} bytes",
-                "Name one client on each line.",
+                "Name one client per line.",
                 name=listed.name,
                 number=number,
                 most=_LONGEST_LINE,
@@ -207,17 +209,17 @@ def _lines(listed: ClientList, digest: Any) -> Iterator[str]:
             text = line.decode()
         except UnicodeDecodeError:
             text = ""
-        # PostgreSQL takes no NUL; a file that has one is UTF-16 or no text at all.
+        # PostgreSQL refuses NUL; a file that contains one is UTF-16 or binary.
         if not text or "\0" in text:
             raise InvalidInput(
-                "{name}:{number}: it is not UTF-8 text", "Save it as UTF-8.", name=listed.name, number=number
+                "{name}:{number}: not UTF-8 text", "Save the file as UTF-8.", name=listed.name, number=number
             )
-        # The mark that spreadsheets begin a file with; where files were joined, it is anywhere.
+        # The byte order mark of spreadsheets, which joined files contain anywhere.
         yield text.removeprefix("\ufeff")
 
 
-def _keys(value: str) -> tuple[str | None, str | None, str | None]:
-    """Return how a name may be found: as an identifier, else as an e-mail, else as a reference."""
+def _parse_keys(value: str) -> tuple[str | None, str | None, str | None]:
+    """Return the identifier, the e-mail key and the reference that a name may be, in order of precedence."""
     if len(value) > _LONGEST_NAME:
         return None, None, None
     reference = fields.normalize(value)
@@ -225,14 +227,14 @@ def _keys(value: str) -> tuple[str | None, str | None, str | None]:
         return None, None, reference.removeprefix(REFERENCE_PREFIX).strip()
     email_key = None
     if "@" in value:
-        # What is no address may be a reference all the same.
+        # An invalid address may still be a reference.
         with suppress(InvalidInput):
             email_key = email_address.parse_email(value).key
     return (value if identifier.is_identifier(value) else None), email_key, reference
 
 
 def _resolve(*conditions: Any) -> None:
-    """Find the clients of the names, by the indexes of their files, among those for whom these conditions hold."""
+    """Find the clients that meet these conditions and match the names, by index."""
     for field in ("identifier", "email_key", "reference"):
         named, column = getattr(_Named, field), getattr(Client, field)
         found = Client.select(Client.id).where(column == named, *conditions)

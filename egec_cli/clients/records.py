@@ -1,4 +1,4 @@
-"""Client files: made, found, shown."""
+"""Create and find clients, and load their records."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -18,14 +18,14 @@ from egec_cli.store.sql import rfc3339_sql, stream_rows
 from egec_cli.translation import Words
 
 REFERENCE_PREFIX = "ref:"
-# Ten million times the present number of clients would have to exist before one try in a hundred fails.
+# Of 9,000,000,000 identifiers most are free, so a second try is rare.
 _TRIES_FOR_A_FREE_IDENTIFIER = 20
 
 
 class ClientStatus(StrEnum):
-    """What a client may do at present; derived, never stored.
+    """The present status of a client; derived, never stored.
 
-    One is expired whose password in use was never used, and does not open the account any more.
+    `expired`: the current password was never used, and its time to do so is over.
     """
 
     NEW = "new"
@@ -36,20 +36,20 @@ class ClientStatus(StrEnum):
 
 
 class ClientRecord(NamedTuple):
-    """A client's file as it is shown. Times are RFC 3339 in UTC.
+    """A client as shown. Times are RFC 3339 in UTC.
 
     Attributes:
-        identifier: ten digits, the client's for ever.
-        email: the registered one; None where the file was erased.
+        identifier: ten digits; never changes.
+        email: the registered e-mail; None if the client was erased.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like; may be empty.
+        civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
-        last_name: that of a person or a firm; may be empty.
-        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
-        status: what the client may do at present.
-        last_sequence: how many passwords were made for the client.
-        last_login_at: when a login was last accepted.
-        created_at: when the file was made.
+        last_name: of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
+        status: the present status.
+        last_sequence: how many passwords were created for the client.
+        last_login_at: the time of the last accepted login.
+        created_at: when the client was created.
     """
 
     identifier: str
@@ -65,20 +65,15 @@ class ClientRecord(NamedTuple):
     created_at: str
 
 
-class Found(NamedTuple):
-    """A client who was asked for.
-
-    Attributes:
-        client: the client.
-        is_new: whether the client was created only now.
-    """
+class FoundClient(NamedTuple):
+    """A client found or just created."""
 
     client: Client
     is_new: bool
 
 
 def create_client(context: Context, given: ClientFields) -> Client:
-    """Create a client, as `find_or_create` does, unless the e-mail is taken.
+    """Create a client.
 
     Raises:
         AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
@@ -86,13 +81,13 @@ def create_client(context: Context, given: ClientFields) -> Client:
     return find_or_create(context, given, if_missing=False).client
 
 
-def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = True) -> Found:
+def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = True) -> FoundClient:
     """Return the client who has an e-mail, or create one.
 
     Args:
-        context: where.
-        given: the fields of a new client; without an identifier, a free one is found.
-        if_missing: return the client who already has this e-mail rather than raise.
+        context: the application context.
+        given: the fields of a new client; without an identifier, a free one is generated.
+        if_missing: return the client who already has this e-mail instead of raising.
 
     Raises:
         AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
@@ -103,34 +98,30 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
                 existing = Client.get_or_none(Client.email_key == given.email.key)
                 if existing is not None:
                     if if_missing:
-                        return Found(existing, is_new=False)
-                    raise already_taken(
-                        Words("e-mail"),
-                        given.email.given,
-                        existing,
-                        Words(", or add --if-missing to go on in a script"),
-                    )
+                        return FoundClient(existing, is_new=False)
+                    or_else = Words(", or add --if-missing to accept it in a script")
+                    raise already_taken_error(Words("e-mail"), given.email.given, existing, or_else)
                 _require_free_reference(given)
                 _require_free_identifier(given)
                 client = _insert(context, given)
                 record_event(context, "client.create", "created", client=client)
-                return Found(client, is_new=True)
+                return FoundClient(client, is_new=True)
         except peewee.IntegrityError:
-            # Another process took the e-mail, the reference or the identifier in this moment: look again.
+            # Another process has just taken the e-mail, the reference or the identifier: look again.
             continue
-    raise AlreadyExists("no free identifier was found", "Run the same again.")
+    raise AlreadyExists("no free identifier was found", "Try again.")
 
 
 class Difference(NamedTuple):
-    """A field for which other data was given than an existing client has."""
+    """A given field that differs from an existing client's."""
 
     field: str
     given: str
     stored: str
 
 
-def differences(client: Client, given: ClientFields) -> Sequence[Difference]:
-    """Return which of the given fields the client has otherwise; what was not given is no difference."""
+def list_differences(client: Client, given: ClientFields) -> Sequence[Difference]:
+    """Return the given fields that differ from the client's; fields not given are ignored."""
     return [
         Difference(field, value, getattr(client, field) or "")
         for field in ("identifier", "reference", "civility", "first_name", "last_name", "language")
@@ -158,7 +149,7 @@ def _require_free_reference(given: ClientFields) -> None:
     if given.reference is not None:
         existing = Client.get_or_none(Client.reference == given.reference)
         if existing is not None:
-            raise already_taken(Words("reference"), given.reference, existing)
+            raise already_taken_error(Words("reference"), given.reference, existing)
 
 
 def _require_free_identifier(given: ClientFields) -> None:
@@ -167,20 +158,20 @@ def _require_free_identifier(given: ClientFields) -> None:
         return
     if existing.email is None:
         raise AlreadyExists(
-            "the identifier {identifier} is reserved for ever: its client was erased",
-            "Leave --identifier out to get a free one.",
+            "the identifier {identifier} is reserved: its client was erased",
+            "Omit --identifier to get a free one.",
             code="identifier_reserved",
             identifier=given.identifier,
         )
     raise AlreadyExists(
-        "the identifier {identifier} is taken", "Leave --identifier out to get a free one.", identifier=given.identifier
+        "the identifier {identifier} is taken", "Omit --identifier to get a free one.", identifier=given.identifier
     )
 
 
-def already_taken(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
-    """Return what to tell of a value that must be unique and is in another client's file."""
+def already_taken_error(field: str, value: str, existing: Client, or_else: str = "") -> AlreadyExists:
+    """Return the error for a unique value that belongs to another client."""
     return AlreadyExists(
-        "the {field} {value} belongs to client {identifier} already",
+        "the {field} {value} already belongs to client {identifier}",
         "Type `egec client show {identifier}`{or_else}.",
         field=field,
         value=value,
@@ -190,24 +181,24 @@ def already_taken(field: str, value: str, existing: Client, or_else: str = "") -
 
 
 def find_client(text: str) -> Client:
-    """Return the client of an e-mail, an identifier or `ref:REFERENCE`.
+    """Return the client with this e-mail, identifier or `ref:REFERENCE`.
 
     Raises:
-        ClientNotFound: there is none, or the text is none of the three.
+        ClientNotFound: the client is unknown, or the text has none of the three forms.
     """
-    # What is no text in the terminal's encoding is no client's either.
+    # Bytes that are invalid in the terminal's encoding match no client.
     wanted = text.encode(errors="replace").decode().strip()
-    client = Client.get_or_none(_condition(wanted))
+    client = Client.get_or_none(_match_client(wanted))
     if client is None:
         raise ClientNotFound(
             "no client has {wanted}",
-            "Type `egec client list --search PART` to find a client by a part of the e-mail, name or reference.",
-            wanted=_described(wanted),
+            "Type `egec client list --search PART` to find a client by part of the e-mail, name or reference.",
+            wanted=_describe_key(wanted),
         )
     return client
 
 
-def _condition(wanted: str) -> peewee.Expression:
+def _match_client(wanted: str) -> peewee.Expression:
     if wanted.startswith(REFERENCE_PREFIX):
         return Client.reference == fields.normalize(wanted.removeprefix(REFERENCE_PREFIX))
     if identifier.is_identifier(wanted):
@@ -225,20 +216,20 @@ def _condition(wanted: str) -> peewee.Expression:
     )
 
 
-def _described(wanted: str) -> str:
+def _describe_key(wanted: str) -> str:
     if wanted.startswith(REFERENCE_PREFIX):
         return Words("the reference {reference!r}", reference=wanted.removeprefix(REFERENCE_PREFIX))
     return Words("the e-mail {wanted!r}" if "@" in wanted else "the identifier {wanted!r}", wanted=wanted)
 
 
 def load_record(client: Client, moment: datetime) -> ClientRecord:
-    """Return the file as it is stored, and as it is shown at this moment."""
-    [row_to_record] = stream_records(Client.select(*record_columns(moment)).where(Client.id == client.id))
-    return row_to_record
+    """Return the stored record of a client, with the status at this moment."""
+    [record] = stream_records(Client.select(*record_columns(moment)).where(Client.id == client.id))
+    return record
 
 
 def record_columns(moment: datetime) -> Sequence[Any]:
-    """Return the columns of a query of what `ClientRecord` holds at this moment, for `records`."""
+    """Return the columns of a query for `stream_records`, with the status at this moment."""
     by_status = [
         (has_status(status, moment), status.value) for status in ClientStatus if status is not ClientStatus.NEW
     ]
@@ -250,7 +241,7 @@ def record_columns(moment: datetime) -> Sequence[Any]:
 
 
 def stream_records(query: Any) -> Iterator[ClientRecord]:
-    """Yield the files that a query of `columns` finds, one at a time."""
+    """Yield the records of a query of `record_columns`, one at a time."""
     for row in stream_rows(query):
         yield row_to_record(row)
 
@@ -259,7 +250,7 @@ _STATUSES: dict[str, ClientStatus] = {status.value: status for status in ClientS
 
 
 def row_to_record(row: tuple[Any, ...]) -> ClientRecord:
-    """Return the file of a row of `columns`."""
+    """Return the record of a row of `record_columns`."""
     return ClientRecord._make((*row[:7], _STATUSES[row[7]], *row[8:]))
 
 
@@ -281,14 +272,14 @@ def has_status(status: ClientStatus, moment: datetime) -> peewee.Expression:
 
 
 def has_weak_hash(cost: int) -> Any:
-    """Return the condition that the hash of a client's password in use is of a lower bcrypt cost than this one."""
-    # As in $2b$12$…: the cost has two digits.
+    """Return the condition that the hash of a client's current password has a lower bcrypt cost than this one."""
+    # The cost has two digits, as in $2b$12$….
     weaker = peewee.fn.SUBSTR(Credential.password_hash, 5, 2) < f"{cost:02d}"
     return (Client.active_sequence >= Client.revoked_below) & _password_in_use(weaker)
 
 
 def _password_in_use(condition: Any) -> Any:
-    """Return the condition that a client's accepted credential meets this condition."""
+    """Return the condition that the credential of a client's current password meets another condition."""
     return peewee.fn.EXISTS(
         Credential.select(Credential.id).where(
             (Credential.client == Client.id)

@@ -115,7 +115,7 @@ def _change(
             found = find_client(named.client)
             record = act(context, [found.id])[found.id]
             if record.outcome is ChangeOutcome.FAILED:
-                raise change.error_of(record)
+                raise change.record_to_error(record)
             render(record, output)
             afterwards(context, record.identifier)
             return

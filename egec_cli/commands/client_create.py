@@ -47,7 +47,7 @@ def create_command(
             # Before the client exists: a client without a mail would be half of what was asked for.
             mail_route.require(context)
         client, is_new = records.find_or_create(context, checked, if_missing=if_missing)
-        for one in records.differences(client, checked):
+        for one in records.list_differences(client, checked):
             warn(
                 "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
                 identifier=client.identifier,

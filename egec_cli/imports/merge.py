@@ -1,7 +1,7 @@
-"""Which row of a table was taken for which client, for all rows of an import.
+"""Compare rows with the existing clients and with each other: create, change, skip or reject.
 
-It is kept in a temporary file without a name, eight bytes for each id of a client, so that memory stays flat. The file
-holds the numbers of lines and hashes, no data of clients.
+`RowsTaken` keeps the imported row of each client in an unnamed temporary file, eight bytes per client key, so that
+memory stays flat. The file contains line numbers and hashes, no personal data.
 """
 
 import os
@@ -24,19 +24,14 @@ _CONTENT = (1 << _BITS_OF_CONTENT) - 1
 
 
 class TakenRow(NamedTuple):
-    """The row that was taken for a client.
-
-    Attributes:
-        line: where it begins.
-        content: a hash of its fields, the same for rows that say the same.
-    """
+    """The row imported for a client: its first line, and a hash of its fields."""
 
     line: int
     content: int
 
 
 class RowsTaken:
-    """The rows that were taken so far: those that created a client, changed one, or had nothing to do."""
+    """The rows imported so far: those that created or changed a client, or had nothing to do."""
 
     def __enter__(self) -> Self:
         self._file = TemporaryFile()
@@ -47,7 +42,7 @@ class RowsTaken:
         self._file.close()
 
     def add(self, keys: Sequence[int], rows: Sequence[ValidRow]) -> None:
-        """Note the rows that were taken for the clients with these keys."""
+        """Record the rows imported for the clients with these keys."""
         if not keys:
             return
         packed = array("Q", [one.row.line << _BITS_OF_CONTENT | _content(one) for one in rows])
@@ -58,24 +53,24 @@ class RowsTaken:
             os.pwrite(self._descriptor, one.to_bytes(_SIZE, sys.byteorder), key * _SIZE)
 
     def find(self, key: int) -> TakenRow | None:
-        """Return the row that was taken for the client with this key; None if there is none."""
-        # Parts of the file that were never written are zero, or lie behind its end.
+        """Return the row imported for the client with this key, if any."""
+        # Parts of the file that were never written read as zero or empty.
         packed = int.from_bytes(os.pread(self._descriptor, _SIZE, key * _SIZE), sys.byteorder)
         return TakenRow(packed >> _BITS_OF_CONTENT, packed & _CONTENT) if packed else None
 
 
 def taken_row(row: ValidRow) -> TakenRow:
-    """Return what is kept of a row."""
+    """Return the stored form of a row."""
     return TakenRow(row.row.line, _content(row))
 
 
 def _content(row: ValidRow) -> int:
-    # All but the e-mail as it was written: capitals make no difference.
+    # Without the spelling of the e-mail: case makes no difference.
     return hash((row.identifier, row[3:])) & _CONTENT
 
 
 class _Existing(NamedTuple):
-    """What is there of a client whom a row may mean."""
+    """An existing client that a row may name."""
 
     key: int
     identifier: str
@@ -96,11 +91,12 @@ _EXISTING = (
 
 
 class ClientChange(NamedTuple):
-    """A client's file that a row changes: `values` are those of its columns from `email` to `language`.
+    """A change to an existing client.
 
     Attributes:
-        fields: the names of those that change.
-        former_email: the e-mail that another address replaces; None where the address stays.
+        values: the new values of the columns from `email` to `language`.
+        fields: the names of the changed fields.
+        former_email: the previous e-mail; None if the address stays.
     """
 
     key: int
@@ -113,27 +109,27 @@ class ClientChange(NamedTuple):
 
 
 class Batch:
-    """Rows compared with the clients that exist, and with each other, as if they were taken one after the other.
+    """Rows compared with the existing clients and with each other, with the same results as one by one.
 
-    Of two rows that mean the same client, the first one counts: a later one that says the same has nothing left to do,
-    and one that says anything else is rejected, however far apart they are.
+    Of two rows for the same client, the first counts. A later one with the same data is skipped; one with different
+    data is rejected, however far apart they are.
 
     Attributes:
         new: rows that create a client.
         changes: changes to existing clients.
         unchanged: rows with nothing to do for an existing client, with the client's key.
         skipped: the number of rows with nothing to do.
-        faulty: rows that are rejected.
-        rest: rows that can be compared only after the changes have been written.
+        faulty: rejected rows.
+        rest: rows that can be compared only after the changes are written.
     """
 
     def __init__(self, checked: Sequence[ValidRow], on_conflict: OnConflict, taken: RowsTaken) -> None:
-        """Compare rows of one table.
+        """Compare the rows.
 
         Args:
             checked: the rows.
-            on_conflict: what to do with a row whose client exists with other data.
-            taken: the rows that earlier batches of the same table have taken.
+            on_conflict: what to do with a row whose client exists with different data.
+            taken: the rows imported by earlier batches of the same table.
         """
         self.new: list[ValidRow] = []
         self.changes: list[ClientChange] = []
@@ -144,10 +140,10 @@ class Batch:
         self._on_conflict = on_conflict
         self._existing = _existing(checked)
         self._taken = taken
-        # What this batch has taken: by the keys of existing clients, and by the names that rows give clients.
+        # The rows of this batch, by the keys of existing clients, and by the names that rows give clients.
         self._taken_by_key: dict[int, TakenRow] = {}
         self._taken_by_name: dict[tuple[str, str], TakenRow] = {}
-        # Former names of clients. Whoever they mean now is known once the changes have been written.
+        # Previous names of changed clients. Their new owners are known once the changes are written.
         self._given_up: set[tuple[str, str]] = set()
         for place, one in enumerate(checked):
             names = _names(one)
@@ -165,7 +161,7 @@ class Batch:
             if earlier is not None:
                 if earlier.content != taken_row(one).content:
                     raise InvalidRow(
-                        Words("already used in line {line}, with other data", line=earlier.line),
+                        Words("already used in line {line} with different data", line=earlier.line),
                         *_as_given(one, *name),
                     )
                 self.skipped += 1
@@ -191,7 +187,7 @@ class Batch:
             self._taken_by_key[found.key] = taken_row(one)
 
     def _row_taken_for(self, name: tuple[str, str]) -> TakenRow | None:
-        """Return the earlier row of the table that was taken for the client with this name."""
+        """Return the earlier row of the table for the client with this name, if any."""
         if name in self._taken_by_name:
             return self._taken_by_name[name]
         found = self._existing.get(name)
@@ -201,7 +197,7 @@ class Batch:
 
     def _conflict(self, one: ValidRow, found: _Existing, field: str, value: str) -> None:
         if found.email is None:
-            raise InvalidRow(Words("that of an erased client, reserved for ever"), "identifier", found.identifier)
+            raise InvalidRow(Words("reserved: its client was erased"), "identifier", found.identifier)
         before = (
             found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
             found.language,
@@ -215,13 +211,13 @@ class Batch:
             return
         if not same_identifier:
             raise InvalidRow(
-                Words("it is client {identifier}, whose identifier never changes", identifier=found.identifier),
+                Words("the identifier of client {identifier} never changes", identifier=found.identifier),
                 "identifier",
                 one.identifier or "",
             )
         if self._on_conflict is OnConflict.FAIL:
             raise InvalidRow(
-                Words("already used by client {identifier}, with other data", identifier=found.identifier),
+                Words("already used by client {identifier} with different data", identifier=found.identifier),
                 *_as_given(one, field, value),
             )
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
@@ -233,16 +229,16 @@ class Batch:
         )
         now = {"email_key": values[1], "reference": values[2], "identifier": found.identifier}
         self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}
-        former = ((field, getattr(found, field)) for field in now)
-        self._given_up |= {(field, value) for field, value in former if value is not None and value != now[field]}
+        previous = ((field, getattr(found, field)) for field in now)
+        self._given_up |= {(field, value) for field, value in previous if value is not None and value != now[field]}
 
     def _values(self, one: ValidRow, found: _Existing) -> tuple[str | None, ...]:
-        """Return what the file would say: what the row has a cell for is taken from there."""
-        # Capitals in an address make no other address.
+        """Return the new values: from the row if it has a cell for the field, otherwise the present ones."""
+        # Case does not make a different address.
         same_address = one.email_key == found.email_key
         email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
         others = (
-            getattr(found if field in one.row.unsaid else one, field)
+            getattr(found if field in one.row.absent else one, field)
             for field in ("reference", "civility", "first_name", "last_name", "language")
         )
         return (*email, *others)
@@ -250,17 +246,17 @@ class Batch:
 
 # The key of an e-mail changes with it.
 _OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
-# By which a row may mean a client who is there.
+# By which a row names an existing client.
 _NAMES = ("email_key", "reference", "identifier")
 
 
 def _names(one: ValidRow) -> list[tuple[str, str]]:
-    """Return the names by which a row means a client."""
+    """Return the names by which a row identifies a client."""
     return [(field, value) for field in _NAMES if (value := getattr(one, field)) is not None]
 
 
 def _as_given(one: ValidRow, field: str, value: str) -> tuple[str, str]:
-    """Return the field and the value of a name as the row has them."""
+    """Return the field and the value of a name as written in the row."""
     return ("email", one.email) if field == "email_key" else (field, value)
 
 

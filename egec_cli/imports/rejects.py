@@ -1,6 +1,6 @@
-"""The file of rejected rows: each as it came, with its reason, to be corrected and imported again.
+"""Write rejected rows, unchanged and with their reasons, to a file that can be corrected and imported again.
 
-In CSV, formulas are guarded, and the import takes the guards off again.
+In CSV, formulas are guarded; the import removes the guards.
 """
 
 import os
@@ -14,7 +14,7 @@ from egec_cli.imports.tables import Table
 
 
 class RejectsFile:
-    """A file that is created with the first rejected row."""
+    """A file that is created when the first row is added."""
 
     def __init__(self, table: Table, path: Path, stack: ExitStack) -> None:
         self._table = table
@@ -23,24 +23,24 @@ class RejectsFile:
         self._file: BinaryIO | None = None
 
     def add(self, raw: str, reason: str) -> None:
-        """Add one row as it came."""
+        """Add a row."""
         if self._file is None:
             unfinished = self._stack.enter_context(files.create_file(self._path))
             self._file = self._stack.enter_context(os.fdopen(os.dup(unfinished.descriptor), "wb"))
             if self._table.header:
-                self._file.write(self._table.rejected(self._table.header, "reason"))
-        self._file.write(self._table.rejected(raw, reason))
+                self._file.write(self._table.encode_rejected(self._table.header, "reason"))
+        self._file.write(self._table.encode_rejected(raw, reason))
 
 
 @contextmanager
 def open_rejects_file(path: Path, table: Table) -> Iterator[RejectsFile]:
-    """Write a file of rejected rows within the block, for its owner alone; it is there once the block has ended well.
+    """Open a file for rejected rows, readable by its owner only. It appears when the block ends without an error.
 
     Raises:
-        AlreadyExists: there is a file of that name.
+        AlreadyExists: the file exists.
         PermissionDenied, StorageError, OSError: it cannot be written.
     """
-    # Now, not with the first rejected row: by then, much has been imported.
+    # Checked now: when the first row is rejected, other rows have already been imported.
     files.require_free(path)
     with ExitStack() as stack:
         yield RejectsFile(table, path, stack)

@@ -1,4 +1,4 @@
-"""A row of a table as a client's file: its columns known, its fields checked, or what is wrong with it."""
+"""Check the rows of a table: known columns, valid fields, or the reason why a row is invalid."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ _NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
     "disabled_at": ("disabled at",),
     "created_at": ("created at",),
 }  # fmt: skip
-# By the names of columns as they are compared; `reason` is what a rejected row was given.
+# By folded column name. `reason` is the column of a file of rejected rows.
 FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMNS.items() for name in names}
 IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
@@ -48,13 +48,13 @@ _OTHER_HASHES = {
     "{SHA": Words("an LDAP SHA hash"),
     "pbkdf2_": Words("a Django PBKDF2 hash"),
     "scrypt$": Words("a Django scrypt hash"),
-    "bcrypt_sha256$": Words("a Django hash of a hash"),
+    "bcrypt_sha256$": Words("a Django bcrypt-SHA-256 hash"),
     "argon2$": Words("a Django Argon2 hash"),
 }
 
 
 class ValidRow(NamedTuple):
-    """A row whose fields are valid. Times are RFC 3339; an empty text stands for what is not known."""
+    """A valid row; unknown fields are empty. Times are RFC 3339."""
 
     row: Row
     identifier: str | None
@@ -71,7 +71,7 @@ class ValidRow(NamedTuple):
 
 
 class InvalidRow(Exception):
-    """A row cannot be taken."""
+    """A row cannot be imported."""
 
     def __init__(self, reason: str, field: str = "", value: str = "") -> None:
         super().__init__(reason)
@@ -83,33 +83,29 @@ class InvalidRow(Exception):
 class RowChecker:
     """Checks the rows of one table.
 
-    Most rows are plain: what can be wrong with a name is ruled out for the whole line at once. Every other row is
-    checked cell by cell, to the same end.
+    Most rows are plain: one look at the line rules out all faults of names. All others are checked cell by cell, with
+    the same result.
     """
 
     def __init__(self, columns: Sequence[str], now: str) -> None:
-        """Check rows of these columns; those without a time of their own were made `now`."""
+        """Check rows with these columns; clients without `created_at` are created `now`."""
         self._columns = columns
         self._now = now
         self._places = itemgetter(*(columns.index(field) if field in columns else -1 for field in _IN_ORDER))
 
-    def checked(self, row: Row) -> ValidRow:
-        """Return a row with its fields checked.
-
-        Raises:
-            Faulty: one of them is not valid.
-        """
+    def check(self, row: Row) -> ValidRow:
+        """Return the valid fields of a row, or raise `InvalidRow`."""
         if row.fault:
             raise InvalidRow(row.fault)
-        return self._plain(row) or self._cell_by_cell(row)
+        return self._check_plain(row) or self._check_cells(row)
 
-    def _plain(self, row: Row) -> ValidRow | None:
-        """Return a row that needs no change and no further look; None for any other."""
+    def _check_plain(self, row: Row) -> ValidRow | None:
+        """Return a row that needs no change; None for any other."""
         raw, cells = row.raw, row.cells
         line = raw.rstrip("\r\n")
         if (
             not line.isprintable()
-            # Double blanks are made one, quotes and apostrophes may be a table's own, and =? is that of mail programs.
+            # Double spaces collapse, quotes and apostrophes may belong to the table, and mail programs decode =?.
             or "  " in line
             or '"' in line
             or "'" in line
@@ -142,11 +138,11 @@ class RowChecker:
             )
         )  # fmt: skip
 
-    def _cell_by_cell(self, row: Row) -> ValidRow:
+    def _check_cells(self, row: Row) -> ValidRow:
         cells = dict(zip(self._columns, row.cells, strict=True))
         get = cells.get
         if STRAY_BYTES.search(row.raw):
-            raise InvalidRow(Words("it has bytes that are no text in the encoding of the file"))
+            raise InvalidRow(Words("it contains bytes that are invalid in the encoding of the file"))
         try:
             found = fields.parse_fields(
                 cells["email"],
@@ -158,7 +154,7 @@ class RowChecker:
                 language=get("language", ""),
             )
         except InvalidInput as error:
-            raise _explained(cells, error) from None
+            raise _locate_error(cells, error) from None
         return ValidRow(
             row,
             found.identifier,
@@ -169,9 +165,9 @@ class RowChecker:
             found.first_name,
             found.last_name,
             found.language,
-            _moment("disabled_at", get("disabled_at", "")) or None,
-            _moment("created_at", get("created_at", "")) or self._now,
-            _hash(get("password_hash", "")),
+            _parse_time("disabled_at", get("disabled_at", "")) or None,
+            _parse_time("created_at", get("created_at", "")) or self._now,
+            _parse_hash(get("password_hash", "")),
         )
 
 
@@ -180,12 +176,12 @@ _IN_ORDER = (
     "disabled_at", "created_at",
 )  # fmt: skip
 _KNOWN_VALUES: Mapping[str, Sequence[str]] = {"civility": fields.CIVILITIES, "language": LANGUAGES}
-# Below it, every character is in NFC and shows itself.
+# All printable characters below are in NFC.
 _BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
 
 
-def _explained(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
-    """Return which cell is at fault: the first one that is refused by itself."""
+def _locate_error(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
+    """Return the error with its cell: the first one that is refused alone."""
     checks: dict[str, Callable[[str], Any]] = {
         "email": fields.parse_fields,
         "identifier": lambda text: text and identifier.parse_identifier(text),
@@ -203,29 +199,27 @@ def _explained(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
             known = _KNOWN_VALUES.get(field)
             if known is None:
                 return InvalidRow(found.message, field, cells[field])
-            # The hint of the error, in the one line that there is for a row.
+            # A row is reported on one line, so the hint goes there.
             reason = Words("{message} (use one of {known})", message=found.message, known=", ".join(known))
             return InvalidRow(reason, field, cells[field])
     return InvalidRow(error.message)
 
 
-def _hash(text: str) -> str:
+def _parse_hash(text: str) -> str:
     text = text.strip()
     if not text or _BCRYPT.fullmatch(text):
         return text
-    kind = next(
-        (kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), Words("no hash that is known")
-    )
-    # Not quoted: it may be a password.
+    kind = next((kind for start, kind in _OTHER_HASHES.items() if text.startswith(start)), Words("not a known hash"))
+    # The value is not shown: it may be a password.
     raise InvalidRow(
-        Words("it is {kind}; only those of bcrypt ($2a$, $2b$, $2y$) can come along", kind=kind), "password_hash", "…"
+        Words("it is {kind}; only bcrypt hashes ($2a$, $2b$, $2y$) can be imported", kind=kind), "password_hash", "…"
     )
 
 
-def _moment(field: str, text: str) -> str:
+def _parse_time(field: str, text: str) -> str:
     if not text:
         return ""
     try:
         return clock.to_rfc3339(clock.parse_time(text))
     except ValueError:
-        raise InvalidRow(Words("it is no time such as 2026-11-24T03:30:00Z"), field, text) from None
+        raise InvalidRow(Words("invalid time; write it as 2026-11-24T03:30:00Z"), field, text) from None

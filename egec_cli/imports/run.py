@@ -1,4 +1,4 @@
-"""Work done ahead on a thread of its own, while the caller's waits for the database."""
+"""Import the rows of a table as client records. A thread prepares rows while the database writes earlier ones."""
 
 import os
 import sys
@@ -23,88 +23,21 @@ from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
 
-_Piece = TypeVar("_Piece")
-
-# How long a thread that computes keeps the interpreter from the others, in seconds; Python's own is ten times as long.
-_TURN = 0.0005
-_DEPTH = 1
-_LOOK = 0.1
-
-
-class _End:
-    """The pieces came to their end, or to an error."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-
-
-@contextmanager
-def prefetch(pieces: Iterator[_Piece]) -> Iterator[Iterator[_Piece]]:
-    """Let pieces be made on another thread while the block uses those before them; at most a few are waiting.
-
-    What making one raises is raised where it would have been used. After the block, no more are made.
-    """
-    waiting: Queue[_Piece | _End] = Queue(_DEPTH)
-    stop = Event()
-
-    def put(piece: _Piece | _End) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put(piece, timeout=_LOOK)
-            except Full:
-                continue
-            return
-
-    def make() -> None:
-        try:
-            for piece in pieces:
-                put(piece)
-                if stop.is_set():
-                    return
-            put(_End())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the piece is used
-            put(_End(error))
-
-    def used() -> Iterator[_Piece]:
-        while True:
-            try:
-                # Not for ever, so that a signal is heeded.
-                piece = waiting.get(timeout=_LOOK)
-            except Empty:
-                continue
-            if isinstance(piece, _End):
-                if piece.error is not None:
-                    raise piece.error
-                return
-            yield piece
-
-    former = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN)
-    maker = Thread(target=make, name="ahead", daemon=True)
-    maker.start()
-    try:
-        yield used()
-    finally:
-        stop.set()
-        maker.join()
-        sys.setswitchinterval(former)
-
-
-# So many rows are in memory; so many times as many share a commit, each of which writes most pages of the indexes.
+# A commit writes most pages of the indexes, so one commit is shared by several batches.
 _ROWS_AT_A_TIME = 500
 _BATCHES_IN_A_TRANSACTION = 200
-# Another process may take what was free when it was looked at.
+# Each retry means that another process has just taken a value that was free.
 _TRIES = 5
 
 
 class EmailChange(NamedTuple):
-    """An e-mail that a row replaced; the row named its client by the reference or the identifier.
+    """An e-mail replaced by a row that named its client by reference or identifier.
 
     Attributes:
-        line: where the row begins.
+        line: the first line of the row.
         identifier: the client's.
-        former_email: the one before.
-        email: the present one.
+        former_email: the previous e-mail.
+        email: the new e-mail.
     """
 
     line: int
@@ -114,14 +47,14 @@ class EmailChange(NamedTuple):
 
 
 class ImportResult(NamedTuple):
-    """What became of the rows of a table.
+    """The numbers of rows by result.
 
     Attributes:
-        created: how many made a client's file.
-        updated: how many changed one.
-        skipped: how many had nothing to do.
-        rejected: how many were not taken.
-        email_changes: the clients whose e-mail another one replaced.
+        created: rows that created a client.
+        updated: rows that changed a client.
+        skipped: rows with nothing to do.
+        rejected: rows that were rejected.
+        email_changes: the clients whose e-mail was replaced.
     """
 
     created: int
@@ -132,12 +65,7 @@ class ImportResult(NamedTuple):
 
 
 class RejectedRow(NamedTuple):
-    """A row that was not taken.
-
-    Attributes:
-        field: which of its fields is at fault; empty where it is the row.
-        value: what the field says.
-    """
+    """A rejected row, with the invalid field and its value; both are empty if the whole row is invalid."""
 
     line: int
     field: str
@@ -156,40 +84,40 @@ def import_clients(
     dry_run: bool = False,
     report_change: Callable[[EmailChange], None] = lambda _change: None,
 ) -> ImportResult:
-    """Take the rows of a table into the client files, and return how many became what.
+    """Import the rows of a table, and return the numbers of rows by result.
 
     Args:
-        context: where.
+        context: the application context.
         table: the rows.
-        report: is told of each row that is rejected, as soon as it is.
-        on_conflict: what to do with a row whose client is there already, with other data.
-        strict: take all rows or none.
-        dry_run: take none, but count what would become of them.
-        report_change: is told of each e-mail that changes, once the change is committed; in a dry run, that would.
+        report: called with each rejected row, soon after it is read.
+        on_conflict: what to do with a row whose client already exists with different data.
+        strict: import all rows or none.
+        dry_run: change nothing, but report and count the results.
+        report_change: called with each replaced e-mail once the change is committed; in a dry run, without a commit.
 
     Raises:
-        InvalidInput: there is no column for the e-mail; or, with `strict`, a row was rejected, so none was taken.
-        TemporaryFailure: another process takes the same e-mails at the same time.
+        InvalidInput: the e-mail column is missing; or, with `strict`, a row was rejected, so nothing was imported.
+        TemporaryFailure: other processes keep taking the same e-mails.
     """
     if "email" not in table.named:
-        raise InvalidInput("the table has no column for the e-mail", "Say which it is: --map 'COLUMN=email'.")
-    # A strict import may still be rolled back, so its changes are told at its end.
-    told_late = strict and not dry_run
-    work = _Import(context, table, report, on_conflict, None if told_late else report_change)
+        raise InvalidInput("the table has no e-mail column", "Name it: --map 'COLUMN=email'.")
+    # A strict import may still be rolled back, so its changes are reported at the end.
+    reports_late = strict and not dry_run
+    work = _Import(context, table, report, on_conflict, None if reports_late else report_change)
     with context.database.atomic() if strict or dry_run else nullcontext() as whole:
-        work.take_all()
+        work.import_all()
         if strict and work.counted["rejected"]:
             assert whole is not None
             whole.rollback()
             raise InvalidInput(
-                "{rejected} rows were rejected, so none was taken",
-                "Mend them and run the same again, or leave --strict out.",
+                "{rejected} rows were rejected, so nothing was imported",
+                "Correct these rows and try again, or omit --strict.",
                 code="rejected",
                 rejected=work.counted["rejected"],
             )
         if dry_run and whole is not None:
             whole.rollback()
-    for change in work.email_changes if told_late else ():
+    for change in work.email_changes if reports_late else ():
         report_change(change)
     return ImportResult(**work.counted, email_changes=work.email_changes)
 
@@ -208,16 +136,16 @@ class _Import:
         self._report = report
         self._report_change = report_change
         self._on_conflict = on_conflict
-        # Where the rows of a first import are all new, none is looked for before it is put in.
+        # As long as all rows are new, as in a first import, they are inserted without looking for them first.
         self._all_were_new = True
         self._taken = RowsTaken()
         self._faulty: list[tuple[Row, InvalidRow]] = []
-        self._untold: list[EmailChange] = []
+        self._unreported: list[EmailChange] = []
         self.counted = dict.fromkeys(("created", "updated", "skipped", "rejected"), 0)
         self.email_changes: list[EmailChange] = []
 
-    def take_all(self) -> None:
-        """Take all rows, and put the import on record: that it has begun, for it may be killed, and what it came to."""
+    def import_all(self) -> None:
+        """Import all rows, and record the start (as the import may be killed) and the end."""
         with self._context.database.atomic():
             audit.record_event(self._context, "client.import", "begun")
         with self._taken, prefetch(self._batches()) as batches:
@@ -227,14 +155,14 @@ class _Import:
                         self._faulty += faulty
                         left: Sequence[ValidRow] = checked
                         while left:
-                            left = self._take(left)
-                # Not before: whoever reads slowly keeps nobody from the database.
-                self._tell()
+                            left = self._import_rows(left)
+                # After the transaction, so that a slow reader of the output does not block the database.
+                self._report_batch()
         with self._context.database.atomic():
             audit.record_event(self._context, "client.import", "done", rows=self.counted)
 
     def _batches(self) -> Iterator[tuple[Sequence[ValidRow], Sequence[tuple[Row, InvalidRow]]]]:
-        """Yield the rows in batches: those whose fields are valid, and those that are faulty. It asks no database."""
+        """Yield batches of valid and invalid rows, without the database."""
         checker = RowChecker(self._table.fields, clock.to_rfc3339(self._context.clock()))
         rows = iter(self._table)
         while batch := list(islice(rows, _ROWS_AT_A_TIME)):
@@ -242,41 +170,41 @@ class _Import:
             faulty: list[tuple[Row, InvalidRow]] = []
             for row in batch:
                 try:
-                    valid.append(checker.checked(row))
+                    valid.append(checker.check(row))
                 except InvalidRow as fault:
                     faulty.append((row, fault))
             yield valid, faulty
 
-    def _tell(self) -> None:
-        """Tell of the rows of a batch that were rejected, in their order, and of the e-mails that changed."""
-        for row, faulty in sorted(self._faulty, key=lambda told: told[0].line):
+    def _report_batch(self) -> None:
+        """Report rejected rows, in order, and replaced e-mails."""
+        for row, faulty in sorted(self._faulty, key=lambda rejected: rejected[0].line):
             self._report(RejectedRow(row.line, faulty.field, faulty.value, faulty.reason, row.raw))
         self.counted["rejected"] += len(self._faulty)
         self._faulty = []
         if self._report_change is not None:
-            for change in self._untold:
+            for change in self._unreported:
                 self._report_change(change)
-        self.email_changes += self._untold
-        self._untold = []
+        self.email_changes += self._unreported
+        self._unreported = []
 
-    def _take(self, checked: Sequence[ValidRow]) -> Sequence[ValidRow]:
-        """Take rows in one transaction, and return those that can only be taken after it."""
-        if self._all_were_new and self._all_made(checked):
+    def _import_rows(self, checked: Sequence[ValidRow]) -> Sequence[ValidRow]:
+        """Import rows, and return those that can be compared only after these are written."""
+        if self._all_were_new and self._insert_all(checked):
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
             batch = Batch(checked, self._on_conflict, self._taken)
-            if self._written(batch.new, batch.changes):
+            if self._write(batch.new, batch.changes):
                 break
         else:
-            raise TemporaryFailure("other processes take the same e-mails all the time", "Run the same again.")
-        self._note_taken(batch)
+            raise TemporaryFailure("other processes keep taking the same e-mails", "Try again.")
+        self._record_taken(batch)
         audit.record_updates(self._context, ((one.key, one.fields) for one in batch.changes), source="import")
         self.counted["created"] += len(batch.new)
         self.counted["updated"] += len(batch.changes)
         self.counted["skipped"] += batch.skipped
         self._faulty += batch.faulty
-        self._untold += [
+        self._unreported += [
             EmailChange(one.checked.row.line, one.identifier, one.former_email, one.checked.email)
             for one in batch.changes
             if one.former_email is not None
@@ -284,17 +212,19 @@ class _Import:
         self._all_were_new = len(batch.new) == len(checked)
         return batch.rest
 
-    def _all_made(self, new: Sequence[ValidRow]) -> bool:
-        """Make a file of each row; tell whether the database had none of them, else nothing is done."""
-        keys = try_insert_all(self._context.database, "client", _COLUMNS, self._drawn_for(new), constants=_AT_FIRST)
+    def _insert_all(self, new: Sequence[ValidRow]) -> bool:
+        """Insert all rows; if any exists, insert nothing and return False."""
+        keys = try_insert_all(
+            self._context.database, "client", _COLUMNS, self._rows_to_insert(new), constants=_AT_FIRST
+        )
         if not keys:
             return False
         self._taken.add(keys, new)
         self._insert_hashes(_hashes(new))
         return True
 
-    def _note_taken(self, batch: Batch) -> None:
-        """Note which rows of a batch were taken for which clients, so that no later row contradicts them."""
+    def _record_taken(self, batch: Batch) -> None:
+        """Record the row of each client, so that no later row contradicts it."""
         self._taken.add([one.key for one in batch.changes], [one.checked for one in batch.changes])
         self._taken.add([key for key, _ in batch.unchanged], [one for _, one in batch.unchanged])
         if batch.new:
@@ -304,8 +234,8 @@ class _Import:
             keys = dict(fetch_tuples(made))
             self._taken.add([keys[one.email_key] for one in batch.new], batch.new)
 
-    def _written(self, new: Sequence[ValidRow], changes: Sequence[ClientChange]) -> bool:
-        """Make and change files; tell whether nobody else was in the way, else nothing is done."""
+    def _write(self, new: Sequence[ValidRow], changes: Sequence[ClientChange]) -> bool:
+        """Insert and update clients; if another process was faster, do nothing and return False."""
         try:
             with self._context.database.atomic():
                 self._insert(new)
@@ -317,30 +247,30 @@ class _Import:
     def _insert(self, new: Sequence[ValidRow]) -> None:
         hashes = _hashes(new)
         while new:
-            rows = self._drawn_for(new)
+            rows = self._rows_to_insert(new)
             inserted = insert_many(
                 self._context.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
             )
-            # Of many identifiers that are drawn, one may be taken: those clients get another.
-            new = [] if inserted == len(rows) else self._without_file(new)
+            # A drawn identifier may be taken: those clients get another one.
+            new = [] if inserted == len(rows) else self._not_inserted(new)
         self._insert_hashes(hashes)
 
-    def _drawn_for(self, new: Sequence[ValidRow]) -> Sequence[Sequence[str | None]]:
-        """Return the values of new files; identifiers are drawn for those that have none."""
+    def _rows_to_insert(self, new: Sequence[ValidRow]) -> Sequence[Sequence[str | None]]:
+        """Return the values of new clients; those without an identifier get a random one."""
         now = clock.to_rfc3339(self._context.clock())
-        drawn = _identifiers(len(new))
+        drawn = _draw_identifiers(len(new))
         return [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
 
-    def _without_file(self, new: Sequence[ValidRow]) -> Sequence[ValidRow]:
+    def _not_inserted(self, new: Sequence[ValidRow]) -> Sequence[ValidRow]:
         if any(one.identifier for one in new):
-            # It may be the identifier of a file that is there, with the same e-mail or another one.
+            # It may be the identifier of an existing client, with the same e-mail or another one.
             raise peewee.IntegrityError("an identifier of the table is taken")
         made = Client.select(Client.email_key).where(in_list(Client.email_key, [one.email_key for one in new]))
         keys = {key for (key,) in fetch_tuples(made)}
         return [one for one in new if one.email_key not in keys]
 
     def _insert_hashes(self, hashes: Mapping[str, str]) -> None:
-        """Let the passwords of these hashes, by the keys of e-mails, open the accounts; they count as used."""
+        """Insert accepted and used credentials with these hashes, by e-mail key."""
         if not hashes:
             return
         hash_costs.raise_refusal_cost(hashes.values())
@@ -388,12 +318,12 @@ _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "fail
 
 
 def _hashes(new: Sequence[ValidRow]) -> Mapping[str, str]:
-    """Return the hashes of the passwords that come along, by the keys of the e-mails."""
+    """Return the imported hashes by e-mail key."""
     return {one.email_key: one.password_hash for one in new if one.password_hash}
 
 
-def _identifiers(number: int) -> list[str]:
-    """Return so many random identifiers, drawn together, each as likely as any other."""
+def _draw_identifiers(number: int) -> list[str]:
+    """Return this number of random identifiers, all equally likely."""
     found: list[str] = []
     while len(found) < number:
         drawn = array("Q", os.urandom(8 * (number - len(found))))
@@ -402,5 +332,72 @@ def _identifiers(number: int) -> list[str]:
 
 
 _IDENTIFIERS = 9 * 10**9
-# Beyond this, of 64 bits, the first identifiers would be likelier.
+# Above this 64-bit value, the first identifiers would be more likely.
 _FAIR = 2**64 // _IDENTIFIERS * _IDENTIFIERS
+
+
+_Piece = TypeVar("_Piece")
+
+# In seconds, a tenth of Python's default, so that the computing thread does not keep the other one waiting.
+_SWITCH_INTERVAL = 0.0005
+_QUEUE_SIZE = 1
+_QUEUE_TIMEOUT = 0.1
+
+
+class _End:
+    """The end of the pieces, or the error that ended them."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+@contextmanager
+def prefetch(pieces: Iterator[_Piece]) -> Iterator[Iterator[_Piece]]:
+    """Produce pieces on another thread while the block uses earlier ones.
+
+    An error of the producer is raised in the block, at its place. The thread ends with the block.
+    """
+    waiting: Queue[_Piece | _End] = Queue(_QUEUE_SIZE)
+    stop = Event()
+
+    def put(piece: _Piece | _End) -> None:
+        while not stop.is_set():
+            try:
+                waiting.put(piece, timeout=_QUEUE_TIMEOUT)
+            except Full:
+                continue
+            return
+
+    def produce() -> None:
+        try:
+            for piece in pieces:
+                put(piece)
+                if stop.is_set():
+                    return
+            put(_End())
+        except BaseException as error:  # noqa: BLE001 - raised again in the block
+            put(_End(error))
+
+    def consume() -> Iterator[_Piece]:
+        while True:
+            try:
+                # With a timeout, so that signals are handled.
+                piece = waiting.get(timeout=_QUEUE_TIMEOUT)
+            except Empty:
+                continue
+            if isinstance(piece, _End):
+                if piece.error is not None:
+                    raise piece.error
+                return
+            yield piece
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    producer = Thread(target=produce, name="ahead", daemon=True)
+    producer.start()
+    try:
+        yield consume()
+    finally:
+        stop.set()
+        producer.join()
+        sys.setswitchinterval(interval)

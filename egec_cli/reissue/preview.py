@@ -22,17 +22,17 @@ class PlannedRecord(NamedTuple):
     """A client whom a run would mail. Times are RFC 3339 in UTC.
 
     Attributes:
-        identifier: ten digits, the client's for ever.
-        email: the registered one; None where the file was erased.
+        identifier: ten digits; never changes.
+        email: the registered e-mail; None if the client was erased.
         reference: the number of the client's file elsewhere.
-        civility: `M.`, `Mme` and the like; may be empty.
+        civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
-        last_name: that of a person or a firm; may be empty.
-        language: of the mails, `fr` or `en`; empty for that of EGEC_LANGUAGE.
-        status: what the client may do at present.
-        last_sequence: how many passwords were made for the client.
-        last_login_at: when a login was last accepted.
-        created_at: when the file was made.
+        last_name: of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
+        status: the present status.
+        last_sequence: how many passwords were created for the client.
+        last_login_at: the time of the last accepted login.
+        created_at: when the client was created.
         mail: which mail: `credentials` without an accepted or imported password so far, else `reissue`.
     """
 

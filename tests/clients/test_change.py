@@ -1,4 +1,4 @@
-"""Files updated, disabled, enabled and erased, on both databases."""
+"""Update, disable, enable, unblock and erase clients, on both databases."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def test_an_update_changes_what_is_given_and_clears_what_is_given_as_empty(opene
     assert (record.first_name, record.language, record.identifier) == ("Jeanne", "fr", client.identifier)
 
 
-def test_the_event_of_an_update_names_the_fields_and_none_of_their_values(opened: Context) -> None:
+def test_the_event_of_an_update_names_the_fields_and_not_their_values(opened: Context) -> None:
     client = made(opened, last_name="Dupont")
     change.update_client(opened, client, {"last_name": "Petit", "email": "petit@example.org", "first_name": ""})
     change.update_client(opened, client, {"last_name": "Petit"})
@@ -78,7 +78,7 @@ def test_the_event_of_an_update_names_the_fields_and_none_of_their_values(opened
     assert event.details == '{"fields": ["email", "last_name"]}'
 
 
-def test_an_email_or_reference_of_another_is_refused_and_nothing_changes(opened: Context) -> None:
+def test_an_email_or_reference_of_another_client_is_refused_and_nothing_changes(opened: Context) -> None:
     client, other = made(opened, reference="D-1"), made(opened, "other@example.org", reference="D-2")
     for given in ({"email": "OTHER@example.org"}, {"reference": " D-2", "last_name": "Petit"}):
         with pytest.raises(AlreadyExists, match=other.identifier):
@@ -88,12 +88,12 @@ def test_an_email_or_reference_of_another_is_refused_and_nothing_changes(opened:
 
 
 @pytest.mark.parametrize("bad", [{"email": ""}, {"email": "x"}, {"language": "de"}, {"civility": "Lord"}])
-def test_a_bad_value_is_refused(opened: Context, bad: dict[str, str]) -> None:
+def test_an_invalid_value_is_refused(opened: Context, bad: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         change.update_client(opened, made(opened), bad)
 
 
-def test_of_many_that_give_the_same_email_at_once_one_succeeds(opened: Context) -> None:
+def test_only_one_of_many_concurrent_updates_to_the_same_email_succeeds(opened: Context) -> None:
     files = [made(opened, f"c{number}@example.org") for number in range(8)]
 
     def take(client: Client) -> str:
@@ -113,16 +113,16 @@ def test_a_disabled_client_cannot_log_in_until_enabled(opened: Context) -> None:
     client = made(opened)
     password = password_of(opened, client)
 
-    def may_enter() -> bool:
+    def can_log_in() -> bool:
         return verify_login(opened, client.identifier, password).accepted
 
-    assert may_enter()
+    assert can_log_in()
     assert outcome_of(change.disable_clients(opened, [client.id], reason="left"), client) == ("disabled", None)
-    assert not may_enter()
+    assert not can_log_in()
     assert outcome_of(change.disable_clients(opened, [client.id], reason="again"), client) == ("unchanged", None)
     assert outcome_of(change.enable_clients(opened, [client.id]), client) == ("enabled", None)
     assert outcome_of(change.enable_clients(opened, [client.id]), client) == ("unchanged", None)
-    assert may_enter()
+    assert can_log_in()
     assert [action for action in actions(client) if action.startswith("client.")] == [
         "client.create",
         "client.disable",
@@ -139,7 +139,7 @@ def test_a_disabled_client_cannot_log_in_until_enabled(opened: Context) -> None:
         {"failed_logins": 1, "blocked_until": None},
     ],
 )
-def test_an_unblocked_client_logs_in_at_once_with_the_password_there_is(
+def test_an_unblocked_client_can_log_in_immediately_with_the_current_password(
     opened: Context, failed: dict[str, Any]
 ) -> None:
     client, other = made(opened), made(opened, "other@example.org")
@@ -171,7 +171,7 @@ def test_an_unblocked_client_who_fails_again_waits_again_and_stays_disabled_if_d
     assert not verify_login(opened, client.identifier, password).accepted
 
 
-def test_to_disable_needs_a_reason_which_the_story_tells(opened: Context) -> None:
+def test_disabling_needs_a_reason_which_the_history_shows(opened: Context) -> None:
     client = made(opened)
     with pytest.raises(InvalidInput):
         change.disable_clients(opened, [client.id], reason="  ")
@@ -180,7 +180,7 @@ def test_to_disable_needs_a_reason_which_the_story_tells(opened: Context) -> Non
 
 
 def test_an_erased_client_keeps_the_identifier_and_nothing_else(opened: Context) -> None:
-    """P4: the identifier never changes, and nobody else ever gets it."""
+    """P4: the identifier never changes, and no other client ever gets it."""
     client = made(opened, reference="D-1", civility="Mme", first_name="Jeanne", last_name="Dupont", language="fr")
     password = password_of(opened, client)
     verify_login(opened, client.identifier, password)
@@ -202,7 +202,7 @@ def test_an_erased_client_keeps_the_identifier_and_nothing_else(opened: Context)
     assert refused.value.code == GONE
 
 
-def test_an_erased_identifier_is_reserved_for_ever_and_the_email_is_free(opened: Context) -> None:
+def test_an_erased_identifier_stays_reserved_and_the_email_is_free(opened: Context) -> None:
     client = made(opened, reference="D-1")
     change.erase_clients(opened, [client.id])
     with pytest.raises(ClientNotFound):
@@ -233,7 +233,7 @@ def test_a_mail_under_way_when_its_client_is_erased_never_opens_the_account(open
     assert Credential.get_by_id(under_way.key).server_reply is None
 
 
-def test_who_is_being_mailed_is_erased_later(opened: Context) -> None:
+def test_a_client_who_is_being_mailed_is_erased_later(opened: Context) -> None:
     client = made(opened)
     lease = leases.take_lease(opened, client)
     assert outcome_of(change.erase_clients(opened, [client.id]), client) == ("failed", "client_busy")
@@ -242,12 +242,12 @@ def test_who_is_being_mailed_is_erased_later(opened: Context) -> None:
     assert outcome_of(change.erase_clients(opened, [client.id]), client) == ("erased", None)
 
 
-def test_an_issue_that_was_begun_before_its_client_was_erased_mails_nothing(opened: Context) -> None:
+def test_an_issue_started_before_its_client_was_erased_mails_nothing(opened: Context) -> None:
     client = made(opened)
     change.erase_clients(opened, [client.id])
     handed_over: list[NewPassword] = []
     with pytest.raises(PermissionDenied):
-        # The file as it was read before.
+        # `client` was read before the erasure.
         issue.issue_to_operator(opened, client, handed_over.append, hashing=hashing.start_hash(opened.settings))
     assert handed_over == []
     assert Credential.select().count() == 0
@@ -257,7 +257,7 @@ BAIT = ("jeanne", "dupont", "d-4711", "quoted words")
 
 
 def with_history(egec: Context) -> Client:
-    """Return a client of whom the database knows something everywhere."""
+    """Return a client with personal data in every table."""
     client = made(
         egec, "Jeanne.Bait@Example.org", first_name="Jeanne", last_name="Dupont", reference="D-4711", civility="Mme"
     )
@@ -273,7 +273,7 @@ def with_history(egec: Context) -> Client:
     return client
 
 
-def test_nothing_of_an_erased_client_is_left_in_any_table(opened: Context, location: Database) -> None:
+def test_no_personal_data_of_an_erased_client_is_left_in_any_table(opened: Context, location: Database) -> None:
     client = with_history(opened)
     change.erase_clients(opened, [client.id])
     for table in (Client, Credential, ReissueItem, ReissueRun, Event):
@@ -282,7 +282,7 @@ def test_nothing_of_an_erased_client_is_left_in_any_table(opened: Context, locat
         assert not any(bait in content for bait in BAIT), table
 
 
-def test_nothing_of_an_erased_client_is_left_in_the_files_of_the_embedded_database(tmp_path: Path) -> None:
+def test_no_personal_data_of_an_erased_client_is_left_in_the_files_of_sqlite(tmp_path: Path) -> None:
     accounts_egec.create_database(load.load_settings())
     with accounts_egec.open_context(load.load_settings()) as egec:
         for number in range(300):
@@ -303,7 +303,7 @@ def test_nothing_of_an_erased_client_is_left_in_the_files_of_the_embedded_databa
         assert [bait for bait in BAIT if bait.encode() in content()] == []
 
 
-def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> None:
+def test_nothing_is_left_in_unused_parts_of_the_file_after_rows_have_moved() -> None:
     accounts_egec.create_database(load.load_settings())
     database = load.load_settings().database
     assert isinstance(database, SqliteFile)
@@ -319,7 +319,7 @@ def test_nothing_is_left_in_unused_parts_of_the_file_where_rows_have_moved() -> 
         assert b"left-behind" not in database.path.read_bytes()
 
 
-def test_a_log_that_another_process_reads_is_told_as_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_purge_reports_that_another_process_still_reads_the_old_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BUSY_TIMEOUT", 0.1)
     accounts_egec.create_database(load.load_settings())
     with accounts_egec.open_context(load.load_settings()) as egec:
@@ -346,10 +346,10 @@ def outcomes(egec: Context, content: str, act: Any) -> list[tuple[int | None, st
     return [(record.line, record.outcome, record.failure) for record in records]
 
 
-def test_each_line_of_a_list_gets_its_outcome_in_the_order_of_the_list(opened: Context) -> None:
+def test_each_line_of_a_list_gets_its_result_in_the_order_of_the_list(opened: Context) -> None:
     a, b, gone = made(opened, "a@example.org"), made(opened, "b@example.org", reference="D-1"), made(opened)
     change.erase_clients(opened, [gone.id])
-    content = f"ref:D-1\nnobody@example.org\n\na@example.org\n{gone.identifier}\n{b.identifier}\n"
+    content = f"ref:D-1\nunknown@example.org\n\na@example.org\n{gone.identifier}\n{b.identifier}\n"
     disable = partial(change.disable_clients, reason="left")
     expected = [
         (1, "disabled", None),
@@ -362,7 +362,7 @@ def test_each_line_of_a_list_gets_its_outcome_in_the_order_of_the_list(opened: C
     assert [outcome for _, outcome, _ in outcomes(opened, content, disable)] == [
         "unchanged" if outcome == "disabled" else outcome for _, outcome, _ in expected
     ]
-    assert outcomes(opened, f"a@example.org\n{gone.identifier}\nnobody\n", change.unblock_clients) == [
+    assert outcomes(opened, f"a@example.org\n{gone.identifier}\nunknown\n", change.unblock_clients) == [
         (1, "unchanged", None),
         (2, "failed", GONE),
         (3, "failed", "no_such_client"),
@@ -373,7 +373,7 @@ def test_each_line_of_a_list_gets_its_outcome_in_the_order_of_the_list(opened: C
     ]
 
 
-def test_a_kill_leaves_the_first_turns_done_and_the_same_again_ends_as_if_there_had_been_none(opened: Context) -> None:
+def test_after_a_kill_the_first_batches_are_done_and_the_same_command_completes_the_rest(opened: Context) -> None:
     for number in range(1203):
         Client.create(
             identifier=str(10**9 + number),
@@ -383,30 +383,30 @@ def test_a_kill_leaves_the_first_turns_done_and_the_same_again_ends_as_if_there_
             updated_at=opened.clock(),
         )
     content = "".join(f"c{number}@example.org\n" for number in range(1203))
-    turns: list[int] = []
+    batches: list[int] = []
 
     def disable_until_killed(egec: Context, keys: Sequence[int]) -> dict[int, ChangeRecord]:
-        turns.append(len(keys))
-        if len(turns) == 3:
+        batches.append(len(keys))
+        if len(batches) == 3:
             raise KeyboardInterrupt
         return change.disable_clients(egec, keys, reason="left")
 
     with pytest.raises(KeyboardInterrupt):
         outcomes(opened, content, disable_until_killed)
-    assert turns == [500, 500, 203]
+    assert batches == [500, 500, 203]
     again = outcomes(opened, content, partial(change.disable_clients, reason="left"))
     assert [outcome for _, outcome, _ in again] == [ChangeOutcome.UNCHANGED] * 1000 + [ChangeOutcome.DISABLED] * 203
     assert Event.select().where(Event.action == "client.disable").count() == 1203
 
 
-def test_a_list_that_cannot_be_read_changes_nobody(opened: Context) -> None:
+def test_an_invalid_list_changes_no_client(opened: Context) -> None:
     made(opened, "a@example.org")
     with pytest.raises(InvalidInput):
         outcomes(opened, "a@example.org\n\0\n", change.erase_clients)
     assert find_client("a@example.org").email == "a@example.org"
 
 
-def test_a_lease_of_a_crashed_process_keeps_nobody_from_being_erased(opened: Context) -> None:
+def test_an_expired_lease_of_a_crashed_process_does_not_prevent_erasing(opened: Context) -> None:
     client = made(opened)
     Client.update(lease_owner="elsewhere/1/1/x", lease_until=opened.clock() - timedelta(seconds=1)).execute()
     assert outcome_of(change.erase_clients(opened, [client.id]), client) == ("erased", None)

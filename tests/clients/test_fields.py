@@ -1,4 +1,4 @@
-"""The fields of a client's file: what passes as it is, what is brought into one form, what is refused."""
+"""The fields of a client: what passes unchanged, what is normalized, what is refused."""
 
 import unicodedata
 
@@ -38,14 +38,14 @@ def test_an_encoded_word_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE)
-def test_a_character_that_controls_or_cannot_be_seen_is_refused_by_its_number(character: str) -> None:
+def test_a_control_or_invisible_character_is_refused_by_its_number(character: str) -> None:
     for name in (character, f"Du{character}pont", f"Dupont{character}"):
         with pytest.raises(
             InvalidInput, match=rf"^the last name has the character U\+{ord(character):04X}, "
         ) as refused:
             fields.clean_line("last name", name)
         assert refused.value.message.isprintable()
-        assert refused.value.hint == "Type the last name anew, without pasting."
+        assert refused.value.hint == "Type the last name again instead of pasting it."
 
 
 def test_a_colour_sequence_is_refused() -> None:
@@ -53,7 +53,7 @@ def test_a_colour_sequence_is_refused() -> None:
         fields.clean_line("last name", "\x1b[31mDupont\x1b[0m")
 
 
-def test_a_name_has_at_most_100_characters_as_they_are_kept() -> None:
+def test_a_stored_name_has_at_most_100_characters() -> None:
     assert fields.clean_line("last name", " " + "e\u0301" * 100 + "  ") == "é" * 100
     with pytest.raises(InvalidInput, match=r"^the last name has 101 characters$") as refused:
         fields.clean_line("last name", "a" * 101)
@@ -70,12 +70,12 @@ def test_a_name_has_at_most_100_characters_as_they_are_kept() -> None:
         (" ", ""),
     ],
 )
-def test_a_name_is_kept_in_nfc_with_single_blanks(typed: str, kept: str) -> None:
+def test_a_name_is_stored_in_nfc_with_single_spaces(typed: str, kept: str) -> None:
     assert fields.clean_line("last name", typed) == kept
 
 
 @given(st.text(st.characters()))
-def test_what_is_kept_is_one_printable_line_and_is_kept_again_as_it_is(text: str) -> None:
+def test_a_stored_name_is_one_printable_line_and_stays_the_same_when_cleaned_again(text: str) -> None:
     try:
         kept = fields.clean_line("last name", text)
     except InvalidInput:
@@ -112,19 +112,19 @@ def test_any_other_civility_is_refused(typed: str) -> None:
 
 
 @pytest.mark.parametrize(("typed", "language"), [("fr", "fr"), (" EN ", "en"), ("", ""), (" ", "")])
-def test_a_language_is_known_by_its_code(typed: str, language: str) -> None:
+def test_a_language_is_accepted_by_its_code(typed: str, language: str) -> None:
     assert fields.parse_language(typed) == language
 
 
 @pytest.mark.parametrize("typed", ["de", "français", "fr_FR", "../fr", "\ud800"])
-def test_a_language_without_mails_is_refused_and_told_which_there_are(typed: str) -> None:
+def test_an_unknown_language_is_refused_with_the_list_of_known_ones(typed: str) -> None:
     with pytest.raises(InvalidInput, match="unknown language") as refused:
         fields.parse_language(typed)
     assert refused.value.hint == "Use one of: fr, en."
     assert refused.value.message.isprintable()
 
 
-def test_a_file_is_checked_field_by_field() -> None:
+def test_each_field_is_normalized() -> None:
     checked = fields.parse_fields(
         " Jeanne@X.fr ",
         given_identifier=" 1234567890 ",
@@ -138,7 +138,7 @@ def test_a_file_is_checked_field_by_field() -> None:
     assert checked[1:] == ("1234567890", "A 7", "Mme", "Jeanne", "Dupont", "fr")
 
 
-def test_only_the_e_mail_is_asked_for() -> None:
+def test_only_the_e_mail_is_required() -> None:
     assert fields.parse_fields("a@x.fr")[1:] == (None, None, "", "", "", "")
     assert fields.parse_fields("a@x.fr", reference="  ").reference is None
 
@@ -166,5 +166,5 @@ def test_a_sentence_has_at_most_300_characters() -> None:
 
 
 @pytest.mark.parametrize("typed", [" Jean  Paul", "Jean  Paul", "Jean Paul ", "Jean \u2003Paul"])
-def test_blanks_within_and_around_a_line_are_made_one_or_none(typed: str) -> None:
+def test_spaces_are_stripped_and_collapsed(typed: str) -> None:
     assert fields.parse_fields("jeanne@example.org", last_name=typed).last_name == "Jean Paul"

@@ -1,4 +1,4 @@
-"""A client's story, on both databases."""
+"""The history of a client, on both databases."""
 
 from datetime import datetime, timedelta
 
@@ -26,11 +26,11 @@ class Ticking:
         return self.moment
 
 
-def told(egec: Context, client: Client, **options: int | None) -> list[tuple[str, str]]:
+def load_outcomes(egec: Context, client: Client, **options: int | None) -> list[tuple[str, str]]:
     return [(entry.what, entry.outcome) for entry in history.load_history(egec, client, **options).entries]
 
 
-def test_a_story_is_told_in_order_with_who_did_it(opened: Context) -> None:
+def test_a_history_is_in_order_and_names_the_actor(opened: Context) -> None:
     egec = opened._replace(clock=Ticking())
     client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
     shown: list[NewPassword] = []
@@ -54,7 +54,7 @@ def test_a_story_is_told_in_order_with_who_did_it(opened: Context) -> None:
     assert entries[2].details == {"sequence": 1, "state": "accepted", "server_reply": "shown to the operator"}
 
 
-def test_a_mail_whose_fate_nobody_has_recorded_is_told_too(opened: Context) -> None:
+def test_a_mail_without_a_recorded_result_is_shown_in_doubt(opened: Context) -> None:
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     with opened.database.atomic():
         new = NewCredential(client.id, "hash", "<id@example.org>")
@@ -64,14 +64,14 @@ def test_a_mail_whose_fate_nobody_has_recorded_is_told_too(opened: Context) -> N
     assert entry.details["message_id"] == "<id@example.org>"
 
 
-def test_a_file_without_an_event_of_its_beginning_begins_when_it_was_made(opened: Context) -> None:
+def test_a_history_without_a_creation_event_begins_when_the_client_was_created(opened: Context) -> None:
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     Event.delete().execute()
     [entry] = history.load_history(opened, client).entries
     assert (entry.at, entry.what, entry.by) == (clock.to_rfc3339(client.created_at), "client.create", None)
 
 
-def test_the_last_is_told_and_that_there_is_more(opened: Context) -> None:
+def test_the_last_entries_are_loaded_with_a_note_that_there_are_more(opened: Context) -> None:
     egec = opened._replace(clock=Ticking())
     client, other = (records.create_client(egec, fields.parse_fields(f"{name}@example.org")) for name in ("a", "b"))
     for number in range(60):
@@ -81,10 +81,10 @@ def test_the_last_is_told_and_that_there_is_more(opened: Context) -> None:
     assert [entry.details["number"] for entry in last.entries] == [51, 53, 55, 57, 59]
     assert last.is_cut
     assert not history.load_history(egec, client, most=31).is_cut
-    assert told(egec, client, most=None) == [("client.create", "created"), *[("login", "refused")] * 30]
+    assert load_outcomes(egec, client, most=None) == [("client.create", "created"), *[("login", "refused")] * 30]
 
 
-def test_the_story_of_an_erased_client_tells_what_was_done_and_nothing_of_the_person(opened: Context) -> None:
+def test_the_history_of_an_erased_client_keeps_the_actions_and_no_personal_data(opened: Context) -> None:
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     change.disable_clients(opened, [client.id], reason="Jeanne left")
     change.erase_clients(opened, [client.id])

@@ -1,4 +1,4 @@
-"""Which files are listed and exported, and in what order, on both databases."""
+"""Which clients are listed and exported, and in what order, on both databases."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,7 +27,7 @@ SORTS = ["", *SortField, *(f"-{field}" for field in SortField)]
 
 
 def made(egec: Context, email: str, *, state: dict[str, Any] | None = None, **given_fields: str) -> Client:
-    """Make a client's file in a state."""
+    """Create a client in a given state."""
     client = create_client(egec, fields.parse_fields(email, **given_fields))
     if state:
         Client.update(**state).where(Client.id == client.id).execute()
@@ -40,7 +40,7 @@ def emails(egec: Context, **wanted: Any) -> list[str]:
 
 @pytest.fixture
 def hundred(opened: Context) -> Context:
-    """Return an eGEC with clients of whom many have the same values, or none."""
+    """Return a context with clients, many of which share values or have none."""
     for number in range(40):
         made(
             opened,
@@ -58,7 +58,7 @@ def hundred(opened: Context) -> Context:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_the_pages_of_a_list_are_the_whole_list_in_any_order(hundred: Context, sort: str) -> None:
+def test_the_pages_of_a_list_make_up_the_whole_list_in_any_order(hundred: Context, sort: str) -> None:
     whole = list(lists.list_clients(hundred, ListQuery(sort=sort)))
     assert len(whole) == 40
     for size in (1, 7, 40, 41):
@@ -84,7 +84,7 @@ def test_a_sorted_list_begins_with_what_has_no_value_and_the_descending_one_is_i
         assert given_values == sorted(given_values)
 
 
-def test_a_page_behind_a_client_who_is_not_selected_any_more_goes_on_there(hundred: Context) -> None:
+def test_a_page_after_a_client_who_is_no_longer_selected_continues_there(hundred: Context) -> None:
     selection = Selection(never_logged_in=True)
     whole = emails(hundred, selection=selection, sort="last_name")
     last = find_client(f"{whole[4]}@example.org")
@@ -94,7 +94,7 @@ def test_a_page_behind_a_client_who_is_not_selected_any_more_goes_on_there(hundr
 
 def test_the_order_of_a_list_that_names_clients_is_kept_unless_it_is_sorted(hundred: Context) -> None:
     def named(**more: Any) -> Selection:
-        content = b"c07@example.org\nc03@example.org\nnobody@example.org\nc07@example.org\nc05@example.org\n"
+        content = b"c07@example.org\nc03@example.org\nunknown@example.org\nc07@example.org\nc05@example.org\n"
         return Selection(listed=ClientList("names.txt", BytesIO(content)), **more)
 
     assert emails(hundred, selection=named()) == ["c07", "c03", "c05"]
@@ -104,7 +104,7 @@ def test_the_order_of_a_list_that_names_clients_is_kept_unless_it_is_sorted(hund
         emails(hundred, selection=named(), after=find_client("c01@example.org"))
 
 
-def test_a_list_has_the_disabled_and_never_the_erased(opened: Context) -> None:
+def test_a_list_includes_disabled_clients_and_never_erased_ones(opened: Context) -> None:
     made(opened, "disabled@example.org", state={"disabled_at": NOON})
     made(opened, "erased@example.org", state={"email": None, "email_key": None, "disabled_at": NOON})
     assert emails(opened) == ["disabled"]
@@ -114,7 +114,7 @@ def test_a_list_has_the_disabled_and_never_the_erased(opened: Context) -> None:
 
 
 @pytest.mark.parametrize("sort", ["status", "id", "--email", "Email", "-"])
-def test_an_unknown_sort_is_refused_with_those_that_there_are(opened: Context, sort: str) -> None:
+def test_an_unknown_sort_field_is_refused_with_the_list_of_known_ones(opened: Context, sort: str) -> None:
     with pytest.raises(UsageError) as refused:
         emails(opened, sort=sort)
     assert "last_login_at" in refused.value.hint
@@ -138,12 +138,12 @@ def test_an_unknown_sort_is_refused_with_those_that_there_are(opened: Context, s
         ("3456789", ["a"]),
         ("żółw", ["b"]),
         ("a@example.org d", []),
-        ("nobody", []),
+        ("unknown", []),
         ("\udcff", []),
         ("'; DROP TABLE client; --", []),
     ],
 )
-def test_a_search_knows_no_case_but_accents_and_takes_no_character_for_a_wildcard(
+def test_a_search_ignores_case_but_not_accents_and_has_no_wildcards(
     opened: Context, search: str, found: list[str]
 ) -> None:
     made(opened, "a@example.org", first_name="Noël", last_name="Élouard", given_identifier="1234567890")
@@ -176,13 +176,13 @@ def test_any_part_of_any_name_finds_its_client(sqlite: Context) -> None:
     check()
 
 
-def test_times_are_rfc_3339_in_utc_on_either_database(opened: Context) -> None:
+def test_times_are_rfc_3339_in_utc_on_both_databases(opened: Context) -> None:
     made(opened, "a@example.org", state={"created_at": NOON, "last_login_at": NOON + timedelta(milliseconds=7)})
     [record] = lists.list_clients(opened)
     assert (record.created_at, record.last_login_at) == ("2026-07-01T12:00:00.000Z", "2026-07-01T12:00:00.007Z")
 
 
-def test_an_export_has_the_hash_of_the_password_in_use_and_of_no_other(opened: Context) -> None:
+def test_an_export_has_the_hash_of_the_current_password_and_no_other(opened: Context) -> None:
     def with_credential(
         email: str, *, revoked_below: int = 0, state: str = CredentialState.ACCEPTED, **more: Any
     ) -> None:
@@ -207,7 +207,7 @@ def test_an_export_has_the_hash_of_the_password_in_use_and_of_no_other(opened: C
     assert records == [record._asdict() for record in lists.export_clients(opened)]
 
 
-def test_htpasswd_has_the_lines_of_those_who_may_log_in_at_this_moment_and_of_nobody_else(opened: Context) -> None:
+def test_htpasswd_has_a_line_for_each_client_who_can_log_in_and_for_no_other(opened: Context) -> None:
     now = opened.clock()
     later, earlier = now + timedelta(hours=1), now - timedelta(hours=1)
 

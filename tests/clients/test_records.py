@@ -1,4 +1,4 @@
-"""Client files on both databases."""
+"""Client records on both databases."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ def test_an_existing_client_keeps_the_identifier_whatever_identifier_is_given(op
     assert [one.identifier for one in Client.select()] == [made.identifier]
 
 
-def test_of_many_that_create_the_same_client_at_once_one_succeeds(opened: Context, location: Database) -> None:
+def test_only_one_of_many_concurrent_creations_of_a_client_succeeds(opened: Context, location: Database) -> None:
     def create(_number: int) -> str:
         try:
             return records.create_client(opened, fields.parse_fields("jeanne@example.org")).identifier
@@ -71,10 +71,10 @@ def test_of_many_that_create_the_same_client_at_once_one_succeeds(opened: Contex
     assert Client.select().count() == 1
 
 
-def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Context) -> None:
+def test_the_status_of_a_record_is_the_one_by_which_lists_select_it(opened: Context) -> None:
     now = opened.clock()
     later, earlier = now + timedelta(hours=1), now - timedelta(hours=1)
-    # Of each client, the first password expired before it was used, and the second did not.
+    # The first password of each client expired before it was used; the second did not.
     credentials = [{"sequence": 1, "expires_at": earlier}, {"sequence": 2, "expires_at": later}]
     for number, state in enumerate(
         {"active_sequence": active, "revoked_below": revoked, "blocked_until": blocked, "disabled_at": disabled}
@@ -111,7 +111,7 @@ def test_the_status_of_one_is_that_by_which_many_are_listed(opened: Context) -> 
         ({"expires_at": -1}, {"active_sequence": 0}, ClientStatus.NEW),
     ],
 )
-def test_expired_is_whose_password_in_use_was_never_used_in_time(
+def test_a_client_is_expired_if_the_current_password_was_not_used_in_time(
     opened: Context, credential: dict[str, int | None], state: dict[str, int], status: ClientStatus
 ) -> None:
     now = opened.clock()
@@ -135,7 +135,7 @@ def test_expired_is_whose_password_in_use_was_never_used_in_time(
     assert records.load_record(made, now).status is status
 
 
-def test_a_new_password_for_an_expired_one_makes_its_client_active_again(opened: Context) -> None:
+def test_a_new_password_makes_an_expired_client_active_again(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     issue.issue_to_operator(opened, made, lambda _: None, hashing=hashing.start_hash(opened.settings))
     Credential.update(expires_at=opened.clock() - timedelta(days=1)).execute()
@@ -152,7 +152,7 @@ def test_the_list_comes_in_the_order_of_creation(opened: Context) -> None:
     ]
 
 
-def test_what_was_done_is_recorded_with_who_did_it(opened: Context) -> None:
+def test_a_creation_is_recorded_with_its_actor_and_without_the_address(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     event = Event.get()
     assert (event.action, event.outcome, event.client) == ("client.create", "created", made)
@@ -160,7 +160,7 @@ def test_what_was_done_is_recorded_with_who_did_it(opened: Context) -> None:
     assert "jeanne" not in event.details
 
 
-def test_times_come_back_as_the_moment_they_were(opened: Context) -> None:
+def test_stored_times_are_read_back_unchanged_in_utc(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     again = Client.get_by_id(made.id)
     assert again.created_at == made.created_at
@@ -168,5 +168,5 @@ def test_times_come_back_as_the_moment_they_were(opened: Context) -> None:
     assert abs(again.created_at - opened.clock()) < timedelta(minutes=1)
 
 
-def test_to_create_the_tables_again_changes_nothing(opened: Context) -> None:
+def test_creating_the_tables_again_changes_nothing(opened: Context) -> None:
     assert not context.create_database(load.load_settings())

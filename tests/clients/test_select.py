@@ -1,4 +1,4 @@
-"""Whom a bulk command means, on both databases."""
+"""Which clients a bulk command selects, on both databases."""
 
 import csv
 import json
@@ -29,11 +29,12 @@ from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples, insert_many
 
+SAVE_AS_CSV = "Save the file as CSV."
 NOON = clock.parse_time("2026-07-01T12:00:00Z")
 
 
 def made(egec: Context, email_given: str, *, reference: str = "", identifier: str = "", **state: Any) -> str:
-    """Make a client's file in a state, and return its identifier."""
+    """Create a client in a given state, and return the identifier."""
     client = create_client(egec, fields.parse_fields(email_given, reference=reference, given_identifier=identifier))
     if state:
         Client.update(**state).where(Client.id == client.id).execute()
@@ -41,7 +42,7 @@ def made(egec: Context, email_given: str, *, reference: str = "", identifier: st
 
 
 def mailed(identifier: str, state: CredentialState = CredentialState.ACCEPTED, *, days_ago: float = 0) -> None:
-    """Give a client one more credential, as an issue at that time would have left it."""
+    """Give a client one more credential, as an issue at that time leaves it."""
     client = Client.get(Client.identifier == identifier)
     sequence = client.last_sequence + 1
     Credential.create(
@@ -61,12 +62,12 @@ def listing(content: str | bytes, column: str = "", name: str = "names.txt") -> 
 
 
 def selected(egec: Context, **selectors: Any) -> Selected:
-    """Return the clients that the selectors mean at noon of 1 July 2026."""
+    """Return the clients selected at noon of 1 July 2026."""
     return Selected(egec._replace(clock=lambda: NOON), Selection(**selectors))
 
 
 def found(chosen: Selected) -> list[str]:
-    """Return the identifiers of the selected clients, in their order, which all ways to ask must agree on."""
+    """Return the identifiers of the selected clients in order; all ways to ask must agree."""
     identifiers = [identifier for (identifier,) in fetch_tuples(chosen.query(Client.identifier))]
     assert [record.identifier for record in chosen.records()] == identifiers
     assert chosen.count() == len(identifiers)
@@ -78,8 +79,8 @@ def with_lines(chosen: Selected) -> list[tuple[str, int]]:
     return cast(list[tuple[str, int]], list(fetch_tuples(chosen.query(Client.identifier, SELECTED_LINE))))
 
 
-def strangers(chosen: Selected) -> list[tuple[int, str]]:
-    """Return the lines that name nobody."""
+def unmatched_lines(chosen: Selected) -> list[tuple[int, str]]:
+    """Return the lines that match no client."""
     return [(unmatched.line, unmatched.value) for unmatched in chosen.unmatched()]
 
 
@@ -98,27 +99,27 @@ def recorded(egec: Context, chosen: Selected) -> list[tuple[str, int | None]]:
 
 @pytest.fixture
 def sqlite() -> Iterator[Context]:
-    """Return an open eGEC on SQLite alone, where only the reading of a file is at stake."""
+    """Return a context on SQLite alone, for tests that only read files."""
     accounts_egec.create_database(load.load_settings())
     with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
 
 
-def test_everyone_is_all_who_can_get_a_mail_in_the_order_of_their_files(opened: Context) -> None:
+def test_everyone_is_all_clients_who_can_get_a_mail_in_order_of_creation(opened: Context) -> None:
     identifiers = [made(opened, f"c{number}@example.org") for number in range(4)]
     made(opened, "disabled@example.org", disabled_at=NOON)
     made(opened, "erased@example.org", email=None, email_key=None)
     assert found(selected(opened, everyone=True)) == identifiers
 
 
-def test_without_a_selector_nobody_is_selected_by_mistake(opened: Context) -> None:
+def test_a_selection_without_a_selector_is_refused(opened: Context) -> None:
     made(opened, "a@example.org")
     for selectors in ({}, {"limit": 5}, {"excluded": listing("a@example.org")}, {"limit": 5, "excluded": listing("")}):
         with pytest.raises(UsageError, match="no client is selected"):
             selected(opened, **selectors)
 
 
-def test_a_status_is_that_of_the_clients_file(opened: Context) -> None:
+def test_a_status_selects_the_clients_who_have_it(opened: Context) -> None:
     later, earlier = NOON + timedelta(hours=1), NOON - timedelta(hours=1)
     new = made(opened, "new@example.org")
     active = made(opened, "active@example.org", active_sequence=2)
@@ -137,18 +138,18 @@ def test_a_status_is_that_of_the_clients_file(opened: Context) -> None:
     assert found(selected(opened, status=ClientStatus.EXPIRED)) == [active]
 
 
-def test_the_disabled_are_no_selection(opened: Context) -> None:
+def test_disabled_clients_cannot_be_selected(opened: Context) -> None:
     with pytest.raises(UsageError, match="disabled"):
         selected(opened, status=ClientStatus.DISABLED)
 
 
-def test_who_never_logged_in_is_selected(opened: Context) -> None:
+def test_clients_who_never_logged_in_are_selected(opened: Context) -> None:
     never = made(opened, "never@example.org")
     made(opened, "once@example.org", last_login_at=NOON)
     assert found(selected(opened, never_logged_in=True)) == [never]
 
 
-def test_an_age_is_that_of_the_password_in_use(opened: Context) -> None:
+def test_an_age_is_that_of_the_current_password(opened: Context) -> None:
     old, renewed, failed, new, revoked = (
         made(opened, f"{name}@example.org") for name in ("old", "renewed", "failed", "new", "revoked")
     )
@@ -163,7 +164,7 @@ def test_an_age_is_that_of_the_password_in_use(opened: Context) -> None:
     assert found(selected(opened, issued_before="0d")) == [old, renewed, failed]
 
 
-def test_a_date_is_its_first_moment_here(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_date_begins_at_midnight_local_time(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     identifier = made(opened, "a@example.org")
     mailed(identifier, days_ago=0.625)  # at 21:00 of 30 June in UTC, 23:00 in Paris
     for zone, before, after in (
@@ -194,26 +195,26 @@ def test_a_date_is_its_first_moment_here(opened: Context, monkeypatch: pytest.Mo
         "0001-01-01",
     ],
 )
-def test_what_is_neither_a_date_nor_an_age_is_refused(text: str, sqlite: Context) -> None:
-    with pytest.raises(UsageError, match="invalid date or age"):
+def test_an_invalid_date_or_age_is_refused(text: str, sqlite: Context) -> None:
+    with pytest.raises(UsageError, match="neither a date nor an age"):
         selected(sqlite, issued_before=text)
 
 
-def test_a_refused_last_mail_is_one_that_no_later_mail_made_good(opened: Context) -> None:
-    refused, mended, doubtful, accepted = (
-        made(opened, f"{name}@example.org") for name in ("refused", "mended", "doubtful", "accepted")
+def test_a_refused_mail_counts_only_if_it_is_the_last_one(opened: Context) -> None:
+    refused, resent, doubtful, accepted = (
+        made(opened, f"{name}@example.org") for name in ("refused", "resent", "doubtful", "accepted")
     )
     made(opened, "new@example.org")
     mailed(refused)
-    for identifier in (refused, mended):
+    for identifier in (refused, resent):
         mailed(identifier, CredentialState.REFUSED)
-    for identifier in (mended, accepted):
+    for identifier in (resent, accepted):
         mailed(identifier)
     mailed(doubtful, CredentialState.IN_DOUBT)
     assert found(selected(opened, last_mail_failed=True)) == [refused]
 
 
-def test_a_weak_hash_is_one_of_the_password_in_use_and_of_a_cost_below_that_of_new_ones(opened: Context) -> None:
+def test_a_weak_hash_is_one_of_the_current_password_with_a_lower_cost_than_new_ones(opened: Context) -> None:
     def hashed(name: str, *costs: int | None, states: dict[int, CredentialState] | None = None) -> str:
         identifier = made(opened, f"{name}@example.org")
         for number, cost in enumerate(costs):
@@ -223,9 +224,9 @@ def test_a_weak_hash_is_one_of_the_password_in_use_and_of_a_cost_below_that_of_n
             ).execute()
         return identifier
 
-    weak, mended, refused, strong, without = (
+    weak, stronger, refused, strong, without = (
         hashed("weak", 12, 9),
-        hashed("mended", 4, 10),
+        hashed("stronger", 4, 10),
         hashed("refused", 4, 12, states={1: CredentialState.REFUSED}),
         hashed("strong", 31, 4, states={1: CredentialState.IN_DOUBT}),
         hashed("without", None),
@@ -239,7 +240,7 @@ def test_a_weak_hash_is_one_of_the_password_in_use_and_of_a_cost_below_that_of_n
 
     assert weaker_than(4) == []
     assert weaker_than(10) == [weak, refused]
-    assert weaker_than(12) == [weak, mended, refused]
+    assert weaker_than(12) == [weak, stronger, refused]
     assert {strong, without, revoked}.isdisjoint(weaker_than(31))
 
 
@@ -272,12 +273,12 @@ def test_all_selectors_must_hold_and_the_limit_comes_last(opened: Context) -> No
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_that_selects_nobody_is_refused_rather_than_ignored(limit: int, sqlite: Context) -> None:
+def test_a_limit_below_one_is_refused(limit: int, sqlite: Context) -> None:
     with pytest.raises(UsageError, match="limit"):
         selected(sqlite, everyone=True, limit=limit)
 
 
-# Whom a file names
+# Files that name clients
 
 
 def test_a_client_is_named_by_email_identifier_or_reference_in_the_order_of_the_file(opened: Context) -> None:
@@ -285,7 +286,7 @@ def test_a_client_is_named_by_email_identifier_or_reference_in_the_order_of_the_
     chosen = selected(opened, listed=listing(f"d@example.org\nref:D c-É\n{b}\nD a-É\n"))
     assert found(chosen) == [d, c, b, a]
     assert with_lines(chosen) == [(d, 1), (c, 2), (b, 3), (a, 4)]
-    assert strangers(chosen) == []
+    assert unmatched_lines(chosen) == []
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_client_is_named_by_email_identifier_or_reference_in_the_order_of_the_
         unicodedata.normalize("NFD", "ref:Dossier à 1"),
     ],
 )
-def test_a_name_is_found_in_whatever_form_it_is_written(name: str, sqlite: Context) -> None:
+def test_a_name_is_found_in_any_form(name: str, sqlite: Context) -> None:
     identifier = made(sqlite, "josé@straße.example.org", reference="Dossier à 1")
     assert found(selected(sqlite, listed=listing(name))) == [identifier]
 
@@ -313,7 +314,7 @@ def test_ten_digits_are_an_identifier_before_they_are_a_reference(opened: Contex
     assert found(selected(opened, listed=listing("ref:1234567890"))) == [second]
     chosen = selected(opened, listed=listing("2222222222\n3333333333"))
     assert with_lines(chosen) == [(third, 1)]
-    assert strangers(chosen) == [(2, "3333333333")]
+    assert unmatched_lines(chosen) == [(2, "3333333333")]
 
 
 def test_what_looks_like_an_email_may_be_a_reference(opened: Context) -> None:
@@ -324,7 +325,7 @@ def test_what_looks_like_an_email_may_be_a_reference(opened: Context) -> None:
     assert found(selected(opened, listed=listing("ref:a@example.org"))) == [second]
 
 
-def test_lines_that_name_nobody_are_told_with_their_file_and_number(opened: Context) -> None:
+def test_unmatched_lines_are_reported_with_their_file_and_number(opened: Context) -> None:
     a = made(opened, "a@example.org", reference="D-1")
     content = f"x@example.org\n\n{a}\nd-1\nref:\nnot an@address\n=?utf-8?q?a?=@example.org\n٣٣٣٣٣٣٣٣٣٣\n"
     chosen = selected(opened, listed=listing(content), excluded=listing("D-2\n\nD-3", name="but.txt"))
@@ -343,31 +344,31 @@ def test_lines_that_name_nobody_are_told_with_their_file_and_number(opened: Cont
 
 def test_who_is_named_twice_is_selected_once_by_the_first_line(opened: Context) -> None:
     a, b = (made(opened, f"{name}@example.org", reference=f"D-{name}") for name in "ab")
-    chosen = selected(opened, listed=listing(f"nobody\nA@example.org\nD-b\nD-a\n{b}\na@example.org\n"))
+    chosen = selected(opened, listed=listing(f"unknown\nA@example.org\nD-b\nD-a\n{b}\na@example.org\n"))
     assert with_lines(chosen) == [(a, 2), (b, 3)]
     assert chosen.count() == 2
-    assert strangers(chosen) == [(1, "nobody")]
+    assert unmatched_lines(chosen) == [(1, "unknown")]
 
 
 def test_who_is_in_both_files_is_left_out(opened: Context) -> None:
     a, b = (made(opened, f"{name}@example.org", reference=f"D-{name}") for name in "ab")
     chosen = selected(opened, listed=listing(f"{a}\n{b}\n"), excluded=listing("ref:D-a\nref:D-a\nD-9"))
     assert with_lines(chosen) == [(b, 2)]
-    assert strangers(chosen) == [(3, "D-9")]
+    assert unmatched_lines(chosen) == [(3, "D-9")]
 
 
 def test_of_everyone_those_of_a_file_are_left_out(opened: Context) -> None:
     a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
-    assert found(selected(opened, everyone=True, excluded=listing("nobody\nB@example.org"))) == [a, c]
-    assert found(selected(opened, everyone=True, excluded=listing("nobody\n"))) == [a, b, c]
+    assert found(selected(opened, everyone=True, excluded=listing("unknown\nB@example.org"))) == [a, c]
+    assert found(selected(opened, everyone=True, excluded=listing("unknown\n"))) == [a, b, c]
     assert found(selected(opened, everyone=True, excluded=listing(""))) == [a, b, c]
 
 
-def test_an_erased_client_is_nobody(opened: Context) -> None:
+def test_an_erased_client_is_never_matched(opened: Context) -> None:
     erased = made(opened, "a@example.org", reference="D-1", email=None, email_key=None)
     chosen = selected(opened, listed=listing(f"{erased}\nD-1\na@example.org"))
     assert found(chosen) == []
-    assert strangers(chosen) == [(1, erased), (2, "D-1"), (3, "a@example.org")]
+    assert unmatched_lines(chosen) == [(1, erased), (2, "D-1"), (3, "a@example.org")]
 
 
 def test_a_disabled_client_stays_where_a_file_names_it(opened: Context) -> None:
@@ -396,50 +397,50 @@ def test_a_list_may_come_from_any_system(content: bytes, sqlite: Context) -> Non
     a, b = made(sqlite, "a@example.org"), made(sqlite, "b@example.org", reference="D-2")
     chosen = selected(sqlite, listed=listing(content))
     assert with_lines(chosen) == [(a, 1), (b, 2)]
-    assert strangers(chosen) == []
+    assert unmatched_lines(chosen) == []
 
 
-def test_blank_lines_count_but_name_nobody(opened: Context) -> None:
+def test_blank_lines_count_but_are_not_unmatched(opened: Context) -> None:
     a = made(opened, "a@example.org")
-    chosen = selected(opened, listed=listing("\n \r\n\t\na@example.org\n\nnobody\n\n"))
+    chosen = selected(opened, listed=listing("\n \r\n\t\na@example.org\n\nunknown\n\n"))
     assert with_lines(chosen) == [(a, 4)]
-    assert strangers(chosen) == [(6, "nobody")]
+    assert unmatched_lines(chosen) == [(6, "unknown")]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
-def test_an_empty_list_names_nobody(content: bytes, opened: Context) -> None:
+def test_an_empty_list_selects_no_client(content: bytes, opened: Context) -> None:
     made(opened, "a@example.org")
     chosen = selected(opened, listed=listing(content))
     assert found(chosen) == []
-    assert strangers(chosen) == []
+    assert unmatched_lines(chosen) == []
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a@example.org\nJos\xe9\n", "names.txt:2: it is not UTF-8 text"),
-        ("a@example.org\n".encode("utf-16"), "names.txt:1: it is not UTF-8 text"),
-        ("a@example.org\n".encode("utf-16-be"), "names.txt:1: it is not UTF-8 text"),
-        (b"a@example.org\nD\0-1\n", "names.txt:2: it is not UTF-8 text"),
-        (b"\xef\xbb", "names.txt:1: it is not UTF-8 text"),
-        (b"a@example.org\rb@example.org\r", "names.txt:1: it has a carriage return within a line"),
+        (b"a@example.org\nJos\xe9\n", "names.txt:2: not UTF-8 text"),
+        ("a@example.org\n".encode("utf-16"), "names.txt:1: not UTF-8 text"),
+        ("a@example.org\n".encode("utf-16-be"), "names.txt:1: not UTF-8 text"),
+        (b"a@example.org\nD\0-1\n", "names.txt:2: not UTF-8 text"),
+        (b"\xef\xbb", "names.txt:1: not UTF-8 text"),
+        (b"a@example.org\rb@example.org\r", "names.txt:1: carriage return within a line"),
         (b"a\n" + b"x" * 100_001, "names.txt:2: the line is longer than 100000 bytes"),
         (b"a\n" + b"x" * 100_000 + b"\n", "names.txt:2: the line is longer than 100000 bytes"),
     ],
 )
-def test_what_is_no_list_is_refused_with_the_line(content: bytes, message: str, opened: Context) -> None:
+def test_an_invalid_list_is_refused_with_the_line(content: bytes, message: str, opened: Context) -> None:
     with pytest.raises(InvalidInput) as raised:
         selected(opened, listed=listing(content))
     assert raised.value.message == message
     assert raised.value.hint
 
 
-def test_a_long_line_names_nobody_and_is_told_in_short(opened: Context) -> None:
+def test_a_long_line_is_unmatched_and_cut(opened: Context) -> None:
     a = made(opened, "a@example.org")
     long = "é@" * 30_000
     chosen = selected(opened, listed=listing(f"{long}\na@example.org\n"))
     assert with_lines(chosen) == [(a, 2)]
-    assert strangers(chosen) == [(1, long[:1000])]
+    assert unmatched_lines(chosen) == [(1, long[:1000])]
 
 
 # Tables
@@ -448,17 +449,17 @@ def test_a_long_line_names_nobody_and_is_told_in_short(opened: Context) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_column_of_a_table_names_clients(delimiter: str, sqlite: Context) -> None:
     a, b = made(sqlite, "a@example.org"), made(sqlite, "b@example.org", reference="D,;2")
-    rows = [["Nom", " E-Mail ", "n"], ["Z", "A@example.org", "1"], ["", '"ref:D,;2"', ""], ["Y", "nobody", "3"]]
+    rows = [["Nom", " E-Mail ", "n"], ["Z", "A@example.org", "1"], ["", '"ref:D,;2"', ""], ["Y", "unknown", "3"]]
     content = "\ufeff" + "".join(f"{delimiter.join(row)}\r\n" for row in rows)
     chosen = selected(sqlite, listed=listing(content, column="e-mail"))
     assert with_lines(chosen) == [(a, 2), (b, 3)]
-    assert strangers(chosen) == [(4, "nobody")]
+    assert unmatched_lines(chosen) == [(4, "unknown")]
 
 
 @pytest.mark.parametrize(
     "header", ['"nom, prénom, titre";Référence', "nom;RÉFÉRENCE", unicodedata.normalize("NFD", "nom;référence")]
 )
-def test_a_column_is_found_in_whatever_form_its_header_is_written(header: str, sqlite: Context) -> None:
+def test_a_column_is_found_by_any_form_of_its_header(header: str, sqlite: Context) -> None:
     a = made(sqlite, "a@example.org", reference="D-1")
     assert found(selected(sqlite, listed=listing(f"{header}\nx;D-1\n", column="référence"))) == [a]
 
@@ -475,17 +476,17 @@ def test_a_row_has_the_number_of_the_line_where_it_begins(opened: Context) -> No
     )
     chosen = selected(opened, listed=listing(content, column="email"))
     assert with_lines(chosen) == [(a, 3), (b, 10)]
-    assert strangers(chosen) == [(8, "no"), (11, "D-1\nD-2")]
+    assert unmatched_lines(chosen) == [(8, "no"), (11, "D-1\nD-2")]
 
 
-def test_a_row_without_the_cell_is_told_and_an_empty_row_is_not(opened: Context) -> None:
+def test_a_row_without_the_cell_is_reported_and_an_empty_row_is_not(opened: Context) -> None:
     a = made(opened, "a@example.org")
     chosen = selected(opened, listed=listing("nom;email\nZoé;\nYves\n;\n\n ; \nX;a@example.org\n", column="email"))
     assert with_lines(chosen) == [(a, 7)]
-    assert strangers(chosen) == [(2, ""), (3, "")]
+    assert unmatched_lines(chosen) == [(2, ""), (3, "")]
 
 
-def test_a_cell_guarded_against_spreadsheets_names_whom_it_named(sqlite: Context) -> None:
+def test_a_cell_guarded_against_spreadsheets_names_the_same_client(sqlite: Context) -> None:
     a, b = made(sqlite, "+a@example.org", reference="-1"), made(sqlite, "b@example.org", reference="'2")
     assert found(selected(sqlite, listed=listing("reference\n'2\n'-1\n", column="reference"))) == [b, a]
     assert found(selected(sqlite, listed=listing("email\n'+a@example.org\n", column="email"))) == [a]
@@ -497,26 +498,30 @@ def test_a_cell_guarded_against_spreadsheets_names_whom_it_named(sqlite: Context
         ("", "names.txt has no column 'email'", "Its columns are: none."),
         ("nom;mail\n", "names.txt has no column 'email'", "Its columns are: nom, mail."),
         ("nom;mail\nemail;x", "names.txt has no column 'email'", "Its columns are: nom, mail."),
-        ("a\rb;email\n", "names.txt:1: new-line character", "Save it as CSV."),
-        ("nom;email\nx\ry;a@example.org\n", "names.txt:2: new-line character", "Save it as CSV."),
-        ('email;nom\na@example.org;"Dupont\nb@example.org;Durand\n', "names.txt:3: unexpected end", "Save it as CSV."),
-        ('email;nom\na@example.org;"Du"pont\n', "names.txt:2: ';' expected after '\"'", "Save it as CSV."),
-        ('email\n"' + "x" * 70_000 + "\n" + "x" * 70_000 + '"\n', "names.txt:3: field larger", "Save it as CSV."),
-        ("email\nx\0y\n", "names.txt:2: it is not UTF-8 text", "Save it as UTF-8."),
+        ("a\rb;email\n", "names.txt:1: new-line character", SAVE_AS_CSV),
+        ("nom;email\nx\ry;a@example.org\n", "names.txt:2: new-line character", SAVE_AS_CSV),
+        (
+            'email;nom\na@example.org;"Dupont\nb@example.org;Durand\n',
+            "names.txt:3: unexpected end",
+            SAVE_AS_CSV,
+        ),
+        ('email;nom\na@example.org;"Du"pont\n', "names.txt:2: ';' expected after '\"'", SAVE_AS_CSV),
+        ('email\n"' + "x" * 70_000 + "\n" + "x" * 70_000 + '"\n', "names.txt:3: field larger", SAVE_AS_CSV),
+        ("email\nx\0y\n", "names.txt:2: not UTF-8 text", "Save the file as UTF-8."),
     ],
 )
-def test_what_is_no_such_table_is_refused(content: str, message: str, hint: str, sqlite: Context) -> None:
+def test_an_invalid_table_is_refused(content: str, message: str, hint: str, sqlite: Context) -> None:
     with pytest.raises(InvalidInput) as raised:
         selected(sqlite, listed=listing(content, column="email"))
     assert raised.value.message.startswith(message)
     assert raised.value.hint == hint
 
 
-def test_a_table_that_is_only_a_header_names_nobody(opened: Context) -> None:
+def test_a_table_that_is_only_a_header_selects_no_client(opened: Context) -> None:
     made(opened, "a@example.org", reference="email")
     chosen = selected(opened, listed=listing("nom;email\n", column="email"))
     assert found(chosen) == []
-    assert strangers(chosen) == []
+    assert unmatched_lines(chosen) == []
 
 
 # A run
@@ -524,28 +529,28 @@ def test_a_table_that_is_only_a_header_names_nobody(opened: Context) -> None:
 
 def test_a_run_is_recorded_in_one_statement_with_the_lines_of_the_file(opened: Context) -> None:
     a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
-    assert recorded(opened, selected(opened, listed=listing(f"{c}\nnobody\n{a}\n{b}\n"), limit=2)) == [(c, 1), (a, 3)]
+    assert recorded(opened, selected(opened, listed=listing(f"{c}\nunknown\n{a}\n{b}\n"), limit=2)) == [(c, 1), (a, 3)]
 
 
-def test_a_run_is_recorded_without_lines_where_there_is_no_file(opened: Context) -> None:
+def test_a_run_without_a_file_is_recorded_without_lines(opened: Context) -> None:
     identifiers = [made(opened, f"{name}@example.org") for name in "abc"]
     chosen = selected(opened, everyone=True, limit=2)
     assert recorded(opened, chosen) == [(identifier, None) for identifier in identifiers[:2]]
 
 
-def test_a_second_selection_knows_nothing_of_the_first(opened: Context) -> None:
+def test_a_second_selection_is_independent_of_the_first(opened: Context) -> None:
     a, b, c = (made(opened, f"{name}@example.org") for name in "abc")
-    first = selected(opened, listed=listing(f"{a}\n{b}\nnobody\n"), excluded=listing(b))
-    assert (found(first), strangers(first)) == ([a], [(3, "nobody")])
+    first = selected(opened, listed=listing(f"{a}\n{b}\nunknown\n"), excluded=listing(b))
+    assert (found(first), unmatched_lines(first)) == ([a], [(3, "unknown")])
     with pytest.raises(InvalidInput):
         selected(opened, listed=listing(f"{a}\n{b}\n" * 3000 + "\0"))
     second = selected(opened, listed=listing(f"{c}\n"), excluded=listing("no one"))
-    assert (found(second), strangers(second)) == ([c], [(1, "no one")])
+    assert (found(second), unmatched_lines(second)) == ([c], [(1, "no one")])
     third = selected(opened, everyone=True)
-    assert (found(third), strangers(third)) == ([a, b, c], [])
+    assert (found(third), unmatched_lines(third)) == ([a, b, c], [])
 
 
-def test_the_same_selectors_and_bytes_are_described_the_same(sqlite: Context) -> None:
+def test_the_same_selectors_and_bytes_have_the_same_description(sqlite: Context) -> None:
     made(sqlite, "a@example.org")
 
     def described(**selectors: Any) -> str:
@@ -586,20 +591,20 @@ def test_the_same_selectors_and_bytes_are_described_the_same(sqlite: Context) ->
 
 @pytest.fixture
 def crowd(opened: Context) -> dict[str, str]:
-    """Make a few clients, and return who is meant by each of their names."""
+    """Create a few clients, and return the identifier for each of their names."""
     names: dict[str, str] = {}
     for number in range(4):
         identifier = made(
             opened, f"c{number}@example.org", reference=f"D {number}", identifier=f"{number + 1}000000000"
         )
         names |= dict.fromkeys((identifier, f"c{number}@example.org", f"D {number}"), identifier)
-    # A reference that is another client's identifier, and one that is nobody's.
+    # A reference that is another client's identifier, and one that belongs to no other client.
     names["ref:1000000000"] = made(opened, "x@example.org", reference="1000000000")
     names["9000000000"] = made(opened, "y@example.org", reference="9000000000")
     return names
 
 
-def test_every_line_is_selected_or_told(opened: Context, crowd: dict[str, str]) -> None:
+def test_every_line_is_selected_or_reported(opened: Context, crowd: dict[str, str]) -> None:
     words = st.sampled_from(sorted(crowd)) | st.text(
         st.characters(exclude_categories=["Cs"], exclude_characters="\0\r")
     )
@@ -637,7 +642,7 @@ def test_any_table_gives_back_the_cells_that_were_written(sqlite: Context) -> No
             writer.writerow(row)
         chosen = selected(sqlite, listed=listing(written.getvalue(), column="x"))
         told = [(begin, row[1].strip()) for begin, row in zip(begins, rows, strict=True) if "".join(row).strip()]
-        assert strangers(chosen) == [(begin, remove_guard(value)) for begin, value in told]
+        assert unmatched_lines(chosen) == [(begin, remove_guard(value)) for begin, value in told]
 
     check()
 
@@ -646,7 +651,7 @@ def test_any_table_gives_back_the_cells_that_were_written(sqlite: Context) -> No
 
 
 class Endless(RawIOBase):
-    """A file whose lines are made when they are read."""
+    """A file whose lines are generated while it is read."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
@@ -686,7 +691,7 @@ def test_a_long_list_is_resolved_by_the_indexes(opened: Context) -> None:
     names = [name for n in range(number) for name in (f"D-{n}", f"C{n}@example.org", str(10**9 + n), f"X-{n}")]
     chosen = selected(opened, listed=listing("\n".join(names)), excluded=listing("\n".join(names[: number * 2])))
     assert chosen.count() == number // 2
-    assert len(strangers(chosen)) == number + number // 2
+    assert len(unmatched_lines(chosen)) == number + number // 2
     explain = "EXPLAIN QUERY PLAN" if isinstance(opened.database, peewee.SqliteDatabase) else "EXPLAIN"
     statement, parameters = chosen.query(Client.id, SELECTED_LINE).sql()
     steps = opened.database.execute_sql(f"{explain} {statement}", parameters)  # type: ignore[no-untyped-call] # it has none

@@ -26,7 +26,7 @@ def records(egec: Egec, *options: str) -> list[dict[str, object]]:
     return rows
 
 
-def test_create_makes_the_embedded_database_and_shows_the_file(egec: Egec) -> None:
+def test_create_makes_the_database_and_shows_the_client(egec: Egec) -> None:
     created = egec(*JEANNE, "--format", "json")
     assert created.code == 0
     record = json.loads(created.out)
@@ -39,7 +39,7 @@ def test_create_makes_the_embedded_database_and_shows_the_file(egec: Egec) -> No
 
 
 @pytest.mark.parametrize("same", ["jeanne@example.org", "JEANNE@Example.ORG", " jeanne@example.org "])
-def test_a_second_file_with_the_same_email_in_any_form_names_the_first(egec: Egec, same: str) -> None:
+def test_a_second_client_with_the_same_email_in_any_form_is_refused_with_the_first(egec: Egec, same: str) -> None:
     identifier = json.loads(egec(*JEANNE, "--format", "json").out)["identifier"]
     again = egec("client", "create", same)
     assert again.code == 73
@@ -47,12 +47,12 @@ def test_a_second_file_with_the_same_email_in_any_form_names_the_first(egec: Ege
     assert len(records(egec)) == 1
 
 
-def test_an_email_is_the_same_in_unicode_and_in_idna_and_whichever_way_its_accents_are_composed(egec: Egec) -> None:
+def test_an_email_is_the_same_in_unicode_and_idna_and_with_accents_in_any_form(egec: Egec) -> None:
     assert egec("client", "create", "n\u00e9e@caf\u00e9.example.org").code == 0
     assert egec("client", "create", "ne\u0301e@xn--caf-dma.example.org").code == 73
 
 
-def test_if_missing_shows_the_existing_file_and_changes_nothing(egec: Egec) -> None:
+def test_if_missing_shows_the_existing_client_and_changes_nothing(egec: Egec) -> None:
     first = json.loads(egec(*JEANNE, "--format", "json").out)
     again = egec("client", "create", "jeanne@example.org", "--last-name", "Durand", "--if-missing", "--format", "json")
     assert again.code == 0
@@ -64,7 +64,7 @@ def test_if_missing_names_each_field_that_differs_from_the_existing_client(egec:
     create = ("client", "create", "jeanne@example.org", "--identifier", "1234567890", "--format", "ids")
     stored = ("--last-name", "Dupont", "--civility", "Madame", "--language", "fr")
     assert egec(*create, *stored).err == ""
-    # What is the same, in whatever spelling, or not given at all, does not differ.
+    # The same value in another spelling, or no value, is not a difference.
     same = ("client", "create", "JEANNE@example.org", "--last-name", "Dupont", "--civility", "Mme", "--if-missing")
     assert (egec(*same).code, egec(*same).err) == (0, "")
     other = ("--last-name", "Durand", "--reference", "D-1", "--identifier", "2345678901", "--if-missing")
@@ -84,7 +84,7 @@ def test_create_if_missing_and_activate_mails_one_password_however_often_a_scrip
     assert records(egec)[0]["last_sequence"] == 1
 
 
-def test_create_and_activate_tell_a_script_of_both_in_one_object(egec: Egec) -> None:
+def test_create_and_activate_write_both_results_as_one_object(egec: Egec) -> None:
     created = json.loads(egec(*JEANNE, "--activate", "--format", "json").out)
     assert created["status"] == "active"
     assert created["activation"]["state"] == "accepted"
@@ -131,7 +131,7 @@ def test_bad_input_ends_with_65_says_why_and_leaves_nothing_behind(egec: Egec, b
         ("=HYPERLINK(1)", "@SUM"),
     ],
 )
-def test_awkward_names_are_kept_as_they_are_in_every_format(egec: Egec, first: str, last: str) -> None:
+def test_unusual_names_stay_unchanged_in_every_format(egec: Egec, first: str, last: str) -> None:
     assert egec("client", "create", "a@example.org", "--first-name", first, "--last-name", last).code == 0
     assert (records(egec)[0]["first_name"], records(egec)[0]["last_name"]) == (first, last)
     table = egec("client", "list").out
@@ -139,7 +139,7 @@ def test_awkward_names_are_kept_as_they_are_in_every_format(egec: Egec, first: s
     assert last in table
 
 
-def test_names_of_any_width_keep_the_columns_of_a_table_in_line(egec: Egec) -> None:
+def test_names_of_any_width_keep_the_columns_of_a_table_aligned(egec: Egec) -> None:
     for number, name in enumerate(["Ægir 山田", "Noe\u0308l", "X"]):
         egec("client", "create", f"c{number}@example.org", "--last-name", name)
     lines = egec("client", "list", "--fields", "last_name,status").out.splitlines()
@@ -148,7 +148,7 @@ def test_names_of_any_width_keep_the_columns_of_a_table_in_line(egec: Egec) -> N
     assert lines[3] == "X          new"
 
 
-def test_csv_gives_spreadsheets_no_formula(egec: Egec) -> None:
+def test_csv_contains_no_formula(egec: Egec) -> None:
     egec("client", "create", "a@example.org", "--last-name", "=HYPERLINK(1)")
     rows = list(csv.DictReader(io.StringIO(egec("client", "list", "--format", "csv").out)))
     assert rows[0]["last_name"] == "'=HYPERLINK(1)"
@@ -170,7 +170,7 @@ def test_fields_are_chosen_by_name_in_any_order(egec: Egec) -> None:
     assert "email" in wrong.err
 
 
-def test_list_selects_by_status_and_ends_at_its_limit(egec: Egec) -> None:
+def test_list_selects_by_status_and_stops_at_its_limit(egec: Egec) -> None:
     for number in range(3):
         egec("client", "create", f"c{number}@example.org")
     egec("activate", "c1@example.org")
@@ -180,13 +180,13 @@ def test_list_selects_by_status_and_ends_at_its_limit(egec: Egec) -> None:
     assert len(records(egec, "--limit", "2")) == 2
 
 
-def test_a_client_that_is_not_there_ends_with_67(egec: Egec) -> None:
+def test_an_unknown_client_ends_with_67(egec: Egec) -> None:
     egec("init")
-    for wanted in ("nobody@example.org", "1234567890", "ref:none", "Jeanne"):
+    for wanted in ("unknown@example.org", "1234567890", "ref:none", "Jeanne"):
         assert egec("client", "show", wanted).code == 67
 
 
-def test_other_commands_make_no_database_and_say_where_they_looked(egec: Egec, tmp_path: object) -> None:
+def test_other_commands_create_no_database_and_name_the_missing_one(egec: Egec, tmp_path: object) -> None:
     for command in (("client", "list"), ("client", "show", "a@example.org"), ("activate", "a@example.org")):
         ended = egec(*command)
         assert ended.code == 78
@@ -195,7 +195,7 @@ def test_other_commands_make_no_database_and_say_where_they_looked(egec: Egec, t
     assert not os.path.exists(f"{tmp_path}/data/egec/egec.db")
 
 
-def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> None:
+def test_show_lists_the_last_mails_with_their_states(egec: Egec) -> None:
     egec(*JEANNE)
     with MailServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("EGEC_MAIL_URL", server.url)
@@ -218,7 +218,7 @@ def test_show_tells_a_help_desk_what_became_of_the_last_mails(egec: Egec) -> Non
         assert mail["message_id"] in table
 
 
-def test_show_tells_a_mail_whose_sender_crashed_as_in_doubt(egec: Egec, egec_process: Egec) -> None:
+def test_show_lists_a_mail_whose_sender_crashed_as_in_doubt(egec: Egec, egec_process: Egec) -> None:
     egec(*JEANNE)
     with MailServer() as server:
         process = subprocess.Popen(
@@ -238,14 +238,14 @@ def test_show_tells_a_mail_whose_sender_crashed_as_in_doubt(egec: Egec, egec_pro
 
 
 @pytest.mark.parametrize("wanted", ["unknown@example.org", "1234567890", "ref:D-1"])
-def test_an_unknown_client_is_told_with_how_to_find_one(egec: Egec, wanted: str) -> None:
+def test_the_error_for_an_unknown_client_says_how_to_find_one(egec: Egec, wanted: str) -> None:
     egec("init")
     ended = egec("client", "show", wanted, "--format", "json")
     assert ended.code == 67
     assert "egec client list --search PART" in json.loads(ended.err)["error"]["hint"]
 
 
-def test_a_reference_without_its_prefix_gets_the_very_words_to_type(egec: Egec) -> None:
+def test_the_error_for_a_reference_without_its_prefix_says_what_to_type(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org", "--reference", "D-005")
     ended = egec("client", "show", "D-005")
     assert ended.code == 67

@@ -1,4 +1,4 @@
-"""`egec client update`, `disable`, `enable`, `unblock`, `erase`, and the story that `show` tells of them."""
+"""`egec client update`, `disable`, `enable`, `unblock`, `erase`, and the history in `show`."""
 
 import json
 import sqlite3
@@ -38,7 +38,7 @@ def shown(egec: Egec, client: str, *options: str) -> dict[str, Any]:
     return found
 
 
-def test_update_changes_the_file_and_shows_it(egec: Egec, jeanne: str) -> None:
+def test_update_changes_the_client_and_shows_it(egec: Egec, jeanne: str) -> None:
     ended = egec("client", "update", jeanne, "--email", "new@example.org", "--reference", "", "--format", "json")
     assert ended.code == 0
     record = json.loads(ended.out)
@@ -47,19 +47,19 @@ def test_update_changes_the_file_and_shows_it(egec: Egec, jeanne: str) -> None:
     assert egec("client", "show", "jeanne@example.org").code == 67
 
 
-def test_update_refuses_what_cannot_be(egec: Egec, jeanne: str) -> None:
+def test_update_refuses_invalid_changes(egec: Egec, jeanne: str) -> None:
     egec("client", "create", "other@example.org")
     assert egec("client", "update", jeanne).code == 2
     assert egec("client", "update", jeanne, "--email", "other@example.org").code == 73
     assert egec("client", "update", jeanne, "--email", "").code == 65
-    assert egec("client", "update", "nobody@example.org", "--last-name", "x").code == 67
+    assert egec("client", "update", "unknown@example.org", "--last-name", "x").code == 67
     fixed = egec("client", "update", jeanne, "--identifier", "1234567890", "--last-name", "x", "--format", "json")
     assert fixed.code == 77
     assert json.loads(fixed.err)["error"]["code"] == "identifier_fixed"
     assert shown(egec, jeanne)["last_name"] == "Dupont"
 
 
-def test_disable_and_enable_tell_what_became_of_the_client(egec: Egec, jeanne: str) -> None:
+def test_disable_and_enable_show_the_result(egec: Egec, jeanne: str) -> None:
     assert egec("client", "disable", jeanne).code == 2
     ended = egec("client", "disable", "jeanne@example.org", "--reason", "contract ended", "--format", "json")
     assert ended.code == 0
@@ -74,10 +74,8 @@ def test_disable_and_enable_tell_what_became_of_the_client(egec: Egec, jeanne: s
     assert shown(egec, jeanne)["status"] == "new"
 
 
-def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
-    egec: Egec, egec_process: Egec, jeanne: str
-) -> None:
-    def stands() -> tuple[int, str | None, str]:
+def test_unblock_resets_the_failed_logins_that_show_displays(egec: Egec, egec_process: Egec, jeanne: str) -> None:
+    def login_state() -> tuple[int, str | None, str]:
         record = shown(egec, jeanne)
         assert list(record)[-5:] == ["failed_logins", "blocked_until", "email_bounced_at", "mails", "story"]
         return record["failed_logins"], record["blocked_until"], record["status"]
@@ -85,10 +83,10 @@ def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
     assert "failed_logins" not in egec("client", "show", jeanne).out
     for _ in range(4):
         egec_process("verify", jeanne, "--password-stdin", stdin="wrong\n")
-    assert stands() == (4, None, "new")
+    assert login_state() == (4, None, "new")
     assert "failed_logins" in egec("client", "show", jeanne).out
     egec_process("verify", jeanne, "--password-stdin", stdin="wrong\n")
-    failures, until, status = stands()
+    failures, until, status = login_state()
     assert (failures, status) == (5, "blocked")
     assert clock.parse_time(str(until)) > clock.parse_time("2026-01-01T00:00:00Z")
     assert str(until) in egec("client", "show", jeanne).out
@@ -99,14 +97,14 @@ def test_unblock_frees_a_client_and_show_tells_how_the_account_stands(
         ended = egec("client", "unblock", "jeanne@example.org", "--format", "json")
         assert (ended.code, json.loads(ended.out)["outcome"]) == (0, outcome)
         assert list(json.loads(ended.out)) == KEYS
-        assert stands() == (0, None, "new")
-    ended = egec_process("client", "unblock", "--from", "-", "--format", "jsonl", stdin=f"{jeanne}\nnobody\n")
+        assert login_state() == (0, None, "new")
+    ended = egec_process("client", "unblock", "--from", "-", "--format", "jsonl", stdin=f"{jeanne}\nunknown\n")
     assert (ended.code, [json.loads(line)["outcome"] for line in ended.out.splitlines()]) == (
         3,
         ["unchanged", "failed"],
     )
     assert egec("client", "unblock").code == 2
-    assert egec("client", "unblock", "nobody@example.org").code == 67
+    assert egec("client", "unblock", "unknown@example.org").code == 67
 
 
 def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: str) -> None:
@@ -119,7 +117,7 @@ def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: st
     assert shown(egec, jeanne)["email"] is None
 
 
-def test_an_erased_client_is_shown_by_the_identifier_and_is_in_no_list(egec: Egec, jeanne: str) -> None:
+def test_an_erased_client_can_be_shown_by_identifier_and_is_in_no_list(egec: Egec, jeanne: str) -> None:
     assert egec("client", "erase", jeanne, "--yes").code == 0
     ended = egec("client", "show", jeanne)
     assert ended.code == 0
@@ -139,10 +137,8 @@ def test_an_erased_client_is_shown_by_the_identifier_and_is_in_no_list(egec: Ege
 
 
 @pytest.mark.parametrize("output", ["jsonl", "json", "csv", "table"])
-def test_a_list_of_clients_is_changed_line_by_line_with_an_outcome_for_each(
-    egec: Egec, jeanne: str, output: str
-) -> None:
-    Path("names.csv").write_text("n;courriel\n1;nobody@example.org\n2;jeanne@example.org\n")
+def test_a_list_of_clients_is_changed_line_by_line_with_a_result_for_each(egec: Egec, jeanne: str, output: str) -> None:
+    Path("names.csv").write_text("n;courriel\n1;unknown@example.org\n2;jeanne@example.org\n")
     command = ("client", "disable", "--from", "names.csv", "--column", "courriel", "--reason", "left")
     ended = egec(*command, "--format", output)
     assert ended.code == 3
@@ -154,12 +150,12 @@ def test_a_list_of_clients_is_changed_line_by_line_with_an_outcome_for_each(
             (None, 2, "failed", "no_such_client"),
             (jeanne, 3, "disabled", None),
         ]
-        assert "nobody@example.org" in rows[0]["details"]
+        assert "unknown@example.org" in rows[0]["details"]
     assert jeanne in ended.out
     assert shown(egec, jeanne)["status"] == "disabled"
 
 
-def test_a_list_that_comes_by_a_pipe_and_is_all_done_ends_with_0(egec_process: Egec, egec: Egec, jeanne: str) -> None:
+def test_a_list_from_a_pipe_without_failures_ends_with_0(egec_process: Egec, egec: Egec, jeanne: str) -> None:
     ended = egec_process("client", "erase", "--from", "-", "--yes", "--format", "jsonl", stdin=f"{jeanne}\n")
     assert (ended.code, json.loads(ended.out)["outcome"]) == (0, "erased")
     again = egec_process("client", "erase", "--from", "-", "--yes", "--format", "jsonl", stdin=f"{jeanne}\n")
@@ -168,12 +164,12 @@ def test_a_list_that_comes_by_a_pipe_and_is_all_done_ends_with_0(egec_process: E
     assert egec_process("client", "enable", "--from", "nowhere.txt").code == 74
 
 
-def test_one_client_or_a_list_is_to_be_named_and_not_both(egec: Egec, jeanne: str) -> None:
+def test_either_one_client_or_a_list_is_required(egec: Egec, jeanne: str) -> None:
     for command in (("enable",), ("enable", jeanne, "--from", "-"), ("erase", "--yes")):
         assert egec("client", *command).code == 2
 
 
-def test_show_tells_the_whole_story_in_order(egec: Egec, jeanne: str) -> None:
+def test_show_lists_the_history_in_order(egec: Egec, jeanne: str) -> None:
     egec("activate", jeanne)
     egec("client", "update", jeanne, "--last-name", "Petit")
     egec("client", "disable", jeanne, "--reason", "contract ended")
@@ -193,7 +189,7 @@ def test_show_tells_the_whole_story_in_order(egec: Egec, jeanne: str) -> None:
     assert [line.split()[1] for line in lines[-4:]] == what
 
 
-def test_show_tells_the_last_of_a_long_story_and_all_of_it_when_asked(egec: Egec, jeanne: str) -> None:
+def test_show_lists_the_end_of_a_long_history_or_all_of_it_with_full(egec: Egec, jeanne: str) -> None:
     for number in range(60):
         egec("client", "update", jeanne, "--last-name", f"Name {number}")
     ended = egec("client", "show", jeanne)
@@ -203,11 +199,11 @@ def test_show_tells_the_last_of_a_long_story_and_all_of_it_when_asked(egec: Egec
     assert "--full" not in egec("client", "show", jeanne, "--full").err
 
 
-# Erased data leaves the files too, or the command does not end well.
+# Erased data leaves the files too, or the command fails.
 
 
 @pytest.mark.parametrize("by_list", [False, True])
-def test_erase_beside_a_long_reader_is_not_done_and_the_command_of_its_hint_completes_it(
+def test_erase_during_a_long_read_fails_and_the_command_in_its_hint_completes_it(
     egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_list: bool
 ) -> None:
     path = tmp_path / "database" / "egec.db"
@@ -232,18 +228,18 @@ def test_erase_beside_a_long_reader_is_not_done_and_the_command_of_its_hint_comp
     assert b"odile.secret" not in content(path.parent)
 
 
-def test_erase_beside_a_writer_is_not_done_either(
+def test_erase_during_a_write_fails_too(
     egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert egec("client", "erase", jeanne, "--yes").code == 0
     location = load.load_settings().database
     assert isinstance(location, SqliteFile)
-    # Already erased, so that only the files are left to be done; and another process's transaction begins right then.
+    # Already erased, so only the files remain; the other process starts its transaction at that moment.
     lock = wrap(sql, "vacuum", partial(children.call_beside_writer, location.path))
     ended = run_with([IMPATIENT, lock], "client", "erase", jeanne, "--yes", "--format", "json")
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
 
 
 def content(folder: Path) -> bytes:
-    # By another process: to close one of the files here would drop the locks of the reader.
+    # In another process, because closing one of the files here would drop the locks of the reader.
     return subprocess.run(["cat", *folder.iterdir()], capture_output=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""`egec client import` as a shell script and an operator with a spreadsheet use it."""
+"""`egec client import`, as used in shell scripts and with spreadsheets."""
 
 import json
 import os
@@ -25,7 +25,7 @@ TABLE = (
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Return a table as French Excel saves it, one of whose rows is faulty."""
+    """Return a table as French Excel saves it, with one invalid row."""
     path = tmp_path / "clients.csv"
     path.write_bytes(TABLE.encode("cp1252"))
     return path
@@ -35,29 +35,31 @@ def listed(egec: Egec) -> list[dict[str, object]]:
     return [json.loads(line) for line in egec("client", "list", "--format", "jsonl").out.splitlines()]
 
 
-def test_a_table_is_taken_and_what_was_not_is_told_and_kept(egec: Egec, table: Path) -> None:
+def test_valid_rows_are_imported_and_rejected_ones_reported_and_saved(egec: Egec, table: Path) -> None:
     ended = egec("client", "import", "clients.csv", "--rejects", "rejects.csv", "--format", "json")
     assert ended.code == 3
     assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1, "email_changes": []}
     assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected", "email_changes"]
-    told = ended.err.splitlines()[1:]
-    assert told[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
-    assert told[1] == "egec: no field is known for: Solde"
-    assert told[2].startswith("egec: clients.csv:3: email: invalid e-mail address 'bad@@x'")
+    notes = ended.err.splitlines()[1:]
+    assert notes[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
+    assert notes[1] == "egec: no field is known for: Solde"
+    assert notes[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
     assert [client["last_name"] for client in listed(egec)] == ["Dupont", "Noël"]
     rejects = Path("rejects.csv")
     assert rejects.stat().st_mode & 0o777 == 0o600
     header, row = rejects.read_bytes().decode("cp1252").splitlines()
     assert header == 'Courriel;Nom;Prénom;Civilité;N° de dossier;Solde;"reason"'
     assert row.startswith('bad@@x;Petit;Marc;M.;D-2;;"email: ')
-    mended = Path("mended.csv")
-    mended.write_bytes(rejects.read_bytes().replace(b"bad@@x", b"marc@example.org"))
-    again = egec("client", "import", "mended.csv", "--format", "json")
+    corrected = Path("corrected.csv")
+    corrected.write_bytes(rejects.read_bytes().replace(b"bad@@x", b"marc@example.org"))
+    again = egec("client", "import", "corrected.csv", "--format", "json")
     assert (again.code, json.loads(again.out)["created"]) == (0, 1)
 
 
 @pytest.mark.parametrize(("arguments", "verb"), [([], "changed"), (["--dry-run"], "would change")])
-def test_an_e_mail_that_an_update_replaces_is_told(egec: Egec, tmp_path: Path, arguments: list[str], verb: str) -> None:
+def test_an_e_mail_replaced_by_an_update_is_reported(
+    egec: Egec, tmp_path: Path, arguments: list[str], verb: str
+) -> None:
     egec("client", "create", "a@example.org", "--reference", "D-1", "--identifier", "1234567890")
     (tmp_path / "new.csv").write_text("email;reference\nb@example.org;D-1\n")
     told = f"egec: new.csv:2: e-mail of client 1234567890 {verb} from a@example.org to b@example.org"
@@ -75,17 +77,17 @@ def test_an_e_mail_that_an_update_replaces_is_told(egec: Egec, tmp_path: Path, a
             ]  # fmt: skip
 
 
-def test_rows_with_one_reference_are_told_so(egec: Egec, tmp_path: Path) -> None:
+def test_a_second_row_with_the_same_reference_is_rejected(egec: Egec, tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("email;reference\na@example.org;D-1\nb@example.org;D-1\n")
     ended = egec("client", "import", "twice.csv", "--rejects", "rejects.csv")
     assert ended.code == 3
-    assert "egec: twice.csv:3: reference 'D-1': already used in line 2, with other data" in ended.err.splitlines()
+    assert "egec: twice.csv:3: reference 'D-1': already used in line 2 with different data" in ended.err.splitlines()
     assert Path("rejects.csv").read_text().splitlines()[1] == (
-        "b@example.org;D-1;\"reference 'D-1': already used in line 2, with other data\""
+        "b@example.org;D-1;\"reference 'D-1': already used in line 2 with different data\""
     )
 
 
-def test_standard_input_is_taken_too(egec_process: Egec) -> None:
+def test_standard_input_is_imported_too(egec_process: Egec) -> None:
     ended = egec_process(
         "client", "import", "-", "--format", "json", stdin='{"email": "a@example.org", "nom": "Petit"}\n'
     )
@@ -93,7 +95,7 @@ def test_standard_input_is_taken_too(egec_process: Egec) -> None:
     assert "standard input is read as JSON Lines, in utf-8" in ended.err
 
 
-def test_what_is_found_by_itself_can_be_said(egec: Egec, tmp_path: Path) -> None:
+def test_detected_properties_can_be_given_as_options(egec: Egec, tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_bytes("Ligne;Adresse\n1;jeanne@example.org\n".replace(";", "|").encode("utf-16-be"))
     arguments = ["--map", "Adresse=email", "--encoding", "utf-16-be", "--delimiter", "|", "--input", "csv"]
     assert egec("client", "import", "odd.txt", *arguments).code == 0
@@ -107,13 +109,13 @@ def test_what_is_found_by_itself_can_be_said(egec: Egec, tmp_path: Path) -> None
         (["clients.csv", "--map", "x"], 2, "is not of the form COLUMN=FIELD"),
         (["clients.csv", "--map", "Solde=balance"], 2, "The fields are: civility, created_at, disabled_at, email"),
         (["clients.csv", "--delimiter", ";;"], 2, "is not one character"),
-        (["clients.csv", "--encoding", "klingon"], 65, "there is no encoding 'klingon'"),
+        (["clients.csv", "--encoding", "klingon"], 65, "unknown encoding: 'klingon'"),
         (["clients.csv", "--on-conflict", "merge"], 2, "merge"),
         (["clients.csv", "--rejects", "clients.csv"], 73, "clients.csv already exists"),
-        (["clients.csv", "--strict"], 65, "1 rows were rejected, so none was taken"),
+        (["clients.csv", "--strict"], 65, "1 rows were rejected, so nothing was imported"),
     ],
 )
-def test_what_cannot_be_imported_is_told_and_nothing_is_changed(
+def test_an_invalid_import_is_refused_and_changes_nothing(
     egec: Egec, table: Path, arguments: list[str], code: int, told: str
 ) -> None:
     ended = egec("client", "import", *arguments)
@@ -123,7 +125,7 @@ def test_what_cannot_be_imported_is_told_and_nothing_is_changed(
     assert table.read_bytes() == TABLE.encode("cp1252")
 
 
-def test_no_file_of_rejects_is_left_where_no_row_was_rejected(egec: Egec, tmp_path: Path) -> None:
+def test_without_rejected_rows_no_file_of_rejects_is_left(egec: Egec, tmp_path: Path) -> None:
     (tmp_path / "good.csv").write_text("email\na@example.org\n")
     before = set(tmp_path.iterdir())
     assert egec("client", "import", "good.csv", "--rejects", "rejects.csv").code == 0
@@ -141,7 +143,7 @@ def big_table(path: Path, rows: int) -> None:
     path.write_text("email;nom\n" + "".join(f"c{number}@example.org;Nom {number}\n" for number in range(rows)))
 
 
-def test_an_import_that_was_killed_is_run_again_to_the_same_end(egec: Egec, tmp_path: Path) -> None:
+def test_a_killed_import_can_be_repeated_with_the_same_result(egec: Egec, tmp_path: Path) -> None:
     big_table(tmp_path / "big.csv", 40_000)
     egec("init")
     with subprocess.Popen([*PROGRAM, "client", "import", "big.csv"], stdout=subprocess.DEVNULL) as process:
@@ -173,7 +175,7 @@ def test_an_interrupted_import_ends_with_130_and_leaves_whole_rows(egec: Egec, t
     assert listed(egec) == []
 
 
-def test_a_full_disk_is_told_and_nothing_is_half_done(egec: Egec, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_import_can_be_repeated(egec: Egec, tmp_path: Path) -> None:
     egec("init")
     big_table(tmp_path / "big.csv", 20_000)
     ended = run_with([disk_with_room_to(600_000)], "client", "import", "big.csv", "--format", "json")
@@ -186,7 +188,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_done(egec: Egec, tmp_path: Path
     assert len(listed(egec)) == 20_000
 
 
-def test_a_value_cannot_steer_the_terminal(egec: Egec, tmp_path: Path) -> None:
+def test_a_value_cannot_control_the_terminal(egec: Egec, tmp_path: Path) -> None:
     (tmp_path / "hostile.csv").write_text("email;nom\n\x1b]0;title\x07@x;[red]\u202e\n")
     ended = egec("client", "import", "hostile.csv")
     assert ended.code == 3

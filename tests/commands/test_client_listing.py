@@ -26,7 +26,7 @@ COLUMNS = [
 
 @pytest.fixture
 def five(egec: Egec) -> list[str]:
-    """Return the identifiers of five clients, in the order in which they were made."""
+    """Return the identifiers of five clients in order of creation."""
     names = ["Petit", "Élouard", "Dupont", "=cmd()", ""]
     return [
         egec("client", "create", f"c{n}@example.org", "--last-name", name, "--format", "ids").out.strip()
@@ -40,7 +40,7 @@ def ids(egec: Egec, *options: str) -> list[str]:
     return ended.out.split()
 
 
-def test_list_takes_the_selectors_a_search_and_a_sort(egec: Egec, five: list[str], tmp_path: Path) -> None:
+def test_list_accepts_selectors_a_search_and_a_sort_order(egec: Egec, five: list[str], tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text(f"{five[3]}\nc1@example.org\n")
     egec("activate", "c2@example.org")
     assert ids(egec) == ids(egec, "--all") == five
@@ -54,11 +54,11 @@ def test_list_takes_the_selectors_a_search_and_a_sort(egec: Egec, five: list[str
     assert egec("client", "list", "--after", "1111111111").code == 67
 
 
-def test_a_value_that_is_not_there_is_an_empty_line_among_ids(egec: Egec, five: list[str]) -> None:
+def test_a_missing_value_is_an_empty_line_in_the_format_ids(egec: Egec, five: list[str]) -> None:
     assert egec("client", "list", "--fields", "reference", "--format", "ids").out == "\n" * 5
 
 
-def test_jsonl_and_json_are_what_json_dumps_writes(egec: Egec) -> None:
+def test_jsonl_and_json_are_the_output_of_json_dumps(egec: Egec) -> None:
     egec("client", "create", "a@example.org", "--last-name", 'é "\\/ % 山', "--reference", "%s")
     [listed] = json.loads(egec("client", "list", "--format", "json").out)
     line = egec("client", "list", "--format", "jsonl").out
@@ -78,13 +78,13 @@ def test_export_writes_the_columns_that_import_reads(egec: Egec, five: list[str]
     assert (lines[3]["last_name"], lines[0]["reference"], list(lines[0])) == ("=cmd()", None, COLUMNS)
 
 
-def test_export_takes_selectors_and_fields(egec: Egec, five: list[str]) -> None:
+def test_export_accepts_selectors_and_fields(egec: Egec, five: list[str]) -> None:
     ended = egec("client", "export", "--search", "c1@", "--fields", "email,last_name")
     assert ended.out == "email,last_name\nc1@example.org,Élouard\n"
     assert egec("client", "export", "--fields", "password_hash").code == 2
 
 
-def test_export_writes_a_new_file_for_its_owner_and_nothing_to_stdout(egec: Egec, five: list[str]) -> None:
+def test_export_writes_a_new_private_file_and_nothing_to_stdout(egec: Egec, five: list[str]) -> None:
     expected = egec("client", "export").out
     first = egec("client", "export", "--output", "clients.csv")
     assert (first.code, first.out) == (0, "")
@@ -102,7 +102,7 @@ def test_export_writes_a_new_file_for_its_owner_and_nothing_to_stdout(egec: Egec
 
 
 def at_terminal(*arguments: str, lines: int = 24, typed: bytes = b"", **environment: str) -> tuple[int, str]:
-    """Run `egec` at a terminal of so many lines; return the exit code and what was seen."""
+    """Run `egec` at a terminal with this number of lines; return the exit code and the output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, 200))
     process = subprocess.Popen(
@@ -128,7 +128,7 @@ def at_terminal(*arguments: str, lines: int = 24, typed: bytes = b"", **environm
     return process.wait(timeout=60), seen.decode()
 
 
-def test_hashes_are_exported_to_files_and_pipes_and_not_to_a_terminal(egec: Egec, five: list[str]) -> None:
+def test_hashes_are_exported_to_files_and_pipes_but_not_to_a_terminal(egec: Egec, five: list[str]) -> None:
     egec("activate", "c0@example.org")
     rows = list(csv.DictReader(io.StringIO(egec("client", "export", "--with-hashes").out)))
     assert list(rows[0]) == [*COLUMNS, "password_hash"]
@@ -140,7 +140,7 @@ def test_hashes_are_exported_to_files_and_pipes_and_not_to_a_terminal(egec: Egec
     assert "--output" in seen
 
 
-def test_htpasswd_lines_are_secrets_too_and_take_no_fields(egec: Egec, five: list[str]) -> None:
+def test_htpasswd_lines_are_secrets_too_and_have_no_fields(egec: Egec, five: list[str]) -> None:
     egec("activate", "c0@example.org")
     egec("activate", "c1@example.org")
     egec("client", "disable", "c1@example.org", "--reason", "left")
@@ -187,7 +187,7 @@ def test_a_table_that_does_not_fit_a_terminal_goes_through_the_pager(five: list[
     assert seen.splitlines()[0].split() == ["identifier", "email", "civility", "last_name", "first_name", "status"]
 
 
-def test_to_leave_the_pager_early_is_no_failure(five: list[str], tmp_path: Path) -> None:
+def test_leaving_the_pager_early_is_not_a_failure(five: list[str], tmp_path: Path) -> None:
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\nhead -n 1\n")
     pager.chmod(0o700)
@@ -196,16 +196,14 @@ def test_to_leave_the_pager_early_is_no_failure(five: list[str], tmp_path: Path)
     assert "Traceback" not in seen
 
 
-def test_a_table_in_a_pipe_is_the_same_whatever_the_pager(egec_process: Egec, five: list[str]) -> None:
+def test_a_table_in_a_pipe_never_uses_the_pager(egec_process: Egec, five: list[str]) -> None:
     plain = egec_process("client", "list", env={"PAGER": "false", "LINES": "2"})
     assert plain.code == 0
     assert len(plain.out.splitlines()) == 6
 
 
 @pytest.mark.parametrize("output", ["jsonl", "csv", "json", "table"])
-def test_a_reader_who_leaves_early_ends_the_list_and_nothing_else(
-    location: Database, output: str, egec_process: Egec
-) -> None:
+def test_a_reader_that_stops_early_ends_the_list_cleanly(location: Database, output: str, egec_process: Egec) -> None:
     texts = ("identifier", "email", "email_key", "civility", "first_name", "last_name", "language")
     moments = ("created_at", "updated_at")
     numbers = ("active_sequence", "revoked_below", "last_sequence", "failed_logins")
@@ -226,7 +224,7 @@ def test_a_reader_who_leaves_early_ends_the_list_and_nothing_else(
 
 
 @pytest.mark.parametrize("output", ["csv", "jsonl"])
-def test_what_is_exported_makes_the_same_files_in_an_empty_database(
+def test_an_export_imported_into_an_empty_database_gives_the_same_export(
     egec: Egec, five: list[str], output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     egec("client", "create", "split@example.org", "--last-name", "Dupont;=cmd|'/C calc'!A0;x", "--reference", "a,'-1")

@@ -117,7 +117,7 @@ def test_quiet_still_tells_what_did_not_go_well(egec: Egec, jeanne: str, server:
     (tmp_path / "left.csv").write_text(f"{jeanne}\nnobody@example.org\n")
     partly = egec("--quiet", "client", "enable", "--from", "left.csv")
     assert (partly.code, partly.out) == (3, "")
-    assert "line 2: no client is called 'nobody@example.org'" in partly.err
+    assert "line 2: unknown client: 'nobody@example.org'" in partly.err
     server.fail_next(Fault.RCPT_550)
     failed = egec("--quiet", "reissue", "start", "spring", "--from", "left.csv", "--yes")
     assert (failed.code, failed.out) == (3, "")

@@ -1,4 +1,4 @@
-"""Imports on both databases: every row becomes a file, changes one, has nothing to do, or is rejected by name."""
+"""Imports on both databases: every row creates or changes a client, is skipped, or is rejected with a reason."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ HEADER = "email;identifier;reference;civility;first_name;last_name;language"
 
 
 def imported(egec: Context, text: str, **options: Any) -> tuple[ImportResult, list[RejectedRow]]:
-    """Import a text; return what became of its rows."""
+    """Import a text; return the result and the rejected rows."""
     rejected: list[RejectedRow] = []
     table = tables.read_table(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, TableOptions())
     return importing.import_clients(egec, table, rejected.append, **options), rejected
@@ -44,19 +44,19 @@ def counts(
     return ImportResult(created, updated, skipped, rejected, list(email_changes))
 
 
-def files() -> list[tuple[object, ...]]:
-    """Return what the client files say, but for what each import makes anew."""
+def stored_clients() -> list[tuple[object, ...]]:
+    """Return the clients without generated values."""
     return [
         (c.email, c.email_key, c.reference, c.civility, c.first_name, c.last_name, c.language)
         for c in Client.select().order_by(Client.id)
     ]
 
 
-def test_rows_become_files_with_identifiers_of_their_own(opened: Context) -> None:
+def test_rows_become_clients_with_their_own_identifiers(opened: Context) -> None:
     text = f"{HEADER}\nJeanne@Example.org;;D-1;Madame;Jeanne;Dupont;FR\nmarc@example.org;1234567890;;;;Été;\n"
     result, rejected = imported(opened, text)
     assert (result, rejected) == (counts(created=2), [])
-    assert files() == [
+    assert stored_clients() == [
         ("Jeanne@Example.org", "jeanne@example.org", "D-1", "Mme", "Jeanne", "Dupont", "fr"),
         ("marc@example.org", "marc@example.org", None, "", "", "Été", ""),
     ]
@@ -66,7 +66,7 @@ def test_rows_become_files_with_identifiers_of_their_own(opened: Context) -> Non
     assert generated[0] != "0"
 
 
-def test_the_same_table_again_has_nothing_to_do_whatever_the_policy(opened: Context) -> None:
+def test_importing_the_same_table_again_changes_nothing_with_any_policy(opened: Context) -> None:
     text = f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\nb@example.org;;;;;;\n"
     imported(opened, text)
     before = list(Client.select().tuples())
@@ -86,7 +86,7 @@ CHANGED = f"{HEADER}\nA@example.org;;D-1;Mme;Jeanne;Petit;en\nnew@example.org;;;
         (OnConflict.UPDATE, counts(created=1, updated=1), "Jeanne"),
     ],
 )
-def test_a_client_who_is_there_with_other_data_is_treated_as_asked(
+def test_an_existing_client_with_different_data_is_handled_by_the_policy(
     opened: Context, policy: OnConflict, result: ImportResult, name: str
 ) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;\n")
@@ -99,17 +99,17 @@ def test_a_client_who_is_there_with_other_data_is_treated_as_asked(
     if policy is OnConflict.FAIL:
         (one,) = rejected
         assert (one.line, one.field, one.value) == (2, "email", "A@example.org")
-        assert one.reason == f"already used by client {identifier}, with other data"
+        assert one.reason == f"already used by client {identifier} with different data"
         assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
 
 
-def test_an_update_leaves_alone_what_the_table_has_no_column_for(opened: Context) -> None:
+def test_an_update_keeps_fields_without_a_column(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;en\n")
     assert imported(opened, "email;nom\na@example.org;Grand\n", on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
-    assert files() == [("a@example.org", "a@example.org", "D-1", "M.", "Jean", "Grand", "en")]
+    assert stored_clients() == [("a@example.org", "a@example.org", "D-1", "M.", "Jean", "Grand", "en")]
 
 
-def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_address(opened: Context) -> None:
+def test_a_client_found_by_reference_or_identifier_gets_the_new_address(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\nb@example.org;1234567890;;;;;\n")
     text = "email;reference;identifier\nnew-a@example.org;D-1;\nnew-b@example.org;;1234567890\n"
     changes = [
@@ -121,29 +121,29 @@ def test_a_client_is_found_by_reference_or_identifier_too_and_gets_the_new_addre
         result, _ = imported(opened, text, on_conflict=OnConflict.UPDATE, report_change=told.append, **options)
         assert result == counts(0, 2, 0, 0, *changes)
         assert told == changes
-    assert [file[0] for file in files()] == ["new-a@example.org", "new-b@example.org"]
+    assert [file[0] for file in stored_clients()] == ["new-a@example.org", "new-b@example.org"]
 
 
-def test_a_changed_e_mail_is_told_only_once_it_can_no_longer_be_rolled_back(opened: Context) -> None:
+def test_a_changed_e_mail_is_reported_only_after_the_commit(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;2345678901;D-1;;;;\n")
     text = "email;reference\nnew-a@example.org;D-1\nnot-an-address;\n"
     told: list[EmailChange] = []
     options: dict[str, Any] = {"on_conflict": OnConflict.UPDATE, "report_change": told.append}
     with pytest.raises(InvalidInput, match="rejected"):
         imported(opened, text, strict=True, **options)
-    assert (told, [file[0] for file in files()]) == ([], ["a@example.org"])
+    assert (told, [file[0] for file in stored_clients()]) == ([], ["a@example.org"])
     imported(opened, text, **options)
     assert told == [EmailChange(2, "2345678901", "a@example.org", "new-a@example.org")]
 
 
-def test_an_e_mail_that_is_only_written_otherwise_is_no_change(opened: Context) -> None:
+def test_a_different_spelling_of_an_e_mail_is_not_a_change(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;;;Petit;\n")
     text = f"{HEADER}\nA@Example.org;;D-1;;;Grand;\n"
     assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
 
 
 @pytest.mark.parametrize("rows_at_a_time", [1, 500])
-def test_rows_that_share_a_name_are_told_which_one_and_with_whom(
+def test_rows_that_share_a_name_are_rejected_with_the_name_and_the_first_line(
     opened: Context, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int
 ) -> None:
     monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
@@ -156,19 +156,19 @@ def test_rows_that_share_a_name_are_told_which_one_and_with_whom(
     assert [(one.line, one.field, one.value) for one in rejected] == [
         (3, "reference", "D-1"), (4, "identifier", "1111111111"), (5, "email", "A@example.org"),
     ]  # fmt: skip
-    assert {one.reason for one in rejected} == {"already used in line 2, with other data"}
+    assert {one.reason for one in rejected} == {"already used in line 2 with different data"}
 
 
-def test_a_row_with_the_identifier_and_the_address_of_a_file_is_no_new_one(opened: Context) -> None:
+def test_a_row_with_an_existing_identifier_and_address_is_not_new(opened: Context) -> None:
     text = f"{HEADER}\na@example.org;1234567890;;;;Petit;\nb@example.org;;;;;;\n"
     assert imported(opened, text)[0] == counts(created=2)
     assert imported(opened, text)[0] == counts(skipped=2)
     changed = text.replace("Petit", "Grand")
     assert imported(opened, changed, on_conflict=OnConflict.UPDATE)[0] == counts(updated=1, skipped=1)
-    assert files()[0][5] == "Grand"
+    assert stored_clients()[0][5] == "Grand"
 
 
-def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: Context) -> None:
+def test_a_row_that_names_two_clients_or_another_identifier_is_rejected(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\nb@example.org;2222222222;D-2;;;;\n")
     text = "email;reference;identifier\na@example.org;D-2;\na@example.org;D-1;3333333333\n"
     result, rejected = imported(opened, text, on_conflict=OnConflict.UPDATE)
@@ -176,27 +176,27 @@ def test_a_row_that_means_two_clients_or_another_identifier_is_rejected(opened: 
     assert rejected[0].reason == (
         "email 'a@example.org' belongs to client 1111111111, reference 'D-2' belongs to client 2222222222"
     )
-    assert rejected[1].reason == "it is client 1111111111, whose identifier never changes"
+    assert rejected[1].reason == "the identifier of client 1111111111 never changes"
 
 
-def test_the_identifier_of_an_erased_file_stays_reserved(opened: Context) -> None:
+def test_the_identifier_of_an_erased_client_stays_reserved(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;1111111111;;;;;\n")
     Client.update(email=None, email_key=None).execute()
     result, (rejected,) = imported(opened, "email;identifier\nb@example.org;1111111111\n")
     assert result == counts(rejected=1)
-    assert "reserved for ever" in rejected.reason
+    assert rejected.reason == "reserved: its client was erased"
 
 
 @pytest.mark.parametrize("policy", OnConflict)
 @pytest.mark.parametrize("rows_at_a_time", [1, 2, 5_000])
-def test_a_client_who_comes_twice_is_treated_the_same_however_far_apart(
+def test_two_rows_for_one_client_are_handled_the_same_at_any_distance(
     opened: Context, monkeypatch: pytest.MonkeyPatch, policy: OnConflict, rows_at_a_time: int
 ) -> None:
     monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
     text = "email;nom\na@example.org;Petit\nA@example.org;Petit\na@example.org;Grand\n"
     became, rejected = imported(opened, text, on_conflict=policy)
     assert became == counts(created=1, skipped=1, rejected=1)
-    assert [file[5] for file in files()] == ["Petit"]
+    assert [file[5] for file in stored_clients()] == ["Petit"]
     assert [(one.line, one.field) for one in rejected] == [(4, "email")]
 
 
@@ -209,7 +209,7 @@ def test_a_client_who_comes_twice_is_treated_the_same_however_far_apart(
         ("shared@example.org;;5555555555;", "identifier"),
     ],
 )
-def test_no_line_overwrites_what_an_earlier_line_of_the_table_said(
+def test_no_line_overwrites_the_data_of_an_earlier_line(
     opened: Context, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int, row: str, field: str
 ) -> None:
     monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
@@ -221,12 +221,12 @@ def test_no_line_overwrites_what_an_earlier_line_of_the_table_said(
         result, (rejected,) = imported(opened, text, on_conflict=OnConflict.UPDATE)
         results.append((result.created, result.updated, result.rejected))
         assert (rejected.line, rejected.field) == (6, field)
-        assert rejected.reason == "already used in line 2, with other data"
-        assert files()[0][:1] == ("c5@example.org",)
+        assert rejected.reason == "already used in line 2 with different data"
+        assert stored_clients()[0][:1] == ("c5@example.org",)
     assert results == [(3, 1, 1), (0, 0, 1), (0, 0, 1)]
 
 
-def test_a_name_that_a_line_takes_from_a_client_may_be_given_to_another_by_a_later_line(opened: Context) -> None:
+def test_a_later_line_may_reuse_a_name_that_an_earlier_line_has_freed(opened: Context) -> None:
     imported(opened, "email;reference\na@example.org;D-1\nb@example.org;D-2\n")
     text = "email;reference\na@example.org;D-3\nb@example.org;D-1\nc@example.org;D-2\n"
     assert imported(opened, text, on_conflict=OnConflict.UPDATE)[0] == counts(created=1, updated=2)
@@ -249,7 +249,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("row", "told"), FAULTS.items(), ids=[field for field, _ in FAULTS.values()])
-def test_a_faulty_row_is_told_with_its_cell_and_the_others_are_taken(
+def test_an_invalid_row_is_reported_with_its_cell_and_the_others_are_imported(
     opened: Context, row: str, told: tuple[str, str]
 ) -> None:
     result, (rejected,) = imported(opened, f"{HEADER}\na@example.org;;;;;;\n{row}\nb@example.org;;;;;;\n")
@@ -258,14 +258,14 @@ def test_a_faulty_row_is_told_with_its_cell_and_the_others_are_taken(
     assert told[1] in rejected.reason
 
 
-def test_all_or_nothing_takes_nothing_and_tells_all_faults(opened: Context) -> None:
+def test_a_strict_import_changes_nothing_and_reports_all_faults(opened: Context) -> None:
     text = f"{HEADER}\na@example.org;;;;;;\nx;;;;;;\nb@example.org;;;;;;\ny;;;;;;\n"
     rejected: list[RejectedRow] = []
     table = tables.read_table(io.BytesIO(text.encode()), "clients.csv", FIELD_OF_COLUMN, TableOptions())
-    with pytest.raises(InvalidInput, match="2 rows were rejected, so none was taken"):
+    with pytest.raises(InvalidInput, match="2 rows were rejected, so nothing was imported"):
         importing.import_clients(opened, table, rejected.append, strict=True)
     assert [one.line for one in rejected] == [3, 5]
-    assert files() == []
+    assert stored_clients() == []
     assert Event.select().count() == 0
     assert imported(opened, f"{HEADER}\na@example.org;;;;;;\n", strict=True)[0] == counts(created=1)
 
@@ -281,7 +281,7 @@ def test_a_dry_run_counts_what_would_happen_and_changes_nothing(opened: Context)
 
 
 @pytest.mark.parametrize("prefix", [b"2b", b"2a", b"2y"])
-def test_a_bcrypt_hash_lets_its_client_in_without_a_mail(opened: Context, prefix: bytes) -> None:
+def test_a_client_with_a_bcrypt_hash_can_log_in_without_a_mail(opened: Context, prefix: bytes) -> None:
     hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).replace(b"2b", prefix, 1).decode()
     text = f"email;identifier;password_hash\na@example.org;1234567890;{hashed}\nb@example.org;;\n"
     assert imported(opened, text)[0] == counts(created=2)
@@ -310,18 +310,18 @@ def test_a_hash_never_replaces_a_password(opened: Context) -> None:
         ("pbkdf2_sha256$600000$salt$hash", "a Django PBKDF2 hash"),
         ("{SSHA}aGFzaA==", "an LDAP SHA hash"),
         ("$2b$31$abcdefghijklmnopqrstuuKm7DjkwlCQ9mHd4lYBlEZRGsI5vcRk2", "a bcrypt hash of a cost over 16"),
-        ("fG69a*6jH", "no hash that is known"),
+        ("fG69a*6jH", "it is not a known hash"),
     ],
 )
-def test_other_hashes_are_refused_by_name_and_never_quoted(opened: Context, hashed: str, kind: str) -> None:
+def test_other_hashes_are_rejected_by_kind_and_never_shown(opened: Context, hashed: str, kind: str) -> None:
     result, (rejected,) = imported(opened, f'email,hash\na@example.org,"{hashed}"\n')
     assert result == counts(rejected=1)
     assert kind in rejected.reason
     assert hashed not in rejected.reason + rejected.value
-    assert files() == []
+    assert stored_clients() == []
 
 
-def test_times_that_an_export_wrote_come_back(opened: Context) -> None:
+def test_exported_times_are_imported(opened: Context) -> None:
     times = "2026-01-02T03:04:05.000Z;2025-01-02T03:04:05.000Z"
     text = f"email;disabled_at;created_at\na@example.org;{times}\nb@example.org;x;\n"
     result, (rejected,) = imported(opened, text)
@@ -331,15 +331,15 @@ def test_times_that_an_export_wrote_come_back(opened: Context) -> None:
     assert (shown.status, shown.created_at) == ("disabled", "2025-01-02T03:04:05.000Z")
 
 
-def test_a_table_without_the_email_is_refused(opened: Context) -> None:
-    with pytest.raises(InvalidInput, match="no column for the e-mail"):
+def test_a_table_without_an_e_mail_column_is_refused(opened: Context) -> None:
+    with pytest.raises(InvalidInput, match="no e-mail column"):
         imported(opened, "nom;prénom\nPetit;Jean\n")
 
 
-def test_an_import_is_on_record_without_personal_data(opened: Context) -> None:
+def test_an_import_is_recorded_without_personal_data(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\nx;;;;;;\n")
-    begun, event = Event.select().order_by(Event.id)
-    assert [(one.action, one.outcome, one.client) for one in (begun, event)] == [
+    start, event = Event.select().order_by(Event.id)
+    assert [(one.action, one.outcome, one.client) for one in (start, event)] == [
         ("client.import", "begun", None),
         ("client.import", "done", None),
     ]
@@ -358,7 +358,7 @@ ROWS = st.lists(st.tuples(EMAILS, NAMES, NAMES, st.sampled_from(["", "D-1", "D-2
 
 @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, policy=st.sampled_from(OnConflict), delimiter=st.sampled_from([";", ",", "\t"]))
-def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
+def test_any_row_is_imported_unchanged_or_rejected_with_a_reason(
     opened: Context, rows: Sequence[tuple[str, ...]], policy: OnConflict, delimiter: str
 ) -> None:
     Client.delete().execute()
@@ -367,8 +367,8 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
     writer.writerow(["email", "first_name", "last_name", "reference"])
     writer.writerows(rows)
     result, rejected = imported(opened, text.getvalue(), on_conflict=policy)
-    told = [row for row in rows if any(row)]
-    assert sum(result[:4]) == len(told)
+    not_empty = [row for row in rows if any(row)]
+    assert sum(result[:4]) == len(not_empty)
     assert len(rejected) == result.rejected
     assert result.created == Client.select().count()
     lines = {one.line for one in rejected}
@@ -378,12 +378,12 @@ def test_whatever_comes_in_is_taken_as_it_is_or_rejected_by_name(
         valid: dict[str, ClientFields] = {}
         for row in rows:
             if any(row) and line not in lines:
-                # A line break within a cell is a blank.
+                # A line break within a cell becomes a space.
                 first_name, last_name = (" ".join(name.split("\n")) for name in row[1:3])
                 checked = fields.parse_fields(row[0], first_name=first_name, last_name=last_name, reference=row[3])
                 valid.setdefault(checked.email.key, checked)
             line += 1 + sum(cell.count("\n") for cell in row)
-        made = {file[1]: file for file in files()}
+        made = {file[1]: file for file in stored_clients()}
         for key, file in made.items():
             checked = valid[str(key)]
             assert file[0] == checked.email.given
@@ -407,7 +407,7 @@ def as_table(rows: Sequence[tuple[str, ...]]) -> str:
 
 @hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=FEW_ROWS, rows_at_a_time=st.sampled_from([1, 3, 500]), first=st.sampled_from(OnConflict))
-def test_a_table_that_is_imported_again_changes_nothing(
+def test_importing_any_table_again_changes_nothing(
     opened: Context, rows: Sequence[tuple[str, ...]], rows_at_a_time: int, first: OnConflict
 ) -> None:
     Client.delete().execute()
@@ -424,10 +424,10 @@ def test_a_table_that_is_imported_again_changes_nothing(
 
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(there=FEW_ROWS, rows=FEW_ROWS, policy=st.sampled_from(OnConflict))
-def test_how_far_apart_rows_are_makes_no_difference_and_repetitions_come_to_rest(
+def test_the_distance_of_rows_makes_no_difference_and_repeated_imports_settle(
     opened: Context, there: Sequence[tuple[str, ...]], rows: Sequence[tuple[str, ...]], policy: OnConflict
 ) -> None:
-    told = []
+    results = []
     for rows_at_a_time in (1, 3, 500):
         Event.delete().execute()
         Client.delete().execute()
@@ -435,8 +435,8 @@ def test_how_far_apart_rows_are_makes_no_difference_and_repetitions_come_to_rest
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(importing, "_ROWS_AT_A_TIME", rows_at_a_time)
             result, rejected = imported(opened, as_table(rows), on_conflict=policy)
-        told.append((result[:4], [(one.line, one.field) for one in rejected], files()))
-    assert told[0] == told[1] == told[2]
+        results.append((result[:4], [(one.line, one.field) for one in rejected], stored_clients()))
+    assert results[0] == results[1] == results[2]
     # A row that was rejected because a client had its e-mail may be taken once another row has changed that client.
     for _ in rows:
         result, _ = imported(opened, as_table(rows), on_conflict=policy)
@@ -451,7 +451,7 @@ def test_how_far_apart_rows_are_makes_no_difference_and_repetitions_come_to_rest
         ("a@example.org;;;;;;", (None, "", "")),
     ],
 )
-def test_a_row_that_ends_early_clears_nothing(opened: Context, row: str, names: tuple[str | None, str, str]) -> None:
+def test_missing_cells_at_the_end_clear_nothing(opened: Context, row: str, names: tuple[str | None, str, str]) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\n")
     imported(opened, f"{HEADER}\n{row}\n", on_conflict=OnConflict.UPDATE)
     client = Client.get()
@@ -464,12 +464,12 @@ def test_an_object_may_have_keys_that_the_first_one_lacks(opened: Context) -> No
     assert [(c.last_name, c.reference) for c in Client.select().order_by(Client.id)] == [("", None), ("Petit", "7")]
 
 
-def test_objects_without_an_e_mail_are_no_table_of_clients(opened: Context) -> None:
-    with pytest.raises(InvalidInput, match="no column for the e-mail"):
+def test_objects_without_an_e_mail_are_refused(opened: Context) -> None:
+    with pytest.raises(InvalidInput, match="no e-mail column"):
         imported(opened, '{"mail_address": "a@example.org", "nom": "Petit"}\n')
 
 
-def test_a_key_that_an_object_lacks_clears_nothing_and_null_does(opened: Context) -> None:
+def test_a_missing_key_clears_nothing_and_null_clears_the_field(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;;Jeanne;Dupont;fr\nb@example.org;;D-2;;Marc;Petit;fr\n")
     lines = [
         {"email": "a@example.org", "first_name": "Marie", "last_name": None},
@@ -480,7 +480,7 @@ def test_a_key_that_an_object_lacks_clears_nothing_and_null_does(opened: Context
     assert found == [("D-1", "Marie", ""), ("D-2", "Paul", "Petit")]
 
 
-def test_rows_of_which_one_cannot_be_inserted_leave_those_before_them_alone(opened: Context) -> None:
+def test_when_one_row_cannot_be_inserted_none_is(opened: Context) -> None:
     imported(opened, "email\nfirst@example.org\n")
     texts = ("civility", "first_name", "last_name", "language")
     columns = ("identifier", "email_key", "created_at", "updated_at", *texts)
@@ -499,26 +499,26 @@ def test_rows_of_which_one_cannot_be_inserted_leave_those_before_them_alone(open
     assert {client.email_key for client in Client.select()} == {"first@example.org", "a@example.org", "b@example.org"}
 
 
-def test_an_identifier_that_is_drawn_twice_goes_to_one_client_alone(
+def test_an_identifier_drawn_twice_is_given_to_one_client_only(
     opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(4)).decode()
     imported(opened, "email;identifier\nfirst@example.org;1111111111\n")
     all_of_them = ["1111111111", "2222222222", "2222222222"]
     drawn = iter([all_of_them, all_of_them, ["2222222222", "3333333333"], ["4444444444"]])
-    monkeypatch.setattr(importing, "_identifiers", lambda _number: next(drawn))
+    monkeypatch.setattr(importing, "_draw_identifiers", lambda _number: next(drawn))
     text = f"email;hash\na@example.org;{hashed}\nb@example.org;\nc@example.org;{hashed}\n"
     assert imported(opened, text)[0] == counts(created=3)
     found = {client.email: client.identifier for client in Client.select()}
     assert found["first@example.org"] == "1111111111"
     assert sorted(found.values()) == ["1111111111", "2222222222", "3333333333", "4444444444"]
-    opened_by_it = {
+    able_to_log_in = {
         email for email, identifier in found.items() if verify_login(opened, identifier, "fG69a*6jH").accepted
     }
-    assert opened_by_it == {"a@example.org", "c@example.org"}
+    assert able_to_log_in == {"a@example.org", "c@example.org"}
 
 
-def test_what_goes_wrong_while_rows_are_read_ahead_is_raised_where_they_are_used(
+def test_an_error_while_rows_are_prefetched_is_raised_by_the_import(
     opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", 1)
@@ -532,6 +532,6 @@ def test_what_goes_wrong_while_rows_are_read_ahead_is_raised_where_they_are_used
     monkeypatch.setattr(type(table), "__iter__", lambda _self: rows())
     with pytest.raises(OSError, match="the disk is gone"):
         importing.import_clients(opened, table, lambda _rejected: None)
-    assert files() == []
+    assert stored_clients() == []
     assert sys.getswitchinterval() == before
     assert not any(thread.name == "ahead" for thread in threading.enumerate())

@@ -78,6 +78,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/threads.py": _RUNS,
     "reissue/worker.py": _RUNS,
     # imports
+    "imports/formats.py": _IMPORTS,
     "imports/merge.py": _IMPORTS,
     "imports/rows.py": _IMPORTS,
     "imports/run.py": _IMPORTS,

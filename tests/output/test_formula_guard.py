@@ -97,7 +97,9 @@ def test_a_rejected_row_is_guarded_and_read_as_before(delimiter: str, cells: lis
     given_table = TableOptions(encoding="utf-8", delimiter=delimiter)
     first = tables.read_table(io.BytesIO(stream.getvalue().encode()), "x.csv", FIELDS, given_table)
     before = list(first)
-    rejects = first.rejected(first.header, "reason") + b"".join(first.rejected(row.raw, "=no") for row in before)
+    rejects = first.encode_rejected(first.header, "reason") + b"".join(
+        first.encode_rejected(row.raw, "=no") for row in before
+    )
     again = list(tables.read_table(io.BytesIO(rejects), "x.csv", FIELDS, given_table))
     assert [row.cells for row in again] == [row.cells for row in before]
     for other in {delimiter, *DELIMITERS} - {"\t"}:

@@ -1,11 +1,11 @@
-"""Makes the tables of this folder by a spreadsheet program, so that what is read is what such programs write.
+"""Create the tables of this folder with a spreadsheet program, so that tests read what such programs write.
 
     python tests/spreadsheets/make.py
 
-The files were made by LibreOffice 7.4.7.2 (Debian's libreoffice-calc) of the one sheet below, which is handed to it as
-an OpenDocument file. Of what Excel writes, it makes only nearly the same: the `excel-*` files are its own with the line
-ends of Windows between rows (within cells Excel writes LF) and, for `excel-utf8.csv`, the byte order mark in front.
-The last three are no tables of text, and are there to be refused.
+The files were saved by LibreOffice 7.4.7.2 (Debian's libreoffice-calc) from the sheet below, which it reads as an
+OpenDocument file. It cannot write exactly what Excel does: the `excel-*` files are its own with Windows line ends
+between rows (within cells Excel writes LF) and, for `excel-utf8.csv`, a byte order mark. The last three files are not
+text; egec must refuse them.
 """
 
 import subprocess
@@ -32,7 +32,7 @@ ROWS = (
     ("formule@example.org", "Mlle", "Maëlle", "=1+1", "00045", "", "en", "+33 1 23 45 67 89"),
     ("cesar@example.org", "M", "César", "Müller-Nuñez", "00046", "", "fr", ""),
 )
-# Rows that show nothing: formulas of an empty text, which take up space in the table all the same.
+# Rows that look empty: formulas with an empty text.
 EMPTY_ROWS = 3
 
 SEMICOLON, COMMA, TAB = 59, 44, 9
@@ -41,7 +41,7 @@ UTF_8, WINDOWS_1252, UTF_16 = 76, 1, 65535
 
 def sheet() -> str:
     """Return the sheet as a flat OpenDocument file; all cells are texts."""
-    rows = [*map(texts, (HEADER, *ROWS)), *(nothing() for _ in range(EMPTY_ROWS))]
+    rows = [*map(texts, (HEADER, *ROWS)), *(empty_looking_row() for _ in range(EMPTY_ROWS))]
     body = "".join(f"<table:table-row>{''.join(row)}</table:table-row>" for row in rows)
     return (
         f'<?xml version="1.0" encoding="UTF-8"?><office:document {NAMESPACES} office:version="1.2"'
@@ -61,8 +61,8 @@ def texts(row: Sequence[str]) -> Iterator[str]:
         )
 
 
-def nothing() -> Iterator[str]:
-    """Yield the cells of a row that shows nothing."""
+def empty_looking_row() -> Iterator[str]:
+    """Yield the cells of a row that looks empty."""
     for _ in HEADER:
         yield (
             '<table:table-cell table:formula="of:=&quot;&quot;" office:value-type="string" office:string-value="">'
@@ -71,7 +71,7 @@ def nothing() -> Iterator[str]:
 
 
 def saved(source: Path, kind: str, suffix: str) -> bytes:
-    """Return what the spreadsheet program makes of a file, in the format of this filter."""
+    """Return a file as saved by the spreadsheet program with this filter."""
     profile = (source.parent / "profile").as_uri()
     subprocess.run(
         ["soffice", f"-env:UserInstallation={profile}", "--headless", "--convert-to", kind, "--outdir",
@@ -82,18 +82,18 @@ def saved(source: Path, kind: str, suffix: str) -> bytes:
 
 
 def saved_as_text(source: Path, delimiter: int, encoding: int) -> bytes:
-    """Return the table as text, with quotes where they are needed, formulas as what they show."""
+    """Return the table as text, with quotes only if needed, and the results of formulas."""
     return saved(source, f"csv:Text - txt - csv (StarCalc):{delimiter},34,{encoding},1,,0,false,true,false", ".csv")
 
 
 def with_ends_of_windows(text: str) -> str:
-    """Return a table with CR and LF between its rows, and LF alone within cells."""
+    """Return a table with CR and LF between rows, and LF alone within cells."""
     parts = text.split('"')
     return '"'.join(part.replace("\n", "\r\n") if place % 2 == 0 else part for place, part in enumerate(parts))
 
 
 def main() -> None:
-    """Make all files of this folder anew."""
+    """Create all files of this folder."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "clients.fods"
         source.write_text(sheet(), encoding="utf-8")
