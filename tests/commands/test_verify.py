@@ -197,7 +197,7 @@ def test_explain_tells_why_as_stable_keys(egec_process: Egec, login: tuple[str, 
         return ended.code, json.loads(ended.out)
 
     good, bad = explained(login[1]), explained(login[1].swapcase())
-    assert good == (0, {"accepted": True, "reason": "accepted", "hint": "The login is right."})
+    assert good == (0, {"accepted": True, "reason": "accepted", "hint": "The identifier and the password are correct."})
     assert bad[0] == 1
     assert list(bad[1]) == ["accepted", "reason", "hint"]
     assert (bad[1]["accepted"], bad[1]["reason"]) == (False, "capitals_swapped")
@@ -304,7 +304,7 @@ def test_a_bad_line_ends_the_list_with_its_number_after_the_verdicts_before_it(
     assert ended.code == 65
     assert ended.out.count(login[0]) == 2
     assert form != "json" or len(json.loads(ended.out)) == 2
-    assert "standard input:3: it is no login" in ended.err
+    assert "standard input:3: invalid login" in ended.err
     assert "fG69a" not in ended.out + ended.err
 
 

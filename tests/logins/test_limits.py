@@ -1,4 +1,4 @@
-"""Limits on logins, on both databases: places for logins in progress, and failures that only verdicts count as."""
+"""Limits on logins, on both databases: places for logins in progress, and failures, which only verdicts count as."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import issue
 from egec_cli.logins import limits, verify
 from egec_cli.logins.limits import PLACE_LIFETIME, UNTIL_NEW_CREDENTIAL, AccountBusy
-from egec_cli.logins.verify import LoginReason, LoginResult, Started
+from egec_cli.logins.verify import LoginReason, LoginResult, StartedLogin
 from egec_cli.store.models import Client, Event, LoginPlace
 from tests.logins.test_verify import activated
 
@@ -30,11 +30,11 @@ def later(egec: Context, by: timedelta) -> Context:
     return egec._replace(clock=lambda: moment)
 
 
-def started(egec: Context, client: tuple[str, str], *, right: bool = False) -> Started:
-    return verify.start(egec, client[0], client[1] if right else WRONG, patience=0)
+def started(egec: Context, client: tuple[str, str], *, right: bool = False) -> StartedLogin:
+    return verify.start_login(egec, client[0], client[1] if right else WRONG, patience=0)
 
 
-def settled(egec: Context, one: Started) -> LoginResult:
+def settled(egec: Context, one: StartedLogin) -> LoginResult:
     return verify.settle_login(egec, one, verify.compare_hashes(egec, one))
 
 
@@ -50,7 +50,7 @@ def client(opened: Context) -> tuple[str, str]:
     return made.identifier, password
 
 
-def test_of_fourteen_logins_at_once_five_are_compared_before_the_first_wait(
+def test_of_fourteen_logins_at_once_only_five_are_compared_before_the_first_wait(
     opened: Context, client: tuple[str, str]
 ) -> None:
     in_progress = [started(opened, client) for _ in range(5)]
@@ -83,7 +83,7 @@ def test_after_the_first_wait_logins_are_compared_one_at_a_time(opened: Context,
     assert settled(opened, started(opened, client)).reason is LoginReason.WAITING
 
 
-def test_logins_that_die_are_no_failures_and_their_places_expire(opened: Context, client: tuple[str, str]) -> None:
+def test_logins_that_die_are_not_failures_and_their_places_expire(opened: Context, client: tuple[str, str]) -> None:
     for _ in range(2):
         for _ in range(5):
             started(opened, client)
@@ -117,7 +117,7 @@ def test_a_late_login_gives_its_verdict_if_no_other_came(opened: Context, client
     assert failures() == 0
 
 
-def test_places_from_before_the_clock_was_set_back_are_not_believed(opened: Context, client: tuple[str, str]) -> None:
+def test_places_taken_before_the_clock_was_set_back_are_ignored(opened: Context, client: tuple[str, str]) -> None:
     before = [started(later(opened, timedelta(hours=1)), client) for _ in range(5)]
     assert settled(opened, started(opened, client, right=True)).reason is LoginReason.ACCEPTED
     with pytest.raises(AccountBusy):
@@ -134,14 +134,14 @@ def test_a_place_taken_by_a_machine_whose_clock_is_a_little_ahead_counts(
     assert [settled(opened, one).reason for one in ahead] == [LoginReason.WRONG] * 5
 
 
-def test_a_login_that_draws_the_key_of_another_waits_for_the_next(
+def test_a_login_that_draws_a_used_key_gets_no_place(
     opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, _ = activated(opened, "marc@example.org")
     monkeypatch.setattr(limits, "_new_key", lambda: 7)
     assert started(opened, client).place == 7
     with pytest.raises(AccountBusy):
-        verify.start(opened, other.identifier, WRONG, patience=0)
+        verify.start_login(opened, other.identifier, WRONG, patience=0)
 
 
 def test_a_login_waits_until_a_place_is_returned(opened: Context, client: tuple[str, str]) -> None:
@@ -170,13 +170,13 @@ def test_a_login_waits_as_long_as_its_patience_and_takes_no_lock_meanwhile(
     tries = []
     try_place = limits.try_place
 
-    def counted(egec: Context, key: int) -> limits.Admission:
+    def counted(egec: Context, key: int) -> limits.PlaceResult:
         tries.append(key)
         return try_place(egec, key)
 
     monkeypatch.setattr(limits, "try_place", counted)
     with pytest.raises(AccountBusy) as busy:
-        verify.start(opened, client[0], WRONG, patience=0.5)
+        verify.start_login(opened, client[0], WRONG, patience=0.5)
     assert (busy.value.exit_code, busy.value.code) == (75, "account_busy")
     assert len(tries) == 1
 
@@ -200,10 +200,10 @@ def test_a_login_that_waits_is_refused_when_the_account_is_blocked_meanwhile(
     assert reasons == [LoginReason.WAITING] or failures() == 0
 
 
-def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_by_a_verdict_alone(
+def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_only_by_a_verdict(
     opened: Context, client: tuple[str, str]
 ) -> None:
-    # It counted logins that died, and left accounts like this behind.
+    # That version counted logins that died, and left accounts like this.
     Client.update(failed_logins=10).execute()
     started(opened, client)
     opened = later(opened, AFTER_A_LIFETIME)
@@ -216,7 +216,7 @@ def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
     opened: Context, client: tuple[str, str]
 ) -> None:
     other, _ = activated(opened, "marc@example.org")
-    theirs = verify.start(opened, other.identifier, WRONG, patience=0)
+    theirs = verify.start_login(opened, other.identifier, WRONG, patience=0)
     one = started(opened, client, right=True)
     change.erase_clients(opened, [Client.get(Client.identifier == client[0]).id])
     with pytest.raises(AccountBusy):
@@ -252,14 +252,14 @@ def test_a_reset_leaves_logins_in_progress_their_places_and_their_verdicts(
 
 
 class Flight(NamedTuple):
-    """A login in progress, and the password it was given: the number of it, or None for a wrong one."""
+    """A login in progress, and the number of its password; None for a wrong one."""
 
-    started: Started
+    started: StartedLogin
     password: int | None
 
 
 class Logins(RuleBasedStateMachine):
-    """Logins to one account that start, end or die in any order, while the clock goes forth and back."""
+    """Logins to one account that start, end or die in any order, while the clock moves forward and back."""
 
     egec: Context
 
@@ -299,9 +299,9 @@ class Logins(RuleBasedStateMachine):
         is_blocked = self.blocked_until is not None and self.blocked_until > self.now
         if not is_blocked and len(self.places) >= self.allowed():
             with pytest.raises(AccountBusy):
-                verify.start(self.egec, self.client.identifier, password, patience=0)
+                verify.start_login(self.egec, self.client.identifier, password, patience=0)
             return
-        one = verify.start(self.egec, self.client.identifier, password, patience=0)
+        one = verify.start_login(self.egec, self.client.identifier, password, patience=0)
         assert one.blocked_until == (self.blocked_until if is_blocked else None)
         if is_blocked:
             assert (one.place, one.candidates) == (None, ())
@@ -351,7 +351,7 @@ class Logins(RuleBasedStateMachine):
 
     @rule()
     def all_die_and_the_right_login_comes_later(self) -> None:
-        """Nobody is locked out for good without ten verdicts."""
+        """No account is blocked for good without ten verdicts."""
         self.flights.clear()
         self.passed += timedelta(seconds=36)
         if self.blocked_until == UNTIL_NEW_CREDENTIAL:
