@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from egec_cli.context import open_context
-from egec_cli.reissue.settle import Ledger
+from egec_cli.reissue.settle import Issuer
 from egec_cli.settings import schema
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store.models import Credential
@@ -45,7 +45,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     for client in range(3):
         egec("client", "create", f"c{client}@example.org")
     start = ("reissue", "start", "spring", "--all", "--yes", "--format", "json")
-    command = [*egec_after(*QUICK, replace(Ledger, "settle", children.wait_before_settling)), *start]
+    command = [*egec_after(*QUICK, replace(Issuer, "settle_jobs", children.wait_before_settling)), *start]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "about to settle\n"

@@ -90,7 +90,7 @@ def test_a_run_that_goes_on_or_gets_another_rate_is_on_record_and_one_that_begin
     assert recorded().count(("reissue.resume", "resumed")) == 2
     # Who worked on it has left.
     runs.mark_alive(opened, run, alive=False)
-    later = opened._replace(clock=lambda: ReissueRun.get().worked_until + runs.HEARD_OF_FOR)
+    later = opened._replace(clock=lambda: ReissueRun.get().worked_until + runs.HEARTBEAT_LIFETIME)
     runs.resume_run(later, run)
     assert recorded().count(("reissue.resume", "resumed")) == 3
     assert ReissueRun.get().state == RunState.RUNNING

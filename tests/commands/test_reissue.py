@@ -313,7 +313,7 @@ def test_a_hint_quotes_the_name_of_a_run_for_a_shell(egec: Egec, server: MailSer
     assert "Next: egec reissue status 'odd name; rm -rf /' --failed; " in ended.err
     assert ended.err.endswith(": egec reissue retry 'odd name; rm -rf /'\n")
     other = egec("reissue", "start", ODD_NAME, "--all", "--limit", "1", "--yes")
-    assert "type `egec reissue resume 'odd name; rm -rf /'` to go on" in other.err
+    assert "type `egec reissue resume 'odd name; rm -rf /'` to continue" in other.err
 
 
 @pytest.mark.usefixtures("paused")

@@ -12,7 +12,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
-from egec_cli.reissue.items import Claimed
+from egec_cli.reissue.items import ClaimedItem
 from egec_cli.store.database import locks_rows
 from egec_cli.store.models import ItemState, ReissueItem, ReissueRun
 
@@ -29,7 +29,7 @@ def run(opened: Context) -> ReissueRun:
     return runs.start_run(opened, "spring", Selected(opened, Selection(everyone=True)))
 
 
-def claimed(egec: Context, run: ReissueRun, owner: str, most: int = PEOPLE) -> list[Claimed]:
+def claimed(egec: Context, run: ReissueRun, owner: str, most: int = PEOPLE) -> list[ClaimedItem]:
     now = egec.clock()
     with egec.database.atomic():
         return list(reissue_items.claim_items(run, owner, most, at=now, until=now + leases.LEASE))
@@ -51,7 +51,7 @@ def test_workers_that_claim_at_the_same_time_get_different_items_and_do_not_wait
         pytest.skip("a transaction has an SQLite database to itself: there, no two workers claim at the same time")
     now = opened.clock()
 
-    def claim_on_another_connection() -> list[Claimed]:
+    def claim_on_another_connection() -> list[ClaimedItem]:
         with opened.database.connection_context():
             return claimed(opened, run, "second", 4)
 
@@ -64,7 +64,7 @@ def test_workers_that_claim_at_the_same_time_get_different_items_and_do_not_wait
 
 
 FAILURE = ("mail_refused", "550 no")
-SETTLEMENTS: dict[str, Callable[[Context, Claimed, str], object]] = {
+SETTLEMENTS: dict[str, Callable[[Context, ClaimedItem, str], object]] = {
     "accept": lambda _, item, owner: reissue_items.accept_items([item.key], owner),
     "mark_sent": lambda egec, item, owner: reissue_items.mark_sent(egec.database, [item.key], owner),
     "fail": lambda _, item, owner: reissue_items.fail_item(item, owner, *FAILURE),
@@ -76,7 +76,7 @@ SETTLEMENTS: dict[str, Callable[[Context, Claimed, str], object]] = {
 
 @pytest.mark.parametrize("settle", SETTLEMENTS.values(), ids=SETTLEMENTS)
 def test_a_worker_changes_nothing_of_what_another_has_taken_over(
-    opened: Context, run: ReissueRun, settle: Callable[[Context, Claimed, str], object]
+    opened: Context, run: ReissueRun, settle: Callable[[Context, ClaimedItem, str], object]
 ) -> None:
     stale = claimed(opened, run, FAR_AWAY)
     after = later(opened, 61)

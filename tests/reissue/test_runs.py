@@ -271,7 +271,7 @@ def test_a_mail_that_is_refused_for_now_is_tried_again(egec: Context, server: Ma
     records = worked(egec, run)
     assert numbers(egec, run) == ("done", 5, 0, 0)
     assert sorted(record.attempts for record in records) in ([1, 1, 1, 2, 2], [1, 1, 1, 1, 3])
-    assert sorted(reissue_items.records(run)) == sorted(records)
+    assert sorted(reissue_items.list_items(run)) == sorted(records)
     assert set(mailed(server).values()) == {1}
 
 
@@ -318,7 +318,7 @@ def test_a_login_that_proves_a_lost_answer_spares_the_client_a_second_mail(
     assert numbers(egec, run) == ("done", 5, 0, 0)
     assert set(mailed(server).values()) == {1}
     assert [record.attempts for record in records] == [1] * 5
-    assert sorted(reissue_items.records(run)) == sorted(records)
+    assert sorted(reissue_items.list_items(run)) == sorted(records)
 
 
 def test_who_may_get_no_mail_fails_without_one(egec: Context, server: MailServer) -> None:
@@ -888,7 +888,7 @@ def test_only_clients_who_have_had_a_password_are_told_that_the_former_one_ends(
         history(egec, server, one)
     before = len(server.accepted)
     selected = Selected(egec, EVERYONE)
-    planned = {record.email: record.mail for record in reissue_preview.planned(egec, selected)}
+    planned = {record.email: record.mail for record in reissue_preview.list_planned_clients(egec, selected)}
     way = choose.open_transport(egec.settings)
     previewed = reissue_preview.preview_run(egec, selected, way, rate=None)
     records = worked(egec, begun(egec))
