@@ -41,7 +41,7 @@ class ItemRecord(NamedTuple):
 
     Attributes:
         identifier: the client's identifier.
-        email: the registered address; None if the client was erased.
+        email: the registered e-mail; None if the client was erased.
         line: the line of the `--from` file that named the client; None without such a file.
         outcome: the state of the mail: `accepted` or `failed` at the end.
         failure: why it failed, as an error code.

@@ -21,18 +21,20 @@ from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
 class PlannedRecord(NamedTuple):
     """A client who would get a mail. Times are RFC 3339 in UTC.
 
+    The reference shortens this to "*client* and `mail`" as long as `ClientRecord` says the same of its keys.
+
     Attributes:
-        identifier: ten digits; it never changes.
-        email: the registered address; None if the client was erased.
-        reference: the client's number in another system.
-        civility: `M.`, `Mme` or similar; may be empty.
+        identifier: ten digits; never changes.
+        email: the registered e-mail; None if the client was erased.
+        reference: the number of the client's file elsewhere.
+        civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
-        last_name: the name of a person or a firm; may be empty.
-        language: the language of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
-        status: what the client may do now.
+        last_name: of a person or a firm; may be empty.
+        language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
+        status: the present status.
         last_sequence: how many passwords were created for the client.
         last_login_at: the time of the last accepted login.
-        created_at: when the client record was created.
+        created_at: when the client was created.
         mail: the kind of mail: `credentials` if no password was ever accepted or imported, otherwise `reissue`.
     """
 
