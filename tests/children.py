@@ -255,10 +255,10 @@ def guess(identifier: str, password: str, times: int) -> None:
     from egec_cli.logins import verify
     from egec_cli.settings import schema
 
-    with open_context(schema.load_settings()) as egec:
+    with open_context(schema.load_settings()) as context:
         sys.stdin.readline()
         for _ in range(times):
-            print(verify.check_login(egec, identifier, password).reason)
+            print(verify.check_login(context, identifier, password).reason)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:
@@ -291,8 +291,8 @@ def create_client_and_stop() -> None:
     from egec_cli.context import open_context
     from egec_cli.settings import schema
 
-    with open_context(schema.load_settings()) as egec:
-        records.create_client(egec, fields.parse_fields("jeanne@example.org"))
+    with open_context(schema.load_settings()) as context:
+        records.create_client(context, fields.parse_fields("jeanne@example.org"))
         os._exit(0)
 
 

@@ -75,9 +75,9 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
         seed: of all that is drawn by chance.
     """
     chance = random.Random(seed)
-    with open_context(schema.load_settings()) as egec:
+    with open_context(schema.load_settings()) as context:
         for number in range(people):
-            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
+            records.create_client(context, fields.parse_fields(f"c{number}@example.org"))
     _run_to_its_end("before")
     former = {letter.identifier: letter.password for letter in letters(server)}
     assert len(former) == people
@@ -133,13 +133,13 @@ def _held_to_the_promises(
     received = letters(server)[before:]
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
-    with open_context(schema.load_settings()) as egec:
+    with open_context(schema.load_settings()) as context:
         lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
         may_be_twice |= {key for (key,) in fetch_tuples(lost)}
         items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
         assert {item.state for item in items} <= {"accepted", "failed"}
         for item in items:
-            _hold(egec, item, former, last)
+            _hold(context, item, former, last)
             assert mails[item.client.identifier] <= 1 or item.client.id in may_be_twice, item.client.identifier
         assert Credential.select().where(Credential.state == "sending").count() == 0
         assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
@@ -150,7 +150,7 @@ def _held_to_the_promises(
     return Seen(states["accepted"], states["failed"], twice, struck, codes[0])
 
 
-def _hold(egec: Context, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
+def _hold(context: Context, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
     """Hold one client's item to the promises: the last mail opens the account, or the former password still does."""
     identifier = item.client.identifier
     if item.state == "accepted":
@@ -158,7 +158,7 @@ def _hold(egec: Context, item: ReissueItem, former: dict[str, str], last: dict[s
     else:
         assert item.failure in {"mail_refused", "mail_deferred", "in_doubt"}
     password = last.get(identifier, former[identifier])
-    assert verify_login(egec, identifier, password).accepted, (identifier, item.state, item.failure)
+    assert verify_login(context, identifier, password).accepted, (identifier, item.state, item.failure)
 
 
 @contextmanager

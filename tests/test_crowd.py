@@ -58,13 +58,13 @@ def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
     return [int(code) for output in outputs for code in output.splitlines()[-1].split()]
 
 
-def opens(egec: Context, client: Client, received: Letter) -> bool:
+def opens(context: Context, client: Client, received: Letter) -> bool:
     """Tell whether the letter's password opens the account, without the trace that a login leaves."""
-    candidates = states.usable_credentials(client, egec.clock())
+    candidates = states.usable_credentials(client, context.clock())
     return any(hashing.matches_hash(received.password, candidate.password_hash or "") for candidate in candidates)
 
 
-def require_kept_promises(egec: Context, client: Client, received: list[Letter]) -> None:
+def require_kept_promises(context: Context, client: Client, received: list[Letter]) -> None:
     """Hold what a client received, in this order, against what the database says."""
     rows = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
     assert [row.sequence for row in rows] == list(range(1, client.last_sequence + 1))
@@ -76,10 +76,10 @@ def require_kept_promises(egec: Context, client: Client, received: list[Letter])
     assert sum(row.state == "accepted" for row in rows) <= 1
 
     *former, last = received
-    assert opens(egec, client, last)
+    assert opens(context, client, last)
     settled_before = [one for one in former if sequence_of[one.message_id] < client.active_sequence]
-    assert not any(opens(egec, client, one) for one in settled_before)
-    assert verify_login(egec, client.identifier, last.password).accepted
+    assert not any(opens(context, client, one) for one in settled_before)
+    assert verify_login(context, client.identifier, last.password).accepted
 
 
 def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(

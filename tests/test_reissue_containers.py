@@ -43,9 +43,9 @@ def ended(workers: Sequence["subprocess.Popen[bytes]"]) -> list[tuple[int, str]]
 
 
 def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
-    with open_context(schema.load_settings()) as egec:
+    with open_context(schema.load_settings()) as context:
         for number in range(PEOPLE):
-            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
+            records.create_client(context, fields.parse_fields(f"c{number}@example.org"))
     # Slow enough for the workers to meet.
     server.at(Point.KEPT, lambda: time.sleep(0.2))
     command = (*WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")

@@ -21,13 +21,13 @@ EARLIER, BEFORE_THAT, OLDEST = "aB3#xY7%z", "Zz9?Yy8+X", "Qw2=Er3-T"
 WITH_LOOKALIKES = "lO0I1a*6j"
 
 
-def issued(egec: Context, client: Client, clear: str, state: CredentialState = CredentialState.ACCEPTED) -> None:
+def issued(context: Context, client: Client, clear: str, state: CredentialState = CredentialState.ACCEPTED) -> None:
     """Issue this password, and settle its mail with this state."""
     new = NewCredential(client.id, hashing.hash_password(Password(clear), 4), "<x@egec.pro>")
-    with egec.database.atomic():
-        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30)[client.id]
+    with context.database.atomic():
+        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30)[client.id]
         states.settle_credentials(
-            [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=egec.clock()
+            [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=context.clock()
         )
 
 
@@ -40,8 +40,8 @@ def client(opened: Context) -> Client:
     return made
 
 
-def explained(egec: Context, identifier: str, password: str) -> tuple[bool, str]:
-    found = explain_login(egec, identifier, password)
+def explained(context: Context, identifier: str, password: str) -> tuple[bool, str]:
+    found = explain_login(context, identifier, password)
     assert found.hint
     return found.accepted, found.reason
 
@@ -127,35 +127,37 @@ def test_confused_lookalikes_are_recognised(opened: Context) -> None:
 Change = Callable[[Context, Client], object]
 
 
-def waits(egec: Context, client: Client) -> None:
-    Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
+def waits(context: Context, client: Client) -> None:
+    Client.update(failed_logins=5, blocked_until=context.clock() + timedelta(minutes=1)).execute()
 
 
 def is_blocked(_egec: Context, _client: Client) -> None:
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
 
 
-def is_disabled(egec: Context, _client: Client) -> None:
-    Client.update(disabled_at=egec.clock()).execute()
+def is_disabled(context: Context, _client: Client) -> None:
+    Client.update(disabled_at=context.clock()).execute()
 
 
-def has_expired(egec: Context, _client: Client) -> None:
-    Credential.update(expires_at=egec.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
+def has_expired(context: Context, _client: Client) -> None:
+    Credential.update(expires_at=context.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
 
 
-def was_refused_since(egec: Context, client: Client) -> None:
-    issued(egec, client, "Nn7#mM6%k", CredentialState.REFUSED)
+def was_refused_since(context: Context, client: Client) -> None:
+    issued(context, client, "Nn7#mM6%k", CredentialState.REFUSED)
 
 
-def is_in_doubt_since(egec: Context, client: Client) -> None:
-    issued(egec, client, "Nn7#mM6%k", CredentialState.IN_DOUBT)
+def is_in_doubt_since(context: Context, client: Client) -> None:
+    issued(context, client, "Nn7#mM6%k", CredentialState.IN_DOUBT)
 
 
-def was_revoked(egec: Context, client: Client) -> None:
-    with egec.database.atomic():
+def was_revoked(context: Context, client: Client) -> None:
+    with context.database.atomic():
         new = NewCredential(client.id, "", None)
-        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30, revoke=True)[client.id]
-        states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=egec.clock())
+        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30, revoke=True)[
+            client.id
+        ]
+        states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=context.clock())
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,18 @@ WRONG = "wrong"
 AFTER_A_LIFETIME = PLACE_LIFETIME + timedelta(seconds=1)
 
 
-def later(egec: Context, by: timedelta) -> Context:
+def later(context: Context, by: timedelta) -> Context:
     """Return the context as it is after this time."""
-    moment = egec.clock() + by
-    return egec._replace(clock=lambda: moment)
+    moment = context.clock() + by
+    return context._replace(clock=lambda: moment)
 
 
-def started(egec: Context, client: tuple[str, str], *, right: bool = False) -> StartedLogin:
-    return verify.start_login(egec, client[0], client[1] if right else WRONG, patience=0)
+def started(context: Context, client: tuple[str, str], *, right: bool = False) -> StartedLogin:
+    return verify.start_login(context, client[0], client[1] if right else WRONG, patience=0)
 
 
-def settled(egec: Context, one: StartedLogin) -> LoginResult:
-    return verify.settle_login(egec, one, verify.compare_hashes(egec, one))
+def settled(context: Context, one: StartedLogin) -> LoginResult:
+    return verify.settle_login(context, one, verify.compare_hashes(context, one))
 
 
 def failures() -> int:
@@ -170,9 +170,9 @@ def test_a_login_waits_as_long_as_its_patience_and_takes_no_lock_meanwhile(
     tries = []
     try_place = limits.try_place
 
-    def counted(egec: Context, key: int) -> limits.PlaceResult:
+    def counted(context: Context, key: int) -> limits.PlaceResult:
         tries.append(key)
-        return try_place(egec, key)
+        return try_place(context, key)
 
     monkeypatch.setattr(limits, "try_place", counted)
     with pytest.raises(AccountBusy) as busy:
@@ -224,14 +224,14 @@ def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
     assert settled(opened, theirs).reason is LoginReason.WRONG
 
 
-def new_password(egec: Context) -> str:
-    made = hashing.start_hash(egec.settings)
-    issue.issue_to_operator(egec, Client.get(), lambda _: None, hashing=made)
+def new_password(context: Context) -> str:
+    made = hashing.start_hash(context.settings)
+    issue.issue_to_operator(context, Client.get(), lambda _: None, hashing=made)
     return made.password.reveal()
 
 
 RESETS: dict[str, Callable[[Context], object]] = {
-    "unblock": lambda egec: change.unblock_clients(egec, [Client.get().id]),
+    "unblock": lambda context: change.unblock_clients(context, [Client.get().id]),
     "a new password": new_password,
 }
 
@@ -261,14 +261,16 @@ class Flight(NamedTuple):
 class Logins(RuleBasedStateMachine):
     """Logins to one account that start, end or die in any order, while the clock moves forward and back."""
 
-    egec: Context
+    context: Context
 
     def __init__(self) -> None:
         super().__init__()
         self.passed = timedelta()
-        began = type(self).egec.clock()
-        self.egec = type(self).egec._replace(clock=lambda: began + self.passed)
-        self.client = records.create_client(self.egec, fields.parse_fields(f"c{Client.select().count()}@example.org"))
+        began = type(self).context.clock()
+        self.context = type(self).context._replace(clock=lambda: began + self.passed)
+        self.client = records.create_client(
+            self.context, fields.parse_fields(f"c{Client.select().count()}@example.org")
+        )
         self.passwords: list[str] = []
         self.set_password()
         self.flights: list[Flight] = []
@@ -279,11 +281,11 @@ class Logins(RuleBasedStateMachine):
 
     @property
     def now(self) -> datetime:
-        return self.egec.clock()
+        return self.context.clock()
 
     def set_password(self) -> None:
-        made = hashing.start_hash(self.egec.settings)
-        issue.issue_to_operator(self.egec, self.client, lambda _: None, hashing=made)
+        made = hashing.start_hash(self.context.settings)
+        issue.issue_to_operator(self.context, self.client, lambda _: None, hashing=made)
         self.passwords.append(made.password.reveal())
         self.failures, self.blocked_until = 0, None
 
@@ -299,14 +301,14 @@ class Logins(RuleBasedStateMachine):
         is_blocked = self.blocked_until is not None and self.blocked_until > self.now
         if not is_blocked and len(self.places) >= self.allowed():
             with pytest.raises(AccountBusy):
-                verify.start_login(self.egec, self.client.identifier, password, patience=0)
+                verify.start_login(self.context, self.client.identifier, password, patience=0)
             return
-        one = verify.start_login(self.egec, self.client.identifier, password, patience=0)
+        one = verify.start_login(self.context, self.client.identifier, password, patience=0)
         assert one.blocked_until == (self.blocked_until if is_blocked else None)
         if is_blocked:
             assert (one.place, one.candidates) == (None, ())
             is_for_good = self.blocked_until == limits.UNTIL_NEW_CREDENTIAL
-            assert settled(self.egec, one).reason is (LoginReason.BLOCKED if is_for_good else LoginReason.WAITING)
+            assert settled(self.context, one).reason is (LoginReason.BLOCKED if is_for_good else LoginReason.WAITING)
         else:
             assert one.place is not None
             self.places[one.place] = self.now + PLACE_LIFETIME
@@ -318,11 +320,11 @@ class Logins(RuleBasedStateMachine):
         one = self.flights.pop(which % len(self.flights))
         if one.started.place not in self.places:
             with pytest.raises(AccountBusy):
-                settled(self.egec, one.started)
+                settled(self.context, one.started)
             return
         del self.places[one.started.place]
         is_right = one.password == len(self.passwords) - 1
-        assert settled(self.egec, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
+        assert settled(self.context, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
         if is_right:
             self.failures, self.blocked_until = 0, None
             return
@@ -344,7 +346,7 @@ class Logins(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["unblock", "a new password"]))
     def reset(self, how: str) -> None:
         if how == "unblock":
-            change.unblock_clients(self.egec, [self.client.id])
+            change.unblock_clients(self.context, [self.client.id])
             self.failures, self.blocked_until = 0, None
         else:
             self.set_password()
@@ -374,5 +376,5 @@ class Logins(RuleBasedStateMachine):
 
 
 def test_the_limits_hold_under_any_mix_of_logins_deaths_and_clocks(opened: Context) -> None:
-    machine = type("LoginsOnThisDatabase", (Logins,), {"egec": opened})
+    machine = type("LoginsOnThisDatabase", (Logins,), {"context": opened})
     run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=40, stateful_step_count=30))

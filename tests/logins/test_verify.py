@@ -19,11 +19,11 @@ from tests import children
 from tests.processes import command_of
 
 
-def activated(egec: Context, email: str = "jeanne@example.org") -> tuple[Client, str]:
+def activated(context: Context, email: str = "jeanne@example.org") -> tuple[Client, str]:
     """Create a client with a password; return both."""
-    client = records.create_client(egec, fields.parse_fields(email))
-    made = hashing.start_hash(egec.settings)
-    issue.issue_to_operator(egec, client, lambda _: None, hashing=made)
+    client = records.create_client(context, fields.parse_fields(email))
+    made = hashing.start_hash(context.settings)
+    issue.issue_to_operator(context, client, lambda _: None, hashing=made)
     return client, made.password.reveal()
 
 
@@ -34,9 +34,9 @@ def client(opened: Context) -> tuple[str, str]:
     return made.identifier, password
 
 
-def reason(egec: Context, identifier: str, password: str, *, after: timedelta = timedelta()) -> LoginReason:
-    moment = egec.clock() + after
-    return check_login(egec._replace(clock=lambda: moment), identifier, password).reason
+def reason(context: Context, identifier: str, password: str, *, after: timedelta = timedelta()) -> LoginReason:
+    moment = context.clock() + after
+    return check_login(context._replace(clock=lambda: moment), identifier, password).reason
 
 
 def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocked_after_the_tenth(

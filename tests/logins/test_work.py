@@ -36,10 +36,10 @@ class Work:
 
         return counted
 
-    def rounds(self, egec: Context, identifier: str, password: str, expected: LoginReason) -> int:
+    def rounds(self, context: Context, identifier: str, password: str, expected: LoginReason) -> int:
         """Log in and return the rounds it took."""
         before = self.done
-        assert check_login(egec, identifier, password).reason is expected
+        assert check_login(context, identifier, password).reason is expected
         return self.done - before
 
 
@@ -62,62 +62,62 @@ class Account(NamedTuple):
     password: str = "wrong"
 
 
-def wrong(egec: Context) -> Account:
-    return Account(activated(egec)[0].identifier, LoginReason.WRONG)
+def wrong(context: Context) -> Account:
+    return Account(activated(context)[0].identifier, LoginReason.WRONG)
 
 
-def blocked(egec: Context) -> Account:
-    client, password = activated(egec)
+def blocked(context: Context) -> Account:
+    client, password = activated(context)
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
     return Account(client.identifier, LoginReason.BLOCKED, password)
 
 
-def waiting(egec: Context) -> Account:
-    client, password = activated(egec)
-    Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
+def waiting(context: Context) -> Account:
+    client, password = activated(context)
+    Client.update(failed_logins=5, blocked_until=context.clock() + timedelta(minutes=1)).execute()
     return Account(client.identifier, LoginReason.WAITING, password)
 
 
-def disabled(egec: Context) -> Account:
-    client, _ = activated(egec)
-    change.disable_clients(egec, [client.id], reason="moved")
+def disabled(context: Context) -> Account:
+    client, _ = activated(context)
+    change.disable_clients(context, [client.id], reason="moved")
     return Account(client.identifier, LoginReason.WRONG)
 
 
-def disabled_with_the_right_password(egec: Context) -> Account:
-    client, password = activated(egec)
-    change.disable_clients(egec, [client.id], reason="moved")
+def disabled_with_the_right_password(context: Context) -> Account:
+    client, password = activated(context)
+    change.disable_clients(context, [client.id], reason="moved")
     return Account(client.identifier, LoginReason.DISABLED, password)
 
 
-def erased(egec: Context) -> Account:
-    client, password = activated(egec)
-    change.erase_clients(egec, [client.id])
+def erased(context: Context) -> Account:
+    client, password = activated(context)
+    change.erase_clients(context, [client.id])
     return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
 
 
-def expired(egec: Context) -> Account:
-    client, password = activated(egec)
-    Credential.update(expires_at=egec.clock() - timedelta(days=1)).execute()
+def expired(context: Context) -> Account:
+    client, password = activated(context)
+    Credential.update(expires_at=context.clock() - timedelta(days=1)).execute()
     return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
 
 
-def never_activated(egec: Context) -> Account:
+def never_activated(context: Context) -> Account:
     return Account(
-        records.create_client(egec, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NOTHING_OPENS
+        records.create_client(context, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NOTHING_OPENS
     )
 
 
-def with_a_malformed_hash(egec: Context) -> Account:
-    client, password = activated(egec)
+def with_a_malformed_hash(context: Context) -> Account:
+    client, password = activated(context)
     Credential.update(password_hash="$2b$04$short").execute()
     return Account(client.identifier, LoginReason.WRONG, password)
 
 
 def imported_at(cost: int) -> Callable[[Context], Account]:
-    def account(egec: Context) -> Account:
+    def account(context: Context) -> Account:
         hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(cost)).decode()
-        imported(egec, f"email;hash\njeanne@example.org;{hashed}\n")
+        imported(context, f"email;hash\njeanne@example.org;{hashed}\n")
         return Account(Client.get().identifier, LoginReason.WRONG)
 
     account.__name__ = f"imported_at_{cost}"
