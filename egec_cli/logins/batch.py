@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, dropwhile
 from queue import Empty, SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -56,7 +57,6 @@ class _PendingLogin(NamedTuple):
     compared: "Future[ComparedLogin] | None" = None
 
     def is_done(self) -> bool:
-        """Return whether the verdict is known."""
         return self.compared is None or self.compared.done()
 
 
@@ -69,7 +69,6 @@ class _Retries:
         self._deadline = 0.0
 
     def are_due(self) -> bool:
-        """Return whether it is time to try again."""
         return time.monotonic() >= self._due
 
     def seconds_left(self) -> float | None:
@@ -130,15 +129,12 @@ class _Reader:
             return None
 
     def wake(self) -> None:
-        """Wake the thread that waits for news."""
         self.news.put(None)
 
     def request_another(self) -> None:
-        """Allow one more login to be read."""
         self._free.release()
 
     def stop(self) -> None:
-        """Read no further."""
         self._is_over.set()
         self._free.release()
 
@@ -206,11 +202,9 @@ def _settle(context: Context, one: _PendingLogin) -> LineVerdict:
     shown = wanted if identifier.is_identifier(wanted) else ""
     accepted = None
     if one.started is not None and one.compared is not None:
-        try:
+        # It may have lost its place while others held up the list.
+        with suppress(AccountBusy):
             accepted = verify.settle_login(context, one.started, one.compared.result()).reason is LoginReason.ACCEPTED
-        except AccountBusy:
-            # It lost its place while others held up the list.
-            accepted = None
     return LineVerdict(shown, one.given.line, accepted)
 
 

@@ -30,29 +30,11 @@ _MOST_VARIANTS = 20_000
 _SURROUNDING = " \t.,;:!?'\"«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}()[]<>*_`"
 
 Cause = Literal[
-    "accepted",
-    "identifier_malformed",
-    "digits_swapped",
-    "digit_wrong",
-    "unknown_identifier",
-    "waiting",
-    "blocked",
-    "disabled",
-    "erased",
-    "former_password",
-    "expired",
-    "capitals_swapped",
-    "first_letter_case",
-    "lookalikes_exchanged",
-    "pasted_along",
-    "wrong_length",
-    "never_activated",
-    "last_mail_refused",
-    "last_mail_in_doubt",
-    "last_mail_bounced",
-    "revoked",
-    "wrong_password",
-]
+    "accepted", "identifier_malformed", "digits_swapped", "digit_wrong", "unknown_identifier", "waiting", "blocked",
+    "disabled", "erased", "former_password", "expired", "capitals_swapped", "first_letter_case",
+    "lookalikes_exchanged", "pasted_along", "wrong_length", "never_activated", "last_mail_refused",
+    "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password",
+]  # fmt: skip
 
 
 class Explanation(NamedTuple):

@@ -15,7 +15,7 @@ verdict.
 import os
 import time
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from egec_cli import clock
 from egec_cli.context import Context
@@ -120,7 +120,7 @@ def try_place(context: Context, client: int) -> PlaceResult:
     try:
         # A crash may undo it: a login that died with the machine gave no verdict.
         with brief_transaction(context.database):
-            failures, blocked_until = _lock_failures(client)
+            failures, blocked_until = _read_failures(client, lock=True)
             # Read the clock while the lock is held, so that it is never behind the clock of the last place.
             now = context.clock()
             LoginPlace.delete().where((LoginPlace.client == client) & ~_is_live(now)).execute()
@@ -145,7 +145,7 @@ def return_place(client: int, place: int | None) -> None:
     Raises:
         AccountBusy: the place expired and may have been given to another login, so this one must give no verdict.
     """
-    _lock_failures(client)
+    _read_failures(client, lock=True)
     returned = LoginPlace.delete().where((LoginPlace.id == (place or 0)) & (LoginPlace.client == client)).execute()
     if place is not None and not returned:
         raise AccountBusy
@@ -188,19 +188,8 @@ def _new_key() -> int:
     return int.from_bytes(os.urandom(4)) & _HIGHEST_KEY or 1
 
 
-def _lock_failures(client: int) -> tuple[int, datetime | None]:
-    return _fetch_failures(lock_rows(_select_failures(client)))
-
-
-def _read_failures(client: int) -> tuple[int, datetime | None]:
-    return _fetch_failures(_select_failures(client))
-
-
-def _select_failures(client: int) -> Any:
-    return Client.select(Client.failed_logins, Client.blocked_until).where(Client.id == client)
-
-
-def _fetch_failures(rows: Any) -> tuple[int, datetime | None]:
+def _read_failures(client: int, *, lock: bool = False) -> tuple[int, datetime | None]:
+    rows = Client.select(Client.failed_logins, Client.blocked_until).where(Client.id == client)
     # An unknown key runs the same statements and finds no row.
-    found: tuple[int, datetime | None] = next(fetch_tuples(rows), (0, None))
+    found: tuple[int, datetime | None] = next(fetch_tuples(lock_rows(rows) if lock else rows), (0, None))
     return found

@@ -191,20 +191,9 @@ def list_items(run: ReissueRun) -> Iterator[ItemRecord]:
 
 
 def _load_records(condition: Any) -> Iterator[ItemRecord]:
-    query = (
-        ReissueItem.select(
-            Client.identifier,
-            Client.email,
-            ReissueItem.line,
-            ReissueItem.state,
-            ReissueItem.failure,
-            ReissueItem.details,
-            ReissueItem.attempts,
-        )
-        .join(Client)
-        .where(condition)
-        .order_by(ReissueItem.id)
-    )
+    item = ReissueItem
+    columns = (Client.identifier, Client.email, item.line, item.state, item.failure, item.details, item.attempts)
+    query = item.select(*columns).join(Client).where(condition).order_by(item.id)
     for identifier, email, line, state, failure, details, failed_attempts in stream_rows(query):
         attempts = failed_attempts + (state in {ItemState.ACCEPTED, ItemState.SENT})
         yield ItemRecord(identifier, email, line, ItemState(state), failure, details, attempts)

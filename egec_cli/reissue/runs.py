@@ -87,8 +87,7 @@ def start_run(
         InvalidInput: the name or the sentence is invalid, or the number of clients is not the expected one.
         AlreadyExists: the name was used with different selectors or with a different sentence.
     """
-    clean_name = _clean_name(name)
-    options = RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
+    clean_name, options = _clean_name(name), _clean_options(rate, sentence)
     while True:
         # Lists are hashed and compared outside the transaction: that takes as long as hashing a password.
         run = ReissueRun.get_or_none(ReissueRun.name == clean_name)
@@ -114,7 +113,7 @@ def find_existing_run(
         AlreadyExists: the name was used with different selectors or with a different sentence.
         PermissionDenied: the run was cancelled.
     """
-    options = RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
+    options = _clean_options(rate, sentence)
     run: ReissueRun | None = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is not None:
         _require_same(run, selected, options, expect)
@@ -210,29 +209,23 @@ def _clean_name(name: str) -> str:
     return clean_name
 
 
+def _clean_options(rate: int | None, sentence: str) -> RunOptions:
+    return RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
+
+
 def _record_run(
     context: Context, name: str, selection: str, selected: Selected, expect: int | None, options: RunOptions
 ) -> ReissueRun:
     run = ReissueRun.create(
-        name=name,
-        selection=selection,
-        state=RunState.RUNNING,
-        options=options.to_json(),
-        created_at=context.clock(),
+        name=name, selection=selection, state=RunState.RUNNING, options=options.to_json(), created_at=context.clock()
     )
     # Read from the run's row, so that PostgreSQL knows the type.
     since = ReissueRun.select(ReissueRun.created_at).where(ReissueRun.id == run.id)
     query = selected.query(
         peewee.SQL(str(run.id)), Client.id, peewee.SQL(f"'{ItemState.WAITING}'"), peewee.SQL("0"), since, SELECTED_LINE
     )
-    columns = [
-        ReissueItem.run,
-        ReissueItem.client,
-        ReissueItem.state,
-        ReissueItem.attempts,
-        ReissueItem.not_before,
-        ReissueItem.line,
-    ]
+    item = ReissueItem
+    columns = [item.run, item.client, item.state, item.attempts, item.not_before, item.line]
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
     if expect is not None:
         _require_expected(found, expect)

@@ -31,15 +31,7 @@ from egec_cli.mail.transports.interface import Transport
 from egec_cli.reissue import items, quotas, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
-from egec_cli.reissue.threads import (
-    FinishedJob,
-    HashedPassword,
-    Hashers,
-    Inbox,
-    MailJob,
-    Senders,
-    ThreadFailure,
-)
+from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -210,7 +202,6 @@ class _Worker:
         self._senders.stop()
 
     def drain(self) -> None:
-        """Stop, and settle the mails under way."""
         self.stop()
         self._most_attempts = 1
         while not self.is_over:
@@ -218,7 +209,6 @@ class _Worker:
             self.take_turn()
 
     def close_connections(self) -> None:
-        """Close the connections to the mail server in good order."""
         self._senders.close()
 
     @property
