@@ -1,7 +1,7 @@
-"""What child processes call: changes to `egec` before it runs, and small programs that use it as a library.
+"""Functions that child processes call: changes to `egec` before it runs, and small programs that use it as a library.
 
-`tests.processes` makes the commands. A child imports this module before anything else, so the functions import what
-they need when they are called: a child loads no more than it uses, and a change can come before an import.
+`tests.processes` makes the commands. A child imports this module first, so each function imports what it needs when it
+is called: a child loads only what it uses, and a change can precede an import.
 """
 
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from egec_cli.password import Password
     from egec_cli.settings.schema import SqliteFile
 
-# What stays open until the process ends.
+# Connections that stay open until the process ends.
 _kept_open: "list[sqlite3.Connection]" = []
 
 
@@ -33,7 +33,7 @@ def set_attribute(owner: str | type, name: str, value: object) -> None:
     """Set an attribute of a module, given by its name, or of a class.
 
     Raises:
-        AttributeError: the attribute is missing, so nothing would be changed.
+        AttributeError: the attribute is missing.
     """
     target = import_module(owner) if isinstance(owner, str) else owner
     if not hasattr(target, name):
@@ -42,7 +42,7 @@ def set_attribute(owner: str | type, name: str, value: object) -> None:
 
 
 def wrap_attribute(owner: str | type, name: str, wrapper: Callable[..., object]) -> None:
-    """Let calls of a function call `wrapper` instead, with the function as the first argument."""
+    """Replace a function by `wrapper`, which gets the function as its first argument."""
     original = getattr(import_module(owner) if isinstance(owner, str) else owner, name)
 
     def call_wrapper(*arguments: object, **named: object) -> object:
@@ -52,15 +52,15 @@ def wrap_attribute(owner: str | type, name: str, wrapper: Callable[..., object])
 
 
 def hide_module(name: str) -> None:
-    """Let imports of a module fail, as if it were not installed."""
-    sys.modules[name] = None  # type: ignore[assignment] # Python's own way to say that a module is missing
+    """Make imports of a module fail, as if it were not installed."""
+    sys.modules[name] = None  # type: ignore[assignment] # Python's way to mark a module as missing
 
 
 # Changes to the surroundings of the process.
 
 
 def enter_deleted_folder() -> None:
-    """Make a folder in the working folder, enter it and delete it."""
+    """Create a folder in the working folder, enter it and delete it."""
     os.mkdir("gone")
     os.chdir("gone")
     os.rmdir("../gone")
@@ -75,7 +75,7 @@ def allow_core_files(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
-# Functions that take the place of others.
+# Functions that replace others.
 
 
 def kill_itself(*_: object, **_named: object) -> None:
@@ -84,7 +84,7 @@ def kill_itself(*_: object, **_named: object) -> None:
 
 
 def fail_with_system_error(number: int, reason: str, path: str) -> None:
-    """Fail as a call of the operating system does that concerns a file."""
+    """Fail as a system call on a file does."""
     raise OSError(number, reason, path)
 
 
@@ -95,7 +95,7 @@ def crash() -> int:
 
 
 def print_core_limit() -> int:
-    """Print how large a core file may be."""
+    """Print the maximum size of a core file."""
     import resource
 
     print(resource.getrlimit(resource.RLIMIT_CORE)[0])
@@ -103,7 +103,7 @@ def print_core_limit() -> int:
 
 
 def make_known_password(clear: str, _alphabet: object) -> "Password":
-    """Return a password that the test knows."""
+    """Return a password known to the test."""
     from egec_cli.password import Password
 
     return Password(clear)
@@ -122,7 +122,7 @@ def fail_with_local_secret(secret: str) -> NoReturn:
 
 
 def fail_with(secret: str, *arguments: object, **named: object) -> NoReturn:
-    """Fail with a secret and with all that was passed to the function."""
+    """Fail with a secret and all arguments of the function."""
     raise RuntimeError(named, arguments, secret)
 
 
@@ -139,14 +139,14 @@ def fail_with_content(_transport: object, mail: "Mail") -> NoReturn:
 
 
 def fail_twice_with_content(_transport: object, mail: "Mail") -> NoReturn:
-    """Fail with the content of a mail, while a failure with the same content is handled."""
+    """Fail with the content of a mail while handling an error with the same content."""
     try:
         raise RuntimeError(mail.content.decode())
     except RuntimeError as error:
         raise TypeError(str(error)) from error
 
 
-# Functions that do something besides calling the function whose place they take.
+# Functions that replace another one, call it, and do something more.
 
 
 def call_and_kill_itself(function: Callable[..., object], *arguments: object) -> None:
@@ -197,23 +197,23 @@ def shift_time(by: timedelta, now: Callable[[], datetime]) -> datetime:
     return now() + by
 
 
-# What another user does to files in the meantime.
+# Changes to files by another user in the meantime.
 
 
 def exchange_file(path: Path, other: Path) -> None:
-    """Put a link to another file in the place of a file."""
+    """Replace a file by a link to another one."""
     path.unlink()
     path.symlink_to(other)
 
 
 def exchange_folder(folder: Path, moved: Path, other: Path) -> None:
-    """Move a folder away and put a link to another one in its place."""
+    """Move a folder and replace it by a link to another one."""
     folder.rename(moved)
     folder.symlink_to(other)
 
 
 def exchange_folder_with_copy(folder: Path, moved: Path, other: Path) -> None:
-    """Exchange a folder for one that has an empty file with the name of the unfinished copy."""
+    """Replace a folder by one that has an empty file with the name of the unfinished copy."""
     [name] = [path.name for path in folder.iterdir() if "unfinished" in path.name]
     (other / name).touch()
     exchange_folder(folder, moved, other)
@@ -238,7 +238,7 @@ def print_lease_owner() -> None:
 
 
 def judge_owners_in_fork() -> None:
-    """Exit with 1 if a child of this process takes itself or its parent for a process that has ended."""
+    """Exit with 1 if a child of this process finds that itself or its parent has ended."""
     from egec_cli.credentials import leases
 
     if os.fork() == 0:
@@ -250,15 +250,15 @@ def judge_owners_in_fork() -> None:
 
 
 def guess(identifier: str, password: str, times: int) -> None:
-    """Try a password again and again as soon as a line comes; print the reason of each answer."""
+    """Wait for a line, then try a password several times; print the reason of each result."""
     from egec_cli.context import open_context
     from egec_cli.logins import verify
     from egec_cli.settings import load
 
-    with open_context(load.load_settings()) as egec:
+    with open_context(load.load_settings()) as context:
         sys.stdin.readline()
         for _ in range(times):
-            print(verify.check_login(egec, identifier, password).reason)
+            print(verify.check_login(context, identifier, password).reason)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:
@@ -291,8 +291,8 @@ def create_client_and_stop() -> None:
     from egec_cli.context import open_context
     from egec_cli.settings import load
 
-    with open_context(load.load_settings()) as egec:
-        records.create_client(egec, fields.parse_fields("jeanne@example.org"))
+    with open_context(load.load_settings()) as context:
+        records.create_client(context, fields.parse_fields("jeanne@example.org"))
         os._exit(0)
 
 
@@ -309,7 +309,7 @@ def create_files(folder: Path) -> None:
 
 
 def write_without_end(path: Path) -> None:
-    """Begin to write a file and never finish it."""
+    """Start to write a file and never finish it."""
     from egec_cli import files
 
     with files.atomic_write(path):
@@ -327,9 +327,9 @@ def deliver(mail: "Mail") -> None:
     from egec_cli.mail.transports import choose
     from egec_cli.settings import load
 
-    by = choose.open_transport(load.load_settings())
-    by.deliver(mail)
-    by.close()
+    transport = choose.open_transport(load.load_settings())
+    transport.deliver(mail)
+    transport.close()
 
 
 def print_what_signing_needs() -> None:

@@ -1,7 +1,7 @@
-"""`egec` as a process in other circumstances: without some right, with a small disk, with a part of it changed.
+"""`egec` as a process under other conditions: without some right, with a small disk, with a part of it changed.
 
-Changes and programs are named by the objects themselves, never in a text, so that type checkers and refactoring tools
-see them. A child finds each one by the name under which it was pickled.
+Changes and programs are passed as objects, not as text, so that type checkers and refactoring tools see them. A child
+process finds each by its pickled name.
 """
 
 import pickle
@@ -21,7 +21,7 @@ from egec_cli.store import database, schema
 from tests import children
 from tests.conftest import Ended
 
-# What a child process calls: a function of a module, or a `partial` of one.
+# A call of a child process: a function of a module, or a `partial` of one.
 Call = Callable[[], object]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,7 @@ def replace(owner: ModuleType | type, name: str, value: object) -> Call:
 
 
 def wrap(owner: ModuleType | type, name: str, wrapper: Callable[..., object]) -> Call:
-    """Return the change by which `wrapper` is called instead of a function, with that as the first argument.
+    """Return the change that replaces a function by `wrapper`, which gets the function as its first argument.
 
     Raises:
         AttributeError: the function is missing.
@@ -48,7 +48,7 @@ def wrap(owner: ModuleType | type, name: str, wrapper: Callable[..., object]) ->
 
 
 def hide_module(name: str) -> Call:
-    """Return the change by which a module seems not to be installed.
+    """Return the change that hides a module, as if it were not installed.
 
     Raises:
         ModuleNotFoundError: the module is not installed.
@@ -63,18 +63,18 @@ def _reference(owner: ModuleType | type) -> str | type:
 
 
 def command_of(*calls: Call) -> list[str]:
-    """Return the command of a Python process that makes these calls in turn.
+    """Return the command of a Python process that makes these calls in order.
 
     Raises:
         pickle.PicklingError: a child could not find one of the functions or values.
-        AttributeError: the same, where a function stands in another one.
+        AttributeError: the same, for a function defined in another one.
     """
-    # Each is loaded after the one before has been called: a change can come before an import.
+    # Each call is loaded after the one before was made: a change can precede an import.
     script = (
         f"import pickle, sys\nsys.path.append({str(ROOT)!r})\n"
         f"for call in {[pickle.dumps(call) for call in calls]!r}:\n    pickle.loads(call)()"
     )
-    # As the installed program, it does not import from the folder in which it is called.
+    # -P: like the installed program, it does not import from the working folder.
     return [sys.executable, "-P", "-c", script]
 
 
@@ -90,17 +90,17 @@ def run_with(changes: Sequence[Call], *arguments: str, stdin: str = "") -> Ended
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-# So that no statement waits long for another's transaction.
+# A change that shortens the wait for other transactions.
 IMPATIENT = replace(database, "BUSY_TIMEOUT", 1)
 
 
 def disk_with_room_to(size: int) -> Call:
-    """Return the change that lets no file grow beyond this size, in bytes."""
+    """Return the change that limits the size of files, in bytes."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 
 def later_release(folder: Path, migration: str) -> Call:
-    """Return the change to a later release, whose last migration is this text; `folder` is made for its migrations."""
+    """Return the change to a later release with this last migration; `folder` is created for its migrations."""
     folder.mkdir()
     for path in schema.MIGRATIONS.glob("[0-9]*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
@@ -109,7 +109,7 @@ def later_release(folder: Path, migration: str) -> Call:
 
 
 def run_as_any_user(*arguments: str, stdin: str = "") -> Ended:
-    """Run `egec` as a process that may not override the rights to a file, as root may."""
+    """Run `egec` as a process that cannot override file permissions as root can."""
     script = """
 import ctypes, os, sys
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24

@@ -1,6 +1,6 @@
-"""A re-issue run in bad weather: mails refused, answers lost, workers killed; then each client is held to the promise.
+"""A run with refused mails, lost answers and killed workers; afterwards, the promises are checked for each client.
 
-The test runs it small. At full size, on an SQLite file and on a PostgreSQL server that it starts:
+`test_reissue_kills` runs it small. At full size, on an SQLite file and on a PostgreSQL server that it starts:
 
     python -m tests.reissue_storm [CLIENTS] [KILLS]
 """
@@ -30,7 +30,7 @@ from tests.smtp_server import Fault, MailServer
 
 # Long enough for a busy machine; a storm that needs it has failed.
 PATIENCE = 600.0
-# The changes by which a worker waits no longer than a storm lasts, and the command of such a worker.
+# Changes that shorten the waits of a worker, and the command of such a worker.
 QUICK = (
     replace(settle, "FIRST_WAIT", 0.05),
     replace(settle, "WAIT_FOR_ANOTHER", 0.05),
@@ -43,8 +43,8 @@ REFUSALS_FOR_NOW = (Fault.RCPT_451, Fault.MESSAGE_451, Fault.DATA_451)
 LOST_ANSWERS = (Fault.CUT_AFTER_KEEPING, Fault.CUT_BEFORE_KEEPING, Fault.CUT_IN_ANSWER, Fault.CUT_IN_MESSAGE)
 
 
-class Seen(NamedTuple):
-    """What a storm has led to; `kills` are those that struck a worker at work."""
+class StormResult(NamedTuple):
+    """The result of a storm; `kills` counts kills of running workers."""
 
     accepted: int
     failed: int
@@ -53,8 +53,8 @@ class Seen(NamedTuple):
     exit_code: int
 
 
-def weather(mails: int, chance: random.Random) -> list[Fault]:
-    """Return what strikes so many mails: about one in a hundred of each kind of failure."""
+def draw_faults(mails: int, chance: random.Random) -> list[Fault]:
+    """Return a fault for each mail: about one in a hundred of each kind of failure."""
     kinds = (REFUSALS, REFUSALS_FOR_NOW, LOST_ANSWERS)
     faults = []
     for _ in range(mails):
@@ -63,28 +63,28 @@ def weather(mails: int, chance: random.Random) -> list[Fault]:
     return faults
 
 
-def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_workers: int, seed: int) -> Seen:
-    """Let a run with failures and kills come to its end, and hold every client to the promises.
+def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_workers: int, seed: int) -> StormResult:
+    """Complete a run despite failures and kills, and check the promises for every client.
 
     Args:
-        server: a mail server that EGEC_MAIL_URL names.
-        people: how many clients there are; each has a password before the run.
-        workers: how many processes work on the run at a time; one that was killed is replaced.
-        kills: how many of them are killed, at moments drawn by chance.
-        kept_workers: so many of them are never killed.
-        seed: of all that is drawn by chance.
+        server: the mail server of EGEC_MAIL_URL.
+        people: the number of clients; each has a password before the run.
+        workers: how many processes work at a time; a killed one is replaced.
+        kills: how many workers are killed, at random moments.
+        kept_workers: the number of workers that are never killed.
+        seed: the seed of all random choices.
     """
     chance = random.Random(seed)
-    with open_context(load.load_settings()) as egec:
+    with open_context(load.load_settings()) as context:
         for number in range(people):
-            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
-    _run_to_its_end("before")
-    former = {letter.identifier: letter.password for letter in letters(server)}
-    assert len(former) == people
+            records.create_client(context, fields.parse_fields(f"c{number}@example.org"))
+    _complete_run("before")
+    earlier = {letter.identifier: letter.password for letter in letters(server)}
+    assert len(earlier) == people
     before = len(server.accepted)
-    server.fail_next(*weather(2 * people, chance))
+    server.fail_next(*draw_faults(2 * people, chance))
     may_be_twice: set[int] = set()
-    crew = [_worker() for _ in range(workers)]
+    crew = [_start_worker() for _ in range(workers)]
     struck = 0
     for mails in sorted(chance.sample(range(before, before + people * 9 // 10), kills)):
         while len(server.accepted) < mails and any(worker.poll() is None for worker in crew):
@@ -93,31 +93,31 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
         struck += crew[victim].poll() is None
         crew[victim].kill()
         crew[victim].communicate()
-        may_be_twice |= _with_mail_in_flight()
-        crew[victim] = _worker()
-    codes = [_ended(worker) for worker in crew]
+        may_be_twice |= _clients_with_mail_under_way()
+        crew[victim] = _start_worker()
+    codes = [_wait_for(worker) for worker in crew]
     server.wait_until_quiet()
     server.work_again()
-    return _held_to_the_promises(server, before, former, may_be_twice, struck, codes)
+    return _check_promises(server, before, earlier, may_be_twice, struck, codes)
 
 
-def _worker(name: str = NAME) -> "subprocess.Popen[bytes]":
+def _start_worker(name: str = NAME) -> "subprocess.Popen[bytes]":
     command = [*WORKER, "reissue", "start", name, "--all", "--yes", "--format", "jsonl"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def _ended(worker: "subprocess.Popen[bytes]") -> int:
+def _wait_for(worker: "subprocess.Popen[bytes]") -> int:
     _, err = worker.communicate(timeout=PATIENCE)
     assert worker.returncode in {0, 3}, err.decode()
     return worker.returncode
 
 
-def _run_to_its_end(name: str) -> None:
-    assert _ended(_worker(name)) == 0
+def _complete_run(name: str) -> None:
+    assert _wait_for(_start_worker(name)) == 0
 
 
-def _with_mail_in_flight() -> set[int]:
-    """Return the keys of the clients whose mail may be under way at this moment, with no answer to it."""
+def _clients_with_mail_under_way() -> set[int]:
+    """Return the keys of the clients whose mail may be under way now, without an answer."""
     with open_context(load.load_settings()):
         rows = (
             Credential.select(Credential.client)
@@ -127,38 +127,38 @@ def _with_mail_in_flight() -> set[int]:
         return {key for (key,) in fetch_tuples(rows)}
 
 
-def _held_to_the_promises(
-    server: MailServer, before: int, former: dict[str, str], may_be_twice: set[int], struck: int, codes: Sequence[int]
-) -> Seen:
+def _check_promises(
+    server: MailServer, before: int, earlier: dict[str, str], may_be_twice: set[int], struck: int, codes: Sequence[int]
+) -> StormResult:
     received = letters(server)[before:]
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
-    with open_context(load.load_settings()) as egec:
+    with open_context(load.load_settings()) as context:
         lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
         may_be_twice |= {key for (key,) in fetch_tuples(lost)}
         items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
         assert {item.state for item in items} <= {"accepted", "failed"}
         for item in items:
-            _hold(egec, item, former, last)
+            _check_item(context, item, earlier, last)
             assert mails[item.client.identifier] <= 1 or item.client.id in may_be_twice, item.client.identifier
         assert Credential.select().where(Credential.state == "sending").count() == 0
         assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
     states = Counter(item.state for item in items)
-    assert states.total() == len(former)
+    assert states.total() == len(earlier)
     assert set(codes) == {3 if states["failed"] else 0}
     twice = sum(number > 1 for number in mails.values())
-    return Seen(states["accepted"], states["failed"], twice, struck, codes[0])
+    return StormResult(states["accepted"], states["failed"], twice, struck, codes[0])
 
 
-def _hold(egec: Context, item: ReissueItem, former: dict[str, str], last: dict[str, str]) -> None:
-    """Hold one client's item to the promises: the last mail opens the account, or the former password still does."""
+def _check_item(context: Context, item: ReissueItem, earlier: dict[str, str], last: dict[str, str]) -> None:
+    """Check that the client can sign in with the last mail, or else with the earlier password."""
     identifier = item.client.identifier
     if item.state == "accepted":
         assert identifier in last
     else:
         assert item.failure in {"mail_refused", "mail_deferred", "in_doubt"}
-    password = last.get(identifier, former[identifier])
-    assert verify_login(egec, identifier, password).accepted, (identifier, item.state, item.failure)
+    password = last.get(identifier, earlier[identifier])
+    assert verify_login(context, identifier, password).accepted, (identifier, item.state, item.failure)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def _environment(url: str, server: MailServer) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the storms at full size and print what was seen."""
+    """Run the storms at full size and print the results."""
     people, kills = (int(sys.argv[place]) if len(sys.argv) > place else given for place, given in ((1, 2000), (2, 10)))
     with tempfile.TemporaryDirectory(prefix="egec-storm-") as folder:
         os.chmod(folder, 0o755)
@@ -188,9 +188,9 @@ def main() -> None:
                 with psycopg.connect(url, autocommit=True) as admin:
                     admin.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
             with MailServer() as server, _environment(url, server):
-                began = time.monotonic()
-                seen = storm(server, people=people, workers=workers, kills=kills, kept_workers=kept, seed=number)
-                print(title, json.dumps(seen._asdict()), f"{time.monotonic() - began:.0f} s", flush=True)
+                start = time.monotonic()
+                result = storm(server, people=people, workers=workers, kills=kills, kept_workers=kept, seed=number)
+                print(title, json.dumps(result._asdict()), f"{time.monotonic() - start:.0f} s", flush=True)
         postgresql.cleanup()
 
 

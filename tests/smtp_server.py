@@ -1,6 +1,6 @@
-"""A real SMTP server on loopback, which fails on command at every point of the dialogue.
+"""A real SMTP server on loopback that can fail at every point of the dialogue.
 
-It runs in a thread of the test process; `egec` reaches it as any other server, from this process or from another:
+It runs in a thread of the test process; `egec` reaches it like any other server, from this process or another:
 
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as server:
         server.fail_next(Fault.RCPT_451, Fault.NONE, Fault.CUT_AFTER_KEEPING)
@@ -54,7 +54,7 @@ class Point(Enum):
 
 
 class Step(Enum):
-    """What the server does in a fault beside saying something."""
+    """What the server does in a fault besides sending bytes."""
 
     HEAR = auto()  # wait until the client sends something
     HUSH = auto()  # say nothing more, ever
@@ -72,22 +72,22 @@ class Drip(NamedTuple):
     again: bytes
 
 
-# An answer that never ends in any of the ways in which one may go on, and a TLS record of which no client gets the end.
+# Answers that never end, in each way an answer can continue, and a TLS record that never ends.
 DRIPPED_LINE = Drip(b"250 ", b"x")
 DRIPPED_LINES = Drip(b"250-a\r\n", b"250-b\r\n")
 DRIPPED_RECORD = Drip(b"\x16\x03\x03\x40\x00", b"\0")
 
 
 class Fault(Enum):
-    """A failure: the point at which it strikes, then what the server says and does instead of its answer.
+    """A failure: the point at which it occurs, then what the server sends and does instead of its answer.
 
-    In what is said, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line. Of the
-    password in that, `{head}` and `{tail}` are the two halves, and `{base64}` is what base64 makes of it.
+    In the bytes sent, `{heard}` stands for what the client sent last (the whole mail after the dot), on one line.
+    `{head}` and `{tail}` are the two halves of the password in it, and `{base64}` is its base64.
     """
 
-    NONE = (Point.KEPT,)  # all goes well: lets one mail pass in a queue of faults
+    NONE = (Point.KEPT,)  # no failure: lets one mail pass in a queue of faults
 
-    NO_BANNER = Point.BANNER, HUSH  # takes the connection and stays silent
+    NO_BANNER = Point.BANNER, HUSH  # accepts the connection and stays silent
     CUT_AT_BANNER = Point.BANNER, HANG_UP
     BANNER_421 = Point.BANNER, b"421 Too busy\r\n", HANG_UP
     BANNER_554 = Point.BANNER, b"554 No mail here\r\n", HANG_UP
@@ -128,7 +128,7 @@ class Fault(Enum):
     DRIPPED_MAIL = Point.MAIL, DRIPPED_LINE
     CUT_AT_MAIL = Point.MAIL, HANG_UP
 
-    RCPT_251 = Point.RCPT, b"251 Will forward\r\n"  # no failure: it takes the recipient with this code
+    RCPT_251 = Point.RCPT, b"251 Will forward\r\n"  # no failure: accepts the recipient with this code
     RCPT_421 = Point.RCPT, b"421 Shutting down\r\n", HANG_UP
     RCPT_451 = Point.RCPT, b"451 Not now\r\n"
     RCPT_550 = Point.RCPT, b"550 No such recipient\r\n"
@@ -192,12 +192,12 @@ class Fault(Enum):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether nothing but a time-out ends it."""
+        """Whether only a timeout ends it."""
         return any(step is HUSH or isinstance(step, Drip) for step in self.steps)
 
 
 class Accepted(NamedTuple):
-    """A mail that the server keeps, whether or not the client has heard of it."""
+    """A mail that the server keeps, whether or not the client got the answer."""
 
     sender: str
     recipient: str
@@ -205,20 +205,20 @@ class Accepted(NamedTuple):
 
 
 class MailServer:
-    """A mail server in a thread of its own, from `start` (or `with`) to `stop`.
+    """A mail server in its own thread, from `start` (or `with`) to `stop`.
 
     Args:
-        tls: how its connections are made private.
-        login: the user and the password that it asks for; none by default.
-        certified_host: the host that its certificate names; another than `HOST` makes it a wrong one.
+        tls: the kind of TLS.
+        login: the required user and password (default: none).
+        certified_host: the host that its certificate names; any other than `HOST` makes the certificate wrong.
         smtputf8: whether it offers SMTPUTF8.
-        eight_bit: whether it offers 8BITMIME; without it, it refuses whoever asks for it, and all that is not ASCII.
+        eight_bit: whether it offers 8BITMIME; without it, requests for it and non-ASCII content are refused.
         pipelining: whether it offers PIPELINING.
-        size_limit: the largest message that it takes, in bytes.
+        size_limit: the largest accepted message, in bytes.
 
     Attributes:
-        port: known once it has started; the same when it is started again.
-        connections: how many clients have connected; where TLS comes first, those that got as far as its end.
+        port: set when it starts; the same when it starts again.
+        connections: how many clients have connected; with implicit TLS, those that completed the handshake.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class MailServer:
 
     @property
     def url(self) -> str:
-        """The value of EGEC_MAIL_URL that names this server, trusts its authority and logs in."""
+        """The EGEC_MAIL_URL of this server, with its authority and login."""
         scheme = "smtps" if self.tls is Tls.IMPLICIT else "smtp"
         user = "{}:{}@".format(*(quote(part, safe="") for part in self.login)) if self.login else ""
         options = {
@@ -266,23 +266,23 @@ class MailServer:
 
     @property
     def accepted(self) -> list[Accepted]:
-        """The mails that it keeps, the first one first."""
+        """The kept mails, the first one first."""
         with self._changed:
             return list(self._accepted)
 
     @property
     def heard_in_clear(self) -> bytes:
-        """All that clients have sent it outside of TLS."""
+        """Everything that clients have sent outside TLS."""
         with self._changed:
             return bytes(self._heard_in_clear)
 
     def fail_next(self, *faults: Fault) -> None:
-        """Let these faults strike once each, in this order: each as soon as a client comes to its point."""
+        """Let each of these faults occur once, in this order, when a client reaches its point."""
         with self._changed:
             self._next.extend(faults)
 
     def fail_always(self, fault: Fault, *, recipient: str | None = None) -> None:
-        """Let the fault strike each time, after those of `fail_next`; `recipient` limits it to one address."""
+        """Let the fault occur each time, after those of `fail_next`; `recipient` limits it to one address."""
         with self._changed:
             self._always.append((fault, recipient))
 
@@ -293,17 +293,17 @@ class MailServer:
             self._always.clear()
 
     def at(self, point: Point, call: Call) -> None:
-        """Call this each time a client comes to the point, before a fault strikes or the answer is sent.
+        """Call this each time a client reaches the point, before a fault occurs or the answer is sent.
 
-        It runs in a thread of its own and may block: its client waits, other clients do not. Once the final
-        dot has arrived, the mail's fate no longer depends on its client being alive. What `call` raises is
-        raised by `stop`. It must not stop the server.
+        It runs in its own thread and may block: its client waits, other clients do not. Once the final dot has arrived,
+        the outcome of the mail no longer depends on its client. `stop` raises what `call` raised. `call` must not stop
+        the server.
         """
         with self._changed:
             self._calls.append((point, call))
 
     def wait_until_quiet(self, seconds: float = 10) -> None:
-        """Wait until no client is connected and no mail is in hand: then `accepted` is final."""
+        """Wait until no client is connected and no mail is being processed: then `accepted` is final."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._open, seconds):
                 raise TimeoutError(f"a client was still connected after {seconds:g} s")
@@ -318,10 +318,10 @@ class MailServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cut all connections and refuse new ones; does nothing where it has stopped.
+        """Cut all connections and refuse new ones, unless it has stopped already.
 
         Raises:
-            ExceptionGroup: what went wrong in the server or in a callable of `at`.
+            ExceptionGroup: the errors of the server and of calls of `at`.
         """
         if self._thread is None:
             return
@@ -357,7 +357,7 @@ class MailServer:
             await asyncio.sleep(0.001)
         await server.wait_closed()
 
-    # What follows is for `_Dialogue`, in the server's thread.
+    # The methods below are for `_Dialogue`, in the server's thread.
 
     def _opened(self, busy: object) -> None:
         with self._changed:
@@ -405,7 +405,7 @@ class _Dialogue(SMTP):
             enable_SMTPUTF8=server.smtputf8,
             tls_context=server._context if server.tls is Tls.STARTTLS else None,
             require_starttls=server.tls is Tls.STARTTLS,
-            auth_require_tls=False,  # it knows no other TLS than STARTTLS; `_Handler` keeps logins out of clear text
+            auth_require_tls=False,  # aiosmtpd knows only STARTTLS; `_Handler` keeps logins out of clear text
             authenticator=_authenticator(server.login),
             loop=loop,
         )
@@ -421,18 +421,18 @@ class _Dialogue(SMTP):
         return self.transport is not None and self.transport.get_extra_info("sslcontext") is not None
 
     def hang_up(self) -> None:
-        """Cut the connection once what was said has left."""
+        """Close the connection after sending what is buffered."""
         if self.transport is not None:
             self.transport.close()
 
     def break_off(self) -> None:
-        """Cut the connection at once."""
+        """Cut the connection immediately."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if not self._greeted:  # else the same connection has gone into TLS
+        if not self._greeted:  # otherwise the same connection has switched to TLS
             self._server.connections += 1
             self._server._opened(self)
 
@@ -449,7 +449,7 @@ class _Dialogue(SMTP):
 
     def eof_received(self) -> bool:
         super().eof_received()
-        return False  # a client that went away is owed nothing more
+        return False  # a client that has left gets nothing more
 
     async def push(self, status: AnyStr | None) -> None:
         if not self._greeted:
@@ -501,8 +501,8 @@ class _Dialogue(SMTP):
             await super().smtp_QUIT(arg)
 
     async def take(self, envelope: Envelope) -> str | None:
-        """Keep the mail, or fail; return the answer, none where it was given."""
-        # A task of its own, since a client that goes away ends the one of its connection.
+        """Keep the mail, or fail; return the answer, or None if it was sent."""
+        # A separate task: a client that leaves ends the task of its connection.
         task = self._server._loop.create_task(self._keep(envelope))
         self._server._opened(task)
         task.add_done_callback(self._server._closed)
@@ -527,7 +527,7 @@ class _Dialogue(SMTP):
         return self._server._fault_at(point, self._recipient)
 
     async def _play(self, fault: Fault) -> bool:
-        """Let the fault strike; tell whether it has answered in the place of the server."""
+        """Let the fault occur; return whether it answered instead of the server."""
         for step in fault.steps:
             if isinstance(step, bytes):
                 self._hears.clear()
@@ -541,7 +541,7 @@ class _Dialogue(SMTP):
                 await asyncio.Event().wait()
             else:
                 self.hang_up()
-                await asyncio.Event().wait()  # until the loss of the connection ends this task
+                await asyncio.Event().wait()  # until the lost connection ends this task
         return bool(fault.steps)
 
     def _filled_in(self, said: bytes) -> bytes:
@@ -561,13 +561,13 @@ class _Dialogue(SMTP):
     async def _drip(self, step: Drip) -> None:
         assert isinstance(self.transport, asyncio.Transport)
         for byte in itertools.chain(step.first, itertools.cycle(step.again)):
-            # The loss of the connection ends this task.
+            # The lost connection ends this task.
             self.transport.write(bytes([byte]))
             await asyncio.sleep(SECONDS_BETWEEN_DRIPS)
 
 
 class _Handler:
-    """What aiosmtpd asks of its users."""
+    """The hooks that aiosmtpd calls."""
 
     def __init__(self, server: MailServer) -> None:
         self._server = server
@@ -594,7 +594,7 @@ class _Handler:
     async def handle_exception(self, error: Exception) -> str:
         if not isinstance(error, ConnectionError | TLSSetupException):
             self._server._errors.append(error)
-        return "451 A defect of the mail server"
+        return "451 Internal error of the mail server"
 
 
 def _authenticator(login: Login | None) -> Callable[..., AuthResult]:
@@ -613,7 +613,7 @@ def _authority() -> trustme.CA:
 
 @functools.cache
 def authority_file() -> Path:
-    """Return a file with the certificate of the servers' authority; it lasts as long as this process."""
+    """Return a file with the certificate of the servers' authority; it is deleted when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="egec-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _authority().cert_pem.write_to_path(str(folder / "ca.pem"))

@@ -1,4 +1,4 @@
-"""Eight processes activate the same clients at once while the mail server fails now and then: mails stay in order."""
+"""Eight processes activate the same clients at once while some mails fail: the promises hold."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ ROUNDS_OF_LOGINS = 25
 # Long enough for a busy machine; a crowd that needs it has failed.
 PATIENCE = 120.0
 
-# Now and then a mail is refused or its answer is lost; those between go well.
+# Some mails are refused or their answer is lost; the others succeed.
 FAILURES = (
     Fault.RCPT_550,
     Fault.CUT_AFTER_KEEPING,
@@ -45,7 +45,7 @@ FAULTS = [fault for failure in 2 * FAILURES for fault in (*[Fault.NONE] * 7, fai
 
 
 def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
-    """Let the processes activate these clients, all at once, and return how each activation ended."""
+    """Activate these clients from all processes at once, and return the exit codes of the activations."""
     gate, opener = os.pipe()
     command = command_of(partial(children.activate_each, identifiers))
     with ExitStack() as stack:
@@ -58,14 +58,14 @@ def exit_codes_of_a_crowd(identifiers: list[str]) -> list[int]:
     return [int(code) for output in outputs for code in output.splitlines()[-1].split()]
 
 
-def opens(egec: Context, client: Client, received: Letter) -> bool:
-    """Tell whether the letter's password opens the account, without the trace that a login leaves."""
-    candidates = states.usable_credentials(client, egec.clock())
+def opens(context: Context, client: Client, received: Letter) -> bool:
+    """Return whether the letter's password would sign in, without recording a login."""
+    candidates = states.usable_credentials(client, context.clock())
     return any(hashing.matches_hash(received.password, candidate.password_hash or "") for candidate in candidates)
 
 
-def require_kept_promises(egec: Context, client: Client, received: list[Letter]) -> None:
-    """Hold what a client received, in this order, against what the database says."""
+def require_kept_promises(context: Context, client: Client, received: list[Letter]) -> None:
+    """Compare the letters that a client received, in this order, with the database."""
     rows = list(Credential.select().where(Credential.client == client).order_by(Credential.sequence))
     assert [row.sequence for row in rows] == list(range(1, client.last_sequence + 1))
     sequence_of = {row.message_id: row.sequence for row in rows}
@@ -75,14 +75,14 @@ def require_kept_promises(egec: Context, client: Client, received: list[Letter])
     assert not any(row.state == "sending" for row in rows)
     assert sum(row.state == "accepted" for row in rows) <= 1
 
-    *former, last = received
-    assert opens(egec, client, last)
-    settled_before = [one for one in former if sequence_of[one.message_id] < client.active_sequence]
-    assert not any(opens(egec, client, one) for one in settled_before)
-    assert verify_login(egec, client.identifier, last.password).accepted
+    *earlier, last = received
+    assert opens(context, client, last)
+    settled_before = [one for one in earlier if sequence_of[one.message_id] < client.active_sequence]
+    assert not any(opens(context, client, one) for one in settled_before)
+    assert verify_login(context, client.identifier, last.password).accepted
 
 
-def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(
+def test_processes_that_activate_the_same_clients_keep_the_promises(
     opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(CLIENTS):
@@ -107,7 +107,7 @@ def test_a_crowd_that_activates_the_same_clients_keeps_the_promises_to_each(
         assert one.accepted or one.with_letter.identifier in {other.identifier for other in later}
 
 
-def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(
+def test_logins_are_accepted_while_their_mail_is_being_settled(
     opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
@@ -117,9 +117,9 @@ def test_logins_with_a_mail_that_is_being_settled_are_all_let_in(
         log_in = log_in_with_the_newest(opened, server, logins)
         under_way: list[Future[None]] = []
         server.at(Point.KEPT, lambda: under_way.extend(pool.submit(log_in) for _ in range(LOGINS_AT_ONCE)))
-        way = choose.open_transport(load.load_settings())
+        transport = choose.open_transport(load.load_settings())
         for _ in range(ROUNDS_OF_LOGINS):
-            issue_by_mail(opened, client, way, hashing=hashing.start_hash(opened.settings))
+            issue_by_mail(opened, client, transport, hashing=hashing.start_hash(opened.settings))
             wait(under_way)
-        way.close()
+        transport.close()
     assert [one.accepted for one in logins] == [True] * LOGINS_AT_ONCE * ROUNDS_OF_LOGINS

@@ -1,4 +1,4 @@
-"""Processes killed in the middle of an activation, at every point of the dialogue: nobody is locked out or delayed."""
+"""Kill activations at every point of the SMTP dialogue: no client is locked out or delayed."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
-# The same, but that no statement waits long for another process's transaction: longer, though, than a signal takes.
+# The same, with a short wait for other transactions, though longer than a signal takes.
 IMPATIENT_PROGRAM = egec_after(replace(database, "BUSY_TIMEOUT", 3))
 
 BEFORE_THE_DOT = (Point.BANNER, Point.EHLO, Point.MAIL, Point.RCPT, Point.DATA)
@@ -33,12 +33,12 @@ FROM_THE_DOT = (Point.MESSAGE, Point.KEPT, Point.QUIT)
 
 @pytest.fixture
 def identifier(location: Database, server: MailServer, egec: Egec) -> str:
-    """Return the identifier of a client who was activated once."""
+    """Return the identifier of a client activated once."""
     return activated(egec)
 
 
 class Struck(NamedTuple):
-    """How a process ended that got a signal."""
+    """The exit code and the errors of a process that got a signal."""
 
     code: int
     err: str
@@ -48,7 +48,7 @@ Strike = Callable[[subprocess.Popen[bytes]], None]
 
 
 def struck(server: MailServer, point: Point, strike: Strike, identifier: str, program: list[str] = PROGRAM) -> Struck:
-    """Activate by a process of its own, which is struck when it comes to the point."""
+    """Activate in a separate process, and strike it when it reaches the point."""
     victim: Future[subprocess.Popen[bytes]] = Future()
     server.at(point, lambda: strike(victim.result(PATIENCE)))
     command = [*program, "activate", identifier]
@@ -60,10 +60,10 @@ def struck(server: MailServer, point: Point, strike: Strike, identifier: str, pr
 
 
 def ended_by(number: signal.Signals) -> Strike:
-    """Return a strike that sends a signal and lets the server go on when the process has ended."""
+    """Return a strike that sends a signal, and lets the server continue when the process has ended."""
 
     def strike(process: subprocess.Popen[bytes]) -> None:
-        # It does nothing to a process that has ended, such as those that come to the point after the struck one.
+        # This does nothing to a process that has ended, such as when later processes reach the point.
         process.send_signal(number)
         process.wait(PATIENCE)
 
@@ -71,7 +71,7 @@ def ended_by(number: signal.Signals) -> Strike:
 
 
 @pytest.mark.parametrize("point", [*BEFORE_THE_DOT, *FROM_THE_DOT])
-def test_a_kill_at_any_point_of_the_dialogue_locks_nobody_out_and_delays_nobody(
+def test_a_kill_at_any_point_of_the_dialogue_locks_out_and_delays_no_client(
     location: Database, server: MailServer, identifier: str, egec_process: Egec, point: Point
 ) -> None:
     assert struck(server, point, ended_by(signal.SIGKILL), identifier).code == -signal.SIGKILL
@@ -82,7 +82,7 @@ def test_a_kill_at_any_point_of_the_dialogue_locks_nobody_out_and_delays_nobody(
     require_as_good_as_new(identifier, server, egec_process)
 
 
-def test_a_kill_in_the_middle_of_the_message_leaves_the_former_password(
+def test_after_a_kill_during_the_message_the_earlier_password_still_signs_in(
     location: Database, server: MailServer, identifier: str, egec_process: Egec
 ) -> None:
     server.fail_next(Fault.SILENT_IN_MESSAGE)
@@ -91,12 +91,12 @@ def test_a_kill_in_the_middle_of_the_message_leaves_the_former_password(
         wait_until(lambda: b"\r\nSubject: " in server.heard_in_clear[heard:])
         process.kill()
     require_intact(location)
-    (former,) = letters(server)
-    assert opens(former)
+    (earlier,) = letters(server)
+    assert opens(earlier)
     require_as_good_as_new(identifier, server, egec_process)
 
 
-def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_nobody_out(
+def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_out_no_client(
     location: Database, server: MailServer, identifier: str, egec_process: Egec
 ) -> None:
     killed = 0
@@ -105,7 +105,7 @@ def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_nobody_out
         def strike(process: subprocess.Popen[bytes], delay: float = milliseconds / 1000) -> None:
             Timer(delay, process.kill).start()
 
-        # From the go-ahead for the message on, or from the answer to it on.
+        # After the go-ahead for the message, or after the answer to it.
         point = Point.DATA if milliseconds % 2 else Point.KEPT
         killed += struck(server, point, strike, identifier).code == -signal.SIGKILL
         require_intact(location)
@@ -115,7 +115,7 @@ def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_nobody_out
     assert killed
 
 
-def test_a_killed_process_that_its_parent_has_not_waited_for_delays_nobody(
+def test_a_killed_process_whose_parent_has_not_waited_for_it_delays_no_client(
     server: MailServer, identifier: str, egec_process: Egec
 ) -> None:
     kept = Event()
@@ -130,12 +130,12 @@ def test_a_killed_process_that_its_parent_has_not_waited_for_delays_nobody(
 
 @pytest.mark.parametrize("point", [Point.BANNER, Point.RCPT, Point.DATA, *FROM_THE_DOT])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_lets_the_mail_in_flight_settle_and_frees_the_lease(
+def test_after_a_signal_the_mail_under_way_is_settled_and_the_lease_is_free(
     server: MailServer, identifier: str, egec_process: Egec, number: signal.Signals, code: int, point: Point
 ) -> None:
     ended = struck(server, point, ended_by(number), identifier)
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended
-    # Before the server has greeted, no credential is on record; at QUIT, the mail was accepted.
+    # Before the greeting, no credential is recorded; at QUIT, the mail was accepted.
     is_in_doubt = point not in {Point.BANNER, Point.QUIT}
     assert (f"type `egec activate {identifier}`" if is_in_doubt else "run the same command again") in ended.err
     assert ("The mail may have been sent" in ended.err) is is_in_doubt
@@ -152,7 +152,7 @@ def test_a_signal_lets_the_mail_in_flight_settle_and_frees_the_lease(
 
 @pytest.mark.parametrize("point", [Point.BANNER, Point.KEPT])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_process_that_waits_for_a_lock_of_postgresql(
+def test_a_signal_ends_a_process_that_waits_for_a_postgresql_lock(
     postgresql: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
     server: MailServer,

@@ -1,4 +1,4 @@
-"""Logins by real processes that die in the middle, or come in crowds: no account is blocked, no right login refused."""
+"""Kill login processes, or start many at once: no account is blocked, and no right login is refused."""
 
 import signal
 import subprocess
@@ -32,7 +32,7 @@ def client(opened: Context) -> tuple[str, str]:
     return made.identifier, password
 
 
-def verifying(identifier: str, password: str) -> Victim:
+def start_verify(identifier: str, password: str) -> Victim:
     """Start `egec verify`, and give it the login."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(VERIFY, stdin=pipe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -42,18 +42,18 @@ def verifying(identifier: str, password: str) -> Victim:
     return process
 
 
-def verified(identifier: str, password: str) -> int:
+def verify(identifier: str, password: str) -> int:
     """Run `egec verify` and return its exit code."""
-    return verifying(identifier, password).wait(PATIENCE)
+    return start_verify(identifier, password).wait(PATIENCE)
 
 
-def end_soon() -> None:
-    """Let the places that are left expire in a second, as if the rest of their time had passed."""
+def expire_places_soon() -> None:
+    """Let the remaining places expire in a second."""
     soon = clock.now() + timedelta(seconds=1)
     LoginPlace.update(expires_at=soon).execute()
 
 
-def signalled(number: signal.Signals) -> Callable[[Database, list[Victim]], None]:
+def send_signal(number: signal.Signals) -> Callable[[Database, list[Victim]], None]:
     def strike(_location: Database, victims: list[Victim]) -> None:
         for victim in victims:
             victim.send_signal(number)
@@ -61,7 +61,7 @@ def signalled(number: signal.Signals) -> Callable[[Database, list[Victim]], None
     return strike
 
 
-def disconnected(location: Database, _victims: list[Victim]) -> None:
+def disconnect(location: Database, _victims: list[Victim]) -> None:
     """End the connections of all logins, as a restart of PostgreSQL does."""
     assert isinstance(location, PostgresqlServer)
     with closing(psycopg.connect(location.url, autocommit=True)) as connection:
@@ -78,7 +78,7 @@ def _own_pids() -> list[int]:
 
 @contextmanager
 def slow_logins(monkeypatch: pytest.MonkeyPatch, cost: int) -> Iterator[None]:
-    """Let comparisons of the processes that start here take as long as at this cost."""
+    """Let the processes that start here compare hashes at this cost."""
     with monkeypatch.context() as patch:
         patch.setenv("EGEC_BCRYPT_COST", str(cost))
         yield
@@ -87,13 +87,13 @@ def slow_logins(monkeypatch: pytest.MonkeyPatch, cost: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("strike", "codes"),
     [
-        (signalled(signal.SIGKILL), {-signal.SIGKILL}),
-        (signalled(signal.SIGTERM), {143}),
-        (disconnected, {75}),
+        (send_signal(signal.SIGKILL), {-signal.SIGKILL}),
+        (send_signal(signal.SIGTERM), {143}),
+        (disconnect, {75}),
     ],
     ids=["SIGKILL", "SIGTERM", "a lost database"],
 )
-def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
+def test_ten_logins_that_die_are_not_failures_and_the_next_right_one_is_accepted(
     opened: Context,
     location: Database,
     client: tuple[str, str],
@@ -101,19 +101,19 @@ def test_ten_logins_that_die_are_no_failures_and_the_next_right_one_is_accepted(
     strike: Callable[[Database, list[Victim]], None],
     codes: set[int],
 ) -> None:
-    if strike is disconnected and not isinstance(location, PostgresqlServer):
+    if strike is disconnect and not isinstance(location, PostgresqlServer):
         pytest.skip("SQLite has no server to lose")
     for _ in range(2):
-        # Those that lose their database compare to the end.
-        with slow_logins(monkeypatch, 13 if strike is disconnected else 14):
-            victims = [verifying(client[0], "wrong") for _ in range(PLACES)]
+        # Processes that lose their database finish their comparison.
+        with slow_logins(monkeypatch, 13 if strike is disconnect else 14):
+            victims = [start_verify(client[0], "wrong") for _ in range(PLACES)]
             wait_until(lambda: LoginPlace.select().count() == PLACES)
             strike(location, victims)
             assert {victim.wait(PATIENCE) for victim in victims} == codes
         assert LoginPlace.select().count() == PLACES
-        end_soon()
-        # It waits for a place, and no longer than the places last.
-        assert verified(*client) == 0
+        expire_places_soon()
+        # It waits until a place expires.
+        assert verify(*client) == 0
     stored = Client.get()
     assert (stored.failed_logins, stored.blocked_until) == (0, None)
 
@@ -122,7 +122,7 @@ def test_no_right_login_of_a_crowd_is_refused(
     opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with slow_logins(monkeypatch, 6):
-        codes = Counter(process.wait(PATIENCE) for process in [verifying(*client) for _ in range(CROWD)])
+        codes = Counter(process.wait(PATIENCE) for process in [start_verify(*client) for _ in range(CROWD)])
     assert codes.total() == CROWD
     assert set(codes) <= {0, 75}
     assert codes[0] >= CROWD // 2

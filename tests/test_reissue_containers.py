@@ -1,4 +1,4 @@
-"""Workers of one run in containers that share a host name, and number their processes alike: none mails for another."""
+"""Workers in containers with the same host name and process numbers never mail for each other."""
 
 import os
 import subprocess
@@ -20,13 +20,13 @@ from tests.reissue_storm import WORKER
 from tests.smtp_server import MailServer, Point
 
 PEOPLE, WORKERS = 60, 3
-# Its processes are numbered from 1, as those of a container are; the host name stays.
+# Processes are numbered from 1, as in a container; the host name stays.
 CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def containers() -> None:
-    """Skip the tests if this user cannot make PID namespaces here."""
+    """Skip the tests if this user cannot create PID namespaces."""
     try:
         subprocess.run([*CONTAINER, "true"], check=True, capture_output=True, timeout=PATIENCE)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -38,26 +38,26 @@ def in_container(*command: str) -> "subprocess.Popen[bytes]":
 
 
 def ended(workers: Sequence["subprocess.Popen[bytes]"]) -> list[tuple[int, str]]:
-    said = [worker.communicate(timeout=PATIENCE)[1].decode() for worker in workers]
-    return [(worker.returncode, err) for worker, err in zip(workers, said, strict=True)]
+    errors = [worker.communicate(timeout=PATIENCE)[1].decode() for worker in workers]
+    return [(worker.returncode, err) for worker, err in zip(workers, errors, strict=True)]
 
 
-def test_workers_in_containers_of_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
-    with open_context(load.load_settings()) as egec:
+def test_workers_in_containers_with_one_host_name_mail_each_client_once(location: Database, server: MailServer) -> None:
+    with open_context(load.load_settings()) as context:
         for number in range(PEOPLE):
-            records.create_client(egec, fields.parse_fields(f"c{number}@example.org"))
+            records.create_client(context, fields.parse_fields(f"c{number}@example.org"))
     # Slow enough for the workers to meet.
     server.at(Point.KEPT, lambda: time.sleep(0.2))
     command = (*WORKER, "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl")
-    told = ended([in_container(*command) for _ in range(WORKERS)])
+    results = ended([in_container(*command) for _ in range(WORKERS)])
     server.wait_until_quiet()
     mails = Counter(letter.identifier for letter in letters(server))
-    assert [err for _, err in told] == [""] * WORKERS
-    assert {code for code, _ in told} == {0}
+    assert [err for _, err in results] == [""] * WORKERS
+    assert {code for code, _ in results} == {0}
     assert (len(mails), set(mails.values())) == (PEOPLE, {1})
 
 
-def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() -> None:
+def test_a_process_of_another_container_never_counts_as_ended() -> None:
     process = in_container(*command_of(children.print_lease_owner))
     name = process.communicate(timeout=PATIENCE)[0].decode().strip()
     assert process.returncode == 0
@@ -66,7 +66,7 @@ def test_a_process_of_another_container_is_never_taken_for_one_that_has_ended() 
     assert not leases.is_owner_gone(name)
 
 
-def test_where_proc_is_that_of_the_host_a_container_judges_no_running_process() -> None:
+def test_a_container_with_the_proc_of_its_host_never_counts_running_processes_as_ended() -> None:
     command = [*(part for part in CONTAINER if part != "--mount-proc"), *command_of(children.judge_owners_in_fork)]
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,4 +1,4 @@
-"""Workers of a re-issue run killed in the middle of it: the run goes on, and each client gets a mail that opens."""
+"""Kill the workers of a run: the run continues, and each client gets a mail whose password signs in."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from egec_cli.context import open_context
-from egec_cli.reissue.settle import Ledger
+from egec_cli.reissue.settle import Issuer
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store.models import Credential
@@ -21,7 +21,7 @@ from tests.reissue_storm import QUICK, WORKER, storm
 from tests.smtp_server import MailServer, Point
 
 
-def test_a_run_that_is_killed_again_and_again_mails_everybody_or_tells_why_not(
+def test_a_run_killed_several_times_mails_each_client_or_reports_the_failure(
     location: Database, server: MailServer
 ) -> None:
     seen = storm(server, people=250, workers=1, kills=3, kept_workers=0, seed=7)
@@ -30,7 +30,7 @@ def test_a_run_that_is_killed_again_and_again_mails_everybody_or_tells_why_not(
     require_intact(location)
 
 
-def test_workers_that_share_a_run_mail_nobody_twice_but_for_what_was_in_flight(
+def test_workers_that_share_a_run_mail_twice_only_what_was_under_way_at_a_kill(
     location: Database, server: MailServer
 ) -> None:
     several, kept = (2, 1) if isinstance(location, SqliteFile) else (4, 2)
@@ -45,7 +45,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     for client in range(3):
         egec("client", "create", f"c{client}@example.org")
     start = ("reissue", "start", "spring", "--all", "--yes", "--format", "json")
-    command = [*egec_after(*QUICK, replace(Ledger, "settle", children.wait_before_settling)), *start]
+    command = [*egec_after(*QUICK, replace(Issuer, "settle_jobs", children.wait_before_settling)), *start]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "about to settle\n"
@@ -56,7 +56,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     ended = egec(*start)
     assert ended.code == 0, ended
     mails = Counter(letter.identifier for letter in letters(server))
-    # A mail may have been on its way at the kill, with no answer yet: that one alone may come twice.
+    # Only a mail that was under way at the kill, without an answer, may come twice.
     with open_context(load.load_settings()):
         settled = {one.message_id for one in Credential.select().where(Credential.state == "accepted")}
     assert first & settled
@@ -64,7 +64,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
+def test_after_a_signal_mails_under_way_are_settled_and_the_next_command_continues(
     location: Database, server: MailServer, egec: Egec, number: signal.Signals, code: int
 ) -> None:
     for client in range(40):
@@ -87,7 +87,7 @@ def test_a_signal_lets_the_mails_under_way_settle_and_the_next_command_goes_on(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_was_started_with_a_signal_ignored_goes_on_ignoring_it(
+def test_a_run_started_with_a_signal_ignored_keeps_ignoring_it(
     monkeypatch: pytest.MonkeyPatch, server: MailServer, egec: Egec, number: signal.Signals
 ) -> None:
     for client in range(24):
@@ -102,7 +102,7 @@ def test_a_run_that_was_started_with_a_signal_ignored_goes_on_ignoring_it(
     assert len(letters(server)) == 24
 
 
-def test_a_second_signal_ends_the_program_at_once(location: Database, server: MailServer, egec: Egec) -> None:
+def test_a_second_signal_ends_the_program_immediately(location: Database, server: MailServer, egec: Egec) -> None:
     for client in range(5):
         egec("client", "create", f"c{client}@example.org")
     held = []
@@ -110,10 +110,10 @@ def test_a_second_signal_ends_the_program_at_once(location: Database, server: Ma
     command = [*WORKER, "reissue", "start", "spring", "--all", "--yes"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: bool(held))
-        began = time.monotonic()
+        start_time = time.monotonic()
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - start_time < 2

@@ -228,7 +228,10 @@ def test_the_doctor_and_the_check_of_mails_speak_french_in_a_table_alone(egec: E
 def test_the_reason_of_a_refused_login_is_shown_in_french(egec: Egec, egec_process: Egec) -> None:
     egec("client", "create", "a@example.org", "--identifier", "1234567890")
     ended = egec_process("verify", "--stdin", "--explain", stdin="1234567890\nx\n", env=FRENCH)
-    assert "Le compte n'a pas encore de mot de passe. `egec activate 1234567890` en" in typed(ended.out)
+    assert (
+        "Le compte n'a pas encore de mot de passe. Pour en envoyer un nouveau : `egec activate 1234567890`."
+        in typed(ended.out)
+    )
 
 
 # What programs read.

@@ -1,4 +1,4 @@
-"""A small eGEC in which every command can succeed, fail in part, and be refused."""
+"""A small database in which every command can succeed, fail in part, and be refused."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from egec_cli import clock
-from egec_cli import context as accounts_egec
+from egec_cli.context import open_context
 from egec_cli.credentials import leases
 from egec_cli.settings import load
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
@@ -20,16 +20,16 @@ PASSWORD_FILE = "password.txt"
 
 
 class World(NamedTuple):
-    """Jeanne has a password, Marc's address is refused by the server, Paul is disabled, Zoe was erased; and one more is
-    being mailed. The runs `done`, `failed`, `paused` and `cancelled` are what they are called.
+    """Jeanne has a password, the server refuses Marc's address, Paul is disabled, Zoe was erased; one more client is
+    being mailed. The runs `done`, `failed`, `paused` and `cancelled` are in the state that their name says.
     """
 
     folder: Path
     server: MailServer
 
 
-def made(folder: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Make it in a folder, once, and copy it from where it is kept the next time."""
+def create_world(folder: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Create the world in a folder the first time, keep a copy in `kept`, and use the copy the next time."""
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{folder}/data/egec.db")
     for address in ("marc@example.org", "refused@example.org"):
         server.fail_always(Fault.RCPT_550, recipient=address)
@@ -70,7 +70,7 @@ def _fill(folder: Path, egec: Egec) -> None:
     (folder / PASSWORD_FILE).write_text(shown.split()[1])
     (folder / "login.txt").write_text("\n".join(shown.split()))
     (folder / "checkpassword").write_text("\0".join([*shown.split(), ""]))
-    with accounts_egec.open_context(load.load_settings()):
+    with open_context(load.load_settings()):
         now = clock.now()
         for state in (RunState.PAUSED, RunState.CANCELLED):
             run = ReissueRun.create(
@@ -81,5 +81,5 @@ def _fill(folder: Path, egec: Egec) -> None:
 
 
 def _hold_busy() -> None:
-    with accounts_egec.open_context(load.load_settings()) as opened:
-        leases.take_lease(opened, Client.get(Client.identifier == BUSY))
+    with open_context(load.load_settings()) as context:
+        leases.take_lease(context, Client.get(Client.identifier == BUSY))

@@ -94,8 +94,8 @@ def start_command(
         mail_route.require(context)
         selected = Selected(context, wanted)
         if dry_run or not yes:
-            # With --yes, `begin` checks the same.
-            before = runs.existing(name, selected, expect=expect, rate=rate, sentence=sentence)
+            # With --yes, `start_run` checks the same.
+            before = runs.find_existing_run(name, selected, expect=expect, rate=rate, sentence=sentence)
             if dry_run:
                 _show_dry_run(context, selected, before, rate, sentence, output)
                 return
@@ -140,11 +140,11 @@ def status_command(
         if failed:
             render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, names(fields))
         elif items:
-            render_all(reissue_items.records(runs.find_run(name)), ItemRecord, output, names(fields))
+            render_all(reissue_items.list_items(runs.find_run(name)), ItemRecord, output, names(fields))
         elif name:
             run = runs.find_run(name)
             render(runs.load_run(context, run), output, names(fields))
-            if output is OutputFormat.TABLE and runs.is_left_alone(context, run):
+            if output is OutputFormat.TABLE and runs.has_no_worker(context, run):
                 note(
                     "egec: nobody is working on the run {name}. To continue it, type: egec reissue resume {quoted}",
                     name=run.name,
@@ -253,7 +253,7 @@ def _is_agreed_to(selected: Selected, before: ReissueRun | None) -> bool:
     """Ask the operator, unless a run that was started before has nothing left to mail."""
     from egec_cli.reissue import preview as reissue_preview
 
-    wanted = selected if before is None else reissue_preview.Remaining(before)
+    wanted = selected if before is None else reissue_preview.RemainingClients(before)
     total, first = wanted.count(), wanted.count_without_password()
     if before is not None and not total:
         return True
@@ -289,8 +289,8 @@ def _show_dry_run(
     wanted = selected
     if before is not None:
         shown = runs.load_run(context, before)
-        wanted = reissue_preview.Remaining(before)
-        options = runs.RunOptions.of(before.options)
+        wanted = reissue_preview.RemainingClients(before)
+        options = runs.RunOptions.parse(before.options)
         rate, sentence = options.rate if rate is None else rate, sentence or options.sentence
         note(
             "egec: the run {name} already exists. State: {state}; clients left: {remaining} of {total}. "
@@ -300,7 +300,7 @@ def _show_dry_run(
             remaining=shown.remaining,
             total=shown.total,
         )
-    planned = reissue_preview.planned(context, wanted)
+    planned = reissue_preview.list_planned_clients(context, wanted)
     render_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
     unmatched = 0
     for stranger in selected.unmatched():

@@ -5,17 +5,17 @@ The counter belongs to the account, not to the caller (OWASP Authentication Chea
 
 A login takes a place before its password is compared, and returns the place with its verdict. Only a verdict counts as
 a failure. Places and failures together never exceed what the limits allow: five before the first wait, then one login
-at a time. A login that dies without a verdict leaves a place behind, which expires by itself.
+at a time. A login that dies without a verdict leaves a place behind, which expires.
 
-Whoever takes a place locks the row of the client first, and removes expired places before counting the others. So a
-place that is still there has not been given to another login, whatever the clock does: a login whose place is gone
-gives no verdict.
+A login that takes a place locks the client's row first, and removes expired places before it counts the others. So a
+place that still exists was not given to another login, whatever the clock does. A login that lost its place gives no
+verdict.
 """
 
 import os
 import time
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from egec_cli import clock
 from egec_cli.context import Context
@@ -31,15 +31,15 @@ FIRST_WAIT = timedelta(minutes=1)
 # `blocked_until` of a client who stays blocked until a new password is accepted or an operator unblocks the account.
 UNTIL_NEW_CREDENTIAL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 
-# A login that gives no verdict within this time loses its place.
+# A login loses its place if it gives no verdict within this time.
 PLACE_LIFETIME = timedelta(seconds=30)
-# Clocks of machines that share a database may differ by this much. A place that expires later than a lifetime and this
-# from now was taken before the clock was set back, and counts as expired.
+# Clocks of machines that share a database may differ by this much. A place that expires later than `PLACE_LIFETIME`
+# plus this from now was taken before the clock was set back, and counts as expired.
 CLOCK_TOLERANCE = timedelta(seconds=5)
-# How long a login waits for a place, in seconds: longer than a place lasts, so that killed logins delay a login but do
-# not turn it away; shorter than the 60 seconds after which web servers and their proxies usually give up.
+# How long a login waits for a place, in seconds: longer than `PLACE_LIFETIME`, so that killed logins delay a login but
+# do not refuse it; shorter than the 60 seconds after which web servers and their proxies usually give up.
 PATIENCE = 45.0
-# How long a login sleeps before it looks again, in seconds; it grows from the first to the last, with jitter.
+# How long a login sleeps before it checks again, in seconds; it grows from the first to the last, with jitter.
 FIRST_PAUSE, LAST_PAUSE = 0.04, 1.0
 _GROWTH = 1.5
 # Keys of places are random: SQLite reuses the keys of deleted rows, and a late login must not return another's place.
@@ -47,7 +47,7 @@ _HIGHEST_KEY = 2**31 - 1
 
 
 class AccountBusy(TemporaryFailure):
-    """A login gave no verdict: no place was free for as long as it waited, or it lost its place."""
+    """A login gave no verdict: no place became free while it waited, or it lost its place."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -58,19 +58,19 @@ class AccountBusy(TemporaryFailure):
 
 
 class LimitRecord(NamedTuple):
-    """How an account stands after failed logins.
+    """The failed logins of an account.
 
     Attributes:
-        failed_logins: those in a row since the last login that succeeded, or since a new password.
-        blocked_until: until when no login is tried, as RFC 3339 in UTC; None where logins are tried.
+        failed_logins: failures in a row since the last accepted login or new password.
+        blocked_until: when logins are checked again, as RFC 3339 in UTC; None if they are checked now.
     """
 
     failed_logins: int
     blocked_until: str | None
 
 
-class Admission(NamedTuple):
-    """The answer to a login that asks for a place: a place, or a wait or block; neither if no place is free now.
+class PlaceResult(NamedTuple):
+    """What a login gets that asks for a place: a place, or a wait or block; neither if no place is free now.
 
     Attributes:
         place: the key of the place that the login holds.
@@ -82,8 +82,8 @@ class Admission(NamedTuple):
 
 
 def load_limits(client: Client, moment: datetime) -> LimitRecord:
-    """Return how the account of a client stands at this moment."""
-    failures, blocked_until = _standing(client.id)
+    """Return the failed logins of a client, and the wait or block at this moment."""
+    failures, blocked_until = _read_failures(client.id)
     is_blocked = blocked_until is not None and blocked_until > moment
     return LimitRecord(failures, clock.to_rfc3339_or_none(blocked_until if is_blocked else None))
 
@@ -93,21 +93,16 @@ def places_allowed(failures: int) -> int:
     return max(FAILURES_BEFORE_WAIT - failures, 1)
 
 
-def take_place(context: Context, client: int, *, patience: float | None = None) -> Admission:
-    """Wait for a place for a login and return it, or the end of the wait or block that the account is under.
-
-    Args:
-        context: the open database and the clock.
-        client: the key of the client.
-        patience: how long to wait, in seconds (default: `PATIENCE`).
+def take_place(context: Context, client: int, *, patience: float | None = None) -> PlaceResult:
+    """Wait up to `patience` seconds (default: `PATIENCE`) for a place, and return it or the account's wait or block.
 
     Raises:
         AccountBusy: no place became free.
     """
     deadline = time.monotonic() + (PATIENCE if patience is None else patience)
     pause = FIRST_PAUSE
-    while not any(admission := try_place(context, client)):
-        # Look without a lock until a place seems free: writers have to queue, readers do not.
+    while not any(result := try_place(context, client)):
+        # Check without a lock until a place seems free: writers have to queue, readers do not.
         while True:
             if time.monotonic() >= deadline:
                 raise AccountBusy
@@ -116,41 +111,41 @@ def take_place(context: Context, client: int, *, patience: float | None = None) 
             pause = min(pause * _GROWTH, LAST_PAUSE)
             if _seems_free(context, client):
                 break
-    return admission
+    return result
 
 
-def try_place(context: Context, client: int) -> Admission:
-    """Take a place for a login if one is free now. The key of no client gets none, by the same statements."""
+def try_place(context: Context, client: int) -> PlaceResult:
+    """Take a place for a login if one is free now. An unknown key runs the same statements and gets none."""
     key = _new_key()
     try:
         # A crash may undo it: a login that died with the machine gave no verdict.
         with brief_transaction(context.database):
-            failures, blocked_until = _locked_standing(client)
-            # The clock is read behind the lock, so that it never runs behind that of the last place.
+            failures, blocked_until = _read_failures(client, lock=True)
+            # Read the clock while the lock is held, so that it is never behind the clock of the last place.
             now = context.clock()
             LoginPlace.delete().where((LoginPlace.client == client) & ~_is_live(now)).execute()
             taken = LoginPlace.select().where(LoginPlace.client == client).count()
             if blocked_until is not None and blocked_until > now:
-                return Admission(blocked_until=blocked_until)
+                return PlaceResult(blocked_until=blocked_until)
             if taken >= places_allowed(failures):
-                return Admission()
-            # From the client's row, so that the key of no client takes the same path and inserts nothing.
+                return PlaceResult()
+            # Insert from the client's row, so that an unknown key takes the same path and inserts nothing.
             expires_at = peewee.Value(now + PLACE_LIFETIME, converter=LoginPlace.expires_at.db_value)
             row = Client.select(peewee.Value(key), Client.id, expires_at).where(Client.id == client)
             LoginPlace.insert_from(row, [LoginPlace.id, LoginPlace.client, LoginPlace.expires_at]).execute()
     except peewee.IntegrityError:
         # Another login drew the same key.
-        return Admission()
-    return Admission(place=key)
+        return PlaceResult()
+    return PlaceResult(place=key)
 
 
 def return_place(client: int, place: int | None) -> None:
-    """Return the place of a login that has a verdict, within the transaction that records it. Locks the client's row.
+    """Give up the place of a login that has a verdict, within the transaction that records it. Locks the client's row.
 
     Raises:
         AccountBusy: the place expired and may have been given to another login, so this one must give no verdict.
     """
-    _locked_standing(client)
+    _read_failures(client, lock=True)
     returned = LoginPlace.delete().where((LoginPlace.id == (place or 0)) & (LoginPlace.client == client)).execute()
     if place is not None and not returned:
         raise AccountBusy
@@ -158,7 +153,7 @@ def return_place(client: int, place: int | None) -> None:
 
 def count_failure(context: Context, client: int) -> None:
     """Count a wrong login, and start the wait or block that follows, within a transaction that locks the client."""
-    failures, blocked_until = _standing(client)
+    failures, blocked_until = _read_failures(client)
     until = wait_after_failures(failures + 1, context.clock())
     if until is None or (blocked_until is not None and blocked_until > until):
         until = blocked_until
@@ -176,7 +171,7 @@ def wait_after_failures(failures: int, moment: datetime) -> datetime | None:
 
 
 def _seems_free(context: Context, client: int) -> bool:
-    """Tell whether a login would get an answer now; without a lock, so it may be wrong a moment later."""
+    """Return whether a login would get a result now; without a lock, so it may be wrong a moment later."""
     now = context.clock()
     live = LoginPlace.select(peewee.fn.COUNT(LoginPlace.id)).where((LoginPlace.client == client) & _is_live(now))
     rows = Client.select(Client.failed_logins, Client.blocked_until, live).where(Client.id == client)
@@ -193,19 +188,8 @@ def _new_key() -> int:
     return int.from_bytes(os.urandom(4)) & _HIGHEST_KEY or 1
 
 
-def _locked_standing(client: int) -> tuple[int, datetime | None]:
-    return _first(lock_rows(_standing_of(client)))
-
-
-def _standing(client: int) -> tuple[int, datetime | None]:
-    return _first(_standing_of(client))
-
-
-def _standing_of(client: int) -> Any:
-    return Client.select(Client.failed_logins, Client.blocked_until).where(Client.id == client)
-
-
-def _first(rows: Any) -> tuple[int, datetime | None]:
-    # The key of no client: the same statements, and nothing to find.
-    found: tuple[int, datetime | None] = next(fetch_tuples(rows), (0, None))
+def _read_failures(client: int, *, lock: bool = False) -> tuple[int, datetime | None]:
+    rows = Client.select(Client.failed_logins, Client.blocked_until).where(Client.id == client)
+    # An unknown key runs the same statements and finds no row.
+    found: tuple[int, datetime | None] = next(fetch_tuples(lock_rows(rows) if lock else rows), (0, None))
     return found

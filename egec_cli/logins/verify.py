@@ -1,7 +1,4 @@
-"""Check logins: an identifier and a password. Case counts; white space around either does not.
-
-A Python program may call `verify` as the command does.
-"""
+"""Check logins: an identifier and a password. Case counts; white space around either does not."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +13,7 @@ from egec_cli.logins import limits
 from egec_cli.password import Password
 from egec_cli.store.models import OPEN_STATES, Client, Credential
 
-# What is pasted along and never seen: zero-width and direction marks, soft hyphen, byte order mark.
+# Invisible characters that are pasted with a text: zero-width and direction marks, soft hyphen, byte order mark.
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -36,19 +33,19 @@ class Verdict(NamedTuple):
     """Whether the login is accepted. A refusal has no reason: all are alike.
 
     Attributes:
-        accepted: whether to let in.
+        accepted: whether the login is accepted.
     """
 
     accepted: bool
 
 
-class Started(NamedTuple):
+class StartedLogin(NamedTuple):
     """A login whose password is about to be compared.
 
     Attributes:
-        candidates: the credentials to compare with; without any, the login is refused.
-        cost: the bcrypt cost whose time a refusal takes.
-        place: the key of the place that the login holds; None if it is refused whatever the password is.
+        candidates: the credentials to compare with; if empty, the login is refused.
+        cost: the bcrypt cost that sets how long a refusal takes.
+        place: the key of the login's place; None if it is refused whatever the password is.
         blocked_until: the end of the wait or block of the account.
     """
 
@@ -61,14 +58,14 @@ class Started(NamedTuple):
 
 
 class ComparedLogin(NamedTuple):
-    """The credential that has this password, if any, and a hash of today's cost if its own is cheaper."""
+    """The credential that has this password, if any, and a hash of the current cost if its own is cheaper."""
 
     matching: Credential | None = None
     new_hash: str | None = None
 
 
 class LoginResult(NamedTuple):
-    """The outcome of a login, with what its client must not learn."""
+    """The outcome of a login, with details that the client must not learn."""
 
     reason: LoginReason
     client: Client | None = None
@@ -76,41 +73,34 @@ class LoginResult(NamedTuple):
 
 
 # Stands in for the client of an unknown identifier, so that the same statements run and find nothing.
-_NOBODY = Client(id=0)
+_UNKNOWN_CLIENT = Client(id=0)
 
 
 def verify_login(context: Context, given_identifier: str, given_password: str) -> Verdict:
-    """Check a login, record it, and promote an open credential whose password is given.
+    """Check a login and record it; accept a credential in doubt if its password is given.
 
     Every refusal takes the same time: an unknown identifier, a wrong password, a blocked account. Failures are limited,
-    and a hash that is cheaper than today's is replaced.
-
-    Args:
-        context: the open context.
-        given_identifier: the identifier, as it was typed.
-        given_password: the password, as it was typed; white space around both does not matter.
+    and a hash that is cheaper than the current cost is replaced.
 
     Raises:
-        AccountBusy: too many logins to this account are in progress, so this one was not checked. It is no refusal,
-            and counts as no failure; try again.
+        AccountBusy: too many logins to this account are in progress, so this one was not checked. It is not a refusal
+            and does not count as a failure; try again.
     """
     return Verdict(check_login(context, given_identifier, given_password).reason is LoginReason.ACCEPTED)
 
 
 def check_login(context: Context, given_identifier: str, given_password: str) -> LoginResult:
-    """Check a login as `verify` does, and return its outcome with the reason."""
-    started = start(context, given_identifier, given_password)
+    """Check a login as `verify_login` does, and return its outcome with the reason."""
+    started = start_login(context, given_identifier, given_password)
     return settle_login(context, started, compare_hashes(context, started))
 
 
-def start(context: Context, given_identifier: str, given_password: str, *, patience: float | None = None) -> Started:
+def start_login(
+    context: Context, given_identifier: str, given_password: str, *, patience: float | None = None
+) -> StartedLogin:
     """Take a place for a login, and return what its password must be compared with.
 
-    Args:
-        context: the open context.
-        given_identifier: the identifier, as it was typed.
-        given_password: the password, as it was typed.
-        patience: how long to wait for a place, in seconds (default: `login_limits.PATIENCE`).
+    It waits up to `patience` seconds for a place (default: `limits.PATIENCE`).
 
     Raises:
         AccountBusy: no place became free.
@@ -118,19 +108,19 @@ def start(context: Context, given_identifier: str, given_password: str, *, patie
     wanted, password = trim(given_identifier), trim(given_password)
     client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
     if client is None:
-        admission = limits.try_place(context, _NOBODY.id)._replace(place=None)
+        result = limits.try_place(context, _UNKNOWN_CLIENT.id)._replace(place=None)
     else:
-        admission = limits.take_place(context, client.id, patience=patience)
-    candidates = states.usable_credentials(client or _NOBODY, context.clock())
-    if admission.place is None:
+        result = limits.take_place(context, client.id, patience=patience)
+    candidates = states.usable_credentials(client or _UNKNOWN_CLIENT, context.clock())
+    if result.place is None:
         candidates = ()
-    return Started(client, password, candidates, hash_costs.get_refusal_cost(context), *admission)
+    return StartedLogin(client, password, candidates, hash_costs.get_refusal_cost(context), *result)
 
 
-def compare_hashes(context: Context, started: Started) -> ComparedLogin:
+def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
     """Compare the password of a login with the hashes, without the database.
 
-    A refusal takes the time of one comparison at the cost of refusals for each candidate, and of one without any.
+    A refusal takes the time of one comparison at the cost of refusals per candidate, at least of one.
     """
     if not started.candidates:
         hashing.check_dummy(started.cost)
@@ -141,7 +131,7 @@ def compare_hashes(context: Context, started: Started) -> ComparedLogin:
         if hashing.match_at_cost(started.cost, started.password, password_hash):
             own_cost = hashing.hash_cost(password_hash)
             if is_disabled:
-                # This right password is about to be refused.
+                # The password is right but will be refused.
                 hashing.take_remaining_time(own_cost, started.cost)
             elif own_cost < cost:
                 return ComparedLogin(credential, hashing.hash_password(Password(started.password), cost))
@@ -149,13 +139,13 @@ def compare_hashes(context: Context, started: Started) -> ComparedLogin:
     return ComparedLogin()
 
 
-def settle_login(context: Context, started: Started, compared: ComparedLogin) -> LoginResult:
-    """Accept or refuse a login, return its place, and record it.
+def settle_login(context: Context, started: StartedLogin, compared: ComparedLogin) -> LoginResult:
+    """Accept or refuse a login, give up its place, and record it.
 
     Raises:
         AccountBusy: the login took so long that it lost its place. It gives no verdict, and nothing is recorded.
     """
-    key = _NOBODY.id if started.client is None else started.client.id
+    key = _UNKNOWN_CLIENT.id if started.client is None else started.client.id
     with context.database.atomic():
         limits.return_place(key, started.place)
         if started.client is None:
@@ -168,20 +158,20 @@ def settle_login(context: Context, started: Started, compared: ComparedLogin) ->
             ended = LoginResult(_reason(context, started.client, started, compared), started.client)
         is_accepted = ended.reason is LoginReason.ACCEPTED
         if not is_accepted:
-            limits.count_failure(context, _NOBODY.id if started.place is None else key)
-        more = _arrived(compared) if is_accepted else {}
+            limits.count_failure(context, _UNKNOWN_CLIENT.id if started.place is None else key)
+        details = _arrived_mail(compared) if is_accepted else {}
         outcome = "accepted" if is_accepted else "refused"
-        record_event(context, "login", outcome, client=started.client, reason=ended.reason, **more)
+        record_event(context, "login", outcome, client=started.client, reason=ended.reason, **details)
     return ended
 
 
-def _arrived(compared: ComparedLogin) -> dict[str, Any]:
-    """Return the sequence of a credential whose mail only this login shows to have arrived."""
+def _arrived_mail(compared: ComparedLogin) -> dict[str, Any]:
+    """Return the sequence of a credential in doubt: this login proves that its mail arrived."""
     matching = compared.matching
     return {"arrived": matching.sequence} if matching is not None and matching.state in OPEN_STATES else {}
 
 
-def _reason(context: Context, client: Client, started: Started, compared: ComparedLogin) -> LoginReason:
+def _reason(context: Context, client: Client, started: StartedLogin, compared: ComparedLogin) -> LoginReason:
     matching = compared.matching
     if matching is None:
         return LoginReason.WRONG if started.candidates else LoginReason.NOTHING_OPENS
@@ -197,9 +187,9 @@ def _reason(context: Context, client: Client, started: Started, compared: Compar
 
 
 def trim(text: str) -> str:
-    """Return the text without white space around it, no-break and zero-width included.
+    """Remove white space around a text, including no-break and zero-width characters.
 
-    The generator makes none, so nothing is lost (NIST SP 800-63B, 3.1.1.2, allows it).
+    Generated passwords have none, so nothing is lost (NIST SP 800-63B, 3.1.1.2, allows it).
     """
     before = None
     while text != before:

@@ -1,7 +1,7 @@
-"""The clients of a re-issue run, one by one: claimed by a worker, put off, given back, dealt with.
+"""The clients of a run, as items that workers claim, defer, give back and finish.
 
-Every function here runs inside a transaction of its caller. A worker holds its items under a lease, which it renews
-while it works. When the lease ends, or the worker has certainly ended, other workers take its items over.
+Every function here runs inside its caller's transaction. A worker holds its items under a lease, which it renews
+while it works. When the lease or the worker has certainly ended, other workers take over its items.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ from egec_cli.store import peewee
 from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, lock_rows, stream_rows
 
-_NOBODY = {"lease_owner": None, "lease_until": None}
+_NO_LEASE = {"lease_owner": None, "lease_until": None}
 
 
-class Claimed(NamedTuple):
-    """An item that a worker has claimed: its key, its client's, the line that named the client, its failed attempts."""
+class ClaimedItem(NamedTuple):
+    """A claimed item: its key, its client's key, the line of `--from` that named the client, its failed attempts."""
 
     key: int
     client: int
@@ -28,8 +28,8 @@ class Claimed(NamedTuple):
     attempts: int
 
 
-class Abandoned(NamedTuple):
-    """An item whose worker is gone: its key, its client's, and who held it."""
+class AbandonedItem(NamedTuple):
+    """An item whose worker has ended: its key, its client's key, and the owner of its lease."""
 
     key: int
     client: int
@@ -40,13 +40,13 @@ class ItemRecord(NamedTuple):
     """One client of a run.
 
     Attributes:
-        identifier: the client's.
-        email: the registered one; None where the file was erased.
-        line: where the file of `--from` named the client; None without one.
-        outcome: what became of the mail: `accepted` or `failed` at the end.
-        failure: why it failed, as the code of an error.
-        details: what the mail server said.
-        attempts: how often a mail was tried, the accepted one included, since the start or the last retry.
+        identifier: the client's identifier.
+        email: the registered e-mail; None if the client was erased.
+        line: the line of the `--from` file that named the client; None without such a file.
+        outcome: the state of the mail: `accepted` or `failed` at the end.
+        failure: why it failed, as an error code.
+        details: the mail server's reply.
+        attempts: how often a mail was tried, including the accepted one, since the start or the last retry.
     """
 
     identifier: str
@@ -58,20 +58,20 @@ class ItemRecord(NamedTuple):
     attempts: int
 
 
-def claim_items(run: ReissueRun, owner: str, most: int, *, at: datetime, until: datetime) -> Sequence[Claimed]:
-    """Claim at most this number of the items that are due, those that have waited longest first.
+def claim_items(run: ReissueRun, owner: str, limit: int, *, at: datetime, until: datetime) -> Sequence[ClaimedItem]:
+    """Claim due items up to this limit, starting with those that have waited longest.
 
     Workers that claim at the same time do not wait for each other.
     """
-    if most <= 0:
+    if limit <= 0:
         return []
     due = (
         ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.line, ReissueItem.attempts)
         .where((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before <= at))
         .order_by(ReissueItem.not_before, ReissueItem.id)
-        .limit(most)
+        .limit(limit)
     )
-    claimed = [Claimed(*row) for row in fetch_tuples(lock_rows(due, skip_locked=True))]
+    claimed = [ClaimedItem(*row) for row in fetch_tuples(lock_rows(due, skip_locked=True))]
     ReissueItem.update(state=ItemState.WORKING, lease_owner=owner, lease_until=until).where(
         in_list(ReissueItem.id, [item.key for item in claimed])
     ).execute()
@@ -79,69 +79,64 @@ def claim_items(run: ReissueRun, owner: str, most: int, *, at: datetime, until: 
 
 
 def has_items_left(run: ReissueRun) -> bool:
-    """Tell whether a client of the run is still to be dealt with."""
+    """Return whether the run has unfinished items."""
     left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_HELD))
     return any(items.exists() for items in left)
 
 
-def free_abandoned_items(run: ReissueRun, moment: datetime) -> Sequence[Abandoned]:
+def free_abandoned_items(run: ReissueRun, moment: datetime) -> Sequence[AbandonedItem]:
     """Give back the items of workers that have ended, or have not renewed their lease in time.
 
     Returns:
-        Those of them whose mail was accepted: they need no other mail, and must be settled.
+        Those whose mail was accepted: they need no further mail, and must be settled.
     """
     held = (ReissueItem.run == run) & IS_HELD
-    gone = [owner for owner in _holders(run) if leases.is_owner_gone(owner)]
+    gone = [owner for owner in _lease_owners(run) if leases.is_owner_gone(owner)]
     until = moment + leases.LEASE
-    # A clock was set back after these were written: they last no longer than if they were written now.
-    _change(held & (ReissueItem.lease_until > until), lease_until=until)
+    # The clock was set back after these leases were written: they end no later than a lease from now would.
+    _update_unlocked(held & (ReissueItem.lease_until > until), lease_until=until)
     abandoned = held & (ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment))
-    _change(abandoned & (ReissueItem.state == ItemState.WORKING), state=ItemState.WAITING, **_NOBODY)
+    _update_unlocked(abandoned & (ReissueItem.state == ItemState.WORKING), state=ItemState.WAITING, **_NO_LEASE)
     rows = ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.lease_owner).where(abandoned)
-    return [Abandoned(*row) for row in fetch_tuples(lock_rows(rows, skip_locked=True))]
+    return [AbandonedItem(*row) for row in fetch_tuples(lock_rows(rows, skip_locked=True))]
 
 
-def holders_are_gone(run: ReissueRun) -> bool:
-    """Tell whether there are workers that hold items of the run, and all of them have certainly ended."""
-    holders = _holders(run)
-    return bool(holders) and all(map(leases.is_owner_gone, holders))
+def all_owners_are_gone(run: ReissueRun) -> bool:
+    """Return whether workers hold items of the run, and all of them have certainly ended."""
+    owners = _lease_owners(run)
+    return bool(owners) and all(map(leases.is_owner_gone, owners))
 
 
-def _holders(run: ReissueRun) -> list[str]:
+def _lease_owners(run: ReissueRun) -> list[str]:
     held = (ReissueItem.run == run) & IS_HELD
     return [owner for (owner,) in fetch_tuples(ReissueItem.select(ReissueItem.lease_owner).where(held).distinct())]
 
 
 def end_waits_too_long(run: ReissueRun, moment: datetime, longest: Mapping[int, timedelta]) -> None:
-    """Make the items due that wait for longer than a correct clock would have made them wait.
+    """Make items due that wait longer than `longest` allows for their number of failed attempts.
 
-    Args:
-        run: the run.
-        moment: the present.
-        longest: the longest wait for each number of failed attempts.
+    They were deferred before the clock was set back.
     """
     bounds = {attempts: moment + wait + TOLERANCE for attempts, wait in longest.items()}
     too_long = [(ReissueItem.attempts == attempts) & (ReissueItem.not_before > end) for attempts, end in bounds.items()]
     is_due_late = (ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before > min(bounds.values()))
-    _change(is_due_late & reduce(or_, too_long), not_before=moment)
+    _update_unlocked(is_due_late & reduce(or_, too_long), not_before=moment)
 
 
-def _change(condition: Any, **new: object) -> None:
-    """Change the items that fit the condition, without waiting for those that another worker has locked."""
-    keys = [
-        key for (key,) in fetch_tuples(lock_rows(ReissueItem.select(ReissueItem.id).where(condition), skip_locked=True))
-    ]
-    if keys:
+def _update_unlocked(condition: Any, **new: object) -> None:
+    """Update the items that meet the condition, except those that another worker has locked."""
+    rows = lock_rows(ReissueItem.select(ReissueItem.id).where(condition), skip_locked=True)
+    if keys := [key for (key,) in fetch_tuples(rows)]:
         ReissueItem.update(**new).where(in_list(ReissueItem.id, keys)).execute()
 
 
 def extend_items(keys: Collection[int], owner: str, until: datetime) -> None:
     """Renew the leases of these items."""
-    ReissueItem.update(lease_until=until).where(_held(keys, owner)).execute()
+    _update_held(keys, owner, lease_until=until)
 
 
 def mark_sent(database: peewee.Database, keys: Collection[int], owner: str) -> None:
-    """Mark these items as accepted by the mail server, should this process end before it settles them."""
+    """Mark these items as accepted by the mail server, in case this process ends before it settles them."""
     execute_many(
         database,
         "UPDATE reissue_item SET state = 'sent' WHERE id = ? AND lease_owner = ?",
@@ -151,74 +146,54 @@ def mark_sent(database: peewee.Database, keys: Collection[int], owner: str) -> N
 
 def accept_items(keys: Collection[int], owner: str) -> None:
     """Mark these items as accepted."""
-    ReissueItem.update(state=ItemState.ACCEPTED, failure=None, details=None, **_NOBODY).where(
-        _held(keys, owner)
-    ).execute()
+    _update_held(keys, owner, state=ItemState.ACCEPTED, failure=None, details=None, **_NO_LEASE)
 
 
-def fail_item(item: Claimed, owner: str, failure: str, details: str) -> None:
-    """Mark an item as failed, for the reason given: a stable word, and what the mail server said."""
-    ReissueItem.update(
-        state=ItemState.FAILED, failure=failure, details=details, attempts=item.attempts, **_NOBODY
-    ).where(_held([item.key], owner)).execute()
+def fail_item(item: ClaimedItem, owner: str, failure: str, details: str) -> None:
+    """Mark an item as failed; `failure` is an error code, `details` the mail server's reply."""
+    new = {"failure": failure, "details": details, "attempts": item.attempts}
+    _update_held([item.key], owner, state=ItemState.FAILED, **new, **_NO_LEASE)
 
 
-def defer_item(item: Claimed, owner: str, until: datetime, failure: str, details: str | None) -> None:
-    """Let an item wait for its next attempt; the failure is that of the last one."""
-    ReissueItem.update(
-        state=ItemState.WAITING,
-        not_before=until,
-        failure=failure,
-        details=details,
-        attempts=item.attempts,
-        **_NOBODY,
-    ).where(_held([item.key], owner)).execute()
+def defer_item(item: ClaimedItem, owner: str, until: datetime, failure: str, details: str | None) -> None:
+    """Let an item wait for its next attempt, with the failure of the last one."""
+    new = {"not_before": until, "failure": failure, "details": details, "attempts": item.attempts}
+    _update_held([item.key], owner, state=ItemState.WAITING, **new, **_NO_LEASE)
 
 
 def give_back_items(keys: Collection[int], owner: str) -> None:
-    """Let others have these items at once."""
-    ReissueItem.update(state=ItemState.WAITING, **_NOBODY).where(_held(keys, owner)).execute()
+    """Make these items free for any worker now."""
+    _update_held(keys, owner, state=ItemState.WAITING, **_NO_LEASE)
 
 
-def accept_proven(item: Claimed, owner: str) -> int:
-    """Mark an item as accepted whose mail was in doubt until a login proved it. Return the number of its attempts."""
+def accept_proven_item(item: ClaimedItem, owner: str) -> int:
+    """Accept an item whose mail was in doubt until a login proved its arrival. Return the number of its attempts."""
     # That attempt was counted as a failed one, unless the worker was killed before.
     failed = max(item.attempts - 1, 0)
-    ReissueItem.update(attempts=failed).where(_held([item.key], owner)).execute()
+    _update_held([item.key], owner, attempts=failed)
     accept_items([item.key], owner)
     return failed + 1
 
 
+def _update_held(keys: Collection[int], owner: str, **new: object) -> None:
+    """Update those of the items that this owner still holds: other workers may have taken them over."""
+    ReissueItem.update(**new).where(in_list(ReissueItem.id, keys) & (ReissueItem.lease_owner == owner)).execute()
+
+
 def list_failures(run: ReissueRun) -> Iterator[ItemRecord]:
     """Yield the clients who could not be mailed, one at a time, in the order of the selection."""
-    return _records((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+    return _load_records((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
 
 
-def records(run: ReissueRun) -> Iterator[ItemRecord]:
+def list_items(run: ReissueRun) -> Iterator[ItemRecord]:
     """Yield all clients of a run, one at a time, in the order of the selection."""
-    return _records(ReissueItem.run == run)
+    return _load_records(ReissueItem.run == run)
 
 
-def _records(condition: Any) -> Iterator[ItemRecord]:
-    query = (
-        ReissueItem.select(
-            Client.identifier,
-            Client.email,
-            ReissueItem.line,
-            ReissueItem.state,
-            ReissueItem.failure,
-            ReissueItem.details,
-            ReissueItem.attempts,
-        )
-        .join(Client)
-        .where(condition)
-        .order_by(ReissueItem.id)
-    )
+def _load_records(condition: Any) -> Iterator[ItemRecord]:
+    item = ReissueItem
+    columns = (Client.identifier, Client.email, item.line, item.state, item.failure, item.details, item.attempts)
+    query = item.select(*columns).join(Client).where(condition).order_by(item.id)
     for identifier, email, line, state, failure, details, failed_attempts in stream_rows(query):
         attempts = failed_attempts + (state in {ItemState.ACCEPTED, ItemState.SENT})
         yield ItemRecord(identifier, email, line, ItemState(state), failure, details, attempts)
-
-
-def _held(keys: Collection[int], owner: str) -> object:
-    """Return the condition of those of the items that the owner still holds: another may have taken them over."""
-    return in_list(ReissueItem.id, keys) & (ReissueItem.lease_owner == owner)

@@ -1,4 +1,4 @@
-"""A run before it starts: who would get which mail, how long it would take, and what a client would read."""
+"""Preview a run: who would get which mail, how long it would take, and what the mails say."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,9 @@ from egec_cli.store.sql import stream_rows
 
 
 class PlannedRecord(NamedTuple):
-    """A client whom a run would mail. Times are RFC 3339 in UTC.
+    """A client who would get a mail. Times are RFC 3339 in UTC.
+
+    The reference shortens this to "*client* and `mail`" as long as `ClientRecord` says the same of its keys.
 
     Attributes:
         identifier: ten digits; never changes.
@@ -33,7 +35,7 @@ class PlannedRecord(NamedTuple):
         last_sequence: how many passwords were created for the client.
         last_login_at: the time of the last accepted login.
         created_at: when the client was created.
-        mail: which mail: `credentials` without an accepted or imported password so far, else `reissue`.
+        mail: the kind of mail: `credentials` if no password was ever accepted or imported, otherwise `reissue`.
     """
 
     identifier: str
@@ -50,30 +52,30 @@ class PlannedRecord(NamedTuple):
     mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
 
 
-class Remaining(Selected):
-    """The clients whom a run that was started before is still to mail, as a query."""
+class RemainingClients(Selected):
+    """The clients of an existing run who have not been mailed, as a query."""
 
     def __init__(self, run: ReissueRun) -> None:
         self._run = run
         self._named = None
 
     def query(self, *columns: Any) -> Any:
-        """Return the query of these columns of the clients, in the order of the run."""
+        """Return the query for these columns, in the order of the run."""
         is_left = ReissueItem.state.not_in([ItemState.ACCEPTED, ItemState.SENT, ItemState.FAILED])
         items = Client.select(*columns).join(ReissueItem)
         return items.where((ReissueItem.run == self._run) & is_left).order_by(ReissueItem.id)
 
 
 class RunPreview(NamedTuple):
-    """What was measured and rendered for a run.
+    """The measurements and sample mails of a run.
 
     Attributes:
         mails: the number of mails of each kind.
         hash_seconds: how long one hash takes on one core.
-        mail_seconds: about how long one mail takes on one connection; None where the server is away.
+        mail_seconds: about how long one mail takes on one connection; None if the server is unavailable.
         seconds: about how long the run takes.
-        samples: the plain text of a mail of each kind that would be sent, with a password that opens nothing.
-        fault: why no mail would leave at present.
+        samples: the plain text of a mail of each kind that would be sent, with a made-up password.
+        fault: why no mail would leave now.
     """
 
     mails: Mapping[Kind, int]
@@ -84,12 +86,11 @@ class RunPreview(NamedTuple):
     fault: str | None
 
 
-def planned(context: Context, selected: Selected) -> Iterator[PlannedRecord]:
-    """Yield the clients whom a run would mail, one at a time."""
-    for *of_client, active_sequence in stream_rows(
-        selected.query(*records.record_columns(context.clock()), Client.active_sequence)
-    ):
-        yield PlannedRecord._make((*records.row_to_record(tuple(of_client)), settle.kind_for(active_sequence)))
+def list_planned_clients(context: Context, selected: Selected) -> Iterator[PlannedRecord]:
+    """Yield the clients who would get a mail, one at a time."""
+    columns = records.record_columns(context.clock())
+    for *row, active_sequence in stream_rows(selected.query(*columns, Client.active_sequence)):
+        yield PlannedRecord._make((*records.row_to_record(tuple(row)), settle.kind_for(active_sequence)))
 
 
 def preview_run(
@@ -97,11 +98,11 @@ def preview_run(
 ) -> RunPreview:
     """Count the mails of a run, measure how long they take, and render one of each kind.
 
-    A mail takes about as many answers of the server as to connect does, so it is taken to last as long.
+    A mail needs about as many answers of the server as connecting does, so it is estimated to take as long.
 
     Raises:
-        InvalidInput: the sentence is not valid.
-        ConfigError: a template makes no mail.
+        InvalidInput: the sentence is invalid.
+        ConfigError: a template is faulty.
     """
     settings = context.settings
     forms = settle.prepare_forms(settings, fields.clean_sentence(sentence) if sentence else "")
@@ -112,9 +113,9 @@ def preview_run(
         for kind, number in mails.items()
         if number or not total
     }
-    began = time.perf_counter()
+    start = time.perf_counter()
     hash_password(generate_password(settings.alphabet), settings.bcrypt_cost)
-    hash_seconds = time.perf_counter() - began
+    hash_seconds = time.perf_counter() - start
     mail_seconds, fault = _time_to_connect(transport)
     rate = settings.mail_rate if rate is None else rate
     seconds = max(
@@ -126,12 +127,12 @@ def preview_run(
 
 
 def _time_to_connect(transport: Transport) -> tuple[float | None, str | None]:
-    began = time.perf_counter()
+    start = time.perf_counter()
     try:
         transport.connect()
     except DeliveryRefused as refusal:
         return None, refusal.error.message
     finally:
-        taken = time.perf_counter() - began
+        taken = time.perf_counter() - start
         transport.close()
     return taken, None

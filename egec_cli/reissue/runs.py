@@ -1,4 +1,4 @@
-"""Re-issue runs: recorded under a name, found, looked at, cancelled. `reissue_worker` works through them."""
+"""Runs: record them under a name, find, show, resume, retry, pause and cancel them. `worker` works through them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from egec_cli.clients.select import SELECTED_LINE, Selected
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
-from egec_cli.reissue import items as reissue_items
+from egec_cli.reissue import items
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples
@@ -20,17 +20,17 @@ from egec_cli.translation import Words
 
 
 class RunRecord(NamedTuple):
-    """A run as it is shown: how many clients it has, and what became of them. Times are RFC 3339 in UTC.
+    """The state of a run. Times are RFC 3339 in UTC.
 
     Attributes:
-        name: by which the same command is known again.
-        state: how it stands; `paused` also where nobody works on it any more, as after a crash.
-        total: how many clients it has.
-        accepted: to how many of them the mail server has taken a mail.
-        failed: how many of them could not be mailed.
-        remaining: how many of them are still to be mailed.
-        created_at: when it was begun.
-        finished_at: when it was done.
+        name: the name by which `start` recognises the run.
+        state: the state of the run; also `paused` if it has no worker, such as after a crash.
+        total: the number of clients.
+        accepted: clients whose mail the mail server accepted.
+        failed: clients who could not be mailed.
+        remaining: clients not mailed yet.
+        created_at: when the run was started.
+        finished_at: when the run ended.
     """
 
     name: str
@@ -44,23 +44,23 @@ class RunRecord(NamedTuple):
 
 
 class RunOptions(NamedTuple):
-    """What a run has of its own beside whom it mails.
+    """The settings of one run.
 
     Attributes:
-        rate: how many mails a second may leave at most; None where that is for EGEC_MAIL_RATE to say.
-        sentence: of the organisation, in each mail; empty where that is for the templates to say.
+        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        sentence: the organisation's sentence in each mail; empty for the sentence of the templates.
     """
 
     rate: int | None = None
     sentence: str = ""
 
     @classmethod
-    def of(cls, stored: str) -> Self:
-        """Return the options that a run's row holds."""
+    def parse(cls, stored: str) -> Self:
+        """Parse the options that a run's row stores."""
         return cls(**json.loads(stored))
 
-    def stored(self) -> str:
-        """Return them as a run's row holds them."""
+    def to_json(self) -> str:
+        """Return the options as a run's row stores them."""
         return json.dumps(self._asdict())
 
 
@@ -73,49 +73,48 @@ def start_run(
     rate: int | None = None,
     sentence: str = "",
 ) -> ReissueRun:
-    """Record a run and its clients, or find the one that was begun by the same words.
+    """Record a run and its clients, or return the run of this name that was started with the same selectors.
 
     Args:
-        context: where.
-        name: the run's name, by which the same command is known again.
-        selected: whom to mail.
-        expect: the number of clients that the run must have: of those selected, or of an existing run in total.
-        rate: how many mails a second may leave at most, where that is not for EGEC_MAIL_RATE to say.
-        sentence: of the organisation, for each mail; empty for the one of the templates, or that the run has already.
+        context: the open context.
+        name: the name of the run.
+        selected: the clients to mail.
+        expect: the number of clients that the run must have: the selected ones, or all of an existing run.
+        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        sentence: the organisation's sentence in each mail; empty for that of the templates or of the existing run.
 
     Raises:
-        InvalidInput: the name or the sentence is none, or there are not as many clients as expected.
-        AlreadyExists: the name was used for other selectors, or with another sentence.
+        InvalidInput: the name or the sentence is invalid, or the number of clients is not the expected one.
+        AlreadyExists: the name was used with different selectors or with a different sentence.
     """
-    checked_name = _checked(name)
-    options = RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
+    clean_name, options = _clean_name(name), _clean_options(rate, sentence)
     while True:
-        # Lists are hashed and compared outside the transaction, for that takes as long as a password.
-        run = ReissueRun.get_or_none(ReissueRun.name == checked_name)
+        # Lists are hashed and compared outside the transaction: that takes as long as hashing a password.
+        run = ReissueRun.get_or_none(ReissueRun.name == clean_name)
         if run is not None:
             _require_same(run, selected, options, expect)
             return run
         selection = _stored_selection(context, selected)
         try:
             with context.database.atomic():
-                return _record(context, checked_name, selection, selected, expect, options)
+                return _record_run(context, clean_name, selection, selected, expect, options)
         except peewee.IntegrityError:
             # Another process has just taken the name.
             continue
 
 
-def existing(
+def find_existing_run(
     name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None, sentence: str = ""
 ) -> ReissueRun | None:
-    """Return the run that `begin` would continue, or None if it would record a new one.
+    """Return the run that `start_run` would continue, or None if it would record a new one.
 
     Raises:
-        InvalidInput: the name or the sentence is not valid, or the number of clients is not the expected one.
-        AlreadyExists: the name was used with other selectors or with another sentence.
+        InvalidInput: the name or the sentence is invalid, or the number of clients is not the expected one.
+        AlreadyExists: the name was used with different selectors or with a different sentence.
         PermissionDenied: the run was cancelled.
     """
-    options = RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
-    run: ReissueRun | None = ReissueRun.get_or_none(ReissueRun.name == _checked(name))
+    options = _clean_options(rate, sentence)
+    run: ReissueRun | None = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is not None:
         _require_same(run, selected, options, expect)
         _require_not_cancelled(run)
@@ -125,20 +124,20 @@ def existing(
 
 
 def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expect: int | None) -> None:
-    """Raise an error unless a run has these selectors, this sentence and this number of clients, if they are given."""
+    """Raise an error if a run has other selectors, or not the sentence or number of clients given."""
     if not _is_same_selection(json.loads(run.selection), selected):
         raise AlreadyExists(
             "the run {name} was started with different selectors: {selection}",
-            "Use another name, or type `egec reissue resume {quoted}` to go on with that run.",
+            "Use another name, or type `egec reissue resume {quoted}` to continue that run.",
             code="run_exists",
             name=run.name,
             quoted=quoted(run.name),
-            selection=_as_options(json.loads(run.selection)),
+            selection=_format_selectors(json.loads(run.selection)),
         )
-    if options.sentence and options.sentence != RunOptions.of(run.options).sentence:
+    if options.sentence and options.sentence != RunOptions.parse(run.options).sentence:
         raise AlreadyExists(
             "the run {name} was started with a different sentence",
-            "Leave --sentence out to go on with that run, or use another name.",
+            "Leave out --sentence to continue that run, or use another name.",
             code="run_exists",
             name=run.name,
         )
@@ -159,18 +158,20 @@ def _require_expected(found: int, expect: int) -> None:
     if found != expect:
         raise InvalidInput(
             "{found} clients are selected, not {expect} as expected",
-            "Nothing was started. Correct the selectors, or expect another number.",
+            "Nothing was started. Correct the selectors or --expect.",
             code="unexpected_number",
             found=found,
             expect=expect,
         )
 
 
-def _stored_selection(context: Context, selected: Selected) -> str:
-    """Return the selectors as a run's row holds them: of each list, a salted hash that is as slow as a password's.
+_LISTS = {"listed", "excluded"}
 
-    A plain digest would tell whoever holds the database whether a list that they guess is the one, even when its
-    clients have been erased.
+
+def _stored_selection(context: Context, selected: Selected) -> str:
+    """Return the selectors as a run's row stores them: a list as a salted hash that is as slow as a password's.
+
+    With a plain digest, someone who holds the database could test guessed lists, even after their clients were erased.
     """
     # Imported here: most commands about runs hash nothing.
     from egec_cli.hashing import hash_text
@@ -183,12 +184,11 @@ def _stored_selection(context: Context, selected: Selected) -> str:
 
 
 def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
-    """Tell whether a run's row holds these selectors; versions before 0.1.0 stored digests without a salt."""
+    """Return whether a run's row stores these selectors; versions before 0.1.0 stored digests without a salt."""
     from egec_cli.hashing import matches_hash
 
-    others = {field: value for field, value in stored.items() if field not in _LISTS}
     return (
-        others == selected.described
+        {field: value for field, value in stored.items() if field not in _LISTS} == selected.described
         and _LISTS & stored.keys() == selected.lists.keys()
         and all(
             stored[field]["column"] == one.column
@@ -202,39 +202,30 @@ def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
     )
 
 
-_LISTS = {"listed", "excluded"}
+def _clean_name(name: str) -> str:
+    clean_name = fields.clean_line(Words("name of the run"), name)
+    if not clean_name:
+        raise InvalidInput("the name of the run is empty", "Name it, for example spring-2026.")
+    return clean_name
 
 
-def _checked(name: str) -> str:
-    checked_name = fields.clean_line(Words("name of the run"), name)
-    if not checked_name:
-        raise InvalidInput("the run has no name", "Name it, such as spring-2026.")
-    return checked_name
+def _clean_options(rate: int | None, sentence: str) -> RunOptions:
+    return RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
 
 
-def _record(
+def _record_run(
     context: Context, name: str, selection: str, selected: Selected, expect: int | None, options: RunOptions
 ) -> ReissueRun:
     run = ReissueRun.create(
-        name=name,
-        selection=selection,
-        state=RunState.RUNNING,
-        options=options.stored(),
-        created_at=context.clock(),
+        name=name, selection=selection, state=RunState.RUNNING, options=options.to_json(), created_at=context.clock()
     )
-    # What is the same for all is read from the run's row, which gives it its type.
+    # Read from the run's row, so that PostgreSQL knows the type.
     since = ReissueRun.select(ReissueRun.created_at).where(ReissueRun.id == run.id)
     query = selected.query(
         peewee.SQL(str(run.id)), Client.id, peewee.SQL(f"'{ItemState.WAITING}'"), peewee.SQL("0"), since, SELECTED_LINE
     )
-    columns = [
-        ReissueItem.run,
-        ReissueItem.client,
-        ReissueItem.state,
-        ReissueItem.attempts,
-        ReissueItem.not_before,
-        ReissueItem.line,
-    ]
+    item = ReissueItem
+    columns = [item.run, item.client, item.state, item.attempts, item.not_before, item.line]
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
     if expect is not None:
         _require_expected(found, expect)
@@ -242,8 +233,12 @@ def _record(
     return run
 
 
-def _as_options(selection: Mapping[str, Any]) -> str:
-    """Return the selectors of a run as they are typed; the names of files are not known."""
+# The options of selectors that have another name than the selector.
+_OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
+
+
+def _format_selectors(selection: Mapping[str, Any]) -> str:
+    """Return the selectors of a run as command-line options; the names of files are unknown."""
     typed = []
     for name, value in selection.items():
         option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
@@ -251,40 +246,36 @@ def _as_options(selection: Mapping[str, Any]) -> str:
             typed.append(f"{option} FILE")
         else:
             typed.append(option if value is True else f"{option} {quoted(value)}")
-    # It is one option for both files.
+    # One option serves both files.
     columns = {value["column"] for name, value in selection.items() if name in _LISTS and value["column"]}
     return " ".join([*typed, *(f"--column {quoted(column)}" for column in columns)])
-
-
-# The options of selectors that have another name than the selector.
-_OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
 
 
 def find_run(name: str) -> ReissueRun:
     """Return the run of this name.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: the run does not exist.
     """
-    run = ReissueRun.get_or_none(ReissueRun.name == _checked(name))
+    run = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is None:
         raise InvalidInput(
-            "there is no run {name!r}", "Type `egec reissue status` to see all.", code="no_such_run", name=name
+            "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="no_such_run", name=name
         )
     return run
 
 
 def load_run(context: Context, run: ReissueRun) -> RunRecord:
-    """Return the run as it stands at this moment."""
-    return next(_records(context, ReissueRun.id == run.id))
+    """Return the present state of a run."""
+    return next(_load_records(context, ReissueRun.id == run.id))
 
 
 def list_runs(context: Context) -> Iterator[RunRecord]:
-    """Return all runs, in the order in which they were begun."""
-    return _records(context, None)
+    """Yield all runs, the oldest first."""
+    return _load_records(context, None)
 
 
-def _records(context: Context, condition: Any) -> Iterator[RunRecord]:
+def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
     numbers = {
         state: peewee.fn.COUNT(peewee.Case(None, [(ReissueItem.state == state, 1)]))
         for state in (ItemState.ACCEPTED, ItemState.FAILED)
@@ -301,7 +292,7 @@ def _records(context: Context, condition: Any) -> Iterator[RunRecord]:
         run, (total, accepted, failed) = dict(zip(columns, row[: len(columns)], strict=True)), row[len(columns) :]
         yield RunRecord(
             name=run["name"],
-            state=_state(run, context.clock()),
+            state=_displayed_state(run, context.clock()),
             total=total,
             accepted=accepted,
             failed=failed,
@@ -311,57 +302,51 @@ def _records(context: Context, condition: Any) -> Iterator[RunRecord]:
         )
 
 
-def _state(run: dict[str, Any], moment: datetime) -> RunState:
+def _displayed_state(run: dict[str, Any], moment: datetime) -> RunState:
     state = RunState(run["state"])
-    is_left_alone = state is RunState.RUNNING and not is_worked_on(run["worked_until"], moment)
-    return RunState.PAUSED if is_left_alone else state
+    is_running = state is RunState.RUNNING
+    return RunState.PAUSED if is_running and not is_worked_on(run["worked_until"], moment) else state
 
 
 def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) -> None:
-    """Let a run go on that was paused; one that is done stays so.
-
-    Args:
-        context: where.
-        run: the run.
-        rate: how many mails a second may leave at most from now on.
+    """Continue a paused run, from now on with this maximum of mails per second. A finished run stays finished.
 
     Raises:
-        PermissionDenied: it was cancelled.
+        PermissionDenied: the run was cancelled.
     """
     with context.database.atomic():
         _require_not_cancelled(run)
-        is_news = _was_left(ReissueRun.get_by_id(run.id), context.clock())
-        before = load_standing(context, run).rate
+        was_left = _was_left_by_workers(ReissueRun.get_by_id(run.id), context.clock())
+        before = load_state_and_rate(context, run).rate
         if rate is not None:
-            options = RunOptions.of(run.options)._replace(rate=rate)
-            ReissueRun.update(options=options.stored()).where(ReissueRun.id == run.id).execute()
-        after = load_standing(context, run).rate
-        if _change(run, RunState.PAUSED, RunState.RUNNING) or is_news or after != before:
+            options = RunOptions.parse(run.options)._replace(rate=rate)
+            ReissueRun.update(options=options.to_json()).where(ReissueRun.id == run.id).execute()
+        after = load_state_and_rate(context, run).rate
+        if _change_state(run, RunState.PAUSED, RunState.RUNNING) or was_left or after != before:
             record_event(context, "reissue.resume", "resumed", run=run, rate=after)
 
 
-def is_left_alone(context: Context, run: ReissueRun) -> bool:
-    """Tell whether a run is not at its end and nobody works on it, as far as is known.
+def has_no_worker(context: Context, run: ReissueRun) -> bool:
+    """Return whether an unfinished run has no worker, as far as is known.
 
-    A worker of this machine that was killed is known at once; others have until their heartbeat is overdue.
+    If a worker was killed, its own machine knows immediately; others know when its heartbeat is overdue.
     """
     found = ReissueRun.get_by_id(run.id)
     if found.state == RunState.RUNNING and is_worked_on(found.worked_until, context.clock()):
-        return reissue_items.holders_are_gone(run)
+        return items.all_owners_are_gone(run)
     return found.state in {RunState.RUNNING, RunState.PAUSED}
 
 
-def _was_left(run: ReissueRun, moment: datetime) -> bool:
-    """Tell whether a run is not done and its workers have left, in order or by a crash."""
+def _was_left_by_workers(run: ReissueRun, moment: datetime) -> bool:
     has_had_workers = run.state == RunState.RUNNING and run.worked_until is not None
     return has_had_workers and not is_worked_on(run.worked_until, moment)
 
 
 def retry_run(context: Context, run: ReissueRun) -> int:
-    """Let a run try again those that have failed, and return how many they are.
+    """Make the failed clients of a run due again, and return their number.
 
     Raises:
-        PermissionDenied: it was cancelled.
+        PermissionDenied: the run was cancelled.
     """
     with context.database.atomic():
         _require_not_cancelled(run)
@@ -379,13 +364,13 @@ def retry_run(context: Context, run: ReissueRun) -> int:
 
 
 def cancel_run(context: Context, run: ReissueRun) -> None:
-    """End a run for good: who works on it stops, and whom it has not mailed keeps the former password.
+    """End a run for good: its workers stop, and clients not mailed yet keep their password.
 
     Raises:
-        PermissionDenied: it is done.
+        PermissionDenied: the run is finished.
     """
     with context.database.atomic():
-        if _change(run, RunState.RUNNING, RunState.CANCELLED) or _change(run, RunState.PAUSED, RunState.CANCELLED):
+        if any(_change_state(run, before, RunState.CANCELLED) for before in (RunState.RUNNING, RunState.PAUSED)):
             ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
             record_event(context, "reissue.cancel", "cancelled", run=run)
         elif ReissueRun.get_by_id(run.id).state == RunState.DONE:
@@ -396,12 +381,17 @@ def cancel_run(context: Context, run: ReissueRun) -> None:
 
 def _require_not_cancelled(run: ReissueRun) -> None:
     if ReissueRun.get_by_id(run.id).state == RunState.CANCELLED:
-        raise PermissionDenied(
-            "the run {name} was cancelled", "Start another one under another name.", code="run_cancelled", name=run.name
-        )
+        raise cancelled_error(run)
 
 
-def _change(run: ReissueRun, before: RunState, after: RunState) -> bool:
+def cancelled_error(run: ReissueRun) -> PermissionDenied:
+    """Return the error about a cancelled run."""
+    return PermissionDenied(
+        "the run {name} was cancelled", "Start a new run under another name.", code="run_cancelled", name=run.name
+    )
+
+
+def _change_state(run: ReissueRun, before: RunState, after: RunState) -> bool:
     changed: int = (
         ReissueRun.update(state=after).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
     )
@@ -409,47 +399,47 @@ def _change(run: ReissueRun, before: RunState, after: RunState) -> bool:
 
 
 # How long a run counts as being worked on after the last heartbeat of its workers.
-HEARD_OF_FOR = leases.LEASE
+HEARTBEAT_LIFETIME = leases.LEASE
 
 
 def is_worked_on(worked_until: datetime | None, moment: datetime) -> bool:
-    """Tell whether a run with this `worked_until` has a worker at this moment."""
-    return clock.lies_ahead(worked_until, moment, at_most=HEARD_OF_FOR)
+    """Return whether a run with this `worked_until` has a worker at this moment."""
+    return clock.lies_ahead(worked_until, moment, at_most=HEARTBEAT_LIFETIME)
 
 
-class Standing(NamedTuple):
-    """What a worker is to know of its run from turn to turn: its state, and how many mails may leave in a second."""
+class StateAndRate(NamedTuple):
+    """What a worker reads at every turn: the state of the run, and the maximum mails per second; 0 for no limit."""
 
     state: RunState
     rate: int
 
 
-def load_standing(context: Context, run: ReissueRun) -> Standing:
-    """Return how the run stands, as others may have changed it; a rate of 0 is no limit."""
+def load_state_and_rate(context: Context, run: ReissueRun) -> StateAndRate:
+    """Return the present state and rate of a run: other processes may have changed them."""
     state, options = next(
         fetch_tuples(ReissueRun.select(ReissueRun.state, ReissueRun.options).where(ReissueRun.id == run.id))
     )
-    rate = RunOptions.of(options).rate
-    return Standing(RunState(state), context.settings.mail_rate if rate is None else rate)
+    rate = RunOptions.parse(options).rate
+    return StateAndRate(RunState(state), context.settings.mail_rate if rate is None else rate)
 
 
 def mark_alive(context: Context, run: ReissueRun, *, alive: bool = True) -> None:
     """Record that a worker is working on the run, or that one has left."""
-    until = context.clock() + (HEARD_OF_FOR if alive else timedelta())
+    until = context.clock() + (HEARTBEAT_LIFETIME if alive else timedelta())
     ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
 
 
 def pause_run(context: Context, run: ReissueRun, reason: str) -> None:
-    """Stop all who work on the run until it is resumed. `reason` is a stable word."""
-    if _change(run, RunState.RUNNING, RunState.PAUSED):
+    """Stop all workers of a run until it is resumed. `reason` is an error code."""
+    if _change_state(run, RunState.RUNNING, RunState.PAUSED):
         record_event(context, "reissue.pause", reason, run=run)
 
 
 def finish_if_done(context: Context, run: ReissueRun) -> bool:
-    """Mark the run as done where every client of it was dealt with. Return whether that is so."""
-    if reissue_items.has_items_left(run):
+    """Mark a run as done if all its items are finished. Return whether they are."""
+    if items.has_items_left(run):
         return False
-    if _change(run, RunState.RUNNING, RunState.DONE):
+    if _change_state(run, RunState.RUNNING, RunState.DONE):
         ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
         record_event(context, "reissue.finish", "done", run=run)
     return True

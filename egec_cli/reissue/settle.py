@@ -1,4 +1,4 @@
-"""The mails of a run: its templates checked before the first mail leaves, and prepared for many clients."""
+"""Issue credentials to the clients of a run: record them, build their mails, and settle them."""
 
 import secrets
 import time
@@ -24,21 +24,34 @@ from egec_cli.errors import ExitCode, PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.reissue import items as reissue_items
-from egec_cli.reissue import quotas, runs
-from egec_cli.reissue.items import Claimed, ItemRecord
-from egec_cli.reissue.threads import Addressee, Hashed, Job, Sent
+from egec_cli.reissue import items, quotas, runs
+from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list
 
+# How often a mail is tried that is refused temporarily, or whose answer is lost.
+MOST_ATTEMPTS = 4
+# How long it waits after the first attempt, in seconds: three times as long after each further one.
+FIRST_WAIT = 10.0
+# The range of the factor that varies each wait, so that mails that failed together do not return together.
+_SPREAD = (0.5, 1.5)
+# How long a client waits while another process is mailing it, in seconds.
+WAIT_FOR_ANOTHER = 2.0
+
+_RANDOM = secrets.SystemRandom()
+_RECIPIENT_COLUMNS = (
+    Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
+    Client.language, Client.disabled_at, Client.active_sequence,
+)  # fmt: skip
+
 
 def kind_for(active_sequence: int) -> Kind:
-    """Return which mail a client gets.
+    """Return the kind of mail for a client with this `active_sequence`.
 
-    Args:
-        active_sequence: the client's. It rises when a password is accepted or imported, and never falls, whether that
-            password is superseded, revoked or expires later. So 0 means that the client has never had one that worked.
+    It rises when a password is accepted or imported and never falls, even if that password is superseded, revoked or
+    expires later. So 0 means that the client has never had a password that worked.
     """
     return Kind.REISSUE if active_sequence else Kind.CREDENTIALS
 
@@ -46,12 +59,10 @@ def kind_for(active_sequence: int) -> Kind:
 def prepare_forms(settings: Settings, sentence: str) -> Mapping[tuple[Kind, str], MailForm]:
     """Return the mails of a run by kind and language.
 
-    Args:
-        settings: where the templates are.
-        sentence: that of the run; where it is empty, first mails have none and others that of the templates.
+    Without a sentence of the run, first mails have none and the others have the sentence of their template.
 
     Raises:
-        ConfigError: templates or settings make a mail that would not be read as written; all flaws are listed.
+        ConfigError: templates or settings would make a faulty mail; all faults are listed.
     """
     templates.require_sound_templates(settings, sentence)
     return {
@@ -61,69 +72,51 @@ def prepare_forms(settings: Settings, sentence: str) -> Mapping[tuple[Kind, str]
     }
 
 
-# The number of attempts for a mail that is refused for now, or whose answer is lost.
-MOST_ATTEMPTS = 4
-# How long it waits after the first, in seconds: three times as long after each further one.
-FIRST_WAIT = 10.0
-# A wait is this many times as long at least and at most, so that mails which failed together do not return together.
-_SPREAD = (0.5, 1.5)
-# How long a client waits while another egec is mailing it, in seconds.
-WAIT_FOR_ANOTHER = 2.0
-
-_RANDOM = secrets.SystemRandom()
-_ADDRESSEE = (
-    Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
-    Client.language, Client.disabled_at, Client.active_sequence,
-)  # fmt: skip
-
-
-class Ledger:
-    """The books of one worker of a run.
+class Issuer:
+    """Issues credentials for one worker of a run, under the name that owns its leases.
 
     Raises:
-        ConfigError: a template makes no mail.
+        ConfigError: a template is faulty.
     """
 
     def __init__(self, context: Context, run: ReissueRun, owner: str) -> None:
-        """Check the templates, and keep the books in the name of this owner of leases."""
         self._context = context
         self._run = run
         self._owner = owner
-        self._forms = prepare_forms(context.settings, runs.RunOptions.of(run.options).sentence)
+        self._forms = prepare_forms(context.settings, runs.RunOptions.parse(run.options).sentence)
 
-    def settle(self, sent: Sequence[Sent], at: datetime) -> list[ItemRecord]:
-        """Settle what became of mails, and return the clients that are dealt with by that."""
-        states = settle_credentials([_outcome(one) for one in sent], at=at)
-        self._put_on_record(states)
-        leases.release_leases([one.job.item.client for one in sent], self._owner)
-        accepted = [one.job for one in sent if is_accepted(one)]
-        reissue_items.accept_items([job.item.key for job in accepted], self._owner)
-        finished = [
-            _dealt_with(job.item._replace(attempts=job.item.attempts + 1), job.addressee, ItemState.ACCEPTED)
+    def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime) -> list[ItemRecord]:
+        """Settle the outcomes of mails, and return the clients who are finished."""
+        self._record_events(settle_credentials([_outcome(one) for one in finished], at=at))
+        leases.release_leases([one.job.item.client for one in finished], self._owner)
+        accepted = [one.job for one in finished if is_accepted(one)]
+        items.accept_items([job.item.key for job in accepted], self._owner)
+        records = [
+            _record(job.item._replace(attempts=job.item.attempts + 1), job.recipient, ItemState.ACCEPTED)
             for job in accepted
         ]
-        for job, attempt in sent:
-            if attempt is None or is_server_wide(attempt):
-                reissue_items.give_back_items([job.item.key], self._owner)
-            elif attempt.error is not None:
+        for job, result in finished:
+            if result is None or is_server_wide(result):
+                items.give_back_items([job.item.key], self._owner)
+            elif result.error is not None:
                 item = job.item._replace(attempts=job.item.attempts + 1)
-                reply = attempt.outcome.server_reply
-                details = attempt.error.message if reply is None else reply
-                if attempt.error.exit_code is ExitCode.TEMPORARY_FAILURE and item.attempts < MOST_ATTEMPTS:
+                reply = result.outcome.server_reply
+                details = result.error.message if reply is None else reply
+                if result.error.exit_code is ExitCode.TEMPORARY_FAILURE and item.attempts < MOST_ATTEMPTS:
                     wait = _wait_after(item.attempts) * _RANDOM.uniform(*_SPREAD)
-                    reissue_items.defer_item(item, self._owner, at + wait, attempt.error.code, details)
+                    items.defer_item(item, self._owner, at + wait, result.error.code, details)
                 else:
-                    finished.append(self._failed(item, job.addressee, attempt.error.code, details))
-        return finished
+                    records.append(self._fail(item, job.recipient, result.error.code, details))
+        return records
 
-    def _put_on_record(self, states: Mapping[RecordedCredential, CredentialState]) -> None:
+    def _record_events(self, states: Mapping[RecordedCredential, CredentialState]) -> None:
         settled = [SettledIssue(one.client, one.sequence, state) for one, state in states.items()]
         audit.record_issues(self._context, self._run, settled)
 
-    def settle_abandoned(self, at: datetime) -> None:
-        """Give back the items of workers that have ended, and settle those whose mail they knew to be accepted."""
-        reissue_items.end_waits_too_long(self._run, at, _longest_waits())
-        sent = reissue_items.free_abandoned_items(self._run, at)
+    def settle_abandoned_items(self, at: datetime) -> None:
+        """Give back the items of workers that have ended, and settle those whose mail was accepted."""
+        items.end_waits_too_long(self._run, at, _longest_waits())
+        sent = items.free_abandoned_items(self._run, at)
         if not sent:
             return
         lock_clients(sorted(item.client for item in sent))
@@ -134,18 +127,19 @@ class Ledger:
         # A login may have settled it meanwhile; earlier ones of this run were in doubt before.
         last = {row[1]: RecordedCredential(*row) for row in sorted(fetch_tuples(rows), key=itemgetter(2))}
         outcomes = [MailOutcome(one, CredentialState.ACCEPTED) for one in last.values()]
-        states = settle_credentials(outcomes, at=at)
-        self._put_on_record(states)
+        self._record_events(settle_credentials(outcomes, at=at))
         for item in sent:
             leases.release_leases([item.client], item.owner)
-            reissue_items.accept_items([item.key], item.owner)
+            items.accept_items([item.key], item.owner)
 
-    def record(self, hashed: Sequence[Hashed], rate: int, at: datetime) -> tuple[list[Job], list[ItemRecord]]:
-        """Record the credentials of passwords, and return their mails and the clients that are dealt with without one.
+    def record_passwords(
+        self, hashed: Sequence[HashedPassword], rate: int, at: datetime
+    ) -> tuple[list[MailJob], list[ItemRecord]]:
+        """Record credentials, and return their mails and the clients who are finished without a mail.
 
         Args:
-            hashed: the passwords, each of another client.
-            rate: how many mails may leave in a second; 0 for no limit.
+            hashed: the passwords, each of a different client.
+            rate: maximum mails per second; 0 for no limit.
             at: the moment of the issue.
         """
         by_client = {one.item.client: one for one in hashed}
@@ -153,16 +147,15 @@ class Ledger:
         for one in hashed:
             if one.item.client not in free:
                 later = at + timedelta(seconds=WAIT_FOR_ANOTHER)
-                reissue_items.defer_item(one.item, self._owner, later, "client_busy", None)
-        addressees = {
-            row[0]: Addressee(*row) for row in fetch_tuples(Client.select(*_ADDRESSEE).where(in_list(Client.id, free)))
-        }
-        unmailed = list(self._without_mail([(by_client[key].item, one) for key, one in addressees.items()]))
-        done = {record.identifier for record in unmailed}
+                items.defer_item(one.item, self._owner, later, "client_busy", None)
+        rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS).where(in_list(Client.id, free)))
+        recipients = {row[0]: Recipient(*row) for row in rows}
+        unmailed = list(self._finish_without_mail([(by_client[key].item, one) for key, one in recipients.items()]))
+        finished = {record.identifier for record in unmailed}
         new = {
             key: NewCredential(key, by_client[key].password_hash, self._form(one).new_message_id(key))
-            for key, one in addressees.items()
-            if one.identifier not in done
+            for key, one in recipients.items()
+            if one.identifier not in finished
         }
         recorded = record_credentials(
             list(new.values()),
@@ -172,67 +165,66 @@ class Ledger:
             run=self._run,
         )
         for key in new.keys() - recorded.keys():
-            error = issue.too_many_in_doubt(addressees[key].identifier)
-            unmailed.append(self._failed(by_client[key].item, addressees[key], error.code, error.message))
+            error = issue.too_many_in_doubt(recipients[key].identifier)
+            unmailed.append(self._fail(by_client[key].item, recipients[key], error.code, error.message))
         leases.release_leases([key for key in free if key not in recorded], self._owner)
-        leave_at = self._leave_at(len(recorded), rate, at)
         jobs = [
-            Job(
+            MailJob(
                 by_client[key].item,
-                addressees[key],
+                recipients[key],
                 one,
                 by_client[key].password,
                 new[key].message_id or "",
                 issued_at=at,
-                leaves_at=moment,
+                leaves_at=leaves_at,
             )
-            for (key, one), moment in zip(recorded.items(), leave_at, strict=True)
+            for (key, one), leaves_at in zip(recorded.items(), self._departures(len(recorded), rate, at), strict=True)
         ]
         return jobs, unmailed
 
-    def _without_mail(self, addressees: Sequence[tuple[Claimed, Addressee]]) -> Iterator[ItemRecord]:
-        """Deal with the clients who need no mail any more, and with those who may get none; yield them."""
+    def _finish_without_mail(self, recipients: Sequence[tuple[ClaimedItem, Recipient]]) -> Iterator[ItemRecord]:
+        """Finish and yield the clients who need no further mail, or may not get one."""
         reached = Credential.select(Credential.client).where(
-            in_list(Credential.client, [one.key for _, one in addressees])
+            in_list(Credential.client, [one.key for _, one in recipients])
             & (Credential.run == self._run)
             & (Credential.state == CredentialState.ACCEPTED)
         )
-        # Their mail's fate was unknown until a login showed that it had arrived.
+        # Their mail was in doubt until a login proved that it had arrived.
         arrived = {key for (key,) in fetch_tuples(reached)}
-        for item, one in addressees:
+        for item, one in recipients:
             if one.key in arrived:
-                attempts = reissue_items.accept_proven(item, self._owner)
-                yield _dealt_with(item._replace(attempts=attempts), one, ItemState.ACCEPTED)
+                attempts = items.accept_proven_item(item, self._owner)
+                yield _record(item._replace(attempts=attempts), one, ItemState.ACCEPTED)
                 continue
             try:
                 issue.require_email(one.identifier, one.email, one.disabled_at)
             except PermissionDenied as error:
-                yield self._failed(item, one, error.code, error.message)
+                yield self._fail(item, one, error.code, error.message)
 
-    def _failed(self, item: Claimed, addressee: Addressee, failure: str, details: str) -> ItemRecord:
-        reissue_items.fail_item(item, self._owner, failure, details)
-        return _dealt_with(item, addressee, ItemState.FAILED, failure, details)
+    def _fail(self, item: ClaimedItem, recipient: Recipient, failure: str, details: str) -> ItemRecord:
+        items.fail_item(item, self._owner, failure, details)
+        return _record(item, recipient, ItemState.FAILED, failure, details)
 
-    def _leave_at(self, mails: int, rate: int, at: datetime) -> list[float]:
-        """Return the moments of the monotonic clock at which so many mails may leave."""
+    def _departures(self, mails: int, rate: int, at: datetime) -> list[float]:
+        """Return when each mail may leave, on the monotonic clock, in seconds."""
         now = time.monotonic()
         if not rate:
             return [now] * mails
         return [now + (moment - at).total_seconds() for moment in quotas.reserve_slots(mails, rate, at)]
 
-    def _form(self, addressee: Addressee) -> MailForm:
-        # Which mail it is was settled when the credential was recorded: the client's row was locked when it was read.
-        kind = kind_for(addressee.active_sequence)
-        return self._forms[kind, addressee.language or self._context.settings.language]
+    def _form(self, recipient: Recipient) -> MailForm:
+        # The client's row was locked when it was read, so the kind was decided when the credential was recorded.
+        kind = kind_for(recipient.active_sequence)
+        return self._forms[kind, recipient.language or self._context.settings.language]
 
-    def mail(self, job: Job) -> Mail:
+    def build_mail(self, job: MailJob) -> Mail:
         """Return the mail of a job.
 
         Raises:
-            InvalidInput: the client's address is none.
-            ConfigError: a template or a setting does not go with this client.
+            InvalidInput: the client's address is invalid.
+            ConfigError: a template or a setting does not suit this client.
         """
-        one = job.addressee
+        one = job.recipient
         return self._form(one).filled(
             recipient=email_address.parse_email(one.email or "").wire,
             name=issue.greeting_name(one.civility, one.first_name, one.last_name),
@@ -244,7 +236,7 @@ class Ledger:
 
 
 def _wait_after(attempts: int) -> timedelta:
-    """Return how long a mail waits on average after this number of failed attempts."""
+    """Return the mean wait of a mail after this number of failed attempts."""
     return timedelta(seconds=FIRST_WAIT * 3 ** (attempts - 1))
 
 
@@ -255,25 +247,25 @@ def _longest_waits() -> dict[int, timedelta]:
     return {0: least} | {attempts: max(least, wait) for attempts, wait in after_failures.items()}
 
 
-def is_server_wide(attempt: SendResult) -> bool:
-    """Tell whether a mail failed for a reason that is not its client's: any other would fail as well."""
-    if attempt.error is None:
+def is_server_wide(result: SendResult) -> bool:
+    """Return whether a mail failed for a reason that would stop any other mail too."""
+    if result.error is None:
         return False
-    return attempt.server_unavailable or attempt.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
+    return result.server_unavailable or result.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
 
 
-def is_accepted(sent: Sent) -> bool:
-    """Tell whether the server accepted the mail."""
-    return sent.attempt is not None and sent.attempt.outcome.state is CredentialState.ACCEPTED
+def is_accepted(finished: FinishedJob) -> bool:
+    """Return whether the server accepted the mail."""
+    return finished.result is not None and finished.result.outcome.state is CredentialState.ACCEPTED
 
 
-def _outcome(sent: Sent) -> MailOutcome:
-    if sent.attempt is None:
-        return MailOutcome(sent.job.recorded, CredentialState.REFUSED, "not_sent")
-    return sent.attempt.outcome
+def _outcome(finished: FinishedJob) -> MailOutcome:
+    if finished.result is None:
+        return MailOutcome(finished.job.recorded, CredentialState.REFUSED, "not_sent")
+    return finished.result.outcome
 
 
-def _dealt_with(
-    item: Claimed, one: Addressee, outcome: ItemState, failure: str | None = None, details: str | None = None
+def _record(
+    item: ClaimedItem, one: Recipient, outcome: ItemState, failure: str | None = None, details: str | None = None
 ) -> ItemRecord:
     return ItemRecord(one.identifier, one.email, item.line, outcome, failure, details, item.attempts)

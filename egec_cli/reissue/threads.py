@@ -1,6 +1,6 @@
-"""The threads of a re-issue run: some hash, as many as there are cores, and some mail, each by a connection of its own.
+"""The threads of a run: one per core to hash passwords, and one per mail connection to send mails.
 
-They never touch the database. What they have done comes back through one inbox, in the order in which it was done.
+They never touch the database. Their results come back through one inbox, in the order in which they were finished.
 """
 
 import time
@@ -27,28 +27,28 @@ from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import DeliveryRefused, Reply, Transport
 from egec_cli.password import Password, generate_password
-from egec_cli.reissue.items import Claimed
+from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
 
-# So many times in a row a connection finds the mail server away before the run is paused.
-MOST_TIMES_AWAY = 5
-# How long it waits between them, in seconds: twice as long each time, and up to a second more.
+# How often a mail is tried while the mail server is unavailable, before the run is paused.
+MOST_SERVER_ATTEMPTS = 5
+# How long it waits between the attempts, in seconds: twice as long each time, plus up to one FIRST_WAIT_FOR_SERVER.
 FIRST_WAIT_FOR_SERVER = 1.0
 LONGEST_WAIT_FOR_SERVER = 30.0
-# How much the last duration counts in the mean of them.
+# The weight of the last duration in the mean.
 _WEIGHT = 0.1
 
 
-class Hashed(NamedTuple):
-    """A password made for a claimed item, with its hash."""
+class HashedPassword(NamedTuple):
+    """A new password for a claimed item, with its hash."""
 
-    item: Claimed
+    item: ClaimedItem
     password: Password
     password_hash: str
 
 
-class Addressee(NamedTuple):
-    """The client of a mail; the fields are those of the client's row when the credential was recorded."""
+class Recipient(NamedTuple):
+    """The client of a mail: the client's row as it was when the credential was recorded."""
 
     key: int
     identifier: str
@@ -61,15 +61,15 @@ class Addressee(NamedTuple):
     active_sequence: int
 
 
-class Job(NamedTuple):
-    """A mail to send, for a credential that is recorded.
+class MailJob(NamedTuple):
+    """A mail to send, for a recorded credential.
 
     Attributes:
-        leaves_at: not before this moment of the monotonic clock, in seconds.
+        leaves_at: the earliest moment to send it, on the monotonic clock, in seconds.
     """
 
-    item: Claimed
-    addressee: Addressee
+    item: ClaimedItem
+    recipient: Recipient
     recorded: RecordedCredential
     password: Password
     message_id: str
@@ -77,43 +77,43 @@ class Job(NamedTuple):
     leaves_at: float
 
 
-class Sent(NamedTuple):
-    """What became of a job; `attempt` is None where it was not begun."""
+class FinishedJob(NamedTuple):
+    """A job and its result; None if it was not started."""
 
-    job: Job
-    attempt: SendResult | None
-
-
-class Broken(NamedTuple):
-    """A thread has met what nobody expected."""
-
-    defect: BaseException
+    job: MailJob
+    result: SendResult | None
 
 
-Inbox = SimpleQueue[Hashed | Sent | Broken]
+class ThreadFailure(NamedTuple):
+    """An unexpected error that ended a thread."""
+
+    error: BaseException
+
+
+Inbox = SimpleQueue[HashedPassword | FinishedJob | ThreadFailure]
 _Work = TypeVar("_Work")
 
 
 class Hashers:
-    """Threads that make passwords and hash them."""
+    """Threads that generate passwords and hash them."""
 
     def __init__(self, settings: Settings, inbox: Inbox) -> None:
         self._settings = settings
         self._inbox = inbox
-        self._waiting: SimpleQueue[Claimed | None] = SimpleQueue()
+        self._waiting: SimpleQueue[ClaimedItem | None] = SimpleQueue()
         self._threads = [Thread(target=self._run, name="bcrypt", daemon=True) for _ in range(settings.workers)]
         self.seconds_each = _Mean()
         for thread in self._threads:
             thread.start()
 
-    def put(self, items: Sequence[Claimed]) -> None:
-        """Make passwords for these."""
+    def put(self, items: Sequence[ClaimedItem]) -> None:
+        """Generate and hash passwords for these items."""
         for item in items:
             self._waiting.put(item)
 
     def close(self) -> None:
-        """Begin no other hash. Nobody waits for those under way."""
-        _emptied(self._waiting)
+        """Start no further hash, and do not wait for those under way."""
+        _take_all(self._waiting)
         for _ in self._threads:
             self._waiting.put(None)
 
@@ -124,32 +124,25 @@ class Hashers:
                 password = generate_password(alphabet)
                 with self.seconds_each.timed():
                     password_hash = hash_password(password, cost)
-                self._inbox.put(Hashed(item, password, password_hash))
-        except BaseException as defect:  # noqa: BLE001 - it is raised again where the inbox is read
-            self._inbox.put(Broken(defect))
+                self._inbox.put(HashedPassword(item, password, password_hash))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the inbox is read
+            self._inbox.put(ThreadFailure(error))
 
 
 class Senders:
-    """Threads that mail, each by a transport of its own.
+    """Threads that send mails, each by its own transport.
 
-    A server that is away is waited for a while, with the mail in hand: nothing of it has left.
+    If the server is unavailable, they try the same mail again for a while: nothing of it has left.
     """
 
     def __init__(
-        self, settings: Settings, transport: Callable[[], Transport], build: Callable[[Job], Mail], inbox: Inbox
+        self, settings: Settings, transport: Callable[[], Transport], build: Callable[[MailJob], Mail], inbox: Inbox
     ) -> None:
-        """Begin to wait for jobs.
-
-        Args:
-            settings: how many connections there may be.
-            transport: makes one of them.
-            build: makes the mail of a job; raises `EgecError` where it cannot.
-            inbox: where what was done comes back.
-        """
+        """Start the threads. `build` makes the mail of a job, or raises an `EgecError`."""
         self._transport = transport
         self._build = build
         self._inbox = inbox
-        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self._waiting: SimpleQueue[MailJob | None] = SimpleQueue()
         self._stopping = Event()
         self.seconds_each = _Mean()
         number = settings.mail_connections
@@ -157,19 +150,19 @@ class Senders:
         for thread in self._threads:
             thread.start()
 
-    def put(self, jobs: Sequence[Job]) -> None:
-        """Send these."""
+    def put(self, jobs: Sequence[MailJob]) -> None:
+        """Send these mails."""
         for job in jobs:
             self._waiting.put(job)
 
     def stop(self) -> None:
-        """Begin no other mail; those that were not begun come back at once, those under way when they are through."""
+        """Start no further mail; waiting jobs come back now, those under way when they are finished."""
         self._stopping.set()
-        for job in _emptied(self._waiting):
-            self._inbox.put(Sent(job, None))
+        for job in _take_all(self._waiting):
+            self._inbox.put(FinishedJob(job, None))
 
     def close(self) -> None:
-        """Wait until the connections have said goodbye."""
+        """Stop, and wait until the connections are closed."""
         self.stop()
         for _ in self._threads:
             self._waiting.put(None)
@@ -180,8 +173,8 @@ class Senders:
         try:
             transport = self._transport()
             retrying = Retrying(
-                retry=retry_if_exception(_may_come_back),
-                stop=stop_after_attempt(MOST_TIMES_AWAY) | stop_when_event_set(self._stopping),
+                retry=retry_if_exception(_is_temporarily_unavailable),
+                stop=stop_after_attempt(MOST_SERVER_ATTEMPTS) | stop_when_event_set(self._stopping),
                 wait=wait_exponential_jitter(
                     multiplier=FIRST_WAIT_FOR_SERVER, max=LONGEST_WAIT_FOR_SERVER, jitter=FIRST_WAIT_FOR_SERVER
                 ),
@@ -190,20 +183,20 @@ class Senders:
             )
             try:
                 while (job := self._waiting.get()) is not None:
-                    self._inbox.put(Sent(job, self._sent(transport, retrying, job)))
+                    self._inbox.put(FinishedJob(job, self._send(transport, retrying, job)))
             finally:
                 transport.close()
-        except BaseException as defect:  # noqa: BLE001 - it is raised again where the inbox is read
-            self._inbox.put(Broken(defect))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the inbox is read
+            self._inbox.put(ThreadFailure(error))
 
-    def _sent(self, transport: Transport, retrying: Retrying, job: Job) -> SendResult | None:
+    def _send(self, transport: Transport, retrying: Retrying, job: MailJob) -> SendResult | None:
         wait = job.leaves_at - time.monotonic()
         if wait > 0:
             self._stopping.wait(wait)
         if self._stopping.is_set():
             return None
 
-        def act() -> Reply:
+        def deliver() -> Reply:
             try:
                 mail = self._build(job)
             except EgecError as error:
@@ -211,15 +204,15 @@ class Senders:
             with self.seconds_each.timed():
                 return retrying(transport.deliver, mail)
 
-        return send_recorded(job.recorded, act, job.password)
+        return send_recorded(job.recorded, deliver, job.password)
 
 
-def _may_come_back(error: BaseException) -> bool:
+def _is_temporarily_unavailable(error: BaseException) -> bool:
     return isinstance(error, DeliveryRefused) and error.server_away and isinstance(error.error, TemporaryFailure)
 
 
-def _emptied(queue: "SimpleQueue[_Work | None]") -> list[_Work]:
-    """Take out of a queue what nobody has begun with."""
+def _take_all(queue: "SimpleQueue[_Work | None]") -> list[_Work]:
+    """Remove and return the work that no thread has taken from a queue."""
     taken = []
     with suppress(Empty):
         while True:
@@ -230,14 +223,14 @@ def _emptied(queue: "SimpleQueue[_Work | None]") -> list[_Work]:
 
 
 class _Mean:
-    """How long something takes at present, in seconds; None before it was done once. Threads may share it."""
+    """How long something takes at present, in seconds; None before the first time. Threads may share it."""
 
     def __init__(self) -> None:
         self.value: float | None = None
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count how long the block takes, unless it raises."""
+        """Add the duration of the block to the mean, unless it raises."""
         began = time.monotonic()
         yield
         taken = time.monotonic() - began

@@ -87,7 +87,7 @@ def test_a_resumed_run_or_a_new_rate_is_recorded_and_the_first_start_is_not(open
     assert recorded().count(("reissue.resume", "resumed")) == 2
     # Its worker has left.
     runs.mark_alive(opened, run, alive=False)
-    later = opened._replace(clock=lambda: ReissueRun.get().worked_until + runs.HEARD_OF_FOR)
+    later = opened._replace(clock=lambda: ReissueRun.get().worked_until + runs.HEARTBEAT_LIFETIME)
     runs.resume_run(later, run)
     assert recorded().count(("reissue.resume", "resumed")) == 3
     assert ReissueRun.get().state == RunState.RUNNING

@@ -175,7 +175,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_world(tmp_path: Path, kept: Path, egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> World:
-    return world.made(tmp_path, kept, egec, server, monkeypatch)
+    return world.create_world(tmp_path, kept, egec, server, monkeypatch)
 
 
 def ended(line: str, stdin: Path | None = None) -> Ended:

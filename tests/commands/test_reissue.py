@@ -23,7 +23,7 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 
 @pytest.fixture
 def people(egec: Egec) -> list[str]:
-    """Make three clients and return their identifiers."""
+    """Create three clients and return their identifiers."""
     return [
         egec("client", "create", f"c{n}@example.org", "--reference", f"D-{n}", "--format", "ids").out.strip()
         for n in range(3)
@@ -44,7 +44,7 @@ def run_of(out: str) -> dict[str, object]:
     return {name: run[name] for name in list(run)[:6]}
 
 
-def test_a_run_mails_everybody_and_sums_up(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_a_run_mails_all_clients_and_prints_a_summary(egec: Egec, server: MailServer, people: list[str]) -> None:
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
     assert ended.code == 0
     assert run_of(ended.out) == {
@@ -56,7 +56,7 @@ def test_a_run_mails_everybody_and_sums_up(egec: Egec, server: MailServer, peopl
     assert sorted(letter.identifier for letter in letters(server)) == sorted(people)
 
 
-def test_jsonl_tells_each_client_once(egec: Egec, server: MailServer, people: list[str], tmp_path: Path) -> None:
+def test_jsonl_reports_each_client_once(egec: Egec, server: MailServer, people: list[str], tmp_path: Path) -> None:
     server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
     (tmp_path / "list.txt").write_text(f"\ufeffC0@Example.org\r\n\r\nD-1\r\nnobody@example.org\r\n{people[2]}\r\n")
     ended = egec("reissue", "start", "spring", "--from", "list.txt", "--yes", "--format", "jsonl")
@@ -73,7 +73,7 @@ def test_jsonl_tells_each_client_once(egec: Egec, server: MailServer, people: li
     assert ended.err.splitlines() == ["egec: list.txt:4: no client is called 'nobody@example.org'", NEXT_STEP]
 
 
-def test_people_are_told_who_failed_and_what_became_of_the_run(
+def test_the_table_shows_the_failures_and_the_summary_of_the_run(
     egec: Egec, server: MailServer, people: list[str]
 ) -> None:
     server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
@@ -101,7 +101,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_started(
 def shown_on(controller: int) -> bytes:
     """Return what a terminal shows until its programs have ended, and close it."""
     shown = b""
-    # Linux reports the end of a terminal by an error.
+    # Linux reports the end of a terminal as an error.
     with suppress(OSError):
         while piece := os.read(controller, 1000):
             shown += piece
@@ -110,7 +110,9 @@ def shown_on(controller: int) -> bytes:
 
 
 @pytest.mark.parametrize(("answer", "mails"), [(b"n\n", 0), (b"y\n", 3)])
-def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[str], answer: bytes, mails: int) -> None:
+def test_at_a_terminal_the_operator_must_confirm(
+    server: MailServer, people: list[str], answer: bytes, mails: int
+) -> None:
     controller, terminal = pty.openpty()
     with subprocess.Popen(
         [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
@@ -140,7 +142,7 @@ def test_at_a_terminal_the_operator_is_asked(server: MailServer, people: list[st
         (["--all", "--dry-run", "--expect", "4"], 65, "3 clients are selected, not 4"),
     ],
 )
-def test_what_cannot_be_started_is_told_and_leaves_nothing(
+def test_a_start_that_is_refused_is_reported_and_changes_nothing(
     egec: Egec, server: MailServer, people: list[str], arguments: list[str], code: int, told: str
 ) -> None:
     ended = egec("reissue", "start", "spring", *arguments)
@@ -151,26 +153,26 @@ def test_what_cannot_be_started_is_told_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101])
-def test_a_name_that_is_none_is_refused(egec: Egec, server: MailServer, people: list[str], name: str) -> None:
+def test_an_invalid_name_is_refused(egec: Egec, server: MailServer, people: list[str], name: str) -> None:
     assert egec("reissue", "start", name, "--all", "--yes").code == 65
     assert server.accepted == []
 
 
 @pytest.mark.parametrize("command", ["resume", "status", "retry", "cancel"])
-def test_an_unknown_run_is_told(egec: Egec, people: list[str], command: str) -> None:
+def test_an_unknown_run_is_reported(egec: Egec, people: list[str], command: str) -> None:
     ended = egec("reissue", command, "summer", "--format", "json")
     assert ended.code == 65
     assert json.loads(ended.err)["error"]["code"] == "no_such_run"
 
 
-def test_a_used_name_with_other_selectors_is_refused(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_a_used_name_with_different_selectors_is_refused(egec: Egec, server: MailServer, people: list[str]) -> None:
     egec("reissue", "start", "spring", "--all", "--yes")
     ended = egec("reissue", "start", "spring", "--all", "--limit", "1", "--yes", "--format", "json")
     assert ended.code == 73
     assert json.loads(ended.err)["error"]["code"] == "run_exists"
 
 
-def test_a_dry_run_shows_whom_how_long_and_what_and_changes_nothing(
+def test_a_dry_run_shows_clients_duration_and_mails_and_changes_nothing(
     egec: Egec, server: MailServer, people: list[str]
 ) -> None:
     ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--limit", "2", "--format", "ids")
@@ -203,14 +205,14 @@ def test_a_dry_run_counts_first_mails_and_new_passwords_and_shows_both(
     assert len(server.accepted) == 1
 
 
-def test_a_dry_run_tells_that_the_mail_server_is_away(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_a_dry_run_reports_an_unavailable_mail_server(egec: Egec, server: MailServer, people: list[str]) -> None:
     server.stop()
     ended = egec("reissue", "start", "spring", "--all", "--dry-run")
     assert ended.code == 0
     assert "no mail would leave at present: the mail server" in ended.err
 
 
-def test_the_status_of_all_runs(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_status_lists_all_runs(egec: Egec, server: MailServer, people: list[str]) -> None:
     egec("reissue", "start", "one", "--all", "--yes")
     egec("reissue", "start", "two", "--status", "blocked", "--yes")
     listed = egec("reissue", "status", "--format", "jsonl", "--fields", "name,state,total").out
@@ -220,7 +222,7 @@ def test_the_status_of_all_runs(egec: Egec, server: MailServer, people: list[str
     ]
 
 
-def test_a_server_that_is_away_ends_it_with_75_and_resume_goes_on(
+def test_an_unavailable_server_ends_with_75_and_resume_continues(
     egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.01)
@@ -243,7 +245,7 @@ def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer,
     assert egec("reissue", "cancel", "summer").code == 65
 
 
-def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_a_reader_that_ends_stops_the_run_in_good_order(egec: Egec, server: MailServer, people: list[str]) -> None:
     command = f"{' '.join(PROGRAM)} reissue start spring --all --yes --format jsonl | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run([require_program("bash"), "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["141"]
@@ -253,7 +255,7 @@ def test_a_reader_that_goes_away_stops_the_run_in_good_order(egec: Egec, server:
 
 @pytest.fixture
 def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the run `spring` paused, with one of its three clients failed and two to be mailed."""
+    """Leave the run `spring` paused, with one of three clients failed and two remaining."""
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.1)
     server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
     for others in ("c1@example.org", "c2@example.org"):
@@ -266,7 +268,7 @@ def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("paused")
-def test_the_last_line_of_a_resumed_run_has_the_numbers_of_its_summary(egec: Egec) -> None:
+def test_the_last_line_of_a_resumed_run_agrees_with_its_summary(egec: Egec) -> None:
     ended = egec("reissue", "resume", "spring")
     assert ended.code == 3
     assert "egec: spring: 3 of 3 done, 1 failed, " in ended.err
@@ -274,7 +276,7 @@ def test_the_last_line_of_a_resumed_run_has_the_numbers_of_its_summary(egec: Ege
 
 
 @pytest.mark.usefixtures("paused")
-def test_the_bar_of_a_resumed_run_has_the_numbers_of_its_summary() -> None:
+def test_the_progress_bar_of_a_resumed_run_agrees_with_its_summary() -> None:
     controller, terminal = pty.openpty()
     with subprocess.Popen(
         [*PROGRAM, "reissue", "resume", "spring"], stdout=subprocess.PIPE, stderr=terminal
@@ -288,7 +290,7 @@ def test_the_bar_of_a_resumed_run_has_the_numbers_of_its_summary() -> None:
     assert b"0 failed" not in shown
 
 
-def test_workers_that_share_a_run_end_with_the_numbers_of_the_whole_run(
+def test_workers_that_share_a_run_print_the_summary_of_the_whole_run(
     location: Database, egec: Egec, server: MailServer
 ) -> None:
     for number in range(30):
@@ -299,9 +301,9 @@ def test_workers_that_share_a_run_end_with_the_numbers_of_the_whole_run(
     workers = [
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    said = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
+    errors = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [3, 3]
-    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-2] for err in said)
+    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-2] for err in errors)
 
 
 ODD_NAME = "odd name; rm -rf /"
@@ -313,11 +315,11 @@ def test_a_hint_quotes_the_name_of_a_run_for_a_shell(egec: Egec, server: MailSer
     assert "Next: egec reissue status 'odd name; rm -rf /' --failed; " in ended.err
     assert ended.err.endswith(": egec reissue retry 'odd name; rm -rf /'\n")
     other = egec("reissue", "start", ODD_NAME, "--all", "--limit", "1", "--yes")
-    assert "type `egec reissue resume 'odd name; rm -rf /'` to go on" in other.err
+    assert "type `egec reissue resume 'odd name; rm -rf /'` to continue" in other.err
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_run_that_exists_is_told_with_the_options_that_started_it(egec: Egec, tmp_path: Path) -> None:
+def test_an_existing_run_is_reported_with_the_selectors_that_started_it(egec: Egec, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("nom;courriel\nx;c0@example.org\n")
     told = egec("reissue", "start", "spring", "--all", "--limit", "1", "--yes").err
     assert "the run spring was started with different selectors: --all\n" in told
@@ -327,7 +329,7 @@ def test_a_run_that_exists_is_told_with_the_options_that_started_it(egec: Egec, 
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_dry_run_of_a_run_that_exists_shows_whom_it_would_still_mail(
+def test_a_dry_run_of_an_existing_run_shows_its_remaining_clients(
     egec: Egec, server: MailServer, people: list[str]
 ) -> None:
     ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--expect", "3", "--format", "ids")
@@ -345,29 +347,27 @@ def test_a_dry_run_of_a_run_that_exists_shows_whom_it_would_still_mail(
 
 
 @pytest.mark.usefixtures("paused")
-def test_an_expected_number_is_compared_with_the_clients_of_a_run_that_exists(egec: Egec, server: MailServer) -> None:
+def test_an_expected_number_is_compared_with_the_clients_of_an_existing_run(egec: Egec, server: MailServer) -> None:
     for options in (["--yes"], ["--dry-run"]):
         ended = egec("reissue", "start", "spring", "--all", "--expect", "2", *options)
         assert ended.code == 65
         assert "the run spring already exists with 3 clients, not 2 as expected" in ended.err
     assert server.accepted == []
-    # The same line of cron goes on, though fewer clients are selected now, and more have failed.
+    # The same cron line continues the run, although fewer clients are selected now, and more have failed.
     egec("client", "create", "later@example.org")
     assert egec("reissue", "start", "spring", "--all", "--expect", "3", "--yes").code == 3
     assert len(server.accepted) == 2
     assert egec("reissue", "start", "spring", "--all", "--expect", "3", "--yes").code == 3
 
 
-def test_a_dry_run_of_a_run_that_was_cancelled_is_refused_as_its_start_is(
-    egec: Egec, server: MailServer, paused: None
-) -> None:
+def test_start_and_dry_run_of_a_cancelled_run_are_refused(egec: Egec, server: MailServer, paused: None) -> None:
     egec("reissue", "cancel", "spring")
     for options in (["--yes"], ["--dry-run"]):
         assert egec("reissue", "start", "spring", "--all", *options).code == 77
 
 
 @pytest.mark.usefixtures("paused")
-def test_all_clients_of_a_run_are_listed_with_what_became_of_them(egec: Egec, people: list[str]) -> None:
+def test_all_clients_of_a_run_are_listed_with_their_outcome(egec: Egec, people: list[str]) -> None:
     def items() -> list[tuple[object, ...]]:
         listed = egec("reissue", "status", "spring", "--items", "--format", "jsonl").out
         fields = ("identifier", "outcome", "failure", "attempts")
@@ -383,7 +383,7 @@ def test_all_clients_of_a_run_are_listed_with_what_became_of_them(egec: Egec, pe
     ("arguments", "told"),
     [(["--items"], "Name the run too."), (["spring", "--items", "--failed"], "contradict each other")],
 )
-def test_options_of_status_that_do_not_go_together_are_refused(egec: Egec, arguments: list[str], told: str) -> None:
+def test_contradicting_options_of_status_are_refused(egec: Egec, arguments: list[str], told: str) -> None:
     ended = egec("reissue", "status", *arguments)
     assert ended.code == 2
     assert told in ended.err
@@ -391,14 +391,14 @@ def test_options_of_status_that_do_not_go_together_are_refused(egec: Egec, argum
 
 @pytest.mark.usefixtures("paused")
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
-def test_a_run_with_failures_tells_the_next_step_however_often_it_is_started(egec: Egec, options: list[str]) -> None:
+def test_each_start_of_a_run_with_failures_prints_the_next_step(egec: Egec, options: list[str]) -> None:
     for _ in range(2):
         ended = egec(*options, "reissue", "start", "spring", "--all", "--yes")
         assert ended.code == 3
         assert ended.err.splitlines()[-1] == NEXT_STEP
 
 
-def test_a_rate_of_0_is_no_limit_whatever_the_settings_say(
+def test_a_rate_of_0_removes_the_limit_of_the_settings(
     egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_RATE", "1")
@@ -409,9 +409,7 @@ def test_a_rate_of_0_is_no_limit_whatever_the_settings_say(
     assert len(server.accepted) == 3
 
 
-def test_the_question_has_the_numbers_of_first_and_of_new_passwords(
-    egec: Egec, server: MailServer, people: list[str]
-) -> None:
+def test_the_question_counts_first_and_new_passwords(egec: Egec, server: MailServer, people: list[str]) -> None:
     def asked() -> bytes:
         controller, terminal = pty.openpty()
         with subprocess.Popen(
@@ -432,13 +430,13 @@ def test_the_question_has_the_numbers_of_first_and_of_new_passwords(
     assert b"Mail new passwords to 3 clients?" in asked()
 
 
-def test_one_client_of_a_dry_run_is_told_in_the_singular(egec: Egec, server: MailServer, people: list[str]) -> None:
+def test_a_dry_run_uses_the_singular_for_one_client(egec: Egec, server: MailServer, people: list[str]) -> None:
     ended = egec("reissue", "start", "spring", "--all", "--limit", "1", "--dry-run")
     assert "egec: 1 client would get a mail, in less than a second: " in ended.err
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_client_who_was_erased_or_disabled_meanwhile_is_told_once(egec: Egec, people: list[str]) -> None:
+def test_a_client_erased_or_disabled_meanwhile_is_reported_once(egec: Egec, people: list[str]) -> None:
     egec("client", "erase", people[1], "--yes")
     egec("client", "disable", people[2], "--reason", "left")
     told = egec("reissue", "resume", "spring").err
@@ -447,7 +445,7 @@ def test_a_client_who_was_erased_or_disabled_meanwhile_is_told_once(egec: Egec, 
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_paused_run_is_told_to_have_no_worker_and_how_it_goes_on(egec: Egec) -> None:
+def test_status_of_a_paused_run_says_that_it_has_no_worker_and_how_to_continue(egec: Egec) -> None:
     shown = egec("reissue", "status", "spring")
     assert shown.err == (
         "egec: nobody is working on the run spring. To continue it, type: egec reissue resume spring\n"
@@ -457,7 +455,7 @@ def test_a_paused_run_is_told_to_have_no_worker_and_how_it_goes_on(egec: Egec) -
     assert egec("reissue", "status", "spring").err == ""
 
 
-def test_a_run_whose_worker_was_killed_is_told_to_have_no_worker_at_once(
+def test_status_says_immediately_that_a_run_lost_its_worker(
     location: Database, egec: Egec, server: MailServer, people: list[str]
 ) -> None:
     server.at(Point.KEPT, lambda: time.sleep(0.5))

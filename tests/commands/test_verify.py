@@ -32,19 +32,19 @@ def login(egec: Egec) -> tuple[str, str]:
     return result["identifier"], result["password"]
 
 
-def test_the_right_password_is_let_in_without_a_word(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_the_right_password_is_accepted_without_output(egec_process: Egec, login: tuple[str, str]) -> None:
     ended = egec_process("verify", login[0], "--password-stdin", stdin=login[1])
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "x" * 100, "é" * 40, "a\0b", "\n"])
-def test_a_wrong_password_gets_the_memos_refusal(egec_process: Egec, login: tuple[str, str], wrong: str) -> None:
+def test_a_wrong_password_gets_the_refusal_of_the_memo(egec_process: Egec, login: tuple[str, str], wrong: str) -> None:
     ended = egec_process("verify", login[0], "--password-stdin", stdin=wrong)
     assert (ended.code, ended.out, ended.err) == (1, REFUSED, "")
 
 
 @pytest.mark.parametrize("identifier", ["1111111111", "abc", "٣٣٣٣٣٣٣٣٣٣", "0123456789"])
-def test_an_unknown_identifier_gets_the_very_same_refusal(
+def test_an_unknown_identifier_gets_the_same_refusal(
     egec_process: Egec, login: tuple[str, str], identifier: str
 ) -> None:
     ended = egec_process("verify", identifier, "--password-stdin", stdin=login[1])
@@ -52,26 +52,28 @@ def test_an_unknown_identifier_gets_the_very_same_refusal(
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "\u202f", "\u200b", "\ufeff", " \u200b \u00a0"])
-def test_blanks_pasted_around_either_part_do_not_matter(egec_process: Egec, login: tuple[str, str], blank: str) -> None:
+def test_white_space_around_identifier_and_password_is_ignored(
+    egec_process: Egec, login: tuple[str, str], blank: str
+) -> None:
     padded = f"{blank}{login[0]}{blank}\n{blank}{login[1]}{blank}\n"
     assert egec_process("verify", "--stdin", stdin=padded).code == 0
 
 
 @pytest.mark.parametrize("password", ["right", "wrong"])
 @pytest.mark.parametrize("words", [["{}", "--password-stdin"], ["--password-stdin", "{}"], ["--stdin"], ["--pam"]])
-def test_what_programs_type_is_answered_as_if_it_was_read_in_full(
+def test_the_fast_path_for_programs_answers_like_the_full_parser(
     egec_process: Egec, login: tuple[str, str], words: list[str], password: str
 ) -> None:
     asked = [word.format(login[0]) for word in words]
     stdin = (f"{login[0]}\n" if asked == ["--stdin"] else "") + (login[1] if password == "right" else "x")
     short = egec_process("verify", *asked, stdin=stdin, env={"PAM_USER": login[0]})
-    in_full = egec_process("verify", "--format", "table", *asked, stdin=stdin, env={"PAM_USER": login[0]})
-    assert short == in_full
+    full = egec_process("verify", "--format", "table", *asked, stdin=stdin, env={"PAM_USER": login[0]})
+    assert short == full
     assert short.code == (0 if password == "right" else 1)
 
 
 @pytest.mark.parametrize("identifier", ["--no-such-option", "--help", "-", "--"])
-def test_what_begins_like_an_option_is_read_in_full(
+def test_an_identifier_that_starts_like_an_option_goes_to_the_full_parser(
     egec_process: Egec, login: tuple[str, str], identifier: str
 ) -> None:
     short = egec_process("verify", identifier, "--password-stdin")
@@ -79,12 +81,12 @@ def test_what_begins_like_an_option_is_read_in_full(
     assert short.code == (0 if identifier == "--help" else 1 if identifier == "-" else 2)
 
 
-def test_case_always_counts(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_case_matters(egec_process: Egec, login: tuple[str, str]) -> None:
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1].lower()).code == 1
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nmore\n"])
-def test_stdin_ends_at_the_first_line_end_if_any(egec_process: Egec, login: tuple[str, str], ending: str) -> None:
+def test_the_password_ends_at_the_first_line_end(egec_process: Egec, login: tuple[str, str], ending: str) -> None:
     assert egec_process("verify", login[0], "--password-stdin", stdin=login[1] + ending).code == 0
     assert egec_process("verify", "--stdin", stdin=f"{login[0]}\n{login[1]}{ending}").code == 0
 
@@ -95,7 +97,7 @@ def test_hostile_input_is_refused_and_never_crashes(egec_process: Egec, login: t
     assert egec_process("verify", login[0], "--password-stdin", stdin=hostile).code == 1
 
 
-def test_json_has_the_verdict(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_json_contains_the_verdict(egec_process: Egec, login: tuple[str, str]) -> None:
     good = egec_process("verify", login[0], "--password-stdin", "--format", "json", stdin=login[1])
     bad = egec_process("verify", login[0], "--password-stdin", "--format", "json", stdin="x")
     assert (good.code, json.loads(good.out)) == (0, {"accepted": True})
@@ -103,13 +105,13 @@ def test_json_has_the_verdict(egec_process: Egec, login: tuple[str, str]) -> Non
 
 
 @pytest.mark.parametrize("arguments", [(), ("1234567890",), ("1234567890", "--stdin"), ("--stdin", "--password-stdin")])
-def test_without_a_way_to_get_the_password_it_is_a_wrong_command_line(
+def test_a_command_line_without_a_source_of_the_password_is_refused(
     egec_process: Egec, login: tuple[str, str], arguments: tuple[str, ...]
 ) -> None:
     assert egec_process("verify", *arguments).code == 2
 
 
-def test_a_login_is_remembered(egec: Egec, egec_process: Egec, login: tuple[str, str]) -> None:
+def test_a_login_is_recorded(egec: Egec, egec_process: Egec, login: tuple[str, str]) -> None:
     assert json.loads(egec("client", "show", login[0], "--format", "json").out)["last_login_at"] is None
     egec_process("verify", login[0], "--password-stdin", stdin=login[1])
     assert json.loads(egec("client", "show", login[0], "--format", "json").out)["last_login_at"] is not None
@@ -131,7 +133,7 @@ def test_a_login_is_remembered(egec: Egec, egec_process: Egec, login: tuple[str,
         ("--no-such-option",),
     ],
 )
-def test_options_that_contradict_each_other_are_a_wrong_command_line(
+def test_contradicting_options_are_refused(
     egec_process: Egec, login: tuple[str, str], arguments: tuple[str, ...]
 ) -> None:
     ended = egec_process("verify", *arguments, stdin=f"{login[0]}\n{login[1]}\n")
@@ -140,7 +142,7 @@ def test_options_that_contradict_each_other_are_a_wrong_command_line(
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\0"])
-def test_pam_lets_in_without_a_word(egec_process: Egec, login: tuple[str, str], ending: str) -> None:
+def test_pam_accepts_without_output(egec_process: Egec, login: tuple[str, str], ending: str) -> None:
     ended = egec_process("verify", "--pam", stdin=login[1] + ending, env={"PAM_USER": login[0]})
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
@@ -157,25 +159,23 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-def test_pam_refuses_bad_input_without_a_word(egec_process: Egec, login: tuple[str, str], hostile: bytes) -> None:
+def test_pam_refuses_bad_input_without_output(egec_process: Egec, login: tuple[str, str], hostile: bytes) -> None:
     ended = egec_process("verify", "--pam", stdin=hostile, env={"PAM_USER": login[0]})
     assert (ended.code, ended.out, ended.err) == (1, "", "")
 
 
 @pytest.mark.parametrize("user", ["", "abc", "٣٣٣٣٣٣٣٣٣٣", "5079512743\n", "\udcff", "x" * 50_000])
-def test_pam_refuses_users_that_are_none(egec_process: Egec, login: tuple[str, str], user: str) -> None:
+def test_pam_refuses_invalid_users(egec_process: Egec, login: tuple[str, str], user: str) -> None:
     assert egec_process("verify", "--pam", stdin=login[1], env={"PAM_USER": user}).code == 1
 
 
-def test_pam_refuses_where_no_user_is_named(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_pam_refuses_a_missing_user(egec_process: Egec, login: tuple[str, str]) -> None:
     assert egec_process("verify", "--pam", stdin=login[1]).code == 1
 
 
 @pytest.mark.parametrize("arguments", ["verify --stdin", "verify --pam", "verify 1234567890 --password-stdin"])
 @pytest.mark.parametrize("redirected", ["0<&-", "0>written"])
-def test_a_standard_input_that_cannot_be_read_lets_nobody_in(
-    login: tuple[str, str], arguments: str, redirected: str
-) -> None:
+def test_an_unreadable_standard_input_is_refused(login: tuple[str, str], arguments: str, redirected: str) -> None:
     command = f"{sys.executable} -m egec_cli {arguments} {redirected}"
     environment = {**os.environ, "PAM_USER": login[0]}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60)
@@ -184,12 +184,12 @@ def test_a_standard_input_that_cannot_be_read_lets_nobody_in(
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "1>/dev/full"])
-def test_closed_descriptors_never_let_in_a_wrong_password_nor_crash(login: tuple[str, str], closed: str) -> None:
+def test_closed_descriptors_never_accept_a_wrong_password_nor_crash(login: tuple[str, str], closed: str) -> None:
     command = f"echo x | {sys.executable} -m egec_cli verify {login[0]} --password-stdin {closed}"
     assert subprocess.run(["sh", "-c", command], capture_output=True, timeout=60).returncode in {1, 65, 74}
 
 
-def test_explain_tells_why_as_stable_keys(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_explain_gives_the_reason_as_a_stable_code(egec_process: Egec, login: tuple[str, str]) -> None:
     def explained(password: str) -> tuple[int, dict[str, object]]:
         given = f"{login[0]}\n{password}\n"
         ended = egec_process("verify", "--stdin", "--explain", "--format", "json", stdin=given)
@@ -197,13 +197,13 @@ def test_explain_tells_why_as_stable_keys(egec_process: Egec, login: tuple[str, 
         return ended.code, json.loads(ended.out)
 
     good, bad = explained(login[1]), explained(login[1].swapcase())
-    assert good == (0, {"accepted": True, "reason": "accepted", "hint": "The login is right."})
+    assert good == (0, {"accepted": True, "reason": "accepted", "hint": "The identifier and the password are correct."})
     assert bad[0] == 1
     assert list(bad[1]) == ["accepted", "reason", "hint"]
     assert (bad[1]["accepted"], bad[1]["reason"]) == (False, "capitals_swapped")
 
 
-def test_explain_is_a_table_for_people(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_explain_prints_a_table_for_people(egec_process: Egec, login: tuple[str, str]) -> None:
     ended = egec_process("verify", login[0], "--password-stdin", "--explain", stdin="wrong")
     assert (ended.code, ended.err) == (1, "")
     assert ended.out == (
@@ -220,17 +220,17 @@ def batch(egec_process: Egec, text: str | bytes, form: str = "jsonl") -> tuple[i
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("header", ["", "identifier{0}password", "\ufeffIdentifiant{0}Mot de passe", " "])
-def test_a_list_of_cells_is_checked(egec_process: Egec, login: tuple[str, str], delimiter: str, header: str) -> None:
+def test_a_list_of_cells_is_verified(egec_process: Egec, login: tuple[str, str], delimiter: str, header: str) -> None:
     text = "\r\n".join([*([header.format(delimiter)] if header else []), delimiter.join(login), ""])
     assert batch(egec_process, text) == (0, [(login[0], 2 if header else 1, True)], "")
 
 
-def test_a_header_says_where_identifier_and_password_are(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_a_header_names_the_columns_of_identifier_and_password(egec_process: Egec, login: tuple[str, str]) -> None:
     text = f"password;email;identifier\n{login[1]};jeanne@example.org;{login[0]}\n"
     assert batch(egec_process, text) == (0, [(login[0], 2, True)], "")
 
 
-def test_a_list_of_objects_is_checked(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_a_list_of_objects_is_verified(egec_process: Egec, login: tuple[str, str]) -> None:
     rows = [{"identifier": login[0], "password": login[1]}, {"identifier": int(login[0]), "password": login[1]}]
     text = "\n" + "\n\n".join(map(json.dumps, rows))
     assert batch(egec_process, text) == (0, [(login[0], 2, True), (login[0], 4, True)], "")
@@ -249,17 +249,17 @@ def test_a_list_with_refusals_ends_with_3(egec_process: Egec, login: tuple[str, 
     ]
 
 
-def test_an_empty_list_is_done(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_an_empty_list_is_accepted(egec_process: Egec, login: tuple[str, str]) -> None:
     assert batch(egec_process, "") == batch(egec_process, "\n\n") == (0, [], "")
 
 
-def test_a_list_that_is_not_there_is_told(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_a_missing_list_is_reported(egec_process: Egec, login: tuple[str, str]) -> None:
     ended = egec_process("verify", "--batch", "no-such-file")
     assert (ended.code, ended.out) == (74, "")
     assert "no-such-file" in ended.err
 
 
-def test_verdicts_come_in_the_order_of_the_list_however_long_each_takes(
+def test_verdicts_keep_the_order_of_the_list_however_long_each_takes(
     egec: Egec, egec_process: Egec, login: tuple[str, str]
 ) -> None:
     egec("client", "create", "marc@example.org")
@@ -280,7 +280,7 @@ def test_verdicts_come_in_the_order_of_the_list_however_long_each_takes(
     assert [line for _, line, accepted in verdicts if accepted] == [1, 11, 13]
 
 
-def test_logins_on_one_account_count_one_after_the_other(egec_process: Egec, login: tuple[str, str]) -> None:
+def test_logins_to_one_account_are_checked_one_after_the_other(egec_process: Egec, login: tuple[str, str]) -> None:
     text = "".join(f"{login[0]};{password}\n" for password in [*["wrong"] * 4, login[1], *["wrong"] * 5, login[1]])
     _, verdicts, _ = batch(egec_process, text)
     assert [line for _, line, accepted in verdicts if accepted] == [5]
@@ -295,7 +295,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "ids"])
 @pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES.keys())
-def test_a_bad_line_ends_the_list_with_its_number_after_the_verdicts_before_it(
+def test_an_invalid_line_ends_the_list_after_the_earlier_verdicts(
     egec_process: Egec, login: tuple[str, str], bad: bytes, form: str
 ) -> None:
     first = f"{login[0]},{login[1]}\n".encode()
@@ -304,7 +304,7 @@ def test_a_bad_line_ends_the_list_with_its_number_after_the_verdicts_before_it(
     assert ended.code == 65
     assert ended.out.count(login[0]) == 2
     assert form != "json" or len(json.loads(ended.out)) == 2
-    assert "standard input:3: it is no login" in ended.err
+    assert "standard input:3: invalid login" in ended.err
     assert "fG69a" not in ended.out + ended.err
 
 
@@ -318,13 +318,13 @@ BAD_OBJECTS = [
 
 
 @pytest.mark.parametrize("bad", BAD_OBJECTS)
-def test_an_object_that_is_no_login_ends_the_list(egec_process: Egec, login: tuple[str, str], bad: str) -> None:
+def test_an_invalid_object_ends_the_list(egec_process: Egec, login: tuple[str, str], bad: str) -> None:
     code, verdicts, _ = batch(egec_process, json.dumps({"identifier": login[0], "password": login[1]}) + f"\n{bad}\n")
     assert (code, verdicts) == (65, [(login[0], 1, True)])
 
 
 class Conversation:
-    """A `verify --batch -` that is written to and read from in turn."""
+    """A `verify --batch -` process that gets one login at a time."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -368,7 +368,7 @@ def test_a_list_that_never_ends_can_be_interrupted(login: tuple[str, str], numbe
     assert talk.end().code == code
 
 
-def test_logins_under_way_when_the_reader_goes_are_no_failures(
+def test_logins_under_way_when_the_reader_ends_are_not_failures(
     egec: Egec, egec_process: Egec, login: tuple[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "logins.csv").write_text(
@@ -383,7 +383,7 @@ def test_logins_under_way_when_the_reader_goes_are_no_failures(
 
 @pytest.fixture
 def busy(login: tuple[str, str]) -> str:
-    """Let five other logins to the account be in progress; return its identifier."""
+    """Take all five places of the account; return its identifier."""
     with open_context(load.load_settings()) as context:
         for _ in range(limits.FAILURES_BEFORE_WAIT):
             limits.try_place(context, Client.get().id)
@@ -409,7 +409,7 @@ def run_impatient(arguments: str, given: str, *, identifier: str = "") -> subpro
         ("--checkpassword -- echo welcome", "{0}\0{1}\0", 111),
     ],
 )
-def test_a_right_login_that_finds_no_place_is_a_temporary_failure(
+def test_a_right_login_that_gets_no_place_is_a_temporary_failure(
     login: tuple[str, str], busy: str, arguments: str, given: str, code: int
 ) -> None:
     done = run_impatient(arguments.format(*login), given.format(*login), identifier=busy)
@@ -419,7 +419,7 @@ def test_a_right_login_that_finds_no_place_is_a_temporary_failure(
         assert (Client.get().failed_logins, Client.get().blocked_until) == (0, None)
 
 
-def test_logins_of_a_list_that_find_no_place_get_no_verdict_and_do_not_stop_the_others(
+def test_logins_of_a_list_without_a_place_get_no_verdict_and_do_not_stop_others(
     egec: Egec, login: tuple[str, str], busy: str
 ) -> None:
     egec("client", "create", "marc@example.org")
@@ -444,7 +444,7 @@ def test_logins_of_a_list_that_find_no_place_get_no_verdict_and_do_not_stop_the_
     assert "2 logins were not checked" in done.stderr
 
 
-def test_a_login_of_a_list_gets_the_place_that_becomes_free(
+def test_a_login_of_a_list_gets_a_place_that_becomes_free(
     egec_process: Egec, login: tuple[str, str], busy: str
 ) -> None:
     with open_context(load.load_settings()) as context:

@@ -56,7 +56,7 @@ class Promises(RuleBasedStateMachine):
         self.crashed: list[Issue] = []
         self.mailed: list[Mailed] = []
         self.used: set[int] = set()
-        self.logins: list[tuple[Mailed, login.Started, login.ComparedLogin]] = []
+        self.logins: list[tuple[Mailed, login.StartedLogin, login.ComparedLogin]] = []
         self.settled = 0
         self.revoked_below = 0
         self.disabled = False
@@ -163,7 +163,7 @@ class Promises(RuleBasedStateMachine):
         before = self.usable_sequences()
         Client.update(failed_logins=0, blocked_until=None).where(Client.id == self.client.id).execute()
         try:
-            started = login.start(self.egec, self.client.identifier, mail.clear, patience=0)
+            started = login.start_login(self.egec, self.client.identifier, mail.clear, patience=0)
         except AccountBusy:
             # Dead logins hold all places until they expire.
             assert LoginPlace.select().where(LoginPlace.client == self.client.id).count() >= 5

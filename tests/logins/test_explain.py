@@ -1,4 +1,4 @@
-"""Why a login fails: the right reason for each of many cases, and none that helps a stranger."""
+"""Why a login fails: the right reason for each of many cases, and nothing that helps an attacker."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,27 +21,27 @@ EARLIER, BEFORE_THAT, OLDEST = "aB3#xY7%z", "Zz9?Yy8+X", "Qw2=Er3-T"
 WITH_LOOKALIKES = "lO0I1a*6j"
 
 
-def issued(egec: Context, client: Client, clear: str, state: CredentialState = CredentialState.ACCEPTED) -> None:
-    """Issue this password, and let this become of its mail."""
+def issued(context: Context, client: Client, clear: str, state: CredentialState = CredentialState.ACCEPTED) -> None:
+    """Issue this password, and settle its mail with this state."""
     new = NewCredential(client.id, hashing.hash_password(Password(clear), 4), "<x@egec.pro>")
-    with egec.database.atomic():
-        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30)[client.id]
+    with context.database.atomic():
+        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30)[client.id]
         states.settle_credentials(
-            [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=egec.clock()
+            [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=context.clock()
         )
 
 
 @pytest.fixture
 def client(opened: Context) -> Client:
-    """Return a client with a password and three former ones."""
+    """Return a client with a password and three earlier ones."""
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org", given_identifier=IDENTIFIER))
     for clear in (OLDEST, BEFORE_THAT, EARLIER, LAST):
         issued(opened, made, clear)
     return made
 
 
-def explained(egec: Context, identifier: str, password: str) -> tuple[bool, str]:
-    found = explain_login(egec, identifier, password)
+def explained(context: Context, identifier: str, password: str) -> tuple[bool, str]:
+    found = explain_login(context, identifier, password)
     assert found.hint
     return found.accepted, found.reason
 
@@ -77,7 +77,7 @@ TYPED = {
 
 
 @pytest.mark.parametrize("typed", TYPED)
-def test_what_is_wrong_with_a_password_is_told(opened: Context, client: Client, typed: str) -> None:
+def test_the_reason_names_the_fault_of_a_password(opened: Context, client: Client, typed: str) -> None:
     reason = TYPED[typed]
     assert explained(opened, IDENTIFIER, typed) == (reason == "accepted", reason)
 
@@ -101,11 +101,11 @@ def test_what_is_wrong_with_a_password_is_told(opened: Context, client: Client, 
         ("٥٠٧٩٥١٢٧٤٣", "identifier_malformed"),
     ],
 )
-def test_what_is_wrong_with_an_identifier_is_told(opened: Context, client: Client, typed: str, reason: str) -> None:
+def test_the_reason_names_the_fault_of_an_identifier(opened: Context, client: Client, typed: str, reason: str) -> None:
     assert explained(opened, typed, LAST) == (reason == "accepted", reason)
 
 
-def test_two_clients_near_a_mistyped_identifier_are_not_told(opened: Context, client: Client) -> None:
+def test_two_clients_close_to_a_mistyped_identifier_give_no_hint(opened: Context, client: Client) -> None:
     records.create_client(opened, fields.parse_fields("marc@example.org", given_identifier="5079512745"))
     assert explained(opened, "5079512744", LAST) == (False, "unknown_identifier")
 
@@ -117,7 +117,7 @@ def test_the_hint_names_no_other_client(opened: Context, client: Client) -> None
         assert "jeanne" not in hint
 
 
-def test_exchanged_lookalikes_are_told(opened: Context) -> None:
+def test_confused_lookalikes_are_recognised(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     issued(opened, made, WITH_LOOKALIKES)
     for typed in ("lOOI1a*6j", "l00I1a*6j", "1OOI1a*6j", "IO0I1a*6j"):
@@ -127,35 +127,37 @@ def test_exchanged_lookalikes_are_told(opened: Context) -> None:
 Change = Callable[[Context, Client], object]
 
 
-def waits(egec: Context, client: Client) -> None:
-    Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
+def waits(context: Context, client: Client) -> None:
+    Client.update(failed_logins=5, blocked_until=context.clock() + timedelta(minutes=1)).execute()
 
 
 def is_blocked(_egec: Context, _client: Client) -> None:
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
 
 
-def is_disabled(egec: Context, _client: Client) -> None:
-    Client.update(disabled_at=egec.clock()).execute()
+def is_disabled(context: Context, _client: Client) -> None:
+    Client.update(disabled_at=context.clock()).execute()
 
 
-def has_expired(egec: Context, _client: Client) -> None:
-    Credential.update(expires_at=egec.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
+def has_expired(context: Context, _client: Client) -> None:
+    Credential.update(expires_at=context.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
 
 
-def was_refused_since(egec: Context, client: Client) -> None:
-    issued(egec, client, "Nn7#mM6%k", CredentialState.REFUSED)
+def was_refused_since(context: Context, client: Client) -> None:
+    issued(context, client, "Nn7#mM6%k", CredentialState.REFUSED)
 
 
-def is_in_doubt_since(egec: Context, client: Client) -> None:
-    issued(egec, client, "Nn7#mM6%k", CredentialState.IN_DOUBT)
+def is_in_doubt_since(context: Context, client: Client) -> None:
+    issued(context, client, "Nn7#mM6%k", CredentialState.IN_DOUBT)
 
 
-def was_revoked(egec: Context, client: Client) -> None:
-    with egec.database.atomic():
+def was_revoked(context: Context, client: Client) -> None:
+    with context.database.atomic():
         new = NewCredential(client.id, "", None)
-        recorded = states.record_credentials([new], at=egec.clock(), by="test", unused_days=30, revoke=True)[client.id]
-        states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=egec.clock())
+        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30, revoke=True)[
+            client.id
+        ]
+        states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=context.clock())
 
 
 @pytest.mark.parametrize(
@@ -173,19 +175,19 @@ def was_revoked(egec: Context, client: Client) -> None:
         (was_revoked, LAST, "last_mail_refused"),
     ],
 )
-def test_what_is_wrong_with_an_account_is_told(
+def test_the_reason_names_the_fault_of_an_account(
     opened: Context, client: Client, change: Change, typed: str, reason: str
 ) -> None:
     change(opened, client)
     assert explained(opened, IDENTIFIER, typed) == (reason == "accepted", reason)
 
 
-def test_a_client_who_never_got_a_password_is_told(opened: Context) -> None:
+def test_a_client_who_never_got_a_password_is_recognised(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     assert explained(opened, made.identifier, "x") == (False, "never_activated")
 
 
-def test_an_explanation_counts_as_an_attempt_and_is_on_record(opened: Context, client: Client) -> None:
+def test_an_explanation_counts_as_an_attempt_and_is_recorded(opened: Context, client: Client) -> None:
     for _ in range(5):
         assert explained(opened, IDENTIFIER, LAST.swapcase())[1] == "capitals_swapped"
     assert explained(opened, IDENTIFIER, LAST) == (False, "waiting")
@@ -196,7 +198,7 @@ def test_an_explanation_counts_as_an_attempt_and_is_on_record(opened: Context, c
     assert len(events) == 12
 
 
-def test_no_hint_holds_a_password(opened: Context, client: Client) -> None:
+def test_no_hint_contains_a_password(opened: Context, client: Client) -> None:
     for typed in (LAST.swapcase(), EARLIER, f"{LAST}.", "x"):
         found = explain_login(opened, IDENTIFIER, typed)
         assert not any(clear in found.hint for clear in (LAST, EARLIER, typed) if len(clear) > 1)

@@ -1,4 +1,4 @@
-"""Limits on logins, on both databases: places for logins in progress, and failures that only verdicts count as."""
+"""Limits on logins, on both databases: places for logins in progress, and failures, which only verdicts count as."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import issue
 from egec_cli.logins import limits, verify
 from egec_cli.logins.limits import PLACE_LIFETIME, UNTIL_NEW_CREDENTIAL, AccountBusy
-from egec_cli.logins.verify import LoginReason, LoginResult, Started
+from egec_cli.logins.verify import LoginReason, LoginResult, StartedLogin
 from egec_cli.store.models import Client, Event, LoginPlace
 from tests.logins.test_verify import activated
 
@@ -24,18 +24,18 @@ WRONG = "wrong"
 AFTER_A_LIFETIME = PLACE_LIFETIME + timedelta(seconds=1)
 
 
-def later(egec: Context, by: timedelta) -> Context:
+def later(context: Context, by: timedelta) -> Context:
     """Return the context as it is after this time."""
-    moment = egec.clock() + by
-    return egec._replace(clock=lambda: moment)
+    moment = context.clock() + by
+    return context._replace(clock=lambda: moment)
 
 
-def started(egec: Context, client: tuple[str, str], *, right: bool = False) -> Started:
-    return verify.start(egec, client[0], client[1] if right else WRONG, patience=0)
+def started(context: Context, client: tuple[str, str], *, right: bool = False) -> StartedLogin:
+    return verify.start_login(context, client[0], client[1] if right else WRONG, patience=0)
 
 
-def settled(egec: Context, one: Started) -> LoginResult:
-    return verify.settle_login(egec, one, verify.compare_hashes(egec, one))
+def settled(context: Context, one: StartedLogin) -> LoginResult:
+    return verify.settle_login(context, one, verify.compare_hashes(context, one))
 
 
 def failures() -> int:
@@ -50,7 +50,7 @@ def client(opened: Context) -> tuple[str, str]:
     return made.identifier, password
 
 
-def test_of_fourteen_logins_at_once_five_are_compared_before_the_first_wait(
+def test_of_fourteen_logins_at_once_only_five_are_compared_before_the_first_wait(
     opened: Context, client: tuple[str, str]
 ) -> None:
     in_progress = [started(opened, client) for _ in range(5)]
@@ -83,7 +83,7 @@ def test_after_the_first_wait_logins_are_compared_one_at_a_time(opened: Context,
     assert settled(opened, started(opened, client)).reason is LoginReason.WAITING
 
 
-def test_logins_that_die_are_no_failures_and_their_places_expire(opened: Context, client: tuple[str, str]) -> None:
+def test_logins_that_die_are_not_failures_and_their_places_expire(opened: Context, client: tuple[str, str]) -> None:
     for _ in range(2):
         for _ in range(5):
             started(opened, client)
@@ -117,7 +117,7 @@ def test_a_late_login_gives_its_verdict_if_no_other_came(opened: Context, client
     assert failures() == 0
 
 
-def test_places_from_before_the_clock_was_set_back_are_not_believed(opened: Context, client: tuple[str, str]) -> None:
+def test_places_taken_before_the_clock_was_set_back_are_ignored(opened: Context, client: tuple[str, str]) -> None:
     before = [started(later(opened, timedelta(hours=1)), client) for _ in range(5)]
     assert settled(opened, started(opened, client, right=True)).reason is LoginReason.ACCEPTED
     with pytest.raises(AccountBusy):
@@ -134,14 +134,14 @@ def test_a_place_taken_by_a_machine_whose_clock_is_a_little_ahead_counts(
     assert [settled(opened, one).reason for one in ahead] == [LoginReason.WRONG] * 5
 
 
-def test_a_login_that_draws_the_key_of_another_waits_for_the_next(
+def test_a_login_that_draws_a_used_key_gets_no_place(
     opened: Context, client: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, _ = activated(opened, "marc@example.org")
     monkeypatch.setattr(limits, "_new_key", lambda: 7)
     assert started(opened, client).place == 7
     with pytest.raises(AccountBusy):
-        verify.start(opened, other.identifier, WRONG, patience=0)
+        verify.start_login(opened, other.identifier, WRONG, patience=0)
 
 
 def test_a_login_waits_until_a_place_is_returned(opened: Context, client: tuple[str, str]) -> None:
@@ -170,13 +170,13 @@ def test_a_login_waits_as_long_as_its_patience_and_takes_no_lock_meanwhile(
     tries = []
     try_place = limits.try_place
 
-    def counted(egec: Context, key: int) -> limits.Admission:
+    def counted(context: Context, key: int) -> limits.PlaceResult:
         tries.append(key)
-        return try_place(egec, key)
+        return try_place(context, key)
 
     monkeypatch.setattr(limits, "try_place", counted)
     with pytest.raises(AccountBusy) as busy:
-        verify.start(opened, client[0], WRONG, patience=0.5)
+        verify.start_login(opened, client[0], WRONG, patience=0.5)
     assert (busy.value.exit_code, busy.value.code) == (75, "account_busy")
     assert len(tries) == 1
 
@@ -200,10 +200,10 @@ def test_a_login_that_waits_is_refused_when_the_account_is_blocked_meanwhile(
     assert reasons == [LoginReason.WAITING] or failures() == 0
 
 
-def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_by_a_verdict_alone(
+def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_only_by_a_verdict(
     opened: Context, client: tuple[str, str]
 ) -> None:
-    # It counted logins that died, and left accounts like this behind.
+    # That version counted logins that died, and left accounts like this.
     Client.update(failed_logins=10).execute()
     started(opened, client)
     opened = later(opened, AFTER_A_LIFETIME)
@@ -216,7 +216,7 @@ def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
     opened: Context, client: tuple[str, str]
 ) -> None:
     other, _ = activated(opened, "marc@example.org")
-    theirs = verify.start(opened, other.identifier, WRONG, patience=0)
+    theirs = verify.start_login(opened, other.identifier, WRONG, patience=0)
     one = started(opened, client, right=True)
     change.erase_clients(opened, [Client.get(Client.identifier == client[0]).id])
     with pytest.raises(AccountBusy):
@@ -224,14 +224,14 @@ def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
     assert settled(opened, theirs).reason is LoginReason.WRONG
 
 
-def new_password(egec: Context) -> str:
-    made = hashing.start_hash(egec.settings)
-    issue.issue_to_operator(egec, Client.get(), lambda _: None, hashing=made)
+def new_password(context: Context) -> str:
+    made = hashing.start_hash(context.settings)
+    issue.issue_to_operator(context, Client.get(), lambda _: None, hashing=made)
     return made.password.reveal()
 
 
 RESETS: dict[str, Callable[[Context], object]] = {
-    "unblock": lambda egec: change.unblock_clients(egec, [Client.get().id]),
+    "unblock": lambda context: change.unblock_clients(context, [Client.get().id]),
     "a new password": new_password,
 }
 
@@ -252,23 +252,25 @@ def test_a_reset_leaves_logins_in_progress_their_places_and_their_verdicts(
 
 
 class Flight(NamedTuple):
-    """A login in progress, and the password it was given: the number of it, or None for a wrong one."""
+    """A login in progress, and the number of its password; None for a wrong one."""
 
-    started: Started
+    started: StartedLogin
     password: int | None
 
 
 class Logins(RuleBasedStateMachine):
-    """Logins to one account that start, end or die in any order, while the clock goes forth and back."""
+    """Logins to one account that start, end or die in any order, while the clock moves forward and back."""
 
-    egec: Context
+    context: Context
 
     def __init__(self) -> None:
         super().__init__()
         self.passed = timedelta()
-        began = type(self).egec.clock()
-        self.egec = type(self).egec._replace(clock=lambda: began + self.passed)
-        self.client = records.create_client(self.egec, fields.parse_fields(f"c{Client.select().count()}@example.org"))
+        began = type(self).context.clock()
+        self.context = type(self).context._replace(clock=lambda: began + self.passed)
+        self.client = records.create_client(
+            self.context, fields.parse_fields(f"c{Client.select().count()}@example.org")
+        )
         self.passwords: list[str] = []
         self.set_password()
         self.flights: list[Flight] = []
@@ -279,11 +281,11 @@ class Logins(RuleBasedStateMachine):
 
     @property
     def now(self) -> datetime:
-        return self.egec.clock()
+        return self.context.clock()
 
     def set_password(self) -> None:
-        made = hashing.start_hash(self.egec.settings)
-        issue.issue_to_operator(self.egec, self.client, lambda _: None, hashing=made)
+        made = hashing.start_hash(self.context.settings)
+        issue.issue_to_operator(self.context, self.client, lambda _: None, hashing=made)
         self.passwords.append(made.password.reveal())
         self.failures, self.blocked_until = 0, None
 
@@ -299,14 +301,14 @@ class Logins(RuleBasedStateMachine):
         is_blocked = self.blocked_until is not None and self.blocked_until > self.now
         if not is_blocked and len(self.places) >= self.allowed():
             with pytest.raises(AccountBusy):
-                verify.start(self.egec, self.client.identifier, password, patience=0)
+                verify.start_login(self.context, self.client.identifier, password, patience=0)
             return
-        one = verify.start(self.egec, self.client.identifier, password, patience=0)
+        one = verify.start_login(self.context, self.client.identifier, password, patience=0)
         assert one.blocked_until == (self.blocked_until if is_blocked else None)
         if is_blocked:
             assert (one.place, one.candidates) == (None, ())
             is_for_good = self.blocked_until == limits.UNTIL_NEW_CREDENTIAL
-            assert settled(self.egec, one).reason is (LoginReason.BLOCKED if is_for_good else LoginReason.WAITING)
+            assert settled(self.context, one).reason is (LoginReason.BLOCKED if is_for_good else LoginReason.WAITING)
         else:
             assert one.place is not None
             self.places[one.place] = self.now + PLACE_LIFETIME
@@ -318,11 +320,11 @@ class Logins(RuleBasedStateMachine):
         one = self.flights.pop(which % len(self.flights))
         if one.started.place not in self.places:
             with pytest.raises(AccountBusy):
-                settled(self.egec, one.started)
+                settled(self.context, one.started)
             return
         del self.places[one.started.place]
         is_right = one.password == len(self.passwords) - 1
-        assert settled(self.egec, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
+        assert settled(self.context, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
         if is_right:
             self.failures, self.blocked_until = 0, None
             return
@@ -344,14 +346,14 @@ class Logins(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["unblock", "a new password"]))
     def reset(self, how: str) -> None:
         if how == "unblock":
-            change.unblock_clients(self.egec, [self.client.id])
+            change.unblock_clients(self.context, [self.client.id])
             self.failures, self.blocked_until = 0, None
         else:
             self.set_password()
 
     @rule()
     def all_die_and_the_right_login_comes_later(self) -> None:
-        """Nobody is locked out for good without ten verdicts."""
+        """No account is blocked for good without ten verdicts."""
         self.flights.clear()
         self.passed += timedelta(seconds=36)
         if self.blocked_until == UNTIL_NEW_CREDENTIAL:
@@ -374,5 +376,5 @@ class Logins(RuleBasedStateMachine):
 
 
 def test_the_limits_hold_under_any_mix_of_logins_deaths_and_clocks(opened: Context) -> None:
-    machine = type("LoginsOnThisDatabase", (Logins,), {"egec": opened})
+    machine = type("LoginsOnThisDatabase", (Logins,), {"context": opened})
     run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=40, stateful_step_count=30))

@@ -1,4 +1,4 @@
-"""Logins on both databases: limits, hashes that are replaced by those of today's cost, earlier passwords."""
+"""Logins on both databases: limits, replacement of cheap hashes, earlier passwords."""
 
 import subprocess
 from collections import Counter
@@ -19,11 +19,11 @@ from tests import children
 from tests.processes import command_of
 
 
-def activated(egec: Context, email: str = "jeanne@example.org") -> tuple[Client, str]:
-    """Make a client with a password; return both."""
-    client = records.create_client(egec, fields.parse_fields(email))
-    made = hashing.start_hash(egec.settings)
-    issue.issue_to_operator(egec, client, lambda _: None, hashing=made)
+def activated(context: Context, email: str = "jeanne@example.org") -> tuple[Client, str]:
+    """Create a client with a password; return both."""
+    client = records.create_client(context, fields.parse_fields(email))
+    made = hashing.start_hash(context.settings)
+    issue.issue_to_operator(context, client, lambda _: None, hashing=made)
     return client, made.password.reveal()
 
 
@@ -34,12 +34,12 @@ def client(opened: Context) -> tuple[str, str]:
     return made.identifier, password
 
 
-def reason(egec: Context, identifier: str, password: str, *, after: timedelta = timedelta()) -> LoginReason:
-    moment = egec.clock() + after
-    return check_login(egec._replace(clock=lambda: moment), identifier, password).reason
+def reason(context: Context, identifier: str, password: str, *, after: timedelta = timedelta()) -> LoginReason:
+    moment = context.clock() + after
+    return check_login(context._replace(clock=lambda: moment), identifier, password).reason
 
 
-def test_after_the_fifth_failure_in_a_row_an_account_waits_ever_longer_and_after_the_tenth_it_is_blocked(
+def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocked_after_the_tenth(
     opened: Context, client: tuple[str, str]
 ) -> None:
     identifier, password = client
@@ -57,7 +57,7 @@ def test_after_the_fifth_failure_in_a_row_an_account_waits_ever_longer_and_after
     assert records.load_record(Client.get(), opened.clock()).status == "blocked"
 
 
-def test_a_login_that_succeeds_takes_the_count_away(opened: Context, client: tuple[str, str]) -> None:
+def test_an_accepted_login_resets_the_failures(opened: Context, client: tuple[str, str]) -> None:
     identifier, password = client
     for _ in range(3):
         for _ in range(4):
@@ -69,20 +69,20 @@ def test_a_login_that_succeeds_takes_the_count_away(opened: Context, client: tup
     assert reason(opened, identifier, "wrong") is LoginReason.WRONG
 
 
-def test_a_new_password_frees_a_blocked_account(opened: Context, client: tuple[str, str]) -> None:
+def test_a_new_password_unblocks_a_blocked_account(opened: Context, client: tuple[str, str]) -> None:
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
     made = hashing.start_hash(opened.settings)
     issue.issue_to_operator(opened, Client.get(), lambda _: None, hashing=made)
     assert reason(opened, client[0], made.password.reveal()) is LoginReason.ACCEPTED
 
 
-def test_a_blocked_account_says_what_an_unknown_one_says(opened: Context, client: tuple[str, str]) -> None:
+def test_a_blocked_account_gets_the_same_verdict_as_an_unknown_one(opened: Context, client: tuple[str, str]) -> None:
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
     assert verify_login(opened, client[0], client[1]) == verify_login(opened, "1111111111", client[1])
 
 
 def guesses(identifier: str, password: str, *, processes: int, times: int) -> list[str]:
-    """Let processes log in at the same moment; return the reasons of all attempts."""
+    """Log in from several processes at the same moment; return the reasons of all attempts."""
     command = command_of(partial(children.guess, identifier, password, times))
     crowd = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
@@ -94,7 +94,7 @@ def guesses(identifier: str, password: str, *, processes: int, times: int) -> li
     return [word for member in crowd for word in member.communicate(timeout=120)[0].split()]
 
 
-def test_of_fourteen_wrong_logins_at_once_five_are_compared_before_the_first_wait(
+def test_of_fourteen_wrong_logins_at_once_only_five_are_compared_before_the_first_wait(
     opened: Context, client: tuple[str, str]
 ) -> None:
     found = guesses(client[0], "wrong", processes=14, times=3)
@@ -102,28 +102,28 @@ def test_of_fourteen_wrong_logins_at_once_five_are_compared_before_the_first_wai
     assert limits.load_limits(Client.get(), opened.clock()).failed_logins == 5
 
 
-def test_of_many_wrong_logins_at_once_after_a_wait_one_is_compared(opened: Context, client: tuple[str, str]) -> None:
+def test_of_many_wrong_logins_after_a_wait_only_one_is_compared(opened: Context, client: tuple[str, str]) -> None:
     Client.update(failed_logins=5, blocked_until=opened.clock() - timedelta(minutes=1)).execute()
     assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong": 1, "waiting": 17}
 
 
-def test_of_many_right_attempts_at_once_all_are_let_in(opened: Context, client: tuple[str, str]) -> None:
+def test_many_right_logins_at_once_are_all_accepted(opened: Context, client: tuple[str, str]) -> None:
     assert set(guesses(client[0], client[1], processes=8, times=10)) == {"accepted"}
 
 
-def test_a_hash_below_todays_cost_is_replaced_at_login_and_opens_as_before(
+def test_a_hash_below_the_current_cost_is_replaced_at_login_and_still_matches(
     opened: Context, client: tuple[str, str]
 ) -> None:
-    dearer = opened._replace(settings=opened.settings._replace(bcrypt_cost=5))
-    assert reason(dearer, client[0], "wrong") is LoginReason.WRONG
+    costlier = opened._replace(settings=opened.settings._replace(bcrypt_cost=5))
+    assert reason(costlier, client[0], "wrong") is LoginReason.WRONG
     assert str(Credential.get().password_hash).startswith("$2b$04$")
-    assert reason(dearer, client[0], client[1]) is LoginReason.ACCEPTED
+    assert reason(costlier, client[0], client[1]) is LoginReason.ACCEPTED
     assert str(Credential.get().password_hash).startswith("$2b$05$")
     assert reason(opened, client[0], client[1]) is LoginReason.ACCEPTED
     assert str(Credential.get().password_hash).startswith("$2b$05$")
 
 
-def test_the_hashes_of_two_former_passwords_are_kept_and_open_nothing(opened: Context) -> None:
+def test_the_hashes_of_two_earlier_passwords_are_kept_and_do_not_sign_in(opened: Context) -> None:
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     passwords = []
     for _ in range(5):
@@ -138,7 +138,7 @@ def test_the_hashes_of_two_former_passwords_are_kept_and_open_nothing(opened: Co
     ]
 
 
-def test_every_verdict_is_on_record_with_its_reason_and_no_secret(opened: Context, client: tuple[str, str]) -> None:
+def test_every_verdict_is_recorded_with_its_reason_and_no_secret(opened: Context, client: tuple[str, str]) -> None:
     reason(opened, client[0], "wrong")
     reason(opened, "1111111111", client[1])
     reason(opened, client[0], client[1])
@@ -150,7 +150,7 @@ def test_every_verdict_is_on_record_with_its_reason_and_no_secret(opened: Contex
     ]
 
 
-def test_the_record_tells_a_wait_from_a_block(opened: Context, client: tuple[str, str]) -> None:
+def test_the_audit_record_distinguishes_a_wait_from_a_block(opened: Context, client: tuple[str, str]) -> None:
     for _ in range(limits.FAILURES_BEFORE_WAIT):
         reason(opened, client[0], "wrong")
     reason(opened, *client)
@@ -160,7 +160,7 @@ def test_the_record_tells_a_wait_from_a_block(opened: Context, client: tuple[str
     assert details[-2:] == ['{"reason": "waiting"}', '{"reason": "blocked"}']
 
 
-def test_a_login_that_shows_that_a_mail_arrived_is_on_record_as_that(opened: Context, client: tuple[str, str]) -> None:
+def test_a_login_that_proves_a_delivery_is_recorded_with_its_sequence(opened: Context, client: tuple[str, str]) -> None:
     Credential.update(state=CredentialState.IN_DOUBT).execute()
     Client.update(active_sequence=0).execute()
     assert [reason(opened, *client) for _ in range(2)] == [LoginReason.ACCEPTED] * 2
@@ -169,19 +169,19 @@ def test_a_login_that_shows_that_a_mail_arrived_is_on_record_as_that(opened: Con
 
 
 @pytest.mark.parametrize("stored", ["", "$2b$", "$2b$04$short", "not a hash", "$2b$99$" + "." * 53])
-def test_a_malformed_stored_hash_refuses_and_never_crashes(
+def test_a_malformed_stored_hash_is_refused_and_never_crashes(
     opened: Context, client: tuple[str, str], stored: str
 ) -> None:
     Credential.update(password_hash=stored).execute()
     assert reason(opened, client[0], client[1]) is LoginReason.WRONG
 
 
-def test_the_cost_of_a_hash_is_known() -> None:
+def test_the_cost_of_a_hash_is_read_from_it() -> None:
     assert hashing.hash_cost(bcrypt.hashpw(b"x", bcrypt.gensalt(5)).decode()) == 5
     assert hashing.hash_cost("nonsense") == 0
 
 
-def test_a_hash_of_todays_cost_stays_as_it_is(opened: Context, client: tuple[str, str]) -> None:
+def test_a_hash_of_the_current_cost_is_not_replaced(opened: Context, client: tuple[str, str]) -> None:
     before = Credential.get().password_hash
     assert before is not None
     assert hashing.hash_cost(before) == opened.settings.bcrypt_cost

@@ -1,4 +1,4 @@
-"""How much work a refused login is: the same for every account, whatever the cost of its hash, and for none."""
+"""A refused login takes the same work for every account, whatever the cost of its hash, and for unknown ones."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,26 +21,26 @@ UNKNOWN = "1111111111"
 
 
 class Work:
-    """Counts the rounds of bcrypt: two to the power of the cost for each hash that is made or compared."""
+    """Counts bcrypt rounds: two to the power of the cost for each hash made or compared."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rounds = 0
+        self.done = 0
         for name in ("checkpw", "hashpw"):
             monkeypatch.setattr(bcrypt, name, self._counting(getattr(bcrypt, name)))
 
     def _counting(self, act: Callable[[bytes, bytes], Any]) -> Callable[[bytes, bytes], Any]:
         def counted(secret: bytes, stored: bytes) -> Any:
             done = act(secret, stored)
-            self.rounds += 2 ** int(stored.split(b"$")[2])
+            self.done += 2 ** int(stored.split(b"$")[2])
             return done
 
         return counted
 
-    def of(self, egec: Context, identifier: str, password: str, expected: LoginReason) -> int:
-        """Log in and return the rounds that it took."""
-        before = self.rounds
-        assert check_login(egec, identifier, password).reason is expected
-        return self.rounds - before
+    def rounds(self, context: Context, identifier: str, password: str, expected: LoginReason) -> int:
+        """Log in and return the rounds it took."""
+        before = self.done
+        assert check_login(context, identifier, password).reason is expected
+        return self.done - before
 
 
 @pytest.fixture
@@ -62,62 +62,62 @@ class Account(NamedTuple):
     password: str = "wrong"
 
 
-def wrong(egec: Context) -> Account:
-    return Account(activated(egec)[0].identifier, LoginReason.WRONG)
+def wrong(context: Context) -> Account:
+    return Account(activated(context)[0].identifier, LoginReason.WRONG)
 
 
-def blocked(egec: Context) -> Account:
-    client, password = activated(egec)
+def blocked(context: Context) -> Account:
+    client, password = activated(context)
     Client.update(failed_logins=10, blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
     return Account(client.identifier, LoginReason.BLOCKED, password)
 
 
-def waiting(egec: Context) -> Account:
-    client, password = activated(egec)
-    Client.update(failed_logins=5, blocked_until=egec.clock() + timedelta(minutes=1)).execute()
+def waiting(context: Context) -> Account:
+    client, password = activated(context)
+    Client.update(failed_logins=5, blocked_until=context.clock() + timedelta(minutes=1)).execute()
     return Account(client.identifier, LoginReason.WAITING, password)
 
 
-def disabled(egec: Context) -> Account:
-    client, _ = activated(egec)
-    change.disable_clients(egec, [client.id], reason="moved")
+def disabled(context: Context) -> Account:
+    client, _ = activated(context)
+    change.disable_clients(context, [client.id], reason="moved")
     return Account(client.identifier, LoginReason.WRONG)
 
 
-def disabled_with_the_right_password(egec: Context) -> Account:
-    client, password = activated(egec)
-    change.disable_clients(egec, [client.id], reason="moved")
+def disabled_with_the_right_password(context: Context) -> Account:
+    client, password = activated(context)
+    change.disable_clients(context, [client.id], reason="moved")
     return Account(client.identifier, LoginReason.DISABLED, password)
 
 
-def erased(egec: Context) -> Account:
-    client, password = activated(egec)
-    change.erase_clients(egec, [client.id])
+def erased(context: Context) -> Account:
+    client, password = activated(context)
+    change.erase_clients(context, [client.id])
     return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
 
 
-def expired(egec: Context) -> Account:
-    client, password = activated(egec)
-    Credential.update(expires_at=egec.clock() - timedelta(days=1)).execute()
+def expired(context: Context) -> Account:
+    client, password = activated(context)
+    Credential.update(expires_at=context.clock() - timedelta(days=1)).execute()
     return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
 
 
-def never_activated(egec: Context) -> Account:
+def never_activated(context: Context) -> Account:
     return Account(
-        records.create_client(egec, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NOTHING_OPENS
+        records.create_client(context, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NOTHING_OPENS
     )
 
 
-def with_a_malformed_hash(egec: Context) -> Account:
-    client, password = activated(egec)
+def with_a_malformed_hash(context: Context) -> Account:
+    client, password = activated(context)
     Credential.update(password_hash="$2b$04$short").execute()
     return Account(client.identifier, LoginReason.WRONG, password)
 
 
 def imported_at(cost: int) -> Callable[[Context], Account]:
-    def account(egec: Context) -> Account:
+    def account(context: Context) -> Account:
         hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(cost)).decode()
-        imported(egec, f"email;hash\njeanne@example.org;{hashed}\n")
+        imported(context, f"email;hash\njeanne@example.org;{hashed}\n")
         return Account(Client.get().identifier, LoginReason.WRONG)
 
     account.__name__ = f"imported_at_{cost}"
@@ -131,22 +131,22 @@ BRANCHES = (
 
 
 @pytest.mark.parametrize("branch", BRANCHES, ids=lambda branch: branch.__name__)
-def test_a_refusal_is_as_much_work_as_for_an_unknown_identifier(
+def test_a_refusal_takes_as_much_work_as_for_an_unknown_identifier(
     opened: Context, today: Context, work: Work, branch: Callable[[Context], Account]
 ) -> None:
     account = branch(opened)
     for _ in range(2):
-        assert work.of(today, account.identifier, account.password, account.reason) == work.of(
+        assert work.rounds(today, account.identifier, account.password, account.reason) == work.rounds(
             today, UNKNOWN, account.password, LoginReason.UNKNOWN_IDENTIFIER
         )
 
 
 @pytest.mark.parametrize("typed", ["", "x" * 100, "a\0b"], ids=["empty", "long", "NUL"])
-def test_a_password_that_bcrypt_cannot_take_is_as_much_work(
+def test_a_password_that_bcrypt_rejects_takes_as_much_work(
     opened: Context, today: Context, work: Work, typed: str
 ) -> None:
     account = wrong(opened)
-    assert work.of(today, account.identifier, typed, LoginReason.WRONG) == 2**COST
+    assert work.rounds(today, account.identifier, typed, LoginReason.WRONG) == 2**COST
 
 
 def test_after_the_cost_was_lowered_refusals_take_the_time_of_the_hashes_that_are_stored(
@@ -155,18 +155,18 @@ def test_after_the_cost_was_lowered_refusals_take_the_time_of_the_hashes_that_ar
     account = wrong(today)
     assert opened.settings.bcrypt_cost < COST
     for identifier, reason in ((account.identifier, LoginReason.WRONG), (UNKNOWN, LoginReason.UNKNOWN_IDENTIFIER)):
-        assert work.of(opened, identifier, "wrong", reason) == 2**COST
+        assert work.rounds(opened, identifier, "wrong", reason) == 2**COST
 
 
-def test_a_hash_that_a_login_replaces_is_noted(opened: Context, today: Context, work: Work) -> None:
+def test_the_cost_of_a_hash_replaced_at_login_is_recorded(opened: Context, today: Context, work: Work) -> None:
     client, password = activated(opened)
     assert verify_login(today, client.identifier, password).accepted
-    assert work.of(opened, UNKNOWN, "wrong", LoginReason.UNKNOWN_IDENTIFIER) == 2**COST
+    assert work.rounds(opened, UNKNOWN, "wrong", LoginReason.UNKNOWN_IDENTIFIER) == 2**COST
 
 
 @pytest.fixture
-def of_earlier_version(today: Context) -> Context:
-    """Return the context of a database that has hashes and no note of their costs."""
+def earlier_version(today: Context) -> Context:
+    """Return the context of a database with hashes whose costs are not recorded."""
     activated(today)
     activated(today, "marc@example.org")
     Credential.update(password_hash="$2b$no hash").where(Credential.id == 1).execute()
@@ -174,17 +174,17 @@ def of_earlier_version(today: Context) -> Context:
     return today._replace(settings=today.settings._replace(bcrypt_cost=4))
 
 
-def test_the_costs_of_an_earlier_version_are_found_by_the_first_login(of_earlier_version: Context) -> None:
-    assert [hash_costs.get_refusal_cost(of_earlier_version) for _ in range(2)] == [COST, COST]
+def test_the_first_login_finds_the_costs_of_an_earlier_version(earlier_version: Context) -> None:
+    assert [hash_costs.get_refusal_cost(earlier_version) for _ in range(2)] == [COST, COST]
     assert Installation.select().count() == 1
 
 
-def test_the_costs_of_an_earlier_version_are_found_by_the_first_new_hash(of_earlier_version: Context) -> None:
-    activated(of_earlier_version, "paul@example.org")
-    assert hash_costs.get_refusal_cost(of_earlier_version) == COST
+def test_the_first_new_hash_finds_the_costs_of_an_earlier_version(earlier_version: Context) -> None:
+    activated(earlier_version, "paul@example.org")
+    assert hash_costs.get_refusal_cost(earlier_version) == COST
 
 
-def test_an_unknown_identifier_is_one_login_on_record_and_leaves_no_place(opened: Context) -> None:
+def test_an_unknown_identifier_is_recorded_once_and_leaves_no_place(opened: Context) -> None:
     verify_login(opened, UNKNOWN, "wrong")
     assert [event.action for event in Event.select()] == ["login"]
     assert LoginPlace.select().count() == 0

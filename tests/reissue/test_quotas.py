@@ -1,4 +1,4 @@
-"""The pace of mails, as workers reserve it on both databases."""
+"""The rate limit of mails, as workers reserve slots on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -12,16 +12,16 @@ from egec_cli.store.sql import fetch_tuples, locks_rows
 from tests.activations import wait_until
 
 RATE = 10
-APART = timedelta(seconds=1) / RATE
+INTERVAL = timedelta(seconds=1) / RATE
 
 
 def test_mails_that_workers_reserve_in_turn_keep_to_the_rate_together(opened: Context) -> None:
     now = opened.clock()
     with opened.database.atomic():
         assert quotas.free_slots(RATE, now) == RATE
-        assert quotas.reserve_slots(2, RATE, now) == [now, now + APART]
+        assert quotas.reserve_slots(2, RATE, now) == [now, now + INTERVAL]
         assert quotas.free_slots(RATE, now) == RATE - 2
-        assert quotas.reserve_slots(1, RATE, now) == [now + 2 * APART]
+        assert quotas.reserve_slots(1, RATE, now) == [now + 2 * INTERVAL]
 
 
 def test_workers_that_reserve_at_the_same_time_keep_to_the_rate_together(opened: Context) -> None:
@@ -33,7 +33,7 @@ def test_workers_that_reserve_at_the_same_time_keep_to_the_rate_together(opened:
         with opened.database.connection_context(), opened.database.atomic():
             return quotas.reserve_slots(1, RATE, now)
 
-    def somebody_waits_for_a_lock() -> bool:
+    def a_lock_is_waited_for() -> bool:
         return bool(next(fetch_tuples(Client.raw("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")))[0])
 
     with opened.database.atomic():
@@ -42,18 +42,18 @@ def test_workers_that_reserve_at_the_same_time_keep_to_the_rate_together(opened:
         with opened.database.atomic():
             assert quotas.free_slots(RATE, now) == RATE - 1
             second = other.submit(reserve_on_another_connection)
-            wait_until(lambda: second.done() or somebody_waits_for_a_lock())
+            wait_until(lambda: second.done() or a_lock_is_waited_for())
             first = quotas.reserve_slots(2, RATE, now)
-        assert [*first, *second.result(timeout=60)] == [now + number * APART for number in (1, 2, 3)]
+        assert [*first, *second.result(timeout=60)] == [now + number * INTERVAL for number in (1, 2, 3)]
 
 
-def test_what_was_not_used_of_the_pace_is_not_made_up_for_in_a_burst(opened: Context) -> None:
+def test_unused_slots_are_not_made_up_for_in_a_burst(opened: Context) -> None:
     now = opened.clock()
     with opened.database.atomic():
         quotas.reserve_slots(1, RATE, now)
         later = now + timedelta(minutes=10)
         assert quotas.free_slots(RATE, later) == RATE
-        assert quotas.reserve_slots(3, RATE, later) == [later, later + APART, later + 2 * APART]
+        assert quotas.reserve_slots(3, RATE, later) == [later, later + INTERVAL, later + 2 * INTERVAL]
         assert quotas.free_slots(RATE, later) == RATE - 3
 
 
@@ -67,7 +67,7 @@ def test_a_clock_that_was_set_back_delays_no_mail(opened: Context, step: timedel
         assert quotas.reserve_slots(1, RATE, earlier) == [earlier]
 
 
-def test_what_another_worker_reserved_counts_though_its_clock_is_a_little_ahead(opened: Context) -> None:
+def test_reservations_of_a_worker_whose_clock_is_a_little_ahead_count(opened: Context) -> None:
     now = opened.clock()
     with opened.database.atomic():
         quotas.reserve_slots(RATE, RATE, now + timedelta(seconds=2))
