@@ -54,7 +54,7 @@ def check_signature(settings: Settings) -> list[Finding]:
     except ConfigError as error:
         return [Finding("dkim_signature", Severity.FAULT, error.message, error.hint)]
     key = Words("a key of {bits} bits", bits=signer.bits)
-    if not signer.verifies(signer.signed(mail.content)):
+    if not signer.verifies(signer.sign(mail.content)):
         cure = Words(
             "Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec."
         )
@@ -133,7 +133,7 @@ def _smtp(settings: Settings, named: SmtpServer, at: datetime) -> list[Finding]:
 
     transport = SmtpTransport(named, settings.mail_timeout)
     try:
-        seen = transport.greeted()
+        seen = transport.read_greeting()
     except DeliveryRefused as refusal:
         return [name, fault_of("mail_server", refusal.error)]
     finally:
@@ -203,7 +203,7 @@ def _letters(settings: Settings, extensions: Iterable[str]) -> Finding:
     detail = join_words("; ", [detail, Words("addresses with letters beyond ASCII before the @ are refused")])
     # What is no address at all is told where the templates are.
     with suppress(ConfigError):
-        if not message.are_ours_ascii(settings):
+        if not message.has_ascii_senders(settings):
             cure = Words(
                 "Write another address in EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or name a server that offers SMTPUTF8."
             )

@@ -233,7 +233,7 @@ class Ledger:
             ConfigError: a template or a setting does not go with this client.
         """
         one = job.addressee
-        return self._form(one).filled(
+        return self._form(one).fill(
             recipient=email_address.parse_email(one.email or "").wire,
             name=issue.greeting_name(one.civility, one.first_name, one.last_name),
             identifier=one.identifier,

@@ -215,7 +215,7 @@ class Senders:
 
 
 def _may_come_back(error: BaseException) -> bool:
-    return isinstance(error, DeliveryRefused) and error.server_away and isinstance(error.error, TemporaryFailure)
+    return isinstance(error, DeliveryRefused) and error.server_unavailable and isinstance(error.error, TemporaryFailure)
 
 
 def _emptied(queue: "SimpleQueue[_Work | None]") -> list[_Work]:

@@ -152,7 +152,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             password=client.password,
             issued_at=client.at,
         )
-    said = KindTemplates.find(found, kind, language).filled(
+    said = KindTemplates.find(found, kind, language).fill(
         wording.all_values(
             found,
             kind,
@@ -169,7 +169,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
 
 def by_form(form: MailForm, client: Generated) -> Mail:
     """Return a mail as runs make it for many."""
-    return form.filled(
+    return form.fill(
         recipient=client.recipient,
         name=client.name,
         identifier=client.identifier,

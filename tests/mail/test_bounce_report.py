@@ -63,7 +63,7 @@ def test_a_report_of_a_failure_is_understood(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_tells_of_no_failure_is_taken_for_none(name: str) -> None:
-    assert sample(name).fate is OTHERS[name]
+    assert sample(name).delivery is OTHERS[name]
 
 
 def test_every_sample_is_tried() -> None:
@@ -74,7 +74,7 @@ def test_a_report_of_several_recipients_tells_of_one_who_got_nothing() -> None:
     first, block, rest = (REPORTS / "postfix.eml").read_bytes().partition(b"Final-Recipient: rfc822; jeanne")
     delayed = b"Final-Recipient: rfc822; a@x.fr\nAction: delayed\nStatus: 4.0.0\n\n"
     report = bounces.read_report(first + delayed + block + rest)
-    assert (report.fate, report.address) == (DeliveryStatus.FAILED, "jeanne@example.org")
+    assert (report.delivery, report.address) == (DeliveryStatus.FAILED, "jeanne@example.org")
 
 
 def dsn(*fields: bytes, more: bytes = b"") -> bytes:
@@ -84,7 +84,7 @@ def dsn(*fields: bytes, more: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("fields", "fate"),
+    ("fields", "delivery"),
     [
         ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 5.1.1"], DeliveryStatus.FAILED),
         ([b"Final-Recipient: rfc822; a@x.fr", b"Status: 4.2.2"], DeliveryStatus.DELAYED),
@@ -95,8 +95,8 @@ def dsn(*fields: bytes, more: bytes = b"") -> bytes:
         ([b"Action: failed", b"Status: nonsense 15.1.1.9"], DeliveryStatus.FAILED),
     ],
 )
-def test_the_action_counts_and_without_one_the_status(fields: list[bytes], fate: DeliveryStatus) -> None:
-    assert bounces.read_report(dsn(*fields)).fate is fate
+def test_the_action_counts_and_without_one_the_status(fields: list[bytes], delivery: DeliveryStatus) -> None:
+    assert bounces.read_report(dsn(*fields)).delivery is delivery
 
 
 def test_what_comes_out_is_one_line_of_harmless_characters_and_of_bounded_length() -> None:

@@ -119,7 +119,7 @@ def built(found: Settings, language: str, client: Client) -> Mail:
 
 
 def filled(form: MailForm, client: Client, message_id: str = "") -> Mail:
-    return form.filled(**client._asdict(), message_id=message_id or form.new_message_id(7))
+    return form.fill(**client._asdict(), message_id=message_id or form.new_message_id(7))
 
 
 def parsed(mail: Mail) -> EmailMessage:
@@ -393,29 +393,29 @@ def test_what_the_standard_builder_refuses_is_refused(changed: dict[str, Any]) -
 @pytest.mark.parametrize("message_id", ["<a@x.fr>\r\nBcc: evil@y.fr", "<a@x.fr>\n", "x\r\n\r\nbody"])
 def test_a_message_id_that_would_become_another_header_is_never_written(message_id: str) -> None:
     form = MailForm(schema.load_settings({}), "fr")
-    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
-        form.filled(**PLAIN._asdict(), message_id=message_id)
+    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|would arrive with a damaged Message-ID)"):
+        form.fill(**PLAIN._asdict(), message_id=message_id)
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"credentials.fr.txt": f"{TEXT}$pasword"}, r"credentials\.fr\.txt:4: there is no placeholder \$pasword"),
-        ({"credentials.fr.txt": f"{TEXT}$name"}, r"credentials\.fr\.txt:4: there is no placeholder \$name"),
-        ({"credentials.fr.txt": f"{TEXT}5 $ !"}, r"credentials\.fr\.txt:4: a dollar sign stands alone"),
-        ({"credentials.fr.txt": "Subject: a\n\n$identifier"}, r"fr\.txt:1: the text never uses \$password"),
-        ({"credentials.fr.txt": "Subject: a\n\n$password"}, r"fr\.txt:1: the text never uses \$identifier"),
+        ({"credentials.fr.txt": f"{TEXT}$pasword"}, r"credentials\.fr\.txt:4: unknown placeholder \$pasword"),
+        ({"credentials.fr.txt": f"{TEXT}$name"}, r"credentials\.fr\.txt:4: unknown placeholder \$name"),
+        ({"credentials.fr.txt": f"{TEXT}5 $ !"}, r"credentials\.fr\.txt:4: a dollar sign without a placeholder"),
+        ({"credentials.fr.txt": "Subject: a\n\n$identifier"}, r"fr\.txt:1: the text does not use \$password"),
+        ({"credentials.fr.txt": "Subject: a\n\n$password"}, r"fr\.txt:1: the text does not use \$identifier"),
         ({"credentials.fr.txt": f"Subject: $password{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows the p"),
         ({"credentials.fr.txt": f"Subject: a${{password}}b{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows"),
-        ({"credentials.fr.txt": TEXT[9:]}, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
-        ({"credentials.fr.html": "<p>$identifier</p>"}, r"credentials\.fr\.html:1: the text never uses \$password"),
-        ({"credentials.fr.html": f"{PAGE}$app"}, r"credentials\.fr\.html:2: there is no placeholder \$app"),
-        ({"greeting.fr.txt": "Bonjour"}, r"greeting\.fr\.txt:1: the text never uses \$name"),
-        ({"greeting.fr.txt": "$name $password"}, r"greeting\.fr\.txt:1: there is no placeholder \$password"),
-        ({"greeting-unnamed.fr.txt": "$name"}, r"greeting-unnamed\.fr\.txt:1: there is no placeholder \$name"),
+        ({"credentials.fr.txt": TEXT[9:]}, r"credentials\.fr\.txt:1: the file must start with `Subject: "),
+        ({"credentials.fr.html": "<p>$identifier</p>"}, r"credentials\.fr\.html:1: the text does not use \$password"),
+        ({"credentials.fr.html": f"{PAGE}$app"}, r"credentials\.fr\.html:2: unknown placeholder \$app"),
+        ({"greeting.fr.txt": "Bonjour"}, r"greeting\.fr\.txt:1: the text does not use \$name"),
+        ({"greeting.fr.txt": "$name $password"}, r"greeting\.fr\.txt:1: unknown placeholder \$password"),
+        ({"greeting-unnamed.fr.txt": "$name"}, r"greeting-unnamed\.fr\.txt:1: unknown placeholder \$name"),
         (
             {"credentials.fr.txt": f"Subject: $greeting\n{TEXT[17:]}", "greeting-unnamed.fr.txt": "a\nb"},
-            r"credentials\.fr\.txt:1: the first line is not `Subject: ",
+            r"credentials\.fr\.txt:1: the file must start with `Subject: ",
         ),
     ],
     ids=ascii,

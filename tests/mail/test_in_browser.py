@@ -11,7 +11,7 @@ import pytest
 
 from egec_cli import password
 from egec_cli.mail.compose.message import SAMPLE
-from egec_cli.mail.compose.sample import html_of, sample_mail
+from egec_cli.mail.compose.sample import extract_html, sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Alphabet
 from egec_cli.settings import schema
@@ -44,7 +44,7 @@ def large_type() -> Iterator[Browser]:
 
 
 def page(kind: Kind, language: str, name: str = "Mme Dupont") -> str:
-    return html_of(sample_mail(schema.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
+    return extract_html(sample_mail(schema.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
 
 
 def as_roundcube_shows(html: str) -> str:

@@ -136,5 +136,5 @@ def test_a_message_that_another_program_takes_away_meanwhile_is_left_out(maildir
 
 
 def test_another_folder_is_no_maildir(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="is no Maildir"):
+    with pytest.raises(InvalidInput, match="is not a Maildir"):
         list(bounces.read_maildir(tmp_path))

@@ -59,7 +59,7 @@ def samples() -> list[Sample]:
             mail = address_changed_mail(found, recipient=recipient, language=language, name=name, changed_at=now)
         else:
             form = forms[kind, language]
-            mail = form.filled(
+            mail = form.fill(
                 recipient=recipient,
                 name=name,
                 identifier=str(random.randrange(10**9, 10**10)),

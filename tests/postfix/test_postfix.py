@@ -187,7 +187,7 @@ def test_each_kind_of_mail_arrives_to_the_byte_as_it_left(house: House) -> None:
             continue
         form = MailForm(found, language, kind)
         mails.append(
-            form.filled(
+            form.fill(
                 recipient=recipient,
                 name=name,
                 identifier=f"{random.randrange(10**9, 10**10)}",

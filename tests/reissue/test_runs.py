@@ -401,7 +401,7 @@ def test_a_server_that_refuses_our_own_set_up_pauses_the_run(egec: Context, serv
 def test_a_faulty_template_stops_a_run_before_its_first_mail(egec: Context, server: MailServer, tmp_path: Path) -> None:
     (tmp_path / "reissue.en.txt").write_text("Subject: x\n\n$pasword")
     run = begun(egec)
-    with pytest.raises(ConfigError, match=r"reissue\.en\.txt:3: there is no placeholder"):
+    with pytest.raises(ConfigError, match=r"reissue\.en\.txt:3: unknown placeholder"):
         worked(egec._replace(settings=egec.settings._replace(templates=tmp_path)), run)
     assert server.connections == 0
     assert numbers(egec, run)[1:] == (0, 0, 5)
@@ -949,7 +949,7 @@ def test_own_first_mail_templates_without_a_sentence_stop_only_a_run_that_has_on
     own.write_text((BUILT_IN / own.name).read_text(encoding="utf-8").replace("$sentence\n\n", ""), encoding="utf-8")
     egec = egec._replace(settings=egec.settings._replace(templates=folder))
     run = runs.start_run(egec, "spring", Selected(egec, EVERYONE), sentence="Votre agence passe à eGEC.")
-    with pytest.raises(ConfigError, match=rf"{re.escape(str(own))}:1: the text never uses \$sentence"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(own))}:1: the text does not use \$sentence"):
         worked(egec, run)
     assert server.accepted == []
     # The page has the paragraph and the text has none; without a sentence both say the same.

@@ -39,7 +39,7 @@ def program(tmp_path: Path) -> Program:
 def test_a_program_that_ends_with_0_has_accepted_the_mail(program: Program, transport_of: TransportOf) -> None:
     path = program(TAKES_THE_MAIL)
     reply = transport_of(f"sendmail:{path}").deliver(mail_to())
-    assert reply.text == f"{path} took it"
+    assert reply.text == f"accepted by {path}"
     assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
     assert Path(f"{path}.arguments").read_text().splitlines() == [
         "-i", "-f", "ne-pas-repondre@egec.pro", "--", "jeanne@example.org"
@@ -141,7 +141,7 @@ def test_a_program_that_is_killed_leaves_the_mail_in_doubt(
     signal: str, program: Program, transport_of: TransportOf
 ) -> None:
     path = program(f"{TAKES_THE_MAIL}\nkill -{signal} $$")
-    with pytest.raises(DeliveryUnknown, match="ended by signal"):
+    with pytest.raises(DeliveryUnknown, match="killed by signal"):
         transport_of(f"sendmail:{path}").deliver(mail_to())
 
 

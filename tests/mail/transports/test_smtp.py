@@ -313,7 +313,7 @@ def test_a_failure_to_connect_is_told_and_the_next_try_is_a_new_one(
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused, match="421 Too busy") as refusal:
         transport.connect()
-    assert refusal.value.server_away
+    assert refusal.value.server_unavailable
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
 
@@ -330,7 +330,7 @@ def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
     mail_server.fail_always(fault)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to())
-    assert refusal.value.server_away
+    assert refusal.value.server_unavailable
     assert len(mail_server.accepted) == 2
 
 
@@ -342,7 +342,7 @@ def test_the_connection_goes_on_after_a_refusal_of_one_mail(
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to("first@example.org"))
-    assert not refusal.value.server_away
+    assert not refusal.value.server_unavailable
     assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
     assert [kept.recipient for kept in mail_server.accepted] == ["second@example.org"]
     assert mail_server.connections == 1
@@ -488,7 +488,7 @@ def test_within_tls_neither_mail_nor_login_travels_in_clear(tls: Tls, transport_
 def test_a_certificate_of_an_unknown_authority_is_refused(tls: Tls, transport_of: TransportOf) -> None:
     with MailServer(tls=tls) as server:
         url = re.sub(r"[?&]ca=.*", "", server.url)
-        with pytest.raises(DeliveryRefused, match="not to be trusted: unable to get local issuer") as refusal:
+        with pytest.raises(DeliveryRefused, match="not trusted: unable to get local issuer") as refusal:
             transport_of(url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         assert "?ca=FILE" in refusal.value.error.hint
@@ -498,7 +498,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(tls: Tls, transport_of
 @pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
 def test_a_certificate_of_another_host_is_refused(tls: Tls, transport_of: TransportOf) -> None:
     with MailServer(tls=tls, certified_host="mail.example.org") as server:
-        with pytest.raises(DeliveryRefused, match=r"not to be trusted: .*mismatch") as refusal:
+        with pytest.raises(DeliveryRefused, match=r"not trusted: .*mismatch") as refusal:
             transport_of(server.url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         assert server.accepted == []
@@ -532,7 +532,7 @@ def test_without_starttls_nothing_is_said_in_clear_where_tls_is_required(transpo
 def test_a_server_that_expects_clear_text_is_told_from_one_that_is_away(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
-    with pytest.raises(DeliveryRefused, match="does not begin with TLS") as refusal:
+    with pytest.raises(DeliveryRefused, match="does not start with TLS") as refusal:
         transport_of(mail_server.url.replace("smtp:", "smtps:").replace("?tls=none", "")).deliver(mail_to())
     assert refusal.value.error.exit_code == CONFIGURATION
 
@@ -553,7 +553,7 @@ def test_a_login_that_the_server_does_not_offer_is_a_fault_of_the_configuration(
             transport_of(url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         hint = refusal.value.error.hint
-        assert "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login." in hint
+        assert "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login." in hint
         transport_of(server.url).deliver(mail_to())
 
 
@@ -663,7 +663,7 @@ def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtp
         error = refusal.value.error
         assert (error.exit_code, error.code) == (BAD_INPUT, "smtputf8_not_offered")
         assert error.hint.startswith("Use another address for this client")
-        assert refusal.value.server_away is False
+        assert refusal.value.server_unavailable is False
         assert b"mail FROM" not in server.heard_in_clear
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
