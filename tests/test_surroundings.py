@@ -30,9 +30,9 @@ def run(
     """Run `egec` as a process.
 
     Args:
-        environment: what its environment has beside that of the tests.
-        before: the command that runs it.
-        folder: the working folder, which is deleted before it starts.
+        environment: added to that of the tests.
+        before: a command that runs it.
+        folder: the working folder, deleted before the start.
     """
     command: list[str | bytes] = [*before, *PROGRAM, *arguments]
     if folder is not None:
@@ -44,7 +44,7 @@ def run(
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-# Bytes that are no text.
+# Bytes that are not text.
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def run(
         ("SUDO_USER", b"\xff"),
     ],
 )
-def test_bytes_in_the_environment_that_are_not_utf_8_are_no_defect(
+def test_bytes_in_the_environment_that_are_not_utf_8_cause_no_internal_error(
     tmp_path: Path, egec: Egec, name: str, value: bytes
 ) -> None:
     egec("init")
@@ -77,7 +77,7 @@ def test_bytes_in_the_environment_that_are_not_utf_8_are_no_defect(
         assert b"could not be examined" not in done.stdout
 
 
-def test_a_nul_character_in_a_settings_file_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_nul_character_in_a_settings_file_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.touch(0o600)
     path.write_bytes(b"EGEC_APP_NAME=x\nEGEC_DATABASE_URL=sqlite:///a\0b.db\n")

@@ -98,13 +98,13 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Run a server until the end of the `with` block, which begins when it listens on the port.
+    """Run a server for the `with` block, which starts when the server listens on the loopback port.
 
     Args:
-        command: that does not end before it is told to.
-        port: of the loopback address.
-        log: where it may tell why it does not come up.
-        patience: in seconds, for that to happen.
+        command: runs until it is terminated.
+        port: on the loopback address.
+        log: the file for its output.
+        patience: the maximum start-up time in seconds.
     """
     # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
     server = subprocess.Popen(

@@ -108,7 +108,7 @@ def test_apache_gets_bad_input_refused(apache: Apache) -> None:
     assert apache.answer("page", identifier, password) == 200
 
 
-def test_apache_lets_nobody_in_when_the_database_is_away(apache: Apache) -> None:
+def test_apache_refuses_every_login_when_the_database_is_unavailable(apache: Apache) -> None:
     (apache.site.folder / "egec.db").rename(apache.site.folder / "elsewhere.db")
     assert apache.answer("page", *apache.login) == 401
 

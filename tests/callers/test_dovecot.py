@@ -78,7 +78,7 @@ def test_dovecot_lets_in_who_has_the_right_password(dovecot: Dovecot) -> None:
     assert dovecot.says("1111111111", password) == "refused"
 
 
-def test_dovecot_is_told_that_it_is_not_the_password_when_the_database_is_away(dovecot: Dovecot) -> None:
+def test_dovecot_gets_a_temporary_failure_when_the_database_is_unavailable(dovecot: Dovecot) -> None:
     login = dovecot.site.account()
     (dovecot.site.folder / "egec.db").unlink()
     assert dovecot.says(*login) == "not now"

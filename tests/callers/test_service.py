@@ -17,7 +17,7 @@ from tests.smtp_server import MailServer
 
 SERVICE, TIMER = UNITS.files()
 NIGHT = Unit.read(UNITS.files()[SERVICE])
-# Where systemd would lay down what LoadCredential= names.
+# The folder in which systemd would place the files of LoadCredential=.
 CREDENTIALS = "/srv/credentials"
 
 

@@ -68,7 +68,7 @@ def _ground(deadline: float) -> Iterator[Ground]:
 
 
 def report(result: Result, *, whole: bool = False) -> str:
-    """Return what there is to tell of a case, and how to run it again."""
+    """Describe a case and how to run it again."""
     case, ended = result.case, result.ended
     told = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
     lines = [

@@ -164,7 +164,7 @@ def _become(folder: Path, case: Case, ground: Ground, redirected: list[int], scr
         # Nobody presses a key to leave a pager.
         os.environ["PAGER"] = "cat"
         if not ground.is_protected:
-            # Without these, files would be laid down in the home of whoever runs this.
+            # Without these, files would be written to the home folder of the user who runs this.
             os.environ.update(HOME=str(folder), XDG_DATA_HOME=str(folder), XDG_CONFIG_HOME=str(folder))
         for limit, most in (
             (resource.RLIMIT_FSIZE, LARGEST_FILE),
@@ -267,5 +267,5 @@ def faults(case: Case, ended: Ended) -> list[str]:
         try:
             json.loads(ended.out)
         except ValueError:
-            found.append("prints what is no JSON")
+            found.append("prints invalid JSON")
     return found

@@ -59,7 +59,7 @@ def test_nothing_is_no_message(tmp_path: Path, text: str) -> None:
 
 
 class Endless(io.RawIOBase):
-    """So many bytes that nobody keeps: lines, or a single one."""
+    """A stream of `size` bytes, in lines or a single one."""
 
     def __init__(self, size: int, piece: bytes) -> None:
         self._left = size

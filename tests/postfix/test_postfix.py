@@ -275,7 +275,7 @@ def test_a_report_in_a_maildir_is_found_and_marks_the_mail_and_the_address(house
     assert shown["mails"][0]["state"] == "accepted"
     assert shown["mails"][0]["bounce"] == '5.1.1 unknown user: "gone"'
     assert house.last_mail_failed() == {"gone@example.org"}
-    # It was moved, and is known where it is read again.
+    # The message was moved, and reading it again changes nothing.
     assert house.told("mail", "bounces", str(maildir), "--move") == []
     assert [one["outcome"] for one in house.told("mail", "bounces", str(maildir))] == ["known"]
 

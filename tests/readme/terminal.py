@@ -67,7 +67,7 @@ def _converse(keyboard: int, told: bytearray, answers: Mapping[str, str]) -> Non
     while True:
         try:
             told += os.read(keyboard, 65536)
-        except OSError:  # so Linux tells that nobody has the terminal open any more
+        except OSError:  # Linux's sign that no process has the terminal open any more
             return
         for question, answer in answers.items():
             if len(told) > answered and told.rstrip().endswith(question.encode()):

@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A command that has begun."""
+    """A started command."""
 
     def __init__(self, office: "Office", command: str, process: "subprocess.Popen[bytes]", out: Path) -> None:
         self._office = office

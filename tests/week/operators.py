@@ -1,4 +1,4 @@
-"""Operators and portals: they activate clients one by one, and do it again where they are told that it is not now."""
+"""Operators and portals: they activate clients one by one, and try again after a temporary failure."""
 
 import json
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ def activate_all(week: Week, clients: Iterable[str], actor: str) -> None:
 def revoke(week: Week, client: str, actor: str) -> None:
     """Void all passwords of a client after a leak, again until a mail has left: before, nothing opens the account."""
     _activate(week, client, actor, "--revoke", until=(0,))
-    week.books.count("clients whose former passwords were revoked")
+    week.books.count("clients whose earlier passwords were revoked")
 
 
 def try_in_vain(week: Week, client: str, actor: str) -> None:
-    """Activate a client while the mail server is away, and be told that it is not now."""
+    """Activate a client while the mail server is unavailable, and expect a temporary failure."""
     week.egec("activate", client, "--format", "json", actor=actor, codes=(75,))
     week.books.count("activations put off")
 

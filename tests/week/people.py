@@ -28,7 +28,7 @@ class Person(NamedTuple):
 
 
 def crowd(number: int, chance: Random) -> list[Person]:
-    """Return so many people: all civilities, both languages, a few with addresses beyond ASCII."""
+    """Generate people: all civilities, both languages, a few with non-ASCII addresses."""
     return [_person(one, chance) for one in range(number)]
 
 

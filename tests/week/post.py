@@ -49,7 +49,7 @@ class Post:
 
 
 def weather(mails: int, chance: Random, *, one_in: int, kinds: Sequence[Sequence[Fault]] = FOUL) -> list[Fault]:
-    """Return what strikes so many mails, if one in so many is struck by a fault of these kinds."""
+    """Return the faults of `mails` mails, of which about one in `one_in` has a fault of these kinds."""
     return [chance.choice(chance.choice(kinds)) if chance.randrange(one_in) == 0 else Fault.NONE for _ in range(mails)]
 
 

@@ -57,7 +57,7 @@ def _every_letter_is_on_record_and_went_where_it_may(week: Week) -> None:
         allowed = week.addresses[known_by.get(letter.identifier, "")]
         week.books.require(letter.recipient in allowed, f"{letter.recipient} got the mail of {letter.identifier}")
     expected = week.books.events["client.notice", "accepted"]
-    week.books.require(notes == expected, f"{notes} notes to former addresses arrived, not {expected}")
+    week.books.require(notes == expected, f"{notes} notes to previous addresses arrived, not {expected}")
     week.books.count("mails that the server accepted", week.post.received)
     week.books.count("of them without a password", notes)
 
@@ -113,7 +113,7 @@ def _runs_add_up(week: Week) -> None:
     for run in week.egec("reissue", "status", "--format", "jsonl").rows():
         adds_up = run["accepted"] + run["failed"] == run["total"] and run["remaining"] == 0
         week.books.require(run["state"] == "done" and adds_up, f"the run {run['name']} does not add up: {run}")
-        week.books.count(f"clients of the run {run['name']}, {run['failed']} of whom failed", run["total"])
+        week.books.count(f"clients of the run {run['name']}, {run['failed']} of them failed", run["total"])
 
 
 def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
@@ -129,7 +129,7 @@ def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, A
     twice = [several for several in mails.values() if len(several) > 1]
     for *before, _ in twice:
         in_vain = known["accepted"].intersection(before)
-        week.books.require(not in_vain, f"a run mailed clients again after it was told of {in_vain} as accepted")
+        week.books.require(not in_vain, f"a run mailed clients again after {in_vain} acceptances were reported to it")
     unexplained = [several for several in twice if known["in_doubt"].isdisjoint(several[:-1])]
     week.books.require(len(unexplained) <= _most_in_flight(week), f"runs mailed {len(unexplained)} clients twice")
     week.books.count("clients mailed twice by a run, for an answer was lost", len(twice) - len(unexplained))
@@ -137,7 +137,7 @@ def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, A
 
 
 def _most_in_flight(week: Week) -> int:
-    """Return of how many mails that arrived nobody may have got to know it, for all that was killed, and the backup."""
+    """Return for how many mails the acceptance may be unknown, because of kills and the backup."""
     return (week.egec.codes[KILLED] + 1) * max(_MOST_IN_FLIGHT, week.number // 100)
 
 

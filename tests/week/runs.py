@@ -1,4 +1,4 @@
-"""Re-issue runs as cron and operators have them: begun, killed, gone on with, and looked at when they are done."""
+"""Runs as cron and operators handle them: started, killed, continued, and checked at the end."""
 
 import json
 import time
@@ -19,7 +19,7 @@ def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
 
 
 def kill_after(week: Week, running: Running, mails: int) -> None:
-    """Kill a worker when so many mails more have arrived."""
+    """Kill a worker after this number of further mails."""
     from_now = week.post.received + mails
     ended = running.kill_when(lambda: week.post.received >= from_now)
     week.books.count("workers of runs killed", int(ended.code == KILLED))

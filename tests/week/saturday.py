@@ -10,7 +10,7 @@ _RUN = "after-restore"
 
 
 def live(week: Week) -> None:
-    """Back up, go on, lose everything, restore, and mail those again whom the restored database knows nothing of."""
+    """Back up, continue, lose everything, restore, and mail those again whose mails the restored database lost."""
     living = [one for one in week.given() if one not in week.shut]
     during, afterwards = week.some(living, 500), week.some(living, 500)
     first_lost, records = week.post.received, Counter(week.books.events)

@@ -61,7 +61,7 @@ class CredentialRow(NamedTuple):
 
 
 def days_ago(days: int) -> str:
-    """Return the moment of so many days ago, as both databases take it."""
+    """Return the moment this number of days ago, in the form for both databases."""
     return to_rfc3339(datetime.now(UTC) - timedelta(days=days))
 
 
@@ -184,7 +184,7 @@ class Store(ABC):
         )
 
     def let_events_age(self, number: int) -> None:
-        """Let time pass: the first so many events happened more than a year ago."""
+        """Let time pass: date the first events more than a year back."""
         self.execute(
             "UPDATE event SET at = ? WHERE id IN (SELECT id FROM event ORDER BY id LIMIT ?)", [(days_ago(400), number)]
         )
@@ -204,7 +204,7 @@ class SqliteStore(Store):
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=60)
-        # As the program does, for what is erased later is to be gone.
+        # As the program does, so that later erasures leave no trace.
         connection.execute("PRAGMA secure_delete = ON")
         return connection
 

@@ -22,7 +22,7 @@ def let_passwords_expire(week: Week) -> None:
     week.store.let_passwords_expire(expired)
     week.books.count("passwords that expired unused", len(expired))
     listed = week.egec("client", "list", "--status", "expired", "--format", "ids").out.split()
-    week.books.require({*listed} == {*expired}, f"{len(listed)} clients are told as expired, not {len(expired)}")
+    week.books.require({*listed} == {*expired}, f"{len(listed)} clients are listed as expired, not {len(expired)}")
     logins.try_all(week, [[Login(one, given[one][-1].password, False, "it has expired")] for one in expired])
     again = expired[::2]
     selectors = ("--status", "expired", "--from", "-")

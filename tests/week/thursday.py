@@ -12,7 +12,7 @@ from tests.week.state import Week
 
 _RUN = ("nightly", "--all")
 _PAUSE = 0.005
-# With fewer clients, nobody waits until a worker has tried often enough: an operator stops it.
+# With fewer clients, an operator stops the worker instead of waiting for all its attempts.
 _PATIENT_FROM = 1000
 
 
@@ -57,7 +57,7 @@ def _lose_the_server(week: Week, before: int, worker: Running) -> None:
     given = week.given()
     mailed = {letter.identifier: None for letter in week.post.letters()[before:]}
     some = [one for one in mailed if one in given]
-    because = "P1: it is the last mail's, while the mail server is away"
+    because = "P1: it is the last mail's, while the mail server is unavailable"
     logins.try_all(week, [[logins.with_last(one, given[one], because)] for one in some])
     for client in some[:3]:
         operators.try_in_vain(week, client, "bruno")
@@ -66,7 +66,7 @@ def _lose_the_server(week: Week, before: int, worker: Running) -> None:
         worker.terminate()
     ended = worker.ended(0, 3, 75, 143)
     runs.note(week, ended)
-    week.books.count("workers of runs that ended, for the mail server was away", int(ended.code in {75, 143}))
+    week.books.count("workers of runs that ended because the mail server was unavailable", int(ended.code in {75, 143}))
     week.post.server.start()
 
 
@@ -76,17 +76,17 @@ def _wait_for_mails(week: Week, number: int, worker: Running) -> None:
 
 
 def _morning(week: Week, failed: Collection[str]) -> None:
-    """Let who could not be mailed log in as before, mend half of the addresses, and try again."""
+    """Let clients whose mail failed log in as before, correct half of the addresses, and try again."""
     given = week.given()
     with_password = [one for one in failed if one in given]
     because = "P3: the issue of the night has failed"
     logins.try_all(week, [[logins.with_last(one, given[one], because)] for one in with_password])
-    mended = list(failed)[::2]
-    for number, identifier in enumerate(mended):
-        change_address(week, identifier, f"mended{number}@example.org", "--no-mail")
+    corrected = list(failed)[::2]
+    for number, identifier in enumerate(corrected):
+        change_address(week, identifier, f"corrected{number}@example.org", "--no-mail")
     retried = week.egec.begin("reissue", "retry", _RUN[0], "--format", "jsonl", actor="cron")
     still_failed = runs.finish(week, _RUN[0], retried)
-    week.books.require({*still_failed} == {*failed} - {*mended}, f"after the retry, {still_failed} have failed")
+    week.books.require({*still_failed} == {*failed} - {*corrected}, f"after the retry, {still_failed} have failed")
 
 
 def change_address(week: Week, identifier: str, email: str, *options: str) -> None:

@@ -63,7 +63,7 @@ def _cron(week: Week, busy: Collection[str]) -> None:
 
 
 def _log_in_at_once(week: Week, busy: Collection[str]) -> None:
-    """Let those log in who got the last mails of a worker that was killed, but for whom operators are busy with."""
+    """Log in the recipients of a killed worker's last mails, except those that operators are working on."""
     last = {letter.identifier for letter in week.post.letters()[-_LAST:]} - {*busy}
     given = week.given()
     because = "P1: it is the last mail's, whose sender was killed"
@@ -97,7 +97,7 @@ def _counter(week: Week) -> None:
 
 
 def _leak(week: Week, client: str) -> None:
-    """Void the passwords of a client after a leak; before the mail leaves, no former one opens the account any more."""
+    """Revoke a client's passwords after a leak; no earlier password works even before the mail leaves."""
     week.post.server.fail_next(Fault.MESSAGE_451)
     operators.activate_once(week, client, "anne", "--revoke")
     logins.try_one(week, Login(client, week.given()[client][-1].password, False, "it was revoked"))

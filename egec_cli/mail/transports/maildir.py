@@ -35,7 +35,7 @@ class MaildirTransport:
         self._sign = sign
 
     def connect(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing; this transport has no connection."""
 
     def deliver(self, mail: Mail) -> Reply:
         """Write one mail durably and return the path of its file."""
@@ -84,7 +84,7 @@ class MaildirTransport:
         return Reply(str(finished))
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing; this transport has no connection."""
 
 
 def to_8bit(content: bytes) -> bytes:

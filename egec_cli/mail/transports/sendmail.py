@@ -30,7 +30,7 @@ class SendmailTransport:
         self._timeout = timeout
 
     def connect(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing; this transport has no connection."""
 
     def deliver(self, mail: Mail) -> Reply:
         """Pass one mail to the program's standard input; its exit code is the answer."""
@@ -60,7 +60,7 @@ class SendmailTransport:
         return Reply(f"accepted by {self._program}")
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing; this transport has no connection."""
 
 
 def _run(command: list[str | bytes], content: bytes, timeout: float) -> tuple[int, bytes]:

@@ -32,7 +32,7 @@ from tests.mail.conftest import mail_to
 from tests.processes import command_of, hide_module
 from tests.smtp_server import MailServer
 
-# So small a key is none that the library makes.
+# The library does not create keys this small.
 WEAK = """\
 -----BEGIN PRIVATE KEY-----
 MIIBVAIBADANBgkqhkiG9w0BAQEFAASCAT4wggE6AgEAAkEA6Msv+4sHAOz22NHz

@@ -1,4 +1,4 @@
-"""Mail laid down in a Maildir: whole, private, or not at all."""
+"""Mail saved to a Maildir: complete and private, or not at all."""
 
 import errno
 import mailbox

@@ -529,7 +529,7 @@ def test_without_starttls_nothing_is_said_in_clear_where_tls_is_required(transpo
         assert re.fullmatch(rb"ehlo \S+\r\n(quit\r\n)?", server.heard_in_clear)
 
 
-def test_a_server_that_expects_clear_text_is_told_from_one_that_is_away(
+def test_a_server_that_expects_clear_text_is_distinguished_from_an_unavailable_one(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     with pytest.raises(DeliveryRefused, match="does not start with TLS") as refusal:
@@ -616,7 +616,7 @@ def test_a_host_name_that_is_none_is_a_fault_of_the_configuration(transport_of: 
     assert end_of_delivery(transport_of(f"smtp://{64 * 'x'}.example.org"), mail_to()) == CONFIGURATION
 
 
-# What arrives, and what is told of it
+# What arrives, and what is reported
 
 
 @pytest.mark.parametrize(
@@ -731,7 +731,7 @@ def test_a_reply_that_quotes_the_mail_stays_one_line(mail_server: MailServer, tr
 def test_a_lost_answer_is_told_without_the_words_of_the_server(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
-    # They may quote the mail, and nobody takes the password out of them.
+    # They may quote the mail and its password.
     mail_server.fail_next(Fault.ANSWER_299)
     with pytest.raises(DeliveryUnknown, match="299") as loss:
         transport_of(mail_server.url).deliver(mail_to())

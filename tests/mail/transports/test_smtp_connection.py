@@ -114,7 +114,7 @@ def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ExitStack() as stack:
-        # A queue that is full: the system answers nobody who connects.
+        # The queue is full, so the system answers no new connection.
         full = stack.enter_context(closing(socket.create_server((HOST, 0), backlog=0)))
         for _ in range(3):
             waiting = stack.enter_context(closing(socket.socket()))
