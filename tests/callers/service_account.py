@@ -108,11 +108,7 @@ def running(command: Sequence[str], port: int, log: Path, patience: float = PATI
     """
     # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
     server = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
         deadline = time.monotonic() + patience

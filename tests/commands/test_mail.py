@@ -94,8 +94,7 @@ def test_the_mail_server_is_looked_at_and_nothing_is_sent(egec: Egec, server: Ma
 
 
 @pytest.mark.parametrize(
-    ("url", "code"),
-    [("smtp://127.0.0.1:1", 75), ("smtp://no host:25?tls=none", 78), ("sendmail:/no/such", 78)],
+    ("url", "code"), [("smtp://127.0.0.1:1", 75), ("smtp://no host:25?tls=none", 78), ("sendmail:/no/such", 78)]
 )
 def test_a_missing_mail_transport_is_a_fault(egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str, code: int) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", url)
@@ -112,10 +111,7 @@ def test_an_unavailable_server_beside_a_faulty_template_ends_with_78(
     assert egec("mail", "check").code == 78
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(socket.EAI_AGAIN, 75), (socket.EAI_NONAME, 78)],
-)
+@pytest.mark.parametrize(("number", "code"), [(socket.EAI_AGAIN, 75), (socket.EAI_NONAME, 78)])
 def test_an_unavailable_name_server_is_temporary_and_an_unknown_name_is_not(
     monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:

@@ -16,14 +16,7 @@ from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Password
 from egec_cli.settings import schema
 from egec_cli.settings.schema import LANGUAGES, Settings
-from tests.mail.generated import (
-    COMBINATIONS,
-    Generated,
-    Generator,
-    by_form,
-    by_itself,
-    require_as_it_was_meant,
-)
+from tests.mail.generated import COMBINATIONS, Generated, Generator, by_form, by_itself, require_as_it_was_meant
 
 CLIENTS, CHUNKS, GROUP = 10_000, 20, 50
 FORMS: list[tuple[Kind, str]] = [

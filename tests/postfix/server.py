@@ -105,10 +105,7 @@ class Postfix(NamedTuple):
         """Run one of postfix's programs on this server, and return what it prints."""
         program = require_program(command[0], "postfix")
         done = subprocess.run(
-            [program, "-c", str(self.config), *command[1:]],
-            capture_output=True,
-            text=True,
-            timeout=60,
+            [program, "-c", str(self.config), *command[1:]], capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, (done, self.log())
         return done.stdout

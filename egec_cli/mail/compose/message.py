@@ -293,13 +293,7 @@ def _encode_qp(text: str) -> bytes:
 
 
 def _build(
-    settings: Settings,
-    recipient: str,
-    subject: str,
-    text: str,
-    html: str,
-    issued_at: datetime,
-    message_id: str,
+    settings: Settings, recipient: str, subject: str, text: str, html: str, issued_at: datetime, message_id: str
 ) -> Mail:
     sender, reply_to = _own_addresses(settings)
     needs_smtputf8 = not (recipient.isascii() and has_ascii_senders(settings))

@@ -195,11 +195,7 @@ def _find_forbidden(page: Page) -> Iterator[_Found]:
         styles = element.own_text if element.tag == "style" else element.attributes.get("style", "")
         for match in _REMOTE.finditer(styles):
             line = element.line + styles.count("\n", 0, match.start())
-            yield _Found(
-                line,
-                Words("the style loads an external file: {found}", found=match[0]),
-                Words("Remove it."),
-            )
+            yield _Found(line, Words("the style loads an external file: {found}", found=match[0]), Words("Remove it."))
 
 
 def _find_forbidden_attributes(element: Element) -> Iterator[_Found]:

@@ -59,9 +59,7 @@ class MaildirTransport:
         except PermissionError as error:
             raise DeliveryRefused(
                 PermissionDenied(
-                    "{path} cannot be written",
-                    "Choose another Maildir with EGEC_MAIL_URL.",
-                    path=error.filename,
+                    "{path} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.", path=error.filename
                 )
             ) from None
         except OSError as error:

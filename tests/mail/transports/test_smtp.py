@@ -653,9 +653,7 @@ def test_an_address_beyond_ascii_goes_to_a_server_that_offers_smtputf8(
     assert said.count("SMTPUTF8 BODY=8BITMIME") == 2
 
 
-def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtputf8(
-    transport_of: TransportOf,
-) -> None:
+def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtputf8(transport_of: TransportOf) -> None:
     with MailServer(smtputf8=False) as server:
         transport = transport_of(server.url)
         with pytest.raises(DeliveryRefused, match=r"jérôme@example\.org") as refusal:

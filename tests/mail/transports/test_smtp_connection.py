@@ -110,9 +110,7 @@ def test_a_message_that_a_server_reads_slowly_has_one_deadline_and_is_in_doubt(
         assert IMPATIENCE <= taken < IMPATIENCE + LATE
 
 
-def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         # The queue is full, so the system answers no new connection.
         full = stack.enter_context(closing(socket.create_server((HOST, 0), backlog=0)))
