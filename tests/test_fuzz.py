@@ -1,4 +1,4 @@
-"""A slice of the fuzz, which runs whole by `python -m tests.fuzz`, and what it must be able to see."""
+"""A part of the fuzz (complete: `python -m tests.fuzz`), and the faults that it must detect."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every example of the README is executed: here, or by the test or the script that the mark above it names."""
+"""Every example of the README is executed, here or by the test or script named in the mark above it."""
 
 import functools
 import re
@@ -34,14 +34,14 @@ def executed_here(language: str) -> pytest.MarkDecorator:
 
 
 def inline_commands() -> list[str]:
-    """Return the command lines of egec that stand in the README's sentences and tables, each once."""
+    """Return the distinct egec commands in the README's sentences and tables."""
     found = re.findall(r"`(?:/opt/egec/bin/)?(egec [^`]+)`", prose().replace("\\|", "|"))
     return sorted({" ".join(one.split()) for one in found})
 
 
 @functools.cache
 def takers_of_blocks() -> set[str]:
-    """Return the tests for which blocks are taken from the README."""
+    """Return the tests that execute blocks of the README."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests").rglob("*.py"))
     return set(re.findall(r'executed_by\("([^"…]+)"\)', sources))
 
@@ -59,14 +59,14 @@ def test_every_block_is_executed_somewhere(block: Block) -> None:
 
 @pytest.fixture
 def furnished(tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Office:
-    """Return the office that most examples are typed in."""
+    """Return the office for most examples."""
     monkeypatch.delenv("EGEC_MAIL_URL")
     return office.furnished(tmp_path, server.url)
 
 
 @pytest.fixture
 def stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Return what puts a real server, or a true number, in the place of each that an example only names."""
+    """Return a function that replaces the servers and numbers of an example by real ones."""
 
     def with_stand_ins(text: str) -> str:
         if "smtp.example.org" in text:
@@ -144,7 +144,7 @@ def password_in(ended: Ended) -> str:
 
 @pytest.fixture
 def server_at_work(mail_server_with_login: MailServer) -> Iterator[Server]:
-    """Return a server whose account has the secret and a client who is new."""
+    """Return a server whose account has the secret, and a new client."""
     require_programs_in(INSTALL.text)
     with machine() as made:
         server = Server.installed(made, mail_server_with_login)

@@ -91,7 +91,7 @@ def test_a_nul_character_in_a_settings_file_is_reported_with_its_line(tmp_path: 
 
 @pytest.fixture
 def stranger() -> Iterator[tuple[Path, tuple[str, ...], dict[str, str]]]:
-    """Return a folder of a user without name and home, what runs a command as that user, and its settings."""
+    """Return a folder of a user without name and home, a command prefix to become that user, and settings."""
     if os.geteuid() != 0:
         pytest.skip("only root can become a user who is not known: run the tests as root")
     setpriv = shutil.which("setpriv") or pytest.skip("setpriv is missing: apt-get install util-linux")

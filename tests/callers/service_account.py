@@ -1,4 +1,4 @@
-"""Servers run under the account that Debian gives them: the tests as root let them, any other user is that account."""
+"""Servers run under their Debian account if the tests run as root, otherwise under the user of the tests."""
 
 import os
 import pwd
@@ -72,7 +72,7 @@ def _can_run_egec(prefix: Sequence[str]) -> bool:
 
 @contextmanager
 def folder_of_service_account() -> Iterator[Path]:
-    """Make a folder that a server's account can reach; `give` lets it have what is in it."""
+    """Make a folder that a server's account can reach; `give` makes it the owner of the contents."""
     folder = Path(tempfile.mkdtemp(prefix="egec-caller-"))
     try:
         yield folder
@@ -81,7 +81,7 @@ def folder_of_service_account() -> Iterator[Path]:
 
 
 def give(folder: Path) -> None:
-    """Let the servers' account own the folder with all that is in it."""
+    """Make the servers' account the owner of the folder and its contents."""
     if os.geteuid() == 0:
         account = pwd.getpwnam(ACCOUNT)
         for path in (folder, *folder.rglob("*")):
@@ -89,7 +89,7 @@ def give(folder: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

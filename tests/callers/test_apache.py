@@ -47,7 +47,7 @@ LOADED = (
 
 
 class Apache(NamedTuple):
-    """A web server whose pages only clients may read."""
+    """A web server with pages for clients only."""
 
     site: Site
     port: int
@@ -55,7 +55,7 @@ class Apache(NamedTuple):
     blocked: tuple[str, str]
 
     def answer(self, page: str, user: str, password: str, encoding: str = "utf-8") -> int:
-        """Ask for a page with this login; return the status of the answer."""
+        """Request a page with this login; return the HTTP status."""
         return answer(f"http://127.0.0.1:{self.port}/{page}", user, password, encoding)
 
 

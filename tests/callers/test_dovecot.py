@@ -40,7 +40,7 @@ class Dovecot(NamedTuple):
     doveadm: str
 
     def says(self, user: str, password: str) -> str:
-        """Log in; return what Dovecot's own test makes of it."""
+        """Log in; return the result of Dovecot's own test."""
         command = [self.doveadm, "-c", str(self.site.folder / "dovecot.conf"), "auth", "test", user, password]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode == 0) is ("auth succeeded" in done.stdout), done

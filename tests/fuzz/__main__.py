@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 
 def run_one(number: int, *, seed: int, ports: tuple[int, ...], ground: Ground) -> Result:
-    """Make a case, run it, and judge it."""
+    """Make, run and judge a case."""
     case = cases.make(seed, number, ports)
     ended = execution.run(case, ground)
     return Result(case, ended, execution.faults(case, ended))

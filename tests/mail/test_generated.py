@@ -1,4 +1,4 @@
-"""Ten thousand generated clients and organisations: each mail is read as it was meant, whichever way it was made."""
+"""Ten thousand generated clients and organisations: each mail is read as intended, whichever way it is built."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -48,7 +48,7 @@ ANY = st.characters(exclude_categories=["C", "Zl", "Zp"])
 
 @st.composite
 def clients(draw: st.DrawFn) -> Generated:
-    """Draw a client with whatever a file takes."""
+    """Draw any valid client."""
     local = draw(st.text(st.sampled_from("abcDEF059.+_'-éèßñ\u0153ж山"), min_size=1, max_size=64))
     domain = draw(st.sampled_from(["example.org", "été.example.fr", "x--y.co.uk", "straße.example", "d" * 60 + ".fr"]))
     try:
@@ -62,7 +62,7 @@ def clients(draw: st.DrawFn) -> Generated:
 
 @st.composite
 def organisations(draw: st.DrawFn) -> Settings:
-    """Draw an organisation with whatever the settings take."""
+    """Draw any valid organisation."""
     words = st.text(ANY | ODD, min_size=1, max_size=60)
     try:
         found = schema.load_settings(

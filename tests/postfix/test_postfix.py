@@ -1,4 +1,4 @@
-"""Debian's postfix between egec and the mailboxes: what arrives is what was sent, and what comes back is found."""
+"""Debian's postfix between egec and the mailboxes: mails arrive unchanged, and bounces are found."""
 
 import json
 import os
@@ -39,7 +39,7 @@ TRACES = {"Return-Path", "X-Original-To", "Delivered-To", "Received"}
 
 
 class House(NamedTuple):
-    """An installation of egec beside a mail server, of the account that gets the bounces."""
+    """An installation of egec beside a mail server, owned by the account that gets the bounces."""
 
     postfix: Postfix
     site: Site
@@ -59,13 +59,13 @@ class House(NamedTuple):
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def told(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-        """Run `egec` and return what it tells as json."""
+        """Run `egec` and return its JSON."""
         ended = self.egec(*arguments, "--format", "json", env=env)
         assert ended.code == 0, ended
         return json.loads(ended.out)
 
     def client(self, email: str, *names: str, env: Mapping[str, str] | None = None) -> str:
-        """Make a client's file and activate the account; return the identifier."""
+        """Create and activate a client; return the identifier."""
         return str(self.told("client", "create", email, *names, "--activate", env=env)["identifier"])
 
     def mails_to(self, *addresses: str) -> list[bytes]:
@@ -80,7 +80,7 @@ class House(NamedTuple):
         return [found[address] for address in addresses]
 
     def has_bounced(self, identifier: str) -> bool:
-        """Tell whether the address of a client is one from which a mail came back."""
+        """Return whether a mail to the client's address bounced."""
         return self.told("client", "show", identifier)["email_bounced_at"] is not None
 
     def last_mail_failed(self) -> set[str]:

@@ -61,7 +61,7 @@ def _read_reports(week: Week, maildir: Path) -> list[str]:
 
 
 def _close(week: Week, command: str, clients: Sequence[str], *options: str) -> None:
-    """Disable, enable or erase clients, and once more, which changes nothing."""
+    """Disable, enable or erase clients, twice: the repetition changes nothing."""
     done = f"{command}d" if command.endswith("e") else command
     change = ("client", command, "--from", "-", "--format", "jsonl", *options)
     listed = "\n".join(clients)

@@ -1,4 +1,4 @@
-"""Logins by the real program, each held against the verdict that it must get."""
+"""Logins with the real program, each compared with the expected verdict."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Login(NamedTuple):
 
 
 def try_all(week: Week, logins: Sequence[Sequence[Login]]) -> None:
-    """Try the logins of each client in their order, by `egec verify --batch`; several portals share the clients."""
+    """Try the logins of each client in order with `egec verify --batch`; several portals share the clients."""
     with ThreadPoolExecutor(PORTALS) as pool:
         list(pool.map(lambda number: _portal(week, logins[number::PORTALS]), range(PORTALS)))
 

@@ -1,4 +1,4 @@
-"""Monday: the new program meets the database of the first release, then the tables of clients arrive."""
+"""Monday: upgrade the database of the first release, then import clients."""
 
 import json
 import time
@@ -22,7 +22,7 @@ _LATEST_KILL = 0.5
 
 
 def live(week: Week, folder: Path) -> None:
-    """Upgrade, and take the clients in."""
+    """Upgrade, and import the clients."""
     crowd = people.crowd(week.number, week.chance)
     for one in crowd:
         week.register(one.reference, one.email)

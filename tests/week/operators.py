@@ -11,13 +11,13 @@ _COUNTED = {0: "activations", 65: "activations refused", 75: "activations put of
 
 
 def activate_all(week: Week, clients: Iterable[str], actor: str) -> None:
-    """Activate these clients, one after the other; who is not to be reached is left alone."""
+    """Activate these clients one by one, and skip those who cannot be reached."""
     for client in clients:
         _activate(week, client, actor, until=(0, 65))
 
 
 def revoke(week: Week, client: str, actor: str) -> None:
-    """Void all passwords of a client after a leak, again until a mail has left: before, nothing opens the account."""
+    """Revoke all passwords of a client after a leak, repeatedly until a mail has left; until then no password works."""
     _activate(week, client, actor, "--revoke", until=(0,))
     week.books.count("clients whose earlier passwords were revoked")
 
@@ -29,7 +29,7 @@ def try_in_vain(week: Week, client: str, actor: str) -> None:
 
 
 def activate_once(week: Week, client: str, actor: str, *options: str) -> int:
-    """Activate a client, and leave it at that, whatever becomes of it; return the exit code."""
+    """Activate a client once; return the exit code."""
     ended = week.egec("activate", client, *options, "--format", "json", actor=actor, codes=(0, 65, 75))
     week.books.count(_COUNTED.get(ended.code, "activations that failed"))
     if ended.code == 0:
@@ -38,7 +38,7 @@ def activate_once(week: Week, client: str, actor: str, *options: str) -> int:
 
 
 def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
-    """Activate a client by a process that is killed as soon as the mail has arrived."""
+    """Activate a client with a process that is killed when the mail arrives."""
     before = week.post.received
     running = week.egec.begin("activate", client, "--format", "json", actor=actor)
     ended = running.kill_when(lambda: week.post.received > before)

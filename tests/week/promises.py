@@ -26,7 +26,7 @@ _MOST_TRIES_OF_THE_SHUT = 3
 
 
 def check(week: Week) -> None:
-    """Hold every client to the promises, and the books against the record."""
+    """Check the promises for every client, and compare the books with the record."""
     week.look_at_identifiers()
     _every_letter_is_on_record_and_went_where_it_may(week)
     _letters_came_in_order(week)
@@ -96,7 +96,7 @@ def _final_logins(week: Week, identifier: str, given: Sequence[Given]) -> Iterat
 
 
 def _nothing_is_left_open(week: Week) -> None:
-    """Require that one password is in use and none in doubt where the last one has just been used."""
+    """Require that, after the last password was used, one password is active and none in doubt."""
     states = defaultdict(list)
     for row in week.store.credentials():
         states[row.identifier].append(row)
@@ -117,7 +117,7 @@ def _runs_add_up(week: Week) -> None:
 
 
 def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
-    """Require that a run mailed a client again only where it could not know that the mail before was accepted."""
+    """Require that a run repeats a mail only if it cannot know that the previous one was accepted."""
     known: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for event in issues:
         known[event["outcome"]].add((event["client"], event["details"].get("sequence")))
@@ -160,7 +160,7 @@ def _each_change_is_on_record(week: Week, issues: Collection[Mapping[str, Any]])
 
 
 def _arrived_issues_are_on_record(week: Week, issues: Mapping[tuple[str, int], int]) -> None:
-    """Require that no mail has arrived without its issue being on record, but for those whose sender was killed."""
+    """Require a recorded issue for every mail that arrived, except those whose sender was killed."""
     arrived = {letter.message_id for letter in week.post.letters()}
     unrecorded = [
         row
@@ -182,7 +182,7 @@ def _exit_codes_are_documented(week: Week) -> None:
 
 
 def check_files(week: Week) -> None:
-    """Require that no clear password is at rest anywhere but in the mail, and that erased data is gone."""
+    """Require that no clear password is stored outside the mail, and that erased data is gone."""
     outputs = ((path.name, path.read_bytes()) for path in sorted(week.egec.outputs.iterdir()))
     stored = week.store.content()
     kept = [address for address in week.erased if address in stored]

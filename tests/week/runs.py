@@ -11,7 +11,7 @@ _LOWEST_RATE = 25
 
 
 def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
-    """Begin a run, or go on with it by the same command."""
+    """Start a run, or continue it with the same command."""
     # So slow that what is to strike it in the middle does.
     rate = max(_LOWEST_RATE, week.number // 6)
     command = ("reissue", "start", name, *selectors, "--rate", str(rate), "--yes", "--format", "jsonl")
@@ -47,6 +47,6 @@ def finish(week: Week, name: str, running: Running) -> list[str]:
 
 
 def note(week: Week, ended: Ended) -> None:
-    """Count what a worker has told of its clients."""
+    """Count the results that a worker reported."""
     for row in ended.rows():
         week.books.count(f"clients told as {row['outcome']} by workers of runs")

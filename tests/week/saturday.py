@@ -30,7 +30,7 @@ def live(week: Week) -> None:
 
 
 def _mail_again(week: Week) -> None:
-    """Mail those again who got a mail since the backup, as the mail server's log tells; the others need nothing."""
+    """Mail the recipients since the backup again, according to the mail server's log; the others need nothing."""
     mailed = week.post.letters()[week.lost.start : week.lost.stop]
     forgotten = {letter.identifier for letter in mailed}
     for one in forgotten:

@@ -1,4 +1,4 @@
-"""What a week works with, and what its scripts know of the clients: who they are, which passwords they were given."""
+"""The tools of a week, and what its scripts know about the clients and their passwords."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from tests.week.store import Store
 
 
 class Given(NamedTuple):
-    """A password that a client has got, by which credential; the letter is None where it came by another way."""
+    """A password that a client received, and its credential; the letter is None if it came another way."""
 
     sequence: int
     password: str
@@ -83,7 +83,7 @@ class Week:
         return len(rows)
 
     def given(self) -> Mapping[str, Sequence[Given]]:
-        """Return the passwords that each client has got so far, by the identifiers, the lowest sequence first.
+        """Return the passwords that each client received so far, by identifier, lowest sequence first.
 
         What the database has no record of is left out: `promises` asks after it.
         """

@@ -33,7 +33,7 @@ def let_passwords_expire(week: Week) -> None:
 
 
 def prune(week: Week) -> None:
-    """Let the oldest events be deleted, which are counted before."""
+    """Count the oldest events, then delete them."""
     old = week.number
     before = week.store.rows("SELECT COUNT(*) FROM event")[0][0]
     week.store.let_events_age(old)
@@ -47,7 +47,7 @@ def prune(week: Week) -> None:
 
 
 def see_the_doctor(week: Week) -> None:
-    """Require that the week has left nothing behind that the doctor finds fault with."""
+    """Require that the doctor finds no fault after the week."""
     findings = json.loads(week.egec("doctor", "--format", "json", codes=(3,)).out)
     verdicts = {finding["check"]: finding["verdict"] for finding in findings}
     faults = [finding for finding in findings if finding["verdict"] == "fault"]

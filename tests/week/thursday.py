@@ -17,7 +17,7 @@ _PATIENT_FROM = 1000
 
 
 def live(week: Week) -> None:
-    """Mail everybody; in the morning, look after those who could not be mailed."""
+    """Mail everybody; in the morning, handle the failures."""
     dead = _let_addresses_die(week)
     week.post.server.fail_next(*weather(week.number, week.chance, one_in=25, kinds=PASSING))
     _lose_the_server(week, *_begin_and_kill_one(week))
@@ -30,7 +30,7 @@ def live(week: Week) -> None:
 
 
 def _let_addresses_die(week: Week) -> Sequence[str]:
-    """Let the mail server know some addresses no more; return the identifiers of their clients."""
+    """Make some addresses unknown to the mail server; return the identifiers of their clients."""
     known_by = {identifier: name for name, identifier in week.identifiers.items() if identifier not in week.shut}
     dead = week.some(known_by, 250)
     for identifier in dead:
@@ -41,7 +41,7 @@ def _let_addresses_die(week: Week) -> Sequence[str]:
 
 
 def _begin_and_kill_one(week: Week) -> tuple[int, Running]:
-    """Begin the run, let another worker join it, kill the first; return how many mails there were, and the other."""
+    """Start the run, add a second worker, kill the first; return the number of mails and the second worker."""
     before = week.post.received
     first = runs.begin(week, *_RUN)
     _wait_for_mails(week, before + week.number // 20, first)
@@ -51,7 +51,7 @@ def _begin_and_kill_one(week: Week) -> tuple[int, Running]:
 
 
 def _lose_the_server(week: Week, before: int, worker: Running) -> None:
-    """Let the mail server go down in the middle; meanwhile, whoever was mailed by then logs in with the last mail."""
+    """Stop the mail server in the middle; meanwhile those already mailed log in with the last mail."""
     _wait_for_mails(week, before + week.number // 2, worker)
     week.post.server.stop()
     given = week.given()

@@ -39,7 +39,7 @@ def _one_by_one(week: Week, given: Mapping[str, Sequence[Given]], identifiers: S
 
 
 def _guess(week: Week, given: Mapping[str, Sequence[Given]]) -> None:
-    """Let passwords be guessed until the account waits, then free it: by time, by an operator, by a new password."""
+    """Guess passwords until the account waits, then free it: by time, by an operator, by a new password."""
     victims = week.some(given, 500)
     # What was wrong before does not count any more.
     logins.try_all(week, [[logins.with_last(one, given[one])] for one in victims])

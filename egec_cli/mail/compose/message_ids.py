@@ -51,8 +51,3 @@ def find_marks(content: bytes) -> Iterator[Mark]:
     """Yield the marks before an @, in order and with repetitions."""
     for found in _MARK_BEFORE_AT.finditer(content):
         yield Mark(int(found[2]), found[1].decode())
-
-
-def is_mark_of(mark: Mark, message_id: str | None) -> bool:
-    """Return whether a Message-ID contains a mark."""
-    return message_id is not None and message_id.startswith(f"<{mark.text}@")

@@ -1,4 +1,4 @@
-"""The mail with identifier and password: parsed back and read as a client's mail program does."""
+"""The mail with identifier and password: parsed back and read as by a client's mail program."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ AWKWARD_NAMES = [
     "a" * 100, "é" * 100, "山" * 100, CLEAR, "\u200d", "\U0001f468\u200d\U0001f469",
 ]  # fmt: skip
 
-# What the memo's example says, in the words of each language.
+# The statements of the memo's example in each language.
 SAID = {
     "fr": [
         "M. Dupont, bonjour,", "(www.egec.pro)", f"Votre identifiant CLIENT est : {IDENTIFIER}",
@@ -101,7 +101,7 @@ class Page(HTMLParser):
 
 
 def parts(mail: Mail) -> tuple[str, Page]:
-    """Return the text and the page that a client reads."""
+    """Return the text and the page as a client reads them."""
     text, html = (parsed(mail).get_body((kind,)) for kind in ("plain", "html"))
     assert text
     assert html
@@ -115,7 +115,7 @@ def plain(text: str) -> str:
 
 @st.composite
 def names(draw: st.DrawFn) -> str:
-    """Draw what the greeting may hold: whatever a client's file takes for a name."""
+    """Draw any name that a client record accepts."""
     text = draw(
         st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]) | st.sampled_from("=?$<>&{}[]\u200d"), max_size=100)
     )
@@ -132,11 +132,11 @@ def greeting(name: str, language: str) -> str:
 
 
 def check_the_whole(name: str, language: str) -> None:
-    """Check what holds of every mail."""
+    """Check the properties of every mail."""
     mail = built(name=name, language=language)
     head, _, body = mail.content.partition(b"\r\n\r\n")
     assert max(map(len, head.split(b"\r\n"))) <= 998
-    # What quoted-printable lines may have at most (RFC 2045, 6.7); filters look for longer ones.
+    # The limit of quoted-printable lines (RFC 2045, 6.7); filters look for longer ones.
     assert max(map(len, body.split(b"\r\n"))) <= 76
     assert not {*b"\r\n"} & {*mail.content.replace(b"\r\n", b"")}
     assert mail.content.isascii()

@@ -1,4 +1,4 @@
-"""Message-IDs and envelope senders: what is found again of them, and how long they may be."""
+"""Message-IDs and envelope senders: finding their marks, and their maximum length."""
 
 import re
 

@@ -33,13 +33,13 @@ LAID_DOWN = ENVELOPE + CONTENT
 
 
 def mode(path: Path) -> int:
-    """Return the permissions of a file or a folder."""
+    """Return the permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Be subject to permissions, which root is not."""
+    """Drop root's exemption from permissions."""
     own = os.geteuid()
     if own == 0:
         os.seteuid(NOBODY)
@@ -51,7 +51,7 @@ def without_privileges() -> Iterator[None]:
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """Let the system refuse to write more to any file, as a full disk does."""
+    """Make writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -62,7 +62,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 @pytest.fixture
 def maildir(tmp_path: Path) -> Path:
-    """Return where a Maildir may be made."""
+    """Return the path of a Maildir to create."""
     return tmp_path / "mail"
 
 
@@ -187,7 +187,7 @@ def test_a_person_can_read_password_and_accents_in_the_file(
 
 
 def parts_of(content: bytes) -> list[object]:
-    """Return all that a mail says: its headers, but for the encoding, and its texts."""
+    """Return the headers of a mail, except the encoding, and its texts."""
     message = message_from_bytes(content, policy=policy.default)
     texts = [message.get_body((kind,)) for kind in ("plain", "html")]
     return [message.items(), *(text.get_content() for text in texts if text is not None)]

@@ -1,4 +1,4 @@
-"""Replies that quote the password, in any encoding and over any lines: nothing of it is kept."""
+"""Replies that quote the password, in any encoding and over several lines, are reduced to their codes."""
 
 import base64
 import quopri
@@ -50,7 +50,7 @@ around = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_si
 
 
 def reply_through_a_socket(lines: list[str]) -> str:
-    """Return an answer of several lines as a connection reads it and as it would be stored."""
+    """Return an answer of several lines as it is read and stored."""
     with closing(socket.create_server((HOST, 0))) as listening:
 
         def serve() -> None:
@@ -73,7 +73,7 @@ def reply_through_a_socket(lines: list[str]) -> str:
 
 
 def is_left_out(reply: str, secret: Password) -> bool:
-    """Tell whether nothing but codes is kept of a reply."""
+    """Return whether only the codes of a reply are kept."""
     return without_secret(reply, secret) in {f"554 {LEFT_OUT}", f"554 5.7.1 {LEFT_OUT}"}
 
 

@@ -1,4 +1,4 @@
-"""Mail handed to a program: real scripts in the place of sendmail, with every way to end."""
+"""Mail passed to a program: real scripts in place of sendmail, with every exit."""
 
 import resource
 import time
@@ -14,7 +14,7 @@ from tests.activations import letter
 from tests.conftest import Egec
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
-# Writes its arguments and its input beside itself, as a real one queues them.
+# Writes its arguments and input beside itself, like a queue.
 TAKES_THE_MAIL = """
 for argument do printf '%s\\n' "$argument"; done > "$0.arguments"
 cat > "$0.mail"
@@ -25,7 +25,7 @@ Program = Callable[[str], Path]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Return a function that makes a program of the lines of a shell script."""
+    """Return a function that makes a program from shell commands."""
 
     def make(lines: str) -> Path:
         path = tmp_path / "sendmail"
@@ -61,7 +61,7 @@ def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
 def test_an_address_is_never_taken_for_an_option_or_a_command(
     recipient: str, program: Program, transport_of: TransportOf
 ) -> None:
-    # getopts ends the options as sendmail does: what is left are recipients.
+    # getopts parses options as sendmail does; the rest are recipients.
     path = program(
         'while getopts "if:o:b:" option; do echo "option $option"; done > "$0.options"\n'
         'shift $((OPTIND - 1)); printf "%s\\n" "$@" > "$0.recipients"; cat > /dev/null'

@@ -26,7 +26,7 @@ from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_deli
 from tests.processes import command_of
 from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authority_file
 
-# With a silent server it is the time-out that ends a test; with any other it must not.
+# A silent server ends by the time-out; no other may.
 IMPATIENCE = 0.5
 SECRET = "Pa55:wo/rd"
 
@@ -128,29 +128,29 @@ ACCEPTED = {
     Fault.DRIPPED_QUIT,
     Fault.CUT_AT_QUIT,
 }
-# These change what is offered rather than fail; they have tests of their own.
+# These change the offered extensions; they have their own tests.
 OFFERS = {Fault.OFFERS_AUTH_LOGIN, Fault.OFFERS_LOGIN_BY_TOKEN}
 
 
 def by_name(faults: set[Fault]) -> list[Fault]:
-    """Return the faults in an order that every test worker agrees on."""
+    """Return the faults in the same order for every test worker."""
     return sorted(faults, key=lambda fault: fault.name)
 
 
 def server_for(fault: Fault, *, pipelining: bool) -> MailServer:
-    """Return a server whose dialogue comes to the point of the fault."""
+    """Return a server whose dialogue reaches the fault."""
     if fault.point is Point.STARTTLS:
         return MailServer(tls=Tls.STARTTLS, pipelining=pipelining)
     return MailServer(login=("egec", SECRET) if fault.point is Point.LOGIN else None, pipelining=pipelining)
 
 
 def patience_with(fault: Fault) -> float:
-    """Return the time-out to use where this fault strikes."""
+    """Return the time-out for this fault."""
     return IMPATIENCE if fault.is_waited_for else PATIENCE
 
 
 def all_words(error: BaseException) -> str:
-    """Return what any log or traceback could show of the error."""
+    """Return everything that a log or traceback could show of an error."""
     words = "".join(traceback.format_exception(error))
     if isinstance(error, DeliveryRefused):
         words += f"{error.error.message} {error.error.hint} {error.reply} {error.error!r}"
@@ -353,7 +353,7 @@ def test_commands_sent_at_once_end_with_the_first_refusal_whatever_comes_after_i
     after: Fault, transport_of: TransportOf
 ) -> None:
     with MailServer(pipelining=True) as server:
-        # The first of these says 354 although it has taken no recipient.
+        # The first server answers 354 although it refused the recipient.
         server.fail_next(Fault.RCPT_550, after)
         transport = transport_of(server.url)
         with pytest.raises(DeliveryRefused, match="550 No such recipient"):
