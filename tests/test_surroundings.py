@@ -106,7 +106,7 @@ def stranger() -> Iterator[tuple[Path, tuple[str, ...], dict[str, str]]]:
         yield Path(name), ("env", "-u", "HOME", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", *become), settings
 
 
-def test_a_user_without_a_home_needs_none_where_every_path_is_set(
+def test_a_user_needs_no_home_if_every_path_is_set(
     stranger: tuple[Path, tuple[str, ...], dict[str, str]],
 ) -> None:
     _, become, settings = stranger

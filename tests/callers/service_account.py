@@ -116,8 +116,8 @@ def running(command: Sequence[str], port: int, log: Path, patience: float = PATI
             ended = server.poll() is not None
             if ended or time.monotonic() > deadline:
                 server.kill()
-                told = log.read_text() if log.exists() else ""
-                pytest.fail(f"{command[-1]} does not come up: {server.communicate()[1].decode()} {told}")
+                output = log.read_text() if log.exists() else ""
+                pytest.fail(f"{command[-1]} does not start: {server.communicate()[1].decode()} {output}")
             time.sleep(0.02)
         yield
     finally:

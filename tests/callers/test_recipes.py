@@ -248,7 +248,7 @@ def test_sudo_refuses_what_would_let_the_servers_account_choose(besieged: Host, 
     assert marks(besieged) == ""
 
 
-def test_the_traps_are_ones_where_the_rule_lets_variables_through(besieged: Host) -> None:
+def test_the_traps_work_if_the_rule_passes_variables(besieged: Host) -> None:
     loose = "www-data ALL=(egec) NOPASSWD:SETENV: /opt/egec/bin/egec verify --stdin\n"
     besieged.server.machine.write(SUDOERS.path, loose, mode=0o440)
     as_server(besieged, f"sudo -n -u egec PYTHONPATH={HOSTILE} /opt/egec/bin/egec verify --stdin", typed="\n\n")

@@ -70,9 +70,9 @@ def _ground(deadline: float) -> Iterator[Ground]:
 def report(result: Result, *, whole: bool = False) -> str:
     """Describe a case and how to run it again."""
     case, ended = result.case, result.ended
-    told = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
+    verdict = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
     lines = [
-        f"case {case.number}: {told} ({ended.seconds:.1f} s)",
+        f"case {case.number}: {verdict} ({ended.seconds:.1f} s)",
         f"  again: python -m tests.fuzz --seed {case.seed} --only {case.number}",
         f"  egec {shlex.join(case.arguments)[:2_000]!r}",
         f"  database: {case.database}; streams: {' '.join(case.streams)}",

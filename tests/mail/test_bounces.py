@@ -125,7 +125,7 @@ def test_what_is_new_is_moved_once_it_has_been_dealt_with(maildir: Path) -> None
     assert len(mailbox.Maildir(maildir, create=False)) == 2
 
 
-def test_what_is_no_file_is_not_read(maildir: Path) -> None:
+def test_only_regular_files_are_read(maildir: Path) -> None:
     os.mkfifo(maildir / "new" / "0.pipe")
     (maildir / "new" / "1.folder").mkdir()
     (maildir / "new" / "2.link").symlink_to("/etc/passwd")
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_not_read(maildir: Path) -> None:
     assert len(list(bounces.read_maildir(maildir))) == 2
 
 
-def test_a_message_that_another_program_takes_away_meanwhile_is_left_out(maildir: Path) -> None:
+def test_a_message_that_another_program_removes_meanwhile_is_skipped(maildir: Path) -> None:
     (maildir / "new" / "zz").write_text(TWO)
     messages = bounces.read_maildir(maildir, move=True)
     next(messages)
@@ -142,7 +142,7 @@ def test_a_message_that_another_program_takes_away_meanwhile_is_left_out(maildir
     assert list(messages) == []
 
 
-def test_another_folder_is_no_maildir(tmp_path: Path) -> None:
+def test_another_folder_is_not_a_maildir(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is not a Maildir"):
         list(bounces.read_maildir(tmp_path))
 
@@ -197,7 +197,7 @@ def test_a_report_of_a_failure_is_understood(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_tells_of_no_failure_is_taken_for_none(name: str) -> None:
+def test_a_message_about_no_failure_is_not_a_failure(name: str) -> None:
     assert sample(name).delivery is OTHERS[name]
 
 
@@ -205,7 +205,7 @@ def test_every_sample_is_tried() -> None:
     assert {path.stem for path in REPORTS.iterdir()} == {*FAILED, *OTHERS}
 
 
-def test_a_report_of_several_recipients_tells_of_one_who_got_nothing() -> None:
+def test_a_report_of_several_recipients_names_one_who_got_nothing() -> None:
     first, block, rest = (REPORTS / "postfix.eml").read_bytes().partition(b"Final-Recipient: rfc822; jeanne")
     delayed = b"Final-Recipient: rfc822; a@x.fr\nAction: delayed\nStatus: 4.0.0\n\n"
     report = bounces.read_report(first + delayed + block + rest)
@@ -300,7 +300,7 @@ def test_a_password_in_the_words_is_hidden_and_the_words_around_it_stay(data: st
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_what_mail_servers_say_is_not_taken_for_a_password(name: str) -> None:
+def test_texts_of_mail_servers_are_not_masked_as_passwords(name: str) -> None:
     words = sample(name).words
     assert bounces.mask_passwords(words, Alphabet.of()) == words
 

@@ -119,7 +119,7 @@ def test_a_page_is_printed_on_one_sheet(browser: Browser, kind: Kind, language: 
 
 
 @pytest.mark.parametrize(("kind", "language"), KINDS)
-def test_a_screen_reader_is_told_the_language_and_finds_the_parts(browser: Browser, kind: Kind, language: str) -> None:
+def test_a_screen_reader_gets_the_language_and_finds_the_parts(browser: Browser, kind: Kind, language: str) -> None:
     browser.show(page(kind, language), PANE)
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     roles = [node["role"]["value"] for node in nodes if not node.get("ignored")]

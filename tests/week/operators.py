@@ -48,8 +48,8 @@ def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
 def hand_over(week: Week, client: str, actor: str) -> None:
     """Show a client a new password at the counter."""
     ended = week.egec.hand_over("activate", client, "--no-mail", "--show-password", "--format", "json", actor=actor)
-    told = json.loads(ended.out)
-    week.by_hand[told["identifier"]].append(Given(told["sequence"], told["password"], None))
+    result = json.loads(ended.out)
+    week.by_hand[result["identifier"]].append(Given(result["sequence"], result["password"], None))
     week.books.expect("credential.show", "begun")
     week.books.count("passwords shown at the counter")
     _settle(week, ended.out, actor)
@@ -61,8 +61,8 @@ def _activate(week: Week, client: str, actor: str, *options: str, until: tuple[i
 
 
 def _settle(week: Week, out: str, actor: str) -> None:
-    told = json.loads(out)
-    identifier, sequence, state = told["identifier"], told["sequence"], told["state"]
+    result = json.loads(out)
+    identifier, sequence, state = result["identifier"], result["sequence"], result["state"]
     week.books.require(state in {"accepted", "superseded"}, f"client {identifier}: an activation ended as {state}")
     week.settled[identifier] = max(week.settled[identifier], sequence)
     week.accepted_by[actor] += 1

@@ -28,19 +28,19 @@ _MOST_TRIES_OF_THE_SHUT = 3
 def check(week: Week) -> None:
     """Check the promises for every client, and compare the books with the record."""
     week.look_at_identifiers()
-    _every_letter_is_on_record_and_went_where_it_may(week)
+    _every_letter_is_on_record_and_went_to_a_known_address(week)
     _letters_came_in_order(week)
     issues = week.egec("audit", "list", "--action", "credential.issue", "--format", "jsonl").rows()
     _learn_what_was_settled(week, issues)
     _passwords_open_or_do_not(week)
     _nothing_is_left_open(week)
     _runs_add_up(week)
-    _nobody_was_mailed_twice_in_vain(week, issues)
+    _no_mail_was_repeated_needlessly(week, issues)
     _each_change_is_on_record(week, issues)
     _exit_codes_are_documented(week)
 
 
-def _every_letter_is_on_record_and_went_where_it_may(week: Week) -> None:
+def _every_letter_is_on_record_and_went_to_a_known_address(week: Week) -> None:
     recorded = {row.message_id: row.identifier for row in week.store.credentials()}
     known_by = {identifier: name for name, identifier in week.identifiers.items()}
     notes = 0
@@ -116,7 +116,7 @@ def _runs_add_up(week: Week) -> None:
         week.books.count(f"clients of the run {run['name']}, {run['failed']} of them failed", run["total"])
 
 
-def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
+def _no_mail_was_repeated_needlessly(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
     """Require that a run repeats a mail only if it cannot know that the previous one was accepted."""
     known: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for event in issues:

@@ -36,11 +36,13 @@ def finish(week: Week, name: str, running: Running) -> list[str]:
         time.sleep(_PAUSE)
     ended = running.ended(0, 3)
     note(week, ended)
-    told = json.loads(week.egec("reissue", "status", name, "--format", "json").out)
+    status = json.loads(week.egec("reissue", "status", name, "--format", "json").out)
     failed = week.egec("reissue", "status", name, "--failed", "--format", "jsonl").rows()
-    adds_up = told["accepted"] + told["failed"] == told["total"] and told["remaining"] == 0
-    week.books.require(told["state"] == "done" and adds_up, f"the run {name} does not add up: {told}")
-    week.books.require(len(failed) == told["failed"], f"the run {name} lists {len(failed)} of {told['failed']} failed")
+    adds_up = status["accepted"] + status["failed"] == status["total"] and status["remaining"] == 0
+    week.books.require(status["state"] == "done" and adds_up, f"the run {name} does not add up: {status}")
+    week.books.require(
+        len(failed) == status["failed"], f"the run {name} lists {len(failed)} of {status['failed']} failed"
+    )
     week.books.require(ended.code == (3 if failed else 0), f"the run {name} ended with {ended.code}")
     week.books.expect("reissue.finish", "done")
     return [str(row["identifier"]) for row in failed]
@@ -49,4 +51,4 @@ def finish(week: Week, name: str, running: Running) -> list[str]:
 def note(week: Week, ended: Ended) -> None:
     """Count the results that a worker reported."""
     for row in ended.rows():
-        week.books.count(f"clients told as {row['outcome']} by workers of runs")
+        week.books.count(f"clients reported as {row['outcome']} by workers of runs")

@@ -38,8 +38,8 @@ def prune(week: Week) -> None:
     before = week.store.rows("SELECT COUNT(*) FROM event")[0][0]
     week.store.let_events_age(old)
     for options in (("--dry-run",), ("--yes",)):
-        told = json.loads(week.egec("audit", "prune", *options, "--format", "json").out)
-        week.books.require(told["events"] == old, f"audit prune {options}: {told['events']} events, not {old}")
+        pruned = json.loads(week.egec("audit", "prune", *options, "--format", "json").out)
+        week.books.require(pruned["events"] == old, f"audit prune {options}: {pruned['events']} events, not {old}")
     after = week.store.rows("SELECT COUNT(*) FROM event")[0][0]
     # That it began and that it ended is on record.
     week.books.require(after == before - old + 2, f"{before} events were pruned to {after}")

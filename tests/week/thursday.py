@@ -92,8 +92,8 @@ def _morning(week: Week, failed: Collection[str]) -> None:
 def change_address(week: Week, identifier: str, email: str, *options: str) -> None:
     """Give a client another address."""
     known_by = next(name for name, known in week.identifiers.items() if known == identifier)
-    told = week.egec("client", "update", identifier, "--email", email, "--format", "json", *options)
-    week.books.require(json.loads(told.out)["identifier"] == identifier, "P4: a change of the address changed it")
+    updated = week.egec("client", "update", identifier, "--email", email, "--format", "json", *options)
+    week.books.require(json.loads(updated.out)["identifier"] == identifier, "P4: a change of the address changed it")
     week.register(known_by, email)
     week.books.expect("client.update", "updated")
     week.books.count("addresses changed")

@@ -181,7 +181,7 @@ def test_text_and_page_say_what_the_memo_says(language: str, said: str) -> None:
     assert said in plain("".join(leaf.text for leaf in page.leaves))
 
 
-def test_the_mail_tells_when_it_was_issued_to_the_second() -> None:
+def test_the_mail_states_the_time_of_issue_to_the_second() -> None:
     local = ISSUED_AT.astimezone()
     offset = local.strftime("%z")
     for language, form in (("fr", "%d/%m/%Y à %H:%M:%S"), ("en", "%Y-%m-%d at %H:%M:%S")):
@@ -275,12 +275,12 @@ def test_the_sender_is_the_one_of_the_settings(mail_from: str, header: str, send
         "eGEC\nBcc: b@y.fr <a@example.org>",
     ],
 )  # fmt: skip
-def test_an_invalid_address_in_the_settings_is_told_by_its_variable(variable: str, address: str) -> None:
+def test_an_invalid_address_in_the_settings_is_reported_with_its_variable(variable: str, address: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         built(schema.load_settings({variable: address}))
 
 
-def test_replies_go_where_the_settings_say() -> None:
+def test_replies_go_to_the_address_in_the_settings() -> None:
     assert "Reply-To" not in parsed(built())
     found = schema.load_settings({"EGEC_MAIL_REPLY_TO": "Service IT <it@example.org>"})
     assert parsed(built(found))["Reply-To"] == "Service IT <it@example.org>"
@@ -362,7 +362,7 @@ def test_a_template_that_would_mail_something_wrong_is_refused(
     assert CLEAR not in refused.value.message + refused.value.hint
 
 
-def test_a_language_without_templates_is_told(tmp_path: Path) -> None:
+def test_a_language_without_templates_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"greeting\.de\.txt cannot be read"):
         built(language="de")
 

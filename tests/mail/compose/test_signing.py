@@ -166,7 +166,7 @@ def refusal(private: str) -> ConfigError:
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=["PKCS8", "PKCS1"])
-def test_an_encrypted_key_is_told_with_the_way_to_decrypt_it(form: PrivateFormat) -> None:
+def test_an_encrypted_key_is_reported_with_the_command_to_decrypt_it(form: PrivateFormat) -> None:
     encrypted = dkim_keys.key().private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret")).decode()
     error = refusal(encrypted)
     assert error.message.endswith("is encrypted")

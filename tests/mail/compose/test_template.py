@@ -68,7 +68,7 @@ def test_an_unknown_placeholder_is_named_with_file_and_line(text: str, fault: st
     assert refused.value.hint == "Write $$ for a dollar sign; valid placeholders: $app_name, $password."
 
 
-def test_where_there_are_no_placeholders_the_message_says_so() -> None:
+def test_a_text_without_placeholders_is_reported_as_such() -> None:
     with pytest.raises(ConfigError) as refused:
         Template(TEXT, "$x").render({})
     assert refused.value.hint.endswith("valid placeholders: none.")

@@ -161,7 +161,7 @@ def test_a_short_password_of_the_login_is_found_too(secret: str) -> None:
         assert without_secret(reply, Password(secret)) == (f"535 5.7.8 {LEFT_OUT}" if secret else reply)
 
 
-def test_a_server_that_quotes_the_login_over_lines_tells_it_to_nobody(transport_of: TransportOf) -> None:
+def test_a_login_quoted_over_several_lines_is_not_shown(transport_of: TransportOf) -> None:
     with MailServer(login=("egec", "Pa55:wo/rd")) as server:
         server.fail_always(Fault.LOGIN_THAT_QUOTES_OVER_LINES)
         with pytest.raises(DeliveryRefused) as refusal:

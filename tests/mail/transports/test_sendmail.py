@@ -58,7 +58,7 @@ def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
 
 
 @pytest.mark.parametrize("recipient", ["-oX@example.org", "--@example.org", "-bp@example.org", "$(id)`id`@example.org"])
-def test_an_address_is_never_taken_for_an_option_or_a_command(
+def test_an_address_is_never_an_option_or_a_command(
     recipient: str, program: Program, transport_of: TransportOf
 ) -> None:
     # getopts parses options as sendmail does; the rest are recipients.
@@ -180,7 +180,7 @@ def test_a_program_that_leaves_another_behind_is_not_waited_for_any_longer(
     assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
 
 
-def test_a_program_that_quotes_the_password_in_an_answer_that_is_in_doubt_does_not_get_it_told(
+def test_a_password_quoted_in_an_answer_in_doubt_is_not_shown(
     egec: Egec, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = program('tee "$0.mail" | grep -A2 "^Votre mot de passe" >&2; exit 75')
@@ -211,7 +211,9 @@ def test_a_program_that_is_not_executable_is_a_fault_of_the_configuration(
     assert not Path(f"{path}.mail").exists()
 
 
-def test_a_file_that_is_no_program_is_a_fault_of_the_configuration(tmp_path: Path, transport_of: TransportOf) -> None:
+def test_a_file_that_cannot_be_executed_is_a_fault_of_the_configuration(
+    tmp_path: Path, transport_of: TransportOf
+) -> None:
     path = tmp_path / "sendmail"
     path.write_bytes(b"\0\1\2")
     path.chmod(0o755)

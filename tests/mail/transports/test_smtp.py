@@ -306,7 +306,7 @@ def test_connect_connects_and_logs_in_ahead_of_the_mail(transport_of: TransportO
         assert server.connections == 1
 
 
-def test_a_failure_to_connect_is_told_and_the_next_try_is_a_new_one(
+def test_a_failure_to_connect_is_reported_and_the_next_try_connects_again(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     mail_server.fail_next(Fault.BANNER_421)
@@ -505,9 +505,7 @@ def test_a_certificate_of_another_host_is_refused(tls: Tls, transport_of: Transp
 
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
-def test_a_ca_file_that_cannot_be_used_is_told_by_its_name(
-    text: str | None, tmp_path: Path, transport_of: TransportOf
-) -> None:
+def test_an_invalid_ca_file_is_named(text: str | None, tmp_path: Path, transport_of: TransportOf) -> None:
     ca_file = tmp_path / "authority.pem"
     if text is not None:
         ca_file.write_text(text)
@@ -519,7 +517,7 @@ def test_a_ca_file_that_cannot_be_used_is_told_by_its_name(
         assert server.connections == 0
 
 
-def test_without_starttls_nothing_is_said_in_clear_where_tls_is_required(transport_of: TransportOf) -> None:
+def test_without_starttls_nothing_is_sent_in_clear_if_tls_is_required(transport_of: TransportOf) -> None:
     with MailServer(login=("egec", SECRET)) as server:
         url = server.url.replace("tls=none", "tls=required")
         with pytest.raises(DeliveryRefused, match="does not offer STARTTLS") as refusal:
@@ -565,7 +563,7 @@ def test_a_server_that_offers_only_logins_by_token_is_a_fault_of_the_configurati
         assert refusal.value.error.exit_code == CONFIGURATION
 
 
-def test_a_server_that_asks_for_a_login_where_the_settings_name_none_is_a_fault_of_the_configuration(
+def test_a_missing_login_is_a_fault_of_the_configuration(
     transport_of: TransportOf,
 ) -> None:
     with MailServer(login=("egec", SECRET)) as server:
@@ -653,7 +651,7 @@ def test_an_address_beyond_ascii_goes_to_a_server_that_offers_smtputf8(
     assert said.count("SMTPUTF8 BODY=8BITMIME") == 2
 
 
-def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtputf8(transport_of: TransportOf) -> None:
+def test_a_non_ascii_address_is_refused_if_the_server_does_not_offer_smtputf8(transport_of: TransportOf) -> None:
     with MailServer(smtputf8=False) as server:
         transport = transport_of(server.url)
         with pytest.raises(DeliveryRefused, match=r"jérôme@example\.org") as refusal:
@@ -726,7 +724,7 @@ def test_a_reply_that_quotes_the_mail_stays_one_line(mail_server: MailServer, tr
         assert words.isprintable()
 
 
-def test_a_lost_answer_is_told_without_the_words_of_the_server(
+def test_a_lost_answer_is_reported_without_the_text_of_the_server(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     # They may quote the mail and its password.

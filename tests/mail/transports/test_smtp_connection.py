@@ -161,7 +161,7 @@ def test_what_was_sent_in_clear_text_before_tls_is_forgotten() -> None:
             connection.close()
 
 
-def test_a_deadline_is_told_as_such(transport_of: TransportOf) -> None:
+def test_a_deadline_is_reported_as_such(transport_of: TransportOf) -> None:
     words = re.escape("no complete answer within 0.5 s")
     with server_of(lambda connection: connection.recv(1000)) as port, pytest.raises(DeliveryRefused, match=words):
         transport_of(f"smtp://{HOST}:{port}", IMPATIENCE).deliver(mail_to())
