@@ -35,7 +35,7 @@ AWKWARD_NAMES = [
     "a" * 100, "é" * 100, "山" * 100, "\U0001f600" * 100, "=" * 100, "." * 100, "&" * 100, " ".join("ab" * 33),
 ]  # fmt: skip
 LOCAL_PARTS = ["jeanne", "noel.d-oeuvre", "o'hara", "a+b=c", "%x_{y}|z~", "x-1", "#!$&*/^`", "a.b.c.d"]
-# Clients for whom the standard library is used, which is hundreds of times slower.
+# Clients that need the standard library, which is hundreds of times slower.
 RARE_LOCAL_PARTS = ["A" * 64, "who?", "noël", "γιώργος", "山田", "straße"]
 # Dates in Paris: midnights, clock changes, ends of years, a leap day.
 TURNS = [
