@@ -11,7 +11,7 @@ def report_of(
     status: str = "5.1.1",
     words: str = NO_SUCH_USER,
 ) -> bytes:
-    """Return the report that this became of a mail; without its Message-ID, only the address it goes to tells of it."""
+    """Return a delivery report; without a Message-ID, only its recipient identifies the mail."""
     return f"""\
 From: MAILER-DAEMON@mx.example.org
 To: {to}

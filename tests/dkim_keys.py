@@ -1,4 +1,4 @@
-"""Keys that sign mails, as openssl makes them, and the receiver who verifies what they sign."""
+"""Signing keys as openssl makes them, and a receiver that verifies signatures."""
 
 import functools
 import re
@@ -13,27 +13,27 @@ SELECTOR = "mail2026"
 
 @functools.cache
 def key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return an RSA key of so many bits, the same each time."""
+    """Return an RSA key, the same for each size."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def pem(bits: int = 2048, form: PrivateFormat = PrivateFormat.PKCS8) -> str:
-    """Return it in PEM form."""
+    """Return the key in PEM form."""
     return key(bits).private_bytes(Encoding.PEM, form, NoEncryption()).decode()
 
 
 def environment(private: str | None = None) -> dict[str, str]:
-    """Return the settings by which mails are signed, by this key or one of 2048 bits."""
+    """Return the settings for signing with this key, or with one of 2048 bits."""
     return {"EGEC_DKIM_KEY": private or pem(), "EGEC_DKIM_SELECTOR": SELECTOR}
 
 
 def zone(detail: str) -> dict[str, str]:
-    """Return the record of a line of a zone file that ends a text, by its name with a dot."""
+    """Return the DNS record at the end of a text, by its absolute name."""
     found = re.search(r'(\S+\.) TXT ((?:"[^"]{0,255}" ?)+)$', detail)
     assert found is not None, detail
     return {found[1]: "".join(re.findall('"([^"]*)"', found[2]))}
 
 
 def is_verified(content: bytes, records: Mapping[str, str]) -> bool:
-    """Tell whether a receiver verifies the signature of a mail who finds these records in the DNS."""
+    """Return whether a receiver with these DNS records accepts the signature of a mail."""
     return bool(dkim.verify(content, dnsfunc=lambda name, timeout: records.get(name.decode())))

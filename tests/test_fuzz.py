@@ -1,4 +1,4 @@
-"""A slice of the fuzz, which runs whole by `python -m tests.fuzz`, and what it must be able to see."""
+"""A part of the fuzz (complete: `python -m tests.fuzz`), and the faults that it must detect."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_the_fuzz_sees_what_is_wrong(ended: Ended, fault: str) -> None:
     assert execution.faults(case, Ended(0, b"", b"", 0.1)) == []
 
 
-def test_output_that_is_no_json_although_json_was_asked_for_is_seen() -> None:
+def test_invalid_json_is_detected() -> None:
     case = cases.make(1, 7, PORTS)._replace(arguments=["client", "list", "--format", "json"])
     assert execution.faults(case, Ended(0, b"[]", b"", 0.1)) == []
     assert execution.faults(case, Ended(0, b"[", b"", 0.1)) != []

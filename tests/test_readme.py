@@ -1,4 +1,4 @@
-"""Every example of the README is executed: here, or by the test or the script that the mark above it names."""
+"""Every example of the README is executed, here or by the test or script named in the mark above it."""
 
 import functools
 import re
@@ -34,14 +34,14 @@ def executed_here(language: str) -> pytest.MarkDecorator:
 
 
 def inline_commands() -> list[str]:
-    """Return the command lines of egec that stand in the README's sentences and tables, each once."""
+    """Return the distinct egec commands in the README's sentences and tables."""
     found = re.findall(r"`(?:/opt/egec/bin/)?(egec [^`]+)`", prose().replace("\\|", "|"))
     return sorted({" ".join(one.split()) for one in found})
 
 
 @functools.cache
 def takers_of_blocks() -> set[str]:
-    """Return the tests for which blocks are taken from the README."""
+    """Return the tests that execute blocks of the README."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests").rglob("*.py"))
     return set(re.findall(r'executed_by\("([^"…]+)"\)', sources))
 
@@ -49,7 +49,7 @@ def takers_of_blocks() -> set[str]:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_is_executed_somewhere(block: Block) -> None:
     if block.elsewhere:
-        assert (CHECKOUT / block.elsewhere).is_file(), f"{block}: there is no such test\n{TELLS_WHERE_TO_TURN}"
+        assert (CHECKOUT / block.elsewhere).is_file(), f"{block}: missing test\n{TELLS_WHERE_TO_TURN}"
         assert block.elsewhere in takers_of_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
     elif block.mark not in {"", AFTER_THE_FIRST_COMMAND}:
         assert f"<!-- {block.mark} -->" in CI, f"{block}: .ci/run does not take it by its name\n{TELLS_WHERE_TO_TURN}"
@@ -59,14 +59,14 @@ def test_every_block_is_executed_somewhere(block: Block) -> None:
 
 @pytest.fixture
 def furnished(tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Office:
-    """Return the office that most examples are typed in."""
+    """Return the office for most examples."""
     monkeypatch.delenv("EGEC_MAIL_URL")
     return office.furnished(tmp_path, server.url)
 
 
 @pytest.fixture
 def stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Return what puts a real server, or a true number, in the place of each that an example only names."""
+    """Return a function that replaces the servers and numbers of an example by real ones."""
 
     def with_stand_ins(text: str) -> str:
         if "smtp.example.org" in text:
@@ -138,13 +138,13 @@ def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: p
 
 
 def password_in(ended: Ended) -> str:
-    """Return the password in the mail whose path was told."""
+    """Return the password in the mail whose path was printed."""
     return letter(Path(ended.err.split()[-1]).read_bytes()).password
 
 
 @pytest.fixture
 def server_at_work(mail_server_with_login: MailServer) -> Iterator[Server]:
-    """Return a server whose account has the secret and a client who is new."""
+    """Return a server whose account has the secret, and a new client."""
     require_programs_in(INSTALL.text)
     with machine() as made:
         server = Server.installed(made, mail_server_with_login)
@@ -157,7 +157,7 @@ def server_at_work(mail_server_with_login: MailServer) -> Iterator[Server]:
 def test_cron_runs_the_line_as_the_account_of_egec(block: Block, server_at_work: Server) -> None:
     for line in block.text.splitlines():
         timed = re.fullmatch(r"(?:[0-9*/,-]+ +){5}(.+)", line)
-        assert timed, f"{block}: {line!r} is no line of a user's crontab"
+        assert timed, f"{block}: {line!r} is not valid in a user's crontab"
         assert not re.search(r"(?<!\\)%", timed[1]), f"{block}: cron ends the command at a % without a backslash"
         command = timed[1].replace("\\%", "%")
         for maildir in re.findall(r"mail bounces (/\S+)", command):
@@ -196,7 +196,7 @@ def test_a_command_within_a_sentence_has_the_options_that_it_is_given(typed: str
     known = commands()
     path = next((path for n in (2, 1) if (path := " ".join(["egec", *words[:n]])) in known), None)
     if path is None:
-        assert " ".join(["egec", *words]) in {" ".join(one.split()[:2]) for one in known}, "there is no such command"
+        assert " ".join(["egec", *words]) in {" ".join(one.split()[:2]) for one in known}, "unknown command"
         return
     options = {name for parameter in known[path].params for name in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
     own = words[: words.index("--")] if "--" in words else words

@@ -30,9 +30,9 @@ def run(
     """Run `egec` as a process.
 
     Args:
-        environment: what its environment has beside that of the tests.
-        before: the command that runs it.
-        folder: the working folder, which is deleted before it starts.
+        environment: added to that of the tests.
+        before: a command that runs it.
+        folder: the working folder, deleted before the start.
     """
     command: list[str | bytes] = [*before, *PROGRAM, *arguments]
     if folder is not None:
@@ -44,7 +44,7 @@ def run(
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-# Bytes that are no text.
+# Bytes that are not text.
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def run(
         ("SUDO_USER", b"\xff"),
     ],
 )
-def test_bytes_in_the_environment_that_are_not_utf_8_are_no_defect(
+def test_bytes_in_the_environment_that_are_not_utf_8_cause_no_internal_error(
     tmp_path: Path, egec: Egec, name: str, value: bytes
 ) -> None:
     egec("init")
@@ -77,7 +77,7 @@ def test_bytes_in_the_environment_that_are_not_utf_8_are_no_defect(
         assert b"internal error" not in done.stdout
 
 
-def test_a_nul_character_in_a_settings_file_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_nul_character_in_a_settings_file_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.touch(0o600)
     path.write_bytes(b"EGEC_APP_NAME=x\nEGEC_DATABASE_URL=sqlite:///a\0b.db\n")
@@ -91,7 +91,7 @@ def test_a_nul_character_in_a_settings_file_is_told_with_its_line(tmp_path: Path
 
 @pytest.fixture
 def stranger() -> Iterator[tuple[Path, tuple[str, ...], dict[str, str]]]:
-    """Return a folder of a user without name and home, what runs a command as that user, and its settings."""
+    """Return a folder of a user without name and home, a command prefix to become that user, and settings."""
     if os.geteuid() != 0:
         pytest.skip("only root can become a user who is not known: run the tests as root")
     setpriv = shutil.which("setpriv") or pytest.skip("setpriv is missing: apt-get install util-linux")
@@ -106,7 +106,7 @@ def stranger() -> Iterator[tuple[Path, tuple[str, ...], dict[str, str]]]:
         yield Path(name), ("env", "-u", "HOME", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", *become), settings
 
 
-def test_a_user_without_a_home_needs_none_where_every_path_is_set(
+def test_a_user_needs_no_home_if_every_path_is_set(
     stranger: tuple[Path, tuple[str, ...], dict[str, str]],
 ) -> None:
     _, become, settings = stranger

@@ -1,4 +1,4 @@
-"""The script that lives through a week, with few clients: nothing of what it holds the program to is broken."""
+"""The script of a whole week, with few clients: no promise is broken."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +41,9 @@ def test_the_search_for_passwords_finds_what_leaks(form: str) -> None:
     assert not list(promises.found_secrets(leak, promises.forms_of([b"fG69a*6jX", b"3fVyzLW-2"])))
 
 
-def test_what_is_not_as_it_must_be_is_named() -> None:
+def test_a_broken_requirement_is_recorded() -> None:
     books = Books()
     books.begin("Monday")
     books.require(True, "all is well")
-    books.require([], "nobody is there")
-    assert books.violations == ["Monday: nobody is there"]
+    books.require([], "the list is empty")
+    assert books.violations == ["Monday: the list is empty"]

@@ -254,7 +254,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     ),
     "in_doubt": (ExitCode.TEMPORARY_FAILURE, "the mail server's answer was lost; the mail may have left"),
     "mail_deferred": (ExitCode.TEMPORARY_FAILURE, "the mail server does not take the mail now"),
-    "mail_server_away": (ExitCode.TEMPORARY_FAILURE, "the mail server cannot be reached"),
+    "mail_server_unavailable": (ExitCode.TEMPORARY_FAILURE, "the mail server cannot be reached"),
     "run_in_progress": (ExitCode.TEMPORARY_FAILURE, "a run is being worked on"),
     "run_paused": (ExitCode.TEMPORARY_FAILURE, "another worker has paused the run and reports why"),
     "not_permitted": (ExitCode.NOT_PERMITTED, "the system does not let this user do it"),

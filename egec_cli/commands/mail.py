@@ -69,7 +69,7 @@ def preview_command(
     mail = _preview(client, kind, language, sentence)
     if text or not (html or eml):
         print_line(sample.render_as_text(mail).rstrip("\n"))
-    for path, content in ((html, sample.html_of(mail)), (eml, mail.content.decode())):
+    for path, content in ((html, sample.extract_html(mail)), (eml, mail.content.decode())):
         if path is not None:
             with atomic_write(path, force=force) as file:
                 file.write(content)

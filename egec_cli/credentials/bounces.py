@@ -78,9 +78,9 @@ def _process(context: Context, message: Incoming, report: Report) -> BounceRecor
         report.status,
         report.words,
     )
-    if report.fate is DeliveryStatus.NO_FAILURE:
+    if report.delivery is DeliveryStatus.NO_FAILURE:
         return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("not a report of a failed delivery"))
-    if report.fate is DeliveryStatus.DELAYED:
+    if report.delivery is DeliveryStatus.DELAYED:
         return record._replace(outcome=BounceOutcome.TEMPORARY)
     if credential is None:
         return record._replace(

@@ -173,7 +173,7 @@ def send_recorded(recorded: RecordedCredential, send: Callable[[], Reply], secre
         words = None if refusal.reply is None else without_secret(refusal.reply, secret)
         refusal.error.message = without_secret(refusal.error.message, secret)
         outcome = MailOutcome(recorded, CredentialState.REFUSED, refusal.error.code, words)
-        return SendResult(outcome, refusal.error, refusal.server_away)
+        return SendResult(outcome, refusal.error, refusal.server_unavailable)
     except DeliveryUnknown as loss:
         error = TemporaryFailure(
             "{loss}. The mail may have left",

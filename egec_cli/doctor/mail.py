@@ -54,7 +54,7 @@ def check_signature(settings: Settings) -> list[Finding]:
         mail = sample_mail(settings, Kind.CREDENTIALS, settings.language, at=clock.now())
     except ConfigError as error:
         return [Finding(check, Severity.FAULT, error.message, error.hint)]
-    if not signer.verifies(signer.signed(mail.content)):
+    if not signer.verifies(signer.sign(mail.content)):
         detail = Words("a mail signed with the key of {bits} bits fails verification", bits=signer.bits)
         cure = Words(
             "Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec."
@@ -121,7 +121,7 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
 
     transport = SmtpTransport(server, settings.mail_timeout)
     try:
-        seen = transport.greeted()
+        seen = transport.read_greeting()
     except DeliveryRefused as refusal:
         return [name, convert_error("mail_server", refusal.error)]
     finally:
@@ -182,7 +182,7 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
     detail = join_words("; ", [detail, Words("addresses with non-ASCII characters before the @ are refused")])
     # The check of the templates reports invalid addresses.
     with suppress(ConfigError):
-        if not message.are_ours_ascii(settings):
+        if not message.has_ascii_senders(settings):
             detail = join_words("; ", [detail, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
             cure = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
             return Finding(check, Severity.FAULT, detail, cure)

@@ -225,7 +225,7 @@ class Issuer:
             ConfigError: a template or a setting does not suit this client.
         """
         one = job.recipient
-        return self._form(one).filled(
+        return self._form(one).fill(
             recipient=email_address.parse_email(one.email or "").wire,
             name=issue.greeting_name(one.civility, one.first_name, one.last_name),
             identifier=one.identifier,

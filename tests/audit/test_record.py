@@ -82,7 +82,7 @@ def test_a_resumed_run_or_a_new_rate_is_recorded_and_the_first_start_is_not(open
     runs.resume_run(opened, run, rate=5)
     runs.resume_run(opened, run, rate=5)
     assert recorded().count(("reissue.resume", "resumed")) == 1
-    runs.pause_run(opened, run, "mail_server_away")
+    runs.pause_run(opened, run, "mail_server_unavailable")
     runs.resume_run(opened, run)
     assert recorded().count(("reissue.resume", "resumed")) == 2
     # Its worker has left.

@@ -1,4 +1,4 @@
-"""Servers run under the account that Debian gives them: the tests as root let them, any other user is that account."""
+"""Servers run under their Debian account if the tests run as root, otherwise under the user of the tests."""
 
 import os
 import pwd
@@ -72,7 +72,7 @@ def _can_run_egec(prefix: Sequence[str]) -> bool:
 
 @contextmanager
 def folder_of_service_account() -> Iterator[Path]:
-    """Make a folder that a server's account can reach; `give` lets it have what is in it."""
+    """Make a folder that a server's account can reach; `give` makes it the owner of the contents."""
     folder = Path(tempfile.mkdtemp(prefix="egec-caller-"))
     try:
         yield folder
@@ -81,7 +81,7 @@ def folder_of_service_account() -> Iterator[Path]:
 
 
 def give(folder: Path) -> None:
-    """Let the servers' account own the folder with all that is in it."""
+    """Make the servers' account the owner of the folder and its contents."""
     if os.geteuid() == 0:
         account = pwd.getpwnam(ACCOUNT)
         for path in (folder, *folder.rglob("*")):
@@ -89,7 +89,7 @@ def give(folder: Path) -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -98,21 +98,17 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Run a server until the end of the `with` block, which begins when it listens on the port.
+    """Run a server for the `with` block, which starts when the server listens on the loopback port.
 
     Args:
-        command: that does not end before it is told to.
-        port: of the loopback address.
-        log: where it may tell why it does not come up.
-        patience: in seconds, for that to happen.
+        command: runs until it is terminated.
+        port: on the loopback address.
+        log: the file for its output.
+        patience: the maximum start-up time in seconds.
     """
     # In a session of its own: when Apache ends, it ends its whole process group, of which the tests would be.
     server = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
         deadline = time.monotonic() + patience
@@ -120,8 +116,8 @@ def running(command: Sequence[str], port: int, log: Path, patience: float = PATI
             ended = server.poll() is not None
             if ended or time.monotonic() > deadline:
                 server.kill()
-                told = log.read_text() if log.exists() else ""
-                pytest.fail(f"{command[-1]} does not come up: {server.communicate()[1].decode()} {told}")
+                output = log.read_text() if log.exists() else ""
+                pytest.fail(f"{command[-1]} does not start: {server.communicate()[1].decode()} {output}")
             time.sleep(0.02)
         yield
     finally:

@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 
 def answer(url: str, user: str, password: str, encoding: str = "utf-8") -> int:
-    """Ask a web server for a page that welcomes, with this login; return the status of the answer."""
+    """Request a page with this login; return the HTTP status."""
     given = base64.b64encode(f"{user}:{password}".encode(encoding)).decode()
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {given}"})
     try:
@@ -33,14 +33,14 @@ def answer(url: str, user: str, password: str, encoding: str = "utf-8") -> int:
 
 
 class Site(NamedTuple):
-    """An installation: its folder, in which everything is, and its file of settings."""
+    """An installation: its folder with all files, and its settings file."""
 
     folder: Path
     env_file: Path
 
     @classmethod
     def made_in(cls, folder: Path) -> "Site":
-        """Make one, with an empty database and cheap hashes."""
+        """Install with an empty database and cheap hashes."""
         site = cls(folder, folder / "egec.env")
         site.env_file.write_text("EGEC_DATABASE_URL=sqlite:///egec.db\nEGEC_BCRYPT_COST=4\n")
         context.create_database(site.settings())
@@ -56,7 +56,7 @@ class Site(NamedTuple):
         return load.load_settings({**variables, "EGEC_DATABASE_URL": f"sqlite:///{self.folder}/egec.db"})
 
     def account(self, email: str = "jeanne@example.org") -> tuple[str, str]:
-        """Make a client with a password; return the identifier and the password."""
+        """Create a client with a password; return both identifier and password."""
         with context.open_context(self.settings()) as opened:
             client = records.create_client(opened, fields.parse_fields(email))
             made = hashing.start_hash(opened.settings)
@@ -70,18 +70,18 @@ class Site(NamedTuple):
             blocked.where(Client.identifier == identifier).execute()
 
     def stored_hash(self, identifier: str) -> str:
-        """Return the hash of the password that opens the account."""
+        """Return the hash of the active password."""
         with context.open_context(self.settings()):
             found = Credential.select().join(Client).where(Client.identifier == identifier).get()
             return str(found.password_hash)
 
     def logins(self) -> list[str]:
-        """Return how the logins so far ended, the first one first."""
+        """Return the outcomes of all logins, oldest first."""
         with context.open_context(self.settings()):
             return [event.outcome for event in Event.select().order_by(Event.id) if event.action == "login"]
 
     def script(self, name: str, *arguments: str) -> Path:
-        """Write a script that calls `egec` with these arguments and those that it gets; return its path."""
+        """Write a script that calls `egec` with these and its own arguments; return its path."""
         return self.program(name, [sys.executable, "-m", "egec_cli", *arguments])
 
     def program(self, name: str, command: Sequence[str]) -> Path:

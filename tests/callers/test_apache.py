@@ -47,7 +47,7 @@ LOADED = (
 
 
 class Apache(NamedTuple):
-    """A web server whose pages only clients may read."""
+    """A web server with pages for clients only."""
 
     site: Site
     port: int
@@ -55,7 +55,7 @@ class Apache(NamedTuple):
     blocked: tuple[str, str]
 
     def answer(self, page: str, user: str, password: str, encoding: str = "utf-8") -> int:
-        """Ask for a page with this login; return the status of the answer."""
+        """Request a page with this login; return the HTTP status."""
         return answer(f"http://127.0.0.1:{self.port}/{page}", user, password, encoding)
 
 
@@ -108,7 +108,7 @@ def test_apache_gets_bad_input_refused(apache: Apache) -> None:
     assert apache.answer("page", identifier, password) == 200
 
 
-def test_apache_lets_nobody_in_when_the_database_is_away(apache: Apache) -> None:
+def test_apache_refuses_every_login_when_the_database_is_unavailable(apache: Apache) -> None:
     (apache.site.folder / "egec.db").rename(apache.site.folder / "elsewhere.db")
     assert apache.answer("page", *apache.login) == 401
 

@@ -122,7 +122,7 @@ def test_without_a_program_it_is_called_in_the_wrong_way(check: Checker, site: S
     assert site.logins() == []
 
 
-def test_a_database_that_is_away_ends_with_111(check: Checker, site: Site) -> None:
+def test_an_unavailable_database_ends_with_111(check: Checker, site: Site) -> None:
     data = login(*site.account())
     (site.folder / "egec.db").rename(site.folder / "elsewhere.db")
     done = check(data, *SHOW_USER)

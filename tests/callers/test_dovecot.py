@@ -40,7 +40,7 @@ class Dovecot(NamedTuple):
     doveadm: str
 
     def says(self, user: str, password: str) -> str:
-        """Log in; return what Dovecot's own test makes of it."""
+        """Log in; return the result of Dovecot's own test."""
         command = [self.doveadm, "-c", str(self.site.folder / "dovecot.conf"), "auth", "test", user, password]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode == 0) is ("auth succeeded" in done.stdout), done
@@ -78,7 +78,7 @@ def test_dovecot_lets_in_who_has_the_right_password(dovecot: Dovecot) -> None:
     assert dovecot.says("1111111111", password) == "refused"
 
 
-def test_dovecot_is_told_that_it_is_not_the_password_when_the_database_is_away(dovecot: Dovecot) -> None:
+def test_dovecot_gets_a_temporary_failure_when_the_database_is_unavailable(dovecot: Dovecot) -> None:
     login = dovecot.site.account()
     (dovecot.site.folder / "egec.db").unlink()
     assert dovecot.says(*login) == "not now"

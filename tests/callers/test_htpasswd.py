@@ -1,4 +1,4 @@
-"""The stored hashes are taken as they are by other programs: `identifier:hash` lines, and PHP."""
+"""Other programs accept the stored hashes unchanged: `identifier:hash` lines, and PHP."""
 
 import subprocess
 

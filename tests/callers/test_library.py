@@ -32,7 +32,7 @@ def test_a_python_program_checks_a_login(site: Site) -> None:
     assert run(site, f"{identifier} wrong").stdout == "no\n"
 
 
-def test_it_is_told_what_is_wrong_with_the_database(site: Site) -> None:
+def test_a_database_error_reaches_the_caller(site: Site) -> None:
     (site.folder / "egec.db").unlink()
     done = run(site, "1234567890 x")
     assert (done.returncode, done.stdout) == (1, "")

@@ -20,7 +20,7 @@ class Pam:
         self._command = [pamtester, service]
 
     def lets_in(self, user: str, password: str) -> bool:
-        """Log in; tell whether PAM accepts it."""
+        """Log in; return whether PAM accepts it."""
         done = subprocess.run(
             [*self._command, user, "authenticate"],
             input=f"{password}\n".encode(),
@@ -62,7 +62,7 @@ def test_pam_refuses_bad_input(pam: Pam, site: Site, password: str) -> None:
     assert not pam.lets_in(site.account()[0], password)
 
 
-def test_pam_refuses_a_blocked_account_and_all_when_the_database_is_away(pam: Pam, site: Site) -> None:
+def test_pam_refuses_a_blocked_account_and_all_when_the_database_is_unavailable(pam: Pam, site: Site) -> None:
     blocked, other = site.account(), site.account("marc@example.org")
     site.block(blocked[0])
     assert not pam.lets_in(*blocked)

@@ -1,4 +1,4 @@
-"""The README's recipes for Apache, PAM, nginx and Dovecot, carried out to the letter with the real programs."""
+"""The README's recipes for Apache, PAM, nginx and Dovecot, followed exactly with the real programs."""
 
 import json
 import os
@@ -91,7 +91,7 @@ class Host(NamedTuple):
             self.server.machine.write(block.path, block.text, mode=block.permissions)
 
     def verdicts(self) -> list[str]:
-        """Return how the logins so far ended, the first one first."""
+        """Return the outcomes of all logins, oldest first."""
         listed = self.server.egec("audit", "list", "--action", "login", "--format", "ids", "--fields", "outcome")
         return listed.out.split()
 
@@ -109,13 +109,13 @@ def host() -> Iterator[Host]:
 
 
 def page(port: int) -> str:
-    """Return the page of a web server that only clients may see."""
+    """Return the clients-only page of a web server."""
     return f"http://127.0.0.1:{port}/clients/page"
 
 
 @contextmanager
 def apache(host: Host, shown: str) -> Iterator[int]:
-    """Run a web server with these lines of the README; give its port."""
+    """Run a web server with these lines of the README; yield its port."""
     binary = require_program("apache2", "apache2")
     if not (APACHE_MODULES / "mod_authnz_external.so").exists():
         pytest.skip("mod_authnz_external is missing: apt-get install libapache2-mod-authnz-external")
@@ -248,7 +248,7 @@ def test_sudo_refuses_what_would_let_the_servers_account_choose(besieged: Host, 
     assert marks(besieged) == ""
 
 
-def test_the_traps_are_ones_where_the_rule_lets_variables_through(besieged: Host) -> None:
+def test_the_traps_work_if_the_rule_passes_variables(besieged: Host) -> None:
     loose = "www-data ALL=(egec) NOPASSWD:SETENV: /opt/egec/bin/egec verify --stdin\n"
     besieged.server.machine.write(SUDOERS.path, loose, mode=0o440)
     as_server(besieged, f"sudo -n -u egec PYTHONPATH={HOSTILE} /opt/egec/bin/egec verify --stdin", typed="\n\n")

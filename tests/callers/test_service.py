@@ -1,4 +1,4 @@
-"""The README's installation on a server, carried out to the letter: the account, its files, the night's work."""
+"""The README's installation on a server, followed exactly: the account, its files, the nightly work."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,18 +17,18 @@ from tests.smtp_server import MailServer
 
 SERVICE, TIMER = UNITS.files()
 NIGHT = Unit.read(UNITS.files()[SERVICE])
-# Where systemd would lay down what LoadCredential= names.
+# The folder in which systemd would place the files of LoadCredential=.
 CREDENTIALS = "/srv/credentials"
 
 
 class Installation(NamedTuple):
-    """A server, and the mail server that it relies on."""
+    """A server and its mail server."""
 
     server: Server
     mail_server: MailServer
 
     def works_through_the_night(self) -> list[Ended]:
-        """Run the commands of the service as systemd does, on a disk of which only its own folder may be written to."""
+        """Run the commands of the service as systemd does, with only its own folder writable."""
         name, _, secret = NIGHT.one("LoadCredential").partition(":")
         user = NIGHT.one("User")
         machine = self.server.machine

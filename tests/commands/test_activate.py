@@ -230,7 +230,7 @@ def test_a_refusal_says_what_still_holds(egec: Egec, identifier: str, monkeypatc
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         assert egec("activate", identifier).code == 0
         server.fail_next(Fault.RCPT_451, Fault.CUT_AFTER_KEEPING, Fault.RCPT_451)
-        assert "the previous password still works. Run the same again later." in egec("activate", identifier).err
+        assert "the previous password still works. Try again later." in egec("activate", identifier).err
         assert "The previous password still works; the new one works too" in egec("activate", identifier).err
         assert "locked out until a mail arrives" in egec("activate", identifier, "--revoke").err
 

@@ -1,4 +1,4 @@
-"""`egec mail check`, `preview` and `test`; the note to a former address."""
+"""`egec mail check`, `preview` and `test`; the note to a previous address."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def findings(ended: Ended) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an organisation's own folder of templates, in which the built-in ones are to be mended."""
+    """Return an organisation's own folder of templates, a copy of the built-in ones."""
     folder = tmp_path / "own"
     shutil.copytree(BUILT_IN, folder)
     monkeypatch.setenv("EGEC_TEMPLATES", str(folder))
@@ -54,18 +54,20 @@ FLAWS = {
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_a_flaw_of_a_template_is_told_with_its_file_and_a_cure(egec: Egec, templates: Path, flaw: str) -> None:
-    name, former, latter = FLAWS[flaw]
+def test_a_flaw_of_a_template_is_reported_with_its_file_and_a_correction(
+    egec: Egec, templates: Path, flaw: str
+) -> None:
+    name, sound, flawed = FLAWS[flaw]
     text = (templates / name).read_text(encoding="utf-8")
-    assert former in text
-    (templates / name).write_text(text.replace(former, latter), encoding="utf-8")
+    assert sound in text
+    (templates / name).write_text(text.replace(sound, flawed), encoding="utf-8")
     ended = egec("mail", "check", "--no-connection", "--format", "json")
     found = [row for row in json.loads(ended.out) if row["verdict"] != "ok"]
     assert ended.code in {3, 78}
     assert any(f"{templates / name.partition('.')[0]}" in row["detail"] and row["cure"] for row in found)
 
 
-def test_all_faults_are_told_not_the_first_alone(egec: Egec, templates: Path) -> None:
+def test_all_faults_are_reported_not_only_the_first(egec: Egec, templates: Path) -> None:
     for name in ("credentials.fr.txt", "address-changed.en.txt"):
         (templates / name).write_text("Subject: x\n\n$nothing\n", encoding="utf-8")
     found = [row["check"] for row in json.loads(egec("mail", "check", "--no-connection", "--format", "json").out)
@@ -92,19 +94,16 @@ def test_the_mail_server_is_looked_at_and_nothing_is_sent(egec: Egec, server: Ma
 
 
 @pytest.mark.parametrize(
-    ("url", "code"),
-    [("smtp://127.0.0.1:1", 75), ("smtp://no host:25?tls=none", 78), ("sendmail:/no/such", 78)],
+    ("url", "code"), [("smtp://127.0.0.1:1", 75), ("smtp://no host:25?tls=none", 78), ("sendmail:/no/such", 78)]
 )
-def test_a_way_of_mail_that_is_not_there_is_a_fault(
-    egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str, code: int
-) -> None:
+def test_a_missing_mail_transport_is_a_fault(egec: Egec, monkeypatch: pytest.MonkeyPatch, url: str, code: int) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", url)
     ended = egec("mail", "check", "--format", "json")
     assert ended.code == code
     assert any(row["verdict"] == "fault" and row["cure"] for row in findings(ended).values())
 
 
-def test_a_mail_server_that_is_away_beside_a_faulty_template_needs_somebody(
+def test_an_unavailable_server_beside_a_faulty_template_ends_with_78(
     egec: Egec, templates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
@@ -112,11 +111,8 @@ def test_a_mail_server_that_is_away_beside_a_faulty_template_needs_somebody(
     assert egec("mail", "check").code == 78
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(socket.EAI_AGAIN, 75), (socket.EAI_NONAME, 78)],
-)
-def test_a_name_server_that_is_away_is_temporary_and_a_name_that_nobody_has_is_not(
+@pytest.mark.parametrize(("number", "code"), [(socket.EAI_AGAIN, 75), (socket.EAI_NONAME, 78)])
+def test_an_unavailable_name_server_is_temporary_and_an_unknown_name_is_not(
     monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -127,7 +123,7 @@ def test_a_name_server_that_is_away_is_temporary_and_a_name_that_nobody_has_is_n
     assert (found[0].check, exit_code(found)) == ("mail_server_name", code)
 
 
-def test_a_preview_shows_a_clients_mail_with_a_password_that_opens_nothing(egec: Egec, tmp_path: Path) -> None:
+def test_a_preview_shows_a_clients_mail_with_an_invalid_password(egec: Egec, tmp_path: Path) -> None:
     created = egec(
         "client", "create", "j@example.org", "--civility", "Mme", "--last-name", "Élouard", "--format", "ids"
     )
@@ -142,7 +138,7 @@ def test_a_preview_shows_a_clients_mail_with_a_password_that_opens_nothing(egec:
     assert mail["To"] == "j@example.org"
     assert json.loads(egec("client", "show", identifier, "--format", "json").out)["last_sequence"] == 0
     assert egec("mail", "preview", "--html", "m.html").code == 73
-    assert egec("mail", "preview", "nobody@example.org").code == 67
+    assert egec("mail", "preview", "unknown@example.org").code == 67
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
@@ -180,7 +176,7 @@ def test_a_runs_sentence_is_in_its_mails_and_harmless(egec: Egec, server: MailSe
     assert egec("reissue", "start", "other", "--all", "--yes", "--sentence", "two\nlines").code in {2, 65}
 
 
-def test_the_former_address_of_an_activated_client_learns_of_a_change_and_of_no_password(
+def test_the_previous_address_of_an_activated_client_gets_a_note_without_a_password(
     egec: Egec, server: MailServer
 ) -> None:
     egec("client", "create", "old@example.org", "--activate")
@@ -198,9 +194,7 @@ def test_the_former_address_of_an_activated_client_learns_of_a_change_and_of_no_
     assert len(server.accepted) == 2
 
 
-def test_a_note_that_does_not_leave_is_told_also_where_quiet_is_asked_for(
-    egec: Egec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_note_is_reported_even_with_quiet(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
     identifier = egec("client", "create", "old@example.org", "--format", "ids").out.strip()
     egec("activate", identifier, "--no-mail", "--show-password")
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
@@ -229,14 +223,14 @@ def test_a_test_mail_is_on_record_without_its_address(egec: Egec, server: MailSe
     assert "you@example.org" not in json.dumps(events)
 
 
-def test_a_test_mail_is_told_in_the_log(egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_mail_is_logged(egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
     egec("init")
     monkeypatch.setenv("EGEC_LOG", "json")
     told = json.loads(egec("mail", "test", "you@example.org").err)
     assert (told["action"], told["outcome"], told["client"]) == ("mail.test", "accepted", None)
 
 
-def test_without_a_database_a_test_mail_leaves_and_that_it_is_not_on_record_is_told(
+def test_without_a_database_a_test_mail_is_sent_and_reported_as_not_on_record(
     egec: Egec, server: MailServer, tmp_path: Path
 ) -> None:
     ended = egec("mail", "test", "you@example.org", "--format", "json")
@@ -247,7 +241,7 @@ def test_without_a_database_a_test_mail_leaves_and_that_it_is_not_on_record_is_t
     assert not list(tmp_path.rglob("*.db"))
 
 
-def test_a_preview_is_data_and_so_shown_also_where_quiet_is_asked_for(egec: Egec) -> None:
+def test_a_preview_is_data_and_printed_even_with_quiet(egec: Egec) -> None:
     assert "bonjour," in egec("--quiet", "mail", "preview").out
 
 
@@ -262,7 +256,7 @@ ACTIVATED = "jérôme@été.example.org"
     ],
     ids=["activate", "reissue"],
 )
-def test_a_client_beyond_ascii_is_mailed_where_the_server_takes_it_and_else_keeps_the_former_password(
+def test_a_client_with_a_non_ascii_address_is_mailed_only_if_the_server_accepts_it(
     egec: Egec, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], code: int, again: tuple[str, ...]
 ) -> None:
     identifier = egec("client", "create", ACTIVATED, "--format", "ids").out.strip()
@@ -271,7 +265,7 @@ def test_a_client_beyond_ascii_is_mailed_where_the_server_takes_it_and_else_keep
         monkeypatch.setenv("EGEC_MAIL_URL", strict.url)
         ended = egec(*command)
         assert ended.code == code
-        assert f"takes no address with letters beyond ASCII before the @: {wire}" in ended.err
+        assert f"accepts only ASCII letters before the @ of an address: {wire}" in ended.err
         assert strict.accepted == []
     shown = json.loads(egec("client", "show", identifier, "--format", "json").out)
     assert (shown["mails"][0]["state"], shown["status"]) == ("refused", "new")
@@ -282,7 +276,7 @@ def test_a_client_beyond_ascii_is_mailed_where_the_server_takes_it_and_else_keep
     assert kept.recipient == message_from_bytes(kept.content, policy=policy.default)["To"] == wire
 
 
-def test_an_address_of_ours_beyond_ascii_pauses_a_run_and_mail_check_tells_it_before(
+def test_a_non_ascii_sender_pauses_a_run_and_mail_check_reports_it_before(
     egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     egec("client", "create", "jeanne@example.org")

@@ -230,7 +230,7 @@ def test_an_unavailable_server_ends_with_75_and_resume_continues(
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
     assert ended.code == 75
     error = json.loads(ended.err)["error"]
-    assert error["code"] == "mail_server_away"
+    assert error["code"] == "mail_server_unavailable"
     assert error["hint"] == "The run is paused and nothing is lost. Later: egec reissue resume spring"
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == "paused"
     server.start()

@@ -31,7 +31,7 @@ def published(egec: Egec) -> dict[str, str]:
 
 
 def require_verified(egec: Egec, server: MailServer, mails: int) -> None:
-    """Require that the receiver verifies so many mails by what is published."""
+    """Require that a receiver verifies this number of mails with the published record."""
     records = published(egec)
     assert list(records) == ["mail2026._domainkey.egec.pro."]
     assert len(server.accepted) == mails
@@ -42,7 +42,7 @@ def require_verified(egec: Egec, server: MailServer, mails: int) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_an_activation_and_the_note_to_a_former_address_are_signed(
+def test_an_activation_and_the_note_to_a_previous_address_are_signed(
     egec: Egec, server: MailServer, language: str
 ) -> None:
     name = ("--civility", "Mme", "--last-name", "Élouard", "--language", language)
@@ -74,8 +74,8 @@ def test_the_mail_in_a_maildir_is_signed(egec: Egec, tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "no PEM": ("secret-of-the-key", "must be a private key in PEM form"),
-    "no RSA": ("-----BEGIN PRIVATE KEY-----\nsecretAA\n-----END PRIVATE KEY-----", "is no RSA key"),
+    "no PEM": ("secret-of-the-key", "is no private key in PEM form"),
+    "no RSA": ("-----BEGIN PRIVATE KEY-----\nsecretAA\n-----END PRIVATE KEY-----", "is not an RSA key"),
     "encrypted": (
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nsecretAA\n-----END ENCRYPTED PRIVATE KEY-----",
         "is encrypted",
@@ -103,7 +103,7 @@ def test_a_key_that_cannot_sign_stops_a_command_before_its_first_mail(
     require_verified(egec, server, mails=1)
 
 
-def test_a_change_of_address_holds_and_is_told_where_the_note_cannot_be_signed(egec: Egec, server: MailServer) -> None:
+def test_a_change_of_address_holds_if_the_note_cannot_be_signed(egec: Egec, server: MailServer) -> None:
     egec("client", "create", "jeanne@example.org", "--activate")
     Path("dkim.pem").write_text(FAULTS["no RSA"][0])
     ended = egec("client", "update", "jeanne@example.org", "--email", "j@example.org")
@@ -117,7 +117,7 @@ def test_a_change_of_address_holds_and_is_told_where_the_note_cannot_be_signed(e
     assert event["outcome"] == "refused"
 
 
-def test_doctor_and_mail_check_tell_the_same_of_the_key(egec: Egec, server: MailServer) -> None:
+def test_doctor_and_mail_check_report_the_same_about_the_key(egec: Egec, server: MailServer) -> None:
     told = []
     for command in (("mail", "check"), ("doctor",)):
         found = json.loads(egec(*command, "--format", "json").out)
@@ -127,7 +127,7 @@ def test_doctor_and_mail_check_tell_the_same_of_the_key(egec: Egec, server: Mail
     assert server.accepted == []
 
 
-def test_a_weak_key_is_worth_a_thought_and_a_faulty_one_is_a_fault(egec: Egec) -> None:
+def test_a_weak_key_is_a_warning_and_an_invalid_one_a_fault(egec: Egec) -> None:
     for private, verdict in ((dkim_keys.pem(1024), "warning"), (FAULTS["no RSA"][0], "fault")):
         Path("dkim.pem").write_text(private)
         for command in (("mail", "check", "--no-connection"), ("doctor",)):
@@ -137,7 +137,7 @@ def test_a_weak_key_is_worth_a_thought_and_a_faulty_one_is_a_fault(egec: Egec) -
             assert row["cure"]
 
 
-def test_the_key_is_told_nowhere(egec_process: Egec, server: MailServer, tmp_path: Path, key: str) -> None:
+def test_the_key_appears_nowhere(egec_process: Egec, server: MailServer, tmp_path: Path, key: str) -> None:
     egec_process("client", "create", "jeanne@example.org")
     told = ""
     for command in (

@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 
 def run_one(number: int, *, seed: int, ports: tuple[int, ...], ground: Ground) -> Result:
-    """Make a case, run it, and judge it."""
+    """Make, run and judge a case."""
     case = cases.make(seed, number, ports)
     ended = execution.run(case, ground)
     return Result(case, ended, execution.faults(case, ended))
@@ -68,11 +68,11 @@ def _ground(deadline: float) -> Iterator[Ground]:
 
 
 def report(result: Result, *, whole: bool = False) -> str:
-    """Return what there is to tell of a case, and how to run it again."""
+    """Describe a case and how to run it again."""
     case, ended = result.case, result.ended
-    told = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
+    verdict = ", ".join(result.faults) or f"ends with {ended.code}, as it may"
     lines = [
-        f"case {case.number}: {told} ({ended.seconds:.1f} s)",
+        f"case {case.number}: {verdict} ({ended.seconds:.1f} s)",
         f"  again: python -m tests.fuzz --seed {case.seed} --only {case.number}",
         f"  egec {shlex.join(case.arguments)[:2_000]!r}",
         f"  database: {case.database}; streams: {' '.join(case.streams)}",

@@ -38,7 +38,7 @@ class Case(NamedTuple):
         seed, number: what it is made from.
         arguments: behind `egec`.
         environment: the whole of it; without HOME and the like where the case leaves them out.
-        settings_files: content of the files of settings, by name; None is a pipe that nobody writes to.
+        settings_files: content of the settings files by name; None is a pipe without a writer.
         has_templates: whether there is a folder `templates`.
         database: one of DATABASES.
         typed: what standard input has.
@@ -159,7 +159,7 @@ def _settings(random: Random, servers: tuple[int, ...]) -> dict[str, str]:
         for setting in random.sample(SETTINGS, random.randrange(1, 4)):
             found[setting.name] = _setting(random, setting.name, setting.example, servers)
     if random.random() < 0.9:
-        # A high cost is no defect, but takes its time.
+        # A high cost is valid, but slow.
         found.pop("EGEC_BCRYPT_COST", None)
     return found
 

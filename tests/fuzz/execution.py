@@ -40,7 +40,7 @@ PAUSE = 0.15
 
 
 class Ended(NamedTuple):
-    """How a case ended: its exit code, negative for a signal, None for a hang; what it printed."""
+    """The result of a case: exit code, negative for a signal, None for a hang; and its output."""
 
     code: int | None
     out: bytes
@@ -67,7 +67,7 @@ def import_all() -> None:
 
 
 def protect(folder: Path) -> bool:
-    """Let this process and those that it starts write to the folder alone. Return whether that is possible."""
+    """Restrict writing of this process and its children to the folder. Return whether that is possible."""
     if os.geteuid() != 0 or ctypes.CDLL(None).unshare(CLONE_NEWNS) != 0:
         return False
     for arguments in (["--make-rprivate", "/"], ["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", "/"]):
@@ -164,7 +164,7 @@ def _become(folder: Path, case: Case, ground: Ground, redirected: list[int], scr
         # Nobody presses a key to leave a pager.
         os.environ["PAGER"] = "cat"
         if not ground.is_protected:
-            # Without these, files would be laid down in the home of whoever runs this.
+            # Without these, files would be written to the home folder of the user who runs this.
             os.environ.update(HOME=str(folder), XDG_DATA_HOME=str(folder), XDG_CONFIG_HOME=str(folder))
         for limit, most in (
             (resource.RLIMIT_FSIZE, LARGEST_FILE),
@@ -214,7 +214,7 @@ _KEPT: list[object] = []
 
 
 def _wait(process: int, keyboard: int, case: Case, deadline: float) -> tuple[int | None, bytes]:
-    """Wait for the process, typing at its terminal if it has one; kill it when its time is up."""
+    """Wait for the process, type at its terminal if any, and kill it after its time."""
     ends = time.monotonic() + deadline
     # When nothing else helps, whoever sits there ends the input, then interrupts.
     answers = iter([*case.answers, *[b"\x04"] * 5, *[b"\x03"] * 1_000])
@@ -242,7 +242,7 @@ def _wait(process: int, keyboard: int, case: Case, deadline: float) -> tuple[int
 
 
 def faults(case: Case, ended: Ended) -> list[str]:
-    """Return what is wrong about the way in which a case ended; nothing for most."""
+    """Return the faults in the result of a case; usually none."""
     if ended.code is None:
         return [f"hangs: killed after {ended.seconds:.0f} s"]
     found = []
@@ -266,5 +266,5 @@ def faults(case: Case, ended: Ended) -> list[str]:
         try:
             json.loads(ended.out)
         except ValueError:
-            found.append("prints what is no JSON")
+            found.append("prints invalid JSON")
     return found

@@ -39,7 +39,7 @@ def _in_bytes(random: Random, text: str) -> bytes:
 
 
 def damaged(random: Random, content: bytes) -> bytes:
-    """Return the content, now and then cut off, with bytes of another value, or with something put in between."""
+    """Return the content, sometimes truncated, changed or with insertions."""
     kind = random.random()
     if kind < 0.6 or not content:
         return content

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 
 def usual(folder: Path) -> bytes:
-    """Return the file of a database with clients, of whom three have a password, and with a run."""
+    """Return a database file with clients, three of them with a password, and a run."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("EGEC_")},
         "HOME": str(folder), "PYTHONPATH": str(CHECKOUT), "EGEC_DATABASE_URL": "sqlite:///usual.db",

@@ -91,7 +91,7 @@ class Browser:
 
 @contextmanager
 def running_browser(*flags: str) -> Iterator[Browser]:
-    """Run a browser until the end of the `with` block; skip the test where there is none."""
+    """Run a browser until the end of the `with` block; skip the test without one."""
     program = require_program("chromium", "chromium")
     command_end, to_browser = os.pipe()
     from_browser, answer_end = os.pipe()

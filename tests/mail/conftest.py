@@ -1,4 +1,4 @@
-"""What the tests of the transports share: mails, transports by URL, and how a delivery ended."""
+"""Fixtures of the transports: mails, transports by URL, and results of deliveries."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 
 class End(StrEnum):
-    """The two ends of a delivery beside the exit code of a refusal."""
+    """The results of a delivery that have no exit code."""
 
     ACCEPTED = "accepted"
     IN_DOUBT = "in doubt"
@@ -38,12 +38,12 @@ TransportOf = Callable[..., Transport]
 
 
 def mail_to(recipient: str = "jeanne@example.org", content: bytes = CONTENT) -> Mail:
-    """Return a finished mail."""
+    """Return a mail."""
     return Mail("ne-pas-repondre@egec.pro", recipient, "<1@egec.pro>", not recipient.isascii(), content)
 
 
 def end_of_delivery(by: Transport, mail: Mail) -> End | ExitCode:
-    """Deliver and return how it ended: for a refusal, the exit code of its reason."""
+    """Deliver and return the result; for a refusal, its exit code."""
     try:
         by.deliver(mail)
     except DeliveryRefused as refusal:
@@ -55,7 +55,7 @@ def end_of_delivery(by: Transport, mail: Mail) -> End | ExitCode:
 
 @pytest.fixture
 def transport_of() -> Iterator[TransportOf]:
-    """Return a function that makes the transport of an EGEC_MAIL_URL; all are closed after the test."""
+    """Return a function that opens transports by EGEC_MAIL_URL; all are closed after the test."""
     made: list[Transport] = []
 
     def make(url: str, timeout: float = PATIENCE) -> Transport:
@@ -69,6 +69,6 @@ def transport_of() -> Iterator[TransportOf]:
 
 @pytest.fixture(params=[False, True], ids=["in turn", "at once"])
 def mail_server(request: pytest.FixtureRequest) -> Iterator[MailServer]:
-    """Start a mail server that asks for neither TLS nor a login: once without PIPELINING, once with it."""
+    """Start a mail server without TLS or login, with and without PIPELINING."""
     with MailServer(pipelining=request.param) as server:
         yield server

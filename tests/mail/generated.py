@@ -1,4 +1,4 @@
-"""Clients and organisations as they come, made up by Faker and a seed, and what a mail to one is to be read as.
+"""Generate realistic clients and organisations with Faker and a seed, and the expected content of their mails.
 
 nice python -m tests.mail.generated        # 10,000 of both, in all kinds and languages, both ways: 100,000 mails
 """
@@ -57,13 +57,12 @@ DOMAINS = [
     "Example.ORG",
     "b\u00fccher.example",
 ]
-# The standard library reads a header anew each time it is asked for: Content-Type alone forty times a mail. Remembering
-# what it read halves the time.
+# The standard library parses a header on each access, Content-Type forty times per mail. This cache halves the time.
 READER = policy.default.clone(header_factory=lru_cache(maxsize=1_000)(HeaderRegistry()))
 
 
 class Generated(NamedTuple):
-    """What a mail is made of: a client, as a file has one, and a moment."""
+    """The input of a mail: a client and a moment."""
 
     recipient: str
     name: str
@@ -73,7 +72,7 @@ class Generated(NamedTuple):
 
 
 class Generator:
-    """Makes the same clients and organisations of the same seed in every run."""
+    """Generates the same clients and organisations for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -81,7 +80,7 @@ class Generator:
         self._faker.seed_instance(seed)
 
     def client(self) -> Generated:
-        """Return a client whose fields are those of a file, and a password that the generator might make."""
+        """Return a client with realistic fields and a possible password."""
         civility = self._random.choice(["", "", *fields.CIVILITIES])
         first, last = self._words(self._faker.first_name()), self._words(self._faker.last_name())
         name = greeting_name(civility, fields.clean_line("first name", first), fields.clean_line("last name", last))
@@ -94,7 +93,7 @@ class Generator:
         )
 
     def organisation(self) -> Settings:
-        """Return the settings of an organisation, which were taken as they are."""
+        """Return the settings of an organisation."""
         found = {
             "EGEC_APP_NAME": self._words(self._faker.company())[:80],
             "EGEC_SUPPORT": f"{self._faker.job()} ({self._faker.phone_number()}), {self._faker.street_address()}",
@@ -137,7 +136,7 @@ class Generator:
 
 
 def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> Mail:
-    """Return a mail as commands make it for one client."""
+    """Return a mail as commands build it for one client."""
     if kind is Kind.ADDRESS_CHANGED:
         return message.address_changed_mail(
             found, recipient=client.recipient, language=language, name=client.name, changed_at=client.at
@@ -152,7 +151,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             password=client.password,
             issued_at=client.at,
         )
-    said = KindTemplates.find(found, kind, language).filled(
+    said = KindTemplates.find(found, kind, language).fill(
         wording.all_values(
             found,
             kind,
@@ -168,8 +167,8 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
 
 
 def by_form(form: MailForm, client: Generated) -> Mail:
-    """Return a mail as runs make it for many."""
-    return form.filled(
+    """Return a mail as runs build it."""
+    return form.fill(
         recipient=client.recipient,
         name=client.name,
         identifier=client.identifier,
@@ -180,7 +179,7 @@ def by_form(form: MailForm, client: Generated) -> Mail:
 
 
 def require_as_it_was_meant(mail: Mail, found: Settings, kind: Kind, language: str, client: Generated) -> None:
-    """Require that a mail program reads what went into a mail, and nothing else, and that its lines are harmless."""
+    """Require that a mail program reads exactly the input of a mail, and that its lines are harmless."""
     parsed = message_from_bytes(mail.content, policy=READER)
     assert not parsed.defects
     subject, text, page = _said(found, kind, language, client)
@@ -213,7 +212,7 @@ def _require_headers(mail: Mail, parsed: EmailMessage, found: Settings, subject:
         assert parse_address_header(unfolded[name]) == wanted
         assert _addresses(parsed, name) == [wanted.addr_spec]
         [read] = parsed[name].addresses
-        # This reader puts a blank between two encoded words of a display name, which RFC 2047, 6.2, has it leave out.
+        # This reader keeps the blank between two encoded words, against RFC 2047, 6.2.
         assert read.display_name.replace(" ", "") == wanted.display_name.replace(" ", "")
         if unfolded[name].count("=?utf-8?") <= 1:
             assert read.display_name == wanted.display_name
@@ -223,7 +222,7 @@ def _require_headers(mail: Mail, parsed: EmailMessage, found: Settings, subject:
 
 
 def _addresses(parsed: EmailMessage, name: str) -> list[str]:
-    # What is beyond ASCII (RFC 6532) is kept by this reader as the octets that it found.
+    # This reader keeps non-ASCII text (RFC 6532) as octets.
     return [one.addr_spec.encode(errors="surrogateescape").decode() for one in parsed[name].addresses]
 
 
@@ -241,7 +240,7 @@ def _body(parsed: EmailMessage, kind: str) -> str:
 
 
 def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tuple[str, str, str]:
-    """Return subject, text and page: the templates, filled in by the standard library alone."""
+    """Return subject, text and page, filled in by the standard library alone."""
     greeting = _template(f"greeting.{language}.txt").substitute(name=client.name).strip()
     values = {
         "greeting": greeting if client.name else _template(f"greeting-unnamed.{language}.txt").template.strip(),
@@ -271,7 +270,7 @@ def _template(name: str) -> Template:
 
 
 def main() -> None:
-    """Make and read the mails of 10,000 clients and organisations, in each kind and language, both ways."""
+    """Build and read the mails of 10,000 clients and organisations, in each kind and language, both ways."""
     generator = Generator(seed=int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     mails = 0
     for number in range(10_000):

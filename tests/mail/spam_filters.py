@@ -1,4 +1,4 @@
-"""SpamAssassin and rspamd as Debian installs them, asked for the score of mails by their local rules alone."""
+"""SpamAssassin and rspamd of Debian, scoring mails by their local rules only."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ from tests.callers.service_account import folder_of_service_account, free_port, 
 from tests.programs import require_program
 
 RELAY = "mail.egec.pro"
-# Filters take an IPv4 address that is set aside for documentation for a forged one.
+# Filters consider IPv4 documentation addresses forged.
 RELAY_ADDRESS = "2001:db8::25"
 _PATIENCE = 120.0  # the first start compiles all the rules
 _RSPAMD_ACCOUNT = "_rspamd"
@@ -34,7 +34,7 @@ _NOBODY_ANSWERS = 'dns { nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmi
 
 
 class Verdict(NamedTuple):
-    """What a filter makes of a mail: its score, where more is worse, and the rules that made it."""
+    """The result of a filter: the score, higher is worse, and the rules that matched."""
 
     score: float
     rules: Mapping[str, float] | str
@@ -60,7 +60,7 @@ def as_received(mail: Mail, at: datetime) -> bytes:
 
 
 def by_spamassassin(received: Sequence[bytes]) -> list[Verdict]:
-    """Return what SpamAssassin makes of mails: its own rules, no network, nothing learnt before."""
+    """Score mails with SpamAssassin: its own rules, no network, nothing learnt."""
     program = require_program("spamassassin", "spamassassin")
     mbox = b"".join(
         b"From %d Wed Nov 25 09:00:00 2026\n%b\n"
@@ -99,7 +99,7 @@ class Rspamd(NamedTuple):
 
 @contextmanager
 def running_rspamd() -> Iterator[Rspamd]:
-    """Run rspamd until the end of the `with` block: Debian's settings, but for a port and folders of its own."""
+    """Run rspamd for the `with` block, with Debian's settings except port and folders."""
     program, port = require_program("rspamd", "rspamd"), free_port()
     with folder_of_service_account() as folder:
         folder.chmod(0o755)

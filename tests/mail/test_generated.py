@@ -1,4 +1,4 @@
-"""Ten thousand generated clients and organisations: each mail is read as it was meant, whichever way it was made."""
+"""Ten thousand generated clients and organisations: each mail is read as intended, whichever way it is built."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -16,14 +16,7 @@ from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Password
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
-from tests.mail.generated import (
-    COMBINATIONS,
-    Generated,
-    Generator,
-    by_form,
-    by_itself,
-    require_as_it_was_meant,
-)
+from tests.mail.generated import COMBINATIONS, Generated, Generator, by_form, by_itself, require_as_it_was_meant
 
 CLIENTS, CHUNKS, GROUP = 10_000, 20, 50
 FORMS: list[tuple[Kind, str]] = [
@@ -55,7 +48,7 @@ ANY = st.characters(exclude_categories=["C", "Zl", "Zp"])
 
 @st.composite
 def clients(draw: st.DrawFn) -> Generated:
-    """Draw a client with whatever a file takes."""
+    """Draw any valid client."""
     local = draw(st.text(st.sampled_from("abcDEF059.+_'-éèßñ\u0153ж山"), min_size=1, max_size=64))
     domain = draw(st.sampled_from(["example.org", "été.example.fr", "x--y.co.uk", "straße.example", "d" * 60 + ".fr"]))
     try:
@@ -69,7 +62,7 @@ def clients(draw: st.DrawFn) -> Generated:
 
 @st.composite
 def organisations(draw: st.DrawFn) -> Settings:
-    """Draw an organisation with whatever the settings take."""
+    """Draw any valid organisation."""
     words = st.text(ANY | ODD, min_size=1, max_size=60)
     try:
         found = load.load_settings(

@@ -1,4 +1,4 @@
-"""The mails in a real browser: on a telephone, in the dark, in large type, on paper, and when they are copied from."""
+"""The mails in a real browser: on a phone, in dark mode, in large type, on paper, and copied."""
 
 import itertools
 import re
@@ -11,14 +11,14 @@ import pytest
 
 from egec_cli import password
 from egec_cli.mail.compose.message import SAMPLE
-from egec_cli.mail.compose.sample import html_of, sample_mail
+from egec_cli.mail.compose.sample import extract_html, sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.password import Alphabet
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES
 from tests.mail.browser import Browser, Place, running_browser
 
-# One browser serves them all, on one worker.
+# All tests share one browser, on one worker.
 pytestmark = pytest.mark.xdist_group("browser")
 
 TELEPHONE, PANE, DESK = 320, 600, 1280  # widths in CSS pixels
@@ -31,24 +31,24 @@ LARGE_TYPE = "--blink-settings=defaultFontSize=32"  # twice the usual size
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start a browser with the usual size of type."""
+    """Start a browser with the default type size."""
     with running_browser() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def large_type() -> Iterator[Browser]:
-    """Start a browser of a reader who has set type to twice the usual size."""
+    """Start a browser with twice the default type size."""
     with running_browser(LARGE_TYPE) as running:
         yield running
 
 
 def page(kind: Kind, language: str, name: str = "Mme Dupont") -> str:
-    return html_of(sample_mail(load.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
+    return extract_html(sample_mail(load.load_settings({}), kind, language, at=datetime.now(UTC), name=name))
 
 
 def as_roundcube_shows(html: str) -> str:
-    """Return a page as Roundcube 1.6 shows it where it takes styles of blocks away: what its `rcube_washtml` keeps."""
+    """Return a page without style sheets, as `rcube_washtml` of Roundcube 1.6 may leave it."""
     body = re.search(r"<body style=\"([^\"]*)\">(.*)</body>", html, flags=re.DOTALL)
     assert body is not None
     washed = re.sub(r' (?:role|translate)="[^"]*"', "", body[2]).replace('class="', 'class="v1')
@@ -72,7 +72,7 @@ def test_no_page_is_wider_than_its_screen(browser: Browser, kind: Kind, language
 
 
 @pytest.mark.parametrize(("kind", "language"), WITH_PASSWORD)
-def test_identifier_and_password_stay_whole_on_a_telephone_in_type_of_twice_the_size(
+def test_identifier_and_password_stay_whole_on_a_phone_in_double_type_size(
     large_type: Browser, kind: Kind, language: str
 ) -> None:
     large_type.show(page(kind, language, LONG_NAME), TELEPHONE)
@@ -99,7 +99,7 @@ def test_a_double_click_anywhere_selects_the_identifier_or_the_password_and_noth
 def test_a_page_is_dark_for_a_reader_who_prefers_that_and_else_light(
     browser: Browser, kind: Kind, language: str
 ) -> None:
-    # Canvas is the ground that the browser paints in the scheme that the page takes.
+    # Canvas is the background of the browser in the page's colour scheme.
     colours = """(() => {
         const ground = document.querySelector("p").appendChild(document.createElement("span"));
         ground.style.background = "Canvas";
@@ -119,7 +119,7 @@ def test_a_page_is_printed_on_one_sheet(browser: Browser, kind: Kind, language: 
 
 
 @pytest.mark.parametrize(("kind", "language"), KINDS)
-def test_a_screen_reader_is_told_the_language_and_finds_the_parts(browser: Browser, kind: Kind, language: str) -> None:
+def test_a_screen_reader_gets_the_language_and_finds_the_parts(browser: Browser, kind: Kind, language: str) -> None:
     browser.show(page(kind, language), PANE)
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     roles = [node["role"]["value"] for node in nodes if not node.get("ignored")]

@@ -1,4 +1,4 @@
-"""What spam filters make of the mails: nothing that speaks against them, for whomever they are."""
+"""The scores of spam filters: no rule counts against a mail, for any client."""
 
 import itertools
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.xdist_group("spam filters")
 
 CLIENTS = 200
 KINDS = list(itertools.product(Kind, LANGUAGES))
-# As the README has it: reports come back to the sender's own address.
+# As in the README: reports come back to the sender's own address.
 SETTINGS = {"EGEC_MAIL_URL": "maildir:mail", "EGEC_MAIL_BOUNCES": "ne-pas-repondre@egec.pro"}
-# SpamAssassin takes these names for disguised English words, whatever the mail says beside them. It lets 5.0 pass.
+# SpamAssassin takes these names for disguised English words. It accepts mails below 5.0.
 TAKEN_FOR_WORDS = {"Vallet": "FUZZY_WALLET"}
 HEADERS_THAT_FILTERS_MISS = (b"Date: ", b"Message-ID: ")
 
 
 class Sample(NamedTuple):
-    """A mail for one client, and what it reads as when it has arrived."""
+    """A mail for one client, and its content on arrival."""
 
     kind: Kind
     language: str
@@ -59,7 +59,7 @@ def samples() -> list[Sample]:
             mail = address_changed_mail(found, recipient=recipient, language=language, name=name, changed_at=now)
         else:
             form = forms[kind, language]
-            mail = form.filled(
+            mail = form.fill(
                 recipient=recipient,
                 name=name,
                 identifier=str(random.randrange(10**9, 10**10)),

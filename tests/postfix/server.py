@@ -92,7 +92,7 @@ class Postfix(NamedTuple):
 
     @property
     def authority(self) -> Path:
-        """The certificate of the authority that its own is signed by."""
+        """The certificate of the authority that signed its own."""
         return self.config / "authority.pem"
 
     def forward_bounces(self, line: str) -> None:
@@ -105,26 +105,23 @@ class Postfix(NamedTuple):
         """Run one of postfix's programs on this server, and return what it prints."""
         program = require_program(command[0], "postfix")
         done = subprocess.run(
-            [program, "-c", str(self.config), *command[1:]],
-            capture_output=True,
-            text=True,
-            timeout=60,
+            [program, "-c", str(self.config), *command[1:]], capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, (done, self.log())
         return done.stdout
 
     def log(self) -> str:
-        """Return what the server has logged of late."""
+        """Return the end of the server's log."""
         path = self.folder / "log"
         return path.read_text()[-_LONGEST_LOG:] if path.exists() else ""
 
     def mails(self) -> list[bytes]:
-        """Return the mails in the mailbox of those who are known."""
+        """Return the mails in the mailbox of known users."""
         box = self.folder / "mail" / ACCOUNT / "new"
         return [path.read_bytes() for path in box.iterdir()] if box.is_dir() else []
 
     def wait(self, is_so: Callable[[], bool], what: str) -> None:
-        """Wait until something is so, and fail with the server's log if that takes too long."""
+        """Wait for a condition; fail with the server's log after too long."""
         deadline = time.monotonic() + PATIENCE
         while not is_so():
             assert time.monotonic() < deadline, f"{what}: waited in vain; {self.log()}"
@@ -138,7 +135,7 @@ def parsed(content: bytes) -> EmailMessage:
 
 @contextmanager
 def running_postfix() -> Iterator[Postfix]:
-    """Run a mail server of its own until the end of the `with` block; skip the test where that is not possible."""
+    """Run a mail server for the `with` block; skip the test if that is impossible."""
     require_program("postfix", "postfix")
     if os.geteuid() != 0:
         pytest.skip("postfix gives its parts accounts of their own: run the tests as root")

@@ -1,4 +1,4 @@
-"""Debian's postfix between egec and the mailboxes: what arrives is what was sent, and what comes back is found."""
+"""Debian's postfix between egec and the mailboxes: mails arrive unchanged, and bounces are found."""
 
 import json
 import os
@@ -39,7 +39,7 @@ TRACES = {"Return-Path", "X-Original-To", "Delivered-To", "Received"}
 
 
 class House(NamedTuple):
-    """An installation of egec beside a mail server, of the account that gets the bounces."""
+    """An installation of egec beside a mail server, owned by the account that gets the bounces."""
 
     postfix: Postfix
     site: Site
@@ -58,15 +58,15 @@ class House(NamedTuple):
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def told(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-        """Run `egec` and return what it tells as json."""
+    def run_json(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+        """Run `egec` and return its JSON."""
         ended = self.egec(*arguments, "--format", "json", env=env)
         assert ended.code == 0, ended
         return json.loads(ended.out)
 
     def client(self, email: str, *names: str, env: Mapping[str, str] | None = None) -> str:
-        """Make a client's file and activate the account; return the identifier."""
-        return str(self.told("client", "create", email, *names, "--activate", env=env)["identifier"])
+        """Create and activate a client; return the identifier."""
+        return str(self.run_json("client", "create", email, *names, "--activate", env=env)["identifier"])
 
     def mails_to(self, *addresses: str) -> list[bytes]:
         """Wait until each address has a mail, and return these mails."""
@@ -80,8 +80,8 @@ class House(NamedTuple):
         return [found[address] for address in addresses]
 
     def has_bounced(self, identifier: str) -> bool:
-        """Tell whether the address of a client is one from which a mail came back."""
-        return self.told("client", "show", identifier)["email_bounced_at"] is not None
+        """Return whether a mail to the client's address bounced."""
+        return self.run_json("client", "show", identifier)["email_bounced_at"] is not None
 
     def last_mail_failed(self) -> set[str]:
         """Return the addresses of the clients whose last mail failed."""
@@ -140,7 +140,7 @@ def test_an_activated_client_reads_what_was_written_and_logs_in_with_it(house: H
     name = "d\u2019" + "éÀçÿŒ" * 10
     identifier = house.client("jeanne+reads@example.org", "--civility", "Mme", "--last-name", name)
     (content,) = house.mails_to("jeanne+reads@example.org")
-    mail, sent = parsed(content), house.told("client", "show", identifier)["mails"][0]
+    mail, sent = parsed(content), house.run_json("client", "show", identifier)["mails"][0]
     date = mail["Date"].datetime
     assert headers_of_its_own(mail) == {
         "From": f"eGEC <{SENDER}>",
@@ -187,7 +187,7 @@ def test_each_kind_of_mail_arrives_to_the_byte_as_it_left(house: House) -> None:
             continue
         form = MailForm(found, language, kind)
         mails.append(
-            form.filled(
+            form.fill(
                 recipient=recipient,
                 name=name,
                 identifier=f"{random.randrange(10**9, 10**10)}",
@@ -207,7 +207,7 @@ def test_each_kind_of_mail_arrives_to_the_byte_as_it_left(house: House) -> None:
         assert {*parsed(content)} - {*parsed(mail.content)} == TRACES
 
 
-def test_the_connection_is_private_where_the_settings_ask_for_it(house: House) -> None:
+def test_the_connection_is_encrypted_if_the_settings_require_it(house: House) -> None:
     url = f"smtp://localhost:{house.postfix.port}?tls=required&ca={house.postfix.authority}"
     house.client("jeanne+tls@example.org", env={"EGEC_MAIL_URL": url})
     (content,) = house.mails_to("jeanne+tls@example.org")
@@ -240,7 +240,7 @@ def test_mail_handed_to_the_sendmail_of_postfix_arrives(house: House, tmp_path: 
     assert parsed(content)["Return-Path"].startswith("<ne-pas-repondre+")
 
 
-def test_a_user_who_is_refused_at_once_is_told_at_once(house: House) -> None:
+def test_an_immediate_refusal_is_reported_immediately(house: House) -> None:
     strict = {"EGEC_MAIL_URL": f"smtp://127.0.0.1:{house.postfix.strict_port}"}
     house.client("jeanne+strict@example.org", env=strict)
     ended = house.egec("client", "create", "gone@example.org", "--activate", "--format", "json", env=strict)
@@ -259,7 +259,7 @@ def test_a_report_in_a_maildir_is_found_and_marks_the_mail_and_the_address(house
     house.postfix.wait(lambda: (maildir / "new").is_dir() and any((maildir / "new").iterdir()), "the report")
     assert not house.has_bounced(identifier)
 
-    (record,) = house.told("mail", "bounces", str(maildir), "--move")
+    (record,) = house.run_json("mail", "bounces", str(maildir), "--move")
     assert {**record, "file": "", "line": 0} == {
         "identifier": identifier,
         "file": "",
@@ -270,14 +270,14 @@ def test_a_report_in_a_maildir_is_found_and_marks_the_mail_and_the_address(house
         "status": "5.1.1",
         "reason": 'unknown user: "gone"',
     }
-    shown = house.told("client", "show", identifier)
+    shown = house.run_json("client", "show", identifier)
     assert shown["email_bounced_at"] is not None
     assert shown["mails"][0]["state"] == "accepted"
     assert shown["mails"][0]["bounce"] == '5.1.1 unknown user: "gone"'
     assert house.last_mail_failed() == {"gone@example.org"}
-    # It was moved, and is known where it is read again.
-    assert house.told("mail", "bounces", str(maildir), "--move") == []
-    assert [one["outcome"] for one in house.told("mail", "bounces", str(maildir))] == ["known"]
+    # The message was moved, and reading it again changes nothing.
+    assert house.run_json("mail", "bounces", str(maildir), "--move") == []
+    assert [one["outcome"] for one in house.run_json("mail", "bounces", str(maildir))] == ["known"]
 
 
 def test_a_report_piped_in_as_the_readme_says_marks_the_mail(house: House) -> None:
@@ -310,7 +310,7 @@ def test_a_run_for_fifty_clients_finds_the_five_who_are_unknown(house: House) ->
     ended = house.egec("client", "import", "-", stdin=f"email,civility,last_name\n{table}")
     assert ended.code == 0, ended
 
-    run = house.told("reissue", "start", "spring", "--all", "--yes")
+    run = house.run_json("reissue", "start", "spring", "--all", "--yes")
     assert (run["total"], run["accepted"], run["failed"], run["remaining"]) == (50, 50, 0, 0)
     received = [letter(content) for content in house.mails_to(*known)]
     logins = "".join(f"{one.identifier},{one.password}\n" for one in received)
@@ -319,8 +319,8 @@ def test_a_run_for_fifty_clients_finds_the_five_who_are_unknown(house: House) ->
 
     # Once their addresses are corrected, a run for those whose last mail failed reaches them.
     for number, email in enumerate(unknown):
-        house.told("client", "update", email, "--email", f"jeanne+corrected{number}@example.org")
-    again = house.told("reissue", "start", "again", "--last-mail-failed", "--yes")
+        house.run_json("client", "update", email, "--email", f"jeanne+corrected{number}@example.org")
+    again = house.run_json("reissue", "start", "again", "--last-mail-failed", "--yes")
     assert (again["total"], again["accepted"]) == (5, 5)
     house.mails_to(*(f"jeanne+corrected{number}@example.org" for number in range(5)))
     assert house.last_mail_failed() == set()

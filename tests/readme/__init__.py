@@ -1,1 +1,1 @@
-"""What executes the examples of the README, so that each one is true."""
+"""Execute the examples of the README, so that each one is true."""

@@ -48,7 +48,7 @@ class Block(NamedTuple):
 
     @property
     def elsewhere(self) -> str:
-        """The file of the test that executes it, relative to the checkout; empty where none is named."""
+        """The test file that executes it, relative to the checkout; empty if not named."""
         return self.mark.removeprefix(ELSEWHERE) if self.mark.startswith(ELSEWHERE) else ""
 
     @property

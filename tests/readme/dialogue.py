@@ -1,4 +1,4 @@
-"""Commands typed one after another, as a dialogue of the README shows them, and held against what it shows."""
+"""Type the commands of a README dialogue, and compare their output with it."""
 
 import re
 
@@ -30,7 +30,7 @@ class Dialogue:
         self.identifiers: dict[str, str] = {}
 
     def type(self, command: str) -> Ended:
-        """Run a command; identifiers in it are those that clients really got."""
+        """Run a command, with the real identifiers of the clients."""
         for shown, real in self.identifiers.items():
             command = command.replace(shown, real)
         ended = type_in(
@@ -68,7 +68,7 @@ class Dialogue:
 
 
 def plain(line: str) -> str:
-    """Return the line without what differs from one run to the next."""
+    """Return the line without the parts that differ between runs."""
     for pattern, stand_in in VARIABLE.items():
         line = re.sub(pattern, stand_in, line)
     return line.rstrip()

@@ -91,13 +91,13 @@ class Machine:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def must(self, command: list[str], **how: str) -> str:
-        """Run a command as root that has to succeed; return what it says."""
+        """Run a command as root, require success, and return its output."""
         ended = self.run(command, **how)  # type: ignore[arg-type]
         assert ended.code == 0, f"{command}: {ended}"
         return ended.out
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
-        """Write a file of root's, and the folders that it is in."""
+        """Write a file of root and its parent folders."""
         script = f'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod {mode:o} "$1"'
         self.must(["sh", "-c", script, "sh", path], typed=text)
 
@@ -110,7 +110,7 @@ def _on_the_way() -> list[Path]:
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """Make a machine; skip the test where that is not possible."""
+    """Make a machine; skip the test if that is impossible."""
     if os.geteuid() != 0:
         pytest.skip("a machine of the test's own needs the rights of root: run the tests as root")
     for program in ("unshare", "nsenter", "setpriv"):

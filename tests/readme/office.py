@@ -1,4 +1,4 @@
-"""What the README's examples find when they run: an office with a few clients, its files and its mail server."""
+"""The surroundings of the README's examples: an office with a few clients, files and a mail server."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def program(path: Path, lines: str) -> None:
 
 
 def bare(folder: Path) -> Office:
-    """Make a folder that is like a checkout, with `egec` on the path and nothing else yet."""
+    """Make a folder like a checkout, with `egec` on the path and nothing else."""
     shutil.copy(CHECKOUT / ".env.example", folder)
     program(folder / "bin/egec", f'exec {sys.executable} -m egec_cli "$@"')
     return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]:": "y"})
@@ -69,7 +69,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
 
 
 def _clients_with_passwords() -> dict[str, str]:
-    """Make the clients; return the passwords of those who have one, by identifier."""
+    """Create the clients; return their passwords, if any, by identifier."""
     passwords = {}
     found = load.load_settings()
     context.create_database(found)

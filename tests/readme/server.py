@@ -21,7 +21,7 @@ class Server(NamedTuple):
 
     @classmethod
     def installed(cls, machine: Machine, mail_server: MailServer) -> "Server":
-        """Type the commands, with this mail server in the place of the one that they name."""
+        """Type the commands, with this mail server instead of the named one."""
         url, authority = mail_server.url.split("&ca=")
         machine.write(AUTHORITY, Path(authority).read_text())
         assert MAIL_URL in INSTALL.text
@@ -35,7 +35,7 @@ class Server(NamedTuple):
         return self.machine.run(["/opt/egec/bin/egec", *arguments], user="egec", typed=typed)
 
     def may_be_worked_at(self) -> None:
-        """Let the account have the secret, as the README says for operators and crontabs."""
+        """Give the account the secret, as the README says for operators and crontabs."""
         self.machine.must(
             ["sh", "-c", "cd /etc/egec && chgrp egec mail_url && chmod 640 mail_url"
              " && echo EGEC_MAIL_URL_FILE=mail_url >> egec.env"]

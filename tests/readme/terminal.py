@@ -1,4 +1,4 @@
-"""A terminal at which the examples are typed: standard input and error are one, standard output is a pipe."""
+"""A terminal for the examples: standard input and error are the terminal, standard output is a pipe."""
 
 import fcntl
 import os
@@ -62,12 +62,12 @@ def type_in(
 
 
 def _converse(keyboard: int, told: bytearray, answers: Mapping[str, str]) -> None:
-    """Read what appears on the screen until the last process has left it; type the answer to each question."""
+    """Read the screen until the last process ends; type the answer to each question."""
     answered = 0
     while True:
         try:
             told += os.read(keyboard, 65536)
-        except OSError:  # so Linux tells that nobody has the terminal open any more
+        except OSError:  # Linux's sign that no process has the terminal open any more
             return
         for question, answer in answers.items():
             if len(told) > answered and told.rstrip().endswith(question.encode()):

@@ -1,11 +1,11 @@
-"""Units of systemd as the README shows them, for what can be known of them without systemd."""
+"""The systemd units of the README, checked without systemd."""
 
 import shlex
 from typing import NamedTuple
 
 
 class Unit(NamedTuple):
-    """A unit: its directives in their order, several of a name where it has several."""
+    """A unit: its directives in order, also repeated ones."""
 
     directives: list[tuple[str, str]]
 

@@ -368,7 +368,7 @@ def test_an_unavailable_server_pauses_the_run_and_nothing_is_lost(context: Conte
     run = start(context)
     with pytest.raises(TemporaryFailure) as raised:
         work(context, run)
-    assert raised.value.code == "mail_server_away"
+    assert raised.value.code == "mail_server_unavailable"
     assert "egec reissue resume spring" in raised.value.hint
     assert summary(context, run) == ("paused", 0, 0, 5)
     require_nothing_held()
@@ -409,7 +409,7 @@ def test_a_faulty_template_stops_a_run_before_its_first_mail(
 ) -> None:
     (tmp_path / "reissue.en.txt").write_text("Subject: x\n\n$pasword")
     run = start(context)
-    with pytest.raises(ConfigError, match=r"reissue\.en\.txt:3: there is no placeholder"):
+    with pytest.raises(ConfigError, match=r"reissue\.en\.txt:3: unknown placeholder"):
         work(context._replace(settings=context.settings._replace(templates=tmp_path)), run)
     assert server.connections == 0
     assert summary(context, run)[1:] == (0, 0, 5)
@@ -953,7 +953,7 @@ def test_own_first_mail_templates_without_a_sentence_stop_only_a_run_that_has_on
     own.write_text((BUILT_IN / own.name).read_text(encoding="utf-8").replace("$sentence\n\n", ""), encoding="utf-8")
     context = context._replace(settings=context.settings._replace(templates=folder))
     run = runs.start_run(context, "spring", Selected(context, EVERYONE), sentence="Votre agence passe à eGEC.")
-    with pytest.raises(ConfigError, match=rf"{re.escape(str(own))}:1: the text never uses \$sentence"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(str(own))}:1: the text does not use \$sentence"):
         work(context, run)
     assert server.accepted == []
     # Without a sentence, the HTML, which has the paragraph, and the text, which has none, say the same.

@@ -30,7 +30,7 @@ def live(books: Books, number: int, database: str, seed: int, folder: Path) -> N
     Args:
         books: what is counted, and what should not have been.
         number: how many clients there are.
-        database: the URL of an empty PostgreSQL database; an SQLite file is made where it is empty.
+        database: the URL of an empty PostgreSQL database; if empty, an SQLite file is used.
         seed: of all that is drawn by chance; what processes do at the same time is not.
         folder: is made for all that the week leaves behind.
     """

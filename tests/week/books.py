@@ -1,15 +1,15 @@
-"""The books of a week: what was counted day by day, what is to be on record, and which promises were broken."""
+"""The books of a week: daily counts, expected audit events, and broken promises."""
 
 from collections import Counter
 from threading import Lock
 
 
 class Books:
-    """What a week counts. Threads may share it.
+    """The counts of a week. Threads may share them.
 
     Attributes:
-        violations: what should not have been, in words, in the order in which it was found.
-        events: how many events of each action and outcome are to be on record by now.
+        violations: descriptions of what went wrong, in order of discovery.
+        events: the expected number of recorded events by action and outcome.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Books:
             self._counts[what] += number
 
     def expect(self, action: str, outcome: str, number: int = 1) -> None:
-        """Note that so many events are to be on record."""
+        """Expect further events on record."""
         with self._lock:
             self.events[action, outcome] += number
 

@@ -31,11 +31,11 @@ def live(week: Week, folder: Path) -> None:
 
 
 def _read_reports(week: Week, maildir: Path) -> list[str]:
-    """Let reports of mails come back, among other things; return the identifiers of whom they are about."""
+    """Receive delivery reports and other mails; return the identifiers of the clients concerned."""
     last = {one: given[-1].letter for one, given in week.given().items() if one not in week.shut}
     bounced = week.some((one for one, letter in last.items() if letter is not None), 50)
     letters = [letter for one in bounced if (letter := last[one]) is not None]
-    # A mail is known by its Message-ID, or by the address that reports of it come to; the reports name nobody's own.
+    # Reports identify a mail by its Message-ID or by their own recipient; the client's address does not count.
     reports = [report_of(letter.message_id).replace(b"jeanne@", b"somebody@") for letter in letters[::2]]
     reports += [report_of(to=letter.sender).replace(b"jeanne@", b"somebody@") for letter in letters[1::2]]
     others = [
@@ -61,7 +61,7 @@ def _read_reports(week: Week, maildir: Path) -> list[str]:
 
 
 def _close(week: Week, command: str, clients: Sequence[str], *options: str) -> None:
-    """Disable, enable or erase clients, and once more, which changes nothing."""
+    """Disable, enable or erase clients, twice: the repetition changes nothing."""
     done = f"{command}d" if command.endswith("e") else command
     change = ("client", command, "--from", "-", "--format", "jsonl", *options)
     listed = "\n".join(clients)
@@ -82,7 +82,7 @@ def _erase(week: Week, clients: Sequence[str], given: dict[str, Sequence[Given]]
     _close(week, "erase", clients, "--yes")
     _require_shut(week, clients, given)
     known_by = {identifier: name for name, identifier in week.identifiers.items()}
-    # Nothing that is made from now on may hold these; a former mail's marks are gone with them.
+    # No file made from now on may contain these; the marks of earlier mails are erased with them.
     for one in clients:
         week.erased |= {address.encode() for address in week.addresses[known_by[one]]}
         week.by_hand[one] = list(given[one])

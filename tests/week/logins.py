@@ -1,4 +1,4 @@
-"""Logins by the real program, each held against the verdict that it must get."""
+"""Logins with the real program, each compared with the expected verdict."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Login(NamedTuple):
 
 
 def try_all(week: Week, logins: Sequence[Sequence[Login]]) -> None:
-    """Try the logins of each client in their order, by `egec verify --batch`; several portals share the clients."""
+    """Try the logins of each client in order with `egec verify --batch`; several portals share the clients."""
     with ThreadPoolExecutor(PORTALS) as pool:
         list(pool.map(lambda number: _portal(week, logins[number::PORTALS]), range(PORTALS)))
 
@@ -65,18 +65,18 @@ def with_last(identifier: str, given: Sequence[Given], because: str = "P1: it is
 
 
 def thoroughly(week: Week, identifier: str, given: Sequence[Given]) -> Iterator[Login]:
-    """Yield logins with all passwords of a client: the last one must be accepted, and no other once it was.
+    """Yield logins with all passwords of a client: the last one must work, and after its use no other.
 
-    Before the last one has been used, the one must be refused already after which a later one is known to be accepted.
-    So few are wrong in a row that the account never waits.
+    Before its use, the latest password that precedes a known acceptance must already be refused.
+    Few logins in a row are wrong, so the account never waits.
     """
-    last, former = given[-1], given[:-1]
+    last, earlier = given[-1], given[:-1]
     if week.settled[identifier] < last.sequence:
-        void = [one for one in former if one.sequence < week.settled[identifier]]
-        yield from (Login(identifier, one.password, False, "P2: a later mail was accepted") for one in void[-1:])
+        superseded = [one for one in earlier if one.sequence < week.settled[identifier]]
+        yield from (Login(identifier, one.password, False, "P2: a later mail was accepted") for one in superseded[-1:])
     yield with_last(identifier, given)
-    for place, one in enumerate(former, 1):
+    for place, one in enumerate(earlier, 1):
         yield Login(identifier, one.password, False, "P2: a later mail's password has been used")
-        if place % _MOST_WRONG == 0 and place < len(former):
+        if place % _MOST_WRONG == 0 and place < len(earlier):
             yield with_last(identifier, given)
     week.settled[identifier] = last.sequence

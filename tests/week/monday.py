@@ -1,4 +1,4 @@
-"""Monday: the new program meets the database of the first release, then the tables of clients arrive."""
+"""Monday: upgrade the database of the first release, then import clients."""
 
 import json
 import time
@@ -13,16 +13,16 @@ from tests.week.state import Given, Week
 from tests.week.store import OldClient
 
 # As wrong as rows get: no address, an unknown language, an address that is another's.
-_FAULTY = "W-x1;nobody;;;Personne;fr\nW-x2;x2@example.org;;;Personne;klingon\nW-x3;{taken};;;Personne;fr\n"
+_FAULTY = "W-x1;no-address;;;Personne;fr\nW-x2;x2@example.org;;;Personne;klingon\nW-x3;{taken};;;Personne;fr\n"
 _NUMBER_OF_FAULTY = 3
 _OF_FIRST_RELEASE = ("jeanne", "marc", "paul")
 _DISABLED = "6079512745"
-# A kill strikes within so many seconds of the start of an import.
+# The latest time of a kill, in seconds after the start of an import.
 _LATEST_KILL = 0.5
 
 
 def live(week: Week, folder: Path) -> None:
-    """Upgrade, and take the clients in."""
+    """Upgrade, and import the clients."""
     crowd = people.crowd(week.number, week.chance)
     for one in crowd:
         week.register(one.reference, one.email)
@@ -64,14 +64,14 @@ def _upgrade(week: Week, old: Sequence[OldClient]) -> None:
 
 
 def _import_spreadsheet(week: Week, persons: Sequence[Person], file: Path) -> None:
-    """Import what French Excel wrote, with mistakes in it; the rows that were rejected are mended and imported."""
+    """Import what French Excel wrote, with mistakes in it; the rejected rows are corrected and imported."""
     taken = persons[0].email
     file.write_bytes(people.spreadsheet(persons) + _FAULTY.format(taken=taken).encode("windows-1252"))
     rejects = file.with_name("rejects.csv")
     ended = week.egec("client", "import", str(file), "--rejects", str(rejects), "--format", "json", codes=(3,))
     _add_up(week, ended.out, rows=len(persons) + _NUMBER_OF_FAULTY, rejected=_NUMBER_OF_FAULTY)
-    mended = rejects.read_text("windows-1252").replace("nobody", "x1@example.org").replace("klingon", "en")
-    rejects.write_text(mended.replace(taken, "x3@example.org"), "windows-1252")
+    corrected = rejects.read_text("windows-1252").replace("no-address", "x1@example.org").replace("klingon", "en")
+    rejects.write_text(corrected.replace(taken, "x3@example.org"), "windows-1252")
     ended = week.egec("client", "import", str(rejects), "--format", "json")
     _add_up(week, ended.out, rows=_NUMBER_OF_FAULTY, rejected=0)
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""The office: it runs `egec` as scripts do, keeps what each command says, and holds it to its exit codes."""
+"""The office: it runs `egec` as scripts do, keeps all output, and checks the exit codes."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A command that has begun."""
+    """A started command."""
 
     def __init__(self, office: "Office", command: str, process: "subprocess.Popen[bytes]", out: Path) -> None:
         self._office = office
@@ -55,7 +55,7 @@ class Running:
         return self.ended(0, 3, KILLED)
 
     def terminate(self) -> None:
-        """Ask it to stop in good order."""
+        """Ask it to stop cleanly."""
         self._process.terminate()
 
     def ended(self, *codes: int) -> Ended:
@@ -67,7 +67,7 @@ class Running:
 
 
 class Office:
-    """Runs commands. What each of them says is kept in two files of a folder, as the logs of a server would."""
+    """Runs commands. Their output goes to two files of a folder, like the logs of a server."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str], books: Books) -> None:
         """Run commands in this folder, as a user whose home it is, with these settings."""
@@ -82,7 +82,7 @@ class Office:
         self.codes: Counter[int] = Counter()
 
     def begin(self, *arguments: str, stdin: str = "", actor: str = "") -> Running:
-        """Begin a command, for an actor if one is given, and give it what it is to read."""
+        """Start a command, for an actor if given, with this input."""
         out = self.outputs / f"{next(self._numbers):06}.out"
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
             process = subprocess.Popen(
@@ -100,11 +100,11 @@ class Office:
         return Running(self, " ".join(arguments), process, out)
 
     def __call__(self, *arguments: str, codes: tuple[int, ...] = (0,), stdin: str = "", actor: str = "") -> Ended:
-        """Run a command to its end, which must be one of these exit codes."""
+        """Run a command and require one of these exit codes."""
         return self.begin(*arguments, stdin=stdin, actor=actor).ended(*codes)
 
     def hand_over(self, *arguments: str, actor: str) -> Ended:
-        """Run a command that shows a password, and let nothing of what it shows stay behind."""
+        """Run a command that shows a password, and delete its output."""
         running = self.begin(*arguments, actor=actor)
         ended = running.ended()
         running._out.unlink()

@@ -1,4 +1,4 @@
-"""Operators and portals: they activate clients one by one, and do it again where they are told that it is not now."""
+"""Operators and portals: they activate clients one by one, and try again after a temporary failure."""
 
 import json
 from collections.abc import Iterable
@@ -11,25 +11,25 @@ _COUNTED = {0: "activations", 65: "activations refused", 75: "activations put of
 
 
 def activate_all(week: Week, clients: Iterable[str], actor: str) -> None:
-    """Activate these clients, one after the other; who is not to be reached is left alone."""
+    """Activate these clients one by one, and skip those who cannot be reached."""
     for client in clients:
         _activate(week, client, actor, until=(0, 65))
 
 
 def revoke(week: Week, client: str, actor: str) -> None:
-    """Void all passwords of a client after a leak, again until a mail has left: before, nothing opens the account."""
+    """Revoke all passwords of a client after a leak, repeatedly until a mail has left; until then no password works."""
     _activate(week, client, actor, "--revoke", until=(0,))
-    week.books.count("clients whose former passwords were revoked")
+    week.books.count("clients whose earlier passwords were revoked")
 
 
 def try_in_vain(week: Week, client: str, actor: str) -> None:
-    """Activate a client while the mail server is away, and be told that it is not now."""
+    """Activate a client while the mail server is unavailable, and expect a temporary failure."""
     week.egec("activate", client, "--format", "json", actor=actor, codes=(75,))
     week.books.count("activations put off")
 
 
 def activate_once(week: Week, client: str, actor: str, *options: str) -> int:
-    """Activate a client, and leave it at that, whatever becomes of it; return the exit code."""
+    """Activate a client once; return the exit code."""
     ended = week.egec("activate", client, *options, "--format", "json", actor=actor, codes=(0, 65, 75))
     week.books.count(_COUNTED.get(ended.code, "activations that failed"))
     if ended.code == 0:
@@ -38,7 +38,7 @@ def activate_once(week: Week, client: str, actor: str, *options: str) -> int:
 
 
 def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
-    """Activate a client by a process that is killed as soon as the mail has arrived."""
+    """Activate a client with a process that is killed when the mail arrives."""
     before = week.post.received
     running = week.egec.begin("activate", client, "--format", "json", actor=actor)
     ended = running.kill_when(lambda: week.post.received > before)
@@ -48,8 +48,8 @@ def activate_and_be_killed(week: Week, client: str, actor: str) -> None:
 def hand_over(week: Week, client: str, actor: str) -> None:
     """Show a client a new password at the counter."""
     ended = week.egec.hand_over("activate", client, "--no-mail", "--show-password", "--format", "json", actor=actor)
-    told = json.loads(ended.out)
-    week.by_hand[told["identifier"]].append(Given(told["sequence"], told["password"], None))
+    result = json.loads(ended.out)
+    week.by_hand[result["identifier"]].append(Given(result["sequence"], result["password"], None))
     week.books.expect("credential.show", "begun")
     week.books.count("passwords shown at the counter")
     _settle(week, ended.out, actor)
@@ -61,8 +61,8 @@ def _activate(week: Week, client: str, actor: str, *options: str, until: tuple[i
 
 
 def _settle(week: Week, out: str, actor: str) -> None:
-    told = json.loads(out)
-    identifier, sequence, state = told["identifier"], told["sequence"], told["state"]
+    result = json.loads(out)
+    identifier, sequence, state = result["identifier"], result["sequence"], result["state"]
     week.books.require(state in {"accepted", "superseded"}, f"client {identifier}: an activation ended as {state}")
     week.settled[identifier] = max(week.settled[identifier], sequence)
     week.accepted_by[actor] += 1

@@ -1,4 +1,4 @@
-"""The people of a week: who they are, and the tables in which others send them."""
+"""The people of a week, and the import files that contain them."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _COST = 4
 
 
 class Person(NamedTuple):
-    """One client, known elsewhere by the reference."""
+    """One client, known to other programs by the reference."""
 
     reference: str
     email: str
@@ -28,7 +28,7 @@ class Person(NamedTuple):
 
 
 def crowd(number: int, chance: Random) -> list[Person]:
-    """Return so many people: all civilities, both languages, a few with addresses beyond ASCII."""
+    """Generate people: all civilities, both languages, a few with non-ASCII addresses."""
     return [_person(one, chance) for one in range(number)]
 
 
@@ -47,7 +47,7 @@ def _person(number: int, chance: Random) -> Person:
 
 
 def password(chance: Random) -> str:
-    """Return a password as the program makes them, the same in every week of this seed."""
+    """Return a password like those of the program, the same for each seed."""
     return generate_password(Alphabet.create(), chance.choice).reveal()
 
 
@@ -66,7 +66,7 @@ def spreadsheet(people: Iterable[Person]) -> bytes:
 
 
 def export(people: Iterable[Person], passwords: Mapping[str, str]) -> bytes:
-    """Return people as another program exports them, with the hashes of the passwords that they have, by reference."""
+    """Return people as another program exports them, with their password hashes by reference."""
     hashes = {reference: hashed(clear).replace("$2b$", "$2y$") for reference, clear in passwords.items()}
     rows = [one._asdict() | {"password_hash": hashes.get(one.reference, "")} for one in people]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

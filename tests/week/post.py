@@ -1,4 +1,4 @@
-"""The post: what the mail server has really taken, as the clients read it."""
+"""The post: the mails that the server really accepted, as clients read them."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PASSING = (REFUSALS_FOR_NOW, LOST_ANSWERS)
 
 
 class Letter(NamedTuple):
-    """A mail that the server has taken; a note without a password has neither identifier nor password."""
+    """A mail that the server accepted; a note has neither identifier nor password."""
 
     sender: str
     recipient: str
@@ -30,7 +30,7 @@ class Letter(NamedTuple):
 
 
 class Post:
-    """The letters of a mail server, the first one first."""
+    """The letters of a mail server, oldest first."""
 
     def __init__(self, server: MailServer) -> None:
         self.server = server
@@ -38,7 +38,7 @@ class Post:
 
     @property
     def received(self) -> int:
-        """How many mails the server has taken so far."""
+        """How many mails the server has accepted so far."""
         return len(self.server.accepted)
 
     def letters(self) -> Sequence[Letter]:
@@ -49,7 +49,7 @@ class Post:
 
 
 def weather(mails: int, chance: Random, *, one_in: int, kinds: Sequence[Sequence[Fault]] = FOUL) -> list[Fault]:
-    """Return what strikes so many mails, if one in so many is struck by a fault of these kinds."""
+    """Return the faults of `mails` mails, of which about one in `one_in` has a fault of these kinds."""
     return [chance.choice(chance.choice(kinds)) if chance.randrange(one_in) == 0 else Fault.NONE for _ in range(mails)]
 
 

@@ -26,21 +26,21 @@ _MOST_TRIES_OF_THE_SHUT = 3
 
 
 def check(week: Week) -> None:
-    """Hold every client to the promises, and the books against the record."""
+    """Check the promises for every client, and compare the books with the record."""
     week.look_at_identifiers()
-    _every_letter_is_on_record_and_went_where_it_may(week)
+    _every_letter_is_on_record_and_went_to_a_known_address(week)
     _letters_came_in_order(week)
     issues = week.egec("audit", "list", "--action", "credential.issue", "--format", "jsonl").rows()
     _learn_what_was_settled(week, issues)
     _passwords_open_or_do_not(week)
     _nothing_is_left_open(week)
     _runs_add_up(week)
-    _nobody_was_mailed_twice_in_vain(week, issues)
+    _no_mail_was_repeated_needlessly(week, issues)
     _each_change_is_on_record(week, issues)
     _exit_codes_are_documented(week)
 
 
-def _every_letter_is_on_record_and_went_where_it_may(week: Week) -> None:
+def _every_letter_is_on_record_and_went_to_a_known_address(week: Week) -> None:
     recorded = {row.message_id: row.identifier for row in week.store.credentials()}
     known_by = {identifier: name for name, identifier in week.identifiers.items()}
     notes = 0
@@ -57,7 +57,7 @@ def _every_letter_is_on_record_and_went_where_it_may(week: Week) -> None:
         allowed = week.addresses[known_by.get(letter.identifier, "")]
         week.books.require(letter.recipient in allowed, f"{letter.recipient} got the mail of {letter.identifier}")
     expected = week.books.events["client.notice", "accepted"]
-    week.books.require(notes == expected, f"{notes} notes to former addresses arrived, not {expected}")
+    week.books.require(notes == expected, f"{notes} notes to previous addresses arrived, not {expected}")
     week.books.count("mails that the server accepted", week.post.received)
     week.books.count("of them without a password", notes)
 
@@ -96,7 +96,7 @@ def _final_logins(week: Week, identifier: str, given: Sequence[Given]) -> Iterat
 
 
 def _nothing_is_left_open(week: Week) -> None:
-    """Require that one password is in use and none in doubt where the last one has just been used."""
+    """Require that, after the last password was used, one password is active and none in doubt."""
     states = defaultdict(list)
     for row in week.store.credentials():
         states[row.identifier].append(row)
@@ -113,11 +113,11 @@ def _runs_add_up(week: Week) -> None:
     for run in week.egec("reissue", "status", "--format", "jsonl").rows():
         adds_up = run["accepted"] + run["failed"] == run["total"] and run["remaining"] == 0
         week.books.require(run["state"] == "done" and adds_up, f"the run {run['name']} does not add up: {run}")
-        week.books.count(f"clients of the run {run['name']}, {run['failed']} of whom failed", run["total"])
+        week.books.count(f"clients of the run {run['name']}, {run['failed']} of them failed", run["total"])
 
 
-def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
-    """Require that a run mailed a client again only where it could not know that the mail before was accepted."""
+def _no_mail_was_repeated_needlessly(week: Week, issues: Iterable[Mapping[str, Any]]) -> None:
+    """Require that a run repeats a mail only if it cannot know that the previous one was accepted."""
     known: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for event in issues:
         known[event["outcome"]].add((event["client"], event["details"].get("sequence")))
@@ -129,7 +129,7 @@ def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, A
     twice = [several for several in mails.values() if len(several) > 1]
     for *before, _ in twice:
         in_vain = known["accepted"].intersection(before)
-        week.books.require(not in_vain, f"a run mailed clients again after it was told of {in_vain} as accepted")
+        week.books.require(not in_vain, f"a run mailed clients again after {in_vain} acceptances were reported to it")
     unexplained = [several for several in twice if known["in_doubt"].isdisjoint(several[:-1])]
     week.books.require(len(unexplained) <= _most_in_flight(week), f"runs mailed {len(unexplained)} clients twice")
     week.books.count("clients mailed twice by a run, for an answer was lost", len(twice) - len(unexplained))
@@ -137,7 +137,7 @@ def _nobody_was_mailed_twice_in_vain(week: Week, issues: Iterable[Mapping[str, A
 
 
 def _most_in_flight(week: Week) -> int:
-    """Return of how many mails that arrived nobody may have got to know it, for all that was killed, and the backup."""
+    """Return for how many mails the acceptance may be unknown, because of kills and the backup."""
     return (week.egec.codes[KILLED] + 1) * max(_MOST_IN_FLIGHT, week.number // 100)
 
 
@@ -160,7 +160,7 @@ def _each_change_is_on_record(week: Week, issues: Collection[Mapping[str, Any]])
 
 
 def _arrived_issues_are_on_record(week: Week, issues: Mapping[tuple[str, int], int]) -> None:
-    """Require that no mail has arrived without its issue being on record, but for those whose sender was killed."""
+    """Require a recorded issue for every mail that arrived, except those whose sender was killed."""
     arrived = {letter.message_id for letter in week.post.letters()}
     unrecorded = [
         row
@@ -182,7 +182,7 @@ def _exit_codes_are_documented(week: Week) -> None:
 
 
 def check_files(week: Week) -> None:
-    """Require that no clear password is at rest anywhere but in the mail, and that erased data is gone."""
+    """Require that no clear password is stored outside the mail, and that erased data is gone."""
     outputs = ((path.name, path.read_bytes()) for path in sorted(week.egec.outputs.iterdir()))
     stored = week.store.content()
     kept = [address for address in week.erased if address in stored]

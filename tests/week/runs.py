@@ -1,4 +1,4 @@
-"""Re-issue runs as cron and operators have them: begun, killed, gone on with, and looked at when they are done."""
+"""Runs as cron and operators handle them: started, killed, continued, and checked at the end."""
 
 import json
 import time
@@ -11,7 +11,7 @@ _LOWEST_RATE = 25
 
 
 def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
-    """Begin a run, or go on with it by the same command."""
+    """Start a run, or continue it with the same command."""
     # So slow that what is to strike it in the middle does.
     rate = max(_LOWEST_RATE, week.number // 6)
     command = ("reissue", "start", name, *selectors, "--rate", str(rate), "--yes", "--format", "jsonl")
@@ -19,7 +19,7 @@ def begin(week: Week, name: str, *selectors: str, stdin: str = "") -> Running:
 
 
 def kill_after(week: Week, running: Running, mails: int) -> None:
-    """Kill a worker when so many mails more have arrived."""
+    """Kill a worker after this number of further mails."""
     from_now = week.post.received + mails
     ended = running.kill_when(lambda: week.post.received >= from_now)
     week.books.count("workers of runs killed", int(ended.code == KILLED))
@@ -36,17 +36,19 @@ def finish(week: Week, name: str, running: Running) -> list[str]:
         time.sleep(_PAUSE)
     ended = running.ended(0, 3)
     note(week, ended)
-    told = json.loads(week.egec("reissue", "status", name, "--format", "json").out)
+    status = json.loads(week.egec("reissue", "status", name, "--format", "json").out)
     failed = week.egec("reissue", "status", name, "--failed", "--format", "jsonl").rows()
-    adds_up = told["accepted"] + told["failed"] == told["total"] and told["remaining"] == 0
-    week.books.require(told["state"] == "done" and adds_up, f"the run {name} does not add up: {told}")
-    week.books.require(len(failed) == told["failed"], f"the run {name} lists {len(failed)} of {told['failed']} failed")
+    adds_up = status["accepted"] + status["failed"] == status["total"] and status["remaining"] == 0
+    week.books.require(status["state"] == "done" and adds_up, f"the run {name} does not add up: {status}")
+    week.books.require(
+        len(failed) == status["failed"], f"the run {name} lists {len(failed)} of {status['failed']} failed"
+    )
     week.books.require(ended.code == (3 if failed else 0), f"the run {name} ended with {ended.code}")
     week.books.expect("reissue.finish", "done")
     return [str(row["identifier"]) for row in failed]
 
 
 def note(week: Week, ended: Ended) -> None:
-    """Count what a worker has told of its clients."""
+    """Count the results that a worker reported."""
     for row in ended.rows():
-        week.books.count(f"clients told as {row['outcome']} by workers of runs")
+        week.books.count(f"clients reported as {row['outcome']} by workers of runs")

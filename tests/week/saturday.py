@@ -10,7 +10,7 @@ _RUN = "after-restore"
 
 
 def live(week: Week) -> None:
-    """Back up, go on, lose everything, restore, and mail those again whom the restored database knows nothing of."""
+    """Back up, continue, lose everything, restore, and mail those again whose mails the restored database lost."""
     living = [one for one in week.given() if one not in week.shut]
     during, afterwards = week.some(living, 500), week.some(living, 500)
     first_lost, records = week.post.received, Counter(week.books.events)
@@ -30,7 +30,7 @@ def live(week: Week) -> None:
 
 
 def _mail_again(week: Week) -> None:
-    """Mail those again who got a mail since the backup, as the mail server's log tells; the others need nothing."""
+    """Mail the recipients since the backup again, according to the mail server's log; the others need nothing."""
     mailed = week.post.letters()[week.lost.start : week.lost.stop]
     forgotten = {letter.identifier for letter in mailed}
     for one in forgotten:

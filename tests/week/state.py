@@ -1,4 +1,4 @@
-"""What a week works with, and what its scripts know of the clients: who they are, which passwords they were given."""
+"""The tools of a week, and what its scripts know about the clients and their passwords."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from tests.week.store import Store
 
 
 class Given(NamedTuple):
-    """A password that a client has got, by which credential; the letter is None where it came by another way."""
+    """A password that a client received, and its credential; the letter is None if it came another way."""
 
     sequence: int
     password: str
@@ -23,19 +23,19 @@ class Given(NamedTuple):
 
 @dataclass
 class Week:
-    """A week: its means, and what its scripts know.
+    """A week: its tools and the knowledge of its scripts.
 
     Attributes:
-        number: how many clients there are to be, beside those of the first release and of the portal.
-        identifiers: of the clients, as they were told first, by what they are known by elsewhere.
-        addresses: where mail for a client may go, by the same: all that were ever registered.
-        by_hand: the passwords that did not come by mail, by the identifiers.
+        number: how many clients to create, besides those of the first release and of the portal.
+        identifiers: the first known identifier of each client, by its reference.
+        addresses: all addresses ever registered for a client, by its reference.
+        by_hand: the passwords not sent by mail, by identifier.
         typed: all passwords that were typed, right or wrong.
-        settled: the highest sequence of each client that is known to have been accepted, by the identifiers.
-        shut: why no password opens the account, by the identifiers.
-        erased: what of the clients who were erased is nowhere to be found any more.
-        accepted_by: how many activations each actor was told of as accepted.
-        lost: the places among the letters of those that a restore may have made the database forget.
+        settled: the highest sequence known to be accepted, by identifier.
+        shut: why no password works, by identifier.
+        erased: data of erased clients, which must not be found anywhere.
+        accepted_by: how many accepted activations were reported to each actor.
+        lost: the positions of letters that the restored database may not know.
     """
 
     number: int
@@ -55,16 +55,16 @@ class Week:
     lost: range = range(0)
 
     def share(self, part: int) -> int:
-        """Return one in so many of the clients, and at least three."""
+        """Return a fraction of the clients, and at least three."""
         return max(3, self.number // part)
 
     def some(self, of: Iterable[str], part: int) -> list[str]:
-        """Draw one in so many of the clients out of these, as far as they go."""
+        """Draw a fraction of all clients out of these, as far as possible."""
         wanted = sorted(of)
         return self.chance.sample(wanted, min(self.share(part), len(wanted)))
 
     def register(self, known_by: str, email: str) -> None:
-        """Note a further address of a client, as mail servers are told it."""
+        """Note a further address of a client, in its ASCII (IDNA) form."""
         self.addresses[known_by].add(parse_email(email).wire)
 
     def look_at_identifiers(self) -> int:
@@ -83,7 +83,7 @@ class Week:
         return len(rows)
 
     def given(self) -> Mapping[str, Sequence[Given]]:
-        """Return the passwords that each client has got so far, by the identifiers, the lowest sequence first.
+        """Return the passwords that each client received so far, by identifier, lowest sequence first.
 
         What the database has no record of is left out: `promises` asks after it.
         """

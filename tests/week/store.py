@@ -33,7 +33,7 @@ _OLD_CREDENTIAL = (
 
 
 class OldClient(NamedTuple):
-    """A client of before the first upgrade, who got a password by mail."""
+    """A client from before the first upgrade, with a password sent by mail."""
 
     person: Person
     identifier: str
@@ -61,7 +61,7 @@ class CredentialRow(NamedTuple):
 
 
 def days_ago(days: int) -> str:
-    """Return the moment of so many days ago, as both databases take it."""
+    """Return the moment this number of days ago, in the form for both databases."""
     return to_rfc3339(datetime.now(UTC) - timedelta(days=days))
 
 
@@ -94,11 +94,11 @@ class Store(ABC):
 
     @abstractmethod
     def destroy(self) -> None:
-        """Let a disaster happen to the database."""
+        """Destroy the database."""
 
     @abstractmethod
     def restored(self, egec: Office, backup: Path) -> Ended | None:
-        """Put a backup in the place of what the disaster has left."""
+        """Replace the remains of the disaster by a backup."""
 
     @abstractmethod
     def at_rest(self) -> Iterable[tuple[str, bytes]]:
@@ -165,18 +165,18 @@ class Store(ABC):
         ]
 
     def let_waits_be_over(self) -> None:
-        """Let time pass: whatever a run has put off is due."""
+        """Let time pass: make all deferred mails of a run due."""
         if self.rows("SELECT 1 FROM reissue_item WHERE state = 'waiting' AND not_before > ? LIMIT 1", [days_ago(0)]):
             self.execute("UPDATE reissue_item SET not_before = ? WHERE state = 'waiting'", [[days_ago(1)]])
 
     def let_blocks_be_over(self, identifiers: Iterable[str]) -> None:
-        """Let time pass: whoever waits after failed logins has waited."""
+        """Let time pass: end the waits after failed logins."""
         self.execute(
             "UPDATE client SET blocked_until = ? WHERE identifier = ?", [(days_ago(1), one) for one in identifiers]
         )
 
     def let_passwords_expire(self, identifiers: Iterable[str]) -> None:
-        """Let time pass: what these clients have never used was mailed a month and more ago."""
+        """Let time pass: date the unused passwords of these clients more than a month back."""
         self.execute(
             "UPDATE credential SET created_at = ?, settled_at = ?, expires_at = ?"
             " WHERE first_used_at IS NULL AND client_id = (SELECT id FROM client WHERE identifier = ?)",
@@ -184,7 +184,7 @@ class Store(ABC):
         )
 
     def let_events_age(self, number: int) -> None:
-        """Let time pass: the first so many events happened more than a year ago."""
+        """Let time pass: date the first events more than a year back."""
         self.execute(
             "UPDATE event SET at = ? WHERE id IN (SELECT id FROM event ORDER BY id LIMIT ?)", [(days_ago(400), number)]
         )
@@ -196,7 +196,7 @@ class SqliteStore(Store):
     without_erased = ("egec.db", "egec.db-wal", "saturday.db")
 
     def __init__(self, folder: Path) -> None:
-        """Keep the file and its copies in this folder, which is made."""
+        """Create this folder for the file and its copies."""
         folder.mkdir(mode=0o700)
         self._folder = folder
         self._path = folder / "egec.db"
@@ -204,7 +204,7 @@ class SqliteStore(Store):
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=60)
-        # As the program does, for what is erased later is to be gone.
+        # As the program does, so that later erasures leave no trace.
         connection.execute("PRAGMA secure_delete = ON")
         return connection
 
@@ -250,7 +250,7 @@ class PostgresqlStore(Store):
     without_erased = ("saturday.dump",)
 
     def __init__(self, url: str, folder: Path) -> None:
-        """Use the database of this URL, and keep its copies in this folder, which is made."""
+        """Use the database of this URL, and create this folder for its copies."""
         folder.mkdir(mode=0o700)
         self._folder = folder
         self.url = url

@@ -22,7 +22,7 @@ def let_passwords_expire(week: Week) -> None:
     week.store.let_passwords_expire(expired)
     week.books.count("passwords that expired unused", len(expired))
     listed = week.egec("client", "list", "--status", "expired", "--format", "ids").out.split()
-    week.books.require({*listed} == {*expired}, f"{len(listed)} clients are told as expired, not {len(expired)}")
+    week.books.require({*listed} == {*expired}, f"{len(listed)} clients are listed as expired, not {len(expired)}")
     logins.try_all(week, [[Login(one, given[one][-1].password, False, "it has expired")] for one in expired])
     again = expired[::2]
     selectors = ("--status", "expired", "--from", "-")
@@ -33,13 +33,13 @@ def let_passwords_expire(week: Week) -> None:
 
 
 def prune(week: Week) -> None:
-    """Let the oldest events be deleted, which are counted before."""
+    """Count the oldest events, then delete them."""
     old = week.number
     before = week.store.rows("SELECT COUNT(*) FROM event")[0][0]
     week.store.let_events_age(old)
     for options in (("--dry-run",), ("--yes",)):
-        told = json.loads(week.egec("audit", "prune", *options, "--format", "json").out)
-        week.books.require(told["events"] == old, f"audit prune {options}: {told['events']} events, not {old}")
+        pruned = json.loads(week.egec("audit", "prune", *options, "--format", "json").out)
+        week.books.require(pruned["events"] == old, f"audit prune {options}: {pruned['events']} events, not {old}")
     after = week.store.rows("SELECT COUNT(*) FROM event")[0][0]
     # That it began and that it ended is on record.
     week.books.require(after == before - old + 2, f"{before} events were pruned to {after}")
@@ -47,7 +47,7 @@ def prune(week: Week) -> None:
 
 
 def see_the_doctor(week: Week) -> None:
-    """Require that the week has left nothing behind that the doctor finds fault with."""
+    """Require that the doctor finds no fault after the week."""
     findings = json.loads(week.egec("doctor", "--format", "json", codes=(3,)).out)
     verdicts = {finding["check"]: finding["verdict"] for finding in findings}
     faults = [finding for finding in findings if finding["verdict"] == "fault"]

@@ -37,7 +37,7 @@ def live(week: Week) -> None:
 
 
 def _portal(week: Week) -> None:
-    """Make files and activate them at once, and once more, as an onboarding script does that was interrupted."""
+    """Create and activate clients together, then again, like an interrupted onboarding script."""
     for number in range(week.share(200)):
         email = f"late{number}@example.org"
         week.register(f"L-{number}", email)
@@ -54,7 +54,7 @@ def _portal(week: Week) -> None:
 
 
 def _cron(week: Week, busy: Collection[str]) -> None:
-    """Begin the run, which is killed again and again, and go on with it."""
+    """Start the run, kill it repeatedly, and continue it."""
     for _ in range(_KILLS):
         runs.kill_after(week, runs.begin(week, *_RUN), week.number // 4)
         _log_in_at_once(week, busy)
@@ -63,7 +63,7 @@ def _cron(week: Week, busy: Collection[str]) -> None:
 
 
 def _log_in_at_once(week: Week, busy: Collection[str]) -> None:
-    """Let those log in who got the last mails of a worker that was killed, but for whom operators are busy with."""
+    """Log in the recipients of a killed worker's last mails, except those that operators are working on."""
     last = {letter.identifier for letter in week.post.letters()[-_LAST:]} - {*busy}
     given = week.given()
     because = "P1: it is the last mail's, whose sender was killed"
@@ -72,7 +72,7 @@ def _log_in_at_once(week: Week, busy: Collection[str]) -> None:
 
 
 def _fail_in_every_way(week: Week) -> None:
-    """Let an activation fail in each way there is; then the last mail that has arrived opens the account."""
+    """Make activations fail in every way; then the last mail that arrived works."""
     ways = [fault for kind in FOUL for fault in kind]
     clients = week.chance.sample(sorted(week.given()), len(ways))
     for fault, client in zip(ways, clients, strict=True):
@@ -84,7 +84,7 @@ def _fail_in_every_way(week: Week) -> None:
 
 
 def _counter(week: Week) -> None:
-    """Let a few get their passwords at the counter, kill what mails a few, and let those of a few leak."""
+    """Hand out a few passwords at the counter, kill a few activations, and leak a few passwords."""
     given = week.given()
     for client in week.some(given, 500):
         operators.hand_over(week, client, "bruno")
@@ -97,7 +97,7 @@ def _counter(week: Week) -> None:
 
 
 def _leak(week: Week, client: str) -> None:
-    """Void the passwords of a client after a leak; before the mail leaves, no former one opens the account any more."""
+    """Revoke a client's passwords after a leak; no earlier password works even before the mail leaves."""
     week.post.server.fail_next(Fault.MESSAGE_451)
     operators.activate_once(week, client, "anne", "--revoke")
     logins.try_one(week, Login(client, week.given()[client][-1].password, False, "it was revoked"))

@@ -1,4 +1,4 @@
-"""Wednesday: the clients log in, with white space, mistakes and former mails; some guess until they have to wait."""
+"""Wednesday: the clients log in, with white space, mistakes and earlier mails; some guess until they must wait."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def _one_by_one(week: Week, given: Mapping[str, Sequence[Given]], identifiers: S
 
 
 def _guess(week: Week, given: Mapping[str, Sequence[Given]]) -> None:
-    """Let passwords be guessed until the account waits, then free it: by time, by an operator, by a new password."""
+    """Guess passwords until the account waits, then free it: by time, by an operator, by a new password."""
     victims = week.some(given, 500)
     # What was wrong before does not count any more.
     logins.try_all(week, [[logins.with_last(one, given[one])] for one in victims])
@@ -59,7 +59,7 @@ def _guess(week: Week, given: Mapping[str, Sequence[Given]]) -> None:
 
 
 def _ask_the_help_desk(week: Week, today: Sequence[str]) -> None:
-    """Let the help desk recognise the passwords of former mails, of which it keeps the hashes of the last two."""
+    """Let the help desk recognise the passwords of earlier mails: the hashes of the last two are kept."""
     superseded = {(row.identifier, row.sequence) for row in week.store.credentials() if row.state == "superseded"}
     given = week.given()
     recent = {
@@ -72,7 +72,7 @@ def _ask_the_help_desk(week: Week, today: Sequence[str]) -> None:
     for identifier in week.some(recent, 500):
         typed = f"{identifier}\n{recent[identifier]}\n"
         ended = week.egec("verify", "--stdin", "--explain", "--format", "json", stdin=typed, codes=(1,))
-        week.books.require('"former_password"' in ended.out, f"the help desk was told {ended.out}")
+        week.books.require('"former_password"' in ended.out, f"the help desk got {ended.out}")
         week.books.expect("login", "refused")
         week.books.expect("login.explain", "former_password")
-        week.books.count("former passwords recognised by the help desk")
+        week.books.count("earlier passwords recognised by the help desk")

@@ -1,7 +1,7 @@
-"""Header lines that are read back as they were written (RFC 5322, RFC 2047).
+"""Build the messages: headers, a plain-text part and an HTML part, each parsed back before it is sent.
 
-`email.headerregistry` loses and adds blanks in French display names and subjects, both when it folds them and when it
-reads a display name of several encoded words. `email.header`, which does neither, writes and reads these here.
+`email.headerregistry` loses and adds blanks in French display names and subjects, when it folds them and when it reads
+several encoded words. So `email.header` writes and reads them here (RFC 5322, RFC 2047).
 """
 
 import os
@@ -30,82 +30,35 @@ from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words
 
 _LONGEST_LINE = 78
-# The one header here whose value is free text (RFC 5322, 3.6.5): all others may only be written as they are read.
+# The only header here with free text (RFC 5322, 3.6.5); others must not have encoded words.
 _FREE_TEXT = "Subject"
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
-# Filters wonder at base64 where most of a text is ASCII.
+# Spam filters suspect base64 in texts that are mostly ASCII.
 _UTF_8 = Charset("utf-8")
 _UTF_8.header_encoding = QP
+# An address that needs no encoding; a ? might start an encoded word.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+_PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+_LONGEST_UNFOLDED = 78 - len("To: ")
+# The default of 78 exceeds the limit for quoted-printable lines (RFC 2045, 6.7).
+_POLICY = policy.SMTP.clone(max_line_length=76)
+_DATE_LENGTH = len("Tue, 24 Nov 2026 03:30:07 +0000")
 
-
-def format_header(name: str, value: str | Address) -> bytes:
-    """Return a header with its line end: in ASCII, but for what stands before the @ of an address.
-
-    Args:
-        name: of the header.
-        value: as it is to be read. A subject and a display name become encoded words where they must.
-
-    Raises:
-        ValueError: the value has a line break or another control character, or half of a character.
-    """
-    written = str(value)
-    if any(unicodedata.category(character) in _CONTROLS for character in written):
-        raise ValueError(f"{name} has a control character")
-    fits = len(f"{name}: {written}") <= _LONGEST_LINE
-    if isinstance(value, Address) and value.display_name and not (fits and _is_plain(value.display_name)):
-        written = f"{_encoded(name, value.display_name)}\r\n <{value.addr_spec}>"
-    elif name == _FREE_TEXT and not (fits and _is_plain(written)):
-        written = _encoded(name, written)
-    return f"{name}: {written}\r\n".encode()
-
-
-def parse_header(content: bytes) -> dict[str, str]:
-    """Return the headers of a message, unfolded, by their names."""
-    head = content.partition(b"\r\n\r\n")[0].decode()
-    lines = (whole.replace("\r\n", "").partition(": ") for whole in re.split(r"\r\n(?![ \t])", head))
-    return {name: value for name, _, value in lines}
-
-
-def parse_text_header(value: str) -> str:
-    """Return what an unfolded subject or display name says."""
-    return str(make_header(decode_header(value)))
-
-
-def parse_address_header(value: str) -> Address:
-    """Return the one address of an unfolded header.
-
-    Raises:
-        ValueError: there is none, or none that can be sent to.
-    """
-    display_name, address = parseaddr(value)
-    username, _, domain = address.rpartition("@")
-    return Address(parse_text_header(display_name), username, domain)
-
-
-def _is_plain(text: str) -> bool:
-    """Tell whether a text is read as it is written: what reads a header may take several blanks for one."""
-    return text.isascii() and "=?" not in text and text == " ".join(text.split())
-
-
-def _encoded(name: str, text: str) -> str:
-    return Header(text, _UTF_8, header_name=name).encode(linesep="\r\n")
-
-
-# What is each client's own in a mail with a password.
+# The values that differ between clients in a mail with a password.
 PER_CLIENT = ("greeting", "identifier", "password", "issued_at", "expiry")
 
-# The client of a sample: the address, the name, and identifier and password, which open nothing.
+# The client of samples; the identifier and password are invalid.
 SAMPLE_ADDRESS = "jeanne.dupont@example.org"
 SAMPLE_NAME = "Mme Dupont"
 SAMPLE = ("1234567890", Password("fG69a*6jH"))
 
 
 class Mail(NamedTuple):
-    """A finished message and its envelope. `content` holds a clear password, so it never shows itself.
+    """A finished message and its envelope; `content` has a clear password, so `repr` hides it.
 
     Attributes:
-        sender: the address to which the mail comes back if it cannot be delivered.
-        needs_smtputf8: an address has letters beyond ASCII before its @ (RFC 6531).
+        sender: the envelope sender, which gets the bounces.
+        needs_smtputf8: an address has non-ASCII letters before its @ (RFC 6531).
     """
 
     sender: str
@@ -132,175 +85,173 @@ def credentials_mail(
     """Return the mail of the memo for one client.
 
     Args:
-        settings: whose templates, names and addresses are used.
-        recipient: the client's address as mail servers are told it.
-        language: of the client, one of `settings.LANGUAGES`.
+        settings: templates, names and addresses.
+        recipient: the client's address in its ASCII (IDNA) form.
+        language: one of `schema.LANGUAGES`.
         name: how the client is greeted, such as `M. Dupont`; may be empty.
         identifier: the client's identifier.
         password: the new password.
-        issued_at: the moment of the issue; the client tells the latest mail by it.
+        issued_at: the time of the issue, by which clients recognise the latest mail.
         client: the key of the client, by which a delivery report finds the credential.
 
     Raises:
-        ConfigError: a template or a setting makes a mail that would not arrive as it was written.
+        ConfigError: a template or a setting would damage the mail.
     """
     greeting = wording.format_greeting(settings, name, language)
     values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
     values |= wording.sentence_values(settings, Kind.CREDENTIALS, language, "")
-    said = KindTemplates.find(settings, Kind.CREDENTIALS, language).filled(values)
-    return finish_mail(settings, said, recipient, issued_at, client)
+    text = KindTemplates.find(settings, Kind.CREDENTIALS, language).fill(values)
+    return finish_mail(settings, text, recipient, issued_at, client)
 
 
 def address_changed_mail(settings: Settings, *, recipient: str, language: str, name: str, changed_at: datetime) -> Mail:
-    """Return the note to the former address of a client; the other arguments are those of `credentials_mail`.
+    """Return the note to the previous address of a client; arguments as for `credentials_mail`.
 
-    It names neither the new address nor the identifier: who reads the former address may be somebody else by now.
+    It names neither the new address nor the identifier: the previous address may belong to another person by now.
 
     Raises:
-        ConfigError: a template or a setting makes a mail that would not arrive as it was written.
+        ConfigError: a template or a setting would damage the mail.
     """
     greeting = wording.format_greeting(settings, name, language)
     values = wording.address_changed_values(settings, greeting, changed_at, language)
     templates = KindTemplates.find(settings, Kind.ADDRESS_CHANGED, language)
-    return finish_mail(settings, templates.filled(values), recipient, changed_at)
+    return finish_mail(settings, templates.fill(values), recipient, changed_at)
 
 
 def finish_mail(
-    settings: Settings, said: MailText, recipient: str, at: datetime, client: int = message_ids.NOBODY
+    settings: Settings, text: MailText, recipient: str, at: datetime, client: int = message_ids.NOBODY
 ) -> Mail:
-    """Return the mail that says this to one recipient; the client is whose credential is in it, if one is.
+    """Return the mail with this text; `client` is the key of the client if it has a credential.
 
     Raises:
-        ConfigError: it would not arrive as it was written.
+        ConfigError: the mail would be damaged.
     """
-    message_id = message_ids.new_message_id(client, sender_domain(settings))
-    return _built(settings, recipient, *said, at, message_id)
+    return _build(settings, recipient, *text, at, message_ids.new_message_id(client, sender_domain(settings)))
 
 
 def sender_domain(settings: Settings) -> str:
     """Return the domain of the address in From, in IDNA form.
 
     Raises:
-        ConfigError: the setting is no address.
+        ConfigError: the address is invalid.
     """
-    return _address(settings.mail_from, "EGEC_MAIL_FROM").domain
+    return _parse_setting(settings.mail_from, "EGEC_MAIL_FROM").domain
 
 
 class MailForm:
-    """A mail with a password in one language, ready to be filled in for many clients.
+    """A prepared mail with a password in one language, filled in for many clients.
 
-    The standard library takes hundreds of times as long for each. What it makes of a sample is kept, with gaps for what
-    is each client's own; the two parse to the same message. A client of whom that is not certain gets what the standard
-    library makes.
+    The standard library needs hundreds of times as long per mail. So it builds one sample, whose bytes are kept with
+    gaps for each client's values; both ways parse to the same message. If that is not certain for a client, the
+    standard library builds the mail.
 
     Raises:
-        ConfigError: a template or a setting makes a mail that would not arrive as it was written.
+        ConfigError: a template or a setting would damage the mail.
     """
 
     def __init__(self, settings: Settings, language: str, kind: Kind = Kind.CREDENTIALS, sentence: str = "") -> None:
-        """Read the templates of a kind that carries a password; the sentence is that of a bulk run, or none."""
+        """Read the templates of a kind with a password; `sentence` is that of a bulk run."""
         self._settings = settings
         self._language = language
         self._domain = sender_domain(settings)
-        self._bounces = _bounces(settings)
+        self._bounces = _bounce_address(settings)
         self._new_message_id = re.compile(message_ids.message_id_pattern(self._domain))
         self._templates = KindTemplates.find(settings, kind, language)
         self._sentence = wording.sentence_values(settings, kind, language, sentence)
         self._unnamed = wording.format_greeting(settings, "", language)
         name = os.urandom(16).hex()
-        self._named = _with_gaps(wording.format_greeting(settings, name, language).encode(), {"name": name}).decode()
+        self._named = _make_gaps(wording.format_greeting(settings, name, language).encode(), {"name": name}).decode()
         stand_ins = {name: os.urandom(16).hex() for name in PER_CLIENT}
-        self._subject, text, html = self._templates.filled(wording.fixed_values(settings) | self._sentence | stand_ins)
+        self._subject, text, html = self._templates.fill(wording.fixed_values(settings) | self._sentence | stand_ins)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
         self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
         stand_ins["recipient"] = f"{os.urandom(16).hex()}@example.org"
         issued_at = datetime.now(UTC)
         stand_ins["date"] = format_datetime(issued_at)
-        # What greets a client without a name may be what cannot be mailed, too.
+        # Check the greeting without a name too.
         for name in ("", SAMPLE_NAME):
-            sample = self._by_the_standard_library(stand_ins["recipient"], name, *SAMPLE, issued_at)
+            sample = self._build_slowly(stand_ins["recipient"], name, *SAMPLE, issued_at)
         stand_ins["message_id"] = sample.message_id
         self._sender = sample.sender
         self._needs_smtputf8 = sample.needs_smtputf8
-        # Quoted-printable never has two = in a row, with which the standard library begins a boundary: nothing in a
-        # text is taken for it.
+        # Boundaries of the standard library start with ==, which never occurs in quoted-printable text.
         delimiter = f"\r\n--{message_from_bytes(sample.content).get_boundary()}".encode()
         head, text_part, html_part, end = sample.content.split(delimiter)
         text_head, html_head = (part.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for part in (text_part, html_part))
-        self._up_to_text = _with_gaps(head + delimiter + text_head + _body(text, stand_ins), stand_ins)
-        self._from_html = _with_gaps(delimiter + html_head + _body(html, stand_ins) + delimiter + end, stand_ins)
+        self._up_to_text = _make_gaps(head + delimiter + text_head + _encode_body(text, stand_ins), stand_ins)
+        self._from_html = _make_gaps(delimiter + html_head + _encode_body(html, stand_ins) + delimiter + end, stand_ins)
 
     def sample(self, issued_at: datetime) -> Mail:
-        """Return the mail of a client who does not exist, with a password that opens nothing."""
-        return self._by_the_standard_library(SAMPLE_ADDRESS, SAMPLE_NAME, *SAMPLE, issued_at)
+        """Return the mail of an imaginary client with an invalid password."""
+        return self._build_slowly(SAMPLE_ADDRESS, SAMPLE_NAME, *SAMPLE, issued_at)
 
     def new_message_id(self, client: int) -> str:
-        """Return a Message-ID that no other mail has, for the client of this key."""
+        """Return a unique Message-ID for the client with this key."""
         return message_ids.new_message_id(client, self._domain)
 
-    def filled(
+    def fill(
         self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
     ) -> Mail:
-        """Return the mail for one client; the arguments are those of `credentials_mail`.
+        """Return the mail for one client; arguments as for `credentials_mail`.
 
         Raises:
-            ConfigError: what is this client's own makes a mail that would not arrive as it was written.
+            ConfigError: the values of this client would damage the mail.
         """
         clear = password.reveal()
-        greeting = self._greeted(name)
-        date, moment, expiry = self._dated(issued_at)
+        greeting = self._greet(name)
+        date, moment, expiry = self._format_dates(issued_at)
         if not (
             not self._subject_varies
             and clear not in self._subject
             and len(recipient) <= _LONGEST_UNFOLDED
             and _PLAIN_ADDRESS.fullmatch(recipient)
             and self._new_message_id.fullmatch(message_id)
-            and len(date) == _LENGTH_OF_A_DATE
-            # Neither line breaks nor halves of characters are printable.
+            and len(date) == _DATE_LENGTH
+            # Line breaks and lone surrogates are not printable.
             and f"{name}{identifier}{clear}{expiry}".isprintable()
-            # Empty lines at the start of a text are left out.
+            # The standard library drops empty lines at the start of a text.
             and identifier
             and greeting
             and greeting[0] != "\n"
         ):
-            return self._by_the_standard_library(recipient, name, identifier, password, issued_at, message_id)
+            return self._build_slowly(recipient, name, identifier, password, issued_at, message_id)
         in_text = {
             b"recipient": recipient.encode(),
             b"date": date,
             b"message_id": message_id.encode(),
-            b"greeting": _quoted_printable(greeting),
-            b"identifier": _quoted_printable(identifier),
-            b"password": _quoted_printable(clear),
+            b"greeting": _encode_qp(greeting),
+            b"identifier": _encode_qp(identifier),
+            b"password": _encode_qp(clear),
             b"issued_at": moment,
-            b"expiry": _quoted_printable(expiry),
+            b"expiry": _encode_qp(expiry),
         }
         in_html = {
-            b"greeting": _quoted_printable(escape(greeting)),
-            b"identifier": _quoted_printable(escape(identifier)),
-            b"password": _quoted_printable(escape(clear)),
+            b"greeting": _encode_qp(escape(greeting)),
+            b"identifier": _encode_qp(escape(identifier)),
+            b"password": _encode_qp(escape(clear)),
             b"issued_at": moment,
-            b"expiry": _quoted_printable(escape(expiry)),
+            b"expiry": _encode_qp(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
         sender = message_ids.envelope_sender(self._bounces, message_id) if self._bounces else self._sender
         return Mail(sender, recipient, message_id, self._needs_smtputf8, content)
 
-    def _greeted(self, name: str) -> str:
+    def _greet(self, name: str) -> str:
         return (self._named % {"name": name}).rstrip() if name else self._unnamed
 
-    def _dated(self, issued_at: datetime) -> tuple[bytes, bytes, str]:
-        """Return the moment as it stands in the header and in the text, and what is said of the end of the password."""
-        # Hundreds of clients share a second; what is kept is read and replaced whole, for several threads may ask.
+    def _format_dates(self, issued_at: datetime) -> tuple[bytes, bytes, str]:
+        """Return the Date header, the time in the text, and the sentence on expiry."""
+        # Hundreds of clients share a second. Threads share the cache, so it is read and replaced as a whole.
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
-            text = _quoted_printable(wording.format_time(issued_at, self._language))
+            text = _encode_qp(wording.format_time(issued_at, self._language))
             expiry = wording.format_expiry(self._settings, issued_at, self._language)
             self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]
 
-    def _by_the_standard_library(
+    def _build_slowly(
         self,
         recipient: str,
         name: str,
@@ -310,57 +261,42 @@ class MailForm:
         message_id: str | None = None,
     ) -> Mail:
         values = wording.credentials_values(
-            self._settings, self._greeted(name), identifier, password, issued_at, self._language
+            self._settings, self._greet(name), identifier, password, issued_at, self._language
         )
-        said = self._templates.filled(values | self._sentence)
+        text = self._templates.fill(values | self._sentence)
         message_id = message_id or self.new_message_id(message_ids.NOBODY)
-        return _built(self._settings, recipient, *said, issued_at, message_id)
+        return _build(self._settings, recipient, *text, issued_at, message_id)
 
 
-# An address that a header holds as it is; with a ? it might be read as an encoded word.
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
-_PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-_LONGEST_UNFOLDED = 78 - len("To: ")
-# Its own limit is that of headers, 78: two more than quoted-printable lines may have (RFC 2045, 6.7).
-_WRITTEN = policy.SMTP.clone(max_line_length=76)
-_LENGTH_OF_A_DATE = len("Tue, 24 Nov 2026 03:30:07 +0000")
-
-
-def _with_gaps(written: bytes, stand_ins: Mapping[str, str]) -> bytes:
-    """Return a format of `%`, with the gap `%(NAME)s` wherever the stand-in of that name was."""
+def _make_gaps(written: bytes, stand_ins: Mapping[str, str]) -> bytes:
+    """Return a `%` format with the gap `%(NAME)s` in place of each stand-in."""
     written = written.replace(b"%", b"%%")
     for name, stand_in in stand_ins.items():
         written = written.replace(stand_in.encode(), f"%({name})s".encode())
     return written
 
 
-def _body(text: str, stand_ins: Mapping[str, str]) -> bytes:
-    """Return a text as the body of a part, in which each stand-in begins and ends where a line does."""
+def _encode_body(text: str, stand_ins: Mapping[str, str]) -> bytes:
+    """Encode a text as the body of a part, with each stand-in on lines of its own."""
     written = b""
     lines = text if text.endswith("\n") else text + "\n"
     for piece in re.split(f"({'|'.join(map(re.escape, stand_ins.values()))})", lines):
         inside_a_line = written and not written.endswith(b"\r\n")
         if inside_a_line and piece and not piece.startswith("\n"):
             written += b"=\r\n"
-        written += _quoted_printable(piece)
+        written += _encode_qp(piece)
     return written
 
 
-def _quoted_printable(text: str) -> bytes:
+def _encode_qp(text: str) -> bytes:
     return b2a_qp(text.encode(), istext=True).replace(b"\n", b"\r\n")
 
 
-def _built(
-    settings: Settings,
-    recipient: str,
-    subject: str,
-    text: str,
-    html: str,
-    issued_at: datetime,
-    message_id: str,
+def _build(
+    settings: Settings, recipient: str, subject: str, text: str, html: str, issued_at: datetime, message_id: str
 ) -> Mail:
-    sender, reply_to = _own(settings)
-    needs_smtputf8 = not (recipient.isascii() and are_ours_ascii(settings))
+    sender, reply_to = _own_addresses(settings)
+    needs_smtputf8 = not (recipient.isascii() and has_ascii_senders(settings))
     wanted: dict[str, str | Address] = {
         "From": sender,
         "To": recipient,
@@ -372,51 +308,50 @@ def _built(
     }
     if reply_to:
         wanted["Reply-To"] = reply_to
-    message = EmailMessage(policy=_WRITTEN)
+    message = EmailMessage(policy=_POLICY)
     try:
         message.set_content(text, cte="quoted-printable")
         message.add_alternative(html, subtype="html", cte="quoted-printable")
         content = b"".join(format_header(name, value) for name, value in wanted.items()) + message.as_bytes()
         _parse_back(content, wanted, text, html)
     except (ValueError, HeaderParseError):
-        raise _garbled(Words("cannot be written as a mail")) from None
-    bounces = _bounces(settings)
+        raise _damaged(Words("cannot be written as a mail")) from None
+    bounces = _bounce_address(settings)
     comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
     return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
 
 
-def are_ours_ascii(settings: Settings) -> bool:
-    """Tell whether every server takes the addresses in From and Reply-To: none has letters beyond ASCII before its @.
+def has_ascii_senders(settings: Settings) -> bool:
+    """Return whether the addresses in From and Reply-To are ASCII, so that every server accepts them.
 
     Raises:
-        ConfigError: one is no address.
+        ConfigError: an address is invalid.
     """
-    return all(address.addr_spec.isascii() for address in _own(settings) if address)
+    return all(address.addr_spec.isascii() for address in _own_addresses(settings) if address)
 
 
-def _own(settings: Settings) -> tuple[Address, Address | None]:
-    """Return what stands in From, and in Reply-To if that does."""
+def _own_addresses(settings: Settings) -> tuple[Address, Address | None]:
+    """Return the addresses of From and Reply-To."""
+    sender = _parse_setting(settings.mail_from, "EGEC_MAIL_FROM")
     reply_to = settings.mail_reply_to
-    return _address(settings.mail_from, "EGEC_MAIL_FROM"), _address(
-        reply_to, "EGEC_MAIL_REPLY_TO"
-    ) if reply_to else None
+    return sender, _parse_setting(reply_to, "EGEC_MAIL_REPLY_TO") if reply_to else None
 
 
-def _bounces(settings: Settings) -> str:
-    """Return the address that gets the bounces, as mail servers are told it; none where that is the sender's."""
-    return _address(settings.mail_bounces, "EGEC_MAIL_BOUNCES").addr_spec if settings.mail_bounces else ""
+def _bounce_address(settings: Settings) -> str:
+    """Return the address for bounces in its ASCII (IDNA) form; empty if the sender gets them."""
+    return _parse_setting(settings.mail_bounces, "EGEC_MAIL_BOUNCES").addr_spec if settings.mail_bounces else ""
 
 
-def _address(setting: str, variable: str) -> Address:
+def _parse_setting(setting: str, variable: str) -> Address:
     display_name, bracket, rest = setting.rpartition("<")
     try:
         wire = email_address.parse_email(rest.removesuffix(">")).wire
-        # Not by `addr_spec`, which takes ASCII alone.
+        # The argument `addr_spec` accepts ASCII only.
         local_part, _, domain = wire.rpartition("@")
         return Address(display_name.strip() if bracket else "", local_part, domain)
     except (InvalidInput, ValueError, HeaderParseError):
         raise ConfigError(
-            "{variable} is no e-mail address: {setting}", "Mend {variable}.", variable=variable, setting=setting
+            "{variable} is not an e-mail address: {setting}", "Correct {variable}.", variable=variable, setting=setting
         ) from None
 
 
@@ -424,31 +359,82 @@ def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, htm
     parsed = message_from_bytes(content, policy=policy.default)
     names = [name for name in parsed if name not in {"Content-Type", "MIME-Version"}]
     if names != list(wanted):
-        raise _garbled(Words("has other headers than it was given: {known}", known=", ".join(names)))
+        raise _damaged(Words("has unexpected headers: {known}", known=", ".join(names)))
     found = parse_header(content)
     raw = dict(parsed.raw_items())
     for name, value in wanted.items():
-        if not _is_read_as(value, found[name], _read_by_the_standard_library(name, raw[name])):
-            raise _garbled(Words("loses a part of its {name} on the way: {value}", name=name, value=value))
+        if not _is_read_as(value, found[name], _parse_header_value(name, raw[name])):
+            raise _damaged(Words("would arrive with a damaged {name}: {value}", name=name, value=value))
     for kind, written in (("plain", text), ("html", html)):
         part = parsed.get_body((kind,))
-        # The standard library ends the last line where a template does not.
+        # The standard library adds a missing last line end.
         if part is None or part.get_content().replace("\r\n", "\n").rstrip("\n") != written.rstrip("\n"):
-            raise _garbled(Words("loses a part of its {kind} text on the way", kind=kind))
+            raise _damaged(Words("would arrive with a damaged {kind} text", kind=kind))
 
 
-# Most headers are the same in every mail, and reading an address takes long.
+# Most headers are the same in every mail, and parsing an address is slow.
 @lru_cache(maxsize=64)
-def _read_by_the_standard_library(name: str, raw: str) -> str:
+def _parse_header_value(name: str, raw: str) -> str:
     return str(policy.default.header_fetch_parse(name, raw))
 
 
 def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
-    """Tell whether a header is read as it was meant: by both readers, but display names only by the one that can."""
+    """Return whether both parsers read the intended value; only `email.header` reads display names correctly."""
     if isinstance(value, Address):
         return parse_address_header(unfolded) == value
     return parsed == parse_text_header(unfolded) == value
 
 
-def _garbled(what: str) -> ConfigError:
-    return ConfigError("the mail {what}", "Take control characters out of the templates and EGEC_*.", what=what)
+def _damaged(what: str) -> ConfigError:
+    return ConfigError("the mail {what}", "Remove control characters from the templates and EGEC_*.", what=what)
+
+
+def format_header(name: str, value: str | Address) -> bytes:
+    """Return a header with its line end, in ASCII except before the @ of an address.
+
+    Subjects and display names become encoded words if necessary.
+
+    Raises:
+        ValueError: the value has a control character, such as a line break, or a lone surrogate.
+    """
+    written = str(value)
+    if any(unicodedata.category(character) in _CONTROLS for character in written):
+        raise ValueError(f"{name} has a control character")
+    fits = len(f"{name}: {written}") <= _LONGEST_LINE
+    if isinstance(value, Address) and value.display_name and not (fits and _is_plain(value.display_name)):
+        written = f"{_encode_words(name, value.display_name)}\r\n <{value.addr_spec}>"
+    elif name == _FREE_TEXT and not (fits and _is_plain(written)):
+        written = _encode_words(name, written)
+    return f"{name}: {written}\r\n".encode()
+
+
+def parse_header(content: bytes) -> dict[str, str]:
+    """Return the unfolded headers of a message by name."""
+    head = content.partition(b"\r\n\r\n")[0].decode()
+    lines = (whole.replace("\r\n", "").partition(": ") for whole in re.split(r"\r\n(?![ \t])", head))
+    return {name: value for name, _, value in lines}
+
+
+def parse_text_header(value: str) -> str:
+    """Decode an unfolded subject or display name."""
+    return str(make_header(decode_header(value)))
+
+
+def parse_address_header(value: str) -> Address:
+    """Return the address of an unfolded header.
+
+    Raises:
+        ValueError: the address is missing or invalid.
+    """
+    display_name, address = parseaddr(value)
+    username, _, domain = address.rpartition("@")
+    return Address(parse_text_header(display_name), username, domain)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a header needs no encoding for this text; readers may merge several blanks."""
+    return text.isascii() and "=?" not in text and text == " ".join(text.split())
+
+
+def _encode_words(name: str, text: str) -> str:
+    return Header(text, _UTF_8, header_name=name).encode(linesep="\r\n")

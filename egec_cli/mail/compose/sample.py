@@ -1,4 +1,4 @@
-"""Mails with a password that opens nothing: to be looked at, or sent to try the way."""
+"""Sample mails with an invalid password, for previews and test mails."""
 
 import re
 from datetime import datetime
@@ -26,57 +26,50 @@ def sample_mail(
     sentence: str = "",
     is_test: bool = False,
 ) -> Mail:
-    """Return a mail of a kind as a client would get it, but for the password.
+    """Return a mail as a client would get it, except for the password.
 
     Args:
-        settings: whose templates, names and addresses are used.
-        kind: of the mail.
-        language: one of `settings.LANGUAGES`.
-        at: the moment of the issue or the change.
-        recipient: the address as mail servers are told it.
+        settings: templates, names and addresses.
+        kind: the kind of mail.
+        language: one of `schema.LANGUAGES`.
+        at: the time of the issue or the change.
+        recipient: the address in its ASCII (IDNA) form.
         name: how the client is greeted; may be empty.
         identifier: the client's.
-        sentence: that of a bulk run; empty where that is for the templates to say.
-        is_test: let the subject and the first line say that it is a test.
+        sentence: that of a bulk run; if empty, the one of the templates.
+        is_test: mark the subject and the first line as a test.
 
     Raises:
-        ConfigError: a template or a setting makes a mail that would not arrive as it was written.
+        ConfigError: a template or a setting would damage the mail.
     """
     values = wording.all_values(
-        settings,
-        kind,
-        language,
-        name=name,
-        identifier=identifier,
-        password=SAMPLE[1],
-        sentence=sentence,
-        at=at,
+        settings, kind, language, name=name, identifier=identifier, password=SAMPLE[1], sentence=sentence, at=at
     )
-    said = KindTemplates.find(settings, kind, language).filled(values)
+    text = KindTemplates.find(settings, kind, language).fill(values)
     if is_test:
-        said = _marked(said, template.render_text(settings, "test", language))
-    return message.finish_mail(settings, said, recipient, at)
+        text = _mark_as_test(text, template.render_text(settings, "test", language))
+    return message.finish_mail(settings, text, recipient, at)
 
 
-def _marked(said: MailText, mark: str) -> MailText:
-    body = _BODY.search(said.html)
+def _mark_as_test(text: MailText, mark: str) -> MailText:
+    body = _BODY.search(text.html)
     place = body.end() if body else 0
     line = f'\n<p style="font-family:Arial,Helvetica,sans-serif"><strong>{escape(mark)}</strong></p>'
-    return MailText(f"[test] {said.subject}", f"{mark}\n\n{said.text}", said.html[:place] + line + said.html[place:])
+    return MailText(f"[test] {text.subject}", f"{mark}\n\n{text.text}", text.html[:place] + line + text.html[place:])
 
 
 def render_as_text(mail: Mail) -> str:
-    """Return a mail as a reader of plain text sees it: for whom, its subject, its text."""
+    """Return the recipient, the subject and the plain text of a mail."""
     parsed = message_from_bytes(mail.content, policy=policy.default)
-    return f"To: {parsed['To']}\nSubject: {parsed['Subject']}\n\n{_part(parsed, 'plain')}"
+    return f"To: {parsed['To']}\nSubject: {parsed['Subject']}\n\n{_read_part(parsed, 'plain')}"
 
 
-def html_of(mail: Mail) -> str:
-    """Return the HTML of a mail."""
-    return _part(message_from_bytes(mail.content, policy=policy.default), "html")
+def extract_html(mail: Mail) -> str:
+    """Return the HTML part of a mail."""
+    return _read_part(message_from_bytes(mail.content, policy=policy.default), "html")
 
 
-def _part(parsed: EmailMessage, kind: str) -> str:
+def _read_part(parsed: EmailMessage, kind: str) -> str:
     part = parsed.get_body((kind,))
-    assert part is not None, "each mail has a text and a page"
+    assert part is not None, "each mail has both parts"
     return str(part.get_content()).replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""The texts of `templates/`: found, checked and filled in by a strict `string.Template`."""
+"""Find, check and fill in the texts of `templates/`, each a strict `string.Template`."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words, system_message
 
 _PACKAGE = Path(__file__).parents[2]
-# The wheel carries the folder inside the package; a checkout has it beside the package.
+# In a wheel the folder is inside the package; in a checkout it is beside it.
 BUILT_IN = next(path for path in (_PACKAGE / "templates", _PACKAGE.parent / "templates") if path.is_dir())
 
 
 class Mistake(NamedTuple):
-    """What is wrong in a line of a template, and what to write instead."""
+    """An error in a line of a template, and its correction."""
 
     line: int
     what: str
@@ -33,33 +33,33 @@ class Template(NamedTuple):
     text: str
 
     def render(self, values: Mapping[str, str], required: Iterable[str] = ()) -> str:
-        """Return the text with every placeholder replaced, in one pass: what a value holds is never replaced.
+        """Check the text, then replace its placeholders in one pass; values are inserted as they are.
 
-        In a file that ends in `.html`, values are escaped.
+        In `.html` files values are escaped.
 
         Args:
-            values: what the placeholders stand for.
+            values: the values of the placeholders.
             required: the placeholders that the text must use.
 
         Raises:
-            ConfigError: a placeholder is unknown, misspelt, or required but not used; names file and line.
+            ConfigError: a placeholder is unknown, misspelt or missing; names file and line.
         """
-        for mistake in self.mistakes(values, required):
+        for mistake in self.find_mistakes(values, required):
             raise ConfigError(
                 "{path}:{line}: {what}", mistake.cure, path=self.path, line=mistake.line, what=mistake.what
             )
-        return self.filled(values)
+        return self.substitute(values)
 
-    def filled(self, values: Mapping[str, str]) -> str:
-        """Return what `render` does, of a template that has been rendered once with values of the same names."""
+    def substitute(self, values: Mapping[str, str]) -> str:
+        """Replace the placeholders as `render` does, of a template already checked for these names."""
         if self.path.suffix == ".html":
             values = {name: escape(value) for name, value in values.items()}
         return StringTemplate(self.text).substitute(values)
 
-    def without_paragraph(self, name: str) -> "Template":
-        """Return the template without the paragraphs that consist of this placeholder alone.
+    def drop_paragraph(self, name: str) -> "Template":
+        """Remove the paragraphs that consist of this placeholder alone.
 
-        In plain text that is a line and the empty line below it, in HTML a line such as `<p>$name</p>`.
+        In plain text these are a line and the empty line below it, in HTML a line such as `<p>$name</p>`.
         """
         placeholder = rf"\$(?:{name}|\{{{name}\}})"
         paragraph = (
@@ -69,37 +69,37 @@ class Template(NamedTuple):
         )
         return self._replace(text=re.sub(paragraph, "", self.text, flags=re.MULTILINE))
 
-    def mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
-        """Yield each placeholder that is not known, then those that are required but not used."""
+    def find_mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
+        """Yield the unknown placeholders, then the missing ones."""
         names = ", ".join(f"${name}" for name in sorted(known))
-        cure = Words("Write $$ for a dollar sign; the placeholders here are: {names}.", names=names or Words("none"))
+        cure = Words("Write $$ for a dollar sign; valid placeholders: {names}.", names=names or Words("none"))
         used = set()
-        for line, name in self.placeholders():
+        for line, name in self.find_placeholders():
             if name is None:
-                yield Mistake(line, Words("a dollar sign stands alone"), cure)
+                yield Mistake(line, Words("a dollar sign without a placeholder"), cure)
             elif name not in known:
-                yield Mistake(line, Words("there is no placeholder ${name}", name=name), cure)
+                yield Mistake(line, Words("unknown placeholder ${name}", name=name), cure)
             else:
                 used.add(name)
         for name in sorted(set(required) - used):
             yield Mistake(
                 1,
-                Words("the text never uses ${name}", name=name),
-                Words("Write ${name} where the client is to read it.", name=name),
+                Words("the text does not use ${name}", name=name),
+                Words("Write ${name} where the client should read it.", name=name),
             )
 
-    def placeholders(self) -> Iterator[tuple[int, str | None]]:
-        """Yield the placeholders that are used, each with its line; None for a dollar sign that begins none."""
+    def find_placeholders(self) -> Iterator[tuple[int, str | None]]:
+        """Yield the placeholders in use, each with its line; None for a dollar sign without a placeholder."""
         for match in StringTemplate.pattern.finditer(self.text):
             if match["escaped"] is None:
                 yield self.text.count("\n", 0, match.start()) + 1, match["named"] or match["braced"]
 
 
 def find_template(settings: Settings, name: str) -> Template:
-    """Return the template of this file name: the organisation's own where there is one, else the built-in one.
+    """Return the organisation's own template of this file name, or else the built-in one.
 
     Raises:
-        ConfigError: the file cannot be read as UTF-8 text, or somebody else can change it.
+        ConfigError: the file is not readable as UTF-8, or other users can change it.
     """
     try:
         own = settings.templates / name if settings.templates else None
@@ -125,5 +125,5 @@ def find_template(settings: Settings, name: str) -> Template:
 
 
 def render_text(settings: Settings, name: str, language: str, /, **values: str) -> str:
-    """Return the filled-in text `NAME.LANGUAGE.txt`, without white space at its end."""
+    """Return the filled-in text `NAME.LANGUAGE.txt` without trailing white space."""
     return find_template(settings, f"{name}.{language}.txt").render(values, required=values).rstrip()

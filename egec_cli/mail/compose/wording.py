@@ -1,4 +1,4 @@
-"""What a mail says: the templates of each kind, and the values that fill them in."""
+"""The texts of mails: the templates of each kind, and the values of their placeholders."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,16 +13,16 @@ from egec_cli.settings.schema import Settings
 
 
 class Kind(StrEnum):
-    """The mails that there are; each has the templates `KIND.LANGUAGE.txt` and `KIND.LANGUAGE.html`."""
+    """The kinds of mail; each has the templates `KIND.LANGUAGE.txt` and `KIND.LANGUAGE.html`."""
 
     CREDENTIALS = "credentials"
     REISSUE = "reissue"
     ADDRESS_CHANGED = "address-changed"
 
 
-# A run mails new clients the first of these, and everybody else the second.
+# A run mails the first kind to new clients, the second to all others.
 KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
-# What each kind's templates must use. What they may use are the names of the values that it is filled in with.
+# The placeholders that the templates of each kind must use. They may use all values of their kind.
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.CREDENTIALS: ("identifier", "password"),
     Kind.REISSUE: ("identifier", "password", "sentence"),
@@ -31,14 +31,14 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 
 
 class MailText(NamedTuple):
-    """What one mail says, filled in; it may hold a clear password."""
+    """The subject and both texts of one mail; they may contain a clear password."""
 
     subject: str
     text: str
     html: str
 
     def __repr__(self) -> str:
-        return f"Wording({self.subject!r})"
+        return f"MailText({self.subject!r})"
 
 
 class KindTemplates(NamedTuple):
@@ -50,24 +50,24 @@ class KindTemplates(NamedTuple):
 
     @classmethod
     def find(cls, settings: Settings, kind: Kind, language: str) -> Self:
-        """Return the organisation's own templates where there are some, else the built-in ones.
+        """Return the organisation's own templates, or else the built-in ones.
 
         Raises:
-            ConfigError: one cannot be read as UTF-8 text.
+            ConfigError: a template is not readable as UTF-8.
         """
         text, html = (template.find_template(settings, f"{kind}.{language}.{suffix}") for suffix in ("txt", "html"))
         return cls(kind, text, html)
 
-    def filled(self, all_values: Mapping[str, str]) -> MailText:
-        """Return the wording of one mail; without a sentence, the paragraph that is to hold it is left out.
+    def fill(self, all_values: Mapping[str, str]) -> MailText:
+        """Fill in the templates; an empty sentence removes its paragraph.
 
         Raises:
-            ConfigError: a placeholder is unknown, misspelt, or required but not used, or there is no subject.
+            ConfigError: a placeholder is unknown, misspelt or missing, or the subject is missing.
         """
         text, html = self.text, self.html
         if all_values.get("sentence") == "":
-            text, html = text.without_paragraph("sentence"), html.without_paragraph("sentence")
-        subject, said = _subject_and_text(text, all_values, REQUIRED[self.kind])
+            text, html = text.drop_paragraph("sentence"), html.drop_paragraph("sentence")
+        subject, said = _render_text_part(text, all_values, REQUIRED[self.kind])
         return MailText(subject, said, html.render(all_values, REQUIRED[self.kind]))
 
 
@@ -82,24 +82,24 @@ def all_values(
     sentence: str,
     at: datetime,
 ) -> dict[str, str]:
-    """Return what fills in a mail of any kind; what the kind has no use for is left out.
+    """Return the values for a mail of any kind.
 
     Raises:
-        ConfigError: one of the short texts is faulty.
+        ConfigError: a short text is invalid.
     """
-    greeted = format_greeting(settings, name, language)
+    greeting = format_greeting(settings, name, language)
     if kind is Kind.ADDRESS_CHANGED:
-        return address_changed_values(settings, greeted, at, language)
-    of_client = credentials_values(settings, greeted, identifier, password, at, language)
-    return of_client | sentence_values(settings, kind, language, sentence)
+        return address_changed_values(settings, greeting, at, language)
+    values = credentials_values(settings, greeting, identifier, password, at, language)
+    return values | sentence_values(settings, kind, language, sentence)
 
 
 def credentials_values(
-    settings: Settings, format_greeting: str, identifier: str, password: Password, issued_at: datetime, language: str
+    settings: Settings, greeting: str, identifier: str, password: Password, issued_at: datetime, language: str
 ) -> dict[str, str]:
-    """Return what fills in a mail with a password: what is each client's own, and what the settings say."""
+    """Return the values for a mail with a password: those of the client and those of the settings."""
     return {
-        "greeting": format_greeting,
+        "greeting": greeting,
         "identifier": identifier,
         "password": password.reveal(),
         "issued_at": format_time(issued_at, language),
@@ -109,9 +109,9 @@ def credentials_values(
 
 
 def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str) -> dict[str, str]:
-    """Return what fills in a mail with a password besides that: the sentence of its run.
+    """Return the sentence of a run as a value.
 
-    Without a sentence, a new password is explained by the one of the templates, and a first mail has none.
+    If it is empty, a new-password mail gets the sentence of the templates, and a first mail has none.
     """
     if kind is Kind.ADDRESS_CHANGED:
         return {}
@@ -120,35 +120,33 @@ def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str
     return {"sentence": sentence}
 
 
-def address_changed_values(
-    settings: Settings, format_greeting: str, changed_at: datetime, language: str
-) -> dict[str, str]:
-    """Return what fills in the note to a former address."""
-    return {"greeting": format_greeting, "changed_at": format_time(changed_at, language), **fixed_values(settings)}
+def address_changed_values(settings: Settings, greeting: str, changed_at: datetime, language: str) -> dict[str, str]:
+    """Return the values for the note to a client's previous address."""
+    return {"greeting": greeting, "changed_at": format_time(changed_at, language), **fixed_values(settings)}
 
 
 def fixed_values(settings: Settings) -> dict[str, str]:
-    """Return what is the same in all mails."""
+    """Return the values that are the same in all mails."""
     return {"app_name": settings.app_name, "app_url": settings.app_url, "support": settings.support}
 
 
 def format_greeting(settings: Settings, name: str, language: str) -> str:
-    """Return how a mail begins; the name may be empty."""
+    """Return the greeting; the name may be empty."""
     if not name:
         return template.render_text(settings, "greeting-unnamed", language)
     return template.render_text(settings, "greeting", language, name=name)
 
 
-def format_time(format_time: datetime, language: str) -> str:
-    """Return a moment as it is told, in the time of this machine."""
-    local = format_time.astimezone()
+def format_time(moment: datetime, language: str) -> str:
+    """Return a moment in this machine's time zone, as clients read it."""
+    local = moment.astimezone()
     offset = local.strftime("%z")
     form = "%d/%m/%Y à %H:%M:%S" if language == "fr" else "%Y-%m-%d at %H:%M:%S"
     return f"{local.strftime(form)} (UTC{offset[:3]}:{offset[3:]})"
 
 
 def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str:
-    """Return the sentence that tells when the password stops working if it is not used, after a blank; may be empty."""
+    """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
     last_day = (issued_at + timedelta(days=settings.unused_password_days)).astimezone()
@@ -156,18 +154,18 @@ def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str
     return f" {template.render_text(settings, 'expiry', language, date=date)}"
 
 
-def _subject_and_text(source: Template, all_values: Mapping[str, str], required: tuple[str, ...]) -> tuple[str, str]:
+def _render_text_part(source: Template, all_values: Mapping[str, str], required: tuple[str, ...]) -> tuple[str, str]:
     filled = source.render(all_values, required)
     first, _, rest = filled.partition("\n")
     if not first.startswith("Subject: ") or not rest.startswith("\n"):
         raise ConfigError(
-            "{path}:1: the first line is not `Subject: ...` with an empty line below it",
-            "Begin the file with the subject of the mail.",
+            "{path}:1: the file must start with `Subject: ...` and an empty line",
+            "Write the subject of the mail there.",
             path=source.path,
         )
     subject = first.removeprefix("Subject: ").strip()
     if "password" in all_values and all_values["password"] in subject:
         raise ConfigError(
-            "{path}:1: the subject shows the password", "Take $password out of the first line.", path=source.path
+            "{path}:1: the subject shows the password", "Remove $password from the first line.", path=source.path
         )
     return subject, rest.lstrip("\n")

@@ -1,4 +1,4 @@
-"""What may become of a mail: accepted, refused for certain, or nobody knows; the interface of all ways to send it."""
+"""The interface of all mail transports, and the possible results of a delivery."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ from egec_cli.translation import Words
 
 
 class DeliveryOutcome(StrEnum):
-    """What became of a mail, in a word that stays on record."""
+    """The result of a delivery, as recorded in the database."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -19,29 +19,30 @@ class DeliveryOutcome(StrEnum):
 
 
 class Reply(NamedTuple):
-    """What was said of a mail that was accepted, in one line of harmless characters."""
+    """The reply to an accepted mail, as one line of harmless characters."""
 
     text: str
 
 
 class DeliveryRefused(Exception):
-    """The mail was not taken, for certain.
+    """The mail was certainly not accepted.
 
     Attributes:
-        error: the reason, with the exit code that fits: 65 this address, 74 or 75 not now, 77 or 78 our own set-up.
-        reply: the server's words, if it said any.
-        server_away: no mail would have been taken at this moment, whosever it was.
+        error: the reason; its exit code is 65 for the address, 74 or 75 for a temporary failure, 77 or 78 for our
+            configuration.
+        reply: the server's text, if any.
+        server_unavailable: the server would have refused any mail at this moment.
     """
 
-    def __init__(self, error: EgecError, reply: str | None = None, *, server_away: bool = False) -> None:
+    def __init__(self, error: EgecError, reply: str | None = None, *, server_unavailable: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
         self.reply = reply
-        self.server_away = server_away
+        self.server_unavailable = server_unavailable
 
 
 class DeliveryUnknown(Exception):
-    """The mail began to go out and nobody knows whether it was taken; `words` tell why, made as those of an error."""
+    """The mail was sent, at least in part, and may have been accepted; `words` give the reason."""
 
     def __init__(self, what: str, /, **values: object) -> None:
         self.words = Words(what, **values)
@@ -49,25 +50,25 @@ class DeliveryUnknown(Exception):
 
 
 class Transport(Protocol):
-    """A way for mail to leave. It is used by one thread at a time."""
+    """Sends mails, for one thread at a time."""
 
     def connect(self) -> None:
-        """Connect where there is no connection, so that the next mail does not wait.
+        """Connect in advance, so that the next mail does not wait.
 
         Raises:
-            Refused: there is no way for mail to leave at present.
+            DeliveryRefused: the transport cannot send at present.
         """
 
     def deliver(self, mail: Mail) -> Reply:
-        """Hand over one mail; to return means that it was accepted.
+        """Send one mail; returns only if the mail was accepted.
 
         Raises:
-            Refused: it was not taken, for certain.
-            DeliveryUnknown: it may have been taken.
+            DeliveryRefused: the mail was certainly not accepted.
+            DeliveryUnknown: the mail may have been accepted.
         """
 
     def close(self) -> None:
-        """Let go of the connection; never raises."""
+        """Close the connection; never raises."""
 
 
 def to_one_line(answer: bytes | str) -> str:

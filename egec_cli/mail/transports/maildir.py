@@ -1,7 +1,7 @@
-"""Mail saved to a Maildir: for trying things out, and for what another program carries on.
+"""Save mail to a Maildir, for trials and for other programs to deliver.
 
-Its texts are saved as 8bit (RFC 6152), so that a person can read them in the file. In quoted-printable, `=` in a
-password is `=3D`.
+Texts are saved as 8bit (RFC 6152), so that a person can read the file: in quoted-printable, `=` in a password becomes
+`=3D`.
 """
 
 import os
@@ -22,24 +22,24 @@ from egec_cli.translation import system_message
 
 _LONGEST_LINE = 998
 _NOT_IN_A_LINE = re.compile(rb"[\0\r\n]")
-# Headers stay as they are, byte for byte.
-_AS_WRITTEN = policy.SMTP.clone(cte_type="8bit", refold_source="none")
+# Keeps headers byte for byte.
+_UNCHANGED = policy.SMTP.clone(cte_type="8bit", refold_source="none")
 
 
 class MaildirTransport:
-    """Writes each mail as a file of `new/`, complete or not at all."""
+    """Writes each mail to `new/`, completely or not at all."""
 
     def __init__(self, folder: MaildirFolder, sign: Callable[[bytes], bytes] | None = None) -> None:
-        """Save mails to a folder; `sign` returns a finished message with its signature before it."""
+        """Save mails to a folder; `sign` prepends the signature to a finished message."""
         self._folder = folder.path.absolute()
         self._sign = sign
 
     def connect(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing; this transport has no connection."""
 
     def deliver(self, mail: Mail) -> Reply:
         """Write one mail durably and return the path of its file."""
-        content = readable(mail.content)
+        content = to_8bit(mail.content)
         if self._sign is not None:
             content = self._sign(content)
         name = f"{time.time_ns() // 10**9}.{secrets.token_hex(8)}.{socket.gethostname().replace('/', '_')}"
@@ -49,7 +49,7 @@ class MaildirTransport:
                 make_folders(folder)
             try:
                 with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                    # As who delivers for good does: the address to which it would come back (RFC 5321, 4.4).
+                    # Final delivery adds the envelope sender (RFC 5321, 4.4).
                     file.write(f"Return-Path: <{mail.sender}>\r\n".encode() + content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -59,9 +59,7 @@ class MaildirTransport:
         except PermissionError as error:
             raise DeliveryRefused(
                 PermissionDenied(
-                    "{path} cannot be written",
-                    "Choose another Maildir with EGEC_MAIL_URL.",
-                    path=error.filename,
+                    "{path} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.", path=error.filename
                 )
             ) from None
         except OSError as error:
@@ -74,52 +72,51 @@ class MaildirTransport:
                 )
             ) from None
         try:
-            _make_durable(finished.parent)
+            _sync_folder(finished.parent)
         except OSError as error:
-            # It is there, though a power cut may yet take it away.
             raise DeliveryUnknown(
-                "the mail was written to {finished}, perhaps not for good: {reason}",
+                "the mail was written to {finished}, but may not survive a power cut: {reason}",
                 finished=finished,
                 reason=system_message(error),
             ) from None
         return Reply(str(finished))
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing; this transport has no connection."""
 
 
-def readable(content: bytes) -> bytes:
-    """Return a message with its texts in 8bit instead of quoted-printable; as it is where that would change it."""
-    message = message_from_bytes(content, policy=_AS_WRITTEN)
+def to_8bit(content: bytes) -> bytes:
+    """Return a message with texts in 8bit instead of quoted-printable; unchanged if that would alter a text."""
+    message = message_from_bytes(content, policy=_UNCHANGED)
     changed = False
     for part in message.walk():
         if part.get_content_maintype() != "text" or part["Content-Transfer-Encoding"] != "quoted-printable":
             continue
         body = part.get_payload(decode=True)
-        if isinstance(body, bytes) and _may_be_8bit(body):
+        if isinstance(body, bytes) and _is_8bit_safe(body):
             part.replace_header("Content-Transfer-Encoding", "8bit")
             part.set_payload(body.decode("ascii", "surrogateescape"))
             changed = True
     if not changed:
         return content
-    written = message.as_bytes(policy=_AS_WRITTEN)
-    return written if _texts(written) == _texts(content) else content
+    written = message.as_bytes(policy=_UNCHANGED)
+    return written if _decode_parts(written) == _decode_parts(content) else content
 
 
-def _may_be_8bit(body: bytes) -> bool:
-    """Tell whether a text may be sent as 8bit (RFC 2045, 2.8): short lines, no NUL, CR and LF only together."""
+def _is_8bit_safe(body: bytes) -> bool:
+    """Return whether a text may be sent as 8bit (RFC 2045, 2.8): short lines, no NUL, CR and LF only together."""
     lines = body.split(b"\r\n")
     return all(len(line) <= _LONGEST_LINE and not _NOT_IN_A_LINE.search(line) for line in lines)
 
 
-def _texts(content: bytes) -> list[tuple[str, object]]:
-    """Return the types of all parts of a message, with what the texts among them decode to."""
-    parts = message_from_bytes(content, policy=_AS_WRITTEN).walk()
+def _decode_parts(content: bytes) -> list[tuple[str, object]]:
+    """Return the type and the decoded content of each part."""
+    parts = message_from_bytes(content, policy=_UNCHANGED).walk()
     return [(part.get_content_type(), part.get_payload(decode=True)) for part in parts]
 
 
-def _make_durable(folder: Path) -> None:
-    """Let the names in a folder outlive a power cut."""
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

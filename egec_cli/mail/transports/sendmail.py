@@ -1,4 +1,4 @@
-"""Mail handed to a program that behaves as sendmail: Postfix's, Exim's, msmtp."""
+"""Send mail through a sendmail-compatible program: that of Postfix or Exim, or msmtp."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown,
 from egec_cli.settings.schema import SendmailProgram
 from egec_cli.translation import Words, system_message
 
-# The codes of sysexits.h, and of shells, by which a program says that it has not taken the mail: of one address, of a
-# service that is away, of its own set-up. With any other the mail may be queued: sendmail's 75 says that it is.
-_ABOUT_THE_ADDRESS = {65, 67, 68}
-_AWAY = {69}
-# The most of its output that is kept, in bytes, and the wait for it once the program has ended, in seconds.
-_MOST_SAID = 8192
-_LAST_WORDS = 1.0
-_SET_UP = {64, 66, 72, 73, 76, 77, 78, 126, 127}
+# Exit codes of sysexits.h and of shells that mean "not accepted". After any other code the mail may be queued;
+# after sendmail's 75 it is.
+_ADDRESS_REFUSED = {65, 67, 68}
+_UNAVAILABLE = {69}
+_MISCONFIGURED = {64, 66, 72, 73, 76, 77, 78, 126, 127}
+# How much output is kept, in bytes, and how long to wait for it after the program has ended, in seconds.
+_MOST_OUTPUT = 8192
+_OUTPUT_TIMEOUT = 1.0
 
 
 class SendmailTransport:
@@ -30,22 +30,16 @@ class SendmailTransport:
         self._timeout = timeout
 
     def connect(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing; this transport has no connection."""
 
     def deliver(self, mail: Mail) -> Reply:
         """Pass one mail to the program's standard input; its exit code is the answer."""
-        # -i: a line with a single dot is no end. --: an address is never taken for an option.
-        # As bytes: what is beyond ASCII is UTF-8 to mail software, in every locale.
-        command: list[str | bytes] = [
-            str(self._program),
-            "-i",
-            "-f",
-            mail.sender.encode(),
-            "--",
-            mail.recipient.encode(),
-        ]
+        # -i: a line with a single dot does not end the mail. --: an address is never an option.
+        # As bytes: mail software expects UTF-8 in every locale.
+        command: list[str | bytes] = [str(self._program), "-i", "-f"]
+        command += [mail.sender.encode(), "--", mail.recipient.encode()]
         try:
-            code, said = _run(command, mail.content.replace(b"\r\n", b"\n"), self._timeout)
+            code, output = _run(command, mail.content.replace(b"\r\n", b"\n"), self._timeout)
         except subprocess.TimeoutExpired:
             raise DeliveryUnknown(
                 "{program} did not end within {timeout:g} s", program=self._program, timeout=self._timeout
@@ -54,38 +48,38 @@ class SendmailTransport:
             raise DeliveryRefused(
                 ConfigError(
                     "{program} cannot be run: {reason}",
-                    "Mend EGEC_MAIL_URL.",
+                    "Correct EGEC_MAIL_URL.",
                     program=self._program,
                     reason=system_message(error),
                 )
             ) from None
         if code < 0:
-            raise DeliveryUnknown("{program} was ended by signal {signal}", program=self._program, signal=-code)
+            raise DeliveryUnknown("{program} was killed by signal {signal}", program=self._program, signal=-code)
         if code != ExitCode.OK:
-            raise _failure(code, to_one_line(said), mail.recipient)
-        return Reply(f"{self._program} took it")
+            raise _failure(code, to_one_line(output), mail.recipient)
+        return Reply(f"accepted by {self._program}")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing; this transport has no connection."""
 
 
 def _run(command: list[str | bytes], content: bytes, timeout: float) -> tuple[int, bytes]:
-    """Run a program until it ends; return its exit code and what it said first, on stderr or otherwise on stdout.
+    """Run a program; return its exit code and the start of its output, from stderr or else from stdout.
 
-    Unlike `subprocess.run`, it keeps little of an endless output, and waits for the program alone: not for one that it
-    has left behind, such as a queue runner, which still has its output open.
+    Unlike `subprocess.run`, it limits the output and does not wait for child processes, such as a queue runner, that
+    keep the output open.
 
     Raises:
-        TimeoutExpired: it did not end in time, and was killed.
-        OSError: it cannot be run.
+        TimeoutExpired: the program did not end in time and was killed.
+        OSError: the program cannot be run.
     """
     process = subprocess.Popen(  # noqa: S603 - the program is the operator's, the addresses are checked
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    said = {"stdout": bytearray(), "stderr": bytearray()}
+    output = {"stdout": bytearray(), "stderr": bytearray()}
     threads = [
         Thread(target=_feed, args=(process.stdin, content), daemon=True),
-        *(Thread(target=_drain, args=(getattr(process, name), said[name]), daemon=True) for name in said),
+        *(Thread(target=_drain, args=(getattr(process, name), output[name]), daemon=True) for name in output),
     ]
     for thread in threads:
         thread.start()
@@ -96,42 +90,42 @@ def _run(command: list[str | bytes], content: bytes, timeout: float) -> tuple[in
         process.wait()
         raise
     for thread in threads:
-        thread.join(_LAST_WORDS)
-    return code, bytes(said["stderr"] or said["stdout"])
+        thread.join(_OUTPUT_TIMEOUT)
+    return code, bytes(output["stderr"] or output["stdout"])
 
 
 def _feed(stdin: IO[bytes], content: bytes) -> None:
-    # A program may end without reading all of it; its exit code decides what became of the mail.
+    # A program may end before it has read everything; its exit code decides.
     with suppress(OSError), stdin:
         stdin.write(content)
 
 
-def _drain(output: IO[bytes], said: bytearray) -> None:
+def _drain(output: IO[bytes], kept: bytearray) -> None:
     with output:
         while piece := os.read(output.fileno(), 65_536):
-            said += piece[: _MOST_SAID - len(said)]
+            kept += piece[: _MOST_OUTPUT - len(kept)]
 
 
 def _failure(code: int, reply: str, recipient: str) -> DeliveryRefused | DeliveryUnknown:
     words = (
         Words("exit code {code}: {reply}", code=code, reply=reply) if reply else Words("exit code {code}", code=code)
     )
-    if code in _ABOUT_THE_ADDRESS:
+    if code in _ADDRESS_REFUSED:
         error: EgecError = AddressRefused(
             "the mail program refuses the address {recipient}: {words}",
             "Correct the address.",
             recipient=recipient,
             words=words,
         )
-    elif code in _AWAY:
+    elif code in _UNAVAILABLE:
         error = TemporaryFailure(
-            "the mail program takes no mail now: {words}",
-            "Run the same again later.",
+            "the mail program is temporarily unavailable: {words}",
+            "Try again later.",
             code="mail_deferred",
             words=words,
         )
-    elif code in _SET_UP:
-        error = ConfigError("the mail program failed: {words}", "Mend EGEC_MAIL_URL.", words=words)
+    elif code in _MISCONFIGURED:
+        error = ConfigError("the mail program failed: {words}", "Check EGEC_MAIL_URL and the program.", words=words)
     else:
-        return DeliveryUnknown("the mail program does not say whether it took the mail: {words}", words=words)
+        return DeliveryUnknown("the mail program did not report whether it accepted the mail: {words}", words=words)
     return DeliveryRefused(error, reply)

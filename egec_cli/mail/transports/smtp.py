@@ -1,8 +1,8 @@
-"""Mail sent by SMTP (RFC 5321), with verified TLS; in clear text only to loopback or where the URL says so.
+"""Send mail by SMTP (RFC 5321) over verified TLS; clear text only to loopback or if the URL requests it.
 
-What matters is to tell three ends apart: accepted (250 after the final dot), refused for certain, and
-unknown. Until the server has said 354, nothing of the message has left, so any failure is a refusal.
-From there on only a whole answer of 4xx or 5xx is one.
+Three results must stay apart: accepted (250 after the final dot), certainly refused, and in doubt. Before the server
+answers 354, nothing of the message has left, so every failure is a refusal. After that, only a complete 4xx or 5xx
+answer is one.
 """
 
 import re
@@ -28,24 +28,24 @@ _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
 _TOO_LARGE = 552
-# Of a refusal that is not about the address itself but about who writes, or what (RFC 3463, 3.8).
+# A refusal because of the sender or the content, not because of the address (RFC 3463, 3.8).
 _POLICY = re.compile(rb"5\.7\.")
-_LONGEST_GOODBYE = 2.0  # seconds
+_QUIT_TIMEOUT = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
 
-# A command, the codes by which the server goes along with it, and what it is about.
-_Turn = tuple[str, set[int], str]
+# A command, the expected reply codes, and its subject.
+_Step = tuple[str, set[int], str]
 
 
-class Greeted(NamedTuple):
-    """What a server showed of itself when it was connected to.
+class ServerGreeting(NamedTuple):
+    """What a server announced when we connected.
 
     Attributes:
-        tls: the version of TLS, or None in clear text.
-        certificate_ends: the last moment of its certificate; None in clear text.
-        size_limit: the largest mail that it takes, in octets; None where it names none.
-        extensions: what it offers, in small letters.
+        tls: the version of TLS; None in clear text.
+        certificate_ends: when the certificate expires; None in clear text.
+        size_limit: the maximum size of a mail in octets, if announced.
+        extensions: their names in lower case.
     """
 
     tls: str | None
@@ -55,27 +55,27 @@ class Greeted(NamedTuple):
 
 
 class SmtpTransport:
-    """A connection to one server, opened when it is first wanted and kept for the mails that follow."""
+    """A connection to one server, opened for the first mail and kept for the next ones."""
 
     def __init__(self, server: SmtpServer, timeout: float) -> None:
         self._server = server
         self._timeout = timeout
         self._smtp: SmtpConnection | None = None
-        # Whether the connection has served before, and whether it was left in the middle of a mail that was refused.
+        # Whether this connection has sent a mail, and whether a refusal left a mail transaction open on it.
         self._is_used = False
         self._must_reset = False
 
     def connect(self) -> None:
-        """Connect, make the connection private and log in, where that is not done yet."""
-        self._connected()
+        """Connect, start TLS and log in, unless connected."""
+        self._open_connection()
 
-    def greeted(self) -> Greeted:
-        """Connect and log in where that is not done yet, and return what the server showed of itself.
+    def read_greeting(self) -> ServerGreeting:
+        """Connect if needed and return what the server announced.
 
         Raises:
-            Refused: there is no way for mail to leave at present.
+            DeliveryRefused: the server cannot be used at present.
         """
-        smtp = self._connected()
+        smtp = self._open_connection()
         tls, ends = None, None
         if isinstance(smtp.sock, ssl.SSLSocket):
             tls = smtp.sock.version()
@@ -83,33 +83,39 @@ class SmtpTransport:
             ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         limit = smtp.esmtp_features.get("size", "")
         size_limit = int(limit) if re.fullmatch(r"[1-9][0-9]{0,17}", limit) else None
-        return Greeted(tls, ends, size_limit, frozenset(smtp.esmtp_features))
+        return ServerGreeting(tls, ends, size_limit, frozenset(smtp.esmtp_features))
 
     def deliver(self, mail: Mail) -> Reply:
-        """Send one mail to its one recipient.
-
-        A server that hangs up between two mails, as many do after so many, is connected to once more.
-        """
+        """Send one mail; reconnect once if the server closed the connection between two mails, as many do."""
         try:
-            smtp = self._announced(mail)
+            smtp = self._start_message(mail)
         except DeliveryRefused as refusal:
-            if not (refusal.server_away and self._is_used and self._smtp is None):
+            if not (refusal.server_unavailable and self._is_used and self._smtp is None):
                 raise
-            smtp = self._announced(mail)
+            smtp = self._start_message(mail)
         self._is_used = True
         return self._transmit(smtp, mail)
 
-    def _announced(self, mail: Mail) -> SmtpConnection:
-        """Return a connection on which the server waits for the message itself."""
-        smtp = self._connected()
+    def _start_message(self, mail: Mail) -> SmtpConnection:
+        """Return a connection whose server has answered 354."""
+        smtp = self._open_connection()
         try:
-            self._announce(smtp, mail)
+            self._converse(smtp, mail)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise self._gone(Words("went away: {reason}", reason=_words(error))) from None
+            raise DeliveryRefused(
+                TemporaryFailure(
+                    "the mail server {server} closed the connection: {reason}",
+                    _TRY_LATER,
+                    code="mail_server_unavailable",
+                    server=self._server,
+                    reason=_describe(error),
+                ),
+                server_unavailable=True,
+            ) from None
         except DeliveryRefused as refusal:
             self._must_reset = True
-            if refusal.server_away:
+            if refusal.server_unavailable:
                 self._drop()
             raise
         except BaseException:
@@ -117,37 +123,29 @@ class SmtpTransport:
             raise
         return smtp
 
-    def _gone(self, what: str) -> DeliveryRefused:
-        return DeliveryRefused(
-            TemporaryFailure(
-                "the mail server {server} {what}", _AGAIN, code="mail_server_away", server=self._server, what=what
-            ),
-            server_away=True,
-        )
-
     def close(self) -> None:
-        """Send QUIT; the server's answer does not matter, and is not waited for beyond a short deadline."""
+        """Send QUIT, and wait only briefly for the answer."""
         smtp, self._smtp = self._smtp, None
         if smtp is None:
             return
-        smtp.timeout = min(self._timeout, _LONGEST_GOODBYE)
+        smtp.timeout = min(self._timeout, _QUIT_TIMEOUT)
         try:
             smtp.quit()
         except (smtplib.SMTPException, OSError):
             smtp.close()
 
     def _drop(self) -> None:
-        """Cut the connection without a goodbye."""
+        """Close the connection without QUIT."""
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             smtp.close()
 
-    def _connected(self) -> SmtpConnection:
+    def _open_connection(self) -> SmtpConnection:
         if self._smtp is None:
             try:
                 self._smtp = self._connect()
             except EgecError as error:
-                raise DeliveryRefused(error, server_away=True) from None
+                raise DeliveryRefused(error, server_unavailable=True) from None
             self._is_used = self._must_reset = False
         return self._smtp
 
@@ -158,14 +156,14 @@ class SmtpTransport:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 "the CA file {ca_file} cannot be used: {reason}",
-                "Mend ca= in EGEC_MAIL_URL.",
+                "Correct ca= in EGEC_MAIL_URL.",
                 ca_file=server.ca_file,
-                reason=_words(error),
+                reason=_describe(error),
             ) from None
         smtp: SmtpConnection | None = None
         try:
             smtp = SmtpConnection(
-                server.host, server.port, _own_name(), timeout=self._timeout, tls=server.tls, context=tls
+                server.host, server.port, _client_name(), timeout=self._timeout, tls=server.tls, context=tls
             )
             smtp.ehlo_or_helo_if_needed()
             if tls is not None and server.tls is Tls.STARTTLS:
@@ -183,25 +181,25 @@ class SmtpTransport:
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConfigError(
-                "the certificate of the mail server {server} is not to be trusted: {reason}",
-                "Name the host as its certificate does, or add ?ca=FILE to EGEC_MAIL_URL for an authority of your own.",
+                "the certificate of the mail server {server} is not trusted: {reason}",
+                "Use the host name of the certificate, or add ?ca=FILE to EGEC_MAIL_URL for your own authority.",
                 server=server,
                 reason=error.verify_message,
             )
         if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
             return ConfigError(
-                "the mail server {server} does not begin with TLS",
+                "the mail server {server} does not start with TLS",
                 "Write smtp:// instead of smtps:// in EGEC_MAIL_URL.",
                 server=server,
             )
         if isinstance(error, UnicodeError):
-            # smtplib writes logins in ASCII only. The error itself would quote the password.
+            # smtplib sends logins in ASCII only. The error itself quotes the password.
             return ConfigError(
                 "the mail server {host} or its login cannot be written in ASCII",
-                "Mend the host, the user or the password in EGEC_MAIL_URL.",
+                "Check the host, the user name and the password in EGEC_MAIL_URL.",
                 host=server.host,
             )
-        # smtplib has no narrower class for a server whose logins are all of kinds that it does not know.
+        # smtplib raises the base class if it supports none of the server's login methods.
         if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
             if "STARTTLS" in str(error):
                 return ConfigError(
@@ -210,42 +208,45 @@ class SmtpTransport:
                     server=server,
                 )
             return ConfigError(
-                "the mail server {server} does not offer a login by user and password",
-                "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login."
+                "the mail server {server} does not offer a login with user name and password",
+                "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login."
                 if server.tls is not Tls.NONE
-                else "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login. If it needs "
-                "one, it may offer it with TLS only: smtps://, or ?tls=required.",
+                else "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login. "
+                "Otherwise try TLS, which some servers require for logins: smtps://, or ?tls=required.",
                 server=server,
             )
-        # A server may quote the login that it was sent (RFC 4616, RFC 4954).
-        words = without_secret(_words(error), server.password)
+        # A server may quote the login (RFC 4616, RFC 4954).
+        words = without_secret(_describe(error), server.password)
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return ConfigError(
                 "the mail server {server} refuses the login of {user!r}: {words}",
-                "Mend the user or the password in EGEC_MAIL_URL.",
+                "Check the user name and password in EGEC_MAIL_URL.",
                 server=server,
                 user=server.user,
                 words=words,
             )
         if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
             return ConfigError(
-                "the mail server {server} refuses the login: {words}", "Mend EGEC_MAIL_URL.", server=server, words=words
+                "the mail server {server} refuses the login: {words}",
+                "Check the user name and password in EGEC_MAIL_URL.",
+                server=server,
+                words=words,
             )
         return TemporaryFailure(
             "the mail server {server} cannot be reached: {words}",
-            _AGAIN,
-            code="mail_server_away",
+            _TRY_LATER,
+            code="mail_server_unavailable",
             server=server,
             words=words,
         )
 
-    def _announce(self, smtp: SmtpConnection, mail: Mail) -> None:
-        """Carry the dialogue up to the server's 354."""
+    def _converse(self, smtp: SmtpConnection, mail: Mail) -> None:
+        """Send the commands up to DATA and require 354."""
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_smtputf8:
             if not smtp.has_extn("smtputf8"):
-                raise DeliveryRefused(self._no_such_letters(mail))
-            # A server that offers the one is to offer the other (RFC 6531, 3.1); the body is plain ASCII in any case.
+                raise DeliveryRefused(self._smtputf8_error(mail))
+            # A server with SMTPUTF8 must offer 8BITMIME (RFC 6531, 3.1); our body is always ASCII.
             options += ["SMTPUTF8", *(["BODY=8BITMIME"] if smtp.has_extn("8bitmime") else [])]
         dialogue = [
             (" ".join([f"MAIL FROM:<{mail.sender}>", *options]), {_OK}, _SENDER),
@@ -256,33 +257,33 @@ class SmtpTransport:
             dialogue.insert(0, ("RSET", {_OK}, _SENDER))
             self._must_reset = False
         if smtp.has_extn("pipelining"):
-            self._speak_at_once(smtp, dialogue, mail)
+            self._pipeline(smtp, dialogue, mail)
         else:
             for command, wanted, subject in dialogue:
                 smtp.send(f"{command}\r\n".encode())
                 self._expect(smtp.getreply(), wanted, subject, mail)
 
-    def _no_such_letters(self, mail: Mail) -> EgecError:
-        takes_none = Words(
-            "the mail server {server} takes no address with letters beyond ASCII before the @", server=self._server
+    def _smtputf8_error(self, mail: Mail) -> EgecError:
+        not_accepted = Words(
+            "the mail server {server} accepts only ASCII letters before the @ of an address", server=self._server
         )
         if mail.recipient.isascii():
             return ConfigError(
-                "{takes_none}, as EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO has",
-                "Write another address there, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
+                "{not_accepted}; EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO has others",
+                "Set another address, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
                 code="smtputf8_not_offered",
-                takes_none=takes_none,
+                not_accepted=not_accepted,
             )
         return InvalidInput(
-            "{takes_none}: {recipient}",
+            "{not_accepted}: {recipient}",
             "Use another address for this client, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
             code="smtputf8_not_offered",
-            takes_none=takes_none,
+            not_accepted=not_accepted,
             recipient=mail.recipient,
         )
 
-    def _speak_at_once(self, smtp: SmtpConnection, dialogue: Sequence[_Turn], mail: Mail) -> None:
-        """Send several commands together and then read all the answers (RFC 2920)."""
+    def _pipeline(self, smtp: SmtpConnection, dialogue: Sequence[_Step], mail: Mail) -> None:
+        """Send several commands together, then read all answers (RFC 2920)."""
         smtp.send("".join(f"{command}\r\n" for command, _, _ in dialogue).encode())
         refusal: DeliveryRefused | None = None
         code = 0
@@ -290,36 +291,38 @@ class SmtpTransport:
             try:
                 code, words = smtp.getreply()
                 self._expect((code, words), wanted, subject, mail)
-            except DeliveryRefused as first:
-                refusal = refusal or first
+            except DeliveryRefused as new:
+                refusal = refusal or new
             except (smtplib.SMTPException, OSError):
-                # One that hangs up after its refusal has said enough.
+                # After a refusal, a lost connection changes nothing.
                 if refusal is None:
                     raise
                 self._drop()
                 break
         if refusal is not None:
             if code == _GO_AHEAD:
-                # The server waits for a message that nobody may get: nothing but the end of the connection ends that.
+                # The server waits for a message that must not arrive. Only closing the connection prevents that.
                 self._drop()
             raise refusal
 
     def _transmit(self, smtp: SmtpConnection, mail: Mail) -> Reply:
-        """Send the message itself; from here on a lost answer leaves it in doubt."""
+        """Send the message itself; from here on, a lost answer means in doubt."""
         try:
             smtp.send(_LINE_START_DOT.sub(b"..", mail.content) + b".\r\n")
             code, answer = smtp.getreply()
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise DeliveryUnknown(
-                "the answer of the mail server {server} was lost: {reason}", server=self._server, reason=_words(error)
+                "the answer of the mail server {server} was lost: {reason}",
+                server=self._server,
+                reason=_describe(error),
             ) from None
         except BaseException:
             self._drop()
             raise
         if not (code == _OK or 400 <= code <= 599):
             self._drop()
-            # Not its words: they may quote the message.
+            # The text is left out, because it may quote the message.
             raise DeliveryUnknown(
                 "the mail server {server} gave no clear answer: {code}", server=self._server, code=code
             )
@@ -344,7 +347,7 @@ class SmtpTransport:
         elif (subject == _SENDER and code >= 500) or code in _AUTHENTICATION_CODES:
             error = ConfigError(
                 "the mail server {server} refuses the sender {sender}: {reply}",
-                "Mend EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
+                "Correct EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
                 server=self._server,
                 sender=mail.sender,
                 reply=reply,
@@ -369,26 +372,26 @@ class SmtpTransport:
             )
         else:
             error = TemporaryFailure(
-                "the mail server {server} does not take {subject} now: {reply}",
-                _AGAIN,
+                "the mail server {server} temporarily refuses {subject}: {reply}",
+                _TRY_LATER,
                 code="mail_deferred",
                 server=self._server,
                 subject=subject,
                 reply=reply,
             )
-        raise DeliveryRefused(error, reply, server_away=code == _CLOSING)
+        raise DeliveryRefused(error, reply, server_unavailable=code == _CLOSING)
 
 
-_AGAIN = Words("Run the same again later.")
+_TRY_LATER = Words("Try again later.")
 
 
-def _own_name() -> str:
-    # Not getfqdn(), which may wait for a name server. A name without a dot is none to a mail server (RFC 5321, 4.1.3).
+def _client_name() -> str:
+    # getfqdn() may wait for a name server. A name without a dot is invalid in EHLO (RFC 5321, 4.1.3).
     name = socket.gethostname()
     return name if "." in name else "[127.0.0.1]"
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if error.args and isinstance(error.args[0], Words):
         return error.args[0]
     if isinstance(error, smtplib.SMTPResponseException):

@@ -1,9 +1,9 @@
-"""An SMTP connection on which no answer takes longer than its deadline, however slowly the server sends it.
+"""An SMTP connection with a deadline for each step, however slowly the server sends.
 
-The time-out of a socket bounds one read: a server that sends a byte now and then holds its client for ever. Here the
-deadline belongs to the whole step. The connect (over all addresses of a host), the TLS handshake, the greeting, each
-answer with all its lines, and each command or message that is sent have `timeout` seconds each. The size of an answer
-is limited too. Only the look-up of the host name has the limits of the system's resolver instead (resolv.conf(5)).
+The time-out of a socket bounds one read only, so a server that drips bytes could hold its client for ever. Here these
+steps have `timeout` seconds each: connecting (over all addresses of a host), the TLS handshake, the greeting, each
+complete answer, and each command or message sent. The size of an answer is limited too. Looking up the host name has
+the limits of the system's resolver instead (resolv.conf(5)).
 """
 
 import re
@@ -31,20 +31,20 @@ class SmtpConnection(smtplib.SMTP):
     def __init__(
         self, host: str, port: int, own_name: str, *, timeout: float, tls: Tls, context: ssl.SSLContext | None
     ) -> None:
-        """Connect and read the greeting; TLS comes first where it is implicit.
+        """Connect, with TLS first if it is implicit, and read the greeting.
 
         Raises:
-            SMTPException: the server does not greet as a mail server does.
-            OSError: it cannot be reached in time, or TLS fails.
+            SMTPException: the greeting is not that of a mail server.
+            OSError: no connection in time, or TLS fails.
         """
         self._context = context if tls is Tls.IMPLICIT else None
         super().__init__(host, port, own_name, timeout=timeout)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        """Return the socket of the connection. smtplib calls this; its own gives each address the whole time-out."""
+        """Open the socket, for smtplib, whose own method gives each address the whole time-out."""
         sock = _connect(host, port, timeout)
         try:
-            # The handshake ends in time by itself: OpenSSL's binding treats the socket's time-out as a deadline.
+            # Python's TLS handshake treats the socket's time-out as a deadline.
             sock.settimeout(timeout)
             return self._context.wrap_socket(sock, server_hostname=host) if self._context else sock
         except BaseException:
@@ -52,11 +52,11 @@ class SmtpConnection(smtplib.SMTP):
             raise
 
     def send(self, data: bytes | str) -> None:  # type: ignore[override] # typeshed: also array.array and the like
-        """Send all of this; smtplib's own gives each part that goes through TLS the whole time-out.
+        """Send all of the data; smtplib's own method gives each part that goes through TLS the whole time-out.
 
         Raises:
-            SMTPServerDisconnected: there is no connection any more.
-            TimeoutError: the server did not take it in time.
+            SMTPServerDisconnected: the connection has ended.
+            TimeoutError: the server did not read the data in time.
         """
         rest = memoryview(data.encode(self.command_encoding) if isinstance(data, str) else data)
         if self.sock is None:
@@ -66,34 +66,34 @@ class SmtpConnection(smtplib.SMTP):
             rest = rest[self.sock.send(rest) :]
             if rest:
                 while rest:
-                    self.sock.settimeout(_left(deadline))
+                    self.sock.settimeout(_remaining_time(deadline))
                     rest = rest[self.sock.send(rest) :]
                 self.sock.settimeout(self.timeout)
         except TimeoutError:
             self.close()
-            raise TimeoutError(Words("it did not read on within {seconds:g} s", seconds=self.timeout)) from None
+            raise TimeoutError(Words("the server did not read on within {seconds:g} s", seconds=self.timeout)) from None
         except OSError:
             self.close()
             raise
 
     def getreply(self) -> tuple[int, bytes]:
-        """Read one answer to its end (RFC 5321, 4.2) and return its code and its text, a line for each of its lines.
+        """Read one complete answer (RFC 5321, 4.2) and return its code and its text, line by line.
 
-        smtplib's own takes a line that was cut short for a whole one, and reads any number of lines.
+        smtplib's own method accepts a line that was cut short, and any number of lines.
 
         Raises:
             SMTPServerDisconnected: the connection ended first.
             NoAnswer: this is not an SMTP answer, or it is too long.
-            OSError: the connection failed, or the answer was not complete in time.
+            OSError: the connection failed, or the answer was incomplete at the deadline.
         """
-        # smtplib forgets its file when TLS begins, and with it all that was sent before in clear text.
+        # When TLS starts, smtplib drops its file, and with it everything received in clear text.
         if self.file is None:
             self.file = _Incoming()
         deadline = time.monotonic() + self.timeout
         try:
             answer = self._read_answer(self.file, deadline)
             if self.sock is not None:
-                # The handshake that may follow has a deadline of its own.
+                # A TLS handshake may follow, with its own deadline.
                 self.sock.settimeout(self.timeout)
         except TimeoutError:
             self.close()
@@ -107,7 +107,7 @@ class SmtpConnection(smtplib.SMTP):
         codes: set[int] = set()
         text: list[bytes] = []
         while len(text) < _MOST_LINES:
-            parts = _ANSWER_LINE.fullmatch(incoming.line(self.sock, deadline))
+            parts = _ANSWER_LINE.fullmatch(incoming.read_line(self.sock, deadline))
             if parts is None:
                 break
             codes.add(int(parts[1]))
@@ -120,42 +120,42 @@ class SmtpConnection(smtplib.SMTP):
 
 
 class _Incoming:
-    """What has been received and not been read yet."""
+    """The buffer of received bytes that are not read yet."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
-    def line(self, sock: socket.socket | None, deadline: float) -> bytes:
-        """Return the next line, with its end; a longer one than any may be is cut."""
+    def read_line(self, sock: socket.socket | None, deadline: float) -> bytes:
+        """Return the next line with its line end, cut to the maximum length."""
         while (end := self._received.find(b"\n", 0, _LONGEST_LINE)) < 0:
             if len(self._received) >= _LONGEST_LINE:
                 return bytes(self._received[:_LONGEST_LINE])
             if sock is None:
                 raise smtplib.SMTPServerDisconnected(Words("the connection has ended"))
-            sock.settimeout(_left(deadline))
+            sock.settimeout(_remaining_time(deadline))
             received = sock.recv(_CHUNK)
             if not received:
-                raise smtplib.SMTPServerDisconnected(Words("it ended before the answer did"))
+                raise smtplib.SMTPServerDisconnected(Words("the connection ended during the answer"))
             self._received += received
         line = bytes(self._received[: end + 1])
         del self._received[: end + 1]
         return line
 
     def close(self) -> None:
-        """Forget all of it; smtplib calls this."""
+        """Discard the buffer; smtplib calls this."""
         self._received.clear()
 
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to the first address of a host that answers; all of them together have the time-out."""
+    """Connect to the first address of a host that answers; the time-out is for all addresses together."""
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     deadline = time.monotonic() + timeout
     failure: OSError = OSError("the name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            # One that does not answer leaves as much time to each of those that follow.
-            sock.settimeout(_left(deadline) / (len(addresses) - number))
+            # Share the remaining time equally among the remaining addresses.
+            sock.settimeout(_remaining_time(deadline) / (len(addresses) - number))
             sock.connect(address)
         except OSError as error:
             sock.close()
@@ -165,7 +165,7 @@ def _connect(host: str, port: int, timeout: float) -> socket.socket:
     raise failure
 
 
-def _left(deadline: float) -> float:
+def _remaining_time(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""Header lines: short, in ASCII, and read back to the very text by every reader that keeps to RFC 2047."""
+"""Header lines: short, ASCII, and read back exactly by every reader that follows RFC 2047."""
 
 from email import message_from_bytes, policy
 from email.headerregistry import Address
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from egec_cli.mail.compose import message
 
-# 50 characters, most of them with an accent, and what a header would read as something else.
+# Long texts with accents, and texts that a header could misread.
 AWKWARD = [
     "Société d\u2019Énergie et d\u2019Équipements Générés à Évreux", "é" * 50, "é" * 200, "é " * 50, " é ", "a  b",
     "a" + " " * 70 + "b", "x" * 300, "山" * 100, "e\u0301" * 50, "\U0001f600" * 40, "a\u00a0b", "\u202fx\u202f",
@@ -32,7 +32,7 @@ def check(text: str) -> None:
     assert list(found) == ["From", "Subject"]
     assert message.parse_address_header(found["From"]) == sender
     assert message.parse_text_header(found["Subject"]) == text
-    # The other reader has its faults with display names, but none with subjects.
+    # The other reader is wrong about display names only.
     parsed = message_from_bytes(content, policy=policy.default)
     assert list(parsed) == ["From", "Subject"]
     assert [address.addr_spec for address in parsed["From"].addresses] == ["a@egec.pro"]

@@ -1,4 +1,4 @@
-"""The mail with identifier and password: parsed back and read as a client's mail program does."""
+"""The mail with identifier and password: parsed back and read as by a client's mail program."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ AWKWARD_NAMES = [
     "a" * 100, "é" * 100, "山" * 100, CLEAR, "\u200d", "\U0001f468\u200d\U0001f469",
 ]  # fmt: skip
 
-# What the memo's example says, in the words of each language.
+# The statements of the memo's example in each language.
 SAID = {
     "fr": [
         "M. Dupont, bonjour,", "(www.egec.pro)", f"Votre identifiant CLIENT est : {IDENTIFIER}",
@@ -101,7 +101,7 @@ class Page(HTMLParser):
 
 
 def parts(mail: Mail) -> tuple[str, Page]:
-    """Return the text and the page that a client reads."""
+    """Return the text and the page as a client reads them."""
     text, html = (parsed(mail).get_body((kind,)) for kind in ("plain", "html"))
     assert text
     assert html
@@ -115,7 +115,7 @@ def plain(text: str) -> str:
 
 @st.composite
 def names(draw: st.DrawFn) -> str:
-    """Draw what the greeting may hold: whatever a client's file takes for a name."""
+    """Draw any name that a client record accepts."""
     text = draw(
         st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]) | st.sampled_from("=?$<>&{}[]\u200d"), max_size=100)
     )
@@ -132,11 +132,11 @@ def greeting(name: str, language: str) -> str:
 
 
 def check_the_whole(name: str, language: str) -> None:
-    """Check what holds of every mail."""
+    """Check the properties of every mail."""
     mail = built(name=name, language=language)
     head, _, body = mail.content.partition(b"\r\n\r\n")
     assert max(map(len, head.split(b"\r\n"))) <= 998
-    # What quoted-printable lines may have at most (RFC 2045, 6.7); filters look for longer ones.
+    # The limit of quoted-printable lines (RFC 2045, 6.7); filters look for longer ones.
     assert max(map(len, body.split(b"\r\n"))) <= 76
     assert not {*b"\r\n"} & {*mail.content.replace(b"\r\n", b"")}
     assert mail.content.isascii()
@@ -181,7 +181,7 @@ def test_text_and_page_say_what_the_memo_says(language: str, said: str) -> None:
     assert said in plain("".join(leaf.text for leaf in page.leaves))
 
 
-def test_the_mail_tells_when_it_was_issued_to_the_second() -> None:
+def test_the_mail_states_the_time_of_issue_to_the_second() -> None:
     local = ISSUED_AT.astimezone()
     offset = local.strftime("%z")
     for language, form in (("fr", "%d/%m/%Y à %H:%M:%S"), ("en", "%Y-%m-%d at %H:%M:%S")):
@@ -275,12 +275,12 @@ def test_the_sender_is_the_one_of_the_settings(mail_from: str, header: str, send
         "eGEC\nBcc: b@y.fr <a@example.org>",
     ],
 )  # fmt: skip
-def test_an_invalid_address_in_the_settings_is_told_by_its_variable(variable: str, address: str) -> None:
+def test_an_invalid_address_in_the_settings_is_reported_with_its_variable(variable: str, address: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         built(load.load_settings({variable: address}))
 
 
-def test_replies_go_where_the_settings_say() -> None:
+def test_replies_go_to_the_address_in_the_settings() -> None:
     assert "Reply-To" not in parsed(built())
     found = load.load_settings({"EGEC_MAIL_REPLY_TO": "Service IT <it@example.org>"})
     assert parsed(built(found))["Reply-To"] == "Service IT <it@example.org>"
@@ -305,7 +305,7 @@ def test_an_address_beyond_ascii_asks_for_smtputf8_and_comes_out_as_it_is() -> N
     ],
 )
 def test_a_recipient_that_would_become_something_else_is_never_written(recipient: str) -> None:
-    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|loses a part of its To)"):
+    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|would arrive with a damaged To)"):
         built(recipient=recipient)
 
 
@@ -316,7 +316,7 @@ def test_any_name_of_the_application_comes_out_as_it_is_or_is_refused(app_name: 
     try:
         mail = built(load.load_settings({"EGEC_APP_NAME": app_name}))
     except ConfigError as error:
-        assert "loses a part of its Subject" in error.message  # noqa: PT017 - either outcome is right
+        assert "would arrive with a damaged Subject" in error.message  # noqa: PT017 - either outcome is right
         return
     assert app_name in parsed(mail)["Subject"]
     assert app_name in parts(mail)[0]
@@ -345,13 +345,13 @@ def test_own_templates_are_used_even_without_a_last_line_end(tmp_path: Path) -> 
     [
         ("Subject: $password\n\n$identifier", PAGE, r"credentials\.fr\.txt:1: the subject shows the password"),
         ("Subject: a$password.\n\n$identifier", PAGE, r"credentials\.fr\.txt:1: the subject shows the password"),
-        ("$identifier $password", PAGE, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
-        ("Subject: a\n$identifier $password", PAGE, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
-        ("\nSubject: a\n\n$identifier $password", PAGE, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
-        ("Subject: a\n\n$identifier", PAGE, r"credentials\.fr\.txt:1: the text never uses \$password"),
-        ("Subject: a\n\n$password", PAGE, r"credentials\.fr\.txt:1: the text never uses \$identifier"),
-        (TEXT, "<p>$identifier</p>", r"credentials\.fr\.html:1: the text never uses \$password"),
-        (TEXT, f"{PAGE}\n$pasword", r"credentials\.fr\.html:2: there is no placeholder \$pasword"),
+        ("$identifier $password", PAGE, r"credentials\.fr\.txt:1: the file must start with `Subject: "),
+        ("Subject: a\n$identifier $password", PAGE, r"credentials\.fr\.txt:1: the file must start with `Subject: "),
+        ("\nSubject: a\n\n$identifier $password", PAGE, r"credentials\.fr\.txt:1: the file must start with `Subject: "),
+        ("Subject: a\n\n$identifier", PAGE, r"credentials\.fr\.txt:1: the text does not use \$password"),
+        ("Subject: a\n\n$password", PAGE, r"credentials\.fr\.txt:1: the text does not use \$identifier"),
+        (TEXT, "<p>$identifier</p>", r"credentials\.fr\.html:1: the text does not use \$password"),
+        (TEXT, f"{PAGE}\n$pasword", r"credentials\.fr\.html:2: unknown placeholder \$pasword"),
     ],
 )
 def test_a_template_that_would_mail_something_wrong_is_refused(
@@ -362,7 +362,7 @@ def test_a_template_that_would_mail_something_wrong_is_refused(
     assert CLEAR not in refused.value.message + refused.value.hint
 
 
-def test_a_language_without_templates_is_told(tmp_path: Path) -> None:
+def test_a_language_without_templates_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"greeting\.de\.txt cannot be read"):
         built(language="de")
 

@@ -1,4 +1,4 @@
-"""Message-IDs and envelope senders: what is found again of them, and how long they may be."""
+"""Message-IDs and envelope senders: finding their marks, and their maximum length."""
 
 import re
 
@@ -29,7 +29,7 @@ def test_the_mark_of_a_message_id_is_found_in_it_and_in_its_envelope_sender(clie
     ["", "1.0123456789abcdef01234567", "<.0123456789abcdef01234567@x>", "<1.0123456789abcdef0123456@x>", "<1.2@x>",
      "<12345678901.0123456789abcdef01234567@x>", "<1.0123456789ABCDEF01234567@x>", "4.1.0123456789abcdef01234567@x"],
 )  # fmt: skip
-def test_what_is_no_mark_is_not_taken_for_one(text: str) -> None:
+def test_similar_text_is_not_a_mark(text: str) -> None:
     assert list(message_ids.find_marks(text.encode())) == []
 
 

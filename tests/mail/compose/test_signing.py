@@ -32,7 +32,7 @@ from tests.mail.conftest import mail_to
 from tests.processes import command_of, hide_module
 from tests.smtp_server import MailServer
 
-# So small a key is none that the library makes.
+# The library does not create keys this small.
 WEAK = """\
 -----BEGIN PRIVATE KEY-----
 MIIBVAIBADANBgkqhkiG9w0BAQEFAASCAT4wggE6AgEAAkEA6Msv+4sHAOz22NHz
@@ -61,7 +61,7 @@ def content(kind: Kind = Kind.CREDENTIALS, language: str = "fr", **changed: Any)
 def test_a_signed_mail_is_verified_and_is_the_mail_with_a_header_before_it(kind: Kind, language: str) -> None:
     unsigned = content(kind, language, name="Mme Noëlle d\u2019Œuvre")
     one = signer()
-    signed = one.signed(unsigned)
+    signed = one.sign(unsigned)
     assert signed.endswith(unsigned)
     header = signed.removesuffix(unsigned)
     assert header.startswith(b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=egec.pro;")
@@ -79,7 +79,7 @@ def test_a_signed_mail_is_verified_and_is_the_mail_with_a_header_before_it(kind:
 def test_a_key_of_any_usual_form_signs(bits: int, form: PrivateFormat, ending: str) -> None:
     one = signer(dkim_keys.pem(bits, form).replace("\n", ending))
     assert one.bits == bits
-    assert one.verifies(one.signed(content()))
+    assert one.verifies(one.sign(content()))
 
 
 @pytest.mark.parametrize("bits", [1024, 2048])
@@ -106,14 +106,14 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_mail_that_was_changed_on_the_way_is_not_verified(change: str) -> None:
     one = signer()
-    signed = one.signed(content())
+    signed = one.sign(content())
     assert CHANGES[change](signed) != signed
     assert not one.verifies(CHANGES[change](signed))
 
 
 def test_what_mail_servers_do_on_the_way_leaves_it_verified() -> None:
     one = signer()
-    signed = one.signed(content())
+    signed = one.sign(content())
     delivered = b"Return-Path: <a@egec.pro>\r\nReceived: from a\r\n by b\r\n" + signed
     for changed in (
         delivered,
@@ -150,7 +150,7 @@ def test_threads_share_a_signer() -> None:
     one = signer()
     mails = [content(recipient=f"client{number}@example.org") for number in range(40)]
     with ThreadPoolExecutor(8) as threads:
-        assert all(one.verifies(signed) for signed in threads.map(one.signed, mails))
+        assert all(one.verifies(signed) for signed in threads.map(one.sign, mails))
 
 
 # --- refused ---
@@ -166,7 +166,7 @@ def refusal(private: str) -> ConfigError:
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=["PKCS8", "PKCS1"])
-def test_an_encrypted_key_is_told_with_the_way_to_decrypt_it(form: PrivateFormat) -> None:
+def test_an_encrypted_key_is_reported_with_the_command_to_decrypt_it(form: PrivateFormat) -> None:
     encrypted = dkim_keys.key().private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret")).decode()
     error = refusal(encrypted)
     assert error.message.endswith("is encrypted")
@@ -178,7 +178,7 @@ def test_an_encrypted_key_is_told_with_the_way_to_decrypt_it(form: PrivateFormat
 )
 def test_a_key_of_another_kind_is_refused(other: Any) -> None:
     private = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    assert refusal(private).message.endswith("is no RSA key")
+    assert refusal(private).message.endswith("is not an RSA key")
 
 
 def test_a_key_that_no_mail_server_verifies_is_refused() -> None:

@@ -48,35 +48,35 @@ def own(tmp_path: Path) -> Settings:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a\nb $pasword", "own/mail.fr.txt:2: there is no placeholder $pasword"),
-        ("${pass}", "own/mail.fr.txt:1: there is no placeholder $pass"),
-        ("$Password", "own/mail.fr.txt:1: there is no placeholder $Password"),
-        ("$passwords", "own/mail.fr.txt:1: there is no placeholder $passwords"),
-        ("\n\n5 $ de frais", "own/mail.fr.txt:3: a dollar sign stands alone"),
-        ("$password$", "own/mail.fr.txt:1: a dollar sign stands alone"),
-        ("${password", "own/mail.fr.txt:1: a dollar sign stands alone"),
-        ("${ password }", "own/mail.fr.txt:1: a dollar sign stands alone"),
-        ("$$$", "own/mail.fr.txt:1: a dollar sign stands alone"),
-        ("$é", "own/mail.fr.txt:1: a dollar sign stands alone"),
-        ("$password\n$x\n$y", "own/mail.fr.txt:2: there is no placeholder $x"),
+        ("a\nb $pasword", "own/mail.fr.txt:2: unknown placeholder $pasword"),
+        ("${pass}", "own/mail.fr.txt:1: unknown placeholder $pass"),
+        ("$Password", "own/mail.fr.txt:1: unknown placeholder $Password"),
+        ("$passwords", "own/mail.fr.txt:1: unknown placeholder $passwords"),
+        ("\n\n5 $ de frais", "own/mail.fr.txt:3: a dollar sign without a placeholder"),
+        ("$password$", "own/mail.fr.txt:1: a dollar sign without a placeholder"),
+        ("${password", "own/mail.fr.txt:1: a dollar sign without a placeholder"),
+        ("${ password }", "own/mail.fr.txt:1: a dollar sign without a placeholder"),
+        ("$$$", "own/mail.fr.txt:1: a dollar sign without a placeholder"),
+        ("$é", "own/mail.fr.txt:1: a dollar sign without a placeholder"),
+        ("$password\n$x\n$y", "own/mail.fr.txt:2: unknown placeholder $x"),
     ],
 )
 def test_an_unknown_placeholder_is_named_with_file_and_line(text: str, fault: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Template(TEXT, text).render({"password": "p", "app_name": "eGEC"})
     assert refused.value.message == fault
-    assert refused.value.hint == "Write $$ for a dollar sign; the placeholders here are: $app_name, $password."
+    assert refused.value.hint == "Write $$ for a dollar sign; valid placeholders: $app_name, $password."
 
 
-def test_where_there_are_no_placeholders_the_message_says_so() -> None:
+def test_a_text_without_placeholders_is_reported_as_such() -> None:
     with pytest.raises(ConfigError) as refused:
         Template(TEXT, "$x").render({})
-    assert refused.value.hint.endswith("the placeholders here are: none.")
+    assert refused.value.hint.endswith("valid placeholders: none.")
 
 
 @pytest.mark.parametrize("text", ["no placeholder", "$$password", "$other"])
 def test_a_required_placeholder_must_be_used(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^own/mail\.fr\.txt:1: the text never uses \$password$"):
+    with pytest.raises(ConfigError, match=r"^own/mail\.fr\.txt:1: the text does not use \$password$"):
         Template(TEXT, text).render({"password": "p", "other": "o"}, required=["password"])
 
 
@@ -120,7 +120,7 @@ def test_an_own_folder_replaces_the_built_in_templates_file_by_file(own: Setting
 def test_a_text_must_use_every_value_that_it_is_given(own: Settings) -> None:
     assert own.templates
     (own.templates / "greeting.fr.txt").write_text("Bonjour,", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"greeting\.fr\.txt:1: the text never uses \$name"):
+    with pytest.raises(ConfigError, match=r"greeting\.fr\.txt:1: the text does not use \$name"):
         template.render_text(own, "greeting", "fr", name="M. Dupont")
 
 

@@ -1,4 +1,4 @@
-"""Mail laid down in a Maildir: whole, private, or not at all."""
+"""Mail saved to a Maildir: complete and private, or not at all."""
 
 import errno
 import mailbox
@@ -22,7 +22,7 @@ from egec_cli.mail.compose.message import MailForm
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.wording import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
-from egec_cli.mail.transports.maildir import readable
+from egec_cli.mail.transports.maildir import to_8bit
 from egec_cli.password import DEFAULT_SPECIALS, generate_password
 from egec_cli.settings import load
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
@@ -33,13 +33,13 @@ LAID_DOWN = ENVELOPE + CONTENT
 
 
 def mode(path: Path) -> int:
-    """Return the permissions of a file or a folder."""
+    """Return the permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Be subject to permissions, which root is not."""
+    """Drop root's exemption from permissions."""
     own = os.geteuid()
     if own == 0:
         os.seteuid(NOBODY)
@@ -51,7 +51,7 @@ def without_privileges() -> Iterator[None]:
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """Let the system refuse to write more to any file, as a full disk does."""
+    """Make writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -62,7 +62,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 @pytest.fixture
 def maildir(tmp_path: Path) -> Path:
-    """Return where a Maildir may be made."""
+    """Return the path of a Maildir to create."""
     return tmp_path / "mail"
 
 
@@ -148,7 +148,7 @@ def test_a_mail_that_is_there_but_perhaps_not_for_good_is_in_doubt(
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail_for_the_folder)
-    with pytest.raises(DeliveryUnknown, match="perhaps not for good"):
+    with pytest.raises(DeliveryUnknown, match="may not survive a power cut"):
         transport_of(f"maildir:{maildir}").deliver(mail_to())
     assert len(list((maildir / "new").iterdir())) == 1
 
@@ -173,7 +173,7 @@ def test_a_person_can_read_password_and_accents_in_the_file(
     transport = transport_of(f"maildir:{maildir}")
     for number in range(300):
         secret = generate_password(ours.alphabet)
-        mail = form.filled(
+        mail = form.fill(
             recipient="jeanne@example.org", name="Mme Élouard", identifier="1234567890", password=secret,
             issued_at=datetime.now(UTC), message_id=form.new_message_id(number),
         )  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_person_can_read_password_and_accents_in_the_file(
 
 
 def parts_of(content: bytes) -> list[object]:
-    """Return all that a mail says: its headers, but for the encoding, and its texts."""
+    """Return the headers of a mail, except the encoding, and its texts."""
     message = message_from_bytes(content, policy=policy.default)
     texts = [message.get_body((kind,)) for kind in ("plain", "html")]
     return [message.items(), *(text.get_content() for text in texts if text is not None)]
@@ -198,8 +198,8 @@ def test_a_text_that_8bit_does_not_allow_stays_as_it_was() -> None:
         message = EmailMessage(policy=policy.SMTP)
         message.set_content("short", cte="quoted-printable")
         message.set_payload(b2a_qp(text.encode(), istext=False).decode())
-        assert readable(message.as_bytes()) == message.as_bytes()
-    assert readable(CONTENT) == CONTENT
+        assert to_8bit(message.as_bytes()) == message.as_bytes()
+    assert to_8bit(CONTENT) == CONTENT
 
 
 def test_a_mail_beyond_ascii_in_its_headers_keeps_them(maildir: Path, transport_of: TransportOf) -> None:

@@ -1,4 +1,4 @@
-"""Replies that quote the password, in any encoding and over any lines: nothing of it is kept."""
+"""Replies that quote the password, in any encoding and over several lines, are reduced to their codes."""
 
 import base64
 import quopri
@@ -50,7 +50,7 @@ around = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_si
 
 
 def reply_through_a_socket(lines: list[str]) -> str:
-    """Return an answer of several lines as a connection reads it and as it would be stored."""
+    """Return an answer of several lines as it is read and stored."""
     with closing(socket.create_server((HOST, 0))) as listening:
 
         def serve() -> None:
@@ -73,7 +73,7 @@ def reply_through_a_socket(lines: list[str]) -> str:
 
 
 def is_left_out(reply: str, secret: Password) -> bool:
-    """Tell whether nothing but codes is kept of a reply."""
+    """Return whether only the codes of a reply are kept."""
     return without_secret(reply, secret) in {f"554 {LEFT_OUT}", f"554 5.7.1 {LEFT_OUT}"}
 
 
@@ -163,7 +163,7 @@ def test_a_short_password_of_the_login_is_found_too(secret: str) -> None:
         assert without_secret(reply, Password(secret)) == (f"535 5.7.8 {LEFT_OUT}" if secret else reply)
 
 
-def test_a_server_that_quotes_the_login_over_lines_tells_it_to_nobody(transport_of: TransportOf) -> None:
+def test_a_login_quoted_over_several_lines_is_not_shown(transport_of: TransportOf) -> None:
     with MailServer(login=("egec", "Pa55:wo/rd")) as server:
         server.fail_always(Fault.LOGIN_THAT_QUOTES_OVER_LINES)
         with pytest.raises(DeliveryRefused) as refusal:

@@ -1,4 +1,4 @@
-"""Mail handed to a program: real scripts in the place of sendmail, with every way to end."""
+"""Mail passed to a program: real scripts in place of sendmail, with every exit."""
 
 import resource
 import time
@@ -14,7 +14,7 @@ from tests.activations import letter
 from tests.conftest import Egec
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
 
-# Writes its arguments and its input beside itself, as a real one queues them.
+# Writes its arguments and input beside itself, like a queue.
 TAKES_THE_MAIL = """
 for argument do printf '%s\\n' "$argument"; done > "$0.arguments"
 cat > "$0.mail"
@@ -25,7 +25,7 @@ Program = Callable[[str], Path]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Return a function that makes a program of the lines of a shell script."""
+    """Return a function that makes a program from shell commands."""
 
     def make(lines: str) -> Path:
         path = tmp_path / "sendmail"
@@ -39,7 +39,7 @@ def program(tmp_path: Path) -> Program:
 def test_a_program_that_ends_with_0_has_accepted_the_mail(program: Program, transport_of: TransportOf) -> None:
     path = program(TAKES_THE_MAIL)
     reply = transport_of(f"sendmail:{path}").deliver(mail_to())
-    assert reply.text == f"{path} took it"
+    assert reply.text == f"accepted by {path}"
     assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
     assert Path(f"{path}.arguments").read_text().splitlines() == [
         "-i", "-f", "ne-pas-repondre@egec.pro", "--", "jeanne@example.org"
@@ -58,10 +58,10 @@ def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
 
 
 @pytest.mark.parametrize("recipient", ["-oX@example.org", "--@example.org", "-bp@example.org", "$(id)`id`@example.org"])
-def test_an_address_is_never_taken_for_an_option_or_a_command(
+def test_an_address_is_never_an_option_or_a_command(
     recipient: str, program: Program, transport_of: TransportOf
 ) -> None:
-    # getopts ends the options as sendmail does: what is left are recipients.
+    # getopts parses options as sendmail does; the rest are recipients.
     path = program(
         'while getopts "if:o:b:" option; do echo "option $option"; done > "$0.options"\n'
         'shift $((OPTIND - 1)); printf "%s\\n" "$@" > "$0.recipients"; cat > /dev/null'
@@ -141,7 +141,7 @@ def test_a_program_that_is_killed_leaves_the_mail_in_doubt(
     signal: str, program: Program, transport_of: TransportOf
 ) -> None:
     path = program(f"{TAKES_THE_MAIL}\nkill -{signal} $$")
-    with pytest.raises(DeliveryUnknown, match="ended by signal"):
+    with pytest.raises(DeliveryUnknown, match="killed by signal"):
         transport_of(f"sendmail:{path}").deliver(mail_to())
 
 
@@ -180,7 +180,7 @@ def test_a_program_that_leaves_another_behind_is_not_waited_for_any_longer(
     assert Path(f"{path}.mail").read_bytes() == CONTENT.replace(b"\r\n", b"\n")
 
 
-def test_a_program_that_quotes_the_password_in_an_answer_that_is_in_doubt_does_not_get_it_told(
+def test_a_password_quoted_in_an_answer_in_doubt_is_not_shown(
     egec: Egec, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = program('tee "$0.mail" | grep -A2 "^Votre mot de passe" >&2; exit 75')
@@ -211,7 +211,9 @@ def test_a_program_that_is_not_executable_is_a_fault_of_the_configuration(
     assert not Path(f"{path}.mail").exists()
 
 
-def test_a_file_that_is_no_program_is_a_fault_of_the_configuration(tmp_path: Path, transport_of: TransportOf) -> None:
+def test_a_file_that_cannot_be_executed_is_a_fault_of_the_configuration(
+    tmp_path: Path, transport_of: TransportOf
+) -> None:
     path = tmp_path / "sendmail"
     path.write_bytes(b"\0\1\2")
     path.chmod(0o755)

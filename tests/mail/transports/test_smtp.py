@@ -26,7 +26,7 @@ from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_deli
 from tests.processes import command_of
 from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authority_file
 
-# With a silent server it is the time-out that ends a test; with any other it must not.
+# A silent server ends by the time-out; no other may.
 IMPATIENCE = 0.5
 SECRET = "Pa55:wo/rd"
 
@@ -128,29 +128,29 @@ ACCEPTED = {
     Fault.DRIPPED_QUIT,
     Fault.CUT_AT_QUIT,
 }
-# These change what is offered rather than fail; they have tests of their own.
+# These change the offered extensions; they have their own tests.
 OFFERS = {Fault.OFFERS_AUTH_LOGIN, Fault.OFFERS_LOGIN_BY_TOKEN}
 
 
 def by_name(faults: set[Fault]) -> list[Fault]:
-    """Return the faults in an order that every test worker agrees on."""
+    """Return the faults in the same order for every test worker."""
     return sorted(faults, key=lambda fault: fault.name)
 
 
 def server_for(fault: Fault, *, pipelining: bool) -> MailServer:
-    """Return a server whose dialogue comes to the point of the fault."""
+    """Return a server whose dialogue reaches the fault."""
     if fault.point is Point.STARTTLS:
         return MailServer(tls=Tls.STARTTLS, pipelining=pipelining)
     return MailServer(login=("egec", SECRET) if fault.point is Point.LOGIN else None, pipelining=pipelining)
 
 
 def patience_with(fault: Fault) -> float:
-    """Return the time-out to use where this fault strikes."""
+    """Return the time-out for this fault."""
     return IMPATIENCE if fault.is_waited_for else PATIENCE
 
 
 def all_words(error: BaseException) -> str:
-    """Return what any log or traceback could show of the error."""
+    """Return everything that a log or traceback could show of an error."""
     words = "".join(traceback.format_exception(error))
     if isinstance(error, DeliveryRefused):
         words += f"{error.error.message} {error.error.hint} {error.reply} {error.error!r}"
@@ -306,14 +306,14 @@ def test_connect_connects_and_logs_in_ahead_of_the_mail(transport_of: TransportO
         assert server.connections == 1
 
 
-def test_a_failure_to_connect_is_told_and_the_next_try_is_a_new_one(
+def test_a_failure_to_connect_is_reported_and_the_next_try_connects_again(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     mail_server.fail_next(Fault.BANNER_421)
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused, match="421 Too busy") as refusal:
         transport.connect()
-    assert refusal.value.server_away
+    assert refusal.value.server_unavailable
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
 
@@ -330,7 +330,7 @@ def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
     mail_server.fail_always(fault)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to())
-    assert refusal.value.server_away
+    assert refusal.value.server_unavailable
     assert len(mail_server.accepted) == 2
 
 
@@ -342,7 +342,7 @@ def test_the_connection_goes_on_after_a_refusal_of_one_mail(
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to("first@example.org"))
-    assert not refusal.value.server_away
+    assert not refusal.value.server_unavailable
     assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
     assert [kept.recipient for kept in mail_server.accepted] == ["second@example.org"]
     assert mail_server.connections == 1
@@ -353,7 +353,7 @@ def test_commands_sent_at_once_end_with_the_first_refusal_whatever_comes_after_i
     after: Fault, transport_of: TransportOf
 ) -> None:
     with MailServer(pipelining=True) as server:
-        # The first of these says 354 although it has taken no recipient.
+        # The first server answers 354 although it refused the recipient.
         server.fail_next(Fault.RCPT_550, after)
         transport = transport_of(server.url)
         with pytest.raises(DeliveryRefused, match="550 No such recipient"):
@@ -488,7 +488,7 @@ def test_within_tls_neither_mail_nor_login_travels_in_clear(tls: Tls, transport_
 def test_a_certificate_of_an_unknown_authority_is_refused(tls: Tls, transport_of: TransportOf) -> None:
     with MailServer(tls=tls) as server:
         url = re.sub(r"[?&]ca=.*", "", server.url)
-        with pytest.raises(DeliveryRefused, match="not to be trusted: unable to get local issuer") as refusal:
+        with pytest.raises(DeliveryRefused, match="not trusted: unable to get local issuer") as refusal:
             transport_of(url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         assert "?ca=FILE" in refusal.value.error.hint
@@ -498,16 +498,14 @@ def test_a_certificate_of_an_unknown_authority_is_refused(tls: Tls, transport_of
 @pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
 def test_a_certificate_of_another_host_is_refused(tls: Tls, transport_of: TransportOf) -> None:
     with MailServer(tls=tls, certified_host="mail.example.org") as server:
-        with pytest.raises(DeliveryRefused, match=r"not to be trusted: .*mismatch") as refusal:
+        with pytest.raises(DeliveryRefused, match=r"not trusted: .*mismatch") as refusal:
             transport_of(server.url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         assert server.accepted == []
 
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
-def test_a_ca_file_that_cannot_be_used_is_told_by_its_name(
-    text: str | None, tmp_path: Path, transport_of: TransportOf
-) -> None:
+def test_an_invalid_ca_file_is_named(text: str | None, tmp_path: Path, transport_of: TransportOf) -> None:
     ca_file = tmp_path / "authority.pem"
     if text is not None:
         ca_file.write_text(text)
@@ -519,7 +517,7 @@ def test_a_ca_file_that_cannot_be_used_is_told_by_its_name(
         assert server.connections == 0
 
 
-def test_without_starttls_nothing_is_said_in_clear_where_tls_is_required(transport_of: TransportOf) -> None:
+def test_without_starttls_nothing_is_sent_in_clear_if_tls_is_required(transport_of: TransportOf) -> None:
     with MailServer(login=("egec", SECRET)) as server:
         url = server.url.replace("tls=none", "tls=required")
         with pytest.raises(DeliveryRefused, match="does not offer STARTTLS") as refusal:
@@ -529,10 +527,10 @@ def test_without_starttls_nothing_is_said_in_clear_where_tls_is_required(transpo
         assert re.fullmatch(rb"ehlo \S+\r\n(quit\r\n)?", server.heard_in_clear)
 
 
-def test_a_server_that_expects_clear_text_is_told_from_one_that_is_away(
+def test_a_server_that_expects_clear_text_is_distinguished_from_an_unavailable_one(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
-    with pytest.raises(DeliveryRefused, match="does not begin with TLS") as refusal:
+    with pytest.raises(DeliveryRefused, match="does not start with TLS") as refusal:
         transport_of(mail_server.url.replace("smtp:", "smtps:").replace("?tls=none", "")).deliver(mail_to())
     assert refusal.value.error.exit_code == CONFIGURATION
 
@@ -553,7 +551,7 @@ def test_a_login_that_the_server_does_not_offer_is_a_fault_of_the_configuration(
             transport_of(url).deliver(mail_to())
         assert refusal.value.error.exit_code == CONFIGURATION
         hint = refusal.value.error.hint
-        assert "Leave the user and the password out of EGEC_MAIL_URL if the server needs no login." in hint
+        assert "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login." in hint
         transport_of(server.url).deliver(mail_to())
 
 
@@ -565,7 +563,7 @@ def test_a_server_that_offers_only_logins_by_token_is_a_fault_of_the_configurati
         assert refusal.value.error.exit_code == CONFIGURATION
 
 
-def test_a_server_that_asks_for_a_login_where_the_settings_name_none_is_a_fault_of_the_configuration(
+def test_a_missing_login_is_a_fault_of_the_configuration(
     transport_of: TransportOf,
 ) -> None:
     with MailServer(login=("egec", SECRET)) as server:
@@ -616,7 +614,7 @@ def test_a_host_name_that_is_none_is_a_fault_of_the_configuration(transport_of: 
     assert end_of_delivery(transport_of(f"smtp://{64 * 'x'}.example.org"), mail_to()) == CONFIGURATION
 
 
-# What arrives, and what is told of it
+# What arrives, and what is reported
 
 
 @pytest.mark.parametrize(
@@ -653,9 +651,7 @@ def test_an_address_beyond_ascii_goes_to_a_server_that_offers_smtputf8(
     assert said.count("SMTPUTF8 BODY=8BITMIME") == 2
 
 
-def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtputf8(
-    transport_of: TransportOf,
-) -> None:
+def test_a_non_ascii_address_is_refused_if_the_server_does_not_offer_smtputf8(transport_of: TransportOf) -> None:
     with MailServer(smtputf8=False) as server:
         transport = transport_of(server.url)
         with pytest.raises(DeliveryRefused, match=r"jérôme@example\.org") as refusal:
@@ -663,7 +659,7 @@ def test_an_address_beyond_ascii_is_refused_where_the_server_does_not_offer_smtp
         error = refusal.value.error
         assert (error.exit_code, error.code) == (BAD_INPUT, "smtputf8_not_offered")
         assert error.hint.startswith("Use another address for this client")
-        assert refusal.value.server_away is False
+        assert refusal.value.server_unavailable is False
         assert b"mail FROM" not in server.heard_in_clear
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
@@ -728,10 +724,10 @@ def test_a_reply_that_quotes_the_mail_stays_one_line(mail_server: MailServer, tr
         assert words.isprintable()
 
 
-def test_a_lost_answer_is_told_without_the_words_of_the_server(
+def test_a_lost_answer_is_reported_without_the_text_of_the_server(
     mail_server: MailServer, transport_of: TransportOf
 ) -> None:
-    # They may quote the mail, and nobody takes the password out of them.
+    # They may quote the mail and its password.
     mail_server.fail_next(Fault.ANSWER_299)
     with pytest.raises(DeliveryUnknown, match="299") as loss:
         transport_of(mail_server.url).deliver(mail_to())

@@ -1,4 +1,4 @@
-"""The deadlines of an SMTP connection that the tests of the transport do not come to: connecting, TLS, sending."""
+"""The deadlines of an SMTP connection that the tests of the transport do not cover: connecting, TLS, sending."""
 
 import re
 import socket
@@ -18,7 +18,7 @@ from tests.mail.conftest import End, TransportOf, end_of_delivery, mail_to
 from tests.smtp_server import DRIPPED_RECORD, HOST, authority_file, tls_context
 
 IMPATIENCE = 0.5
-# What a busy machine may add.
+# Allowance for a busy machine.
 LATE = 5.0
 
 Serve = Callable[[socket.socket], object]
@@ -26,14 +26,14 @@ Serve = Callable[[socket.socket], object]
 
 @contextmanager
 def server_of(serve: Serve) -> Iterator[int]:
-    """Serve one connection in a thread and yield the port; the thread has ended when the block ends."""
+    """Serve one connection in a thread, which ends with the block; yield the port."""
     with closing(socket.create_server((HOST, 0))) as listening:
 
         def run() -> None:
             connection, _ = listening.accept()
             with connection:
                 connection.settimeout(30)
-                # The client goes away, as it should.
+                # The client disconnects, as it should.
                 with suppress(OSError):
                     serve(connection)
 
@@ -75,7 +75,7 @@ def test_an_answer_that_drips_within_tls_has_one_deadline(transport_of: Transpor
 
 
 def read_slowly(connection: socket.socket, until: threading.Event) -> None:
-    """Go along with a mail, then read the message at a rate that takes minutes, yet never pauses for long."""
+    """Accept a mail, then read it so slowly that it takes minutes, without long pauses."""
     connection.sendall(b"220 here\r\n")
     with connection.makefile("rb") as commands:
         for answer in (b"250 here\r\n", b"250 sender\r\n", b"250 recipient\r\n", b"354 go ahead\r\n"):
@@ -112,11 +112,9 @@ def test_a_message_that_a_server_reads_slowly_has_one_deadline_and_is_in_doubt(
         assert IMPATIENCE <= taken < IMPATIENCE + LATE
 
 
-def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
-        # A queue that is full: the system answers nobody who connects.
+        # The queue is full, so the system answers no new connection.
         full = stack.enter_context(closing(socket.create_server((HOST, 0), backlog=0)))
         for _ in range(3):
             waiting = stack.enter_context(closing(socket.socket()))
@@ -142,7 +140,7 @@ def connect(port: int) -> SmtpConnection:
 
 
 def test_what_was_sent_in_clear_text_before_tls_is_forgotten() -> None:
-    # CVE-2011-0411: an answer that somebody put behind that to STARTTLS would be taken for the server's own.
+    # CVE-2011-0411: an injected answer after that to STARTTLS would look like the server's own.
     def serve(connection: socket.socket) -> None:
         connection.sendall(b"220 here\r\n")
         connection.recv(1000)
@@ -165,7 +163,7 @@ def test_what_was_sent_in_clear_text_before_tls_is_forgotten() -> None:
             connection.close()
 
 
-def test_a_deadline_is_told_as_such(transport_of: TransportOf) -> None:
+def test_a_deadline_is_reported_as_such(transport_of: TransportOf) -> None:
     words = re.escape("no complete answer within 0.5 s")
     with server_of(lambda connection: connection.recv(1000)) as port, pytest.raises(DeliveryRefused, match=words):
         transport_of(f"smtp://{HOST}:{port}", IMPATIENCE).deliver(mail_to())

@@ -1,4 +1,4 @@
-"""The prepared mail of bulk re-issue: the same message as the standard builder's, for ten thousand clients."""
+"""The prepared mail of runs: the same message as from the standard library, for ten thousand clients."""
 
 import string
 import time
@@ -35,9 +35,9 @@ AWKWARD_NAMES = [
     "a" * 100, "é" * 100, "山" * 100, "\U0001f600" * 100, "=" * 100, "." * 100, "&" * 100, " ".join("ab" * 33),
 ]  # fmt: skip
 LOCAL_PARTS = ["jeanne", "noel.d-oeuvre", "o'hara", "a+b=c", "%x_{y}|z~", "x-1", "#!$&*/^`", "a.b.c.d"]
-# Those for which the standard library is asked: each takes hundreds of times as long.
+# Clients that need the standard library, which is hundreds of times slower.
 RARE_LOCAL_PARTS = ["A" * 64, "who?", "noël", "γιώργος", "山田", "straße"]
-# Dates of Paris: midnights, the changes of the clock, the ends of years, a leap day.
+# Dates in Paris: midnights, clock changes, ends of years, a leap day.
 TURNS = [
     datetime(2026, 11, 24, 23, tzinfo=UTC), datetime(2026, 7, 13, 22, tzinfo=UTC), datetime(2026, 3, 29, 1, tzinfo=UTC),
     datetime(2026, 10, 25, 0, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC),
@@ -48,7 +48,7 @@ ALPHABETS = [Alphabet.create(), Alphabet.create(string.punctuation), Alphabet.cr
 
 
 class Client(NamedTuple):
-    """What both builders are given."""
+    """The input of both builders."""
 
     recipient: str
     name: str
@@ -58,7 +58,7 @@ class Client(NamedTuple):
 
 
 class Generator:
-    """Makes the same clients of the same seed in every run."""
+    """Generates the same clients for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -91,7 +91,7 @@ class Generator:
     def _recipient(self) -> str:
         kind = self._random.random()
         if kind < 0.03:
-            # Around the length at which a header is folded, up to the longest.
+            # From the length at which headers are folded to the maximum.
             length = self._random.choice([73, 74, 75, 76, 100, 254])
             return f"{'l' * 60}@{('d' * 50 + '.') * 4}"[: length - 3].rstrip(".") + ".fr"
         local_parts = RARE_LOCAL_PARTS if kind < 0.06 else LOCAL_PARTS
@@ -119,7 +119,7 @@ def built(found: Settings, language: str, client: Client) -> Mail:
 
 
 def filled(form: MailForm, client: Client, message_id: str = "") -> Mail:
-    return form.filled(**client._asdict(), message_id=message_id or form.new_message_id(7))
+    return form.fill(**client._asdict(), message_id=message_id or form.new_message_id(7))
 
 
 def parsed(mail: Mail) -> EmailMessage:
@@ -133,7 +133,7 @@ def boundary(mail: Mail) -> str:
 
 
 def read(part: Any) -> list[Any]:
-    """Return all that is found in a message, as it was written, but the boundary, which is another in every message."""
+    """Return the content of a message except the boundary, which is random."""
     headers = [(name, value) for name, value in part.items() if name != "Content-Type"]
     inner = part.get_payload() if part.is_multipart() else part.get_payload(decode=True)
     inner = [read(inner_part) for inner_part in inner] if isinstance(inner, list) else inner
@@ -145,12 +145,12 @@ def check_the_same(form: MailForm, found: Settings, language: str, client: Clien
     standard = built(found, language, client)
     mail = filled(form, client, standard.message_id)
     assert mail._replace(content=b"") == standard._replace(content=b"")
-    # What stands before the boundary is the same to the octet.
+    # The part before the boundary is identical.
     head = mail.content.partition(b"boundary=")[0]
     assert head == standard.content.partition(b"boundary=")[0]
     assert head.count(b"\r\nTo:") == head.count(b"\r\nSubject:") == head.count(b"Content-Type:") == 1
     assert client.password.reveal().encode() not in head
-    # The standard library's older reader is used: it is much faster, and the heads are the same to the octet.
+    # The older parser is much faster, and the headers are identical.
     whole = read(message_from_bytes(mail.content))
     assert whole == read(message_from_bytes(standard.content))
     assert whole[-1] == []
@@ -321,7 +321,7 @@ def test_a_name_with_the_boundary_of_the_mail_does_not_split_it() -> None:
         check_the_same(form, found, "fr", PLAIN._replace(name=name))
 
 
-def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
+def test_moments_of_one_second_differ_by_their_zone() -> None:
     found = load.load_settings({})
     form = MailForm(found, "fr")
     zones = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-2)), None]
@@ -332,11 +332,11 @@ def test_moments_of_one_second_are_told_apart_by_their_zone() -> None:
 # --- what is each mail's own ---
 
 
-def test_plain_clients_are_filled_in_and_not_built_anew() -> None:
+def test_plain_clients_are_filled_in_without_the_standard_library() -> None:
     form = MailForm(load.load_settings({}), "fr")
     plain = [PLAIN, PLAIN._replace(recipient="o'hara+x@xn--strae-oqa.de", name="Mme Noëlle d\u2019Œuvre & <Fils>")]
     assert len({boundary(filled(form, client)) for client in plain}) == 1
-    # What the standard library builds has a boundary of its own.
+    # The standard library chooses a new boundary for each mail.
     assert boundary(filled(form, PLAIN._replace(recipient="noël@example.org"))) != boundary(filled(form, PLAIN))
 
 
@@ -354,7 +354,7 @@ def test_every_new_message_id_is_another_at_the_domain_of_the_sender() -> None:
     assert form.new_message_id(7).endswith("@xn--strae-oqa.de>")
 
 
-def test_the_sample_is_of_nobody() -> None:
+def test_the_sample_has_no_client() -> None:
     mail = MailForm(load.load_settings({}), "fr").sample(PLAIN.issued_at)
     assert mail.recipient == parsed(mail)["To"] == "jeanne.dupont@example.org"
     assert b"\r\n\r\nMme Dupont, bonjour," in mail.content
@@ -393,45 +393,45 @@ def test_what_the_standard_builder_refuses_is_refused(changed: dict[str, Any]) -
 @pytest.mark.parametrize("message_id", ["<a@x.fr>\r\nBcc: evil@y.fr", "<a@x.fr>\n", "x\r\n\r\nbody"])
 def test_a_message_id_that_would_become_another_header_is_never_written(message_id: str) -> None:
     form = MailForm(load.load_settings({}), "fr")
-    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|loses a part of its Message-ID)"):
-        form.filled(**PLAIN._asdict(), message_id=message_id)
+    with pytest.raises(ConfigError, match=r"^the mail (cannot be written|would arrive with a damaged Message-ID)"):
+        form.fill(**PLAIN._asdict(), message_id=message_id)
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"credentials.fr.txt": f"{TEXT}$pasword"}, r"credentials\.fr\.txt:4: there is no placeholder \$pasword"),
-        ({"credentials.fr.txt": f"{TEXT}$name"}, r"credentials\.fr\.txt:4: there is no placeholder \$name"),
-        ({"credentials.fr.txt": f"{TEXT}5 $ !"}, r"credentials\.fr\.txt:4: a dollar sign stands alone"),
-        ({"credentials.fr.txt": "Subject: a\n\n$identifier"}, r"fr\.txt:1: the text never uses \$password"),
-        ({"credentials.fr.txt": "Subject: a\n\n$password"}, r"fr\.txt:1: the text never uses \$identifier"),
+        ({"credentials.fr.txt": f"{TEXT}$pasword"}, r"credentials\.fr\.txt:4: unknown placeholder \$pasword"),
+        ({"credentials.fr.txt": f"{TEXT}$name"}, r"credentials\.fr\.txt:4: unknown placeholder \$name"),
+        ({"credentials.fr.txt": f"{TEXT}5 $ !"}, r"credentials\.fr\.txt:4: a dollar sign without a placeholder"),
+        ({"credentials.fr.txt": "Subject: a\n\n$identifier"}, r"fr\.txt:1: the text does not use \$password"),
+        ({"credentials.fr.txt": "Subject: a\n\n$password"}, r"fr\.txt:1: the text does not use \$identifier"),
         ({"credentials.fr.txt": f"Subject: $password{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows the p"),
         ({"credentials.fr.txt": f"Subject: a${{password}}b{TEXT[16:]}"}, r"credentials\.fr\.txt:1: the subject shows"),
-        ({"credentials.fr.txt": TEXT[9:]}, r"credentials\.fr\.txt:1: the first line is not `Subject: "),
-        ({"credentials.fr.html": "<p>$identifier</p>"}, r"credentials\.fr\.html:1: the text never uses \$password"),
-        ({"credentials.fr.html": f"{PAGE}$app"}, r"credentials\.fr\.html:2: there is no placeholder \$app"),
-        ({"greeting.fr.txt": "Bonjour"}, r"greeting\.fr\.txt:1: the text never uses \$name"),
-        ({"greeting.fr.txt": "$name $password"}, r"greeting\.fr\.txt:1: there is no placeholder \$password"),
-        ({"greeting-unnamed.fr.txt": "$name"}, r"greeting-unnamed\.fr\.txt:1: there is no placeholder \$name"),
+        ({"credentials.fr.txt": TEXT[9:]}, r"credentials\.fr\.txt:1: the file must start with `Subject: "),
+        ({"credentials.fr.html": "<p>$identifier</p>"}, r"credentials\.fr\.html:1: the text does not use \$password"),
+        ({"credentials.fr.html": f"{PAGE}$app"}, r"credentials\.fr\.html:2: unknown placeholder \$app"),
+        ({"greeting.fr.txt": "Bonjour"}, r"greeting\.fr\.txt:1: the text does not use \$name"),
+        ({"greeting.fr.txt": "$name $password"}, r"greeting\.fr\.txt:1: unknown placeholder \$password"),
+        ({"greeting-unnamed.fr.txt": "$name"}, r"greeting-unnamed\.fr\.txt:1: unknown placeholder \$name"),
         (
             {"credentials.fr.txt": f"Subject: $greeting\n{TEXT[17:]}", "greeting-unnamed.fr.txt": "a\nb"},
-            r"credentials\.fr\.txt:1: the first line is not `Subject: ",
+            r"credentials\.fr\.txt:1: the file must start with `Subject: ",
         ),
     ],
     ids=ascii,
 )  # fmt: skip
-def test_a_form_of_a_faulty_template_is_not_made(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_a_form_with_an_invalid_template_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MailForm(own(tmp_path, files), "fr")
 
 
-def test_a_form_with_an_invalid_sender_is_not_made() -> None:
+def test_a_form_with_an_invalid_sender_is_refused() -> None:
     with pytest.raises(ConfigError, match="EGEC_MAIL_FROM"):
         MailForm(load.load_settings({"EGEC_MAIL_FROM": "a..b@example.org"}), "fr")
 
 
 @pytest.mark.parametrize("days", ["0", "1", "3650"])
-def test_the_two_say_the_same_of_the_end_of_a_password(tmp_path: Path, days: str) -> None:
+def test_both_builders_write_the_same_expiry(tmp_path: Path, days: str) -> None:
     found = own(tmp_path, {"expiry.fr.txt": "Le $date & <pas> plus tard = fini."}, EGEC_UNUSED_PASSWORD_DAYS=days)
     for language in LANGUAGES:
         check_the_same(MailForm(found, language), found, language, PLAIN)
