@@ -37,7 +37,7 @@ def commands() -> dict[str, object]:
     for name in root.SUBCOMMANDS:
         command = get_command(import_module(f"egec_cli.commands.{name}").app)
         if isinstance(command, LazyGroup):
-            found |= {f"egec {name} {inner}": command.loaded(inner) for inner in command.members}
+            found |= {f"egec {name} {inner}": command.load_command(inner) for inner in command.members}
         elif isinstance(command, TyperGroup):
             found |= {f"egec {name} {inner}": inner_command for inner, inner_command in command.commands.items()}
         else:

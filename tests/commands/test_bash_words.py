@@ -14,7 +14,7 @@ HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
 
 def as_typed(text: str, quote: str) -> str:
     """Return a whole word as it stands in a line behind a Tab."""
-    begun = quote + candidates.written(text, quote)
+    begun = quote + candidates.quote_word(text, quote)
     return begun if begun.endswith(quote) and len(begun) > 1 else begun + quote
 
 
@@ -39,19 +39,19 @@ def test_bash_makes_of_a_written_word_what_it_was(texts: list[str]) -> None:
 @given(TEXTS | HARD)
 def test_what_is_written_is_read_again(text: str) -> None:
     for quote in ("", "'", '"'):
-        assert candidates.read(as_typed(text, quote)) == (text, "", "")
+        assert candidates.parse_word(as_typed(text, quote)) == (text, "", "")
 
 
 @given(st.text("ab'\"\\ $`", max_size=12))
 def test_a_word_is_read_as_bash_reads_it(raw: str) -> None:
-    read = candidates.read(raw)
+    read = candidates.parse_word(raw)
     if not read.quote and not raw.endswith("\\") and "$" not in raw and "`" not in raw and " " not in raw and raw:
         assert as_bash_reads([f"x{raw}"]) == [f"x{read.text}"]
 
 
 def test_of_a_word_whose_mark_is_open_it_is_known_what_stands_before() -> None:
-    assert candidates.read("'my r") == ("my r", "'", "")
-    assert candidates.read("my' r") == ("my r", "'", "my")
-    assert candidates.read("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
-    assert candidates.read("a\\ b") == ("a b", "", "")
-    assert candidates.read("a\\") == ("a", "", "")
+    assert candidates.parse_word("'my r") == ("my r", "'", "")
+    assert candidates.parse_word("my' r") == ("my r", "'", "my")
+    assert candidates.parse_word("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
+    assert candidates.parse_word("a\\ b") == ("a b", "", "")
+    assert candidates.parse_word("a\\") == ("a", "", "")

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from egec_cli.commands import candidates
-from egec_cli.commands import candidates as bash_words
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 
@@ -128,7 +127,7 @@ def runs(egec: Egec) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    return bash_words.written(text)
+    return candidates.quote_word(text)
 
 
 def in_single(text: str) -> str:

@@ -74,7 +74,7 @@ def commands() -> Iterator[Described]:
 
 def _below(group: Any, path: str) -> Iterator[Described]:
     for name, stand_in in group.commands.items():
-        command = group.loaded(name) if isinstance(group, LazyGroup) else stand_in
+        command = group.load_command(name) if isinstance(group, LazyGroup) else stand_in
         inner = f"{path} {name}".strip()
         yield from _below(command, inner) if isinstance(command, TyperGroup) else [_described(inner, command)]
 
