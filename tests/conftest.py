@@ -70,7 +70,7 @@ def leaks_reported(request: pytest.FixtureRequest) -> Iterator[None]:
 def interruptible() -> None:
     """Let SIGINT interrupt the processes that a test starts, even if the tests run under nohup or behind an `&`.
 
-    A program inherits ignored signals, and one that is started with SIGINT ignored goes on ignoring it.
+    A program inherits ignored signals, and one that starts with SIGINT ignored keeps ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The README, `.env.example` and the help are held against the code, so that they cannot lie."""
+"""The README, `.env.example` and the help agree with the code."""
 
 import re
 import subprocess
@@ -93,14 +93,14 @@ def test_every_command_has_help_with_an_example_that_names_it(egec: Egec, path: 
 
 
 def listed_below(egec: Egec, *path: str) -> Iterator[tuple[str, ...]]:
-    """Yield the path of everything that the program's help lists, however deep; each is to have help of its own."""
+    """Yield the path of everything that the program's help lists, however deep; each must have its own help."""
     ended = egec(*path, "--help")
     assert (ended.code, ended.err) == (0, ""), path
     usage, blank, help_line = ended.out.splitlines()[:3]
     assert usage.startswith(" ".join(["Usage: egec", *path, "[OPTIONS]"])), path
     assert blank == ""
     assert help_line.startswith("  "), path
-    # What goes on below a name is indented further.
+    # The continuation of a help line is indented further.
     for name in re.findall(r"^  (\w[\w-]*)(?:  |$)", ended.out.partition("\nCommands:\n")[2], flags=re.MULTILINE):
         yield (*path, name)
         yield from listed_below(egec, *path, name)

@@ -8,10 +8,10 @@ from egec_cli.audit import query
 from egec_cli.audit.prune import PruneResult, count_events_before, prune_events, retention_limit
 from egec_cli.audit.query import EventFilter, EventRecord
 from egec_cli.clients import records
-from egec_cli.commands.options import FieldsOption, OutputOption, YesOption, can_ask, confirm, split_fields
+from egec_cli.commands.options import FieldsOption, OutputOption, YesOption, can_ask, confirm, no_terminal, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
-from egec_cli.errors import ExitCode, UsageError
+from egec_cli.errors import ExitCode
 from egec_cli.output.render import OutputFormat, note, render, render_all, warn
 from egec_cli.reissue import runs
 from egec_cli.translation import Words
@@ -84,7 +84,7 @@ def prune_command(
     from egec_cli.store import database
 
     if not (yes or dry_run or can_ask()):
-        raise UsageError("deleting events needs confirmation, but there is no terminal", "Add --yes.")
+        raise no_terminal()
     with open_context() as context:
         before = retention_limit(context, older_than)
         if before is None:

@@ -13,7 +13,7 @@ from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import find_client, load_record
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
-from egec_cli.commands.options import ClientArgument, OutputOption, YesOption, can_ask, confirm
+from egec_cli.commands.options import ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
@@ -146,7 +146,7 @@ def erase_command(
     target = _parse_target(client, from_file, column)
     if not yes:
         if from_file == "-" or not can_ask():
-            raise UsageError("erasing clients needs confirmation, but there is no terminal", "Add --yes.")
+            raise no_terminal()
         if client:
             question = Words("Permanently erase the data of client {client}?", client=client)
         else:

@@ -209,7 +209,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((Finding,), many=True),),
         {
             ExitCode.PARTLY_DONE: "there are warnings",
-            ExitCode.NOT_NOW: "the mail server is unavailable; there are no other errors",
+            ExitCode.NOT_NOW: "only the mail server is unavailable",
             ExitCode.CONFIGURATION: "there are errors to fix",
         },
         _SETTINGS_ALONE,
@@ -252,7 +252,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((Finding,), many=True),),
         {
             ExitCode.PARTLY_DONE: "there are warnings",
-            ExitCode.NOT_NOW: "the mail server or the database is unavailable; there are no other errors",
+            ExitCode.NOT_NOW: "only the mail server or the database is unavailable",
             ExitCode.CONFIGURATION: "there are errors to fix",
         },
     ),

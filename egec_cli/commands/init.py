@@ -18,7 +18,7 @@ class InitResult(NamedTuple):
         database: the database, without its password.
         created: whether this command created the database.
         mail: the mail server, program or folder, without a password.
-        env_file: the settings file that was read; None if there is none.
+        env_file: the settings file that was read; None without one.
     """
 
     database: str

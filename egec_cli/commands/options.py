@@ -39,6 +39,11 @@ def can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def no_terminal() -> UsageError:
+    """Return the error for a question without a terminal."""
+    return UsageError("confirmation needs a terminal", "Add --yes to skip it; nothing was changed.")
+
+
 def confirm(question: Words) -> bool:
     """Ask the operator in the operator's language; any answer but yes, in that language or English, means no."""
     prompt = f"{translate(question)} {translate(Words('[y/N]'))}"

@@ -17,6 +17,7 @@ from egec_cli.commands.options import (
     YesOption,
     can_ask,
     confirm,
+    no_terminal,
     split_fields,
 )
 from egec_cli.commands.root import new_app
@@ -76,7 +77,7 @@ def start_command(
     The same command again continues an interrupted run, and does nothing once the run is done.
     """
     if not (yes or dry_run or can_ask()):
-        raise UsageError("mailing new passwords needs confirmation, but there is no terminal", "Add --yes.")
+        raise no_terminal()
     with open_selection(selectors) as selection, open_context(only_read=dry_run) as context:
         mail_route.require(context)
         selected = Selected(context, selection)

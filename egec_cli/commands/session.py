@@ -26,7 +26,7 @@ def read_settings() -> Settings:
 
 
 def make_log(settings: Settings) -> "Log | None":
-    """Return the log that receives each act; None if there is no log."""
+    """Return the log that receives each act; None if logging is off."""
     write = log_writer(settings.log)
     if write is None:
         return None

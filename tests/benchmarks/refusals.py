@@ -89,7 +89,7 @@ def measure(opened: context.Context, identifiers: dict[str, str], number: int) -
 
 
 def main() -> int:
-    """Measure, and return 1 if a kind of account can be told from an unknown identifier."""
+    """Measure, and return 1 if a kind of account can be distinguished from an unknown identifier."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     cost = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     folder = Path(tempfile.mkdtemp(prefix="egec-refusals-"))

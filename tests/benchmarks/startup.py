@@ -32,7 +32,7 @@ MILLISECONDS_OF_A_TAB = 150
 
 
 class Row(NamedTuple):
-    """One comparison: the median ratio of `command` to `baseline` is to be at most `target`."""
+    """One comparison: the median ratio of `command` to `baseline` must be at most `target`."""
 
     name: str
     command: Sequence[str]

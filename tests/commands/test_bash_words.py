@@ -14,8 +14,8 @@ HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
 
 def as_typed(text: str, quote: str) -> str:
     """Return a whole word as it stands in a line behind a Tab."""
-    begun = quote + candidates.quote_word(text, quote)
-    return begun if begun.endswith(quote) and len(begun) > 1 else begun + quote
+    opened = quote + candidates.quote_word(text, quote)
+    return opened if opened.endswith(quote) and len(opened) > 1 else opened + quote
 
 
 def as_bash_reads(words: list[str]) -> list[str]:

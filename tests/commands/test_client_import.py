@@ -41,8 +41,8 @@ def test_a_table_is_taken_and_what_was_not_is_told_and_kept(egec: Egec, table: P
     assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1, "email_changes": []}
     assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected", "email_changes"]
     told = ended.err.splitlines()[1:]
-    assert told[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
-    assert told[1] == "egec: no field is known for: Solde"
+    assert told[0] == "egec: reading clients.csv as CSV with semicolons, in cp1252"
+    assert told[1] == "egec: ignored unknown columns: Solde"
     assert told[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
     assert [client["last_name"] for client in listed(egec)] == ["Dupont", "Noël"]
     rejects = Path("rejects.csv")
@@ -90,7 +90,7 @@ def test_standard_input_is_taken_too(egec_process: Egec) -> None:
         "client", "import", "-", "--format", "json", stdin='{"email": "a@example.org", "nom": "Petit"}\n'
     )
     assert (ended.code, json.loads(ended.out)["created"]) == (0, 1)
-    assert "standard input is read as JSON Lines, in utf-8" in ended.err
+    assert "reading standard input as JSON Lines, in utf-8" in ended.err
 
 
 def test_what_is_found_by_itself_can_be_said(egec: Egec, tmp_path: Path) -> None:

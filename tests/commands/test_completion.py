@@ -152,11 +152,11 @@ def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
 ) -> None:
     opened = terminal(shell)
     for name in runs:
-        begun = name[:2]
-        if begin is in_double and begun == "!!":
+        prefix = name[:2]
+        if begin is in_double and prefix == "!!":
             # There, bash and zsh take it for a word of their history, whatever follows.
             continue
-        line = f"reissue resume {begin(begun)}\t"
+        line = f"reissue resume {begin(prefix)}\t"
         assert typed(opened, arguments, line) == ["reissue", "resume", name], opened.seen.decode()
     assert not list(tmp_path.rglob("executed"))
 
@@ -167,10 +167,10 @@ def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
 ) -> None:
     opened = terminal(shell)
     name = next(one for one in runs if one.startswith("wet:"))
-    for begun in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
-        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", name], begun
-    for begun in ("op", "ops@", "ops@p", "ops@paris/a=", "'ops@p"):
-        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", "ops@paris/a=b"], begun
+    for prefix in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
+        assert typed(opened, arguments, f"reissue status {prefix}\t") == ["reissue", "status", name], prefix
+    for prefix in ("op", "ops@", "ops@p", "ops@paris/a=", "'ops@p"):
+        assert typed(opened, arguments, f"reissue status {prefix}\t") == ["reissue", "status", "ops@paris/a=b"], prefix
 
 
 @pytest.mark.parametrize("shell", SHELLS)
