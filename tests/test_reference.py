@@ -71,7 +71,7 @@ class Documented(NamedTuple):
     """A record.
 
     Attributes:
-        one: takes
+        one: described
             in two lines; None if not.
     """
 
@@ -82,7 +82,7 @@ class Undocumented(NamedTuple):
     """A record.
 
     Attributes:
-        one: takes.
+        one: described.
     """
 
     one: str
@@ -90,7 +90,7 @@ class Undocumented(NamedTuple):
 
 
 def test_a_key_has_the_type_and_the_meaning_that_its_class_gives_it() -> None:
-    assert records.keys(Documented) == [("one", "text or null", "takes two lines; null if not.")]
+    assert records.keys(Documented) == [("one", "text or null", "described in two lines; null if not.")]
 
 
 def test_a_key_without_a_meaning_is_a_fault() -> None:
