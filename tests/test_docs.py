@@ -49,7 +49,7 @@ def first_sentence(command: object) -> str:
     return str(command.help).partition("\n")[0]  # type: ignore[attr-defined]
 
 
-def test_the_table_of_commands_is_complete_and_says_what_their_help_says() -> None:
+def test_the_table_of_commands_is_complete_and_repeats_their_help() -> None:
     expected = []
     for path, command in commands().items():
         arguments = [p.make_metavar(None) for p in command.params if p.param_type_name == "argument"]  # type: ignore[attr-defined]

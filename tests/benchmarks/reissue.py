@@ -1,4 +1,4 @@
-"""How fast `egec reissue start` is, as ratios to what else does the same work, round by round in one run.
+"""Speed of `egec reissue start`, as ratios to other programs for the same work, round by round in one run.
 
     python tests/benchmarks/reissue.py [ROW ...] [--rounds N] [--clients N]
 
@@ -9,10 +9,10 @@ Throughput rows run four programs in turn, each in a fresh folder, and take them
     d  a Django management command
 b, c and d mail the same text and HTML to the same clients by SMTP, to a server on loopback that takes everything and
 must have got exactly one mail for each client. The ratios are those of accounts per second, taken within each round;
-the median counts. They hold on a machine that is otherwise idle only: how many cores each has got is told too.
+the median counts. They hold on a machine that is otherwise idle only: the cores that each used are printed too.
 
 The row `growth` compares the time that one client more takes, and the peak of memory, between a small run and a large
-one. What a start takes by itself is not time of a client: it is measured by the same command over the small run once
+one. The start-up time does not count for a client: it is measured by the same command over the small run once
 that is done, and subtracted from both.
 
 The rows `start-*` compare the recording of a run with a bare INSERT INTO ... SELECT of the same rows into a table of
