@@ -186,7 +186,7 @@ def opened(location: Database) -> Iterator[accounts_egec.Context]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that tells the continuous integration which tests to run again with more programs."""
+    """Add the option by which the continuous integration learns which tests to run again with more programs."""
     parser.addoption("--note-skipped", metavar="FILE", help="write the ids of the skipped tests to FILE, one per line")
 
 

@@ -57,7 +57,7 @@ class _Position:
         self._only_arguments = False
 
     def advance(self, word: str) -> bool:
-        """Move behind a word; return False if the word is invalid here."""
+        """Move past a word; return False if the word is invalid here."""
         if self._option is not None:
             self._apply(self._option, word)
             self._option = None

@@ -16,7 +16,7 @@ few clients.
 
 `page` runs commands that ask for one client or one page, in turn with many clients and with few.
 
-Where a figure is one of memory it is the peak of the whole process. Ratios are taken within each round; the median
+Memory figures are peaks of the whole process. Ratios are taken within each round; the median
 counts. They hold on a machine that is otherwise idle only.
 """
 

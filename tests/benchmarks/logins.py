@@ -2,9 +2,9 @@
 
     python tests/benchmarks/logins.py [NUMBER] [ROUNDS]
 
-`egec verify --batch` and bcrypt alone check NUMBER logins in turn, ROUNDS times; the median of the ratios is to be at
-least 0.95. Then an unknown identifier, a wrong password and a blocked account are tried by the use case in turn: from
-the median times must not reveal which of them it was.
+`egec verify --batch` and bcrypt alone check NUMBER logins in turn, ROUNDS times; the median of the ratios must be at
+least 0.95. Then the use case checks an unknown identifier, a wrong password and a blocked account in turn: their median
+times must not reveal which of them it was.
 """
 
 import os
