@@ -70,7 +70,7 @@ def test_jsonl_tells_each_client_once(egec: Egec, server: MailServer, people: li
         {"identifier": people[2], "email": "c2@example.org", "line": 5, "outcome": "accepted",
          "failure": None, "details": None, "attempts": 1},
     ]  # fmt: skip
-    assert ended.err.splitlines() == ["egec: list.txt:4: no client is called 'nobody@example.org'", NEXT_STEP]
+    assert ended.err.splitlines() == ["egec: list.txt:4: unknown client 'nobody@example.org'", NEXT_STEP]
 
 
 def test_people_are_told_who_failed_and_what_became_of_the_run(
