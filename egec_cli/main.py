@@ -162,8 +162,8 @@ def _run_command(arguments: list[str]) -> int:
         # Loading Typer would take an eighth of the time of a login, and programs run this command all day.
         from egec_cli.commands import verify_fast
 
-        if asked := verify_fast.asked_by_a_program(arguments[1:]):
-            return verify_fast.verify(*asked)
+        if login := verify_fast.parse_program_call(arguments[1:]):
+            return verify_fast.verify(*login)
     _require_time_zone()
     import typer
     from typer.main import get_command
@@ -171,7 +171,7 @@ def _run_command(arguments: list[str]) -> int:
     from egec_cli.commands import root
 
     command = get_command(root.app)
-    root.in_operators_language(command)
+    root.translate_command(command)
     try:
         with command.make_context("egec", arguments or ["--help"]) as context:
             gc.freeze()
@@ -189,7 +189,7 @@ def _run_command(arguments: list[str]) -> int:
         failed_in = getattr(error, "ctx", None)
         path = failed_in.command_path if failed_in else "egec"
         message = error.format_message()
-        raise UsageError(typer_texts.in_words(message), typer_texts.hint(message, path)) from None
+        raise UsageError(typer_texts.parse_message(message), typer_texts.make_hint(message, path)) from None
     return ExitCode.OK
 
 

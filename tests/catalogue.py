@@ -119,7 +119,7 @@ def _with_members(command: Any) -> Iterator[Any]:
     if isinstance(command, LazyGroup):
         yield from (command.commands[name] for name in command.members)
         if type(command) is not root.Root:
-            yield from (command.loaded(name) for name in command.members)
+            yield from (command.load_command(name) for name in command.members)
     else:
         for member in getattr(command, "commands", {}).values():
             yield from _with_members(member)

@@ -33,7 +33,7 @@ class Ended(NamedTuple):
 
 Egec = Callable[..., Ended]
 
-# The tests that are skipped where a program is missing.
+# The tests that are skipped because a program is missing.
 REAL_PROGRAMS = (
     "tests/callers/",
     "tests/postfix/",
@@ -55,7 +55,7 @@ hypothesis.settings.load_profile("usual")
 
 @pytest.fixture
 def leaks_reported(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Find what a test left open before the next test begins, so that the report names the right test.
+    """Find what a test left open before the next test starts, so that the report names the right test.
 
     Objects that existed before the test are frozen: the collector looks only at the new ones, which takes 0.2 ms.
     """
@@ -70,7 +70,7 @@ def leaks_reported(request: pytest.FixtureRequest) -> Iterator[None]:
 def interruptible() -> None:
     """Let SIGINT interrupt the processes that a test starts, even if the tests run under nohup or behind an `&`.
 
-    A program inherits ignored signals, and one that is started with SIGINT ignored goes on ignoring it.
+    A program inherits ignored signals, and one that starts with SIGINT ignored keeps ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -87,11 +87,11 @@ def clean_environment(
     for name, folder in {"HOME": "", "XDG_DATA_HOME": "data", "XDG_CONFIG_HOME": "config"}.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
     monkeypatch.setenv("EGEC_BCRYPT_COST", "4")
-    # Messages are English, whatever the locale of who runs the tests.
+    # Messages are English in every locale.
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
-    # What is not flushed must be seen not to be.
+    # Output that is not flushed must stay visible as such.
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -180,23 +180,23 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def opened(location: Database) -> Iterator[accounts_egec.Context]:
-    """Return an open eGEC on each of the databases."""
+    """Return an open context on each of the databases."""
     with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option by which the continuous integration learns what to run again when more programs are installed."""
+    """Add the option by which the continuous integration learns which tests to run again with more programs."""
     parser.addoption("--note-skipped", metavar="FILE", help="write the ids of the skipped tests to FILE, one per line")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers the suite takes: much of its time, a test waits for another process."""
+    """Return the number of workers of the suite; tests wait for other processes much of the time."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report loudly which real programs were not tried, and note the skipped tests where that is asked for."""
+    """Report which real programs were not tested, and write the list of skipped tests if requested."""
     all_skipped = terminalreporter.stats.get("skipped", [])
     if noted := terminalreporter.config.getoption("--note-skipped"):
         Path(noted).write_text("".join(f"{one.nodeid}\n" for one in all_skipped), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The suite itself: what hangs fails, a leak is reported by its test, and ignored signals change nothing."""
+"""The suite itself: hanging tests fail, a leak is reported by its test, and ignored signals change nothing."""
 
 import re
 import signal
@@ -33,7 +33,7 @@ def suite_of(folder: Path, tests: str, *options: str, begun_by: tuple[str, ...] 
 
 
 def outcomes(report: str) -> list[tuple[str, str]]:
-    """Return what the summary of the report says: outcome and name of each test that did not pass."""
+    """Return the outcome and the name of each test in the summary that did not pass."""
     return re.findall(r"^(FAILED|ERROR) \S*::(\w+)", report, flags=re.MULTILINE)
 
 
@@ -70,7 +70,7 @@ def test_a_leak_is_reported_by_the_test_that_leaked(tmp_path: Path) -> None:
     assert "unclosed file" in report
 
 
-def test_a_test_that_hangs_fails_and_the_others_run(tmp_path: Path) -> None:
+def test_a_hanging_test_fails_and_the_others_run(tmp_path: Path) -> None:
     tests = """
     import pytest, threading
 

@@ -1,4 +1,4 @@
-"""The README, `.env.example` and the help are held against the code, so that they cannot lie."""
+"""The README, `.env.example` and the help agree with the code."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def commands() -> dict[str, object]:
     for name in root.SUBCOMMANDS:
         command = get_command(import_module(f"egec_cli.commands.{name}").app)
         if isinstance(command, LazyGroup):
-            found |= {f"egec {name} {inner}": command.loaded(inner) for inner in command.members}
+            found |= {f"egec {name} {inner}": command.load_command(inner) for inner in command.members}
         elif isinstance(command, TyperGroup):
             found |= {f"egec {name} {inner}": inner_command for inner, inner_command in command.commands.items()}
         else:
@@ -49,7 +49,7 @@ def first_sentence(command: object) -> str:
     return str(command.help).partition("\n")[0]  # type: ignore[attr-defined]
 
 
-def test_the_table_of_commands_is_complete_and_says_what_their_help_says() -> None:
+def test_the_table_of_commands_is_complete_and_repeats_their_help() -> None:
     expected = []
     for path, command in commands().items():
         arguments = [p.make_metavar(None) for p in command.params if p.param_type_name == "argument"]  # type: ignore[attr-defined]
@@ -93,14 +93,14 @@ def test_every_command_has_help_with_an_example_that_names_it(egec: Egec, path: 
 
 
 def listed_below(egec: Egec, *path: str) -> Iterator[tuple[str, ...]]:
-    """Yield the path of everything that the program's help lists, however deep; each is to have help of its own."""
+    """Yield the path of everything that the program's help lists, however deep; each must have its own help."""
     ended = egec(*path, "--help")
     assert (ended.code, ended.err) == (0, ""), path
     usage, blank, help_line = ended.out.splitlines()[:3]
     assert usage.startswith(" ".join(["Usage: egec", *path, "[OPTIONS]"])), path
     assert blank == ""
     assert help_line.startswith("  "), path
-    # What goes on below a name is indented further.
+    # The continuation of a help line is indented further.
     for name in re.findall(r"^  (\w[\w-]*)(?:  |$)", ended.out.partition("\nCommands:\n")[2], flags=re.MULTILINE):
         yield (*path, name)
         yield from listed_below(egec, *path, name)

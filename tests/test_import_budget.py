@@ -1,4 +1,4 @@
-"""What each command may import: start-up time is spent on imports, and none comes back unseen."""
+"""What each command may import: imports dominate the start-up time."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ NEVER = {
     "pydantic", "psycopg", "psycopg2", "click", "playhouse", "pygments", "markdown_it", "unittest", "asyncio",
     "dkim", "dns",
 }  # fmt: skip
-# Of those that are never imported: what only other releases of a dependency bring, or nothing does.
+# Modules of NEVER that only other releases of a dependency install, if any.
 PERHAPS_NOT_INSTALLED = {"pydantic", "psycopg2", "click", "pygments", "markdown_it"}
 SLOW = NEVER | MAIL | TABLES | {"email_validator", "idna", "bcrypt", "secrets"}
 
@@ -91,5 +91,5 @@ def test_no_command_but_completion_loads_what_completes() -> None:
     assert not loaded & {module.__name__ for module in (completion, candidates, contract)}
 
 
-def test_the_measure_sees_what_a_command_does_import() -> None:
+def test_the_measurement_sees_the_imports_of_a_command() -> None:
     assert {"typer", "random", "egec_cli"} <= libraries(modules_after("password"))

@@ -43,7 +43,7 @@ def test_the_man_page_has_every_command_option_and_key() -> None:
     ],
     ids=lambda program: program[0],
 )
-def test_the_man_page_is_read_without_a_warning(program: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_man_page_renders_without_a_warning(program: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which(program[0]) is None:
         pytest.skip(f"the man page in {program[0]}, which is not installed")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
@@ -54,7 +54,7 @@ def test_the_man_page_is_read_without_a_warning(program: list[str], monkeypatch:
         assert "egec client create" in re.sub(".\b", "", done.stdout)
 
 
-def test_the_wheel_brings_the_man_page_along() -> None:
+def test_the_wheel_contains_the_man_page() -> None:
     assert '"egec_cli/man/egec.1" = "share/man/man1/egec.1"' in (CHECKOUT / "pyproject.toml").read_text(
         encoding="utf-8"
     )
@@ -71,7 +71,7 @@ class Documented(NamedTuple):
     """A record.
 
     Attributes:
-        one: is told
+        one: described
             in two lines; None if not.
     """
 
@@ -82,7 +82,7 @@ class Undocumented(NamedTuple):
     """A record.
 
     Attributes:
-        one: is told.
+        one: described.
     """
 
     one: str
@@ -90,10 +90,10 @@ class Undocumented(NamedTuple):
 
 
 def test_a_key_has_the_type_and_the_meaning_that_its_class_gives_it() -> None:
-    assert records.keys(Documented) == [("one", "text or null", "is told in two lines; null if not.")]
+    assert records.keys(Documented) == [("one", "text or null", "described in two lines; null if not.")]
 
 
-def test_a_key_without_a_meaning_is_a_fault() -> None:
+def test_a_key_without_a_meaning_is_an_error() -> None:
     with pytest.raises(LookupError, match="Undocumented does not say what these mean: other"):
         records.keys(Undocumented)
 

@@ -209,7 +209,7 @@ def test_faults_of_the_settings_and_notes_are_shown_in_french(egec_process: Egec
     assert "EGEC_LANGUAGE doit être l'une de ces valeurs : fr, en. Exemple : EGEC_LANGUAGE=fr" in told
     assert "À corriger dans l'environnement ;" in told
     assert "a été créée" in typed(egec_process("client", "create", "a@example.org", env=FRENCH).err)
-    assert "le courriel a été déposé dans" in typed(egec_process("activate", "a@example.org", env=FRENCH).err)
+    assert "courriel enregistré dans" in typed(egec_process("activate", "a@example.org", env=FRENCH).err)
 
 
 def test_the_doctor_and_the_check_of_mails_speak_french_in_a_table_alone(egec: Egec, egec_process: Egec) -> None:

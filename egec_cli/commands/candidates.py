@@ -1,4 +1,4 @@
-"""Words of a bash command line: read as bash reads them, and written so that bash takes nothing in them for its own."""
+"""Completion of a command line: the candidates for its last word, and the quoting rules of bash."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,22 +11,172 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
-from egec_cli.commands.root import LazyGroup, in_operators_language
+from egec_cli.commands.root import LazyGroup, translate_command
 from egec_cli.settings.schema import ENV_FILE_VARIABLE, LANGUAGES
 from egec_cli.translation import Words, translate
 
-# What means nothing to bash, wherever it stands; all else of ASCII gets a backslash.
+
+class Candidate(NamedTuple):
+    """A possible value of the last word, and its help, which may be empty."""
+
+    value: str
+    help: str = ""
+
+
+class FileExpected(Exception):
+    """The last word is the name of a file."""
+
+
+def find_candidates(words: Sequence[str]) -> list[Candidate]:
+    """Return the possible values of the last word that begin with it.
+
+    Args:
+        words: the words after `egec`, without quotation marks; the last one may be empty.
+
+    Raises:
+        FileExpected: the last word is the name of a file.
+        EgecError: a value could not be looked up.
+    """
+    *before, prefix = words
+    position = _Position()
+    for word in before:
+        if not position.advance(word):
+            return []
+    return [one for one in position.candidates(prefix) if one.value.startswith(prefix) and one.value.isprintable()]
+
+
+class _Position:
+    """The place of the next word in a command line."""
+
+    def __init__(self) -> None:
+        self._command: Any = get_command(root.app)
+        translate_command(self._command)
+        self._context = typer.Context(self._command, info_name="egec")
+        self._option: Any = None
+        self._arguments = 0
+        self._only_arguments = False
+
+    def advance(self, word: str) -> bool:
+        """Move past a word; return False if the word is invalid here."""
+        if self._option is not None:
+            self._apply(self._option, word)
+            self._option = None
+        elif self._only_arguments or word[:1] != "-" or word == "-":
+            return self._advance_argument(word)
+        elif word == "--":
+            self._only_arguments = True
+        else:
+            self._advance_option(word)
+        return True
+
+    def candidates(self, prefix: str) -> Iterable[Candidate]:
+        """Return the possible words here; those that do not begin with the prefix may be among them."""
+        if self._option is not None:
+            return self._values(self._option, prefix)
+        if self._only_arguments or not prefix.startswith("-"):
+            return self._argument_values(prefix)
+        name, equals, value = prefix.partition("=")
+        if equals:
+            option = self._options().get(name)
+            return [] if option is None else (Candidate(f"{name}={one.value}") for one in self._values(option, value))
+        return [Candidate(name, option.help or "") for name, option in self._options().items()]
+
+    def _advance_argument(self, word: str) -> bool:
+        if not isinstance(self._command, TyperGroup):
+            self._arguments += 1
+            return True
+        if word not in self._command.commands:
+            return False
+        group = self._command
+        self._command = group.load_command(word) if isinstance(group, LazyGroup) else group.commands[word]
+        self._context = typer.Context(self._command, info_name=word, parent=self._context)
+        return True
+
+    def _advance_option(self, word: str) -> None:
+        name, equals, value = word.partition("=")
+        option = self._options().get(name)
+        if option is None or option.is_flag:
+            return
+        if equals:
+            self._apply(option, value)
+        else:
+            self._option = option
+
+    def _apply(self, option: Any, value: str) -> None:
+        """Apply --env-file, on which the names of runs depend."""
+        if option.name == "env_file":
+            os.environ[ENV_FILE_VARIABLE] = str(Path(value).expanduser())
+
+    def _options(self) -> dict[str, Any]:
+        visible = [one for one in self._command.get_params(self._context) if not one.hidden]
+        return {name: one for one in visible if one.param_type_name == "option" for name in one.opts}
+
+    def _argument_values(self, prefix: str) -> Iterable[Candidate]:
+        if isinstance(self._command, TyperGroup):
+            return [
+                Candidate(name, str(one.help or "").partition("\n")[0]) for name, one in self._command.commands.items()
+            ]
+        visible = [one for one in self._command.params if one.param_type_name == "argument" and not one.hidden]
+        return self._values(visible[self._arguments], prefix) if self._arguments < len(visible) else []
+
+    def _values(self, parameter: Any, prefix: str) -> Iterable[Candidate]:
+        """Return the known values of an option or an argument.
+
+        Raises:
+            FileExpected: the value is the name of a file.
+        """
+        path = self._context.command_path.removeprefix("egec ")
+        look_up = _LOOKED_UP.get((path, parameter.name)) or _LOOKED_UP.get(("", parameter.name))
+        if look_up is not None:
+            return map(Candidate, look_up(path, prefix))
+        if any(word in (parameter.metavar or "") for word in ("FILE", translate(Words("FILE")))):
+            raise FileExpected
+        return [Candidate(one.value) for one in parameter.shell_complete(self._context, "")]
+
+
+def _run_names(_path: str, _prefix: str) -> list[str]:
+    # Imported here, as below: few completions look anything up.
+    from egec_cli.reissue import names
+    from egec_cli.settings import load
+
+    return names.list_run_names(load.load_settings().database)
+
+
+def _field_lists(path: str, prefix: str) -> Iterator[str]:
+    from egec_cli.commands.contract import CONTRACT
+
+    before = prefix.rpartition(",")[0]
+    known = dict.fromkeys(key for result in CONTRACT[path].results for key in result.keys)
+    return (f"{before},{key}" if before else key for key in known if key not in before.split(","))
+
+
+def _languages(_path: str, _prefix: str) -> Sequence[str]:
+    return LANGUAGES
+
+
+# By the path of the command, empty for every command, and the name of the parameter.
+_LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
+    ("", "fields"): _field_lists,
+    ("", "language"): _languages,
+    ("audit list", "run"): _run_names,
+    ("reissue resume", "name"): _run_names,
+    ("reissue status", "name"): _run_names,
+    ("reissue retry", "name"): _run_names,
+    ("reissue cancel", "name"): _run_names,
+}
+
+# These have no special meaning for bash anywhere; other ASCII characters get a backslash.
 _PLAIN = frozenset(ascii_letters + digits + "_-./,@%+")
 _ESCAPED_IN_DOUBLE = '$`"\\'
 
 
-class Typed(NamedTuple):
-    """A word that may not be complete yet.
+class TypedWord(NamedTuple):
+    """A word of a bash command line, which may be incomplete.
 
     Attributes:
-        text: what bash makes of it; nothing is expanded.
-        quote: the quotation mark that is still open; empty where none is.
-        before: what bash makes of the part before that mark.
+        text: the word without quoting; nothing is expanded.
+        quote: the quotation mark that is still open, or empty.
+        before: the text before that mark.
     """
 
     text: str
@@ -34,8 +184,8 @@ class Typed(NamedTuple):
     before: str
 
 
-def read(raw: str) -> Typed:
-    """Return what was typed, a whole word or the beginning of one."""
+def parse_word(raw: str) -> TypedWord:
+    """Parse a word, complete or not, by the quoting rules of bash."""
     text, quote, before = "", "", ""
     characters = iter(raw)
     for character in characters:
@@ -48,16 +198,16 @@ def read(raw: str) -> Typed:
             text += after if not quote or after in _ESCAPED_IN_DOUBLE else f"\\{after}"
         else:
             text += character
-    return Typed(text, quote, before if quote else "")
+    return TypedWord(text, quote, before if quote else "")
 
 
-def written(text: str, quote: str = "") -> str:
-    """Return a text as it is to be typed behind an open quotation mark, or behind none.
+def quote_word(text: str, quote: str = "") -> str:
+    """Quote a text for bash, to be inserted after an open quotation mark or without one.
 
-    Bash closes the mark by itself, unless what was typed ends with one.
+    bash adds the closing mark, unless the text ends with one.
 
     Args:
-        text: printable, so without a line's end.
+        text: printable, so without line ends.
         quote: `'`, `"` or nothing.
     """
     if not quote:
@@ -66,159 +216,6 @@ def written(text: str, quote: str = "") -> str:
         inside = text.replace("'", "'\\''")
     else:
         escaped = "".join(f"\\{c}" if c in _ESCAPED_IN_DOUBLE else c for c in text)
-        # Between the marks, bash would look it up in its history, whatever stands before it.
+        # Within double quotes, bash expands ! from its history even after a backslash.
         inside = escaped.replace("!", '"\\!"')
     return f"{inside}{quote}" if inside.endswith(quote) else inside
-
-
-class Candidate(NamedTuple):
-    """A word that may stand where one is begun, in whole, and what it means; empty where that is plain."""
-
-    value: str
-    help: str = ""
-
-
-class FilesWanted(Exception):
-    """A file is to be named here."""
-
-
-def of(words: Sequence[str]) -> list[Candidate]:
-    """Return what may stand in the place of the last word, which may be empty, and begins as it does.
-
-    Args:
-        words: what was typed behind `egec`, without quotation marks.
-
-    Raises:
-        FilesWanted: a file is to be named there.
-        EgecError: what is to be looked up cannot be.
-    """
-    *before, begun = words
-    place = _Place()
-    for word in before:
-        if not place.enter(word):
-            return []
-    return [one for one in place.candidates(begun) if one.value.startswith(begun) and one.value.isprintable()]
-
-
-def first_sentence(command: Any) -> str:
-    """Return what a command does, without what else its help says."""
-    return str(command.help or "").partition("\n")[0]
-
-
-class _Place:
-    """Where in a command line the next word would stand."""
-
-    def __init__(self) -> None:
-        self._command: Any = get_command(root.app)
-        in_operators_language(self._command)
-        self._context = typer.Context(self._command, info_name="egec")
-        self._option: Any = None
-        self._arguments = 0
-        self._only_arguments = False
-
-    def enter(self, word: str) -> bool:
-        """Go on behind a word; return whether that leads anywhere."""
-        if self._option is not None:
-            self._heed(self._option, word)
-            self._option = None
-        elif self._only_arguments or word[:1] != "-" or word == "-":
-            return self._enter_argument(word)
-        elif word == "--":
-            self._only_arguments = True
-        else:
-            self._enter_option(word)
-        return True
-
-    def candidates(self, begun: str) -> Iterable[Candidate]:
-        """Return what may stand here, whether it begins so or not."""
-        if self._option is not None:
-            return self._values(self._option, begun)
-        if self._only_arguments or not begun.startswith("-"):
-            return self._of_argument(begun)
-        name, equals, value = begun.partition("=")
-        if equals:
-            option = self._options().get(name)
-            return [] if option is None else (Candidate(f"{name}={one.value}") for one in self._values(option, value))
-        return [Candidate(name, option.help or "") for name, option in self._options().items()]
-
-    def _enter_argument(self, word: str) -> bool:
-        if not isinstance(self._command, TyperGroup):
-            self._arguments += 1
-            return True
-        if word not in self._command.commands:
-            return False
-        group = self._command
-        self._command = group.loaded(word) if isinstance(group, LazyGroup) else group.commands[word]
-        self._context = typer.Context(self._command, info_name=word, parent=self._context)
-        return True
-
-    def _enter_option(self, word: str) -> None:
-        name, equals, value = word.partition("=")
-        option = self._options().get(name)
-        if option is None or option.is_flag:
-            return
-        if equals:
-            self._heed(option, value)
-        else:
-            self._option = option
-
-    def _heed(self, option: Any, value: str) -> None:
-        """Do what the root does with its options, as far as names depend on it."""
-        if option.name == "env_file":
-            os.environ[ENV_FILE_VARIABLE] = str(Path(value).expanduser())
-
-    def _options(self) -> dict[str, Any]:
-        shown = [one for one in self._command.get_params(self._context) if not one.hidden]
-        return {name: one for one in shown if one.param_type_name == "option" for name in one.opts}
-
-    def _of_argument(self, begun: str) -> Iterable[Candidate]:
-        if isinstance(self._command, TyperGroup):
-            return [Candidate(name, first_sentence(one)) for name, one in self._command.commands.items()]
-        shown = [one for one in self._command.params if one.param_type_name == "argument" and not one.hidden]
-        return self._values(shown[self._arguments], begun) if self._arguments < len(shown) else []
-
-    def _values(self, parameter: Any, begun: str) -> Iterable[Candidate]:
-        """Return the values of an option or an argument, where they are known, for what is begun of one.
-
-        Raises:
-            FilesWanted: it is a file.
-        """
-        path = self._context.command_path.removeprefix("egec ")
-        look_up = _LOOKED_UP.get((path, parameter.name)) or _LOOKED_UP.get(("", parameter.name))
-        if look_up is not None:
-            return map(Candidate, look_up(path, begun))
-        if any(word in (parameter.metavar or "") for word in ("FILE", translate(Words("FILE")))):
-            raise FilesWanted
-        return [Candidate(one.value) for one in parameter.shell_complete(self._context, "")]
-
-
-def _runs(_path: str, _begun: str) -> list[str]:
-    # Imported here, as below: each looks up what few commands need.
-    from egec_cli.reissue import names
-    from egec_cli.settings import load
-
-    return names.list_run_names(load.load_settings().database)
-
-
-def _fields(path: str, begun: str) -> Iterator[str]:
-    from egec_cli.commands.contract import CONTRACT
-
-    before = begun.rpartition(",")[0]
-    known = dict.fromkeys(key for result in CONTRACT[path].results for key in result.keys)
-    return (f"{before},{key}" if before else key for key in known if key not in before.split(","))
-
-
-def _languages(_path: str, _begun: str) -> Sequence[str]:
-    return LANGUAGES
-
-
-# By the command, or of all commands, and the name of the parameter.
-_LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
-    ("", "fields"): _fields,
-    ("", "language"): _languages,
-    ("audit list", "run"): _runs,
-    ("reissue resume", "name"): _runs,
-    ("reissue status", "name"): _runs,
-    ("reissue retry", "name"): _runs,
-    ("reissue cancel", "name"): _runs,
-}

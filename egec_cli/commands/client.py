@@ -1,4 +1,4 @@
-"""`egec client`: the group; each of its commands is imported when it is to run."""
+"""`egec client`: the group; each of its commands is imported when it runs."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -7,32 +7,25 @@ from egec_cli.commands.root import LazyGroup, Member, new_app
 
 
 class ClientGroup(LazyGroup):
-    """The commands on client files."""
+    """The commands on client records."""
 
     members: ClassVar[Mapping[str, Member]] = {
-        "create": Member("client_create", "Create a client's file; the identifier that it gets never changes."),
-        "import": Member("client_import", "Make client files of the rows of a table, or bring them up to date."),
-        "show": Member(
-            "client_show", "Show a client's file and its story: how it came about, its changes, mails and logins."
-        ),
+        "create": Member("client_create", "Create a client; its identifier never changes."),
+        "import": Member("client_import", "Create or update clients from the rows of a table."),
+        "show": Member("client_show", "Show a client and its history: changes, mails and logins."),
         "list": Member(
-            "client_list",
-            "List the client files, in the order in which they were made or sorted; erased ones are left out.",
+            "client_list", "List clients, oldest first unless --sort is given; erased clients are left out."
         ),
         "export": Member(
-            "client_export", "Write the client files as `egec client import` reads them, and spreadsheets do."
+            "client_export", "Export clients in the format that `egec client import` and spreadsheets read."
         ),
-        "update": Member("client_change", "Change fields of a client's file; an empty value clears one."),
-        "disable": Member(
-            "client_change", "Let no password open a client's account, or those of many, until they are enabled."
-        ),
-        "enable": Member("client_change", "Let a client who was disabled, or many, log in as before."),
-        "unblock": Member(
-            "client_change", "Let a client who is blocked or waits after failed logins, or many, try again at once."
-        ),
+        "update": Member("client_change", "Change fields of a client; an empty value clears a field."),
+        "disable": Member("client_change", "Disable one client or a list of clients."),
+        "enable": Member("client_change", "Enable one disabled client or a list of them."),
+        "unblock": Member("client_change", "Lift the login block or wait of one client or a list of clients."),
         "erase": Member(
             "client_change",
-            "Erase a client's personal data for good, or that of many; the identifiers stay reserved for ever.",
+            "Permanently erase the personal data of one client or a list; identifiers stay reserved.",
         ),
     }
 
@@ -42,4 +35,4 @@ app = new_app(group=ClientGroup)
 
 @app.callback()
 def client() -> None:
-    """Create, import, show, list, export, change and erase client files."""
+    """Create, import, show, list, export, change and erase clients."""

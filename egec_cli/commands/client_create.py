@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.clients import fields, records
+from egec_cli.clients import records
+from egec_cli.clients.fields import CIVILITIES, parse_fields
 from egec_cli.clients.records import ClientStatus
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import opened, read_settings
+from egec_cli.commands.session import open_context
 from egec_cli.credentials import mail_route
 from egec_cli.output.formats import OutputFormat, render
 from egec_cli.output.messages import warn
@@ -18,22 +19,26 @@ app = new_app()
 
 @app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
 def create_command(
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The registered e-mail.")],
-    civility: Annotated[str, typer.Option("--civility", help=f"One of {' '.join(fields.CIVILITIES)}.")] = "",
-    first_name: Annotated[str, typer.Option("--first-name", help="The first name.")] = "",
-    last_name: Annotated[str, typer.Option("--last-name", help="The last name, or the name of the firm.")] = "",
-    reference: Annotated[str, typer.Option("--reference", help="The number of the client's file elsewhere.")] = "",
-    language: Annotated[str, typer.Option("--language", help="fr or en; without it, that of EGEC_LANGUAGE.")] = "",
-    identifier: Annotated[str, typer.Option("--identifier", help="10 digits, to keep one given elsewhere.")] = "",
-    activate: Annotated[bool, typer.Option("--activate", help="Mail a password at once, unless one was.")] = False,
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="Registered e-mail address.")],
+    civility: Annotated[str, typer.Option("--civility", help=f"One of {' '.join(CIVILITIES)}.")] = "",
+    first_name: Annotated[str, typer.Option("--first-name", help="First name.")] = "",
+    last_name: Annotated[str, typer.Option("--last-name", help="Last name, or name of the firm.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="Number of the client in another system.")] = "",
+    language: Annotated[str, typer.Option("--language", help="fr or en (default: EGEC_LANGUAGE).")] = "",
+    identifier: Annotated[
+        str, typer.Option("--identifier", help="Existing identifier of 10 digits to keep (default: a random one).")
+    ] = "",
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Also mail a password, unless the client already has one.")
+    ] = False,
     if_missing: Annotated[
         bool,
-        typer.Option("--if-missing", help="Show the client who has this e-mail, and what differs; exit code 0."),
+        typer.Option("--if-missing", help="If the e-mail exists, show that client and the differences; exit code 0."),
     ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Create a client's file; the identifier that it gets never changes."""
-    checked = fields.parse_fields(
+    """Create a client; its identifier never changes."""
+    parsed = parse_fields(
         email,
         given_identifier=identifier,
         reference=reference,
@@ -42,12 +47,12 @@ def create_command(
         last_name=last_name,
         language=language,
     )
-    with opened(read_settings(), create=True) as context:
+    with open_context(create=True) as context:
         if activate:
             # Before the client exists: a client without a mail would be half of what was asked for.
             mail_route.require(context)
-        client, is_new = records.find_or_create(context, checked, if_missing=if_missing)
-        for one in records.list_differences(client, checked):
+        client, is_new = records.find_or_create(context, parsed, if_missing=if_missing)
+        for one in records.list_differences(client, parsed):
             warn(
                 "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
                 identifier=client.identifier,
@@ -57,21 +62,21 @@ def create_command(
         if not activate or record.status is not ClientStatus.NEW:
             render(record, output)
             return
-        # Only what activates loads what mails.
-        from egec_cli import hashing
-        from egec_cli.commands import activate as activation
+        # Imported here: what sends mail is loaded only to activate.
+        from egec_cli.commands.activate import FirstMail, load_sent_text, report_sent, send_first
+        from egec_cli.hashing import start_hash
 
-        hash_under_way = hashing.start_hash(context.settings)
+        hashing = start_hash(context.settings)
         issued = None
         try:
-            words = activation.words_for(context, client)
-            issued = activation.send_first(context, client, hash_under_way, is_new=is_new)
+            sent_text = load_sent_text(context, client)
+            issued = send_first(context, client, hashing, is_new=is_new)
         finally:
-            # The client exists whatever became of the mail, and a script needs the identifier.
+            # The client exists even if the mail failed, and a script needs the identifier.
             record = records.load_record(records.find_client(client.identifier), context.clock())
             if output is OutputFormat.TABLE:
                 render(record, output)
             else:
-                render(record._asdict() | activation.FirstMail(issued)._asdict(), output)
+                render(record._asdict() | FirstMail(issued)._asdict(), output)
         if output is OutputFormat.TABLE:
-            activation.tell(context, words, issued)
+            report_sent(context, sent_text, issued)

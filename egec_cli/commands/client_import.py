@@ -11,7 +11,7 @@ import typer
 
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import opened, read_settings
+from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode, UsageError
 from egec_cli.files import standard_input
 from egec_cli.imports import rows, tables
@@ -25,66 +25,70 @@ from egec_cli.translation import Words
 app = new_app()
 
 _LONGEST_VALUE = 80
-# Of the columns that stand for no field.
-_MOST_NAMED = 10
+_MOST_COLUMNS_NAMED = 10
 
 
 @app.command("import", epilog="Example: egec client import clients.csv --on-conflict update --rejects rejects.csv")
 def import_command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV or JSON Lines; - for standard input.")],
     on_conflict: Annotated[
-        OnConflict, typer.Option("--on-conflict", help="What to do with a client who is there with other data.")
+        OnConflict, typer.Option("--on-conflict", help="Action if a client exists with different data.")
     ] = OnConflict.FAIL,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Take all rows or none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the result without changing anything.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Import all rows or none.")] = False,
     rejects: Annotated[
-        Path | None, typer.Option("--rejects", metavar="FILE", help="Write the rejected rows there, with the reason.")
+        Path | None, typer.Option("--rejects", metavar="FILE", help="Write rejected rows to FILE, with the reason.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="Which field a column stands for.")
+        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="Read a column as this field.")
     ] = None,
-    kind: Annotated[TableKind | None, typer.Option("--input", help="What the file is, if not found by itself.")] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="Of the file, such as utf-8 or windows-1252.")] = "",
-    delimiter: Annotated[str, typer.Option("--delimiter", help="What stands between two cells: ; , tab …")] = "",
+    kind: Annotated[TableKind | None, typer.Option("--input", help="Input format (default: detected).")] = None,
+    encoding: Annotated[
+        str, typer.Option("--encoding", help="Encoding such as utf-8 or windows-1252 (default: detected).")
+    ] = "",
+    delimiter: Annotated[
+        str, typer.Option("--delimiter", help="Character between cells: ; , tab … (default: detected).")
+    ] = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Make client files of the rows of a table, or bring them up to date."""
-    given = TableOptions(kind, encoding, _delimiter(delimiter), _columns(column or []))
+    """Create or update clients from the rows of a table."""
+    options = TableOptions(kind, encoding, _parse_delimiter(delimiter), _parse_columns(column or []))
     name = Words("standard input") if file == "-" else file
-    with ExitStack() as files, opened(read_settings(), create=True) as context:
-        table = tables.read_table(files.enter_context(_seekable(file)), name, rows.FIELD_OF_COLUMN, given)
-        note("egec: {name} is read as {described}", name=name, described=table.described)
-        unused = [column for column in table.unused if tables.fold_header(column) not in rows.IGNORED_COLUMNS]
-        if unused:
-            more = Words(" and {number} more", number=len(unused) - _MOST_NAMED) if len(unused) > _MOST_NAMED else ""
-            note("egec: no field is known for: {columns}{more}", columns=", ".join(unused[:_MOST_NAMED]), more=more)
-        told = [_told_to_people(name)]
-        if rejects is not None:
-            rejected_rows = files.enter_context(open_rejects_file(rejects, table))
-            told.append(lambda one: rejected_rows.add(one.raw, _reason(one)))
+    with ExitStack() as files, open_context(create=True) as context:
+        table = tables.read_table(files.enter_context(_open_seekable(file)), name, rows.FIELD_OF_COLUMN, options)
+        note("egec: reading {name} as {described}", name=name, described=table.described)
+        _note_unused_columns(table.unused)
+        rejected_rows = files.enter_context(open_rejects_file(rejects, table)) if rejects is not None else None
+
+        def report_rejected(row: RejectedRow) -> None:
+            reason = _describe_rejection(row)
+            warn("egec: {name}:{line}: {reason}", name=name, line=row.line, reason=reason)
+            if rejected_rows is not None:
+                rejected_rows.add(row.raw, reason)
+
         imported = import_clients(
             context,
             table,
-            _all_of(told),
+            report_rejected,
             on_conflict=on_conflict,
             strict=strict,
             dry_run=dry_run,
-            report_change=_told_of_change(name, dry_run=dry_run),
+            report_change=_email_change_reporter(name, dry_run=dry_run),
         )
         if dry_run:
             note("egec: nothing was changed")
-        # A table has the numbers; stderr has just told each change of an e-mail.
+        # A table shows the numbers; stderr has already shown each change of an e-mail.
         in_table = [field for field in imported._fields if field != "email_changes"]
         render(imported, output, in_table if output is OutputFormat.TABLE else ())
     if imported.rejected:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _columns(given: Sequence[str]) -> dict[str, str]:
-    """Return the fields by the columns of options such as `Adresse mail=email`.
+def _parse_columns(given: Sequence[str]) -> dict[str, str]:
+    """Return the field of each column in options such as `Adresse mail=email`.
 
     Raises:
-        Usage: one of them is not of that form, or names no field.
+        UsageError: an option has another form, or an unknown field.
     """
     found = {}
     known = sorted(set(rows.FIELD_OF_COLUMN.values()))
@@ -101,7 +105,7 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _delimiter(text: str) -> str:
+def _parse_delimiter(text: str) -> str:
     r"""Return the character that an option means; `tab` and `\t` mean a tab.
 
     Raises:
@@ -116,8 +120,8 @@ def _delimiter(text: str) -> str:
 
 
 @contextmanager
-def _seekable(file: str) -> Iterator[BinaryIO]:
-    """Open a file, or copy what cannot be read twice to a file that nobody else can open."""
+def _open_seekable(file: str) -> Iterator[BinaryIO]:
+    """Open a file; copy one that can be read only once to a private temporary file."""
     with ExitStack() as files:
         stream: BinaryIO
         if file == "-":
@@ -132,44 +136,38 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _told_to_people(name: str) -> Callable[[RejectedRow], None]:
-    def tell(one: RejectedRow) -> None:
-        warn("egec: {name}:{line}: {reason}", name=name, line=one.line, reason=_reason(one))
+def _note_unused_columns(columns: Sequence[str]) -> None:
+    unused = [column for column in columns if tables.fold_header(column) not in rows.IGNORED_COLUMNS]
+    if not unused:
+        return
+    hidden = len(unused) - _MOST_COLUMNS_NAMED
+    more = Words(" and {number} more", number=hidden) if hidden > 0 else ""
+    note("egec: ignored unknown columns: {columns}{more}", columns=", ".join(unused[:_MOST_COLUMNS_NAMED]), more=more)
 
-    return tell
 
-
-def _told_of_change(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:
-    def tell(one: EmailChange) -> None:
+def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:
+    def report(one: EmailChange) -> None:
         warn(
-            "egec: {name}:{line}: e-mail of client {identifier} would change from {former} to {email}"
+            "egec: {name}:{line}: e-mail of client {identifier} would change from {previous} to {email}"
             if dry_run
-            else "egec: {name}:{line}: e-mail of client {identifier} changed from {former} to {email}",
+            else "egec: {name}:{line}: e-mail of client {identifier} changed from {previous} to {email}",
             name=name,
             line=one.line,
             identifier=one.identifier,
-            former=one.former_email,
+            previous=one.former_email,
             email=one.email,
         )
 
-    return tell
+    return report
 
 
-def _reason(one: RejectedRow) -> str:
-    value = one.value if len(one.value) <= _LONGEST_VALUE else f"{one.value[:_LONGEST_VALUE]}…"
-    if not one.field:
-        return one.reason
+def _describe_rejection(row: RejectedRow) -> str:
+    value = row.value if len(row.value) <= _LONGEST_VALUE else f"{row.value[:_LONGEST_VALUE]}…"
+    if not row.field:
+        return row.reason
     return Words(
-        "{field}: {reason}" if repr(value) in one.reason else "{field} {value!r}: {reason}",
-        field=one.field,
+        "{field}: {reason}" if repr(value) in row.reason else "{field} {value!r}: {reason}",
+        field=row.field,
         value=value,
-        reason=one.reason,
+        reason=row.reason,
     )
-
-
-def _all_of(told: Sequence[Callable[[RejectedRow], None]]) -> Callable[[RejectedRow], None]:
-    def tell(one: RejectedRow) -> None:
-        for each in told:
-            each(one)
-
-    return tell

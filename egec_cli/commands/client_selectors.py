@@ -1,8 +1,10 @@
-"""The options that select clients for a bulk command, written once."""
+"""The options that select clients for a bulk command or a list, declared once."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from functools import wraps
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -14,65 +16,95 @@ from egec_cli.errors import UsageError
 from egec_cli.files import standard_input
 from egec_cli.translation import Words
 
-AllOption = Annotated[bool, typer.Option("--all", help="Every client who is not disabled.")]
-StatusOption = Annotated[ClientStatus | None, typer.Option("--status", help="Only clients of this status.")]
-NeverLoggedInOption = Annotated[bool, typer.Option("--never-logged-in", help="Only who never logged in.")]
-IssuedBeforeOption = Annotated[
-    str, typer.Option("--issued-before", metavar="DATE|AGE", help="Password in use older: 2026-01-31 or 90d.")
+ColumnOption = Annotated[
+    str, typer.Option("--column", help="Read the files as CSV; this column identifies the clients.")
 ]
-LastMailFailedOption = Annotated[
-    bool, typer.Option("--last-mail-failed", help="Only whose last mail was refused, or came back.")
-]
-WeakHashOption = Annotated[
-    bool, typer.Option("--weak-hash", help="Only whose password in use has a hash of a cost below EGEC_BCRYPT_COST.")
-]
-FromOption = Annotated[
-    str, typer.Option("--from", metavar="FILE|-", help="Only who is named there: e-mail, identifier or reference.")
-]
-ExcludeOption = Annotated[str, typer.Option("--exclude", metavar="FILE|-", help="Nobody who is named there.")]
-ColumnOption = Annotated[str, typer.Option("--column", help="The files are CSV; this column names the clients.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")]
-
-# Those of lists, which take all of the above too.
-EveryoneOption = Annotated[bool, typer.Option("--all", help="Every client, which is so without selectors too.")]
 SearchOption = Annotated[
     str,
     typer.Option("--search", metavar="TEXT", help="Part of e-mail, names, reference or identifier, in any case."),
 ]
 SortOption = Annotated[
-    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for the descending order.")
+    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for descending order.")
 ]
 
 
-class Named(NamedTuple):
-    """Whom a command is about: one client, or those whom a file names, in one of its columns or one on each line."""
+class Selectors(NamedTuple):
+    """The selector options. All given ones must hold for a client to be selected."""
 
-    client: str
-    from_file: str
-    column: str
+    everyone: Annotated[bool, typer.Option("--all", help="All clients; a run leaves out disabled ones.")] = False
+    status: Annotated[ClientStatus | None, typer.Option("--status", help="Only clients with this status.")] = None
+    never_logged_in: Annotated[
+        bool, typer.Option("--never-logged-in", help="Only clients who have never logged in.")
+    ] = False
+    issued_before: Annotated[
+        str,
+        typer.Option(
+            "--issued-before", metavar="DATE|AGE", help="Only clients whose password is older: 2026-01-31 or 90d."
+        ),
+    ] = ""
+    last_mail_failed: Annotated[
+        bool, typer.Option("--last-mail-failed", help="Only clients whose last mail was refused or bounced.")
+    ] = False
+    weak_hash: Annotated[
+        bool, typer.Option("--weak-hash", help="Only clients whose password hash costs less than EGEC_BCRYPT_COST.")
+    ] = False
+    from_file: Annotated[
+        str,
+        typer.Option("--from", metavar="FILE|-", help="Only clients in this list: e-mail, identifier or reference."),
+    ] = ""
+    exclude: Annotated[str, typer.Option("--exclude", metavar="FILE|-", help="No clients in this list.")] = ""
+    column: ColumnOption = ""
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of clients.")] = None
+
+
+def with_selectors(command: Callable[..., None]) -> Callable[..., None]:
+    """Declare the fields of `Selectors` as options of a command, in the place of its parameter `selectors`.
+
+    Typer takes options from a function's signature alone.
+    """
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for (name, annotation), default in zip(
+            get_type_hints(Selectors, include_extras=True).items(), Selectors._field_defaults.values(), strict=True
+        )
+    ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        selectors = Selectors(**{name: given.pop(name) for name in Selectors._fields})
+        command(selectors=selectors, **given)
+
+    parameters = []
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        parameters += options if one.name == "selectors" else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 @contextmanager
-def selection(*, from_file: str, exclude: str, column: str, **selectors: Any) -> Iterator[Selection]:
-    """Open the files of the options, for the block, and return the selection that all the options make.
+def open_selection(selectors: Selectors) -> Iterator[Selection]:
+    """Open the files that the selectors name, for the block, and return the selection.
 
     Raises:
         UsageError: the options do not go together.
         InvalidInput: standard input is closed.
     """
-    if from_file == exclude == "-":
-        raise UsageError("standard input can be read once only", "Give a file for --from or for --exclude.")
-    if column and not (from_file or exclude):
-        raise UsageError("--column is about the file of --from or --exclude", "Give one of them too.")
+    if selectors.from_file == selectors.exclude == "-":
+        raise UsageError("standard input can be read only once", "Give a file for --from or for --exclude.")
+    if selectors.column and not (selectors.from_file or selectors.exclude):
+        raise UsageError("--column needs --from or --exclude", "Give one of them too.")
+    shared = {name: value for name, value in selectors._asdict().items() if name in Selection._fields}
     with ExitStack() as files:
         listed, excluded = (
-            ClientList(Words("standard input") if name == "-" else name, _opened(name, files), column) if name else None
-            for name in (from_file, exclude)
+            _open_list(name, selectors.column, files) if name else None
+            for name in (selectors.from_file, selectors.exclude)
         )
-        yield Selection(listed=listed, excluded=excluded, **selectors)
+        yield Selection(listed=listed, excluded=excluded, **shared)
 
 
-def _opened(name: str, files: ExitStack) -> BinaryIO:
+def _open_list(name: str, column: str, files: ExitStack) -> ClientList:
     if name != "-":
-        return files.enter_context(open(name, "rb"))
-    return standard_input(Words("Pass the list on standard input, or name a file."))
+        return ClientList(name, files.enter_context(open(name, "rb")), column)
+    stream = standard_input(Words("Pass the list on standard input, or name a file."))
+    return ClientList(Words("standard input"), stream, column)

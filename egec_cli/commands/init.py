@@ -11,14 +11,14 @@ from egec_cli.output.formats import OutputFormat, render
 app = new_app()
 
 
-class Places(NamedTuple):
-    """Where things are.
+class InitResult(NamedTuple):
+    """The locations that egec uses.
 
     Attributes:
-        database: the client files, without a password.
-        created: whether the database was made now.
-        mail: who takes the mail, without a password.
-        env_file: the file of settings that was read; None where there is none.
+        database: the database, without its password.
+        created: whether this command created the database.
+        mail: the mail server, program or folder, without a password.
+        env_file: the settings file that was read; None without one.
     """
 
     database: str
@@ -29,9 +29,9 @@ class Places(NamedTuple):
 
 @app.command("init", epilog="Example: egec init")
 def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
-    """Create the database and say where things are."""
-    found = read_settings()
-    created = context.create_database(found)
-    with context.open_context(found, only_read=True):
-        env_file = str(found.env_file) if found.env_file else None
-        render(Places(str(found.database), created, str(found.mail_server), env_file), output)
+    """Create the database and show the locations in use."""
+    settings = read_settings()
+    created = context.create_database(settings)
+    with context.open_context(settings, only_read=True):
+        env_file = str(settings.env_file) if settings.env_file else None
+        render(InitResult(str(settings.database), created, str(settings.mail_server), env_file), output)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.commands.options import FieldsOption, OutputOption, names
+from egec_cli.commands.options import FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import opened
+from egec_cli.commands.session import open_context
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
 from egec_cli.errors import ExitCode, InvalidInput, UsageError
@@ -28,34 +28,36 @@ _IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
 def bounces_command(
     source: Annotated[
         str,
-        typer.Argument(metavar="FILE|MAILDIR|-", help="A message, an mbox, a Maildir; - for a message piped in."),
+        typer.Argument(metavar="FILE|MAILDIR|-", help="Message, mbox or Maildir; - for a message on standard input."),
     ],
     move: Annotated[
-        bool, typer.Option("--move", help="Read what is new in the Maildir alone, and move it to cur when it is read.")
+        bool, typer.Option("--move", help="Read only new messages of the Maildir, and move them to cur.")
     ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Read delivery reports, and mark the mails and the addresses from which mails came back.
+    """Read delivery reports, and mark the mails and addresses that bounced.
 
-    Passwords stay as they are. A message piped in ends with 0 whatever it is, so that no mail server returns it.
+    Passwords do not change. With a message on standard input the exit code is 0 whatever the message is, so that the
+    mail server does not return it.
     """
     is_piped = source == "-"
     if move and not Path(source).is_dir():
-        raise UsageError("--move is about a Maildir", "Name its folder, or leave --move out.")
+        raise UsageError("--move needs a Maildir", "Name a Maildir, or omit --move.")
     outcomes: Counter[BounceOutcome] = Counter()
-    with opened() as context:
-        records = bounces.process_messages(context, _messages(source, move=move))
-        render_all(_counted(records, outcomes), BounceRecord, output, names(fields), in_table=_IN_TABLE)
+    with open_context() as context:
+        records = bounces.process_messages(context, _read_messages(source, move=move))
+        shown = _count_outcomes(records, outcomes)
+        render_all(shown, BounceRecord, output, split_fields(fields), in_table=_IN_TABLE)
     if is_piped:
         return
     if not outcomes and not Path(source).is_dir():
-        raise InvalidInput("{source} holds no message", "Name a message, an mbox or a Maildir.", source=source)
+        raise InvalidInput("{source} contains no message", "Name a message, an mbox or a Maildir.", source=source)
     if any(outcomes[one] for one in NOT_UNDERSTOOD):
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
+def _read_messages(source: str, *, move: bool) -> Iterator[Incoming]:
     if source != "-":
         path = Path(source)
         return read_maildir(path, move=move) if path.is_dir() else read_file(path)
@@ -63,7 +65,7 @@ def _messages(source: str, *, move: bool) -> Iterator[Incoming]:
     return read_stream(Words("standard input"), stream)
 
 
-def _counted(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:
+def _count_outcomes(records: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:
     for record in records:
         outcomes[record.outcome] += 1
         if record.outcome in NOT_UNDERSTOOD:

@@ -16,7 +16,7 @@ app = new_app()
 
 
 class GeneratedPassword(NamedTuple):
-    """A password made for somebody else's use: none of eGEC's accounts has it.
+    """A password for use elsewhere: it belongs to no client.
 
     Attributes:
         password: in clear.
@@ -26,11 +26,11 @@ class GeneratedPassword(NamedTuple):
 
 
 class RatedPassword(NamedTuple):
-    """The same with the entropy of its making.
+    """The same with its entropy.
 
     Attributes:
         password: in clear.
-        entropy_bits: of its making.
+        entropy_bits: bits of entropy of the generator.
     """
 
     password: str
@@ -39,11 +39,11 @@ class RatedPassword(NamedTuple):
 
 @app.command("password", epilog="Example: egec password --count 5")
 def password_command(
-    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="How many.")] = 1,
-    entropy: Annotated[bool, typer.Option("--entropy", help="Tell how many bits of entropy they have.")] = False,
+    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="Number of passwords.")] = 1,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Also show the entropy in bits.")] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Print generated passwords, as accounts get them; no account is changed."""
+    """Print generated passwords without changing any account."""
     alphabet = read_settings().alphabet
     if output is OutputFormat.TABLE:
         for _ in range(count):
@@ -52,10 +52,10 @@ def password_command(
             note("entropy: {entropy_bits:.1f} bits each", entropy_bits=alphabet.entropy_bits)
         return
     kind = RatedPassword if entropy else GeneratedPassword
-    render_all(_generated(alphabet, count, entropy), kind, output)
+    render_all(_generate_passwords(alphabet, count, entropy), kind, output)
 
 
-def _generated(alphabet: Alphabet, count: int, entropy: bool) -> Iterator[GeneratedPassword | RatedPassword]:
+def _generate_passwords(alphabet: Alphabet, count: int, entropy: bool) -> Iterator[GeneratedPassword | RatedPassword]:
     bits = round(alphabet.entropy_bits, 2)
     for _ in range(count):
         clear = generate_password(alphabet).reveal()

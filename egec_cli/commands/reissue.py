@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from egec_cli.clients.select import Selected, Unmatched
-from egec_cli.commands import client_selectors
-from egec_cli.commands import options as consent
-from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, names
+from egec_cli.commands.client_selectors import Selectors, open_selection, with_selectors
+from egec_cli.commands.options import (
+    CLIENT_IN_TABLE,
+    FieldsOption,
+    OutputOption,
+    YesOption,
+    can_ask,
+    confirm,
+    no_terminal,
+    split_fields,
+)
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import opened, orderly_stop
+from egec_cli.commands.session import open_context, stop_on_signal
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, UsageError, quoted
@@ -32,74 +40,55 @@ if TYPE_CHECKING:
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the run.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
 RateOption = Annotated[
     int | None,
     typer.Option(
-        "--rate", min=0, max=100_000, help="At most so many mails a second, of all workers together; 0 for no limit."
+        "--rate",
+        min=0,
+        max=100_000,
+        help="Maximum mails per second, across all workers; 0 for no limit.",
     ),
 ]
 
-# With these, one result sums the run up; with the others, each client is a result.
+# These formats show one result for the run; the others show one for each client.
 _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
 
 
 @app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
+@with_selectors
 def start_command(
     name: NameArgument,
-    everyone: client_selectors.AllOption = False,
-    status: client_selectors.StatusOption = None,
-    never_logged_in: client_selectors.NeverLoggedInOption = False,
-    issued_before: client_selectors.IssuedBeforeOption = "",
-    last_mail_failed: client_selectors.LastMailFailedOption = False,
-    weak_hash: client_selectors.WeakHashOption = False,
-    from_file: client_selectors.FromOption = "",
-    exclude: client_selectors.ExcludeOption = "",
-    column: client_selectors.ColumnOption = "",
-    limit: client_selectors.LimitOption = None,
+    selectors: Selectors,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show who would get a mail, what it says and how long it takes.")
+        bool, typer.Option("--dry-run", help="Show the clients, sample mails and the duration without starting.")
     ] = False,
     expect: Annotated[
-        int | None, typer.Option("--expect", min=0, help="Mail nothing unless the run has so many clients.")
+        int | None, typer.Option("--expect", min=0, help="Start only if exactly this number of clients is selected.")
     ] = None,
     rate: RateOption = None,
     sentence: Annotated[
-        str, typer.Option("--sentence", help="What each mail says first, such as why; else that of the templates.")
+        str, typer.Option("--sentence", help="First sentence of each mail (default: that of the templates).")
     ] = "",
-    yes: consent.YesOption = False,
+    yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Mail a first or a new password to each selected client, under a name.
+    """Start a run that mails a first or new password to each selected client.
 
-    The same command again goes on where it stopped, and does nothing once all is done.
+    The same command again continues an interrupted run, and does nothing once the run is done.
     """
-    if not (yes or dry_run or consent.can_be_asked()):
-        raise UsageError("there is no terminal to ask whether to mail new passwords", "Add --yes; nothing was started.")
-    with (
-        client_selectors.selection(
-            everyone=everyone,
-            status=status,
-            never_logged_in=never_logged_in,
-            issued_before=issued_before,
-            last_mail_failed=last_mail_failed,
-            weak_hash=weak_hash,
-            from_file=from_file,
-            exclude=exclude,
-            column=column,
-            limit=limit,
-        ) as wanted,
-        opened(only_read=dry_run) as context,
-    ):
+    if not (yes or dry_run or can_ask()):
+        raise no_terminal()
+    with open_selection(selectors) as selection, open_context(only_read=dry_run) as context:
         mail_route.require(context)
-        selected = Selected(context, wanted)
+        selected = Selected(context, selection)
         if dry_run or not yes:
             # With --yes, `start_run` checks the same.
             before = runs.find_existing_run(name, selected, expect=expect, rate=rate, sentence=sentence)
             if dry_run:
                 _show_dry_run(context, selected, before, rate, sentence, output)
                 return
-            if not _is_agreed_to(selected, before):
+            if not _confirm_start(selected, before):
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
         run = runs.start_run(context, name, selected, expect=expect, rate=rate, sentence=sentence)
@@ -109,8 +98,8 @@ def start_command(
 
 @app.command("resume", epilog="Example: egec reissue resume spring-2026")
 def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
-    """Go on with a run; several machines that share a database may do so at the same time."""
-    with opened() as context:
+    """Continue a run; several machines that share a database can work on it at the same time."""
+    with open_context() as context:
         mail_route.require(context)
         run = runs.find_run(name)
         runs.resume_run(context, run, rate=rate)
@@ -119,45 +108,43 @@ def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOp
 
 @app.command("status", epilog="Example: egec reissue status spring-2026 --format json")
 def status_command(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The name of the run; all runs without it.")] = "",
-    failed: Annotated[
-        bool, typer.Option("--failed", help="List the clients of the run who could not be mailed.")
-    ] = False,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the run (default: all runs).")] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="List the clients whose mail failed.")] = False,
     items: Annotated[
-        bool, typer.Option("--items", help="List all clients of the run, each with what became of its mail.")
+        bool, typer.Option("--items", help="List all clients of the run with the state of their mails.")
     ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Show how a run stands, or all of them."""
+    """Show the progress of one run or of all runs."""
     if failed and not name:
-        raise UsageError("--failed lists the clients of one run", "Name the run too.")
+        raise UsageError("--failed needs the name of a run", "Type `egec reissue status NAME --failed`.")
     if items and not name:
-        raise UsageError("--items lists the clients of one run", "Name the run too.")
+        raise UsageError("--items needs the name of a run", "Type `egec reissue status NAME --items`.")
     if items and failed:
-        raise UsageError("--items and --failed contradict each other", "Give only one of them.")
-    with opened(only_read=True) as context:
+        raise UsageError("--items and --failed contradict each other", "Give one of them.")
+    with open_context(only_read=True) as context:
         if failed:
-            render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, names(fields))
+            render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, split_fields(fields))
         elif items:
-            render_all(reissue_items.list_items(runs.find_run(name)), ItemRecord, output, names(fields))
+            render_all(reissue_items.list_items(runs.find_run(name)), ItemRecord, output, split_fields(fields))
         elif name:
             run = runs.find_run(name)
-            render(runs.load_run(context, run), output, names(fields))
+            render(runs.load_run(context, run), output, split_fields(fields))
             if output is OutputFormat.TABLE and runs.has_no_worker(context, run):
                 note(
-                    "egec: nobody is working on the run {name}. To continue it, type: egec reissue resume {quoted}",
+                    "egec: no worker is active on the run {name}. To continue it, type: egec reissue resume {quoted}",
                     name=run.name,
                     quoted=quoted(run.name),
                 )
         else:
-            render_all(runs.list_runs(context), RunRecord, output, names(fields))
+            render_all(runs.list_runs(context), RunRecord, output, split_fields(fields))
 
 
 @app.command("retry", epilog="Example: egec reissue retry spring-2026")
 def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
-    """Try again those clients of a run who could not be mailed, and go on with it."""
-    with opened() as context:
+    """Retry the clients of a run whose mail failed, and continue the run."""
+    with open_context() as context:
         mail_route.require(context)
         run = runs.find_run(name)
         runs.retry_run(context, run)
@@ -167,41 +154,41 @@ def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE)
 
 @app.command("cancel", epilog="Example: egec reissue cancel spring-2026")
 def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
-    """End a run for good; whom it has not mailed keeps the former password."""
-    with opened() as context:
+    """Cancel a run permanently; clients not mailed yet keep their current password."""
+    with open_context() as context:
         run = runs.find_run(name)
         runs.cancel_run(context, run)
         render(runs.load_run(context, run), output)
 
 
 def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
-    """Work through a run, show what becomes of each client, and end with the exit code that fits."""
-    # Imported here, as below: only who mails loads what does, and neither `status` nor a Tab behind NAME.
+    """Work through a run, show the outcome of each client, and end with the right exit code."""
+    # Imported here, as below: `status` and completion do not load what sends mail.
     from egec_cli.mail.transports import choose
     from egec_cli.reissue import worker
 
     before = runs.load_run(context, run)
     if before.remaining and isinstance(context.settings.mail_server, MaildirFolder):
         note(
-            "egec: EGEC_MAIL_URL names no mail server, so the mails are laid down in {folder}",
+            "egec: no mail server configured; mails are saved to {folder}",
             folder=context.settings.mail_server,
         )
     new_transport = choose.transport_factory(context.settings)
     unmatched = 0
     done = before.accepted + before.failed
-    with orderly_stop() as stop, Progress(run.name, before.total, done, before.failed, output) as progress:
+    with stop_on_signal() as stop, Progress(run.name, before.total, done, before.failed, output) as progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
-            warn(_told(stranger))
+            warn(_describe_unmatched(stranger))
         with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
-            _tell(_counted(outcomes, progress), output)
+            _show_outcomes(_track_progress(outcomes, progress), output)
         after = runs.load_run(context, run)
         progress.correct(after.accepted + after.failed, after.failed)
     if output in _SUMMARISED:
         render(after, output)
     if after.failed:
         warn(
-            "egec: clients of the run {name} that could not be mailed: {failed} of {total}. "
+            "egec: run {name}: {failed} of {total} clients could not be mailed. "
             "Next: egec reissue status {quoted} --failed; "
             "after correcting the addresses: egec reissue retry {quoted}",
             name=after.name,
@@ -213,22 +200,22 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _told(stranger: Unmatched) -> str:
+def _describe_unmatched(stranger: Unmatched) -> str:
     return Words(
-        "egec: {file}:{line}: no client is called {value!r}",
+        "egec: {file}:{line}: unknown client {value!r}",
         file=stranger.file,
         line=stranger.line,
         value=stranger.value,
     )
 
 
-def _counted(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
+def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
     for outcome in outcomes:
         yield outcome
         progress.advance(failed=outcome.outcome is ItemState.FAILED)
 
 
-def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
+def _show_outcomes(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     if output not in _SUMMARISED:
         render_all(outcomes, ItemRecord, output, flush=True)
         return
@@ -236,7 +223,7 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
         if one.outcome is ItemState.FAILED:
             line = Words("line {line}: ", line=one.line) if one.line else ""
             if (one.details or "").startswith(f"client {one.identifier} "):
-                # Our own message names the client and the reason, such as `client 1234567890 was erased`.
+                # The message already names the client, as in `client 1234567890 was erased`.
                 warn("egec: {line}{details} ({failure})", line=line, details=one.details, failure=one.failure)
                 continue
             warn(
@@ -249,8 +236,8 @@ def _tell(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
             )
 
 
-def _is_agreed_to(selected: Selected, before: ReissueRun | None) -> bool:
-    """Ask the operator, unless a run that was started before has nothing left to mail."""
+def _confirm_start(selected: Selected, before: ReissueRun | None) -> bool:
+    """Ask the operator, unless the run exists and has no client left to mail."""
     from egec_cli.reissue import preview as reissue_preview
 
     wanted = selected if before is None else reissue_preview.RemainingClients(before)
@@ -258,19 +245,19 @@ def _is_agreed_to(selected: Selected, before: ReissueRun | None) -> bool:
     if before is not None and not total:
         return True
     if not first:
-        question = Words("Mail new passwords to {clients}?", clients=_clients(total))
+        question = Words("Mail new passwords to {clients}?", clients=_count_clients(total))
     elif first == total:
-        question = Words("Mail first passwords to {clients}?", clients=_clients(total))
+        question = Words("Mail first passwords to {clients}?", clients=_count_clients(total))
     else:
         question = Words(
             "Mail first passwords to {clients} and new passwords to {others}?",
-            clients=_clients(first),
+            clients=_count_clients(first),
             others=total - first,
         )
-    return consent.is_given(question)
+    return confirm(question)
 
 
-def _clients(number: int) -> Words:
+def _count_clients(number: int) -> Words:
     return Words("1 client") if number == 1 else Words("{number} clients", number=number)
 
 
@@ -282,43 +269,43 @@ def _show_dry_run(
     sentence: str,
     output: OutputFormat,
 ) -> None:
-    """Show whom `start` would mail, which is who is left of a run that was started before, if there is one."""
+    """Show the clients that `start` would mail: if the run exists, those left of it."""
     from egec_cli.mail.transports import choose
     from egec_cli.reissue import preview as reissue_preview
 
     wanted = selected
     if before is not None:
-        shown = runs.load_run(context, before)
+        existing = runs.load_run(context, before)
         wanted = reissue_preview.RemainingClients(before)
         options = runs.RunOptions.parse(before.options)
         rate, sentence = options.rate if rate is None else rate, sentence or options.sentence
         note(
             "egec: the run {name} already exists. State: {state}; clients left: {remaining} of {total}. "
             "`start` would mail only these.",
-            name=shown.name,
-            state=shown.state,
-            remaining=shown.remaining,
-            total=shown.total,
+            name=existing.name,
+            state=existing.state,
+            remaining=existing.remaining,
+            total=existing.total,
         )
     planned = reissue_preview.list_planned_clients(context, wanted)
     render_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
-        warn(_told(stranger))
+        warn(_describe_unmatched(stranger))
     found = reissue_preview.preview_run(
         context, wanted, choose.open_transport(context.settings), rate=rate, sentence=sentence
     )
-    note(_in_words(found, wanted.count_bounced()))
+    note(_describe_preview(found, wanted.count_bounced()))
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _in_words(found: "RunPreview", bounced: int) -> str:
+def _describe_preview(found: "RunPreview", bounced: int) -> str:
     from egec_cli.mail.compose.wording import Kind
 
     if found.fault is not None:
-        mails = Words("no mail would leave at present: {fault}", fault=found.fault)
+        mails = Words("no mail can be sent at present: {fault}", fault=found.fault)
     else:
         mails = Words(
             "the mail server answers within {milliseconds:.0f} ms", milliseconds=(found.mail_seconds or 0) * 1000
@@ -328,18 +315,18 @@ def _in_words(found: "RunPreview", bounced: int) -> str:
         Words("about {duration}", duration=timedelta(seconds=seconds)) if seconds else Words("less than a second")
     )
     readers = {
-        Kind.CREDENTIALS: Words("A client without a password so far"),
+        Kind.CREDENTIALS: Words("A client who has never had a password"),
         Kind.REISSUE: Words("A client who has had a password"),
     }
     came_back = (
-        Words("egec: from the address of {bounced} of them, a mail came back\n", bounced=bounced) if bounced else ""
+        Words("egec: the addresses of {bounced} of them have bounced a mail\n", bounced=bounced) if bounced else ""
     )
     return Words(
         "egec: {clients} would get a mail, in {duration}: "
         "a hash takes {hash_milliseconds:.0f} ms, {mails}\n"
         "egec: {first} of them would get a first mail, {others} a new password\n"
         "{came_back}egec: nothing was started. {samples}",
-        clients=_clients(sum(found.mails.values())),
+        clients=_count_clients(sum(found.mails.values())),
         duration=duration,
         hash_milliseconds=found.hash_seconds * 1000,
         mails=mails,

@@ -1,4 +1,4 @@
-"""How every application and group of commands is made: with plain help, and imported when a command is to run."""
+"""The root command, and groups whose commands are imported only when they run."""
 
 import os
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from egec_cli.settings.schema import ENV_FILE_VARIABLE
 def new_app(help_line: str = "", *, group: "type[LazyGroup] | None" = None) -> typer.Typer:
     """Return an application without commands.
 
-    Its help is plain text: panels would take longer to load than all the rest, and are no use in a pipe or read aloud.
+    Its help is plain text: panels load slowly, and do not suit a pipe or a screen reader.
 
     Args:
-        help_line: what its commands are about, where it is a group.
-        group: the class of the group, where its commands are imported one by one.
+        help_line: the help of a group.
+        group: the class of a group whose commands are imported one by one.
     """
     app = typer.Typer(cls=group, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     if help_line:
@@ -29,24 +29,24 @@ def new_app(help_line: str = "", *, group: "type[LazyGroup] | None" = None) -> t
     return app
 
 
-def in_operators_language(command: Any) -> None:
-    """Put the help of a command, and of those below it, into the operator's language where that is not English."""
+def translate_command(command: Any) -> None:
+    """Translate the help of a command, and of those below it, into the operator's language."""
     if not translation.is_english():
-        # Imported here: English needs none of it.
+        # Imported here: English does not need it.
         from egec_cli.commands import typer_texts
 
         typer_texts.translate_help(command)
 
 
 class Member(NamedTuple):
-    """A command of a group: the module in this folder that has it in its `app`, and the first sentence of its help."""
+    """A command of a group: the module in this folder whose `app` holds it, and the first sentence of its help."""
 
     module: str
     help: str
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are stand-ins, with name and help only, until one of them is to run."""
+    """A group whose commands are stand-ins, with name and help only, until one of them runs."""
 
     members: ClassVar[Mapping[str, Member]]
 
@@ -56,34 +56,34 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, help=member.help, short_help=member.help))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the module of the command that is to run."""
+        """Import the module of the command that runs."""
         name = args[0]
         if name in self.members:
-            self.add_command(self.loaded(name), name)
+            self.add_command(self.load_command(name), name)
         return super().resolve_command(ctx, args)
 
-    def loaded(self, name: str) -> Any:
+    def load_command(self, name: str) -> Any:
         """Import a command of the group and return it."""
         command = get_command(import_module(f"egec_cli.commands.{self.members[name].module}").app)
         # A module may hold several commands of the group.
         command = getattr(command, "commands", {}).get(name, command)
-        in_operators_language(command)
+        translate_command(command)
         return command
 
 
-# Each name is also that of the module in this folder.
+# Each command or group is in the module of the same name in this folder.
 SUBCOMMANDS = {
-    "init": "Create the database and say where things are.",
-    "client": "Create, import, show, list, export, change and erase client files.",
-    "activate": "Make a new password for a client and mail it.",
+    "init": "Create the database and show the locations in use.",
+    "client": "Create, import, show, list, export, change and erase clients.",
+    "activate": "Create a new password for a client and mail it.",
     "verify": "Check an identifier and a password.",
     "reissue": "Mail new passwords to many clients: start, resume, status, retry, cancel.",
-    "mail": "Check, preview and test the mails; read bounces.",
-    "password": "Print generated passwords.",
-    "audit": "List and prune the record of what was done.",
-    "db": "Look after the database: status, upgrade, backup, restore.",
-    "doctor": "Examine the installation: settings, database, mail, passwords, runs.",
-    "completion": "Print the script by which a shell completes commands, options, their values and the names of runs.",
+    "mail": "Check, preview and test mails; read bounces.",
+    "password": "Print generated passwords without changing any account.",
+    "audit": "List and prune the audit log.",
+    "db": "Maintain the database: status, upgrade, backup, restore.",
+    "doctor": "Check the installation: settings, database, mail, passwords, runs.",
+    "completion": "Print the shell script that completes commands, options, values and run names.",
 }
 
 
@@ -106,23 +106,23 @@ def _show_version(wanted: bool) -> None:
 def egec(
     env_file: Annotated[
         Path | None,
-        typer.Option("--env-file", help=f"The file of settings; {ENV_FILE_VARIABLE} says the same.", metavar="FILE"),
+        typer.Option("--env-file", help=f"Settings file; takes precedence over {ENV_FILE_VARIABLE}.", metavar="FILE"),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Say nothing of a success: no notes, and no results but by --format.")
+        bool, typer.Option("--quiet", help="Print errors only, plus data requested with --format.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="A line on stderr for each act; EGEC_LOG says how it is written.")
+        bool, typer.Option("--verbose", help="Log each act as a line on stderr; EGEC_LOG sets the format.")
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Administer the accounts of eGEC: client files, passwords by mail, logins."""
-    # Imported here: what is answered without a command needs none of it.
+    """Administer the accounts of eGEC: clients, passwords by mail, logins."""
+    # Imported here: help and version do not need it.
     from egec_cli.output import messages
 
     messages.set_verbosity(quiet=quiet, verbose=verbose)
     if env_file is not None:
-        # So that a program that this one starts finds the same file.
+        # So that programs started by this one find the same file.
         os.environ[ENV_FILE_VARIABLE] = str(env_file)

@@ -1,4 +1,4 @@
-"""What commands open: the settings and eGEC itself, built here and nowhere else."""
+"""What commands share beside their options: settings, the context, an orderly stop on signals."""
 
 import signal
 from collections.abc import Iterator
@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.schema import MaildirFolder, Settings
 
 if TYPE_CHECKING:
     from egec_cli.context import Context, Log
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def read_settings() -> Settings:
-    """Return the settings, and warn the operator of what is unsafe about them."""
-    found = load.load_settings()
-    for warning in found.warnings:
+    """Return the settings, and warn the operator of unsafe ones."""
+    settings = load.load_settings()
+    for warning in settings.warnings:
         note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
-    return found
+    return settings
 
 
-def log_of(found: Settings) -> "Log | None":
-    """Return the log that is to be told of each act, where one is wanted."""
-    write = log_writer(found.log)
+def make_log(settings: Settings) -> "Log | None":
+    """Return the log that receives each act; None if logging is off."""
+    write = log_writer(settings.log)
     if write is None:
         return None
     # Imported here, for it brings the database's library.
@@ -35,49 +37,56 @@ def log_of(found: Settings) -> "Log | None":
 
 
 @contextmanager
-def opened(found: Settings | None = None, *, create: bool = False, only_read: bool = False) -> "Iterator[Context]":
-    """Open eGEC for one command.
+def open_context(
+    settings: Settings | None = None, *, create: bool = False, only_read: bool = False
+) -> "Iterator[Context]":
+    """Load the settings and open the context of one command.
 
     Args:
-        found: the settings, where the command has read them already.
-        create: make the database where there is none, and say so.
-        only_read: the command only reads, so a database that cannot be written is opened too.
+        settings: those that the command has read already, if it has.
+        create: create the database if it is missing, and report that.
+        only_read: the command only reads, so a read-only database is opened too.
     """
-    found = found or read_settings()
-    # Imported here: it brings the database's library, which a command may start other work before.
+    settings = settings or read_settings()
+    # Imported here: it brings the database's library, and a command may start other work before.
     from egec_cli import context
 
-    if create and context.create_database(found):
-        note("egec: made the database {database}", database=found.database)
-    with context.open_context(found, log=log_of(found), only_read=only_read) as opened_context:
-        yield opened_context
+    if create and context.create_database(settings):
+        note("egec: created the database {database}", database=settings.database)
+    with context.open_context(settings, log=make_log(settings), only_read=only_read) as opened:
+        yield opened
 
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+def note_saved_mail(settings: Settings, path: object) -> bool:
+    """Report where the mail was saved and return True, if no mail server is configured."""
+    if not isinstance(settings.mail_server, MaildirFolder):
+        return False
+    note("egec: no mail server configured; mail saved to {path}", path=path)
+    return True
 
 
 @contextmanager
-def orderly_stop() -> Iterator[Event]:
-    """Let the first signal in the block set the event; a second one ends the program at once, as it always does.
+def stop_on_signal() -> Iterator[Event]:
+    """Set the event at the first signal in the block; a second signal ends the program at once, as usual.
 
-    When the block is done, the signal ends the command after all, so that the exit code tells. A signal that was
+    After the block, the first signal ends the command after all, so that the exit code shows it. A signal that was
     ignored when the program started (nohup, a background job of a script) stays ignored.
     """
     stop = Event()
     received: list[int] = []
-    former: dict[int, Any] = {}
+    previous: dict[int, Any] = {}
 
-    def heed(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         stop.set()
         restore()
 
     def restore() -> None:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
-    heeded = [number for number in _NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
-    former |= {number: signal.signal(number, heed) for number in heeded}
+    handled = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous |= {number: signal.signal(number, handle) for number in handled}
     try:
         yield stop
     finally:

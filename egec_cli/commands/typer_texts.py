@@ -1,4 +1,4 @@
-"""The help of commands in the operator's language; loaded for other languages than English alone."""
+"""Translation of Typer's help and messages into the operator's language."""
 
 import re
 from typing import Any
@@ -8,12 +8,12 @@ import typer
 from egec_cli.translation import Words, translate
 
 _EXAMPLE = "Example: "
-# What stands for the value of an option that names none itself, by the type.
+# Placeholders for option values without a metavar, by type.
 _VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
 
 
 class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
-    """Writes help, with the words that Typer puts into it itself translated."""
+    """Writes help, and translates the words that Typer adds."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         super().write_usage(prog, args, translate(Words("Usage: ") if prefix is None else prefix))
@@ -23,7 +23,7 @@ class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-typ
         super().write_heading(translate(Words("{heading}:", heading=heading)).removesuffix(":"))
 
     def write_dl(self, rows: Any, *arguments: Any, **options: Any) -> None:
-        super().write_dl([(name, _in_words(text)) for name, text in rows], *arguments, **options)
+        super().write_dl([(name, _translate(text)) for name, text in rows], *arguments, **options)
 
 
 class _Context(typer.Context):
@@ -31,22 +31,22 @@ class _Context(typer.Context):
 
 
 def translate_help(command: Any) -> None:
-    """Put the help of a command, and of those below it that are loaded, into the operator's language."""
+    """Translate the help of a command, and of those below it that are loaded."""
     command.context_class = _Context
     for name in ("help", "short_help", "options_metavar", "subcommand_metavar"):
         if text := getattr(command, name, None):
-            setattr(command, name, _in_words(text))
+            setattr(command, name, _translate(text))
     if command.epilog:
         command.epilog = translate(Words("Example: {command}", command=command.epilog.removeprefix(_EXAMPLE)))
     for parameter in command.params:
-        parameter.help = _in_words(parameter.help)
-        parameter.metavar = _in_words(parameter.metavar or _VALUES.get(parameter.type.name))
+        parameter.help = _translate(parameter.help)
+        parameter.metavar = _translate(parameter.metavar or _VALUES.get(parameter.type.name))
     for member in getattr(command, "commands", {}).values():
         translate_help(member)
 
 
-def _in_words(text: str | None) -> str | None:
-    # Texts that were filled in are in the catalogue as they are.
+def _translate(text: str | None) -> str | None:
+    # The catalogue contains these texts with their values filled in.
     return translate(Words(text)) if text else text
 
 
@@ -66,28 +66,23 @@ _FORMS = (
     Words("{value} is not in the range {range}."),
     Words("{value} is not a valid {kind}."),
 )
-# The options of `egec` itself that people also type after a command, and how they are written.
+# Options of `egec` itself that people also type after a command, and how to type them.
 _BEFORE_THE_COMMAND = {"--quiet": "--quiet", "--verbose": "--verbose", "--env-file": "--env-file FILE"}
 _KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
 
 
-def in_words(message: str) -> Words:
-    """Return a message of Typer's as words that can be translated, in one line."""
+def parse_message(message: str) -> Words:
+    """Return a message of Typer as translatable words in one line."""
     message = re.sub(r"\s*\n\s*", " ", message.strip())
     for form in _FORMS:
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.*)", re.escape(form))
         if found := re.fullmatch(pattern, message, re.DOTALL):
-            return Words(form.template, **{name: _value(name, text) for name, text in found.groupdict().items()})
+            return Words(form.template, **{name: _parse_value(name, text) for name, text in found.groupdict().items()})
     return Words(message)
 
 
-def hint(message: str, path: str) -> Words:
-    """Return what to type after a message of Typer's.
-
-    Args:
-        message: the message.
-        path: the command as it was typed, such as `egec client list`.
-    """
+def make_hint(message: str, path: str) -> Words:
+    """Return what to type after a message of Typer, for a command such as `egec client list`."""
     found = re.match(r"No such option: (--[\w-]+)", message)
     if found and found[1] in _BEFORE_THE_COMMAND and path != "egec":
         return Words(
@@ -98,5 +93,5 @@ def hint(message: str, path: str) -> Words:
     return Words("Type `{path} --help`.", path=path)
 
 
-def _value(name: str, text: str) -> str:
-    return in_words(text) if name == "what" else _KINDS.get(text, text) if name == "kind" else text
+def _parse_value(name: str, text: str) -> str:
+    return parse_message(text) if name == "what" else _KINDS.get(text, text) if name == "kind" else text

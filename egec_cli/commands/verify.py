@@ -1,4 +1,4 @@
-"""`egec verify`: its command line. `verifying` does it."""
+"""The command line of `egec verify`; `verify_fast` does the work."""
 
 import sys
 from typing import Annotated
@@ -21,35 +21,35 @@ def verify_command(
         list[str] | None, typer.Argument(metavar="[IDENTIFIER]", help="The client's 10 digits.", show_default=False)
     ] = None,
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input, up to its first line end.")
+        bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
     ] = False,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read the identifier and the password from standard input, a line each.")
+        bool, typer.Option("--stdin", help="Read the identifier and the password from two lines of standard input.")
     ] = False,
     pam: Annotated[
-        bool, typer.Option("--pam", help="As pam_exec calls it: PAM_USER, and the password on standard input.")
+        bool, typer.Option("--pam", help="For pam_exec: read PAM_USER, and the password from standard input.")
     ] = False,
     checkpassword: Annotated[
-        bool, typer.Option("--checkpassword", help="As checkpassword: read descriptor 3, then run the program given.")
+        bool, typer.Option("--checkpassword", help="As checkpassword: read descriptor 3, then run the given program.")
     ] = False,
-    batch: Annotated[str, typer.Option("--batch", metavar="FILE|-", help="Check all logins of a list.")] = "",
+    batch: Annotated[str, typer.Option("--batch", metavar="FILE|-", help="Check all logins in a list.")] = "",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Tell why a login fails; for the help desk alone.")
+        bool, typer.Option("--explain", help="Explain why a login fails; for the help desk only.")
     ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Check an identifier and a password: exit code 0 lets in, 1 does not.
+    """Check an identifier and a password: exit code 0 if accepted, 1 if refused.
 
-    The password is asked for, unseen, where it does not come from standard input.
+    Without an option for standard input, the password is asked for and not echoed.
     """
     words = words or []
     _require_one_source(words, password_stdin, stdin, pam, checkpassword, batch)
     if explain and (checkpassword or batch):
-        raise UsageError("--explain is about one login, for a person to read", "Leave it out, or give one login.")
+        raise UsageError("--explain works for a single login", "Omit it, or give one login.")
     if checkpassword:
-        code = verify_fast.check_password(words)
+        code = verify_fast.run_checkpassword(words)
     elif batch:
-        code = verify_fast.verify_all(batch, output)
+        code = verify_fast.verify_batch(batch, output)
     else:
         source = (
             Source.TWO_LINES if stdin else Source.PAM if pam else Source.LINE if password_stdin else Source.TERMINAL
@@ -63,18 +63,14 @@ def _require_one_source(
     words: list[str], password_stdin: bool, stdin: bool, pam: bool, checkpassword: bool, batch: str
 ) -> None:
     if sum([password_stdin, stdin, pam, checkpassword, bool(batch)]) > 1:
-        raise UsageError(
-            "the login would come from several places", "Give one of the options that say where it comes from."
-        )
+        raise UsageError("conflicting options for the source of the login", "Give only one of them.")
     if checkpassword:
         if not words:
-            raise UsageError(
-                "--checkpassword runs a program when the login is right", "Name it behind --checkpassword."
-            )
+            raise UsageError("--checkpassword needs a program to run", "Name the program after --checkpassword.")
         return
     if len(words) > 1 or (words and (stdin or pam or batch)):
         raise UsageError("the identifier is given twice", "Give it once: as an argument, or by an option.")
     if not (words or stdin or pam or batch):
         raise UsageError("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")
     if words and not (password_stdin or (sys.stdin is not None and sys.stdin.isatty())):
-        raise UsageError("there is no terminal to ask for the password", "Use --password-stdin.")
+        raise UsageError("asking for the password needs a terminal", "Use --password-stdin.")

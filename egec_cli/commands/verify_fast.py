@@ -1,6 +1,7 @@
-"""What `egec verify` does; `verify` declares its command line.
+"""The work of `egec verify`, whose command line `verify` declares.
 
-Typer is not imported here: programs ask for logins all day, and what they type is read without it.
+Typer is not imported here: it would take an eighth of the time of a login, and programs check logins all day. `main`
+calls `verify` directly if `parse_program_call` recognizes the arguments.
 """
 
 import os
@@ -11,7 +12,7 @@ from contextlib import ExitStack, closing
 from enum import Enum
 from typing import BinaryIO
 
-from egec_cli.commands.session import opened
+from egec_cli.commands.session import open_context
 from egec_cli.errors import AT_A_PROMPT, EgecError, ExitCode, InvalidInput, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import standard_input
 from egec_cli.logins.verify import trim, verify_login
@@ -19,12 +20,12 @@ from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, re
 from egec_cli.output.messages import render_error
 from egec_cli.translation import Words, system_message, translate
 
-# An identifier and a password fit many times over; a longer line is no login.
+# Much longer than any identifier or password; the rest of a longer line is not read.
 _LONGEST_LINE = 4096
-# What https://cr.yp.to/checkpwd/interface.html says of the descriptor, the bytes and the exit codes.
+# The descriptor, the bytes and the exit code of https://cr.yp.to/checkpwd/interface.html.
 _DESCRIPTOR = 3
 _MOST_BYTES = 512
-_NOT_NOW = 111
+_TEMPORARY_PROBLEM = 111
 
 
 class Source(Enum):
@@ -36,14 +37,14 @@ class Source(Enum):
     TERMINAL = "the identifier from the command line, the password from the terminal"
 
 
-def asked_by_a_program(words: Sequence[str]) -> tuple[Source, str] | None:
-    """Return the login that is asked for, where it is in one of the ways in which programs do; None for any other.
+def parse_program_call(words: Sequence[str]) -> tuple[Source, str] | None:
+    """Return the source of the login, and the identifier if the command line has it.
 
     Args:
-        words: what stands behind `egec verify`.
+        words: the arguments after `egec verify`.
 
     Returns:
-        Where it comes from, and the identifier, where the command line has it.
+        None if the arguments are not one of the forms that programs use.
     """
     match words:
         case ["--stdin"]:
@@ -58,22 +59,15 @@ def asked_by_a_program(words: Sequence[str]) -> tuple[Source, str] | None:
 def verify(
     source: Source, identifier: str = "", *, explain: bool = False, output: OutputFormat = OutputFormat.TABLE
 ) -> int:
-    """Check one login, show what is to be shown of it, and return the exit code.
-
-    Args:
-        source: where it comes from.
-        identifier: that of the command line.
-        explain: tell why it fails.
-        output: how to show it.
-    """
-    with opened() as context:
+    """Check one login, show the result, and return the exit code."""
+    with open_context() as context:
         if source is Source.PAM:
             identifier = os.environ.get("PAM_USER", "")
         elif source is Source.TWO_LINES:
-            identifier = _line()
-        password = _asked_for() if source is Source.TERMINAL else _line()
+            identifier = _read_line()
+        password = _ask_password() if source is Source.TERMINAL else _read_line()
         if source is Source.PAM:
-            # Older releases of pam_exec send the NUL at the password's end along; none can be within it.
+            # Older releases of pam_exec send the NUL at the password's end along; a password contains no NUL.
             password = password.removesuffix("\0")
         if explain:
             from egec_cli.logins.explain import explain_login
@@ -87,46 +81,44 @@ def verify(
             if output is not OutputFormat.TABLE:
                 render(verdict, output)
             elif not (accepted or source is Source.PAM):
-                # The template is read only now: a login that is accepted needs none.
+                # Imported here: an accepted login needs no template.
                 from egec_cli.mail.compose import template
 
                 print_unless_quiet(template.render_text(context.settings, "refused", context.settings.language))
     return ExitCode.OK if accepted else ExitCode.REFUSED
 
 
-def verify_all(batch: str, output: OutputFormat) -> int:
-    """Check the logins of a list, show the verdicts, and return the exit code: 3 if some are refused.
+def verify_batch(batch: str, output: OutputFormat) -> int:
+    """Check the logins of a list (`-` is standard input), and return the exit code: 3 if some are refused.
 
     Raises:
         TemporaryFailure: some logins could not be checked; their verdict is null.
-
-    Args:
-        batch: the path of the list; `-` is standard input.
-        output: how to show them.
     """
     from egec_cli.logins import batch as login_batch
 
     refused = unchecked = 0
     failure: EgecError | None = None
-    with opened() as context, ExitStack() as files:
+    with open_context() as context, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
         logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
 
-        # Closed before the database is: what is under way when the work is cut short is brought to its end.
+        # Closed before the database: logins in progress are finished even if the work is interrupted.
         verdicts = files.enter_context(closing(login_batch.verify_logins(context, logins)))
 
-        def counted() -> Iterator[login_batch.LineVerdict]:
+        def count_verdicts() -> Iterator[login_batch.LineVerdict]:
             nonlocal refused, unchecked, failure
             try:
                 for verdict in verdicts:
                     refused += verdict.accepted is False
                     unchecked += verdict.accepted is None
                     yield verdict
+                    # Flush, so that a pipe sees each verdict immediately.
+                    sys.stdout.flush()
             except EgecError as error:
-                # Told when what came before is shown, the end of a json list or a table included.
+                # Raised later, so that the output so far is complete, with the end of a json list or a table.
                 failure = error
 
-        render_all(counted(), login_batch.LineVerdict, output, flush=True)
+        render_all(count_verdicts(), login_batch.LineVerdict, output)
     if failure is not None:
         raise failure
     if unchecked:
@@ -139,45 +131,45 @@ def verify_all(batch: str, output: OutputFormat) -> int:
     return ExitCode.PARTLY_DONE if refused else ExitCode.OK
 
 
-def check_password(program: list[str]) -> int:
-    """Check the login of descriptor 3, and become the program if it is right.
+def run_checkpassword(program: list[str]) -> int:
+    """Check the login on descriptor 3, and replace this process with the program if it is accepted.
 
     Args:
         program: its name and its arguments.
 
     Returns:
-        The exit code where it does not: those of checkpassword.
+        The exit code of checkpassword, if the program does not run.
     """
-    identifier, password = _from_descriptor()
+    identifier, password = _read_descriptor()
     try:
-        with opened() as context:
+        with open_context() as context:
             accepted = verify_login(context, identifier, password).accepted
     except EgecError as error:
-        return _not_now(error)
+        return _report_problem(error)
     except OSError as error:
-        return _not_now(StorageError("the login could not be checked: {reason}", reason=system_message(error)))
+        return _report_problem(StorageError("the login could not be checked: {reason}", reason=system_message(error)))
     if not accepted:
         return ExitCode.REFUSED
     sys.stderr.flush()
-    # Python ignores these, and the program would inherit that.
+    # Python ignores these signals, and the program would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(program[0], program, {**os.environ, "USER": trim(identifier)})  # noqa: S606 - the caller's own
     except OSError as error:
-        hint = Words("Name a program behind --checkpassword.")
-        return _not_now(
-            UsageError("{program} cannot be run: {reason}", hint, program=program[0], reason=system_message(error))
+        hint = Words("Name an executable program after --checkpassword.")
+        return _report_problem(
+            UsageError("cannot run {program}: {reason}", hint, program=program[0], reason=system_message(error))
         )
 
 
-def _not_now(error: EgecError) -> int:
-    """Tell the operator what is wrong, and return what tells the caller that it was not the password."""
+def _report_problem(error: EgecError) -> int:
+    """Report an error to the operator, and return the exit code for a cause other than the password."""
     render_error(error, machine=False)
-    return _NOT_NOW
+    return _TEMPORARY_PROBLEM
 
 
-def _from_descriptor() -> tuple[str, str]:
+def _read_descriptor() -> tuple[str, str]:
     data = b""
     try:
         while len(data) <= _MOST_BYTES and (piece := os.read(_DESCRIPTOR, _MOST_BYTES + 1)):
@@ -185,21 +177,19 @@ def _from_descriptor() -> tuple[str, str]:
         os.close(_DESCRIPTOR)
     except OSError as error:
         raise UsageError(
-            "descriptor {descriptor} cannot be read: {reason}",
-            "--checkpassword is for programs that pass the login there; for others there is --stdin.",
+            "cannot read descriptor {descriptor}: {reason}",
+            "Pass the login on descriptor {descriptor}, or use --stdin instead of --checkpassword.",
             descriptor=_DESCRIPTOR,
             reason=system_message(error),
         ) from None
     parts = data.split(b"\0")
     if len(data) > _MOST_BYTES or len(parts) < 2:
-        # No login, which is refused and put on record as one of nobody.
+        # Not a login: it is refused and recorded for an unknown client.
         return "", ""
-    # Bytes that are no text make a password that matches none.
-    identifier, password = (part.decode(errors="replace") for part in parts[:2])
-    return identifier, password
+    return _decode(parts[0]), _decode(parts[1])
 
 
-def _asked_for() -> str:
+def _ask_password() -> str:
     # Imported here: programs that call this command ask for the password themselves.
     import getpass
 
@@ -211,16 +201,15 @@ def _asked_for() -> str:
     except EOFError:
         raise InvalidInput("no password was typed", "Type it, or use --password-stdin.") from None
     except UnicodeDecodeError:
-        # Bytes that are no text make a password that matches none.
-        return "\N{REPLACEMENT CHARACTER}"
+        return "\N{REPLACEMENT CHARACTER}"  # matches no password
 
 
 def _standard_input() -> BinaryIO:
     return standard_input(Words("Pass the login on standard input."))
 
 
-def _line() -> str:
-    """Return the next line of standard input without its end, or as much of it as can be part of a login.
+def _read_line() -> str:
+    """Return the next line of standard input without its end; what exceeds the longest login is left unread.
 
     Raises:
         InvalidInput: standard input is closed, or cannot be read.
@@ -231,5 +220,9 @@ def _line() -> str:
         raise InvalidInput(
             "standard input: {reason}", "Pass the login on standard input.", reason=system_message(error)
         ) from None
-    # Bytes that are no text make a password that matches none.
-    return line.decode(errors="replace").rstrip("\r\n")
+    return _decode(line).rstrip("\r\n")
+
+
+def _decode(data: bytes) -> str:
+    """Decode input; invalid UTF-8 becomes replacement characters, which match no password."""
+    return data.decode(errors="replace")

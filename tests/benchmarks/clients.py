@@ -1,4 +1,4 @@
-"""How fast client files come in, go out and are found, as ratios to bare SQLite, round by round in one run.
+"""Speed of importing, exporting and finding clients, as ratios to bare SQLite, round by round in one run.
 
     python tests/benchmarks/clients.py [ROW ...] [--rounds N] [--clients N]
 
@@ -16,7 +16,7 @@ few clients.
 
 `page` runs commands that ask for one client or one page, in turn with many clients and with few.
 
-Where a figure is one of memory it is the peak of the whole process. Ratios are taken within each round; the median
+Memory figures are peaks of the whole process. Ratios are taken within each round; the median
 counts. They hold on a machine that is otherwise idle only.
 """
 
@@ -121,7 +121,7 @@ while batch := rows.fetchmany(1000):
 
 
 class Person(NamedTuple):
-    """What a table says of one client, in the order of HEADER."""
+    """A row of a table, in the order of HEADER."""
 
     email: str
     civility: str
@@ -153,7 +153,7 @@ DOMAINS = [*(f"mairie-{number}.example.org" for number in range(196)), *(f"café
 
 
 def people(number: int) -> Iterator[Person]:
-    """Yield so many people, always the same ones; no two have the same e-mail or reference."""
+    """Yield this number of people, always the same ones, with unique e-mails and references."""
     chance = random.Random(number)
     for one in range(number):
         place = one * 7919 % LAST_NAMES
@@ -174,7 +174,7 @@ def people(number: int) -> Iterator[Person]:
 
 
 def write_csv(path: Path, number: int) -> Path:
-    """Write a table of so many people, as a spreadsheet does, and return its path."""
+    """Write a table of this number of people, as a spreadsheet does, and return its path."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
         writer.writerow(HEADER)
@@ -216,7 +216,7 @@ def empty_store(folder: Path) -> Store:
 
 
 def filled_store(folder: Path, number: int) -> Store:
-    """Make a database of so many clients in a new folder."""
+    """Create a database with this number of clients in a new folder."""
     store = empty_store(folder)
     rows = (
         (identifier(place), one.email, one.email.lower(), one.reference, one.civility, one.first_name, one.last_name,
@@ -229,14 +229,14 @@ def filled_store(folder: Path, number: int) -> Store:
 
 
 class Stores:
-    """The databases of one run of the benchmark, each made when it is first asked for."""
+    """The databases of one run of the benchmark, each created at its first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._made: dict[int, Store] = {}
 
     def of(self, number: int) -> Store:
-        """Return the database of so many clients."""
+        """Return the database with this number of clients."""
         if number not in self._made:
             self._made[number] = filled_store(self.folder / f"of-{number}", number)
         return self._made[number]
@@ -253,7 +253,7 @@ class Import(NamedTuple):
 
 
 def imported(folder: Path, table: Path, number: int) -> Import:
-    """Import a table by egec into a fresh database, and see that all of it is there."""
+    """Import a table by egec into a new database, and check that it is complete."""
     store = empty_store(folder)
     ended = run(store.egec("client", "import", str(table), "--format", "json"), folder)
     require_clients(store, number)
@@ -262,7 +262,7 @@ def imported(folder: Path, table: Path, number: int) -> Import:
 
 
 def bare_import(folder: Path, script: str, table: Path, number: int) -> float:
-    """Import a table by a bare script into a fresh database; return how long it says, or took as a process."""
+    """Import a table by a bare script into a new database; return its own time, or that of the process."""
     store = empty_store(folder)
     ended = run(Program([PYTHON, "-c", script, str(store.path), str(table)], {}), folder)
     require_clients(store, number)
@@ -270,7 +270,7 @@ def bare_import(folder: Path, script: str, table: Path, number: int) -> float:
 
 
 def require_clients(store: Store, number: int) -> None:
-    """End the benchmark unless the database has so many clients."""
+    """End the benchmark unless the database has this number of clients."""
     with closing(sqlite3.connect(store.path)) as database:
         [(found,)] = database.execute("SELECT COUNT(*) FROM client")
     if found != number:
@@ -278,10 +278,10 @@ def require_clients(store: Store, number: int) -> None:
 
 
 def require_own_peak(peak: int) -> None:
-    """End the benchmark where a peak may be this benchmark's: a new process begins with that of its parent."""
+    """End the benchmark if a peak may be its own: a new process inherits the peak of its parent."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak <= own:
-        sys.exit(f"the peak of egec, {peak} KiB, cannot be told from that of this benchmark, {own} KiB")
+        sys.exit(f"the peak of egec, {peak} KiB, cannot be distinguished from that of this benchmark, {own} KiB")
 
 
 def import_rate(stores: Stores, number: int, rounds: int) -> None:
@@ -481,10 +481,10 @@ ROWS = {
 
 
 def main() -> None:
-    """Measure the rows that are asked for, or all."""
-    parser = argparse.ArgumentParser(description="How fast client files come in, go out and are found, as ratios.")
-    parser.add_argument("row", nargs="*", help=f"of {', '.join(ROWS)}; all where none is named")
-    parser.add_argument("--rounds", type=int, help="how many rounds, for every row")
+    """Measure the given rows, or all."""
+    parser = argparse.ArgumentParser(description="Speed of importing, exporting and finding clients, as ratios.")
+    parser.add_argument("row", nargs="*", help=f"of {', '.join(ROWS)}; default: all")
+    parser.add_argument("--rounds", type=int, help="number of rounds for every row")
     parser.add_argument("--clients", type=int, help="how many clients, for every row")
     asked = parser.parse_args()
     if strangers := set(asked.row) - set(ROWS):

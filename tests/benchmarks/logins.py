@@ -1,10 +1,10 @@
-"""Logins: many in one process against bcrypt alone on all cores, and how long each kind of refusal takes.
+"""Logins: many in one process against bcrypt alone on all cores, and the time of each kind of refusal.
 
     python tests/benchmarks/logins.py [NUMBER] [ROUNDS]
 
-`egec verify --batch` and bcrypt alone check NUMBER logins in turn, ROUNDS times; the median of the ratios is to be at
-least 0.95. Then an unknown identifier, a wrong password and a blocked account are tried by the use case in turn: from
-the median times nobody is to learn which of them it was.
+`egec verify --batch` and bcrypt alone check NUMBER logins in turn, ROUNDS times; the median of the ratios must be at
+least 0.95. Then the use case checks an unknown identifier, a wrong password and a blocked account in turn: their median
+times must not reveal which of them it was.
 """
 
 import os
@@ -55,7 +55,7 @@ def wall(command: list[str], stdin: str, environment: dict[str, str]) -> float:
 
 
 def account(opened: context.Context, number: int) -> tuple[str, str]:
-    """Make a client with a password; return both."""
+    """Create a client with a password; return both."""
     client = records.create_client(opened, fields.parse_fields(f"client{number}@example.org"))
     made = hashing.start_hash(opened.settings)
     issue.issue_to_operator(opened, client, lambda _: None, hashing=made)

@@ -1,4 +1,4 @@
-"""Whether the time of a refused login tells accounts apart.
+"""Whether the time of a refused login distinguishes accounts.
 
     python -m tests.benchmarks.refusals [NUMBER] [COST]
 
@@ -77,7 +77,7 @@ def measure(opened: context.Context, identifiers: dict[str, str], number: int) -
     """Refuse logins of all kinds in turn."""
     times = {kind: Times([], []) for kind in identifiers}
     for _ in range(number):
-        # So that no wrong password blocks its account.
+        # So that wrong passwords do not block the account.
         Client.update(failed_logins=0).where(Client.blocked_until.is_null()).execute()
         for kind, identifier in identifiers.items():
             processor, wall = time.process_time(), time.perf_counter()
@@ -89,7 +89,7 @@ def measure(opened: context.Context, identifiers: dict[str, str], number: int) -
 
 
 def main() -> int:
-    """Measure, and return 1 if a kind of account can be told from an unknown identifier."""
+    """Measure, and return 1 if a kind of account can be distinguished from an unknown identifier."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     cost = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     folder = Path(tempfile.mkdtemp(prefix="egec-refusals-"))

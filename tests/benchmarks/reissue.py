@@ -1,4 +1,4 @@
-"""How fast `egec reissue start` is, as ratios to what else does the same work, round by round in one run.
+"""Speed of `egec reissue start`, as ratios to other programs for the same work, round by round in one run.
 
     python tests/benchmarks/reissue.py [ROW ...] [--rounds N] [--clients N]
 
@@ -9,10 +9,10 @@ Throughput rows run four programs in turn, each in a fresh folder, and take them
     d  a Django management command
 b, c and d mail the same text and HTML to the same clients by SMTP, to a server on loopback that takes everything and
 must have got exactly one mail for each client. The ratios are those of accounts per second, taken within each round;
-the median counts. They hold on a machine that is otherwise idle only: how many cores each has got is told too.
+the median counts. They hold on a machine that is otherwise idle only: the cores that each used are printed too.
 
 The row `growth` compares the time that one client more takes, and the peak of memory, between a small run and a large
-one. What a start takes by itself is not time of a client: it is measured by the same command over the small run once
+one. The start-up time does not count for a client: it is measured by the same command over the small run once
 that is done, and subtracted from both.
 
 The rows `start-*` compare the recording of a run with a bare INSERT INTO ... SELECT of the same rows into a table of
@@ -154,7 +154,7 @@ def sink_started(delay: float) -> Iterator[Sink]:
 
 
 def clients(number: int) -> Iterator[tuple[str | int, ...]]:
-    """Yield the rows of so many clients, in the order of CLIENT_COLUMNS."""
+    """Yield the rows of this number of clients, in the order of CLIENT_COLUMNS."""
     for one in range(number):
         email = f"client{one}@example.org"
         name = ("Mme", "Zoé", f"Lefèvre-{one}") if one % 2 else ("M.", "Jean", f"Dupont-{one}")
@@ -168,7 +168,7 @@ def insert_into_sqlite(path: Path, statement: str, rows: Iterator[tuple[str | in
 
 
 def egec_database(folder: Path, number: int) -> dict[str, str]:
-    """Make a database of egec with so many clients in SQLite; return the environment that names it."""
+    """Create a SQLite database of egec with this number of clients; return the environment that names it."""
     environment = {"EGEC_DATABASE_URL": f"sqlite:///{folder}/egec.db"}
     run(Program([EGEC, "init"], environment), folder)
     places = ", ".join("?" * len(CLIENT_COLUMNS.split(",")))
@@ -264,7 +264,7 @@ def measured(name: str, job: Job, sink: Sink) -> Measured:
 
 
 def require_done(ended: Ended, number: int) -> None:
-    """End the benchmark unless the run tells that it mailed so many clients, which are all."""
+    """End the benchmark unless the run reports that it mailed all clients, this number."""
     told = json.loads(ended.out)
     if (told["state"], told["total"], told["accepted"], told["failed"], told["remaining"]) != (
         "done", number, number, 0, 0,
@@ -273,7 +273,7 @@ def require_done(ended: Ended, number: int) -> None:
 
 
 def require_mails(words: str, taken: int, expected: int) -> None:
-    """End the benchmark unless the mail server took so many mails."""
+    """End the benchmark unless the mail server took this number of mails."""
     if taken != expected:
         sys.exit(f"{words}: the mail server took {taken} mails, not {expected}")
 
@@ -295,7 +295,7 @@ class Target(NamedTuple):
 
 
 def at_most(bound: float) -> Target:
-    """Return the target of a figure that is to be small."""
+    """Return the target of a figure that must be small."""
     return Target(bound, at_least=False)
 
 
@@ -316,7 +316,7 @@ def throughput(job: Job, rounds: int, targets: dict[str, float]) -> None:
 
 
 def print_median(words: str, ratios: Sequence[float], target: float | Target | None) -> None:
-    """Print the median of the ratios, the outermost ones, and the verdict where there is a target."""
+    """Print the median of the ratios, the outermost ones, and the verdict if there is a target."""
     if isinstance(target, float):
         target = Target(target)
     median = statistics.median(ratios)
@@ -356,7 +356,7 @@ class Issued(NamedTuple):
 
 
 def issued(number: int, sink: Sink) -> Issued:
-    """Run egec for so many clients, and once more when it has nothing left to do."""
+    """Run egec for this number of clients, and once more when it has nothing left to do."""
     with fresh_folder() as folder:
         before = sink.taken().mails
         program = egec(folder, Job(number, cost=4), sink)
@@ -368,7 +368,7 @@ def issued(number: int, sink: Sink) -> Issued:
     # A new process begins with the peak of the one that it was split off from.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if first.peak <= own:
-        sys.exit(f"the peak of egec, {first.peak} KiB, cannot be told from that of this benchmark, {own} KiB")
+        sys.exit(f"the peak of egec, {first.peak} KiB, cannot be distinguished from that of this benchmark, {own} KiB")
     return Issued(first.seconds, again.seconds, first.peak)
 
 

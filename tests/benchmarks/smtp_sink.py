@@ -4,7 +4,7 @@
 
 It prints its port, then serves until it is killed. SECONDS is how long each reply is held back from the arrival of its
 command, like that of a distant or slow relay; then no PIPELINING is offered, for it would hide most of that. A
-connection never waits for another one. The command XCOUNT, never held back, tells how many mails were taken so far
+connection never waits for another one. The command XCOUNT, never delayed, returns the number of mails taken so far
 and how many bytes they were.
 """
 

@@ -1,10 +1,10 @@
-"""How long whole commands take to start, as ratios to a bare process, pair by pair in one run.
+"""Start-up time of whole commands, as ratios to a bare process, pair by pair in one run.
 
     python tests/benchmarks/startup.py [PAIRS]
 
 Each row runs a command of egec and its baseline in turn; the ratio of each pair is taken, then the median.
-The targets are those of the first release. Django's `manage.py check` stands for what else an organisation
-might have written its administration in.
+The targets are those of the first release. Django's `manage.py check` represents a common
+alternative.
 """
 
 import os
@@ -32,7 +32,7 @@ MILLISECONDS_OF_A_TAB = 150
 
 
 class Row(NamedTuple):
-    """One comparison: the median ratio of `command` to `baseline` is to be at most `target`."""
+    """One comparison: the median ratio of `command` to `baseline` must be at most `target`."""
 
     name: str
     command: Sequence[str]

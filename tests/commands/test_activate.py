@@ -53,13 +53,15 @@ def password_in(mail: EmailMessage) -> str:
     return str(lines[lines.index("Votre mot de passe est\u00a0:") + 2])
 
 
-def test_it_prints_the_two_lines_of_the_memo_and_where_the_mail_is(egec: Egec, identifier: str, tmp_path: Path) -> None:
+def test_activate_prints_the_memos_text_and_where_the_mail_was_saved(
+    egec: Egec, identifier: str, tmp_path: Path
+) -> None:
     ended = egec("activate", identifier)
     assert (ended.code, ended.out) == (0, SENT)
     assert str(tmp_path / "data" / "egec" / "mail" / "new") in ended.err
 
 
-def test_the_mailed_password_opens_the_account_and_no_other_case_of_it_does(
+def test_the_mailed_password_is_accepted_only_in_its_exact_case(
     egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path
 ) -> None:
     egec("activate", identifier)
@@ -68,7 +70,9 @@ def test_the_mailed_password_opens_the_account_and_no_other_case_of_it_does(
     assert egec_process("verify", identifier, "--password-stdin", stdin=password.swapcase()).code == 1
 
 
-def test_only_the_last_of_several_mails_counts(egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path) -> None:
+def test_only_the_password_of_the_latest_mail_is_valid(
+    egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path
+) -> None:
     for _ in range(3):
         assert egec("activate", "jeanne@example.org").code == 0
     passwords = [password_in(mail) for mail in mails(tmp_path)]
@@ -76,7 +80,7 @@ def test_only_the_last_of_several_mails_counts(egec: Egec, egec_process: Egec, i
     assert codes == [1, 1, 0]
 
 
-def test_json_tells_what_became_of_the_mail(egec: Egec, identifier: str, tmp_path: Path) -> None:
+def test_json_shows_the_state_of_the_mail(egec: Egec, identifier: str, tmp_path: Path) -> None:
     ended = egec("activate", f" {identifier} ", "--format", "json")
     result = json.loads(ended.out)
     assert list(result) == ["identifier", "email", "sequence", "state", "message_id", "server_reply"]
@@ -85,7 +89,7 @@ def test_json_tells_what_became_of_the_mail(egec: Egec, identifier: str, tmp_pat
     assert Path(result["server_reply"]).exists()
 
 
-@pytest.mark.parametrize("unknown", ["nobody@example.org", "1111111111", "ref:7", "jeanne@@example.org", "jeanne", ""])
+@pytest.mark.parametrize("unknown", ["unknown@example.org", "1111111111", "ref:7", "jeanne@@example.org", "jeanne", ""])
 def test_an_unknown_client_gets_the_memos_refusal_and_the_operator_the_reason(
     egec: Egec, identifier: str, unknown: str
 ) -> None:
@@ -95,7 +99,7 @@ def test_an_unknown_client_gets_the_memos_refusal_and_the_operator_the_reason(
 
 
 def test_with_a_machine_format_stdout_stays_empty_on_failure(egec: Egec, identifier: str) -> None:
-    ended = egec("activate", "nobody@example.org", "--format", "json")
+    ended = egec("activate", "unknown@example.org", "--format", "json")
     assert (ended.code, ended.out) == (67, "")
     error = json.loads(ended.err)["error"]
     assert set(error) == {"code", "message", "hint"}
@@ -110,11 +114,13 @@ def test_a_password_may_be_shown_instead_of_mailed(egec: Egec, egec_process: Ege
 
 
 @pytest.mark.parametrize("options", [("--no-mail",), ("--show-password",)])
-def test_to_show_a_password_takes_both_options(egec: Egec, identifier: str, options: tuple[str, ...]) -> None:
+def test_showing_a_password_requires_both_options(egec: Egec, identifier: str, options: tuple[str, ...]) -> None:
     assert egec("activate", identifier, *options).code == 2
 
 
-def test_revoke_voids_every_former_password(egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path) -> None:
+def test_revoke_invalidates_every_earlier_password(
+    egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path
+) -> None:
     egec("activate", identifier)
     first = password_in(mails(tmp_path)[0])
     egec("activate", identifier, "--revoke")
@@ -122,7 +128,7 @@ def test_revoke_voids_every_former_password(egec: Egec, egec_process: Egec, iden
     assert egec_process("verify", identifier, "--password-stdin", stdin=password_in(mails(tmp_path)[1])).code == 0
 
 
-def test_a_mail_that_cannot_be_laid_down_changes_nothing(
+def test_a_mail_that_cannot_be_saved_changes_nothing(
     egec: Egec, egec_process: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     egec("activate", identifier)
@@ -170,7 +176,7 @@ def test_by_a_server_with_tls_and_login_both_parts_of_the_mail_carry_what_verify
         (Fault.CUT_AFTER_KEEPING, 75),
     ],
 )
-def test_the_exit_code_of_a_failed_mail_says_whose_turn_it_is_and_the_former_password_keeps_working(
+def test_the_exit_code_of_a_failed_mail_says_what_to_fix_and_the_previous_password_keeps_working(
     egec: Egec, egec_process: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch, fault: Fault, code: int
 ) -> None:
     with MailServer() as server:
@@ -193,18 +199,18 @@ def shown_password(egec: Egec, identifier: str) -> str:
     ("redirection", "code"), [("> /dev/full", 74), ("| true", 141), (">&-", 2), ("> /dev/full 2>&1", 74)]
 )
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_a_password_that_could_not_be_shown_leaves_the_former_one(
+def test_if_the_new_password_cannot_be_shown_the_previous_one_stays_valid(
     egec: Egec, egec_process: Egec, identifier: str, redirection: str, code: int, form: str
 ) -> None:
-    former = shown_password(egec, identifier)
+    previous = shown_password(egec, identifier)
     activate = f"{sys.executable} -m egec_cli activate {identifier} --no-mail --show-password --format {form}"
     # The reader of the pipe is gone before anything is written.
     done = subprocess.run([require_program("bash"), "-c", f"set -o pipefail; (sleep 0.2; {activate}) {redirection}"])
     assert done.returncode == code
-    assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{former}\n").code == 0
+    assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{previous}\n").code == 0
 
 
-def test_a_fault_of_the_words_for_the_client_is_found_before_the_mail_leaves(
+def test_an_error_in_the_text_for_the_client_is_found_before_the_mail_leaves(
     egec: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own").mkdir()
@@ -216,7 +222,7 @@ def test_a_fault_of_the_words_for_the_client_is_found_before_the_mail_leaves(
     assert not (tmp_path / "data" / "egec" / "mail").exists()
 
 
-def test_trouble_with_the_own_maildir_is_not_relayed_to_the_client(
+def test_an_error_of_the_local_maildir_is_not_relayed_to_the_client(
     egec: Egec, identifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -235,7 +241,7 @@ def test_a_refusal_says_what_still_holds(egec: Egec, identifier: str, monkeypatc
         assert "locked out until a mail arrives" in egec("activate", identifier, "--revoke").err
 
 
-WITHOUT_A_FORMER_PASSWORD: dict[str, Callable[[Egec, str], object]] = {
+WITHOUT_A_PREVIOUS_PASSWORD: dict[str, Callable[[Egec, str], object]] = {
     "none was issued": lambda egec, identifier: None,
     "the first mail was refused": lambda egec, identifier: egec("activate", identifier),
     "it has expired": lambda egec, identifier: (
@@ -258,8 +264,8 @@ def change(statement: str) -> bool:
         return connection.execute(statement).rowcount > 0
 
 
-@pytest.mark.parametrize("history", WITHOUT_A_FORMER_PASSWORD.values(), ids=WITHOUT_A_FORMER_PASSWORD.keys())
-def test_a_former_password_is_mentioned_only_where_one_signs_in(
+@pytest.mark.parametrize("history", WITHOUT_A_PREVIOUS_PASSWORD.values(), ids=WITHOUT_A_PREVIOUS_PASSWORD.keys())
+def test_a_previous_password_is_mentioned_only_if_it_is_accepted(
     egec: Egec, identifier: str, server: MailServer, history: Callable[[Egec, str], object]
 ) -> None:
     server.fail_always(Fault.RCPT_451)
@@ -275,7 +281,7 @@ def test_a_former_password_is_mentioned_only_where_one_signs_in(
     assert "previous" not in ended.err
 
 
-def test_an_imported_password_is_a_former_one(egec: Egec, server: MailServer, tmp_path: Path) -> None:
+def test_an_imported_password_counts_as_a_previous_one(egec: Egec, server: MailServer, tmp_path: Path) -> None:
     hashed = bcrypt.hashpw(b"Former#1", bcrypt.gensalt(4)).decode()
     (tmp_path / "old.csv").write_text(f"email;password_hash\njeanne@example.org;{hashed}\n")
     assert egec("client", "import", "old.csv").code == 0
@@ -303,7 +309,7 @@ def test_after_an_address_that_is_refused_the_hint_corrects_it(
     assert server.accepted[-1].recipient == "right@example.org"
 
 
-def test_after_a_refusal_of_the_sender_or_the_text_nobody_is_asked_to_correct_the_address(
+def test_after_a_refusal_of_the_sender_or_the_text_the_hint_does_not_correct_the_address(
     egec: Egec, identifier: str, server: MailServer
 ) -> None:
     for fault in (Fault.RCPT_550_POLICY, Fault.MESSAGE_554, Fault.DATA_554):
@@ -326,7 +332,7 @@ def test_a_client_whose_address_is_refused_at_once_gets_a_mail_by_following_the_
 
 
 @pytest.mark.parametrize(("fault", "code"), [(Fault.RCPT_550, 65), (Fault.RCPT_451, 75)])
-def test_what_became_of_the_client_is_told_truly_where_the_first_mail_fails(
+def test_if_the_first_mail_fails_the_message_states_what_happened_to_the_client(
     egec: Egec, server: MailServer, fault: Fault, code: int
 ) -> None:
     for state in ("was created.", "already existed and was not changed."):
@@ -350,7 +356,7 @@ NOT_SENT = (
 )
 
 
-def test_after_eight_lost_answers_the_hint_helps_and_the_client_is_told_something(
+def test_after_eight_lost_answers_the_hint_helps_and_the_client_gets_a_text(
     egec: Egec, identifier: str, server: MailServer
 ) -> None:
     server.fail_always(Fault.CUT_AFTER_KEEPING)
@@ -385,7 +391,7 @@ def test_after_eight_lost_answers_a_login_with_the_latest_mail_makes_room_too(
     assert egec("activate", identifier).code == 0
 
 
-def test_an_english_client_is_told_in_english_that_nothing_was_sent(egec: Egec, server: MailServer) -> None:
+def test_an_english_client_reads_in_english_that_nothing_was_sent(egec: Egec, server: MailServer) -> None:
     egec("client", "create", "john@example.org", "--language", "en")
     server.fail_always(Fault.CUT_AFTER_KEEPING)
     for _ in range(8):
@@ -394,7 +400,7 @@ def test_an_english_client_is_told_in_english_that_nothing_was_sent(egec: Egec, 
 
 
 @pytest.mark.parametrize("form", [(), ("--format", "json")])
-def test_what_is_shown_of_a_created_client_is_the_state_after_the_activation(
+def test_a_created_client_is_shown_in_its_state_after_the_activation(
     egec: Egec, server: MailServer, form: tuple[str, ...]
 ) -> None:
     made = egec("client", "create", "marc@example.org", "--activate", *form)
@@ -404,7 +410,7 @@ def test_what_is_shown_of_a_created_client_is_the_state_after_the_activation(
     assert made.out.endswith(SENT) is (form == ())
 
 
-def test_a_server_that_drips_its_answer_holds_an_activation_no_longer_than_the_time_out(
+def test_a_server_that_drips_its_answer_delays_an_activation_no_longer_than_the_time_limit(
     egec: Egec, identifier: str, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_TIMEOUT", "1")
@@ -418,7 +424,7 @@ def test_a_server_that_drips_its_answer_holds_an_activation_no_longer_than_the_t
         assert "no complete answer within 1 s" in ended.err
 
 
-def test_a_file_that_was_made_although_the_mail_failed_is_told(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_created_although_the_mail_failed_is_reported(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
     with MailServer() as server:
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         server.fail_next(Fault.RCPT_451)

@@ -14,8 +14,8 @@ HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
 
 def as_typed(text: str, quote: str) -> str:
     """Return a whole word as it stands in a line behind a Tab."""
-    begun = quote + candidates.written(text, quote)
-    return begun if begun.endswith(quote) and len(begun) > 1 else begun + quote
+    opened = quote + candidates.quote_word(text, quote)
+    return opened if opened.endswith(quote) and len(opened) > 1 else opened + quote
 
 
 def as_bash_reads(words: list[str]) -> list[str]:
@@ -29,7 +29,7 @@ def as_bash_reads(words: list[str]) -> list[str]:
 
 @settings(max_examples=60)
 @given(st.lists(TEXTS | HARD, min_size=1, max_size=12))
-def test_bash_makes_of_a_written_word_what_it_was(texts: list[str]) -> None:
+def test_bash_reads_a_quoted_word_as_the_original(texts: list[str]) -> None:
     for quote in ("", "'", '"'):
         wanted = [text for text in texts if text or quote]
         if wanted:
@@ -37,21 +37,21 @@ def test_bash_makes_of_a_written_word_what_it_was(texts: list[str]) -> None:
 
 
 @given(TEXTS | HARD)
-def test_what_is_written_is_read_again(text: str) -> None:
+def test_a_quoted_word_is_parsed_as_the_original(text: str) -> None:
     for quote in ("", "'", '"'):
-        assert candidates.read(as_typed(text, quote)) == (text, "", "")
+        assert candidates.parse_word(as_typed(text, quote)) == (text, "", "")
 
 
 @given(st.text("ab'\"\\ $`", max_size=12))
-def test_a_word_is_read_as_bash_reads_it(raw: str) -> None:
-    read = candidates.read(raw)
+def test_a_word_is_parsed_as_bash_parses_it(raw: str) -> None:
+    read = candidates.parse_word(raw)
     if not read.quote and not raw.endswith("\\") and "$" not in raw and "`" not in raw and " " not in raw and raw:
         assert as_bash_reads([f"x{raw}"]) == [f"x{read.text}"]
 
 
-def test_of_a_word_whose_mark_is_open_it_is_known_what_stands_before() -> None:
-    assert candidates.read("'my r") == ("my r", "'", "")
-    assert candidates.read("my' r") == ("my r", "'", "my")
-    assert candidates.read("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
-    assert candidates.read("a\\ b") == ("a b", "", "")
-    assert candidates.read("a\\") == ("a", "", "")
+def test_the_text_before_an_open_quotation_mark_is_known() -> None:
+    assert candidates.parse_word("'my r") == ("my r", "'", "")
+    assert candidates.parse_word("my' r") == ("my r", "'", "my")
+    assert candidates.parse_word("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
+    assert candidates.parse_word("a\\ b") == ("a b", "", "")
+    assert candidates.parse_word("a\\") == ("a", "", "")

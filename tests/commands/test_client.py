@@ -32,7 +32,7 @@ def test_create_makes_the_database_and_shows_the_client(egec: Egec) -> None:
     record = json.loads(created.out)
     assert list(record) == KEYS
     assert record["status"] == "new"
-    assert "made the database" in created.err
+    assert "created the database" in created.err
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
     assert shown.pop("story")[0]["what"] == "client.create"
     assert shown == record | {"failed_logins": 0, "blocked_until": None, "email_bounced_at": None, "mails": []}

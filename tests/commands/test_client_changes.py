@@ -113,7 +113,7 @@ def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: st
     assert shown(egec, jeanne)["email"] == "jeanne@example.org"
     code, seen = at_terminal("client", "erase", jeanne, typed=b"y\n")
     assert code == 0
-    assert "Nothing brings it back" in seen
+    assert "Permanently erase the data of" in seen
     assert shown(egec, jeanne)["email"] is None
 
 

@@ -40,10 +40,10 @@ def test_valid_rows_are_imported_and_rejected_ones_reported_and_saved(egec: Egec
     assert ended.code == 3
     assert json.loads(ended.out) == {"created": 2, "updated": 0, "skipped": 0, "rejected": 1, "email_changes": []}
     assert list(json.loads(ended.out)) == ["created", "updated", "skipped", "rejected", "email_changes"]
-    notes = ended.err.splitlines()[1:]
-    assert notes[0] == "egec: clients.csv is read as CSV with semicolons, in cp1252"
-    assert notes[1] == "egec: no field is known for: Solde"
-    assert notes[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
+    told = ended.err.splitlines()[1:]
+    assert told[0] == "egec: reading clients.csv as CSV with semicolons, in cp1252"
+    assert told[1] == "egec: ignored unknown columns: Solde"
+    assert told[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
     assert [client["last_name"] for client in listed(egec)] == ["Dupont", "Noël"]
     rejects = Path("rejects.csv")
     assert rejects.stat().st_mode & 0o777 == 0o600
@@ -92,7 +92,7 @@ def test_standard_input_is_imported_too(egec_process: Egec) -> None:
         "client", "import", "-", "--format", "json", stdin='{"email": "a@example.org", "nom": "Petit"}\n'
     )
     assert (ended.code, json.loads(ended.out)["created"]) == (0, 1)
-    assert "standard input is read as JSON Lines, in utf-8" in ended.err
+    assert "reading standard input as JSON Lines, in utf-8" in ended.err
 
 
 def test_detected_properties_can_be_given_as_options(egec: Egec, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Completion in the shells themselves: each is run at a terminal, where a line is typed, and Tab, and Enter."""
+"""Completion in real shells: each runs at a terminal, where a line, Tab and Enter are typed."""
 
 import os
 import pty
@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from egec_cli.commands import candidates
-from egec_cli.commands import candidates as bash_words
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 
@@ -47,7 +46,7 @@ def require(shell: str) -> None:
 
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an `egec` on the path that completes, and else notes its arguments in a file, which is returned."""
+    """Put an `egec` on the path that completes, or else writes its arguments to a file, which is returned."""
     noted = tmp_path / "arguments"
     program = tmp_path / "bin" / "egec"
     program.parent.mkdir()
@@ -83,7 +82,7 @@ class Terminal:
         os.write(self._leader, keys.encode())
 
     def wait(self, until: Callable[[], bool]) -> None:
-        """Read what is shown until something is so."""
+        """Read the screen until a condition holds."""
         end = time.monotonic() + SECONDS
         while not until():
             assert time.monotonic() < end, self.seen.decode(errors="replace")
@@ -112,7 +111,7 @@ def terminal(arguments: Path) -> Iterator[Callable[..., Terminal]]:
 
 
 def typed(terminal: Terminal, arguments: Path, line: str) -> list[str]:
-    """Type a line, `egec` before it and Enter behind it, and return the arguments that `egec` got."""
+    """Type `egec`, a line and Enter, and return the arguments that `egec` received."""
     arguments.unlink(missing_ok=True)
     terminal.type(f"egec {line}\r")
     terminal.wait(arguments.exists)
@@ -128,7 +127,7 @@ def runs(egec: Egec) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    return bash_words.written(text)
+    return candidates.quote_word(text)
 
 
 def in_single(text: str) -> str:
@@ -143,7 +142,7 @@ def in_double(text: str) -> str:
     ("shell", "begin"),
     [*(("bash", begin) for begin in (escaped, in_single, in_double)), ("zsh", escaped), ("fish", in_single)],
 )
-def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
+def test_the_name_of_a_run_is_completed_exactly_and_never_executed(
     arguments: Path,
     terminal: Callable[..., Terminal],
     runs: list[str],
@@ -153,29 +152,29 @@ def test_the_name_of_a_run_is_completed_to_the_letter_and_never_executed(
 ) -> None:
     opened = terminal(shell)
     for name in runs:
-        begun = name[:2]
-        if begin is in_double and begun == "!!":
-            # There, bash and zsh take it for a word of their history, whatever follows.
+        prefix = name[:2]
+        if begin is in_double and prefix == "!!":
+            # There, bash and zsh always expand it from their history.
             continue
-        line = f"reissue resume {begin(begun)}\t"
+        line = f"reissue resume {begin(prefix)}\t"
         assert typed(opened, arguments, line) == ["reissue", "resume", name], opened.seen.decode()
     assert not list(tmp_path.rglob("executed"))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_name_is_completed_also_behind_what_a_shell_parts_words_at(
+def test_a_name_is_completed_also_after_a_character_that_splits_words(
     arguments: Path, terminal: Callable[..., Terminal], runs: list[str], shell: str
 ) -> None:
     opened = terminal(shell)
     name = next(one for one in runs if one.startswith("wet:"))
-    for begun in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
-        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", name], begun
-    for begun in ("op", "ops@", "ops@p", "ops@paris/a=", "'ops@p"):
-        assert typed(opened, arguments, f"reissue status {begun}\t") == ["reissue", "status", "ops@paris/a=b"], begun
+    for prefix in ("wet:", "wet:d", "wet:dry=", "wet:dry=c", "wet\\:dry", 'wet:"d', "wet':d"):
+        assert typed(opened, arguments, f"reissue status {prefix}\t") == ["reissue", "status", name], prefix
+    for prefix in ("op", "ops@", "ops@p", "ops@paris/a=", "'ops@p"):
+        assert typed(opened, arguments, f"reissue status {prefix}\t") == ["reissue", "status", "ops@paris/a=b"], prefix
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_words_are_completed_whatever_stands_before_them(
+def test_words_are_completed_whatever_precedes_them(
     arguments: Path, terminal: Callable[..., Terminal], shell: str, tmp_path: Path
 ) -> None:
     opened = terminal(shell)
@@ -195,7 +194,7 @@ def test_words_are_completed_whatever_stands_before_them(
 
 
 def candidates_of(shell: str, *words: str) -> list[str]:
-    """Return what `egec` answers the script of a shell, as a process that ends well and says nothing else."""
+    """Return the answer of `egec` to the script of a shell; the process succeeds and prints nothing else."""
     done = subprocess.run(
         [sys.executable, "-m", "egec_cli", "completion", shell, "--", *words], capture_output=True, timeout=60
     )
@@ -203,14 +202,14 @@ def candidates_of(shell: str, *words: str) -> list[str]:
     return [line.partition("\t")[0] for line in done.stdout.decode().splitlines()]
 
 
-def test_what_is_hidden_or_unknown_is_no_candidate() -> None:
+def test_hidden_or_unknown_words_are_not_candidates() -> None:
     assert "--identifier" not in candidates_of("fish", "client", "update", "--")
     assert candidates_of("fish", "nothing", "") == ["words"]
     assert candidates_of("fish", "client", "list", "--nothing=") == ["words"]
     assert candidates_of("fish", "client", "show", "x", "y") == ["words"]
 
 
-def test_options_are_no_candidates_where_only_arguments_may_stand(egec: Egec) -> None:
+def test_options_are_not_candidates_after_two_dashes(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     egec("reissue", "start", "--all", "--yes", "--", "-rf")
     assert candidates_of("fish", "reissue", "resume", "-r") == ["words"]
@@ -218,7 +217,7 @@ def test_options_are_no_candidates_where_only_arguments_may_stand(egec: Egec) ->
     assert candidates_of("fish", "reissue", "resume", "--", "-r") == ["words", "-rf"]
 
 
-def test_the_database_of_the_line_is_looked_at(egec_process: Egec, tmp_path: Path) -> None:
+def test_names_come_from_the_database_that_the_line_names(egec_process: Egec, tmp_path: Path) -> None:
     (tmp_path / "other.env").write_text("EGEC_DATABASE_URL=sqlite:///other.db\n")
     for line in ("client create jeanne@example.org", "reissue start other --all --yes"):
         assert (
@@ -240,7 +239,7 @@ RESUME = ("reissue", "resume", "")
 
 
 def has_no_names() -> bool:
-    """Tell whether a script gets no candidate, and nothing to throw away but a message; at once, as somebody waits."""
+    """Tell whether a script quickly gets no candidate, and at most a message to discard."""
     done = subprocess.run(
         [sys.executable, "-m", "egec_cli", "completion", "fish", "--", *RESUME],
         capture_output=True, text=True, timeout=5,
@@ -249,7 +248,7 @@ def has_no_names() -> bool:
     return done.stdout == "" and told
 
 
-def test_without_a_database_there_are_no_names_and_none_is_made(tmp_path: Path) -> None:
+def test_without_a_database_no_name_is_found_and_no_database_is_created(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert has_no_names()
     assert sorted(tmp_path.rglob("*")) == before
@@ -290,7 +289,7 @@ def test_a_tab_changes_nothing(runs: list[str], tmp_path: Path) -> None:
     assert files_of(tmp_path) == before
 
 
-def test_a_name_that_would_steer_a_terminal_is_no_candidate(runs: list[str], tmp_path: Path) -> None:
+def test_a_name_with_terminal_controls_is_not_a_candidate(runs: list[str], tmp_path: Path) -> None:
     [file] = tmp_path.rglob("egec.db")
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("UPDATE reissue_run SET name = ? WHERE name = ?", ("a\x1b[31m\nb", runs[0]))
@@ -318,7 +317,7 @@ def test_fish_is_asked_as_its_manual_says(arguments: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_where_nothing_can_be_looked_up_the_shell_says_nothing(
+def test_if_a_look_up_fails_the_shell_prints_nothing(
     arguments: Path, terminal: Callable[..., Terminal], shell: str
 ) -> None:
     opened = terminal(shell)

@@ -1,4 +1,4 @@
-"""The contract: every command is run, as the reference says, and what it writes and how it ends is what it promises."""
+"""The contract: each command writes the results and ends with the exit codes that the reference lists."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ AWAY = {"EGEC_MAIL_URL": "smtp://127.0.0.1:1?tls=none"}
 
 
 class Case(NamedTuple):
-    """A command line, how it is to end, and which of the results of its command it is to write, if any."""
+    """A command line, its expected exit code, and the index of its expected result, if any."""
 
     line: str
     code: int
@@ -67,11 +67,11 @@ CASES = [
     Case(f"client show {JEANNE}", 0, 0),
     Case(f"client show {ZOE} --full", 0, 0),
     Case(f"client show {MARC} --full", 0, 0),
-    Case("client show nobody@example.org", 67),
+    Case("client show unknown@example.org", 67),
     Case("client list", 0, 0),
     Case("client list --status blocked", 0, 0),
     Case("client list --from broken.txt --column x", 65),
-    Case("client list --after nobody@example.org", 67),
+    Case("client list --after unknown@example.org", 67),
     Case("client export", 0, 0),
     Case("client export --with-hashes", 0, 1),
     Case("client export --from broken.txt --column x", 65),
@@ -79,7 +79,7 @@ CASES = [
     Case(f"client update {JEANNE} --last-name Petit", 0, 0),
     Case(f"client update {JEANNE} --email jeanne.petit@example.org", 3, 0, env=AWAY),
     Case(f"client update {JEANNE} --email no-address", 65),
-    Case("client update nobody@example.org --last-name Petit", 67),
+    Case("client update unknown@example.org --last-name Petit", 67),
     Case(f"client update {JEANNE} --email marc@example.org", 73),
     Case(f"client update {ZOE} --last-name Petit", 77),
     Case(f"client update {JEANNE} --identifier 1111111111", 77),
@@ -91,7 +91,7 @@ CASES = [
             Case(f"client {act} --from some.txt", 0, 1),
             Case(f"client {act} --from partly.txt", 3, 1),
             Case(f"client {act} --from broken.txt --column x", 65),
-            Case(f"client {act} nobody@example.org", 67),
+            Case(f"client {act} unknown@example.org", 67),
         )
     ),
     *(Case(f"client {act} {ZOE}", 77) for act in ("disable --reason left", "enable", "unblock")),
@@ -100,7 +100,7 @@ CASES = [
     Case(f"activate {JEANNE}", 0, 0),
     Case(f"activate {JEANNE} --no-mail --show-password", 0, 1),
     Case(f"activate {MARC}", 65),
-    Case("activate nobody@example.org", 67),
+    Case("activate unknown@example.org", 67),
     Case(f"activate {JEANNE}", 75, env=AWAY),
     Case(f"activate {PAUL}", 77),
     Case("verify --stdin", 0, 0, stdin="login.txt"),
@@ -141,7 +141,7 @@ CASES = [
     Case("mail check", 3, 0, env={"EGEC_MAIL_URL": "maildir:mail"}),
     Case(f"mail preview {JEANNE}", 0),
     Case("mail preview --language de", 65),
-    Case("mail preview nobody@example.org", 67),
+    Case("mail preview unknown@example.org", 67),
     Case("mail preview --html some.txt", 73),
     Case("mail test you@example.org", 0, 0),
     Case("mail test marc@example.org", 65),
@@ -153,7 +153,7 @@ CASES = [
     Case("password --entropy", 0, 1),
     Case("audit list", 0, 0),
     Case("audit list --run nothing", 65),
-    Case("audit list --client nobody@example.org", 67),
+    Case("audit list --client unknown@example.org", 67),
     Case("audit prune --yes", 0, 0),
     Case("audit prune --older-than 0d --yes", 0, 0),
     Case("audit prune --older-than 0d", 1, answer="n"),
@@ -179,7 +179,7 @@ def small_world(tmp_path: Path, kept: Path, egec: Egec, server: MailServer, monk
 
 
 def ended(line: str, stdin: Path | None = None) -> Ended:
-    """Run `egec` with what it reads on descriptors 0 and 3."""
+    """Run `egec` with input on descriptors 0 and 3."""
     redirected = f"< {stdin} 3< {stdin}" if stdin else "< /dev/null"
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m egec_cli {line} {redirected}"], capture_output=True, timeout=60
@@ -188,7 +188,7 @@ def ended(line: str, stdin: Path | None = None) -> Ended:
 
 
 def code_at_terminal(line: str, answer: str) -> int:
-    """Run `egec` at a terminal where somebody answers its question."""
+    """Run `egec` at a terminal, and answer its question."""
     pid, leader = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-m", "egec_cli", *line.split()])
@@ -199,7 +199,7 @@ def code_at_terminal(line: str, answer: str) -> int:
 
 
 def conforms(value: Any, hint: Any) -> bool:
-    """Tell whether a value that was read from JSON is of a type."""
+    """Tell whether a value from JSON has a type."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(conforms(value, part) for part in parts)
@@ -227,7 +227,7 @@ def is_of(record: dict[str, Any], parts: Sequence[type[Any]]) -> bool:
 
 
 def records(text: str, output: str, result: Result) -> list[dict[str, Any]]:
-    """Return the objects of an output, which is to be of the shape of the result."""
+    """Return the objects of an output, which must have the shape of the result."""
     if output == "jsonl":
         found = [json.loads(line) for line in text.splitlines()]
         assert result.many or len(found) == 1
@@ -261,7 +261,7 @@ def test_a_command_writes_the_keys_and_types_and_ends_with_the_code_that_the_ref
 
 
 def is_an_error(done: Ended, *, in_json: bool) -> None:
-    """Require that what was told on stderr is one of the errors of the reference."""
+    """Require that stderr holds one of the errors of the reference."""
     if not in_json:
         assert done.err.startswith("egec: ")
         return
@@ -287,12 +287,12 @@ def test_jsonl_and_csv_have_the_same_keys_as_json(
     assert done.code == case.code
     found = records(done.out, "jsonl", result)
     assert all(is_of(record, result.parts) for record in found), found
-    # What cannot be done twice has no result the second time.
+    # A command that works only once has no result the second time.
     rows = list(csv.reader(io.StringIO(egec(*case.line.split(), "--format", "csv").out)))
     assert rows[:1] in ([], [result.keys])
 
 
-def test_every_result_and_every_exit_code_of_a_command_is_met_by_a_case() -> None:
+def test_every_result_and_every_exit_code_of_a_command_has_a_case() -> None:
     common = {*EVERY_COMMAND, *(code for codes in READING.values() for code in codes)}
     for path, contract in CONTRACT.items():
         cases = [case for case in [*CASES, *ELSEWHERE] if case.path == path]
@@ -315,11 +315,13 @@ ELSEWHERE = [
 ]
 
 
-def test_a_run_ends_with_75_where_the_mail_server_is_away(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_with_75_if_the_mail_server_is_unavailable(
+    small_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", AWAY["EGEC_MAIL_URL"])
     program = [sys.executable, "-m", "egec_cli", "reissue"]
     lines = ("start spring --from some.txt --yes", "resume paused", "retry failed")
-    # At the same time, as each waits for the server again and again.
+    # In parallel, as each command retries the server several times.
     running = [
         subprocess.Popen([*program, *line.split(), "--format", "json"], stderr=subprocess.PIPE, text=True)
         for line in lines
@@ -330,7 +332,7 @@ def test_a_run_ends_with_75_where_the_mail_server_is_away(small_world: World, mo
         is_an_error(Ended(75, "", err), in_json=True)
 
 
-def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -> None:
+def test_db_restore_writes_its_result_and_does_not_wait(small_world: World) -> None:
     assert ended("db backup copy.db").code == 0
     done = ended("db restore copy.db --format json")
     assert done.code == 0
@@ -342,14 +344,14 @@ def test_db_restore_writes_its_result_and_waits_for_nobody(small_world: World) -
     is_an_error(busy, in_json=True)
 
 
-def test_doctor_ends_with_78_where_something_is_at_fault(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_ends_with_78_if_it_finds_an_error(small_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", "sendmail:/no/such")
     done = ended("doctor --format json")
     assert done.code == 78
     assert all(is_of(record, CONTRACT["doctor"].results[0].parts) for record in json.loads(done.out))
 
 
-# A copy is made of any database, and put in the place of any.
+# Copies and restores work on any database.
 @pytest.mark.parametrize("path", [path for path in CONTRACT if path not in {"db backup", "db restore"}])
 def test_what_a_command_reads_can_end_it_with_78(
     small_world: World, egec: Egec, path: str, monkeypatch: pytest.MonkeyPatch
@@ -364,18 +366,18 @@ def test_what_a_command_reads_can_end_it_with_78(
     assert (egec(*line.split()).code == 78) == ("settings" in reads)
 
 
-def test_a_command_that_is_not_in_the_reference_is_none() -> None:
+def test_the_reference_has_every_command_and_no_other() -> None:
     assert list(CONTRACT) == [command.path for command in command_tree.commands()]
 
 
-def test_who_has_a_machine_format_has_a_result_and_the_other_way_round() -> None:
+def test_the_commands_with_a_machine_format_are_those_with_a_result() -> None:
     for command in command_tree.commands():
         has_format = any("--format" in option.names for option in command.options)
         assert has_format == bool(CONTRACT[command.path].results), command.path
 
 
 def codes_in_the_source() -> set[str]:
-    """Return every word that the source gives an error for its code, and those of the classes."""
+    """Return every error code in the source and in the error classes."""
     classes = {one.code for one in vars(errors).values() if isinstance(one, type) and issubclass(one, EgecError)}
     sources = (path.read_text(encoding="utf-8") for path in Path(egec_cli.__file__).parent.rglob("*.py"))
     return classes | {*re.findall(r'\bcode="(\w+)"', "".join(sources)), *issue.NOT_ACTIVATABLE, issue.TOO_MANY_IN_DOUBT}

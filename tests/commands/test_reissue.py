@@ -31,7 +31,7 @@ def people(egec: Egec) -> list[str]:
 
 
 NEXT_STEP = (
-    "egec: clients of the run spring that could not be mailed: 1 of 3. Next: egec reissue status spring --failed; "
+    "egec: run spring: 1 of 3 clients could not be mailed. Next: egec reissue status spring --failed; "
     "after correcting the addresses: egec reissue retry spring"
 )
 
@@ -70,7 +70,7 @@ def test_jsonl_reports_each_client_once(egec: Egec, server: MailServer, people: 
         {"identifier": people[2], "email": "c2@example.org", "line": 5, "outcome": "accepted",
          "failure": None, "details": None, "attempts": 1},
     ]  # fmt: skip
-    assert ended.err.splitlines() == ["egec: list.txt:4: no client is called 'nobody@example.org'", NEXT_STEP]
+    assert ended.err.splitlines() == ["egec: list.txt:4: unknown client 'nobody@example.org'", NEXT_STEP]
 
 
 def test_the_table_shows_the_failures_and_the_summary_of_the_run(
@@ -93,7 +93,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_started(
 ) -> None:
     ended = egec("reissue", "start", "spring", "--all")
     assert ended.code == 2
-    assert "Add --yes; nothing was started." in ended.err
+    assert "Add --yes to skip it; nothing was changed." in ended.err
     assert egec("reissue", "status").out.splitlines()[1:] == []
     assert server.accepted == []
 
@@ -132,10 +132,10 @@ def test_at_a_terminal_the_operator_must_confirm(
     [
         (["--yes"], 2, "no client is selected"),
         (["--all", "--expect", "4", "--yes"], 65, "3 clients are selected, not 4"),
-        (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: no such file"),
-        (["--from", "-", "--exclude", "-", "--yes"], 2, "standard input can be read once only"),
-        (["--all", "--column", "email", "--yes"], 2, "--column is about the file"),
-        (["--status", "disabled", "--yes"], 2, "disabled clients get no mail"),
+        (["--from", "nowhere.txt", "--yes"], 74, "nowhere.txt: there is no such file"),
+        (["--from", "-", "--exclude", "-", "--yes"], 2, "standard input can be read only once"),
+        (["--all", "--column", "email", "--yes"], 2, "--column needs --from or --exclude"),
+        (["--status", "disabled", "--yes"], 2, "a disabled client gets no mail"),
         (["--issued-before", "yesterday", "--yes"], 2, "neither a date nor an age"),
         (["--all", "--limit", "0", "--yes"], 2, "--limit"),
         (["--all", "--rate", "-1", "--yes"], 2, "--rate"),
@@ -180,7 +180,7 @@ def test_a_dry_run_shows_clients_duration_and_mails_and_changes_nothing(
     assert ended.out.split() == people[:2]
     assert "2 clients would get a mail, in less than a second: " in ended.err
     assert "2 of them would get a first mail, 0 a new password" in ended.err
-    assert "A client without a password so far would read" in ended.err
+    assert "A client who has never had a password would read" in ended.err
     assert "A client who has had a password would read" not in ended.err
     assert "the mail server answers within" in ended.err
     assert "Votre identifiant CLIENT est" in ended.err
@@ -209,7 +209,7 @@ def test_a_dry_run_reports_an_unavailable_mail_server(egec: Egec, server: MailSe
     server.stop()
     ended = egec("reissue", "start", "spring", "--all", "--dry-run")
     assert ended.code == 0
-    assert "no mail would leave at present: the mail server" in ended.err
+    assert "no mail can be sent at present: the mail server" in ended.err
 
 
 def test_status_lists_all_runs(egec: Egec, server: MailServer, people: list[str]) -> None:
@@ -381,7 +381,7 @@ def test_all_clients_of_a_run_are_listed_with_their_outcome(egec: Egec, people: 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--items"], "Name the run too."), (["spring", "--items", "--failed"], "contradict each other")],
+    [(["--items"], "--items needs the name of a run"), (["spring", "--items", "--failed"], "contradict each other")],
 )
 def test_contradicting_options_of_status_are_refused(egec: Egec, arguments: list[str], told: str) -> None:
     ended = egec("reissue", "status", *arguments)
@@ -448,7 +448,7 @@ def test_a_client_erased_or_disabled_meanwhile_is_reported_once(egec: Egec, peop
 def test_status_of_a_paused_run_says_that_it_has_no_worker_and_how_to_continue(egec: Egec) -> None:
     shown = egec("reissue", "status", "spring")
     assert shown.err == (
-        "egec: nobody is working on the run spring. To continue it, type: egec reissue resume spring\n"
+        "egec: no worker is active on the run spring. To continue it, type: egec reissue resume spring\n"
     )
     assert egec("reissue", "status", "spring", "--format", "json").err == ""
     egec("reissue", "resume", "spring")
@@ -466,4 +466,4 @@ def test_status_says_immediately_that_a_run_lost_its_worker(
     assert at_work.err == ""
     killed = egec("reissue", "status", "spring")
     assert "running" in killed.out
-    assert "egec: nobody is working on the run spring. " in killed.err
+    assert "egec: no worker is active on the run spring. " in killed.err

@@ -1,4 +1,4 @@
-"""The options of the root: how much a command tells."""
+"""The options of the root: how much a command prints."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ def jeanne(egec: Egec, location: Database) -> str:
     return egec("client", "create", "jeanne@example.org", "--format", "ids").out.strip()
 
 
-def test_verbose_tells_each_act_in_a_line_on_stderr(egec: Egec, jeanne: str, server: MailServer) -> None:
+def test_verbose_logs_each_act_in_a_line_on_stderr(egec: Egec, jeanne: str, server: MailServer) -> None:
     ended = egec("--verbose", "activate", jeanne)
     [line] = ended.err.splitlines()
     assert f" credential.issue accepted {jeanne} sequence=1 by " in line
@@ -52,7 +52,7 @@ def test_the_log_can_be_asked_for_as_text_and_by_the_file(egec: Egec, jeanne: st
     assert json.loads(told)["details"] == {"fields": ["last_name"]}
 
 
-def test_without_being_asked_for_there_is_no_log(egec: Egec, jeanne: str) -> None:
+def test_there_is_no_log_by_default(egec: Egec, jeanne: str) -> None:
     assert egec("client", "update", jeanne, "--last-name", "X").err == ""
     assert egec("--verbose", "client", "list").err == ""
 
@@ -62,13 +62,13 @@ def test_a_word_of_the_log_that_has_blanks_is_quoted(egec: Egec, jeanne: str, se
     assert 'reissue.start recorded run="a \\"b" clients=1 by ' in ended.err
 
 
-def test_a_log_that_nobody_reads_stops_nothing(egec: Egec, jeanne: str) -> None:
+def test_a_log_without_a_reader_stops_nothing(egec: Egec, jeanne: str) -> None:
     command = f"{sys.executable} -m egec_cli --verbose client update {jeanne} --last-name X --format ids 2>&1 >out | :"
     subprocess.run([require_program("bash"), "-c", command], timeout=60)
     assert Path("out").read_text() == f"{jeanne}\n"
 
 
-def test_quiet_says_nothing_of_a_success(egec: Egec, jeanne: str, tmp_path: Path) -> None:
+def test_quiet_prints_nothing_on_success(egec: Egec, jeanne: str, tmp_path: Path) -> None:
     (tmp_path / "clients.csv").write_text("email;nom;other\nmarc@example.org;Petit;x\n")
     (tmp_path / "left.csv").write_text("marc@example.org\n")
     for command in (
@@ -86,7 +86,7 @@ def test_quiet_says_nothing_of_a_success(egec: Egec, jeanne: str, tmp_path: Path
         ("db", "status"),
     ):
         assert egec("--quiet", *command) == (0, "", ""), command
-    # It was done all the same.
+    # The command did its work.
     assert json.loads(egec("client", "show", jeanne, "--format", "json").out)["last_sequence"] == 2
     assert json.loads(egec("client", "show", "marc@example.org", "--format", "json").out)["status"] == "disabled"
 
@@ -106,18 +106,18 @@ def test_quiet_shows_what_a_machine_format_is_asked_for_and_a_password_to_be_sho
     assert len(egec("--quiet", "password").out) == 10
 
 
-def test_quiet_still_tells_what_did_not_go_well(egec: Egec, jeanne: str, server: MailServer, tmp_path: Path) -> None:
-    missing = egec("--quiet", "client", "show", "nobody@example.org")
+def test_quiet_still_reports_errors(egec: Egec, jeanne: str, server: MailServer, tmp_path: Path) -> None:
+    missing = egec("--quiet", "client", "show", "unknown@example.org")
     assert (missing.code, missing.out) == (67, "")
-    assert "nobody@example.org" in missing.err
+    assert "unknown@example.org" in missing.err
     (tmp_path / "clients.csv").write_text("email\nno address\n")
     rejected = egec("--quiet", "client", "import", "clients.csv")
     assert (rejected.code, rejected.out) == (3, "")
     assert "clients.csv:2:" in rejected.err
-    (tmp_path / "left.csv").write_text(f"{jeanne}\nnobody@example.org\n")
+    (tmp_path / "left.csv").write_text(f"{jeanne}\nunknown@example.org\n")
     partly = egec("--quiet", "client", "enable", "--from", "left.csv")
     assert (partly.code, partly.out) == (3, "")
-    assert "line 2: unknown client: 'nobody@example.org'" in partly.err
+    assert "line 2: no client is called 'unknown@example.org'" in partly.err
     server.fail_next(Fault.RCPT_550)
     failed = egec("--quiet", "reissue", "start", "spring", "--from", "left.csv", "--yes")
     assert (failed.code, failed.out) == (3, "")
@@ -125,7 +125,7 @@ def test_quiet_still_tells_what_did_not_go_well(egec: Egec, jeanne: str, server:
     assert "left.csv:2:" in failed.err
 
 
-def test_a_refused_login_is_told_by_the_exit_code_alone(egec_process: Egec, jeanne: str) -> None:
+def test_quiet_reports_a_refused_login_by_the_exit_code_alone(egec_process: Egec, jeanne: str) -> None:
     assert egec_process("--quiet", "verify", jeanne, "--password-stdin", stdin="wrong") == (1, "", "")
 
 

@@ -109,7 +109,8 @@ def test_a_change_of_address_holds_if_the_note_cannot_be_signed(egec: Egec, serv
     ended = egec("client", "update", "jeanne@example.org", "--email", "j@example.org")
     assert ended.code == 3
     assert (
-        "the file was changed, but no note may have reached jeanne@example.org: the key in EGEC_DKIM_KEY" in ended.err
+        "the client was changed, but the notice to jeanne@example.org may not have arrived: the key in EGEC_DKIM_KEY"
+        in ended.err
     )
     assert egec("client", "show", "j@example.org").code == 0
     assert len(server.accepted) == 1

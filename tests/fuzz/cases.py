@@ -6,10 +6,10 @@ from typing import NamedTuple
 from egec_cli.output.formats import OutputFormat
 from egec_cli.settings.variables import SETTINGS
 from tests.fuzz import files, values
-from tests.reference.command_tree import Described, Parameter, commands, the_root
+from tests.reference.command_tree import Described, Parameter, commands, describe_root
 
 COMMANDS = tuple(commands())
-ROOT = the_root()
+ROOT = describe_root()
 WRITTEN = {"--output", "--rejects", "--html", "--eml", "db backup"}
 # What the database is: the usual one, none, an empty one, or one that is broken somehow.
 DATABASES = (*["clients"] * 12, "none", "empty", "damaged", "damaged", "cut off", "no table", "noise", "read-only")

@@ -42,7 +42,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Break the program; see who notices.")
-    parser.add_argument("--sample", type=int, metavar="N", help="try only so many mutants, chosen by chance")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="number of mutants to try, chosen at random (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="which sample (default: 1)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="those whose path, function or key has this text"
@@ -62,7 +64,7 @@ def chosen(only: Sequence[str], sample: int | None, seed: int) -> list[Mutant]:
 
     Args:
         only: texts, all of which the path, the function or the key of a mutant must have.
-        sample: at most so many, chosen by chance.
+        sample: the maximum number, chosen at random.
         seed: of the choice; it stays the same for mutants that have not changed, whatever changes around them.
     """
     found = [

@@ -406,7 +406,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_message(node: ast.AST) -> bool:
-    """Tell whether this is what people read: a text with a blank that is no SQL, or a call with one."""
+    """Tell whether people read this: a text with a blank that is not SQL, or a call with one."""
     if isinstance(node, ast.Call):
         return _name(node.func) in _CALLS_WITH_WORDS or bool(node.args and _is_message(node.args[0]))
     parts: Iterator[ast.AST] = iter(node.values if isinstance(node, ast.JoinedStr) else [node])

@@ -1,4 +1,4 @@
-"""What became of the mutants: kept in a file, so that a run goes on where it stopped, and reported."""
+"""The results of the mutants: kept in a file, so that an interrupted run continues, and reported."""
 
 import difflib
 import json

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tests.mutation.mutants import Mutant
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS, TESTS
 
-# The tests of a mutant may take so many times as long as those of the program, and at least so many seconds.
+# The time limit for the tests of a mutant: this multiple of the time without a mutant, at least this many seconds.
 _TIMES_AS_LONG = 4.0
 _SHORTEST_LIMIT = 60.0
 # How long tests that are stopped may take to stop the servers that they have started, in seconds.
@@ -168,7 +168,7 @@ class Copy:
 
 @contextmanager
 def copies(number: int) -> Iterator[list[Copy]]:
-    """Make so many copies of the project, and delete them in the end."""
+    """Make this number of copies of the project, and delete them at the end."""
     # A short path: those of sockets have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="egec-mutation-", ignore_cleanup_errors=True) as folder:
         # A PostgreSQL server that is started by root runs as another user.

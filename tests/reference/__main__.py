@@ -1,4 +1,4 @@
-"""`python -m tests.reference` writes the README's reference and the man page anew."""
+"""`python -m tests.reference` generates the README's reference and the man page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""All commands with their options, as the program itself knows them."""
+"""All commands with their options, as the program declares them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ class Parameter(NamedTuple):
     """An option or an argument.
 
     Attributes:
-        names: of an option, such as `--format`; none of an argument.
-        value: what an option takes, in capitals or as `a|b`, empty for a switch; what an argument is called.
-        help: what it is for.
-        default: what holds without it, where it is not plain that nothing does.
-        is_required: whether it must be given.
+        names: of an option, such as `--format`; empty for an argument.
+        value: the value of an option, in capitals or as `a|b`, empty for a switch; the name of an argument.
+        help: its help text.
+        default: the default value, or empty.
+        is_required: whether it is mandatory.
     """
 
     names: tuple[str, ...]
@@ -30,12 +30,12 @@ class Parameter(NamedTuple):
 
     @property
     def typed(self) -> str:
-        """As it is typed: `--status new|active`, `CLIENT`."""
+        """How to type it: `--status new|active`, `CLIENT`."""
         return " ".join([*self.names[:1], *([self.value] if self.value else [])])
 
     @property
     def in_synopsis(self) -> str:
-        """The same, in brackets where it may be left out."""
+        """The same, in brackets if it is optional."""
         return self.typed if self.is_required or self.typed.startswith("[") else f"[{self.typed}]"
 
 
@@ -43,9 +43,9 @@ class Described(NamedTuple):
     """A command, or the root.
 
     Attributes:
-        path: as it is typed behind `egec`; empty for the root.
-        help: its paragraphs; the first one says what it does.
-        arguments, options: what may follow it.
+        path: the words after `egec`; empty for the root.
+        help: its paragraphs.
+        arguments, options: its parameters.
         example: a whole line.
     """
 
@@ -62,8 +62,8 @@ class Described(NamedTuple):
         return " ".join(["egec", self.path, *(one.in_synopsis for one in shown)]).replace("  ", " ")
 
 
-def the_root() -> Described:
-    """Return what stands before every command."""
+def describe_root() -> Described:
+    """Return the root command."""
     return _described("", get_command(root.app))
 
 
@@ -74,7 +74,7 @@ def commands() -> Iterator[Described]:
 
 def _below(group: Any, path: str) -> Iterator[Described]:
     for name, stand_in in group.commands.items():
-        command = group.loaded(name) if isinstance(group, LazyGroup) else stand_in
+        command = group.load_command(name) if isinstance(group, LazyGroup) else stand_in
         inner = f"{path} {name}".strip()
         yield from _below(command, inner) if isinstance(command, TyperGroup) else [_described(inner, command)]
 

@@ -18,10 +18,10 @@ def text() -> str:
 
 
 def _lines() -> Iterator[str]:
-    root = command_tree.the_root()
-    yield '.\\" Made of the program itself by: python -m tests.reference'
+    root = command_tree.describe_root()
+    yield '.\\" Generated from the program by: python -m tests.reference'
     yield f'.TH EGEC 1 "" "egec {__version__}" "User Commands"'
-    yield from _section("NAME", ["egec \\- administers the accounts of eGEC: client files, passwords by mail, logins"])
+    yield from _section("NAME", ["egec \\- administers the accounts of eGEC: clients, passwords by mail, logins"])
     yield from _section("SYNOPSIS", [_bold("egec") + " [options] " + _bold("command") + " [options] [arguments]"])
     yield from _section("DESCRIPTION", [_plain(" ".join(root.help)), *_OUTPUT])
     yield from _section("OPTIONS", _parameters(root.options))
@@ -43,8 +43,8 @@ _OUTPUT = [
 ]
 _FILES = (
     ("./.env", "Settings, unless --env-file or EGEC_ENV_FILE names another file."),
-    ("~/.config/egec/egec.env", "Settings, where there is no such file."),
-    ("/etc/egec/egec.env", "Settings, where there is none of these."),
+    ("~/.config/egec/egec.env", "Settings, if ./.env does not exist."),
+    ("/etc/egec/egec.env", "Settings, if neither of these exists."),
     ("~/.local/share/egec/egec.db", "The embedded database, unless EGEC_DATABASE_URL names another one."),
 )
 
@@ -104,6 +104,6 @@ def _bold(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that groff takes for nothing but text."""
+    """Escape a text for groff."""
     escaped = "".join(_ESCAPES.get(c, c if c.isascii() else f"\\[u{ord(c):04X}]") for c in text)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped

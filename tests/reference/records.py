@@ -53,12 +53,12 @@ def keys(kind: type[Any]) -> list[Key]:
 
 
 def keys_of_its_own(kind: type[Any]) -> tuple[type[Any] | None, list[Key]]:
-    """Return the record that another one begins with, if there is one, and what the other has beside it."""
+    """Return the record whose keys another one starts with, if any, and the remaining keys of the other."""
     own = keys(kind)
-    for former in all_kinds():
-        begun = keys(former)
-        if former is not kind and begun == own[: len(begun)]:
-            return former, own[len(begun) :]
+    for other in all_kinds():
+        start = keys(other)
+        if other is not kind and start == own[: len(start)]:
+            return other, own[len(start) :]
     return None, own
 
 

@@ -58,8 +58,8 @@ def _result(result: Result) -> str:
 def _records() -> Iterator[str]:
     rows = []
     for kind in records.all_kinds():
-        former, keys = records.keys_of_its_own(kind)
-        first = f"*{records.name(kind)}*" + (f" (*{records.name(former)}* and)" if former else "")
+        base, keys = records.keys_of_its_own(kind)
+        first = f"*{records.name(kind)}*" + (f" (*{records.name(base)}* and)" if base else "")
         rows += [[first if key is keys[0] else "", f"`{key.name}`", key.type, key.meaning] for key in keys]
     yield "What they write, key by key. All keys are always there, in this order; moments are text, RFC 3339 in UTC."
     yield f"*{records.name(ErrorRecord)}* is `error` of the object on stderr, *act* a line of `EGEC_LOG=json`:"

@@ -103,4 +103,4 @@ def test_an_embedded_database_is_copied_before_its_upgrade(first_release: Databa
 def test_a_quiet_status_still_says_that_the_schema_is_another_one(first_release: Database, egec: Egec) -> None:
     ended = egec("--quiet", "db", "status")
     assert (ended.code, ended.out) == (78, "")
-    assert "is not that of this program" in ended.err
+    assert "does not match this program" in ended.err

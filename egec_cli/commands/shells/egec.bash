@@ -1,9 +1,9 @@
-# What bash completes for egec. In ~/.bashrc: source <(egec completion bash)
-# Nothing of what was typed is expanded, and nothing that egec answers is executed.
+# Completion of egec in bash. In ~/.bashrc: source <(egec completion bash)
+# Typed text is not expanded, and answers of egec are not executed.
 _egec() {
     local program=${1/#\~\//$HOME/} rest=${COMP_LINE:0:COMP_POINT} part=${COMP_WORDS[COMP_CWORD]} word answer i
     local -a words=()
-    # bash parts words at = and : too; those between which there is no blank are one.
+    # bash also splits words at = and :. Join the parts that no blank separates.
     for ((i = 0; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         if ((i)) && [[ $rest == "$word"* ]]; then

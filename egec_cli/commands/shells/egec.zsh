@@ -1,6 +1,6 @@
 #compdef egec
-# What zsh completes for egec. In ~/.zshrc, behind compinit: source <(egec completion zsh)
-# Nothing of what was typed is expanded, and nothing that egec answers is executed.
+# Completion of egec in zsh. In ~/.zshrc, after compinit: source <(egec completion zsh)
+# Typed text is not expanded, and answers of egec are not executed.
 _egec() {
     local program=${${(Q)words[1]}/#\~\//$HOME/} line
     local -a lines values shown

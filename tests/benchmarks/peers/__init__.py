@@ -1,1 +1,1 @@
-"""What an organisation might use instead of egec: each runs as a program of its own and does the same work."""
+"""Alternatives to egec that do the same work, each as a separate program."""

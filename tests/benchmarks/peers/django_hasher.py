@@ -8,6 +8,6 @@ from django.contrib.auth.hashers import BCryptPasswordHasher
 
 
 class Hasher(BCryptPasswordHasher):
-    """What `PASSWORD_HASHERS` names."""
+    """The hasher for `PASSWORD_HASHERS`."""
 
     rounds = int(os.environ["BCRYPT_COST"])

@@ -2,8 +2,8 @@
 
     python django_project.py FOLDER TEMPLATES
 
-The project is the one that Django itself begins, with its stock users, its stock SQLite and its stock settings but for
-what is below. When it runs, MAIL_PORT and BCRYPT_COST in its environment say where mail goes and what a hash costs.
+The project is the one that Django creates, with its default users and SQLite, and its default settings except those
+below. MAIL_PORT and BCRYPT_COST in its environment set the port of the mail server and the cost of a hash.
 """
 
 import re

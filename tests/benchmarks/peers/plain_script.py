@@ -3,7 +3,7 @@
 python plain_script.py DATABASE PORT COST TEMPLATES
 
 A thread for each core hashes; the main one mails over one connection and stores what was sent, with a commit for every
-hundred clients. There are no retries, and after a crash nobody knows who has got which password.
+hundred clients. It does not retry, and after a crash it is unknown who has received which password.
 """
 
 import os
