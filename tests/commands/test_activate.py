@@ -363,7 +363,7 @@ def test_after_eight_lost_answers_the_hint_helps_and_the_client_gets_a_text(
     for number in range(1, 9):
         ended = egec("activate", identifier)
         assert (ended.code, ended.out) == (75, "")
-        assert ("Run the same again" in ended.err) is (number < 8)
+        assert ("Run the same command again" in ended.err) is (number < 8)
         assert ("--revoke" in ended.err) is (number == 8)
     ended = egec("activate", identifier)
     assert (ended.code, ended.out.replace("\u00a0", " ")) == (77, NOT_SENT)
