@@ -22,6 +22,8 @@ _SESSION = "-c timezone=UTC -c synchronous_commit=on"
 _REPEATABLE_READ = 3
 # Rows that a server sends at a time.
 _ROWS_PER_FETCH = 2000
+# For fewer rows than this, INSERT statements are as fast as COPY.
+_WORTH_A_COPY = 20
 # The server's first one of these is used: built in since PostgreSQL 17, from ICU, from Linux under its names.
 _UNICODE_COLLATIONS = ("pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "en_US.utf8")
 # An arbitrary number, the same in every egec: the lock for creating and changing tables.
@@ -206,10 +208,15 @@ def insert_many(
     unless_taken: str,
 ) -> int:
     """Insert rows and return how many were inserted."""
+    if not unless_taken and len(rows) >= _WORTH_A_COPY:
+        _copy(database, table, [*columns, *constants], _with_constants(rows, constants))
+        return len(rows)
     ending = f" ON CONFLICT ({unless_taken}) DO NOTHING" if unless_taken else ""
+    names = ", ".join([*columns, *constants])
+    places = ", ".join([*["%s"] * len(columns), *map(str, constants.values())])
     cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
     with as_peewee_errors:
-        cursor.executemany(_insert_statement(table, columns, constants) + ending, rows)
+        cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places}){ending}", rows)  # noqa: S608 - it contains no value
     inserted: int = cursor.rowcount
     return inserted
 
@@ -222,24 +229,28 @@ def try_insert_all(
     constants: Mapping[str, int],
 ) -> Sequence[int]:
     """Insert all rows or none, and return their ids."""
-    keys: list[int] = []
-    statement = _insert_statement(table, columns, constants) + " RETURNING id"
+    draw = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, {len(rows)})"  # noqa: S608 - it contains no value
+    keys = [key for (key,) in _execute(database, draw)]
+    complete = ((key, *row) for key, row in zip(keys, _with_constants(rows, constants), strict=True))
     try:
-        with database.atomic(), as_peewee_errors:
-            cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
-            cursor.executemany(statement, rows, returning=True)
-            is_left = bool(rows)
-            while is_left:
-                keys += [key for (key,) in cursor]
-                is_left = cursor.nextset()
+        with database.atomic():
+            _copy(database, table, ["id", *columns, *constants], complete)
     except peewee.IntegrityError:
         return []
     return keys
 
 
-def _insert_statement(table: str, columns: Sequence[str], constants: Mapping[str, int]) -> str:
-    places = ", ".join([*["%s"] * len(columns), *map(str, constants.values())])
-    return f"INSERT INTO {table} ({', '.join([*columns, *constants])}) VALUES ({places})"  # noqa: S608 - it contains no value
+def _with_constants(rows: Sequence[Sequence[object]], constants: Mapping[str, int]) -> Iterable[Sequence[object]]:
+    values = tuple(constants.values())
+    return ((*row, *values) for row in rows) if values else rows
+
+
+def _copy(database: peewee.Database, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Insert rows by COPY, which takes half the time of INSERT statements."""
+    cursor = database.cursor()  # type: ignore[no-untyped-call] # it has none
+    with as_peewee_errors, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def truncate_log(_database: peewee.Database) -> bool:

