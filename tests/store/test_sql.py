@@ -37,7 +37,7 @@ def test_all_rows_are_inserted_and_known_by_their_ids(opened: Context, number: i
     rows = rows_of(number)
     with opened.database.atomic():
         keys = try_insert_all(opened.database, "client", COLUMNS, rows, constants=NUMBERS)
-    found = dict(Client.select(Client.id, Client.first_name).tuples())
+    found = dict(fetch_tuples(Client.select(Client.id, Client.first_name)))
     assert [found[key] for key in keys] == [row[5] for row in rows]
     assert Client.get_by_id(keys[-1]).failed_logins == 0
 
