@@ -5,7 +5,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.store.models import Client
-from egec_cli.store.sql import insert_many, try_insert_all
+from egec_cli.store.sql import fetch_tuples, insert_many, try_insert_all
 
 # With what COPY escapes, and what it would take for NULL or for its end.
 TEXTS = ("a\tb", "a\nb\r", "\\N", "\\.", "\\", "'\"", "é €", "%s ?", "", "NULL")
