@@ -6,18 +6,19 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from egec_cli.accounts import doctor_accounts
 from egec_cli.settings import SETTINGS, Database, SqliteFile
 from egec_cli.store import database
 from tests import children
-from tests.conftest import Egec, Ended
+from tests.conftest import Egec, Ended, set_durable
 from tests.processes import command_of, replace, run_as_any_user, run_with
 from tests.smtp_server import MailServer
 
@@ -40,10 +41,24 @@ def troubles(ended: Ended) -> dict[str, str]:
 
 
 @pytest.fixture
-def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
+def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """Return the database of an installation of which nothing is wrong, on each engine."""
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
-    return location
+    if isinstance(location, SqliteFile):
+        yield location
+        return
+    with psycopg.connect(location.url, autocommit=True) as admin:
+        set_durable(admin, True)
+        yield location
+        set_durable(admin, False)
+
+
+def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    found = findings(egec("doctor", "--format", "json"))["integrity"]
+    assert (found["verdict"], "fsync = off" in found["detail"]) == ("fault", True)
 
 
 @pytest.fixture
@@ -159,10 +174,10 @@ def overwrite_middle(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [truncate, overwrite_header, overwrite_middle, lambda _: b""])
 def test_a_damaged_file_is_a_finding_and_is_left_as_it_is(
-    file: Path, egec_process: Egec, damage: Callable[[bytes], bytes]
+    file: Path, egec: Egec, egec_process: Egec, damage: Callable[[bytes], bytes]
 ) -> None:
     for number in range(20):
-        assert egec_process("client", "create", f"c{number}@example.org").code == 0
+        assert egec("client", "create", f"c{number}@example.org").code == 0
     file.write_bytes(damage(file.read_bytes()))
     before = file.read_bytes()
     ended = egec_process("doctor", "--format", "json")
