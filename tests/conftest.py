@@ -47,6 +47,21 @@ REAL_PROGRAMS = (
     "tests/test_readme.py",
     "tests/test_reissue_containers.py",
 )
+# The longest tests, and groups whose tests run one after the other, start first, so that no worker ends long after the
+# others.
+LONG = (
+    "tests/test_week.py",
+    "tests/accounts/test_promises.py",
+    "tests/postfix/",
+    "tests/mail/test_in_browser.py",
+    "tests/mail/test_spam_scores.py",
+    "tests/test_crowd.py",
+    "tests/test_fuzz.py",
+    "tests/accounts/test_selection.py",
+    "tests/accounts/test_login_limits.py",
+    "tests/test_reissue_containers.py",
+    "tests/test_reissue_kills.py",
+)
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("deep", max_examples=5_000, stateful_step_count=60, deadline=None)
@@ -193,6 +208,15 @@ def postgresql() -> Iterator[Callable[[], str]]:
         server.cleanup()
 
 
+@pytest.fixture
+def durable_postgresql(postgresql: Callable[[], str]) -> Iterator[Callable[[], str]]:
+    """Do the same as `postgresql`, while the server waits for the disk, as `egec doctor` demands."""
+    with psycopg.connect(postgresql(), autocommit=True) as admin:
+        set_durable(admin, True)
+        yield postgresql
+        set_durable(admin, False)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Return an empty database of egec, once of each engine; EGEC_DATABASE_URL names it too."""
@@ -215,6 +239,11 @@ def opened(location: Database) -> Iterator[accounts_egec.Egec]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option by which the continuous integration learns what to run again when more programs are installed."""
     parser.addoption("--note-skipped", metavar="FILE", help="write the ids of the skipped tests to FILE, one per line")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests; the others stay in their order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -249,6 +250,7 @@ class Promises(RuleBasedStateMachine):
         assert len(former) <= credentials.FORMER_HASHES
 
 
+@pytest.mark.timeout(300)
 def test_the_promises_hold_under_any_mix_of_faults(opened: Egec) -> None:
     machine = type("PromisesOnThisDatabase", (Promises,), {"egec": opened})
     # Half as many as elsewhere, on each of the databases: an example is long.

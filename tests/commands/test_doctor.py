@@ -6,19 +6,18 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from egec_cli.accounts import doctor_accounts
 from egec_cli.settings import SETTINGS, Database, SqliteFile
 from egec_cli.store import database
 from tests import children
-from tests.conftest import Egec, Ended, set_durable
+from tests.conftest import Egec, Ended
 from tests.processes import command_of, replace, run_as_any_user, run_with
 from tests.smtp_server import MailServer
 
@@ -41,24 +40,14 @@ def troubles(ended: Ended) -> dict[str, str]:
 
 
 @pytest.fixture
-def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def sound(
+    location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Database:
     """Return the database of an installation of which nothing is wrong, on each engine."""
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
-    if isinstance(location, SqliteFile):
-        yield location
-        return
-    with psycopg.connect(location.url, autocommit=True) as admin:
-        set_durable(admin, True)
-        yield location
-        set_durable(admin, False)
-
-
-def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, egec: Egec
-) -> None:
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    found = findings(egec("doctor", "--format", "json"))["integrity"]
-    assert (found["verdict"], "fsync = off" in found["detail"]) == ("fault", True)
+    if not isinstance(location, SqliteFile):
+        request.getfixturevalue("durable_postgresql")
+    return location
 
 
 @pytest.fixture
@@ -84,6 +73,14 @@ def test_of_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
         "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
     assert all(row["cure"] == "" for row in found.values())
+
+
+def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    found = findings(egec("doctor", "--format", "json"))["integrity"]
+    assert (found["verdict"], "fsync = off" in found["detail"]) == ("fault", True)
 
 
 def test_every_format_says_the_same(file: Path, egec: Egec) -> None:
