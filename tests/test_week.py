@@ -13,6 +13,7 @@ from tests.week.books import Books
 CLIENTS = 60
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_week_breaks_no_promise(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     assert CLIENTS >= FEWEST

@@ -118,11 +118,24 @@ def typed(terminal: Terminal, arguments: Path, line: str) -> list[str]:
     return arguments.read_text().split("\0")[:-1]
 
 
+@pytest.fixture(scope="module")
+def copies() -> list[bytes]:
+    """Return a list for the content of the database with the runs, as soon as there is one."""
+    return []
+
+
 @pytest.fixture
-def runs(egec: Egec) -> list[str]:
+def runs(egec: Egec, tmp_path: Path, copies: list[bytes]) -> list[str]:
+    """Make a database with a run of each hostile name; the commands run for the first test, the others get a copy."""
     egec("client", "create", "jeanne@example.org")
-    for name in HOSTILE:
-        assert egec("reissue", "start", name, "--all", "--yes").code == 0, name
+    [file] = tmp_path.rglob("egec.db")
+    if copies:
+        file.write_bytes(copies[0])
+    else:
+        for name in HOSTILE:
+            assert egec("reissue", "start", name, "--all", "--yes").code == 0, name
+        assert [path.name for path in file.parent.iterdir() if path.name.startswith("egec.db")] == ["egec.db"]
+        copies.append(file.read_bytes())
     return HOSTILE
 
 

@@ -41,9 +41,13 @@ def problems(ended: Ended) -> dict[str, str]:
 
 
 @pytest.fixture
-def sound(location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
+def sound(
+    location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Database:
     """Return the database of a sound installation, on each engine."""
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    if not isinstance(location, SqliteFile):
+        request.getfixturevalue("durable_postgresql")
     return location
 
 
@@ -70,6 +74,14 @@ def test_in_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
         "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
     assert all(row["cure"] == "" for row in found.values())
+
+
+def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    found = findings(egec("doctor", "--format", "json"))["integrity"]
+    assert (found["verdict"], "fsync = off" in found["detail"]) == ("fault", True)
 
 
 def test_every_format_has_the_same_findings(file: Path, egec: Egec) -> None:
@@ -160,10 +172,10 @@ def overwrite_middle(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [truncate, overwrite_header, overwrite_middle, lambda _: b""])
 def test_a_damaged_file_is_a_finding_and_stays_unchanged(
-    file: Path, egec_process: Egec, damage: Callable[[bytes], bytes]
+    file: Path, egec: Egec, egec_process: Egec, damage: Callable[[bytes], bytes]
 ) -> None:
     for number in range(20):
-        assert egec_process("client", "create", f"c{number}@example.org").code == 0
+        assert egec("client", "create", f"c{number}@example.org").code == 0
     file.write_bytes(damage(file.read_bytes()))
     before = file.read_bytes()
     ended = egec_process("doctor", "--format", "json")

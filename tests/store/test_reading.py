@@ -208,9 +208,9 @@ def role_that_may_only_read(url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("made", [read_only_by_default, role_that_may_only_read])
 def test_a_postgresql_database_that_may_only_be_read_is_read(
-    postgresql: Callable[[], str], egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Any
+    durable_postgresql: Callable[[], str], egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Any
 ) -> None:
-    url = postgresql()
+    url = durable_postgresql()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
     monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mail")
     assert egec("client", "create", "jeanne@example.org", "--identifier", JEANNE).code == 0
