@@ -177,7 +177,7 @@ DOMAINS = [*(f"mairie-{number}.example.org" for number in range(196)), *(f"café
 
 
 def people(number: int) -> Iterator[Person]:
-    """Yield so many people, always the same ones; no two have the same e-mail or reference."""
+    """Yield this number of people, always the same ones; no two have the same e-mail or reference."""
     chance = random.Random(number)
     for one in range(number):
         place = one * 7919 % LAST_NAMES
@@ -198,7 +198,7 @@ def people(number: int) -> Iterator[Person]:
 
 
 def write_csv(path: Path, number: int) -> Path:
-    """Write a table of so many people, as a spreadsheet does, and return its path."""
+    """Write a table of this number of people, as a spreadsheet does, and return its path."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
         writer.writerow(HEADER)
@@ -240,7 +240,7 @@ def empty_store(folder: Path) -> Store:
 
 
 def filled_store(folder: Path, number: int) -> Store:
-    """Make a database of so many clients in a new folder."""
+    """Make a database with this number of clients in a new folder."""
     store = empty_store(folder)
     rows = (
         (identifier(place), one.email, one.email.lower(), one.reference, one.civility, one.first_name, one.last_name,
@@ -260,7 +260,7 @@ class Stores:
         self._made: dict[int, Store] = {}
 
     def of(self, number: int) -> Store:
-        """Return the database of so many clients."""
+        """Return the database with this number of clients."""
         if number not in self._made:
             self._made[number] = filled_store(self.folder / f"of-{number}", number)
         return self._made[number]
@@ -294,7 +294,7 @@ def bare_import(folder: Path, script: str, table: Path, number: int) -> float:
 
 
 def require_clients(store: Store, number: int) -> None:
-    """End the benchmark unless the database has so many clients."""
+    """End the benchmark unless the database has this number of clients."""
     with closing(sqlite3.connect(store.path)) as database:
         [(found,)] = database.execute("SELECT COUNT(*) FROM client")
     if found != number:
@@ -305,7 +305,7 @@ def require_own_peak(peak: int) -> None:
     """End the benchmark where a peak may be this benchmark's: a new process begins with that of its parent."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak <= own:
-        sys.exit(f"the peak of egec, {peak} KiB, cannot be told from that of this benchmark, {own} KiB")
+        sys.exit(f"the peak of egec, {peak} KiB, cannot be distinguished from that of this benchmark, {own} KiB")
 
 
 def import_rate(stores: Stores, number: int, rounds: int) -> None:

@@ -138,7 +138,7 @@ def test_a_row_that_refers_to_nothing_is_a_fault(opened: Context, client: Client
         opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
         Credential.update(client=99).execute()
         [finding] = check_integrity(opened.database)
-        assert "a row of credential refers to one of client that is not there" in finding.detail
+        assert "a row of credential refers to a missing row of client" in finding.detail
         assert "egec db restore" in finding.cure
 
 

@@ -5,7 +5,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.store.models import Client
-from egec_cli.store.sql import insert_many, try_insert_all
+from egec_cli.store.sql import fetch_tuples, insert_many, try_insert_all
 
 # With what COPY escapes, and what it would take for NULL or for its end.
 TEXTS = ("a\tb", "a\nb\r", "\\N", "\\.", "\\", "'\"", "é €", "%s ?", "", "NULL")
@@ -37,7 +37,7 @@ def test_all_rows_are_inserted_and_known_by_their_ids(opened: Context, number: i
     rows = rows_of(number)
     with opened.database.atomic():
         keys = try_insert_all(opened.database, "client", COLUMNS, rows, constants=NUMBERS)
-    found = dict(Client.select(Client.id, Client.first_name).tuples())
+    found = dict(fetch_tuples(Client.select(Client.id, Client.first_name)))
     assert [found[key] for key in keys] == [row[5] for row in rows]
     assert Client.get_by_id(keys[-1]).failed_logins == 0
 
