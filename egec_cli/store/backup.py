@@ -1,6 +1,7 @@
-"""Restore a backup: examine it, then write it over the embedded database while no other process has that open.
+"""Back up the SQLite database; restore a backup while no other process has the database open.
 
-The previous content is kept beside it. The file itself stays, so that no log of the old one meets the new one
+A restore checks the backup, keeps the previous content in another file and overwrites the database. The file itself
+stays, so that a log of the old database never applies to the new one
 (https://www.sqlite.org/howtocorrupt.html, 1.4 and 4).
 """
 
@@ -22,7 +23,7 @@ from egec_cli.translation import Words, system_message
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-# Part of the name of the copy that is kept.
+# In the name of the copy of the previous database.
 _LABEL = "before-restore"
 
 
@@ -44,20 +45,16 @@ def backup_database(location: Database, target: Path) -> None:
 
 
 def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
-    """Put a backup in the place of the embedded database.
-
-    Args:
-        location: the embedded database; it may be damaged, or not there.
-        backup: the file to restore; it is not changed.
+    """Replace the SQLite database, which may be damaged or missing, by a backup.
 
     Returns:
         The file that keeps the previous database, if there was one.
 
     Raises:
-        InvalidInput: the file is not a sound database of egec.
-        ConfigError: it was made by a newer egec.
+        InvalidInput: the backup is not a valid database of egec.
+        ConfigError: a newer egec made the backup.
         TemporaryFailure: another process has the database open.
-        PermissionDenied, StorageError: it cannot be written there.
+        PermissionDenied, StorageError: the database cannot be written.
     """
     live = location.path
     try:
@@ -66,7 +63,7 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
         files.make_folders(live.parent)
         with files.create_hidden_file(live.parent) as staged:
             _stage(backup, staged)
-            _require_of_egec(staged.path, backup)
+            _require_egec_database(staged.path, backup)
             with translate_failures(location):
                 return _put_in_place(staged, live)
     except PermissionError:
@@ -80,17 +77,17 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
 
 
 def _stage(backup: Path, staged: HiddenFile) -> None:
-    """Copy the backup to a hidden file beside the database, and require that it is sound."""
-    with _opened_to_read(backup) as descriptor:
+    """Copy the backup to a hidden file beside the database, and require that it is valid."""
+    with _open_backup(backup) as descriptor:
         try:
             with sqlite_copy.opened_as(
-                descriptor, backup, _how_to_read(backup), patience=database.BUSY_TIMEOUT
+                descriptor, backup, _read_options(backup), patience=database.BUSY_TIMEOUT
             ) as source:
-                sqlite_copy.fill(source, staged, patience=database.BUSY_TIMEOUT)
+                sqlite_copy.fill_copy(source, staged, patience=database.BUSY_TIMEOUT)
             with closing(sqlite3.connect(staged.path)) as copy:
                 faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
                 faults += [
-                    Words("a row of {table} refers to nothing", table=row[0])
+                    Words("a row of {table} refers to a missing row", table=row[0])
                     for row in copy.execute("PRAGMA foreign_key_check")
                 ][:1]
         except sqlite3.Error as error:
@@ -99,53 +96,53 @@ def _stage(backup: Path, staged: HiddenFile) -> None:
                     "{path} could not be written: {error}", "Free some space.", path=staged.path, error=error
                 ) from None
             is_sqlite = os.pread(descriptor, 16, 0) == b"SQLite format 3\0"
-            raise _not_sound(backup, str(error) if is_sqlite else Words("it is no SQLite file")) from None
+            raise _invalid_backup(backup, str(error) if is_sqlite else Words("it is not an SQLite file")) from None
     if faults:
-        raise _not_sound(backup, faults[0])
+        raise _invalid_backup(backup, faults[0])
 
 
 @contextmanager
-def _opened_to_read(backup: Path) -> Iterator[int]:
-    """Open the backup once: what is looked at is what is restored, whatever takes its place meanwhile."""
+def _open_backup(backup: Path) -> Iterator[int]:
+    """Open the backup once: what is checked is what is restored, even if another file takes its name meanwhile."""
     try:
-        # A FIFO is not waited for.
+        # O_NONBLOCK: do not wait for a FIFO.
         descriptor = os.open(backup, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_backup(backup) from None
+        raise _not_a_file(backup) from None
     except PermissionError:
         raise PermissionDenied(
             "{backup} cannot be read", "Run egec as a user who may read it.", backup=backup
         ) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _no_backup(backup)
+            raise _not_a_file(backup)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _no_backup(backup: Path) -> InvalidInput:
-    return InvalidInput("there is no file {backup}", "Name a file that `egec db backup` has made.", backup=backup)
+def _not_a_file(backup: Path) -> InvalidInput:
+    return InvalidInput("{backup} is not a file", "Name a file that `egec db backup` created.", backup=backup)
 
 
-def _how_to_read(backup: Path) -> str:
-    # Nobody writes to a backup, so nothing need be laid beside it, unless a log shows that somebody does.
+def _read_options(backup: Path) -> str:
+    # No process writes to a backup, so SQLite needs no files beside it; a log shows an exception.
     return "mode=ro" if any(log.exists() for log in sqlite_copy.log_files(backup)) else "mode=ro&immutable=1"
 
 
-def _not_sound(backup: Path, reason: str) -> InvalidInput:
+def _invalid_backup(backup: Path, reason: str) -> InvalidInput:
     return InvalidInput(
-        "{backup} is no sound database of egec: {reason}",
+        "{backup} is not a valid database of egec: {reason}",
         "Name another backup. Nothing was changed.",
         backup=backup,
         reason=reason,
     )
 
 
-def _require_of_egec(staged: Path, backup: Path) -> None:
+def _require_egec_database(staged: Path, backup: Path) -> None:
     applied = database.list_applied_migrations(SqliteFile(staged))
     if not applied:
-        raise _not_sound(backup, Words("it has no tables of egec"))
+        raise _invalid_backup(backup, Words("it has no tables of egec"))
     schema.require_known_migrations(applied, str(backup))
 
 
@@ -154,24 +151,24 @@ def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
         try:
             staged.move_to(live.name)
         except FileExistsError:
-            raise TemporaryFailure("another process has just made {live}", "Run the same again.", live=live) from None
+            raise TemporaryFailure("another process has just created {live}", "Try again.", live=live) from None
         return None
     try:
-        with _to_oneself(live) as target, closing(sqlite3.connect(staged.path)) as source:
+        with _open_exclusively(live) as target, closing(sqlite3.connect(staged.path)) as source:
             kept = sqlite_copy.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
             sqlite_copy.overwrite_database(target, source)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
-        # Not even its first page is one of a database: no process can have it open.
+        # Its first page is not a database's: no process can have it open.
         kept = _keep(live)
         staged.move_to(live.name, force=True)
     return kept
 
 
 @contextmanager
-def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that no other process has open, and keep others away in the block."""
+def _open_exclusively(live: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that no other process has open, and lock others out for the block."""
     connection = sqlite3.connect(
         f"{live.absolute().as_uri()}?mode=rw", uri=True, timeout=database.BUSY_TIMEOUT, isolation_level=None
     )
@@ -186,7 +183,7 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
                 raise
             raise TemporaryFailure(
                 "{live} is in use by another process",
-                "Stop every egec that uses it, then run the same again.",
+                "Stop every egec that uses it, then try again.",
                 code="database_busy",
                 live=live,
             ) from None
@@ -194,7 +191,7 @@ def _to_oneself(live: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _keep(live: Path) -> Path:
-    """Give a damaged database a second name, and take its logs along: the next database must not meet them."""
+    """Give a damaged database a second name and rename its logs: they must not apply to the next database."""
     for kept in sqlite_copy.names_beside(live, _LABEL):
         try:
             os.link(live, kept, follow_symlinks=False)

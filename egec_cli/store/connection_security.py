@@ -1,6 +1,6 @@
-"""How a connection to PostgreSQL is kept safe: verified TLS and no readable password, unless the URL says otherwise.
+"""Secure connections to PostgreSQL: verified TLS and no readable password, unless the URL says otherwise.
 
-Every function is pure: options as libpq parses them from the URL, and the environment that libpq reads the rest from.
+The functions only compute: from the options that libpq finds in the URL, and the environment that it reads others from.
 """
 
 import os
@@ -11,7 +11,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.settings.schema import SettingsWarning
 from egec_cli.translation import Words
 
-# The first version of libpq that has require_auth and sslrootcert=system, as PQlibVersion tells it.
+# The first version of libpq that has require_auth and sslrootcert=system, as PQlibVersion returns it.
 _FIRST_WITH_REQUIRE_AUTH = 160000
 # Where distributions keep the certificates that they trust. The OpenSSL of psycopg's binary package looks elsewhere.
 _BUNDLES = (
@@ -23,7 +23,7 @@ _BUNDLES = (
 )
 _OCTET = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
 _LOOPBACK = rf"localhost|::1|127(\.{_OCTET}){{3}}"
-# Options by which libpq would take other options from a file that is not checked, or write the keys of TLS to one.
+# With these, libpq would read other options from an unchecked file, or write the TLS keys to a file.
 _REFUSED = {
     "service": Words("Write the host, the user and the database into EGEC_DATABASE_URL."),
     "servicefile": Words("Write the host, the user and the database into EGEC_DATABASE_URL."),
@@ -37,18 +37,18 @@ def leaves_this_machine(asked: Mapping[str, str], environ: Mapping[str, str]) ->
     """Tell whether any host that libpq may connect to is neither a loopback address nor a Unix socket."""
     hosts = (asked.get("host") or environ.get("PGHOST", "")).split(",")
     addresses = (asked.get("hostaddr") or environ.get("PGHOSTADDR", "")).split(",")
-    # An empty address stands for that of the host; which one hardly matters.
+    # An empty address stands for that of a host; which host does not matter.
     places = [address for address in addresses if address] + (hosts if "" in addresses else [])
-    return not all(_is_on_this_machine(place) for place in places)
+    return not all(_is_local(place) for place in places)
 
 
-def _is_on_this_machine(place: str) -> bool:
-    # Nothing, / and @ begin a Unix socket.
+def _is_local(place: str) -> bool:
+    # An empty name, / and @ stand for a Unix socket.
     return place[:1] in {"", "/", "@"} or re.fullmatch(_LOOPBACK, place.lower(), re.ASCII) is not None
 
 
 def require_safe(asked: Mapping[str, str], environ: Mapping[str, str]) -> None:
-    """Refuse options that make libpq load code, or other options that nobody has checked.
+    """Refuse options that make libpq load code or read other options from a file.
 
     Raises:
         ConfigError: the URL or the environment has such an option.
@@ -77,17 +77,17 @@ def secured(
 ) -> dict[str, str]:
     """Return the options to add to those that the URL asks for.
 
-    Off this machine, the default is TLS with a verified certificate and host name, and SCRAM, which shows the password
-    to no server. Only the URL can choose otherwise: variables such as PGSSLMODE do not weaken it.
+    For other machines, the default is TLS with a verified certificate and host name, and SCRAM, which reveals the
+    password to no server. Only the URL can change that: variables such as PGSSLMODE cannot.
 
     Args:
         asked: the options of the URL.
         environ: the environment.
         libpq: the version of libpq.
-        is_file: tells whether there is a file of this path.
+        is_file: whether a path is a file.
 
     Raises:
-        ConfigError: this libpq is too old to keep the password from a false server.
+        ConfigError: this libpq is too old to protect the password from a false server.
     """
     if not leaves_this_machine(asked, environ):
         return {}
@@ -113,7 +113,7 @@ def secured(
 
 
 def _authorities(environ: Mapping[str, str], libpq: int, is_file: Callable[[str], bool]) -> str:
-    """Return what sslrootcert is to be; nothing where libpq finds the user's own file by itself."""
+    """Return the value of sslrootcert; empty if libpq finds the user's own file."""
     if environ.get("PGSSLROOTCERT") or is_file(os.path.expanduser("~/.postgresql/root.crt")):
         return ""
     for path in (environ.get("SSL_CERT_FILE", ""), *_BUNDLES):
@@ -122,13 +122,13 @@ def _authorities(environ: Mapping[str, str], libpq: int, is_file: Callable[[str]
     if libpq >= _FIRST_WITH_REQUIRE_AUTH:
         return "system"
     raise ConfigError(
-        "this system has no file with the certificates that it trusts",
+        "this system has no file of trusted certificates",
         "Name one: add ?sslrootcert=FILE to EGEC_DATABASE_URL.",
     )
 
 
 def weaknesses(asked: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[SettingsWarning]:
-    """Yield what the URL gives up of the default security of a connection that leaves this machine."""
+    """Yield each default of security that the URL weakens for a connection to another machine."""
     if not leaves_this_machine(asked, environ):
         return
     mode = asked.get("sslmode", "")

@@ -1,4 +1,4 @@
-"""Copies of an SQLite file by SQLite's own means (https://www.sqlite.org/backup.html): whole or not there at all."""
+"""Copies of an SQLite file by SQLite's backup API (https://www.sqlite.org/backup.html), either complete or absent."""
 
 import os
 import sqlite3
@@ -14,23 +14,23 @@ from egec_cli.translation import system_message
 
 
 def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
-    """Copy an open database, page by page, to a new file for its owner alone.
+    """Copy an open database to a new file that only its owner can read; others may write to the database meanwhile.
 
-    It gets its name when it is complete: not even a kill leaves half a copy that looks like one.
+    The copy gets its name when it is complete, so not even a kill leaves an incomplete one under that name.
 
     Args:
-        source: what is copied; others may write to it meanwhile.
-        target: the name of the copy.
+        source: the database.
+        target: the new file.
         patience: how long to wait for another process's lock, in seconds.
 
     Raises:
-        AlreadyExists: there is a file of that name.
-        PermissionDenied, StorageError: it cannot be created there.
+        AlreadyExists: the file exists.
+        PermissionDenied, StorageError: it cannot be created.
         TemporaryFailure: another process holds a lock for too long.
     """
     try:
         with files.create_file(target) as copy:
-            fill(source, copy, patience=patience)
+            fill_copy(source, copy, patience=patience)
     except sqlite3.Error as error:
         raise StorageError(
             "{target} could not be written: {error}", "Free some space.", target=target, error=error
@@ -42,13 +42,10 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
 
 
 def copy_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
-    """Copy an open database to a new file beside another; its name has a label, the time and, if taken, a number.
-
-    Returns:
-        The new file.
+    """Copy an open database to a new file beside it, and return that file.
 
     Raises:
-        PermissionDenied, StorageError, TemporaryFailure: as `make` does.
+        PermissionDenied, StorageError, TemporaryFailure: as `copy_database` does.
     """
     for target in names_beside(database, label):
         try:
@@ -60,23 +57,23 @@ def copy_beside(source: sqlite3.Connection, database: Path, label: str, *, patie
 
 
 def names_beside(database: Path, label: str) -> Iterator[Path]:
-    """Yield names for a copy of a database in its folder, the preferred one first, without end."""
+    """Yield names for a copy of a database in its folder, without end: with a label and the time, then a number."""
     name = f"{database.name}.{label}-{clock.now():%Y%m%dT%H%M%SZ}"
     yield database.with_name(name)
     for number in count(2):
         yield database.with_name(f"{name}-{number}")
 
 
-def fill(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> None:
+def fill_copy(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> None:
     """Copy an open database to a hidden file, which is not durable yet.
 
     Raises:
         TemporaryFailure: another process holds a lock for too long.
-        StorageError: another file has taken the place of the hidden one.
+        StorageError: another file has replaced the hidden one.
         sqlite3.Error: one of the files failed.
     """
     with opened_as(copy.descriptor, copy.path, "mode=rw", patience=patience) as target:
-        # The file is thrown away if anything fails, and synced once at the end.
+        # The file is deleted if anything fails, and synced once at the end.
         try:
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")
@@ -88,7 +85,7 @@ def fill(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> No
 
 @contextmanager
 def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> Iterator[sqlite3.Connection]:
-    """Open an SQLite file by its path, and require that it is the file of a descriptor: no other one took its place.
+    """Open an SQLite file by its path, and require that it is the file of a descriptor, not a replacement.
 
     Args:
         descriptor: the file; it must stay open until the block has ended, as closing it drops SQLite's locks.
@@ -105,7 +102,9 @@ def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> It
     with closing(connection):
         if _times_open(descriptor) == before:
             raise StorageError(
-                "{path} was exchanged for another file meanwhile", "Name a file in a folder that is yours.", path=path
+                "{path} was replaced by another file meanwhile",
+                "Name a file in a folder that only you can write to.",
+                path=path,
             )
         yield connection
 
@@ -124,7 +123,7 @@ def _times_open(descriptor: int) -> int:
 
 
 def overwrite_database(target: sqlite3.Connection, source: sqlite3.Connection) -> None:
-    """Give a database the content of another, in one transaction.
+    """Overwrite a database with the content of another, in one transaction.
 
     Raises:
         TemporaryFailure: another process holds a lock on one of them for too long.
@@ -134,11 +133,11 @@ def overwrite_database(target: sqlite3.Connection, source: sqlite3.Connection) -
 
 
 def _require_progress(status: int, _remaining: int, _total: int) -> None:
-    """End a copy for whose locks SQLite has waited in vain; sqlite3 would try again for ever, deaf to signals."""
+    """End a copy that could not get its locks; sqlite3 would try again for ever and ignore signals."""
     if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        raise TemporaryFailure("the database or its copy is busy with another process", "Run the same again.")
+        raise TemporaryFailure("the database or its copy is busy with another process", "Try again.")
 
 
 def log_files(path: Path) -> tuple[Path, Path]:
-    """Return the two files that SQLite lays beside one in use: its log, and the index of that."""
+    """Return the two files that SQLite keeps beside a file in use: its log and the index of the log."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")

@@ -7,7 +7,7 @@ from egec_cli.translation import Words
 
 def database_busy() -> TemporaryFailure:
     """Return the error for a database that another process has locked."""
-    return TemporaryFailure("the database is busy with another process", "Run the same again.", code="database_busy")
+    return TemporaryFailure("the database is busy with another process", "Try again.", code="database_busy")
 
 
 def damaged_file(location: Database, reason: str) -> ConfigError:

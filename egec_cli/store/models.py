@@ -1,4 +1,4 @@
-"""The tables, as peewee models. `migrations/` makes them; the two are held against each other by a test."""
+"""The tables, as peewee models. `migrations/` creates them; a test compares the two."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ database = peewee.DatabaseProxy()
 
 
 class CredentialState(StrEnum):
-    """What became of the mail of a credential."""
+    """The state of a credential and its mail."""
 
     SENDING = "sending"
     IN_DOUBT = "in_doubt"
@@ -26,7 +26,7 @@ OPEN_STATES = (CredentialState.SENDING, CredentialState.IN_DOUBT)
 
 
 class RunState(StrEnum):
-    """How a re-issue run stands."""
+    """The state of a re-issue run."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -35,7 +35,7 @@ class RunState(StrEnum):
 
 
 class ItemState(StrEnum):
-    """How a client of a re-issue run stands; `sent` has been accepted by the server, and is to be settled yet."""
+    """The state of a client in a re-issue run; `sent`: the server accepted the mail, but it is not settled yet."""
 
     WAITING = "waiting"
     WORKING = "working"
@@ -50,16 +50,16 @@ class TimeField(peewee.Field):
     field_type = "TIMESTAMPTZ"
 
     def db_value(self, value: datetime | None) -> str | None:
-        """Return the moment as both databases take it."""
+        """Return the moment as both engines accept it."""
         return None if value is None else clock.to_rfc3339(value)
 
     def python_value(self, value: Any) -> datetime | None:
-        """Return the moment of what a database gave."""
+        """Return the moment that an engine returned."""
         return clock.parse_time(value) if isinstance(value, str) else value
 
 
 class Table(peewee.Model):
-    """What all tables share: the database, which is chosen when the program runs."""
+    """The base of all tables: the database, which is chosen when the program runs."""
 
     class Meta:
         database = database
@@ -67,9 +67,9 @@ class Table(peewee.Model):
 
 
 class Client(Table):
-    """A client's file.
+    """A client record.
 
-    `email_bounced_at` is when a mail to the present e-mail last came back, unless a login has shown that one arrived.
+    `email_bounced_at` is when a mail to the current e-mail last bounced, unless a later login shows that one arrived.
     """
 
     id = peewee.AutoField()
@@ -95,13 +95,13 @@ class Client(Table):
     email_changed_at = TimeField(null=True)
     email_bounced_at = TimeField(null=True)
 
-    # A page of a sorted list is found at once, however many files there are; the other sorts have their unique index.
+    # For pages of a sorted list, however many clients there are; the other orders use a unique index.
     class Meta:
         indexes = tuple(((column, "id"), False) for column in ("last_name", "created_at", "last_login_at"))
 
 
 class ReissueRun(Table):
-    """A named run that issues credentials for many clients; by `worked_until` its workers will be heard of again."""
+    """A named run that issues credentials for many clients; its workers renew `worked_until` before that moment."""
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -114,10 +114,10 @@ class ReissueRun(Table):
 
 
 class Credential(Table):
-    """One password made for one client, and what became of its mail.
+    """One password made for one client, with the state of its mail.
 
-    `bounced_at` is when its mail was told to have come back after the server had accepted it, and `bounce` why. The two
-    stand beside the state, which they never change: anybody may write a delivery report.
+    `bounced_at` and `bounce` are the time and the reason of a delivery report that came after the server had
+    accepted the mail. They never change the state: anyone can forge a delivery report.
     """
 
     id = peewee.AutoField()
@@ -142,7 +142,7 @@ class Credential(Table):
 
 
 class ReissueItem(Table):
-    """One client of a re-issue run; `attempts` are those that failed, `line` is where a file named the client."""
+    """One client of a re-issue run; `attempts` counts those that failed, `line` is that of the client in a file."""
 
     id = peewee.AutoField()
     run = peewee.ForeignKeyField(ReissueRun, backref="items")
@@ -160,23 +160,23 @@ class ReissueItem(Table):
         indexes = ((("run", "client"), True),)
 
 
-# As literals, for a database uses a partial index only where it can see that the query asks for no more.
+# Literals: a partial index is used only if the query visibly asks for nothing else.
 IS_WAITING = ReissueItem.state == peewee.SQL(f"'{ItemState.WAITING}'")
 IS_HELD = ReissueItem.state.in_(peewee.SQL(f"('{ItemState.WORKING}', '{ItemState.SENT}')"))
-# Whatever the size of a run, and however many of its mails were put off, what is to be done next is found at once.
+# For the next work of a run, whatever its size and however many of its mails were deferred.
 ReissueItem.add_index(ReissueItem.run, ReissueItem.not_before, ReissueItem.id, where=IS_WAITING, name="item_waiting")
 ReissueItem.add_index(ReissueItem.run, where=IS_HELD, name="item_held")
 
 
 class MailPace(Table):
-    """When the next mail of any re-issue run may leave, where their rate is limited: at most one row."""
+    """When the next mail of any re-issue run may leave, if their rate is limited; at most one row."""
 
     id = peewee.AutoField()
     next_at = TimeField()
 
 
 class Event(Table):
-    """Something that happened; rows are added, never changed, but that an erased client's lose their details."""
+    """An audit entry. Entries are only added, except that those of an erased client lose their details."""
 
     id = peewee.AutoField()
     at = TimeField()
@@ -188,13 +188,13 @@ class Event(Table):
     outcome = peewee.TextField()
     details = peewee.TextField(default="{}")
 
-    # The last of a client are found at once, however many there are.
+    # For the last entries of a client.
     class Meta:
         indexes = ((("client", "id"), False),)
 
 
 class LoginPlace(Table):
-    """A login whose password is being compared: it counts towards the limits until it gives a verdict or expires."""
+    """A login whose password is being compared: it counts towards the limits until it ends or expires."""
 
     id = peewee.AutoField()
     client = peewee.ForeignKeyField(Client)

@@ -66,7 +66,7 @@ _FAULTS = (
         "SELECT pg_encoding_to_char(encoding) FROM pg_database"
         " WHERE datname = current_database() AND pg_encoding_to_char(encoding) <> 'UTF8'",
     ),
-    (Words("the server is a stand-by, which takes no changes"), "SELECT 1 WHERE pg_is_in_recovery()"),
+    (Words("the server is a standby, which accepts no changes"), "SELECT 1 WHERE pg_is_in_recovery()"),
 )
 
 
@@ -135,8 +135,8 @@ def _options(location: PostgresqlServer) -> dict[str, str]:
     except psycopg.ProgrammingError:
         # psycopg's message may quote the URL, and so the password.
         raise ConfigError(
-            "EGEC_DATABASE_URL, for {location}, has a part or an option that PostgreSQL does not know",
-            "Write it as postgresql://USER:PASSWORD@HOST/NAME; what may follow a ? are the options of libpq.",
+            "EGEC_DATABASE_URL, for {location}, has a part or an option that is unknown to PostgreSQL",
+            "Write it as postgresql://USER:PASSWORD@HOST/NAME; options of libpq may follow a question mark.",
             location=location,
         ) from None
     if not re.fullmatch(r"\s*-?[0-9]{1,9}\s*", options.get("connect_timeout", "0"), re.ASCII):
@@ -259,7 +259,7 @@ def truncate_log(_database: peewee.Database) -> bool:
 
 
 def vacuum(_database: peewee.Database) -> bool:
-    """Do nothing: the server does it by itself."""
+    """Do nothing: the server does it."""
     return True
 
 
@@ -307,8 +307,8 @@ def translate_error(error: BaseException, location: PostgresqlServer) -> EgecErr
         )
     if state in {"42501", "25006"} or re.search(_PERMISSION_DENIED, words):
         return PermissionDenied(
-            "{location} does not permit it: {reason}",
-            "Give the database user its rights.",
+            "{location} denies permission: {reason}",
+            "Grant the missing rights to the database user.",
             location=location,
             reason=reason,
         )
@@ -321,11 +321,9 @@ def translate_error(error: BaseException, location: PostgresqlServer) -> EgecErr
     if state.startswith(("08", "40", "53", "55P03", "57")) or (not state and _is_operational(error)):
         return TemporaryFailure(
             "{location} is not available: {reason}",
-            Words(
-                "Run the same again once PostgreSQL runs and can be reached at the host and port of EGEC_DATABASE_URL."
-            )
+            Words("Try again once PostgreSQL runs and can be reached at the host and port of EGEC_DATABASE_URL.")
             if re.search(_UNREACHABLE, words)
-            else Words("Run the same again."),
+            else Words("Try again."),
             code="database_busy",
             location=location,
             reason=reason,
@@ -341,7 +339,7 @@ def _hint_on_trust(words: str) -> Words:
         )
     return Words(
         "Give the server a certificate for its host name; if an authority of your own signed it, add ?sslrootcert=FILE"
-        " to EGEC_DATABASE_URL. ?sslmode= gives up the check."
+        " to EGEC_DATABASE_URL. ?sslmode= disables the check."
     )
 
 
@@ -355,7 +353,7 @@ def _hint_on_login(reason: str) -> Words:
             "Create the user and the database on the server (createuser, createdb), or correct EGEC_DATABASE_URL."
         )
     if re.search("password|mot de passe", reason):
-        return Words("Check the user and the password in EGEC_DATABASE_URL.")
+        return Words("Check the user name and password in EGEC_DATABASE_URL.")
     return Words("Correct EGEC_DATABASE_URL.")
 
 

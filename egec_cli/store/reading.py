@@ -1,9 +1,9 @@
-"""How an SQLite file is read by someone who cannot write to it or beside it.
+"""Read an SQLite file without permission to write to it or to its folder.
 
-SQLite in WAL mode wants two files beside the database even to read it (https://www.sqlite.org/wal.html, "Read-only
+SQLite in WAL mode needs two files beside the database even to read it (https://www.sqlite.org/wal.html, "Read-only
 databases"). Without a log beside it, the whole database is in its one file, which SQLite reads as `immutable`. A writer
-may begin a log meanwhile. A shared lock on the file keeps writers from removing their log, so without a log at the end,
-no process has written.
+may start a log meanwhile. A shared lock on the file keeps writers from removing their log, so if there is no log at
+the end, no process has written.
 """
 
 import fcntl
@@ -28,8 +28,8 @@ _BETWEEN_TRIES = 0.05
 
 
 def obstacle(location: SqliteFile) -> EgecError | None:
-    """Return why the database cannot be written to; None where it can."""
-    # SQLite lays its log beside the file itself, not beside a link to it.
+    """Return the error of writing to the database; None if it can be written."""
+    # SQLite keeps its log beside the file itself, not beside a link to it.
     path = location.path.resolve()
     if not os.access(path, os.R_OK | os.W_OK):
         faulty = path
@@ -48,22 +48,22 @@ def obstacle(location: SqliteFile) -> EgecError | None:
 
 @contextmanager
 def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
-    """Yield the URI by which SQLite reads a database that this process cannot write to, for the block.
+    """Yield the URI for reading a database that this process cannot write to.
 
     Args:
         location: the database.
         patience: how long to wait for another process's lock, in seconds.
 
     Raises:
-        PermissionDenied: it, or the log beside it, cannot be read.
-        TemporaryFailure: another process has it to itself, or began to write meanwhile: what was read may be mixed.
+        PermissionDenied: the database, or its log, cannot be read.
+        TemporaryFailure: another process has an exclusive lock, or wrote meanwhile, so the data may be inconsistent.
     """
     path = location.path.resolve()
-    begin = path.as_uri()
+    address = path.as_uri()
     if _has_log(path):
         _require_readable_log(path)
         try:
-            yield f"{begin}?mode=ro"
+            yield f"{address}?mode=ro"
         except (sqlite3.Error, peewee.PeeweeException):
             if not _has_log(path):
                 raise _written_meanwhile(location) from None
@@ -80,7 +80,7 @@ def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
         if _has_log(path):
             raise _written_meanwhile(location)
         try:
-            yield f"{begin}?mode=ro&immutable=1"
+            yield f"{address}?mode=ro&immutable=1"
         except (sqlite3.Error, peewee.PeeweeException):
             if _has_log(path):
                 raise _written_meanwhile(location) from None
@@ -106,24 +106,24 @@ def _require_readable_log(path: Path) -> None:
     unreadable = next((log for log in log_files(path) if log.exists() and not os.access(log, os.R_OK)), None)
     log, index = log_files(path)
     if unreadable is None and log.exists() and not index.exists():
-        # SQLite reads a log by its index, which it would have to write first.
+        # SQLite reads a log through its index, which it would have to create.
         unreadable = index
     if unreadable is not None:
         raise PermissionDenied(
             "{path} has a log beside it, and {unreadable} cannot be read",
-            "Run egec as the user who owns the database, or copy the file with its log to a folder of yours.",
+            "Run egec as the user who owns the database, or copy the file and its log to your own folder.",
             path=path,
             unreadable=unreadable,
         )
 
 
 def _share(descriptor: int, patience: float) -> None:
-    """Take the lock that SQLite's readers share; it ends when the descriptor is closed."""
+    """Take the lock that SQLite's readers share, until the descriptor is closed."""
     deadline = time.monotonic() + patience
     while True:
         try:
             if hasattr(fcntl, "F_OFD_SETLK"):
-                # Of the descriptor, not of the process: SQLite opens and closes the same file.
+                # A lock of the descriptor, not of the process: SQLite opens and closes the same file.
                 lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
             else:
@@ -138,7 +138,7 @@ def _share(descriptor: int, patience: float) -> None:
 def _written_meanwhile(location: SqliteFile) -> TemporaryFailure:
     return TemporaryFailure(
         "{location} was written to while it was read",
-        "Ignore the output and run the same again.",
+        "Ignore the output and try again.",
         code="database_busy",
         location=location,
     )

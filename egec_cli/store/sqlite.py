@@ -57,7 +57,7 @@ def file_exists(path: Path) -> bool:
         return False
     except PermissionError:
         raise PermissionDenied(
-            "{path} cannot be looked at", "Run egec as the user who owns the database.", path=path
+            "{path} cannot be accessed", "Run egec as the user who owns the database.", path=path
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -83,7 +83,7 @@ def require_file(location: SqliteFile) -> None:
     """
     if not file_exists(location.path):
         raise ConfigError(
-            "there is no database at {path}",
+            "the database {path} does not exist",
             "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
             code="no_database",
             path=location.path,
@@ -292,14 +292,14 @@ def _insert(
 
 
 def truncate_log(database: peewee.Database) -> bool:
-    """Move the log into the file and empty it; tell whether no reader prevented it."""
+    """Move the log into the file and empty it. Return False if a reader prevents it."""
     # https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
     [(is_busy, _, _)] = _execute(database, "PRAGMA wal_checkpoint(TRUNCATE)")
     return not is_busy
 
 
 def vacuum(database: peewee.Database) -> bool:
-    """Rewrite the file without unused parts; tell whether no reader keeps the previous content.
+    """Rewrite the file without unused parts. Return False if a reader keeps the previous content.
 
     SQLite wipes erased rows in place, but copies may remain if it has moved rows from one page to another.
     """
@@ -320,11 +320,11 @@ def find_faults(database: peewee.Database) -> Iterator[str]:
         if words != "ok":
             yield str(words)
     for table, _, other, _ in _execute(database, "PRAGMA foreign_key_check").fetchmany(_MAX_FAULTS):
-        yield Words("a row of {table} refers to one of {other} that is not there", table=table, other=other)
+        yield Words("a row of {table} refers to a missing row of {other}", table=table, other=other)
 
 
 def server_clock(_database: peewee.Database) -> None:
-    """Return None: there is no server."""
+    """Return None: SQLite has no server."""
 
 
 def _execute(database: peewee.Database, statement: str) -> Any:
@@ -343,7 +343,7 @@ def translate_error(error: sqlite3.Error, location: SqliteFile) -> EgecError | N
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return StorageError(
             "{location} could not be written: {error}",
-            "Free some space, then run the same again.",
+            "Free some space, then try again.",
             location=location,
             error=error,
         )

@@ -177,7 +177,7 @@ DOMAINS = [*(f"mairie-{number}.example.org" for number in range(196)), *(f"café
 
 
 def people(number: int) -> Iterator[Person]:
-    """Yield this number of people, always the same ones, with unique e-mails and references."""
+    """Yield this number of people, always the same ones; no two have the same e-mail or reference."""
     chance = random.Random(number)
     for one in range(number):
         place = one * 7919 % LAST_NAMES
@@ -240,7 +240,7 @@ def empty_store(folder: Path) -> Store:
 
 
 def filled_store(folder: Path, number: int) -> Store:
-    """Create a database with this number of clients in a new folder."""
+    """Make a database with this number of clients in a new folder."""
     store = empty_store(folder)
     rows = (
         (identifier(place), one.email, one.email.lower(), one.reference, one.civility, one.first_name, one.last_name,

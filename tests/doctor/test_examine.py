@@ -142,7 +142,7 @@ def test_a_dangling_reference_is_a_fault(opened: Context, client: Client) -> Non
         opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # peewee is untyped
         Credential.update(client=99).execute()
         [finding] = check_integrity(opened.database)
-        assert "a row of credential refers to one of client that is not there" in finding.detail
+        assert "a row of credential refers to a missing row of client" in finding.detail
         assert "egec db restore" in finding.cure
 
 

@@ -23,7 +23,7 @@ DEFAULTS = {
     "sslrootcert": BUNDLE,
     "require_auth": "scram-sha-256",
 }
-# TEST-NET-1: an address that is no loopback address, though a network namespace may give it to its own interface.
+# TEST-NET-1: not a loopback address, though a network namespace may give it to its own interface.
 ADDRESS = "192.0.2.1"
 PASSWORD = "Geheim-4711"
 

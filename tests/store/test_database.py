@@ -77,7 +77,7 @@ def test_the_tables_are_those_of_the_models(location: SqliteFile) -> None:
 
 
 def test_a_missing_one_is_not_made_by_opening_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no database"), database.open_database(SqliteFile(tmp_path / "none.db")):
+    with pytest.raises(ConfigError, match="does not exist"), database.open_database(SqliteFile(tmp_path / "none.db")):
         pass
     assert not (tmp_path / "none.db").exists()
 

@@ -123,10 +123,10 @@ def test_a_lock_that_comes_while_the_mail_is_with_the_server_leaves_both_passwor
     lock.__exit__(None, None, None)
     assert (ended.code, ended.out) == (75, "")
     require_whole()
-    former, last = letters(server)
-    assert opens(former)
+    previous, last = letters(server)
+    assert opens(previous)
     assert opens(last)
-    assert not opens(former)
+    assert not opens(previous)
     require_as_good_as_new(identifier, server, egec_process)
 
 
@@ -165,18 +165,18 @@ def test_a_session_that_postgresql_ends_while_the_mail_is_refused_leaves_the_for
     server.fail_next(Fault.RCPT_550)
     assert egec_process("activate", identifier).code == 75
     require_whole()
-    (former,) = letters(server)
-    assert opens(former)
+    (previous,) = letters(server)
+    assert opens(previous)
     require_as_good_as_new(identifier, server, egec_process)
 
 
 def test_a_server_that_cannot_be_reached_is_not_now(
     server: MailServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as silent, closing(socket.socket()) as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent, closing(socket.socket()) as closed:
+        closed.bind(("127.0.0.1", 0))
         for place in (
-            f"127.0.0.1:{nobody.getsockname()[1]}/egec",
+            f"127.0.0.1:{closed.getsockname()[1]}/egec",
             f"127.0.0.1:{silent.getsockname()[1]}/egec",
             f"/egec?host={tmp_path}",
         ):
@@ -184,7 +184,7 @@ def test_a_server_that_cannot_be_reached_is_not_now(
             for command, stdin in ((("activate", "1234567890"), ""), (("verify", "--stdin"), "1234567890\nsecret\n")):
                 ended = run_with([IMPATIENT], *command, stdin=stdin)
                 assert (ended.code, ended.out) == (75, ""), place
-                assert "Run the same again" in ended.err
+                assert "Try again" in ended.err
                 assert "secret" not in ended.err
     assert server.connections == 0
 
@@ -220,13 +220,11 @@ def test_a_server_that_refuses_the_connection_is_told_with_what_to_check(
     error = json.loads(ended.err)["error"]
     assert (ended.code, error["code"]) == (75, "database_busy")
     assert "port 1" in error["message"]
-    assert error["hint"].startswith(
-        "Run the same again once PostgreSQL runs and can be reached at the host and port of"
-    )
+    assert error["hint"].startswith("Try again once PostgreSQL runs and can be reached at the host and port of")
 
 
 def test_a_missing_driver_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver is kept from being imported, as where it is not installed."""
+    """The driver cannot be imported, as if it were not installed."""
     monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://h/d")
     ended = run_with([hide_module("psycopg")], "client", "list", "--format", "json")
     assert ended.code == 78

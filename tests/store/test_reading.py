@@ -58,7 +58,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def require_only_read(run: Callable[..., Ended], file: Path, target: Path, *, code: int, reason: str) -> None:
-    """Require that what reads works, that what writes tells why not, and that nothing is changed."""
+    """Require that reading commands work, that writing ones report the reason, and that nothing is changed."""
     before = content(file.parent)
     for command in READING:
         ended = run(*command)

@@ -1,4 +1,4 @@
-"""`egec db restore`: what is restored, when it is refused, and what is kept of the former database."""
+"""`egec db restore`: what is restored, when it is refused, and how the previous database is kept."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def emails(path: Path) -> list[str]:
 
 
 def kept(file: Path) -> list[Path]:
-    """Return the copies of former databases, the oldest first."""
+    """Return the copies of previous databases, the oldest first."""
     return sorted(file.parent.glob("egec.db.before-restore-*"), key=lambda path: path.stat().st_mtime_ns)
 
 
@@ -65,14 +65,14 @@ def emails_in_the_file_alone(path: Path) -> list[str]:
         return [email for (email,) in connection.execute("SELECT email FROM client")]
 
 
-@pytest.mark.parametrize("begun", ["SELECT * FROM client", "BEGIN IMMEDIATE"])
+@pytest.mark.parametrize("statement", ["SELECT * FROM client", "BEGIN IMMEDIATE"])
 def test_a_database_that_another_process_has_open_is_not_overwritten(
-    file: Path, backup: Path, egec: Egec, begun: str
+    file: Path, backup: Path, egec: Egec, statement: str
 ) -> None:
     assert egec("client", "create", "marc@example.org").code == 0
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         # Also one that reads nothing at the moment: it trusts what it has read before.
-        other.execute(begun).fetchall()
+        other.execute(statement).fetchall()
         ended = run_with([IMPATIENT], "db", "restore", str(backup))
         assert (ended.code, ended.out) == (75, "")
         assert "in use by another process" in ended.err
@@ -81,7 +81,7 @@ def test_a_database_that_another_process_has_open_is_not_overwritten(
     assert sorted(path.name for path in file.parent.iterdir()) == ["egec.db"]
 
 
-def test_restores_within_one_second_keep_each_former_database(
+def test_restores_within_one_second_keep_each_previous_database(
     file: Path, backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = clock.now()
@@ -112,13 +112,13 @@ def a_fifo(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_fifo, Path.mkdir])
-def test_what_is_no_file_is_no_backup_and_not_waited_for(
+def test_only_a_regular_file_is_accepted_as_a_backup_and_no_fifo_is_waited_for(
     file: Path, tmp_path: Path, egec: Egec, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "copy.db")
     ended = egec("db", "restore", str(tmp_path / "copy.db"))
     assert (ended.code, ended.out) == (65, "")
-    assert "there is no file" in ended.err
+    assert "is not a file" in ended.err
 
 
 def test_a_database_is_not_restored_over_a_device(
@@ -147,7 +147,7 @@ def test_a_backup_that_is_exchanged_for_another_database_is_not_restored(
     action = partial(children.exchange_file, backup, other)
     ended = run_with([exchanging("copy.db", action)], "db", "restore", str(backup))
     assert (ended.code, ended.out) == (74, "")
-    assert "exchanged for another file" in ended.err
+    assert "replaced by another file" in ended.err
     assert emails(file) == ["jeanne@example.org", "marc@example.org"]
     assert [path.name for path in file.parent.iterdir()] == ["egec.db"]
 

@@ -31,7 +31,7 @@ RELEASED = Path(__file__).parent / "released"
 CLIENT, PASSWORD = "7130279332", "X%4SqsXsR"
 TABLES = ("client", "credential", "reissue_run", "reissue_item", "event", "mail_pace")
 
-# The migration of a release to come: it changes a table, says so, waits where it is told to, and makes another one.
+# The migration of a release to come: it changes a table, says so, waits if it has to, and makes another one.
 LATER = """
 import os, time
 from pathlib import Path
@@ -39,7 +39,7 @@ from pathlib import Path
 def up(migrator, db):
     db.execute_sql("ALTER TABLE client ADD COLUMN later TEXT")
     db.execute_sql("UPDATE client SET later = 'x'")
-    Path(os.environ["BEGUN"] + str(os.getpid())).touch()
+    Path(os.environ["STARTED"] + str(os.getpid())).touch()
     while "GATE" in os.environ and Path(os.environ["GATE"]).exists():
         time.sleep(0.005)
     db.execute_sql("CREATE TABLE later (id INTEGER)")
@@ -47,7 +47,7 @@ def up(migrator, db):
 
 
 def rows(location: Database, columns: dict[str, str] | None = None) -> dict[str, tuple[str, list[Any]]]:
-    """Return the columns and the rows of every table; of these columns, where they are given."""
+    """Return the columns and the rows of every table; or only these columns."""
     statement = "SELECT {} FROM {} ORDER BY id"
     connection: Any = (
         sqlite3.connect(location.path) if isinstance(location, SqliteFile) else psycopg.connect(location.url)
@@ -83,7 +83,7 @@ def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 @pytest.fixture
 def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Return the change to a later release."""
-    monkeypatch.setenv("BEGUN", str(tmp_path / "begun-"))
+    monkeypatch.setenv("STARTED", str(tmp_path / "started-"))
     return later_release(tmp_path / "migrations", LATER)
 
 
@@ -96,7 +96,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def begun(change: Call, *arguments: str) -> subprocess.Popen[str]:
+def started(change: Call, *arguments: str) -> subprocess.Popen[str]:
     """Begin a run of `egec` as a process after a change."""
     return subprocess.Popen(
         [*egec_after(change), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -163,13 +163,13 @@ def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_ru
 ) -> None:
     egec("db", "upgrade")
     before = rows(released)
-    with begun(later, "db", "upgrade") as process:
-        wait_until(lambda: bool(list(tmp_path.glob("begun-*"))))
+    with started(later, "db", "upgrade") as process:
+        wait_until(lambda: bool(list(tmp_path.glob("started-*"))))
         os.kill(process.pid, signal.SIGKILL)
     assert egec("db", "status").code == 0
     assert rows(released) == before
     gate.unlink()
-    # PostgreSQL notices that the process is gone when it has nobody to answer.
+    # PostgreSQL notices that the process is gone when it answers.
     wait_until(lambda: run_with([later], "db", "upgrade").code == 0)
     assert run_with([later], "db", "status").code == 0
     assert {row[-1] for row in rows(released)["client"][1]} == {"x"}
@@ -178,16 +178,16 @@ def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_ru
 def test_of_two_upgrades_at_once_one_does_it_and_the_other_finds_it_done(
     released: Database, later: Call, gate: Path, tmp_path: Path
 ) -> None:
-    with begun(later, "db", "upgrade", "--format", "json") as first:
-        wait_until(lambda: bool(list(tmp_path.glob("begun-*"))))
-        with begun(later, "db", "upgrade", "--format", "json") as second:
+    with started(later, "db", "upgrade", "--format", "json") as first:
+        wait_until(lambda: bool(list(tmp_path.glob("started-*"))))
+        with started(later, "db", "upgrade", "--format", "json") as second:
             with pytest.raises(subprocess.TimeoutExpired):
                 second.wait(timeout=1)
             gate.unlink()
             told = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     assert [bool(one["applied"]) for one in told] == [True, False]
-    assert len(list(tmp_path.glob("begun-*"))) == 1
+    assert len(list(tmp_path.glob("started-*"))) == 1
     assert len(copies(released)) == isinstance(released, SqliteFile)
 
 
