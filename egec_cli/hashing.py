@@ -119,15 +119,6 @@ class Hashing:
         return self._hash
 
 
-_early: dict[tuple[Alphabet, int], Hashing] = {}
-
-
 def start_hash(settings: HashSettings) -> Hashing:
     """Start to hash a new password; the caller can load and connect meanwhile."""
-    early = _early.pop((settings.alphabet, settings.bcrypt_cost), None)
-    return early or Hashing(generate_password(settings.alphabet), settings.bcrypt_cost)
-
-
-def start_hash_early(settings: HashSettings) -> None:
-    """Start the hash that the next `start_hash` with these settings returns."""
-    _early[settings.alphabet, settings.bcrypt_cost] = start_hash(settings)
+    return Hashing(generate_password(settings.alphabet), settings.bcrypt_cost)

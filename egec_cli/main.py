@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from egec_cli import __version__, translation
 from egec_cli.errors import (
@@ -24,6 +25,9 @@ from egec_cli.errors import (
     UsageError,
 )
 from egec_cli.translation import Words, join_words, system_message
+
+if TYPE_CHECKING:
+    from egec_cli.hashing import Hashing
 
 # Commands create few reference cycles, so the collector can run less often than by default.
 _OBJECTS_PER_COLLECTION = 50_000
@@ -83,7 +87,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     translation.set_language({} if machine else os.environ)
     try:
         _require_text(arguments)
-        _start_hash_early(arguments)
         code = _run_command(arguments)
         sys.stdout.flush()
         return code
@@ -143,8 +146,8 @@ def _no_thread() -> EgecError:
     )
 
 
-def _start_hash_early(arguments: Sequence[str]) -> None:
-    """Start the hash that takes most of the time of `activate`, while Typer is loaded."""
+def _start_hash(arguments: Sequence[str]) -> "Hashing | None":
+    """Start the hash of `activate` while Typer loads: 0.12 s of the 0.45 s of processor time that the command takes."""
     words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
     if words[:1] == ["activate"] and "--help" not in arguments:
         from egec_cli import hashing
@@ -152,7 +155,8 @@ def _start_hash_early(arguments: Sequence[str]) -> None:
 
         # The command reads the settings again and reports what is wrong.
         with suppress(EgecError):
-            hashing.start_hash_early(load.load_settings())
+            return hashing.start_hash(load.load_settings())
+    return None
 
 
 def _run_command(arguments: list[str]) -> int:
@@ -165,6 +169,7 @@ def _run_command(arguments: list[str]) -> int:
         if login := verify_fast.parse_program_call(arguments[1:]):
             return verify_fast.verify(*login)
     _require_time_zone()
+    hashing = _start_hash(arguments)
     import typer
     from typer.main import get_command
 
@@ -173,7 +178,7 @@ def _run_command(arguments: list[str]) -> int:
     command = get_command(root.app)
     root.translate_command(command)
     try:
-        with command.make_context("egec", arguments or ["--help"]) as context:
+        with command.make_context("egec", arguments or ["--help"], obj=hashing) as context:
             gc.freeze()
             gc.set_threshold(_OBJECTS_PER_COLLECTION)
             gc.enable()

@@ -137,15 +137,3 @@ def test_start_hash_uses_the_settings_and_a_new_password() -> None:
     assert hashing.matches_hash(first.password.reveal(), first.result())
     assert first.result().startswith("$2b$05$")
     assert first.password.reveal() != second.password.reveal()
-
-
-def test_an_early_hash_is_the_next_one_of_the_same_settings_only() -> None:
-    cheap = load.load_settings({"EGEC_BCRYPT_COST": "4"})
-    other = load.load_settings({"EGEC_BCRYPT_COST": "5"})
-    hashing.start_hash_early(cheap)
-    assert hashing.start_hash(other).result().startswith("$2b$05$")
-    first = hashing.start_hash(cheap)
-    second = hashing.start_hash(cheap)
-    assert first is not second
-    assert first.password.reveal() != second.password.reveal()
-    assert all(one.result().startswith("$2b$04$") for one in (first, second))

@@ -48,6 +48,7 @@ class ShownPassword(NamedTuple):
 
 @app.command("activate", epilog="Example: egec activate jeanne@example.org")
 def activate_command(
+    ctx: typer.Context,
     client: ClientArgument,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every earlier password immediately.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Send no mail; needs --show-password.")] = False,
@@ -63,8 +64,9 @@ def activate_command(
     if no_mail != show_password:
         raise UsageError("--no-mail and --show-password go together", "Give both, or neither to send the mail.")
     settings = read_settings()
-    # The hash takes most of the time, on a thread of its own: what follows is loaded and connected meanwhile.
-    hashing = start_hash(settings)
+    # The hash takes most of the time, on a thread of its own: what follows is loaded and connected meanwhile. Usually
+    # `main` has started it already.
+    hashing = ctx.obj or start_hash(settings)
     with open_context(settings) as context:
         activate = _print_password if no_mail else _mail_password
         activate(context, client, hashing, revoke=revoke, output=output)

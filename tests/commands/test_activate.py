@@ -17,6 +17,8 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from egec_cli import hashing
+from egec_cli.password import Password
 from egec_cli.settings.schema import Tls
 from tests.activations import letters, opens
 from tests.conftest import Egec, Ended
@@ -51,6 +53,23 @@ def password_in(mail: EmailMessage) -> str:
     assert text is not None
     lines = text.get_content().splitlines()
     return str(lines[lines.index("Votre mot de passe est\u00a0:") + 2])
+
+
+@pytest.mark.parametrize("before", [(), ("--quiet",), ("--env-file", "other.env")], ids=" ".join)
+def test_an_activation_hashes_exactly_one_password(
+    egec: Egec, identifier: str, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...]
+) -> None:
+    Path("other.env").write_text("EGEC_BCRYPT_COST=4\n")
+    Path("other.env").chmod(0o600)
+    started: list[str] = []
+
+    def hash_and_count(password: Password, cost: int) -> str:
+        started.append(password.reveal())
+        return hashing.hash_text(password.reveal(), cost)
+
+    monkeypatch.setattr(hashing, "hash_password", hash_and_count)
+    ended = egec(*before, "activate", identifier, "--no-mail", "--show-password", "--format", "json")
+    assert started == [json.loads(ended.out)["password"]]
 
 
 def test_activate_prints_the_memos_text_and_where_the_mail_was_saved(
