@@ -55,7 +55,7 @@ class ExportRecord(NamedTuple):
     Attributes:
         identifier: ten digits; never changes.
         email: the registered e-mail.
-        reference: the number of the client's file elsewhere.
+        reference: the number of the client in another system.
         civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
         last_name: of a person or a firm; may be empty.

@@ -41,7 +41,7 @@ class ClientRecord(NamedTuple):
     Attributes:
         identifier: ten digits; never changes.
         email: the registered e-mail; None if the client was erased.
-        reference: the number of the client's file elsewhere.
+        reference: the number of the client in another system.
         civility: such as `M.` or `Mme`; may be empty.
         first_name: may be empty.
         last_name: of a person or a firm; may be empty.
