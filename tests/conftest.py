@@ -52,14 +52,14 @@ REAL_PROGRAMS = (
 # others.
 LONG = (
     "tests/test_week.py",
-    "tests/accounts/test_promises.py",
+    "tests/credentials/test_promises.py",
     "tests/postfix/",
     "tests/mail/test_in_browser.py",
     "tests/mail/test_spam_scores.py",
     "tests/test_crowd.py",
     "tests/test_fuzz.py",
-    "tests/accounts/test_selection.py",
-    "tests/accounts/test_login_limits.py",
+    "tests/clients/test_select.py",
+    "tests/logins/test_limits.py",
     "tests/test_reissue_containers.py",
     "tests/test_reissue_kills.py",
 )
@@ -228,6 +228,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         url = request.getfixturevalue("postgresql")()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
     return load.load_settings().database
+
+
+@pytest.fixture
+def durable(location: Database, request: pytest.FixtureRequest) -> None:
+    """Let the server of the database, if it has one, wait for the disk."""
+    if not isinstance(location, SqliteFile):
+        request.getfixturevalue("durable_postgresql")
 
 
 @pytest.fixture

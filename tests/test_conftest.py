@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG, REAL_PROGRAMS
+
 CHECKOUT = Path(__file__).parent.parent
 IGNORING_SIGINT = """
 import os, signal, sys
@@ -35,6 +37,11 @@ def suite_of(folder: Path, tests: str, *options: str, begun_by: tuple[str, ...] 
 def outcomes(report: str) -> list[tuple[str, str]]:
     """Return the outcome and the name of each test in the summary that did not pass."""
     return re.findall(r"^(FAILED|ERROR) \S*::(\w+)", report, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted({*LONG, *REAL_PROGRAMS}))
+def test_the_tests_that_the_suite_names_exist(path: str) -> None:
+    assert (CHECKOUT / path).exists()
 
 
 def test_a_leak_is_reported_by_the_test_that_leaked(tmp_path: Path) -> None:

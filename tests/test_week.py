@@ -17,7 +17,7 @@ CLIENTS = 60
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_week_breaks_no_promise(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     assert CLIENTS >= FEWEST
-    url = empty_database(request.getfixturevalue("postgresql")) if engine == "postgresql" else ""
+    url = empty_database(request.getfixturevalue("durable_postgresql")) if engine == "postgresql" else ""
     live(books := Books(), CLIENTS, url, seed=1, folder=tmp_path / "week")
     assert books.violations == []
 

@@ -41,13 +41,9 @@ def problems(ended: Ended) -> dict[str, str]:
 
 
 @pytest.fixture
-def sound(
-    location: Database, server: MailServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Database:
+def sound(location: Database, durable: None, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Return the database of a sound installation, on each engine."""
     monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
-    if not isinstance(location, SqliteFile):
-        request.getfixturevalue("durable_postgresql")
     return location
 
 

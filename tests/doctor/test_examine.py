@@ -135,6 +135,7 @@ def test_the_clocks_of_server_and_machine_are_compared(opened: Context, seconds:
     assert [one.verdict for one in found] == ([wanted] if is_server else [])
 
 
+@pytest.mark.usefixtures("durable")
 def test_a_dangling_reference_is_a_fault(opened: Context, client: Client) -> None:
     credential(client, 1, CredentialState.ACCEPTED)
     assert [one.verdict for one in check_integrity(opened.database)] == [Severity.OK]
@@ -146,6 +147,7 @@ def test_a_dangling_reference_is_a_fault(opened: Context, client: Client) -> Non
         assert "egec db restore" in finding.cure
 
 
+@pytest.mark.usefixtures("durable")
 def test_an_invalid_index_of_postgresql_is_a_fault(opened: Context) -> None:
     if isinstance(opened.database, peewee.PostgresqlDatabase):
         opened.database.execute_sql(  # type: ignore[no-untyped-call] # peewee is untyped
