@@ -26,7 +26,7 @@ KNOWN = "fG69a*6jH"
 
 def knowing(password: str) -> Call:
     """Return the change by which this is the next password of the generator; nothing else is changed."""
-    return replace(hashing, "generate", partial(children.make_known_password, password))
+    return replace(hashing, "generate_password", partial(children.make_known_password, password))
 
 
 KNOWN_PASSWORD = knowing(KNOWN)

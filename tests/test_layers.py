@@ -36,7 +36,11 @@ LAYERS = {
     "__main__": 15,
 }
 # The modules that may import a restricted library.
-FOREIGN = {"rich": {f"{NAME}.output.render"}, "click": set[str](), "typer._click": set[str]()}
+FOREIGN = {
+    "rich": {f"{NAME}.output.progress", f"{NAME}.output.tables"},
+    "click": set[str](),
+    "typer._click": set[str](),
+}
 
 
 def modules(package: Path) -> dict[str, ast.Module]:

@@ -196,7 +196,7 @@ def test_a_date_begins_at_midnight_local_time(opened: Context, monkeypatch: pyte
     ],
 )
 def test_an_invalid_date_or_age_is_refused(text: str, sqlite: Context) -> None:
-    with pytest.raises(UsageError, match="neither a date nor an age"):
+    with pytest.raises(UsageError, match="invalid date or age"):
         selected(sqlite, issued_before=text)
 
 

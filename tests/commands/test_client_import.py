@@ -43,7 +43,7 @@ def test_valid_rows_are_imported_and_rejected_ones_reported_and_saved(egec: Egec
     told = ended.err.splitlines()[1:]
     assert told[0] == "egec: reading clients.csv as CSV with semicolons, in cp1252"
     assert told[1] == "egec: ignored unknown columns: Solde"
-    assert told[2].startswith("egec: clients.csv:3: email: 'bad@@x' is no e-mail address")
+    assert told[2].startswith("egec: clients.csv:3: email: invalid e-mail address 'bad@@x'")
     assert [client["last_name"] for client in listed(egec)] == ["Dupont", "Noël"]
     rejects = Path("rejects.csv")
     assert rejects.stat().st_mode & 0o777 == 0o600

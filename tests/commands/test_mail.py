@@ -236,7 +236,7 @@ def test_without_a_database_a_test_mail_is_sent_and_reported_as_not_on_record(
     ended = egec("mail", "test", "you@example.org", "--format", "json")
     assert ended.code == 0
     assert json.loads(ended.out)["on_record"] is False
-    assert "not on record" in ended.err
+    assert "was not recorded" in ended.err
     assert len(server.accepted) == 1
     assert not list(tmp_path.rglob("*.db"))
 

@@ -117,7 +117,7 @@ def test_quiet_still_reports_errors(egec: Egec, jeanne: str, server: MailServer,
     (tmp_path / "left.csv").write_text(f"{jeanne}\nunknown@example.org\n")
     partly = egec("--quiet", "client", "enable", "--from", "left.csv")
     assert (partly.code, partly.out) == (3, "")
-    assert "line 2: no client is called 'unknown@example.org'" in partly.err
+    assert "line 2: unknown client: 'unknown@example.org'" in partly.err
     server.fail_next(Fault.RCPT_550)
     failed = egec("--quiet", "reissue", "start", "spring", "--from", "left.csv", "--yes")
     assert (failed.code, failed.out) == (3, "")

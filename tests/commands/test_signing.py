@@ -74,7 +74,7 @@ def test_the_mail_in_a_maildir_is_signed(egec: Egec, tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "no PEM": ("secret-of-the-key", "is no private key in PEM form"),
+    "no PEM": ("secret-of-the-key", "must be a private key in PEM form"),
     "no RSA": ("-----BEGIN PRIVATE KEY-----\nsecretAA\n-----END PRIVATE KEY-----", "is not an RSA key"),
     "encrypted": (
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nsecretAA\n-----END ENCRYPTED PRIVATE KEY-----",

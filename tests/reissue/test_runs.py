@@ -346,7 +346,7 @@ def test_a_client_with_too_many_deliveries_in_doubt_fails_and_keeps_all_of_them(
                 hashing=hashing.start_hash(context.settings),
             )
     run = start(context)
-    assert outcomes(work(context, run))["c3@example.org"] == ("failed", "too_many_open")
+    assert outcomes(work(context, run))["c3@example.org"] == ("failed", "too_many_in_doubt")
     assert Credential.select().where((Credential.client == client(3)) & (Credential.state == "in_doubt")).count() == 8
     require_nothing_held()
 

@@ -48,5 +48,5 @@ def test_every_address_that_may_be_set_makes_envelope_senders_that_mail_servers_
     "address", [f"{'b' * 29}@egec.pro", "eGEC <bounces@egec.pro>", "noël@egec.pro", "bounces", "a b@egec.pro", "@x.fr"]
 )
 def test_an_address_that_could_not_get_bounces_is_a_fault(address: str) -> None:
-    with pytest.raises(ConfigError, match="EGEC_MAIL_BOUNCES is no bare e-mail address"):
+    with pytest.raises(ConfigError, match="EGEC_MAIL_BOUNCES must be a bare e-mail address"):
         load.load_settings({"EGEC_MAIL_BOUNCES": address})
