@@ -30,6 +30,7 @@ from egec_cli.logins import verify as login
 from egec_cli.logins.limits import AccountBusy
 from egec_cli.mail.bounces import Incoming
 from egec_cli.store.models import Client, Credential, LoginPlace
+from tests.conftest import is_deep
 from tests.credentials.stepwise import End, Issue, without_leases
 from tests.delivery_reports import report_of
 
@@ -255,7 +256,8 @@ class Promises(RuleBasedStateMachine):
         assert len(superseded) <= states.SUPERSEDED_HASHES_KEPT
 
 
-@pytest.mark.timeout(300)
+# The deep profile takes half an hour for each database.
+@pytest.mark.timeout(0 if is_deep() else 300)
 def test_the_promises_hold_under_any_mix_of_faults(opened: Context) -> None:
     machine = type("PromisesOnThisDatabase", (Promises,), {"egec": opened})
     # Half as many as elsewhere, on each of the databases: an example is long.
