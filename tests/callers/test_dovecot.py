@@ -81,4 +81,5 @@ def test_dovecot_lets_in_who_has_the_right_password(dovecot: Dovecot) -> None:
 def test_dovecot_gets_a_temporary_failure_when_the_database_is_unavailable(dovecot: Dovecot) -> None:
     login = dovecot.site.account()
     (dovecot.site.folder / "egec.db").unlink()
-    assert dovecot.says(*login) == "not now"
+    said = dovecot.says(*login)
+    assert said == "not now", (dovecot.site.folder / "dovecot.log").read_text()
