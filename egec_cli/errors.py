@@ -1,7 +1,6 @@
 """The expected errors. A class has an exit code; an instance says what is wrong and what to do."""
 
 from enum import IntEnum
-from typing import Self
 
 from egec_cli.translation import Words
 
@@ -11,7 +10,7 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    def __new__(cls, number: int, meaning: str) -> Self:
+    def __new__(cls, number: int, meaning: str) -> "ExitCode":
         """Create a member that is the number."""
         code = int.__new__(cls, number)
         code._value_, code.meaning = number, meaning

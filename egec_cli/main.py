@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from egec_cli import __version__, translation
 from egec_cli.errors import (
@@ -25,9 +24,6 @@ from egec_cli.errors import (
     UsageError,
 )
 from egec_cli.translation import Words, join_words, system_message
-
-if TYPE_CHECKING:
-    from egec_cli.hashing import Hashing
 
 # Commands create few reference cycles, so the collector can run less often than by default.
 _OBJECTS_PER_COLLECTION = 50_000
@@ -146,7 +142,7 @@ def _no_thread() -> EgecError:
     )
 
 
-def _start_hash(arguments: Sequence[str]) -> "Hashing | None":
+def _start_hash(arguments: Sequence[str]) -> object | None:
     """Start the hash of `activate` while Typer loads: 0.12 s of the 0.45 s of processor time that the command takes."""
     words = [word for word in arguments if word not in {"--quiet", "--verbose"}]
     if words[:1] == ["activate"] and "--help" not in arguments:
