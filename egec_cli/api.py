@@ -98,7 +98,7 @@ def find_client(context: Context, client: str) -> ClientRecord:
     """Return the record of a client, given the e-mail, the identifier or `ref:REFERENCE`.
 
     Raises:
-        ClientNotFound: there is no such client.
+        ClientNotFound: the client is unknown.
     """
     with _connection(context):
         return records.load_record(records.find_client(client), context.clock())
@@ -157,7 +157,7 @@ def issue_by_mail(context: Context, client: str, *, revoke: bool = False) -> Iss
         revoke: revoke every earlier password immediately.
 
     Raises:
-        ClientNotFound: there is no such client.
+        ClientNotFound: the client is unknown.
         PermissionDenied: the client is disabled, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed already, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client.
@@ -182,7 +182,7 @@ def issue_to_operator(
         revoke: revoke every earlier password before it is shown.
 
     Raises:
-        ClientNotFound: there is no such client.
+        ClientNotFound: the client is unknown.
         PermissionDenied: the client is disabled, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed.
     """
