@@ -16,8 +16,8 @@ from egec_cli.errors import ExitCode, UsageError
 from egec_cli.files import standard_input
 from egec_cli.imports import rows, tables
 from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
-from egec_cli.imports.rejects import open_rejects_file
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
+from egec_cli.imports.tables import open_rejects_file
 from egec_cli.output.formats import OutputFormat, render
 from egec_cli.output.messages import note, warn
 from egec_cli.translation import Words

@@ -5,12 +5,16 @@ The format is detected unless the caller gives it. An unreadable row is reported
 
 import csv
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from egec_cli import files
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
@@ -21,7 +25,8 @@ _TOO_LONG = Words("the line is longer than {most:,} characters; only its beginni
 _DELIMITER_NAMES: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
 _MARK = "\ufeff"
 _BLANKS = f" \t\r\n\xa0{_MARK}"
-_BLANK_ROW = _BLANKS + "".join(DELIMITERS) + '"'
+_BLANK_CELLS = _BLANKS + "".join(DELIMITERS)
+_BLANK_ROW = _BLANK_CELLS + '"'
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 # Written by programs in place of a character that they could not read or write.
 _LOST = "\ufffd"
@@ -201,7 +206,7 @@ class CsvTable:
                 cells = [remove_guard(cell, self._delimiter) for cell in cells]
             absent = self._without_column
             if len(cells) != width:
-                if not raw.strip(_BLANK_ROW):
+                if _is_blank(raw, cells):
                     continue
                 if any(cells[width:]):
                     between = (
@@ -220,7 +225,7 @@ class CsvTable:
                 absent |= {field for place, field in self._places.items() if place >= len(cells)}
                 cells += [""] * (width - len(cells))
             found = pick(cells)
-            if found[0] or raw.strip(_BLANK_ROW):
+            if found[0] or not _is_blank(raw, cells):
                 yield Row._make((begins_at, found, raw, _HAS_LOST if _LOST in raw else "", absent))
 
     def encode_rejected(self, raw: str, reason: str) -> bytes:
@@ -256,6 +261,11 @@ class CsvTable:
         for line in self._lines:
             self.header += line
             yield line
+
+
+def _is_blank(raw: str, cells: Sequence[str]) -> bool:
+    """Return whether a row has no content; a quote in a cell (`""""`) is content, quotes around a cell are not."""
+    return not raw.strip(_BLANK_ROW) and not any(cell.strip(_BLANK_CELLS) for cell in cells)
 
 
 def _detect_delimiter(given: TableOptions, separator: str | None, header: str, known: Mapping[str, str]) -> str:
@@ -410,3 +420,39 @@ def _parse_object(line: str) -> dict[str, Any] | str:
     except (ValueError, RecursionError):
         return Words("it is not valid JSON")
     return row if isinstance(row, dict) else Words("it is not a JSON object")
+
+
+class RejectsFile:
+    """A file of rejected rows, unchanged and with their reasons, created when the first row is added.
+
+    It can be corrected and imported again. In CSV, formulas are guarded; the import removes the guards.
+    """
+
+    def __init__(self, table: Table, path: Path, stack: ExitStack) -> None:
+        self._table = table
+        self._path = path
+        self._stack = stack
+        self._file: BinaryIO | None = None
+
+    def add(self, raw: str, reason: str) -> None:
+        """Add a row."""
+        if self._file is None:
+            unfinished = self._stack.enter_context(files.create_file(self._path))
+            self._file = self._stack.enter_context(os.fdopen(os.dup(unfinished.descriptor), "wb"))
+            if self._table.header:
+                self._file.write(self._table.encode_rejected(self._table.header, "reason"))
+        self._file.write(self._table.encode_rejected(raw, reason))
+
+
+@contextmanager
+def open_rejects_file(path: Path, table: Table) -> Iterator[RejectsFile]:
+    """Open a file for rejected rows, readable by its owner only. It appears when the block ends without an error.
+
+    Raises:
+        AlreadyExists: the file exists.
+        PermissionDenied, StorageError, OSError: it cannot be written.
+    """
+    # Checked now: when the first row is rejected, other rows have already been imported.
+    files.require_free(path)
+    with ExitStack() as stack:
+        yield RejectsFile(table, path, stack)

@@ -103,6 +103,11 @@ def test_an_existing_client_with_different_data_is_handled_by_the_policy(
         assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
 
 
+@pytest.mark.parametrize(("row", "number"), [('""""', 1), ('"""";""', 1), (' ; """" ', 1), ('""', 0), ('"";""', 0)])
+def test_a_row_whose_only_content_is_a_quote_is_rejected_not_skipped(opened: Context, row: str, number: int) -> None:
+    assert imported(opened, f"email;nom\n{row}\na@example.org;X\n")[0] == counts(created=1, rejected=number)
+
+
 def test_an_update_keeps_fields_without_a_column(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;D-1;M.;Jean;Petit;en\n")
     assert imported(opened, "email;nom\na@example.org;Grand\n", on_conflict=OnConflict.UPDATE)[0] == counts(updated=1)
