@@ -11,7 +11,7 @@ May import: everything but `commands` and `main`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from egec_cli import context as contexts
@@ -33,7 +33,6 @@ from egec_cli.errors import (
     TemporaryFailure,
 )
 from egec_cli.logins import verify
-from egec_cli.mail.transports import choose
 from egec_cli.settings.load import load_settings
 from egec_cli.settings.schema import Settings
 
@@ -166,8 +165,7 @@ def issue_by_mail(context: Context, client: str, *, revoke: bool = False) -> Iss
         found = records.find_client(client)
         mail_route.require(context)
         new_hash = hashing.start_hash(context.settings)
-        with closing(choose.open_transport(context.settings)) as transport:
-            return issue.issue_by_mail(context, found, transport, hashing=new_hash, revoke=revoke)
+        return issue.mail_credential(context, found, hashing=new_hash, revoke=revoke)
 
 
 def issue_to_operator(

@@ -17,7 +17,6 @@ from egec_cli.credentials.issue import IssueResult, NewPassword
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, PermissionDenied, UsageError
 from egec_cli.hashing import Hashing, start_hash
 from egec_cli.mail.compose import template
-from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat, has_reader, print_line, print_unless_quiet, render
 from egec_cli.output.messages import note
 from egec_cli.store.models import Client, CredentialState
@@ -79,7 +78,7 @@ def _mail_password(context: Context, wanted: str, hashing: Hashing, *, revoke: b
         mail_route.require(context)
         sent_text = load_sent_text(context, client)
         try:
-            issued = _issue_by_mail(context, client, hashing, revoke=revoke)
+            issued = issue.mail_credential(context, client, hashing=hashing, revoke=revoke)
         except PermissionDenied as error:
             if error.code == issue.TOO_MANY_IN_DOUBT and output is OutputFormat.TABLE:
                 language = client.language or context.settings.language
@@ -129,19 +128,11 @@ def load_sent_text(context: Context, client: Client) -> str:
     return template.render_text(context.settings, "sent", client.language or context.settings.language)
 
 
-def _issue_by_mail(context: Context, client: Client, hashing: Hashing, *, revoke: bool = False) -> IssueResult:
-    transport = choose.open_transport(context.settings)
-    try:
-        return issue.issue_by_mail(context, client, transport, hashing=hashing, revoke=revoke)
-    finally:
-        transport.close()
-
-
 def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bool) -> IssueResult:
     """Issue and mail the first credential of a client; an error reports whether the client is new."""
     later = Words("Type `egec activate {identifier}` to mail the password later.", identifier=client.identifier)
     try:
-        return _issue_by_mail(context, client, hashing)
+        return issue.mail_credential(context, client, hashing=hashing)
     except KeyboardInterrupt as interruption:
         if not interruption.args:
             interruption.args = (join_words(" ", [Words("The client was created."), later]),)

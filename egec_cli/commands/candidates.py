@@ -15,6 +15,9 @@ from egec_cli.commands.root import LazyGroup, translate_command
 from egec_cli.settings.schema import ENV_FILE_VARIABLE, LANGUAGES
 from egec_cli.translation import Words, translate
 
+# In seconds: the operator is waiting at a prompt. libpq allows at least two for a connection.
+_PATIENCE = 1
+
 
 class Candidate(NamedTuple):
     """A possible value of the last word, and its help, which may be empty."""
@@ -135,11 +138,22 @@ class _Position:
 
 
 def _run_names(_path: str, _prefix: str) -> list[str]:
-    # Imported here, as below: few completions look anything up.
-    from egec_cli.reissue import names
-    from egec_cli.settings import load
+    """Return the names of all runs, the latest first, without changing the database.
 
-    return names.list_run_names(load.load_settings().database)
+    Raises:
+        ConfigError: the database does not exist, or a newer version created it.
+        TemporaryFailure, PermissionDenied, StorageError: it cannot be read now.
+    """
+    # Imported here, as below: few completions look anything up.
+    from egec_cli.settings import load
+    from egec_cli.store import database, schema
+    from egec_cli.store.models import ReissueRun
+    from egec_cli.store.sql import fetch_tuples
+
+    location = load.load_settings().database
+    with database.open_read_only(location, patience=_PATIENCE) as opened:
+        schema.require_known_migrations(schema.read_applied_migrations(opened), str(location))
+        return [name for (name,) in fetch_tuples(ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc()))]
 
 
 def _field_lists(path: str, prefix: str) -> Iterator[str]:

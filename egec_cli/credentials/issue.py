@@ -6,7 +6,7 @@ a lost answer or a refused mail locks no client out (see `states`).
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from egec_cli.errors import AddressRefused, EgecError, PermissionDenied, Storage
 from egec_cli.hashing import Hashing
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.transports.choose import open_transport
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, Transport
 from egec_cli.mail.transports.quoting import without_secret
 from egec_cli.password import Password
@@ -65,6 +66,12 @@ INTERRUPTED = "interrupted"
 
 # How to hand a password over: the Message-ID, if any, and a function of the sequence that does it.
 _Handover = tuple[str | None, Callable[[int], Reply]]
+
+
+def mail_credential(context: Context, client: Client, *, hashing: Hashing, revoke: bool = False) -> IssueResult:
+    """Issue a credential for a client and mail it by the transport of the settings; otherwise as `issue_by_mail`."""
+    with closing(open_transport(context.settings)) as transport:
+        return issue_by_mail(context, client, transport, hashing=hashing, revoke=revoke)
 
 
 def issue_by_mail(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from egec_cli.clients import fields, records
-from egec_cli.clients.records import ClientStatus
+from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
 from egec_cli.hashing import hash_password
@@ -19,24 +19,7 @@ from egec_cli.store.sql import stream_rows
 
 
 class PlannedRecord(NamedTuple):
-    """A client who would get a mail. Times are RFC 3339 in UTC.
-
-    The reference shortens this to "*client* and `mail`" as long as `ClientRecord` says the same of its keys.
-
-    Attributes:
-        identifier: ten digits; never changes.
-        email: the registered e-mail; None if the client was erased.
-        reference: the number of the client in another system.
-        civility: such as `M.` or `Mme`; may be empty.
-        first_name: may be empty.
-        last_name: of a person or a firm; may be empty.
-        language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
-        status: the present status.
-        last_sequence: how many passwords were created for the client.
-        last_login_at: the time of the last accepted login.
-        created_at: when the client was created.
-        mail: the kind of mail: `credentials` if no password was ever accepted or imported, otherwise `reissue`.
-    """
+    """A client who would get a mail, and which one."""
 
     identifier: str
     email: str | None
@@ -50,6 +33,13 @@ class PlannedRecord(NamedTuple):
     last_login_at: str | None
     created_at: str
     mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
+
+
+# The meanings of the shared fields stand in one place.
+PlannedRecord.__doc__ = (
+    f"{ClientRecord.__doc__}    mail: the kind of mail: `credentials` if no password was ever accepted or imported,"
+    " otherwise `reissue`.\n"
+)
 
 
 class RemainingClients(Selected):
