@@ -25,7 +25,7 @@ class Act(NamedTuple):
         action: a stable word, such as `client.create` or `login`.
         outcome: a stable word.
         client: the identifier of the client.
-        run: the name of the re-issue run.
+        run: the name of the run.
         actor: the user of the operating system, and the person or service behind.
         host: the host of the process.
         details: more values; no secrets, and no personal data, which cannot be removed from a log.

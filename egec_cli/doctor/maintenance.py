@@ -102,7 +102,7 @@ def _require_no_worker() -> None:
     name = next((name for name, until in fetch_tuples(running) if runs.is_worked_on(until, now)), None)
     if name is not None:
         raise TemporaryFailure(
-            "the re-issue run {name} is being worked on",
+            "the run {name} is being worked on",
             "Stop it with Ctrl-C, upgrade, then type `egec reissue resume {quoted}`; or wait until it ends.",
             code="run_in_progress",
             name=name,

@@ -26,7 +26,7 @@ OPEN_STATES = (CredentialState.SENDING, CredentialState.IN_DOUBT)
 
 
 class RunState(StrEnum):
-    """The state of a re-issue run."""
+    """The state of a run."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -35,7 +35,7 @@ class RunState(StrEnum):
 
 
 class ItemState(StrEnum):
-    """The state of a client in a re-issue run; `sent`: the server accepted the mail, but it is not settled yet."""
+    """The state of a client in a run; `sent`: the server accepted the mail, but it is not settled yet."""
 
     WAITING = "waiting"
     WORKING = "working"
@@ -142,7 +142,7 @@ class Credential(Table):
 
 
 class ReissueItem(Table):
-    """One client of a re-issue run; `attempts` counts those that failed, `line` is that of the client in a file."""
+    """One client of a run; `attempts` counts those that failed, `line` is that of the client in a file."""
 
     id = peewee.AutoField()
     run = peewee.ForeignKeyField(ReissueRun, backref="items")
@@ -169,7 +169,7 @@ ReissueItem.add_index(ReissueItem.run, where=IS_HELD, name="item_held")
 
 
 class MailPace(Table):
-    """When the next mail of any re-issue run may leave, if their rate is limited; at most one row."""
+    """When the next mail of any run may leave, if their rate is limited; at most one row."""
 
     id = peewee.AutoField()
     next_at = TimeField()

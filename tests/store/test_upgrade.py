@@ -204,7 +204,7 @@ def test_who_upgrades_while_a_run_is_worked_on_is_told_to_wait(
     before = rows(released)
     ended = run_with([later], "db", "upgrade")
     assert (ended.code, ended.out) == (75, "")
-    assert "the re-issue run spring-2026 is being worked on" in ended.err
+    assert "the run spring-2026 is being worked on" in ended.err
     assert (rows(released), len(copies(released))) == (before, made)
     with open_context(load.load_settings()):
         ReissueRun.update(worked_until=clock.now() + ahead).execute()

@@ -1,4 +1,4 @@
-"""Hash different passwords on all cores, and do nothing else: a re-issue run cannot be faster.
+"""Hash different passwords on all cores, and do nothing else: a run cannot be faster.
 
 python bcrypt_alone.py NUMBER COST
 """
