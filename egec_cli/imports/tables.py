@@ -264,7 +264,7 @@ class CsvTable:
 
 
 def _is_blank(raw: str, cells: Sequence[str]) -> bool:
-    """Return whether a row has no content; a quote in a cell (`""""`) is content, quotes around a cell are not."""
+    """Return whether a row has no content: a quote within a cell is content, the quotes around a cell are not."""
     return not raw.strip(_BLANK_ROW) and not any(cell.strip(_BLANK_CELLS) for cell in cells)
 
 
