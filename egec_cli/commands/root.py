@@ -68,6 +68,9 @@ class LazyGroup(TyperGroup):
         # A module may hold several commands of the group.
         command = getattr(command, "commands", {}).get(name, command)
         translate_command(command)
+        for member in getattr(command, "commands", {}).values():
+            # Typer cuts the first sentence of a command short in the help of its group.
+            member.short_help = member.help.split("\n")[0].split(". ")[0].rstrip(".") + "."
         return command
 
 

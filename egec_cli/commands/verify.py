@@ -68,7 +68,11 @@ def _require_one_source(
         if not words:
             raise UsageError("--checkpassword needs a program to run", "Name the program after --checkpassword.")
         return
-    if len(words) > 1 or (words and (stdin or pam or batch)):
+    if len(words) > 1:
+        raise UsageError(
+            "the identifier is the only argument", "Type the password when asked, or use --password-stdin."
+        )
+    if words and (stdin or pam or batch):
         raise UsageError("the identifier is given twice", "Give it once: as an argument, or by an option.")
     if not (words or stdin or pam or batch):
         raise UsageError("the identifier is missing", "Type `egec verify IDENTIFIER`, or use --stdin.")

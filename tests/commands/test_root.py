@@ -132,3 +132,11 @@ def test_quiet_reports_a_refused_login_by_the_exit_code_alone(egec_process: Egec
 def test_one_run_in_a_process_is_not_quiet_because_another_was(egec: Egec, jeanne: str) -> None:
     egec("--quiet", "client", "list")
     assert jeanne in egec("client", "list").out
+
+
+@pytest.mark.parametrize("language", ["C.UTF-8", "fr_FR.UTF-8"])
+@pytest.mark.parametrize("group", ["client", "reissue", "mail", "db", "audit"])
+def test_the_help_of_a_group_shows_whole_sentences(egec_process: Egec, group: str, language: str) -> None:
+    _, _, listed = egec_process(group, "--help", env={"LANG": language}).out.partition("Options")
+    assert "..." not in listed
+    assert listed.rstrip().endswith(".")

@@ -111,6 +111,13 @@ def test_a_command_line_without_a_source_of_the_password_is_refused(
     assert egec_process("verify", *arguments).code == 2
 
 
+def test_a_password_as_an_argument_is_refused_with_the_way_to_pass_it(egec: Egec) -> None:
+    ended = egec("verify", "1234567890", "fG69a*6jH")
+    assert ended.code == 2
+    assert "--password-stdin" in ended.err
+    assert "fG69a*6jH" not in ended.err
+
+
 def test_a_login_is_recorded(egec: Egec, egec_process: Egec, login: tuple[str, str]) -> None:
     assert json.loads(egec("client", "show", login[0], "--format", "json").out)["last_login_at"] is None
     egec_process("verify", login[0], "--password-stdin", stdin=login[1])
