@@ -3,7 +3,6 @@
 import os
 import pwd
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,7 +93,7 @@ def detect_actor(acting_for: str = "") -> Actor:
         if named := os.environ.get("SUDO_USER", ""):
             behind = _caller_of_sudo()
             claimed = "" if named == behind else named
-    return Actor(describe_actor(user, behind, _read("self/cgroup"), acting_for, claimed=claimed), socket.gethostname())
+    return Actor(describe_actor(user, behind, _read("self/cgroup"), acting_for, claimed=claimed), os.uname().nodename)
 
 
 def _caller_of_sudo() -> str:

@@ -31,6 +31,9 @@ _OBJECTS_PER_COLLECTION = 50_000
 # Python's message if the system allows no further thread; it has no exception class for that.
 _NO_THREAD = "can't start new thread"
 
+# Of an internal error, the last ones: a recursion has a thousand.
+_LINES_OF_A_TRACEBACK = 20
+
 WHERE_TO_REPORT = Words("the maintainers of egec")
 
 
@@ -278,7 +281,7 @@ def _hint_on_system_error(error: OSError) -> Words:
 
 
 def _internal_error(error: Exception) -> EgecError:
-    """Describe an unexpected exception by its type and the lines of its traceback.
+    """Describe an unexpected exception by its type and the last lines of its traceback.
 
     Its message may quote a value, and any value may be a secret, so it is left out.
     """
@@ -294,7 +297,7 @@ def _internal_error(error: Exception) -> EgecError:
         "Please report these lines to {maintainers}, with the version: egec {version}.",
         kind=type(error).__name__,
         # As Words, since line breaks of plain values are not shown.
-        places=Words("".join(places)),
+        places=Words("".join(places[-_LINES_OF_A_TRACEBACK:])),
         maintainers=WHERE_TO_REPORT,
         version=__version__,
     )

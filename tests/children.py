@@ -121,6 +121,11 @@ def fail_with_local_secret(secret: str) -> NoReturn:
     raise ValueError(text)
 
 
+def fail_by_recursion(*arguments: object, **named: object) -> None:
+    """Call itself until Python stops it."""
+    fail_by_recursion(*arguments, **named)
+
+
 def fail_with(secret: str, *arguments: object, **named: object) -> NoReturn:
     """Fail with a secret and all arguments of the function."""
     raise RuntimeError(named, arguments, secret)

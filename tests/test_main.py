@@ -88,6 +88,12 @@ def test_an_internal_error_ends_with_70_and_shows_its_lines_but_no_values() -> N
         assert "fG69a*6jH" not in ended.err
 
 
+def test_a_recursion_shows_the_last_lines_only() -> None:
+    ended = run_with([replace(load, "load_settings", children.fail_by_recursion)], "client", "list")
+    assert ended.code == 70
+    assert 10 < len(ended.err.splitlines()) < 30
+
+
 def test_the_reader_of_a_pipe_may_close_it(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org")
     command = f"{' '.join(PROGRAM)} password --count 100000 | head -1; echo ${{PIPESTATUS[0]}}"

@@ -5,7 +5,6 @@ No promise to a client depends on a lease: a lost lease may cause a second mail,
 
 import functools
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -151,7 +150,7 @@ def new_owner() -> str:
     """
     pid = os.getpid()
     started_at = (_start_time(pid) or "") if _can_see_processes() else ""
-    return f"{socket.gethostname()}/{pid}/{_boot()}/{_pid_namespace()}/{started_at}/{os.urandom(8).hex()}"
+    return f"{os.uname().nodename}/{pid}/{_boot()}/{_pid_namespace()}/{started_at}/{os.urandom(8).hex()}"
 
 
 def is_owner_gone(owner: str) -> bool:

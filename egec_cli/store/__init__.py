@@ -2,19 +2,42 @@
 
 May import: settings, output and the small modules; never mail or a subject.
 
-peewee imports every PostgreSQL driver that it finds, which takes longer than the rest of a command's start. This
-package prevents that before any of its modules imports peewee; `postgresql.py` gives psycopg back to it if the database
-is PostgreSQL. Other packages import peewee from here.
+Importing peewee takes longer than the rest of a command's start: it imports every database driver that it finds, and
+standard modules that few commands use. This package prevents both while it imports peewee, so other packages import
+peewee from here. `postgresql.py` gives psycopg back to peewee if the database is PostgreSQL.
 """
 
+import importlib
 import sys
+from types import ModuleType
 
-_DRIVERS = [name for name in ("psycopg", "psycopg2", "psycopg2cffi") if name not in sys.modules]
-sys.modules.update(dict.fromkeys(_DRIVERS))  # type: ignore[arg-type] # None makes an import fail
+_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "pymysql", "MySQLdb")
+
+
+class _LoadedOnUse(ModuleType):
+    """Stands in peewee for a module that it does not use while it is imported."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            # The import system looks for some of these.
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _stand_ins() -> dict[str, ModuleType | None]:
+    modules: dict[str, ModuleType | None] = dict.fromkeys(_DRIVERS)  # None makes an import fail
+    modules |= {name: _LoadedOnUse(name) for name in ("calendar", "hashlib", "inspect", "socket", "uuid")}
+    # All that peewee takes from `inspect`, by name while it is imported.
+    vars(modules["inspect"])["isclass"] = lambda value: isinstance(value, type)
+    return {name: module for name, module in modules.items() if name not in sys.modules}
+
+
+_absent = _stand_ins()
+sys.modules.update(_absent)  # type: ignore[arg-type] # None is no module
 try:
     import peewee
 finally:
-    for _name in _DRIVERS:
+    for _name in _absent:
         del sys.modules[_name]
 
 __all__ = ["as_peewee_errors", "peewee"]
