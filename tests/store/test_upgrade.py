@@ -46,14 +46,15 @@ def up(migrator, db):
 """
 
 
+def connect(location: Database) -> Any:
+    return sqlite3.connect(location.path) if isinstance(location, SqliteFile) else psycopg.connect(location.url)
+
+
 def rows(location: Database, columns: dict[str, str] | None = None) -> dict[str, tuple[str, list[Any]]]:
     """Return the columns and the rows of every table; or only these columns."""
     statement = "SELECT {} FROM {} ORDER BY id"
-    connection: Any = (
-        sqlite3.connect(location.path) if isinstance(location, SqliteFile) else psycopg.connect(location.url)
-    )
     found = {}
-    with closing(connection):
+    with closing(connect(location)) as connection:
         for table in TABLES:
             cursor = connection.execute(statement.format(columns[table] if columns else "*", table))
             found[table] = (", ".join(column[0] for column in cursor.description), cursor.fetchall())
@@ -126,6 +127,53 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
         assert egec("client", "show", CLIENT).code == 0
     assert egec("reissue", "status", "spring-2026").code == 0
     assert len(copies(released)) == (isinstance(released, SqliteFile) and bool(newer))
+
+
+def test_an_upgrade_renames_stored_codes_and_leaves_what_people_typed(released: Database, egec: Egec) -> None:
+    events = [
+        ("client.import", "begun", "{}"),
+        ("login.explain", "former_password", "{}"),
+        ("login.explain", "waiting", "{}"),
+        ("reissue.pause", "not_now", "{}"),
+        ("login", "refused", '{"reason": "wrong"}'),
+        ("login", "refused", '{"reason": "nothing_opens"}'),
+        ("login", "refused", '{"reason": "blocked"}'),
+        ("mail.test", "refused", '{"failure": "bad_input", "kind": "reissue"}'),
+        ("client.notice", "refused", '{"failure": "mail_refused", "message_id": "<defect@egec.pro>"}'),
+        ("client.disable", "disabled", '{"reason": "wrong"}'),
+    ]
+    columns = "id, at, actor, host, action, outcome, details"
+    values = "{}, '2026-11-25T05:00:00.000Z', 'a', 'h', '{}', '{}', '{}'"
+    with closing(connect(released)) as connection:
+        for number, event in enumerate(events, 101):
+            connection.execute(f"INSERT INTO event ({columns}) VALUES ({values.format(number, *event)})")
+        connection.execute("UPDATE credential SET failure = 'defect' WHERE id = 1")
+        connection.execute("UPDATE reissue_item SET failure = 'no_such_client', details = 'not_now' WHERE id = 1")
+        connection.execute("UPDATE reissue_item SET failure = 'mail_refused' WHERE id = 2")
+        connection.commit()
+    assert egec("db", "upgrade").code == 0
+    shown = dict.fromkeys(TABLES, "id") | {
+        "event": "action, outcome, details, id",
+        "credential": "failure, id",
+        "reissue_item": "failure, details, id",
+    }
+    after = rows(released, shown)
+    assert [event[:3] for event in after["event"][1] if 101 <= event[3] <= 110] == [
+        ("client.import", "started", "{}"),
+        ("login.explain", "earlier_password", "{}"),
+        ("login.explain", "waiting", "{}"),
+        ("reissue.pause", "temporary_failure", "{}"),
+        ("login", "refused", '{"reason": "wrong_password"}'),
+        ("login", "refused", '{"reason": "no_password"}'),
+        ("login", "refused", '{"reason": "blocked"}'),
+        ("mail.test", "refused", '{"failure": "invalid_input", "kind": "reissue"}'),
+        ("client.notice", "refused", '{"failure": "mail_refused", "message_id": "<defect@egec.pro>"}'),
+        ("client.disable", "disabled", '{"reason": "wrong"}'),
+    ]
+    assert [failure for failure, _ in after["credential"][1]] == ["internal_error", None, None, None]
+    assert after["reissue_item"][1] == [
+        ("unknown_client", "not_now", 1), ("mail_refused", None, 2), (None, None, 3)
+    ]  # fmt: skip
 
 
 def test_the_password_of_before_the_upgrade_still_opens_the_account(
