@@ -113,7 +113,7 @@ def test_reference_and_identifier_are_unique_too(egec: Egec) -> None:
         ("a@example.org", "--identifier", "١٢٣٤٥٦٧٨٩٠"),
     ],
 )
-def test_bad_input_ends_with_65_says_why_and_leaves_nothing_behind(egec: Egec, bad: tuple[str, ...]) -> None:
+def test_invalid_input_ends_with_65_says_why_and_leaves_nothing_behind(egec: Egec, bad: tuple[str, ...]) -> None:
     ended = egec("client", "create", *bad)
     assert (ended.code, ended.out) == (65, "")
     assert ended.err.startswith("egec: ")

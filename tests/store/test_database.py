@@ -119,7 +119,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_busy_database_is_not_now(location: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_database_is_a_temporary_failure(location: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
     other = sqlite3.connect(location.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

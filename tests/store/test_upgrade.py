@@ -117,11 +117,11 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
     assert (upgraded.code, json.loads(upgraded.out)["applied"]) == (0, newer)
     after = rows(released, {table: columns for table, (columns, _) in before.items()})
     columns, events = after.pop("event")
-    former_columns, former_events = before.pop("event")
+    earlier_columns, earlier_events = before.pop("event")
     assert after == before
     # What the upgrade adds is the record of itself.
-    assert (columns, events[: len(former_events)]) == (former_columns, former_events)
-    assert ["db.upgrade" in one for one in events[len(former_events) :]] == [True] * bool(newer)
+    assert (columns, events[: len(earlier_events)]) == (earlier_columns, earlier_events)
+    assert ["db.upgrade" in one for one in events[len(earlier_events) :]] == [True] * bool(newer)
     assert egec("db", "status").code == 0
     with open_context(load.load_settings()):
         assert egec("client", "show", CLIENT).code == 0
@@ -206,7 +206,7 @@ def test_a_program_that_is_too_old_refuses_and_damages_nothing(
     assert run_with([later], "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
 
 
-def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_run_again(
+def test_a_kill_in_the_middle_leaves_the_previous_schema_and_the_upgrade_can_be_run_again(
     released: Database, later: Call, gate: Path, tmp_path: Path, egec: Egec
 ) -> None:
     egec("db", "upgrade")
