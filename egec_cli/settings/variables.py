@@ -37,7 +37,7 @@ NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
         parsing.parse_database,
         Words("an SQLite file in the user's data folder"),
         "sqlite:////var/lib/egec/egec.db",
-        "The database of client records: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.",
+        "The database of client records: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.",
         secret=True,
     ),
     Setting(
