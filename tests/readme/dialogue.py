@@ -10,6 +10,7 @@ IDENTIFIER = r"\b[1-9]\d{9}\b"
 # What differs from one run to the next, and what stands for it on both sides.
 VARIABLE = {
     r"/\S*/mail/new/\S+": "a mail",
+    r"/\S*/\.env\b": "the settings file",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "a moment",
     r"by .+ on \S+,": "by somebody,",
     r'"(actor|host)": "[^"]*"': "somebody",
