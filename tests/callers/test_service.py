@@ -190,7 +190,7 @@ def test_clients_move_from_sqlite_to_postgresql_with_their_passwords(
     # The server's folder is closed to other users; only the socket in it has to be reached.
     os.chmod(url.partition("host=")[2], 0o711)
     server.machine.write("/srv/url", f"EGEC_DATABASE_URL={url}\n")
-    edits = "#!/bin/sh\nsed -i '/^EGEC_DATABASE_URL=/d' \"$1\" && cat /srv/url >> \"$1\"\n"
+    edits = '#!/bin/sh\nsed -i \'/^EGEC_DATABASE_URL=/d\' "$1" && cat /srv/url >> "$1"\n'
     server.machine.write("/srv/bin/edit", edits, mode=0o755)
     assert NAMED_DATABASE.search(TO_POSTGRESQL.text)
     server.types(TO_POSTGRESQL.text, EDITOR="edit")
@@ -231,6 +231,8 @@ def test_uninstalling_leaves_the_data_and_nothing_else(installation: Installatio
     server = installation.server
     server.machine.write("/etc/sudoers.d/egec-helpdesk", "")
     server.types(UNINSTALL.text)
-    left = server.machine.must(["sh", "-c", "find /etc /opt /usr/local/lib /var -name '*egec*' -not -name egec-test.pem"])
+    left = server.machine.must(
+        ["sh", "-c", "find /etc /opt /usr/local/lib /var -name '*egec*' -not -name egec-test.pem"]
+    )
     assert left.split() == [STATE, f"{STATE}/egec.db"]
     assert server.machine.run(["id", "egec"]).code == 1

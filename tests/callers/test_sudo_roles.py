@@ -162,7 +162,10 @@ def test_a_rule_allows_what_it_says_and_nothing_else(role: str) -> None:
 def require_refusal(ended: Ended, command: str) -> None:
     """Require that sudo did not run the program."""
     assert (ended.code, ended.out) == (1, ""), (command, ended)
-    assert "sorry, you are not allowed to" in ended.err.lower() or "is not allowed to execute" in ended.err, (command, ended)
+    assert "sorry, you are not allowed to" in ended.err.lower() or "is not allowed to execute" in ended.err, (
+        command,
+        ended,
+    )
 
 
 def commands_of_others(role: str) -> set[str]:
