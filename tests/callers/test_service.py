@@ -21,7 +21,17 @@ from tests.programs import require_program, require_programs_in
 from tests.readme.blocks import CHECKOUT
 from tests.readme.machine import machine
 from tests.readme.server import (
-    DUMP, INSTALL, MOVE, RESTORE, RESTORE_DUMP, STATE, TO_POSTGRESQL, UNINSTALL, UNITS, UPGRADE, Server,
+    DUMP,
+    INSTALL,
+    MOVE,
+    RESTORE,
+    RESTORE_DUMP,
+    STATE,
+    TO_POSTGRESQL,
+    UNINSTALL,
+    UNITS,
+    UPGRADE,
+    Server,
 )  # fmt: skip
 from tests.readme.units import Unit
 from tests.smtp_server import MailServer
@@ -231,8 +241,6 @@ def test_uninstalling_leaves_the_data_and_nothing_else(installation: Installatio
     server = installation.server
     server.machine.write("/etc/sudoers.d/egec-helpdesk", "")
     server.types(UNINSTALL.text)
-    left = server.machine.must(
-        ["sh", "-c", "find /etc /opt /usr/local/lib /var -name '*egec*' -not -name egec-test.pem"]
-    )
+    left = server.machine.must(["sh", "-c", "find /etc /opt /usr/local/lib /var -name '*egec*' ! -name egec-test.pem"])
     assert left.split() == [STATE, f"{STATE}/egec.db"]
     assert server.machine.run(["id", "egec"]).code == 1

@@ -25,53 +25,141 @@ PROGRAM = "/opt/egec/bin/egec"
 PASSWORD = "anna's own"
 CLIENT = "7130279332"
 
-HELPDESK = [
-    "client show jeanne@example.org", f"client show {CLIENT}", "client show ref:D-2047",
-    "client list", "client list --search dupont --status blocked", "client list --search dupont --limit 20",
-    "activate jeanne@example.org", f"client unblock {CLIENT}", f"verify {CLIENT} --explain",
-]  # fmt: skip
-AUDITOR = [
-    "audit list", "audit list --since 7d --action client.erase", f"audit list --client {CLIENT} --format jsonl",
-    "client list", "client list --status disabled --format csv", f"client show {CLIENT}",
-    "reissue status", "reissue status spring-2026",
-]  # fmt: skip
-OPERATOR = [
-    "client create jeanne@example.org --last-name 'Du Pont' --activate", "client import - --on-conflict update",
-    "client export", "client list --from -", "client list --from - --format ids", "client disable --reason left --from -",
-    "client enable --from - --format json", f"client show {CLIENT} --full",
-    f"client update {CLIENT} --email new@example.org", f"client erase {CLIENT} --yes", f"client unblock {CLIENT}",
-    f"activate {CLIENT} --revoke", f"activate {CLIENT} --no-mail --show-password",
-    "reissue start spring-2026 --from - --exclude - --sentence 'Un mot.' --yes", "reissue resume spring-2026",
-    "reissue retry spring-2026", "reissue cancel spring-2026", "reissue status spring-2026 --failed",
-    "mail check", "mail preview --kind reissue --text", "mail test you@example.org", "mail bounces -",
-]  # fmt: skip
-# What would read, overwrite or reveal something, for everyone.
-FORBIDDEN = [
-    "", "init", "doctor", "db status", "db backup x.db", "db restore x.db", "db upgrade", "audit prune --yes", "password",
-    "completion bash", "verify --stdin", "verify --pam", "verify --batch /etc/egec/mail_url",
-    f"verify --checkpassword -- {HOSTILE}/run", f"--env-file {HOSTILE}/.env client list", "--verbose client list",
-    "client export --output egec.db --force", "client export --output=egec.db", "client export --with-hashes",
-    "client export --format htpasswd", "client export --format=htpasswd",
-    "client import /etc/egec/mail_url", "client import --dry-run /etc/egec/mail_url", "client import - --rejects egec.db",
-    "client import ./-", "client list --from /etc/egec/mail_url", "client list --from=/etc/egec/mail_url",
-    "client list --from -x", "client list --exclude /etc/egec/mail_url", "client disable --reason x --from /etc/passwd",
-    "reissue start x --from /etc/passwd", "reissue start x --all --exclude=/etc/passwd",
-    "mail preview --html egec.db --force", "mail preview --eml=egec.db", "mail bounces /etc/egec/mail_url",
-    "mail bounces --move /var/lib/egec/bounces",
-]  # fmt: skip
-NOT_FOR_HELPDESK = [
-    f"activate {CLIENT} --no-mail --show-password", f"activate --no-mail --show-password {CLIENT}", f"activate {CLIENT} {CLIENT}",
-    f"activate {CLIENT} --revoke", "activate --help", "client unblock --from -", "client unblock --from /etc/passwd",
-    f"client show {CLIENT} --full=x", f"verify {CLIENT}", f"verify {CLIENT} --password-stdin", "verify jeanne@example.org --explain",
-    "client list --from -", "client list --status", "client list --search --from", "client list extra", "audit list",
-    "client create x@example.org", f"client erase {CLIENT} --yes", f"client update {CLIENT} --email new@example.org",
-    "reissue status", "mail test you@example.org",
-]  # fmt: skip
-NOT_FOR_AUDITOR = [
-    f"activate {CLIENT}", f"client unblock {CLIENT}", f"verify {CLIENT} --explain", "client export", "client list --from -",
-    "audit list --since 7d extra", "audit list --output x", "reissue resume spring-2026", "reissue start x --all --yes", "mail check",
-]  # fmt: skip
-NOT_FOR_OPERATOR = ["audit list", f"verify {CLIENT} --explain", "activated", "client", "mail", "client shown x"]
+
+def lines(text: str) -> list[str]:
+    """Return the commands of a list, one a line."""
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+HELPDESK = lines(f"""
+    client show jeanne@example.org
+    client show {CLIENT}
+    client show ref:D-2047
+    client list
+    client list --search dupont --status blocked
+    client list --search dupont --limit 20
+    activate jeanne@example.org
+    client unblock {CLIENT}
+    verify {CLIENT} --explain
+""")
+AUDITOR = lines(f"""
+    audit list
+    audit list --since 7d --action client.erase
+    audit list --client {CLIENT} --format jsonl
+    client list
+    client list --status disabled --format csv
+    client show {CLIENT}
+    reissue status
+    reissue status spring-2026
+""")
+OPERATOR = lines(f"""
+    client create jeanne@example.org --last-name 'Du Pont' --activate
+    client import - --on-conflict update
+    client export
+    client list --from -
+    client list --from - --format ids
+    client disable --reason left --from -
+    client enable --from - --format json
+    client show {CLIENT} --full
+    client update {CLIENT} --email new@example.org
+    client erase {CLIENT} --yes
+    client unblock {CLIENT}
+    activate {CLIENT} --revoke
+    activate {CLIENT} --no-mail --show-password
+    reissue start spring-2026 --from - --exclude - --sentence 'Un mot.' --yes
+    reissue resume spring-2026
+    reissue retry spring-2026
+    reissue cancel spring-2026
+    reissue status spring-2026 --failed
+    mail check
+    mail preview --kind reissue --text
+    mail test you@example.org
+    mail bounces -
+""")
+# What would read, overwrite or reveal something: refused to everyone.
+FORBIDDEN = lines(f"""
+    init
+    doctor
+    db status
+    db backup x.db
+    db restore x.db
+    db upgrade
+    audit prune --yes
+    password
+    completion bash
+    verify --stdin
+    verify --pam
+    verify --batch /etc/egec/mail_url
+    verify --checkpassword -- {HOSTILE}/run
+    --env-file {HOSTILE}/.env client list
+    --verbose client list
+    client export --output egec.db --force
+    client export --output=egec.db
+    client export --with-hashes
+    client export --format htpasswd
+    client export --format=htpasswd
+    client import /etc/egec/mail_url
+    client import --dry-run /etc/egec/mail_url
+    client import - --rejects egec.db
+    client import ./-
+    client list --from /etc/egec/mail_url
+    client list --from=/etc/egec/mail_url
+    client list --from -x
+    client list --exclude /etc/egec/mail_url
+    client disable --reason x --from /etc/passwd
+    reissue start x --from /etc/passwd
+    reissue start x --all --exclude=/etc/passwd
+    mail preview --html egec.db --force
+    mail preview --eml=egec.db
+    mail bounces /etc/egec/mail_url
+    mail bounces --move /var/lib/egec/bounces
+    client export --search "$(printf 'a\\nb')" --output egec.db
+    client export --search "$(printf '\\377')" --output egec.db
+    "client list" --output egec.db
+""")
+NOT_FOR_HELPDESK = lines(f"""
+    activate {CLIENT} --no-mail --show-password
+    activate --no-mail --show-password {CLIENT}
+    activate {CLIENT} {CLIENT}
+    activate {CLIENT} --revoke
+    activate --help
+    client unblock --from -
+    client unblock --from /etc/passwd
+    client show {CLIENT} --full=x
+    verify {CLIENT}
+    verify {CLIENT} --password-stdin
+    verify jeanne@example.org --explain
+    client list --from -
+    client list --status
+    client list --search --from
+    client list extra
+    audit list
+    client create x@example.org
+    client erase {CLIENT} --yes
+    client update {CLIENT} --email new@example.org
+    reissue status
+    mail test you@example.org
+""")
+NOT_FOR_AUDITOR = lines(f"""
+    activate {CLIENT}
+    client unblock {CLIENT}
+    verify {CLIENT} --explain
+    client export
+    client list --from -
+    audit list --since 7d extra
+    audit list --output x
+    reissue resume spring-2026
+    reissue start x --all --yes
+    mail check
+""")
+NOT_FOR_OPERATOR = lines(f"""
+    audit list
+    verify {CLIENT} --explain
+    activated
+    client
+    mail
+    client shown x
+""")
 
 
 class Role(NamedTuple):
@@ -144,7 +232,7 @@ def test_a_rule_allows_what_it_says_and_nothing_else(role: str) -> None:
         for command in ROLES[role].allowed:
             ended = made.sudo(command)
             assert (ended.code, ended.out.splitlines()[0]) == (0, STATE), (command, ended)
-        for command in [*FORBIDDEN, *ROLES[role].refused, *commands_of_others(role), *with_files(role)]:
+        for command in ["", *FORBIDDEN, *ROLES[role].refused, *commands_of_others(role), *with_files(role)]:
             require_refusal(made.sudo(command), command)
         command = ROLES[role].allowed[0]
         exported = "".join(f"export {name}='{value}'; " for name, value in ATTACKS.items())

@@ -1,4 +1,4 @@
-"""`python -m tests.reference.guides_table` writes the README's table of guides: each with the line that says what it is for."""
+"""`python -m tests.reference.guides_table` writes the README's table of guides: each with its own summary."""
 
 from pathlib import Path
 
