@@ -206,7 +206,7 @@ class Desk(NamedTuple):
 @contextmanager
 def desk(role: str) -> Iterator[Desk]:
     """Make a server on which the guide's commands for this role were typed."""
-    require_programs_in(f"{INSTALL.text}\nchpasswd ", beside=["sudo", "visudo", "useradd"])
+    require_programs_in(INSTALL.text, beside=["sudo", "visudo", "useradd"])
     rule = rule_of(role)
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
         server = Server.installed(made, mail_server)

@@ -51,6 +51,9 @@ class Server(NamedTuple):
         """Type these commands as root, require success, and return their output; systemctl is a stand-in."""
         self.machine.write("/srv/bin/systemctl", SYSTEMCTL, mode=0o755)
         variables = {"PATH": f"/srv/bin:{PATH}", **variables}
-        ended = self.machine.run(["bash", "-euo", "pipefail", "-c", commands], folder=folder, variables=variables)
+        # Alone: another test's account may have the same number, and userdel refuses an account that is in use.
+        alone = ["unshare", "--pid", "--fork", "--mount-proc"]
+        command = [*alone, "bash", "-euo", "pipefail", "-c", commands]
+        ended = self.machine.run(command, folder=folder, variables=variables)
         assert ended.code == 0, ended
         return ended.out
