@@ -50,7 +50,8 @@ class Dialogue:
 
     def _password(self, command: str) -> dict[str, str]:
         """Return the answer to the question for the password, if the command names a client."""
-        return {"Password:": typed for client, typed in self._office.passwords.items() if client in command}
+        typed = [password for client, password in self._office.passwords.items() if client in command]
+        return {"Password:": typed[0]} if typed else {}
 
     def require(self, shown: list[str], ended: Ended) -> None:
         """Require that the lines shown are those of both streams, each in its order.
