@@ -20,6 +20,7 @@ VARIABLE = {
     rf"(?<=  )(?:{'|'.join(map(re.escape, (ACTOR, detect_actor().user)))})(?: +|$)": "somebody ",
     r"\b(by|actor) +details$": r"\1 details",
     r'\d+ ms$|"ms": \d+': "some time",
+    r"in (less than a second|about [\d:]+): a hash takes \d+ ms, the mail server answers within some time": "some time",
 }
 
 
@@ -56,22 +57,24 @@ class Dialogue:
     def require(self, shown: list[str], ended: Ended) -> None:
         """Require that the lines shown are those of both streams, each in its order.
 
-        A line `...` stands for lines of standard output up to the next one that is shown. `...` at the end of a line
-        stands for the rest of it.
+        A line `...` stands for lines of standard output up to the next one that is shown, and `(...)` for lines of
+        standard error up to the end. `...` at the end of a line stands for the rest of it.
         """
         streams = [[line for line in map(plain, stream.splitlines()) if line] for stream in (ended.out, ended.err)]
         some_are_left_out = False
-        for line in shown:
+        for line in filter(None, shown):
             if line == "...":
                 some_are_left_out = True
+                continue
+            if line == "(...)":
+                streams[1].clear()
                 continue
             while some_are_left_out and streams[0] and not any(self._is(line, one[0]) for one in streams if one):
                 streams[0].pop(0)
             heads = [stream for stream in streams if stream and self._is(line, stream[0])]
-            assert heads or not line, f"the README shows {line!r}, but there is {streams}"
-            if line:
-                heads[0].pop(0)
-                some_are_left_out &= heads[0] is not streams[0]
+            assert heads, f"the README shows {line!r}, but there is {streams}"
+            heads[0].pop(0)
+            some_are_left_out &= heads[0] is not streams[0]
         if some_are_left_out:
             streams[0].clear()
         assert streams == [[], []], "the README does not show this"
