@@ -110,7 +110,11 @@ def load_history(context: Context, client: Client, *, most: int | None = EVENTS_
     issued = list_mails(context, client, most=limit)
     by_sequence = {mail.sequence: mail for mail in issued}
     entries = [_add_mail_details(entry, by_sequence) for entry in _load_events(client, limit)]
-    settled = {entry.details.get("sequence") for entry in entries if entry.action == _ISSUE}
+    issues = [entry for entry in entries if entry.action == _ISSUE]
+    settled = {entry.details.get("sequence") for entry in issues}
+    if client.email is None:
+        # Erasing deleted the sequences from the events, which are those of the latest mails.
+        settled |= {mail.sequence for mail in issued[: len(issues)]}
     if limit is None or len(entries) < limit:
         entries += _creation(client, entries)
     oldest = min((entry.at for entry in entries), default="")

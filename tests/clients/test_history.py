@@ -91,3 +91,16 @@ def test_the_history_of_an_erased_client_keeps_the_actions_and_no_personal_data(
     entries = history.load_history(opened, Client.get_by_id(client.id)).entries
     assert [entry.action for entry in entries] == ["client.create", "client.disable", "client.erase"]
     assert "eanne" not in str(entries)
+
+
+def test_each_mail_of_an_erased_client_is_in_the_history_once(opened: Context) -> None:
+    egec = opened._replace(clock=Ticking())
+    client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
+    for _ in range(3):
+        issue.issue_to_operator(egec, client, lambda _new: None, hashing=hashing.start_hash(egec.settings))
+    change.erase_clients(egec, [client.id])
+    erased = Client.get_by_id(client.id)
+    assert [what for what, _ in load_outcomes(egec, erased)].count("credential.issue") == 3
+    # Those whose events were pruned are still in it.
+    Event.delete().where((Event.client == erased) & (Event.at < NOON + timedelta(seconds=8))).execute()
+    assert [what for what, _ in load_outcomes(egec, erased)].count("credential.issue") == 3
