@@ -8,16 +8,19 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
 from egec_cli.commands.client import ClientGroup
+from egec_cli.commands.contract import ERRORS
 from egec_cli.commands.root import LazyGroup
 from egec_cli.errors import ExitCode
 from egec_cli.settings import load
 from egec_cli.settings.variables import FOR_EXPERTS, NEEDED_BY_EVERYONE, OFTEN_USEFUL, Setting
 from egec_cli.translation import Words
+from tests import catalogue
 from tests.conftest import Egec
 
 CHECKOUT = Path(__file__).parent.parent
@@ -150,3 +153,30 @@ def test_the_first_line_of_the_readmes_first_command_creates_and_activates(tmp_p
 
 def test_the_continuous_integration_runs_the_readmes_test_command() -> None:
     assert "<!-- test command -->" in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+TROUBLESHOOTING = (CHECKOUT / "egec_cli" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
+# Only mails have these codes: those of `failure` in `egec client show`.
+CODES_OF_MAILS = {"interrupted", "not_sent"}
+# Messages of the system and of SQLite, which are quoted too.
+MESSAGES_OF_OTHERS = {"No space left on device", "disk I/O error"}
+
+
+def test_every_error_code_has_its_section_in_troubleshooting() -> None:
+    sections = re.findall(r"^### ([a-z0-9_]+)$", TROUBLESHOOTING, flags=re.MULTILINE)
+    assert sorted(sections) == sorted({*ERRORS, *CODES_OF_MAILS})
+
+
+def test_troubleshooting_begins_with_every_exit_code_of_a_failure() -> None:
+    listed = re.findall(r"\*\*([0-9]+)\*\*", TROUBLESHOOTING.partition("\n## ")[2].partition("\n## ")[0])
+    # The reader of the output closes the pipe on purpose: 141 asks for nothing.
+    assert sorted(map(int, listed)) == sorted(set(ExitCode) - {ExitCode.OK, ExitCode.BROKEN_PIPE})
+
+
+def test_troubleshooting_quotes_messages_as_they_are_printed() -> None:
+    with catalogue.PO.open("rb") as file:
+        messages = "\n".join(str(message.id) for message in read_po(file))
+    quoted = re.findall("“([^”]+)”", " ".join(TROUBLESHOOTING.split()))
+    fragments = {part.strip() for quote in quoted for part in re.split("[…:]", quote)} - {"", *MESSAGES_OF_OTHERS}
+    assert len(fragments) > 40
+    assert [fragment for fragment in sorted(fragments) if fragment not in messages] == []
