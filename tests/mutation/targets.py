@@ -51,6 +51,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "credentials/states.py": (
         "credentials/test_issue.py",
         "logins/test_explain.py",
+        "logins/test_work.py",
         "credentials/test_bounces.py",
         "credentials/test_promises.py",
     ),
@@ -69,7 +70,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/batch.py": ("commands/test_verify.py", "logins/test_verify.py"),
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
-    "credentials/hash_costs.py": _LOGINS,
     # runs
     "reissue/quotas.py": _RUNS,
     "reissue/runs.py": _RUNS,
