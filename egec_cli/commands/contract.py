@@ -18,7 +18,7 @@ from egec_cli.commands.init import InitResult
 from egec_cli.commands.password import GeneratedPassword, RatedPassword
 from egec_cli.credentials.bounces import BounceRecord
 from egec_cli.credentials.issue import IssueResult
-from egec_cli.doctor import mail_trial, maintenance
+from egec_cli.doctor import database, mail
 from egec_cli.doctor.findings import Finding
 from egec_cli.errors import ExitCode
 from egec_cli.imports import run
@@ -222,7 +222,7 @@ CONTRACT: Mapping[str, Contract] = {
             ExitCode.ALREADY_EXISTS: "the file already exists",
         },
     ),
-    "mail test": Contract((Result((mail_trial.TestMailResult,)),), _MAILING, _SETTINGS_ALONE),
+    "mail test": Contract((Result((mail.TestMailResult,)),), _MAILING, _SETTINGS_ALONE),
     "mail bounces": Contract(
         (Result((BounceRecord,), many=True),),
         {
@@ -238,14 +238,14 @@ CONTRACT: Mapping[str, Contract] = {
         {ExitCode.BAD_INPUT: "unknown run", ExitCode.NO_SUCH_CLIENT: "the client of --client is unknown"},
     ),
     "audit prune": Contract((Result((prune.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
-    "db status": Contract((Result((maintenance.SchemaStatus,)),), {}),
+    "db status": Contract((Result((database.SchemaStatus,)),), {}),
     "db upgrade": Contract(
-        (Result((maintenance.UpgradeResult,)),),
+        (Result((database.UpgradeResult,)),),
         {ExitCode.TEMPORARY_FAILURE: "a worker is active on a run, or the database is busy"},
     ),
-    "db backup": Contract((Result((maintenance.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
+    "db backup": Contract((Result((database.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
     "db restore": Contract(
-        (Result((maintenance.RestoreResult,)),),
+        (Result((database.RestoreResult,)),),
         {ExitCode.BAD_INPUT: "the file is not a backup", ExitCode.TEMPORARY_FAILURE: "another egec uses the database"},
     ),
     "doctor": Contract(

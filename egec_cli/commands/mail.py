@@ -13,9 +13,8 @@ from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings
 from egec_cli.credentials import mail_route
-from egec_cli.doctor import mail_trial
-from egec_cli.doctor.mail import check_server, check_signature, check_templates
-from egec_cli.doctor.mail_trial import TestMailResult
+from egec_cli.doctor import mail
+from egec_cli.doctor.mail import TestMailResult, check_server, check_signature, check_templates
 from egec_cli.errors import UsageError
 from egec_cli.files import atomic_write
 from egec_cli.mail.compose import sample
@@ -77,11 +76,9 @@ def preview_command(
 def _compose_preview(client: str, kind: Kind, language: str, sentence: str) -> Mail:
     settings = read_settings()
     if not client:
-        return mail_trial.preview_mail(
-            settings, kind, language=language, sentence=sentence, client=None, at=clock.now()
-        )
+        return mail.preview_mail(settings, kind, language=language, sentence=sentence, client=None, at=clock.now())
     with open_context(settings, only_read=True) as context:
-        return mail_trial.preview_mail(
+        return mail.preview_mail(
             settings, kind, language=language, sentence=sentence, client=records.find_client(client), at=context.clock()
         )
 
@@ -100,7 +97,7 @@ def try_command(
     mail_route.try_to_record(settings)
     transport = choose.open_transport(settings)
     try:
-        result: TestMailResult = mail_trial.send_test_mail(
+        result: TestMailResult = mail.send_test_mail(
             settings, address, kind, language=language, transport=transport, at=clock.now(), log=make_log(settings)
         )
     finally:
