@@ -138,7 +138,7 @@ def has_reader() -> bool:
 def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: OutputFormat) -> None:
     if output is OutputFormat.TABLE:
         # Imported here: machine formats do not need it.
-        from egec_cli.output.tables import show_table
+        from egec_cli.output.terminal import show_table
 
         show_table(rows, names)
     elif output is OutputFormat.JSON:

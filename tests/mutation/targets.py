@@ -111,6 +111,5 @@ TARGETS: Mapping[str, Sequence[str]] = {
     # output
     "output/formats.py": _OUTPUT,
     "output/messages.py": _OUTPUT,
-    "output/progress.py": _OUTPUT,
-    "output/tables.py": _OUTPUT,
+    "output/terminal.py": _OUTPUT,
 }
