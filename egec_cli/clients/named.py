@@ -12,7 +12,7 @@ from egec_cli.clients import fields
 from egec_cli.clients.records import REFERENCE_PREFIX
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
-from egec_cli.output.formula_guard import remove_guard
+from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Table
 from egec_cli.store.sql import fetch_tuples, insert_many

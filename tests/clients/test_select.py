@@ -23,7 +23,7 @@ from egec_cli.clients.records import ClientStatus, create_client
 from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatched
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError
-from egec_cli.output.formula_guard import remove_guard
+from egec_cli.output.formats import remove_guard
 from egec_cli.settings import load
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
