@@ -7,8 +7,8 @@ the generator of the reference load this module.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from egec_cli.audit import prune
-from egec_cli.audit.query import EventRecord
+from egec_cli.audit import events
+from egec_cli.audit.events import EventRecord
 from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
@@ -237,7 +237,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((EventRecord,), many=True),),
         {ExitCode.BAD_INPUT: "unknown run", ExitCode.NO_SUCH_CLIENT: "the client of --client is unknown"},
     ),
-    "audit prune": Contract((Result((prune.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
+    "audit prune": Contract((Result((events.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
     "db status": Contract((Result((database.SchemaStatus,)),), {}),
     "db upgrade": Contract(
         (Result((database.UpgradeResult,)),),
