@@ -26,7 +26,7 @@ from egec_cli.settings.load import Reading
 from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.settings.variables import SETTINGS, Setting
 from egec_cli.store import database, peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.sql import find_engine
 from egec_cli.translation import Words, join_words, system_message
 

@@ -33,7 +33,7 @@ from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.store import peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words
 

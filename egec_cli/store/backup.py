@@ -18,7 +18,7 @@ from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import copy as sqlite_copy
 from egec_cli.store import database, reading, schema, sqlite
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.translation import Words, system_message
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -85,7 +85,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "imports/tables.py": _IMPORTS,
     # the database and restore
     "store/database.py": _STORE,
-    "store/failures.py": ("store/test_failures.py",),
     "store/postgresql.py": _STORE,
     "store/schema.py": _STORE,
     "store/sql.py": _STORE,
