@@ -10,7 +10,7 @@ from pathlib import Path
 from egec_cli import files
 from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import copy, models, peewee, reading, schema, sqlite
+from egec_cli.store import models, peewee, schema, sqlite, sqlite_file
 from egec_cli.store.errors import damaged_file, number_too_large
 from egec_cli.translation import Words, system_message
 
@@ -90,7 +90,7 @@ def create_database(location: Database) -> bool:
         tables = sqlite.list_tables(location)
         if tables and schema.HISTORY_TABLE not in tables:
             raise schema.without_history(location, tables)
-        if tables and reading.obstacle(location):
+        if tables and sqlite_file.obstacle(location):
             return False
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
         if schema.read_applied_migrations(database):
@@ -134,7 +134,7 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
                 if isinstance(location, SqliteFile):
                     # Through another connection: this one is in a transaction.
                     with sqlite.connect(location, patience=BUSY_TIMEOUT) as source:
-                        copy.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
+                        sqlite_file.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
                 schema.migrate(database)
         return pending
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store import as_peewee_errors, peewee, reading
+from egec_cli.store import as_peewee_errors, peewee, sqlite_file
 from egec_cli.store.errors import damaged_file, damaged_tables, database_busy, not_writable
 from egec_cli.translation import Words, system_message
 
@@ -166,11 +166,11 @@ def keep_log(database: peewee.SqliteDatabase) -> None:
 @contextmanager
 def _uri(location: SqliteFile, *, only_read: bool, patience: float) -> Iterator[tuple[str, bool]]:
     """Yield the URI of a file, and whether the connection can write."""
-    obstacle = reading.obstacle(location)
+    obstacle = sqlite_file.obstacle(location)
     if obstacle is None:
         yield f"{location.path.absolute().as_uri()}?mode=rw", True
     elif only_read:
-        with reading.uri(location, patience=patience) as address:
+        with sqlite_file.uri(location, patience=patience) as address:
             yield address, False
     else:
         # SQLite would open it for reading, and leave a log beside it that stays unwritable.

@@ -90,8 +90,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "store/sql.py": _STORE,
     "store/sqlite.py": _STORE,
     "store/backup.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),
-    "store/copy.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),
-    "store/reading.py": ("store/test_reading.py",),
+    "store/sqlite_file.py": (
+        "store/test_restore.py",
+        "store/test_backup.py",
+        "store/test_failures.py",
+        "store/test_reading.py",
+    ),
     # SMTP
     "mail/transports/interface.py": (
         "mail/transports/test_smtp.py",
