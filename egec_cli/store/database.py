@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from egec_cli import files
-from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError
+from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError, damaged_file, number_too_large
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import models, peewee, schema, sqlite, sqlite_file
-from egec_cli.store.errors import damaged_file, number_too_large
 from egec_cli.translation import Words, system_message
 
 # How long a statement waits for another process's transaction, in seconds.

@@ -11,10 +11,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError
+from egec_cli.errors import (
+    ConfigError,
+    EgecError,
+    PermissionDenied,
+    StorageError,
+    damaged_file,
+    damaged_tables,
+    database_busy,
+    not_writable,
+)
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import as_peewee_errors, peewee, sqlite_file
-from egec_cli.store.errors import damaged_file, damaged_tables, database_busy, not_writable
 from egec_cli.translation import Words, system_message
 
 LOCKS_ROWS = False

@@ -17,11 +17,18 @@ from itertools import count
 from pathlib import Path
 
 from egec_cli import clock, files
-from egec_cli.errors import AlreadyExists, EgecError, PermissionDenied, StorageError, TemporaryFailure
+from egec_cli.errors import (
+    AlreadyExists,
+    EgecError,
+    PermissionDenied,
+    StorageError,
+    TemporaryFailure,
+    database_busy,
+    not_writable,
+)
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
-from egec_cli.store.errors import database_busy, not_writable
 from egec_cli.translation import Words, system_message
 
 # Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
