@@ -98,13 +98,13 @@ TARGETS: Mapping[str, Sequence[str]] = {
     ),
     # SMTP
     "mail/transports/interface.py": (
+        "mail/transports/test_quoting.py",
         "mail/transports/test_smtp.py",
         "mail/transports/test_sendmail.py",
         "mail/transports/test_maildir.py",
     ),
     "mail/transports/smtp.py": ("mail/transports/test_smtp.py", "commands/test_mail.py"),
     "mail/transports/smtp_connection.py": ("mail/transports/test_smtp_connection.py", "mail/transports/test_smtp.py"),
-    "mail/transports/quoting.py": ("mail/transports/test_quoting.py",),
     # settings
     "settings/load.py": ("settings/test_load.py", "settings/test_schema.py", "test_docs.py"),
     "settings/schema.py": ("settings/test_schema.py", "settings/test_load.py", "test_docs.py"),
