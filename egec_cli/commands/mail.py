@@ -19,7 +19,7 @@ from egec_cli.errors import UsageError
 from egec_cli.files import atomic_write
 from egec_cli.mail.compose import sample
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat, print_line, render
 from egec_cli.output.messages import warn

@@ -304,7 +304,7 @@ def _show_dry_run(
 
 
 def _describe_preview(found: "RunPreview", bounced: int) -> str:
-    from egec_cli.mail.compose.wording import Kind
+    from egec_cli.mail.compose.template import Kind
 
     if found.fault is not None:
         mails = Words("no mail can be sent at present: {fault}", fault=found.fault)

@@ -18,7 +18,7 @@ from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.compose.sample import sample_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint import templates
 from egec_cli.mail.lint.html import Flaw
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport

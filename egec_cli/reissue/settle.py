@@ -22,7 +22,7 @@ from egec_cli.credentials.states import (
 )
 from egec_cli.errors import ExitCode, PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
 from egec_cli.reissue import items, quotas, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord

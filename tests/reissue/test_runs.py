@@ -39,8 +39,7 @@ from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
-from egec_cli.mail.compose.template import BUILT_IN
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
 from egec_cli.reissue import items, preview, runs, settle, threads, worker

@@ -4,7 +4,7 @@
 several encoded words. So `email.header` writes and reads them here (RFC 5322, RFC 2047).
 
 The Message-ID and the envelope sender lead from a delivery report to the credential of its mail. Both contain the same
-mark: the key of the client, for a fast search, and random digits, which only readers of the mail or its report can know.
+mark: the key of the client, for a fast search, and random digits, which only readers of the mail or its report know.
 """
 
 import os
@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import ConfigError, InvalidInput
-from egec_cli.mail.compose import wording
-from egec_cli.mail.compose.wording import Kind, KindTemplates, MailText
+from egec_cli.mail.compose import template
+from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.password import Password
 from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words
@@ -144,9 +144,9 @@ def credentials_mail(
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    greeting = wording.format_greeting(settings, name, language)
-    values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
-    values |= wording.sentence_values(settings, Kind.CREDENTIALS, language, "")
+    greeting = template.format_greeting(settings, name, language)
+    values = template.credentials_values(settings, greeting, identifier, password, issued_at, language)
+    values |= template.sentence_values(settings, Kind.CREDENTIALS, language, "")
     text = KindTemplates.find(settings, Kind.CREDENTIALS, language).fill(values)
     return finish_mail(settings, text, recipient, issued_at, client)
 
@@ -159,8 +159,8 @@ def address_changed_mail(settings: Settings, *, recipient: str, language: str, n
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    greeting = wording.format_greeting(settings, name, language)
-    values = wording.address_changed_values(settings, greeting, changed_at, language)
+    greeting = template.format_greeting(settings, name, language)
+    values = template.address_changed_values(settings, greeting, changed_at, language)
     templates = KindTemplates.find(settings, Kind.ADDRESS_CHANGED, language)
     return finish_mail(settings, templates.fill(values), recipient, changed_at)
 
@@ -202,12 +202,12 @@ class MailForm:
         self._bounces = _bounce_address(settings)
         self._new_message_id = re.compile(message_id_pattern(self._domain))
         self._templates = KindTemplates.find(settings, kind, language)
-        self._sentence = wording.sentence_values(settings, kind, language, sentence)
-        self._unnamed = wording.format_greeting(settings, "", language)
+        self._sentence = template.sentence_values(settings, kind, language, sentence)
+        self._unnamed = template.format_greeting(settings, "", language)
         name = os.urandom(16).hex()
-        self._named = _make_gaps(wording.format_greeting(settings, name, language).encode(), {"name": name}).decode()
+        self._named = _make_gaps(template.format_greeting(settings, name, language).encode(), {"name": name}).decode()
         stand_ins = {name: os.urandom(16).hex() for name in PER_CLIENT}
-        self._subject, text, html = self._templates.fill(wording.fixed_values(settings) | self._sentence | stand_ins)
+        self._subject, text, html = self._templates.fill(template.fixed_values(settings) | self._sentence | stand_ins)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
         self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
@@ -291,8 +291,8 @@ class MailForm:
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
-            text = _encode_qp(wording.format_time(issued_at, self._language))
-            expiry = wording.format_expiry(self._settings, issued_at, self._language)
+            text = _encode_qp(template.format_time(issued_at, self._language))
+            expiry = template.format_expiry(self._settings, issued_at, self._language)
             self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]
 
@@ -305,7 +305,7 @@ class MailForm:
         issued_at: datetime,
         message_id: str | None = None,
     ) -> Mail:
-        values = wording.credentials_values(
+        values = template.credentials_values(
             self._settings, self._greet(name), identifier, password, issued_at, self._language
         )
         text = self._templates.fill(values | self._sentence)
