@@ -71,7 +71,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
     # runs
-    "reissue/quotas.py": _RUNS,
     "reissue/runs.py": _RUNS,
     "reissue/items.py": _RUNS,
     "reissue/settle.py": _RUNS,
