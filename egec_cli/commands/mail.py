@@ -12,13 +12,13 @@ from egec_cli.clients import records
 from egec_cli.commands.doctor import show_findings
 from egec_cli.commands.options import FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings
+from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
 from egec_cli.credentials import bounces, mail_route
 from egec_cli.credentials.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
 from egec_cli.doctor import mail
 from egec_cli.doctor.mail import TestMailResult, check_server, check_signature, check_templates
 from egec_cli.errors import ExitCode, InvalidInput, UsageError
-from egec_cli.files import atomic_write, standard_input
+from egec_cli.files import atomic_write
 from egec_cli.mail.bounces import Incoming, read_file, read_maildir, read_stream
 from egec_cli.mail.compose import sample
 from egec_cli.mail.compose.message import Mail
