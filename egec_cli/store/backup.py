@@ -57,7 +57,7 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
     """
     live = location.path
     try:
-        if sqlite.file_exists(live) and (obstacle := sqlite_file.obstacle(location)):
+        if sqlite.file_exists(live) and (obstacle := sqlite.find_obstacle(location)):
             raise obstacle
         files.make_folders(live.parent)
         with files.create_hidden_file(live.parent) as staged:

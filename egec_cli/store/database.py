@@ -89,7 +89,7 @@ def create_database(location: Database) -> bool:
         tables = sqlite.list_tables(location)
         if tables and schema.HISTORY_TABLE not in tables:
             raise schema.without_history(location, tables)
-        if tables and sqlite_file.obstacle(location):
+        if tables and sqlite.find_obstacle(location):
             return False
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
         if schema.read_applied_migrations(database):

@@ -98,6 +98,32 @@ def require_file(location: SqliteFile) -> None:
         )
 
 
+def find_obstacle(location: SqliteFile) -> EgecError | None:
+    """Return the error of writing to the database; None if it can be written."""
+    # SQLite keeps its log beside the file itself, not beside a link to it.
+    path = location.path.resolve()
+    if not os.access(path, os.R_OK | os.W_OK):
+        faulty = path
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        faulty = path.parent
+    else:
+        return None
+    if _is_on_read_only_file_system(faulty):
+        return StorageError(
+            "{location} cannot be written: its file system is read-only",
+            "Mount it for writing. Commands that only read work.",
+            location=location,
+        )
+    return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
+
+
+def _is_on_read_only_file_system(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def list_tables(location: SqliteFile) -> set[str]:
     """Return the tables in a file, without opening its log; none if the file is damaged.
 
@@ -174,7 +200,7 @@ def keep_log(database: peewee.SqliteDatabase) -> None:
 @contextmanager
 def _uri(location: SqliteFile, *, only_read: bool, patience: float) -> Iterator[tuple[str, bool]]:
     """Yield the URI of a file, and whether the connection can write."""
-    obstacle = sqlite_file.obstacle(location)
+    obstacle = find_obstacle(location)
     if obstacle is None:
         yield f"{location.path.absolute().as_uri()}?mode=rw", True
     elif only_read:

@@ -19,40 +19,19 @@ from pathlib import Path
 from egec_cli import clock, files
 from egec_cli.errors import (
     AlreadyExists,
-    EgecError,
     PermissionDenied,
     StorageError,
     TemporaryFailure,
     database_busy,
-    not_writable,
 )
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
-from egec_cli.translation import Words, system_message
+from egec_cli.translation import system_message
 
 # Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 _BETWEEN_TRIES = 0.05
-
-
-def obstacle(location: SqliteFile) -> EgecError | None:
-    """Return the error of writing to the database; None if it can be written."""
-    # SQLite keeps its log beside the file itself, not beside a link to it.
-    path = location.path.resolve()
-    if not os.access(path, os.R_OK | os.W_OK):
-        faulty = path
-    elif not os.access(path.parent, os.W_OK | os.X_OK):
-        faulty = path.parent
-    else:
-        return None
-    if _is_on_read_only_file_system(faulty):
-        return StorageError(
-            "{location} cannot be written: its file system is read-only",
-            "Mount it for writing. Commands that only read work.",
-            location=location,
-        )
-    return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
 
 
 @contextmanager
@@ -98,13 +77,6 @@ def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
             raise _written_meanwhile(location)
     finally:
         os.close(descriptor)
-
-
-def _is_on_read_only_file_system(path: Path) -> bool:
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 def _has_log(path: Path) -> bool:
