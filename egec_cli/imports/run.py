@@ -87,8 +87,6 @@ def import_clients(
     """Import the rows of a table, and return the numbers of rows by result.
 
     Args:
-        context: the application context.
-        table: the rows.
         report: called with each rejected row, soon after it is read.
         on_conflict: what to do with a row whose client already exists with different data.
         strict: import all rows or none.

@@ -70,7 +70,6 @@ def work_on_run(
     """Work through a run, together with any other workers; yield each client that this worker finishes.
 
     Args:
-        context: the open context.
         run: the run; a finished one ends immediately.
         transport: creates a transport; each mail thread has its own.
         stop: set it to stop the work: mails under way are settled, and all other items are given back.

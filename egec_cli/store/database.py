@@ -22,7 +22,6 @@ def open_database(location: Database, *, only_read: bool = False) -> Iterator[pe
     """Open the database for the `with` block, and require that it has this program's schema.
 
     Args:
-        location: the database.
         only_read: the block only reads, so a database that cannot be written is accepted too.
 
     Raises:
@@ -47,7 +46,6 @@ def open_read_only(location: Database, *, patience: int | None = None) -> Iterat
     """Open the database for the `with` block, whatever its schema; the block cannot change it.
 
     Args:
-        location: the database.
         patience: how long to wait for locks, in seconds (default: BUSY_TIMEOUT).
 
     Raises:
@@ -110,7 +108,6 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
     They are applied in one transaction: a crash leaves the previous schema, and of two upgrades at once one does it.
 
     Args:
-        location: the database.
         require: called inside that transaction; raises an error if the schema must not change now.
 
     Raises:

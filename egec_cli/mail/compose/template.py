@@ -44,7 +44,6 @@ class Template(NamedTuple):
         In `.html` files values are escaped.
 
         Args:
-            values: the values of the placeholders.
             required: the placeholders that the text must use.
 
         Raises:

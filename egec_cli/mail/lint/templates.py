@@ -77,8 +77,6 @@ def find_kind_flaws(settings: Settings, kind: Kind, language: str, sentence: str
 
     Args:
         settings: the folder of templates.
-        kind: the kind of mail.
-        language: the language of the mail.
         sentence: that of a run, which may be empty; None checks for any run and for single mails.
     """
     try:
