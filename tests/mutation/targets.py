@@ -14,7 +14,6 @@ TESTS = Path(__file__).parents[1]
 
 _ISSUING = ("credentials/test_issue.py", "commands/test_activate.py")
 _RUNS = (
-    "reissue/test_quotas.py",
     "reissue/test_items.py",
     "reissue/test_runs.py",
     "commands/test_reissue.py",
