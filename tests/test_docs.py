@@ -1,4 +1,4 @@
-"""The README, `.env.example` and the help agree with the code."""
+"""The README, the guides, `.env.example` and the help agree with the code."""
 
 import re
 import subprocess
@@ -20,13 +20,14 @@ from egec_cli.settings.variables import SETTINGS
 from tests.conftest import Egec
 
 CHECKOUT = Path(__file__).parent.parent
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "egec_cli" / "guides").glob("*.md"))]
+MANUAL = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
 ENV_EXAMPLE = (CHECKOUT / ".env.example").read_text(encoding="utf-8")
 
 
 def table(name: str) -> list[list[str]]:
-    """Return the rows of the README's table below this mark."""
-    block = README.partition(f"<!-- {name} -->")[2].partition("<!-- end -->")[0]
+    """Return the rows of the table below this mark."""
+    block = MANUAL.partition(f"<!-- {name} -->")[2].partition("<!-- end -->")[0]
     rows = [line for line in block.splitlines() if line.startswith("|")][2:]
     return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
@@ -125,7 +126,7 @@ def test_the_help_line_of_the_root_fits_its_command(name: str) -> None:
 
 
 def test_the_first_line_of_the_readmes_first_command_creates_and_activates(tmp_path: Path) -> None:
-    command = README.partition("<!-- first command -->")[2].split("```")[1].removeprefix("sh\n").strip()
+    command = MANUAL.partition("<!-- first command -->")[2].split("```")[1].removeprefix("sh\n").strip()
     last = command.rpartition("&& ")[2].replace(".venv/bin/egec", f"{sys.executable} -m egec_cli")
     done = subprocess.run(["sh", "-c", last], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

@@ -10,14 +10,15 @@ import pytest
 from egec_cli.commands.contract import CONTRACT
 from egec_cli.logins.explain import Cause
 from tests.reference import command_tree, man_page, records, reference
-from tests.test_docs import CHECKOUT, README, table
+from tests.test_docs import CHECKOUT, MANUAL, table
 
 PAGE = CHECKOUT / "egec_cli" / "man" / "egec.1"
 STALE = "type `python -m tests.reference`"
 
 
-def test_the_reference_of_the_readme_is_that_of_the_program() -> None:
-    assert reference.in_readme(README) == README, STALE
+def test_the_reference_is_that_of_the_program() -> None:
+    guide = (CHECKOUT / "egec_cli" / "guides" / "reference.md").read_text(encoding="utf-8")
+    assert reference.in_guide(guide) == guide, STALE
 
 
 def test_the_man_page_is_that_of_the_program() -> None:
@@ -60,8 +61,8 @@ def test_the_wheel_contains_the_man_page() -> None:
     )
 
 
-def test_the_reasons_of_a_refusal_in_the_readme_are_those_of_the_program() -> None:
-    block = README.partition("| reason | what it means |\n")[2].partition("\n\n")[0]
+def test_the_reasons_of_a_refusal_in_the_guide_are_those_of_the_program() -> None:
+    block = MANUAL.partition("| reason | what it means |\n")[2].partition("\n\n")[0]
     cells = [row.split("|")[1] for row in block.splitlines()[1:]]
     told = [word.strip(" `") for cell in cells for word in cell.split(",")]
     assert sorted(told) == sorted(get_args(Cause))

@@ -1,4 +1,4 @@
-"""The fenced blocks of the README: what each one holds, what it is, and the mark that says who executes it.
+"""The fenced blocks of the README and the guides: what each holds, what it is, and the mark that says who executes it.
 
 A mark is a comment on the line above the fence:
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHECKOUT = Path(__file__).parent.parent.parent
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "egec_cli" / "guides").glob("*.md"))]
 ELSEWHERE = "executed by "
 
 TELLS_WHERE_TO_TURN = """\
@@ -35,6 +35,7 @@ class Block(NamedTuple):
         line: the number of the fence's line.
         mark: the comment above the fence, without its brackets; empty without one.
         paragraph: the paragraph above the fence and its mark.
+        document: the name of the file.
     """
 
     language: str
@@ -42,9 +43,10 @@ class Block(NamedTuple):
     line: int
     mark: str
     paragraph: str
+    document: str
 
     def __str__(self) -> str:
-        return f"README.md:{self.line}"
+        return f"{self.document}:{self.line}"
 
     @property
     def elsewhere(self) -> str:
@@ -93,9 +95,9 @@ class Block(NamedTuple):
         return found
 
 
-def _parsed(readme: str) -> list[Block]:
+def _parsed(document: Path) -> list[Block]:
     found = []
-    lines = readme.splitlines()
+    lines = document.read_text(encoding="utf-8").splitlines()
     fences = [number for number, line in enumerate(lines) if line.startswith("```")]
     for begin, end in zip(fences[::2], fences[1::2], strict=True):
         above = begin - 1
@@ -107,15 +109,16 @@ def _parsed(readme: str) -> list[Block]:
             paragraph.insert(0, lines[above])
             above -= 1
         text = "".join(f"{line}\n" for line in lines[begin + 1 : end])
-        found.append(Block(lines[begin][3:], text, begin + 1, mark[1] if mark else "", "\n".join(paragraph)))
+        said = mark[1] if mark else ""
+        found.append(Block(lines[begin][3:], text, begin + 1, said, "\n".join(paragraph), document.name))
     return found
 
 
-BLOCKS = _parsed(README)
+BLOCKS = [block for document in DOCUMENTS for block in _parsed(document)]
 
 
 def executed_by(test_file: str) -> list[Block]:
-    """Return the blocks of which the README says that this test executes them, in its order.
+    """Return the blocks that this test executes, in the order of the documents.
 
     Args:
         test_file: the path of the test in the checkout, as in the mark.
@@ -124,5 +127,6 @@ def executed_by(test_file: str) -> list[Block]:
 
 
 def prose() -> str:
-    """Return the README without its fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    """Return the README and the guides without their fenced blocks."""
+    texts = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    return re.sub(r"^```.*?^```$", "", texts, flags=re.MULTILINE | re.DOTALL)

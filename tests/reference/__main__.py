@@ -1,4 +1,4 @@
-"""`python -m tests.reference` generates the README's reference and the man page."""
+"""`python -m tests.reference` generates the guide `reference` and the man page."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 def write(checkout: Path = CHECKOUT) -> None:
     """Write what is generated into the checkout."""
-    readme = checkout / "README.md"
-    readme.write_text(reference.in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    guide = checkout / "egec_cli" / "guides" / "reference.md"
+    guide.write_text(reference.in_guide(guide.read_text(encoding="utf-8")), encoding="utf-8")
     (checkout / "egec_cli" / "man" / "egec.1").write_text(man_page.text(), encoding="utf-8")
 
 

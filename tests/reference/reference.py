@@ -1,4 +1,4 @@
-"""The reference of the README: what each command takes and writes, how it may end, and what the keys mean."""
+"""The guide `reference`: what each command takes and writes, how it may end, and what the keys mean."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,9 +10,9 @@ from tests.reference import command_tree, records
 BEGIN, END = "<!-- reference -->", "<!-- end -->"
 
 
-def in_readme(readme: str) -> str:
-    """Return the README with the reference as it is now between its marks."""
-    before, mark, rest = readme.partition(f"{BEGIN}\n")
+def in_guide(guide: str) -> str:
+    """Return the guide with the reference as it is now between its marks."""
+    before, mark, rest = guide.partition(f"{BEGIN}\n")
     _, end, after = rest.partition(END)
     assert mark
     assert end
