@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from string import ascii_letters, digits
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -256,7 +255,7 @@ _LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
 }
 
 # These have no special meaning for bash anywhere; other ASCII characters get a backslash.
-_PLAIN = frozenset(ascii_letters + digits + "_-./,@%+")
+_PLAIN = frozenset(filter(str.isalnum, map(chr, range(128)))) | set("_-./,@%+")
 _ESCAPED_IN_DOUBLE = '$`"\\'
 
 

@@ -15,7 +15,6 @@ from egec_cli.context import Context, Log
 from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
-from egec_cli.reissue.runs import is_worked_on, list_runs
 from egec_cli.settings.schema import Database, Settings, SqliteFile
 from egec_cli.store import database, models, peewee, schema
 from egec_cli.store.backup import backup_database, restore_backup
@@ -144,6 +143,9 @@ def check_open_credentials() -> Iterator[Finding]:
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
     """Yield the unfinished runs that no process works on."""
+    # Imported here, as below: `egec db status` does not need it.
+    from egec_cli.reissue.runs import list_runs
+
     paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
     for run in paused:
         detail = Words(
@@ -272,6 +274,8 @@ def upgrade_schema(settings: Settings, *, log: Log | None = None) -> UpgradeResu
 
 
 def _require_no_worker() -> None:
+    from egec_cli.reissue.runs import is_worked_on
+
     running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
     now = context.choose_clock(models.database.obj)()
     name = next((name for name, until in fetch_tuples(running) if is_worked_on(until, now)), None)
