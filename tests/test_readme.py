@@ -8,7 +8,10 @@ from pathlib import Path
 import dns.zone
 import pytest
 
+from egec_cli.clients.records import ClientStatus
+from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
+from egec_cli.store.models import CredentialState
 from tests.activations import letter
 from tests.conftest import Ended
 from tests.programs import require_programs_in
@@ -24,6 +27,7 @@ from tests.test_docs import commands
 
 CI = (CHECKOUT / ".ci/run").read_text(encoding="utf-8")
 EXECUTED_HERE = {"sh", "console", "cron", "dns"}
+PICTURE = "text"
 AFTER_THE_FIRST_COMMAND = "after the first command"
 PAUL_IS_REFUSED = f"the mail server refuses {office.PAULS_EMAIL}"
 # Marks of examples that are executed here.
@@ -56,8 +60,18 @@ def test_every_block_is_executed_somewhere(block: Block) -> None:
         assert block.elsewhere in takers_of_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
     elif block.mark not in SITUATIONS:
         assert f"<!-- {block.mark} -->" in CI, f"{block}: .ci/run does not take it by its name\n{TELLS_WHERE_TO_TURN}"
+    elif block.language == PICTURE:
+        typed = re.findall(r"^ *(?:\$|sudo|\S*egec) .*", block.text, flags=re.MULTILINE)
+        assert typed == [], f"{block}: a picture has no commands\n{TELLS_WHERE_TO_TURN}"
     else:
         assert block.language in EXECUTED_HERE, f"{block}: nothing executes it\n{TELLS_WHERE_TO_TURN}"
+
+
+def test_the_picture_has_every_state_of_a_password() -> None:
+    [picture] = [block for block in BLOCKS if block.language == PICTURE and block.document == "README.md"]
+    states = {*CredentialState, ClientStatus.EXPIRED}
+    assert {state for state in states if re.search(rf"\b{state}\b", picture.text)} == states
+    assert f"{load.load_settings({}).unused_password_days} days" in picture.text
 
 
 @pytest.fixture

@@ -169,9 +169,9 @@ def _check_size(limit: int | None) -> Finding:
 def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
     """Check which addresses the server accepts. Many servers lack SMTPUTF8, so this alone is fine."""
     check = "mail_server_letters"
-    offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
+    offered = [name.upper() for name in ("8bitmime", "smtputf8") if name in extensions]
     details = (
-        Words("offers {extensions}", extensions=" and ".join(offered).upper())
+        Words("offers {extensions}", extensions=", ".join(offered))
         if offered
         else Words("offers neither 8BITMIME nor SMTPUTF8")
     )

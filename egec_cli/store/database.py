@@ -182,6 +182,8 @@ def _create_file(location: SqliteFile) -> bool:
             with translate_failures(location), prepare_database(temporary) as database, database.connection_context():
                 _keep_log(database)
                 upgrade.migrate(database)
+                # On a full disk this fails. Closing would say nothing, and the file would be moved without its log.
+                sqlite.truncate_log(database)
             unfinished.move_to(path.name)
     except FileExistsError:
         if not os.path.lexists(path):

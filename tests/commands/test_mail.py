@@ -292,7 +292,9 @@ def test_a_non_ascii_sender_pauses_a_run_and_mail_check_reports_it_before(
         assert strict.accepted == []
     with MailServer() as willing:
         monkeypatch.setenv("EGEC_MAIL_URL", willing.url)
-        assert findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]["verdict"] == "ok"
+        found = findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]
+        assert found["verdict"] == "ok"
+        assert "offers 8BITMIME, SMTPUTF8" in found.values()
         assert egec("reissue", "resume", "spring").code == 0
         assert willing.accepted[0].sender == "été@egec.pro"
 

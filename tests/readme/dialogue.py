@@ -13,6 +13,7 @@ ACTOR = "egec (marie)"
 # What differs from one run to the next, and what stands for it on both sides.
 VARIABLE = {
     r"/\S*/mail/new/\S+": "a mail",
+    r"/\S*/\.env\b": "the settings file",
     r"(?:127\.0\.0\.1|smtp\.example\.org):\d+": "a server",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "a moment",
     r"by .+ on \S+,": "by somebody,",

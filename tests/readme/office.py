@@ -51,6 +51,7 @@ def program(path: Path, lines: str) -> None:
 def bare(folder: Path) -> Office:
     """Make a folder like a checkout, with `egec` on the path and nothing else."""
     shutil.copy(CHECKOUT / ".env.example", folder)
+    shutil.copytree(CHECKOUT / "templates", folder / "templates")
     program(folder / "bin/egec", f'exec {sys.executable} -m egec_cli "$@"')
     return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]:": "y"}, {})
 
