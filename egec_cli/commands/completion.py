@@ -221,13 +221,13 @@ def _run_names(_path: str, _prefix: str) -> list[str]:
     """
     # Imported here, as below: few completions look anything up.
     from egec_cli.settings import load
-    from egec_cli.store import database, upgrade
+    from egec_cli.store import database
     from egec_cli.store.models import ReissueRun
     from egec_cli.store.sql import fetch_tuples
 
     location = load.load_settings().database
     with database.open_read_only(location, patience=_PATIENCE) as opened:
-        upgrade.require_known_migrations(upgrade.read_applied_migrations(opened), str(location))
+        database.require_known_migrations(database.read_applied_migrations(opened), str(location))
         return [name for (name,) in fetch_tuples(ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc()))]
 
 

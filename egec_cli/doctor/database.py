@@ -16,7 +16,7 @@ from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
 from egec_cli.settings.schema import Database, Settings, SqliteFile
-from egec_cli.store import database, models, peewee, upgrade
+from egec_cli.store import database, models, peewee
 from egec_cli.store.backup import backup_database, restore_backup
 from egec_cli.store.models import (
     OPEN_STATES,
@@ -41,22 +41,22 @@ _MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding]:
     """Check that the database has the schema of this program."""
     if has_this_schema(found):
-        details = Words("up to date: {schema}", schema=upgrade.list_known_migrations()[-1])
+        details = Words("up to date: {schema}", schema=database.list_known_migrations()[-1])
         yield Finding("schema", Severity.OK, details)
         return
-    applied = upgrade.read_applied_migrations(found)
+    applied = database.read_applied_migrations(found)
     if not applied:
         yield Finding("schema", Severity.ERROR, Words("{location} has no egec tables", location=location), "egec init")
         return
-    upgrade.require_known_migrations(applied, str(location))
-    pending = ", ".join(sorted(set(upgrade.list_known_migrations()) - applied))
+    database.require_known_migrations(applied, str(location))
+    pending = ", ".join(sorted(set(database.list_known_migrations()) - applied))
     details = Words("made by an older egec; pending migrations: {pending}", pending=pending)
     yield Finding("schema", Severity.ERROR, details, "egec db upgrade")
 
 
 def has_this_schema(found: peewee.Database) -> bool:
     """Return whether the database has exactly the migrations of this program."""
-    return upgrade.read_applied_migrations(found) == set(upgrade.list_known_migrations())
+    return database.read_applied_migrations(found) == set(database.list_known_migrations())
 
 
 def check_integrity(found: peewee.Database) -> Iterator[Finding]:
@@ -251,7 +251,7 @@ class RestoreResult(NamedTuple):
 
 def schema_status(settings: Settings) -> SchemaStatus:
     """Return the applied, pending and unknown migrations of the database."""
-    applied, known = database.list_applied_migrations(settings.database), upgrade.list_known_migrations()
+    applied, known = database.list_applied_migrations(settings.database), database.list_known_migrations()
     return SchemaStatus(
         str(settings.database),
         applied,

@@ -206,8 +206,8 @@ def _check_maildir(folder: Path) -> Finding:
     if not (os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)):
         fix = Words("Choose another Maildir with EGEC_MAIL_URL.")
         return Finding("mail_folder", Severity.ERROR, Words("{folder} cannot be written", folder=existing), fix)
-    detail = Words("mails are saved to {folder}, not sent", folder=folder)
-    return Finding("mail_folder", Severity.WARNING, detail, Words("Set EGEC_MAIL_URL to a mail server."))
+    details = Words("mails are saved to {folder}, not sent", folder=folder)
+    return Finding("mail_folder", Severity.WARNING, details, Words("Set EGEC_MAIL_URL to a mail server."))
 
 
 class TestMailResult(NamedTuple):

@@ -3,14 +3,22 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from egec_cli import files
-from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError, damaged_file, number_too_large
+from egec_cli.errors import (
+    ConfigError,
+    EgecError,
+    PermissionDenied,
+    StorageError,
+    damaged_file,
+    damaged_tables,
+    number_too_large,
+)
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import models, peewee, sqlite, sqlite_file, upgrade
+from egec_cli.store import models, peewee, sqlite, sqlite_file
 from egec_cli.translation import Words, system_message
 
 # How long a statement waits for another process's transaction, in seconds.
@@ -33,7 +41,7 @@ def open_database(location: Database, *, only_read: bool = False) -> Iterator[pe
         models.database.initialize(database)
         try:
             database.connect()
-            upgrade.require_current(database, location)
+            require_current(database, location)
             _keep_log(database)
             yield database
         finally:
@@ -85,20 +93,20 @@ def create_database(location: Database) -> bool:
         if not sqlite.file_exists(location.path):
             return _create_file(location)
         tables = sqlite.list_tables(location)
-        if tables and upgrade.HISTORY_TABLE not in tables:
-            raise upgrade.without_history(location, tables)
+        if tables and HISTORY_TABLE not in tables:
+            raise without_history(location, tables)
         if tables and sqlite.find_obstacle(location):
             return False
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
-        if upgrade.read_applied_migrations(database):
+        if read_applied_migrations(database):
             return False
         if isinstance(location, SqliteFile):
             # There may be tables in the log alone.
             if tables := set(database.get_tables()):
-                raise upgrade.without_history(location, tables)
+                raise without_history(location, tables)
             sqlite.make_private(location)
             _keep_log(database)
-        upgrade.migrate(database)
+        migrate(database)
         return True
 
 
@@ -116,22 +124,22 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
     """
     _require_database(location)
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
-        if not upgrade.list_pending_migrations(database, location):
+        if not list_pending_migrations(database, location):
             return []
         if isinstance(location, SqliteFile):
             # A rebuilt table would delete the rows that refer to it; this works only before a transaction.
             database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
         models.database.initialize(database)
         with database.atomic():
-            upgrade.lock_schema(database)
-            pending = upgrade.list_pending_migrations(database, location)
+            lock_schema(database)
+            pending = list_pending_migrations(database, location)
             if pending:
                 require()
                 if isinstance(location, SqliteFile):
                     # Through another connection: this one is in a transaction.
                     with sqlite.connect(location, patience=BUSY_TIMEOUT) as source:
                         sqlite_file.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
-                upgrade.migrate(database)
+                migrate(database)
         return pending
 
 
@@ -144,7 +152,7 @@ def list_applied_migrations(location: Database) -> list[str]:
         prepare_database(location, only_read=True) as database,
         database.connection_context(),
     ):
-        return sorted(upgrade.read_applied_migrations(database))
+        return sorted(read_applied_migrations(database))
 
 
 @contextmanager
@@ -178,7 +186,7 @@ def _create_file(location: SqliteFile) -> bool:
             temporary = SqliteFile(unfinished.path)
             with translate_failures(location), prepare_database(temporary) as database, database.connection_context():
                 _keep_log(database)
-                upgrade.migrate(database)
+                migrate(database)
                 # On a full disk this fails. Closing would say nothing, and the file would be moved without its log.
                 sqlite.truncate_log(database)
             unfinished.move_to(path.name)
@@ -210,6 +218,9 @@ def _below_a_file(path: Path) -> StorageError:
         "Set EGEC_DATABASE_URL to a path in a directory.",
         path=path,
     )
+
+
+# Failures of the database drivers, as errors that tell an operator what to do.
 
 
 @contextmanager
@@ -284,3 +295,104 @@ def _raising_module(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+
+
+# Migrations: those that were applied to a database, against those that this program has.
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HISTORY_TABLE = "schema_migration"
+
+
+def list_known_migrations() -> list[str]:
+    """Return the names of the migrations that this program has, in order."""
+    return sorted(name.removesuffix(".py") for name in os.listdir(MIGRATIONS) if name[:4].isdecimal())
+
+
+def read_applied_migrations(database: peewee.Database) -> set[str]:
+    """Return the names of the migrations that were applied to an open database; empty if it has no tables."""
+    if not database.table_exists(HISTORY_TABLE):
+        return set()
+    history = peewee.Table(HISTORY_TABLE, ("name",)).bind(database)
+    return {name for (name,) in history.select().tuples()}
+
+
+def require_known_migrations(applied: Iterable[str], name: str) -> None:
+    """Require that this program knows all migrations that were applied to the database of this name.
+
+    Raises:
+        ConfigError: a newer egec made the database.
+    """
+    unknown = sorted(set(applied) - set(list_known_migrations()))
+    if unknown:
+        raise ConfigError(
+            "the database {name} was made by a newer egec: {unknown}",
+            "Install that version of egec; this one would damage the data.",
+            code="database_newer",
+            name=name,
+            unknown=", ".join(unknown),
+        )
+
+
+def require_current(database: peewee.Database, location: Database) -> None:
+    """Require that the open database has exactly the schema of this program.
+
+    Raises:
+        ConfigError: it has none, or an older or a newer one.
+    """
+    if list_pending_migrations(database, location):
+        raise ConfigError(
+            "the database {location} was made by an older egec",
+            "Type `egec db upgrade`.",
+            code="database_older",
+            location=location,
+        )
+
+
+def list_pending_migrations(database: peewee.Database, location: Database) -> list[str]:
+    """Return the names of the migrations that the open database lacks, in order.
+
+    Raises:
+        ConfigError: it is not a database of egec, or a newer egec made it.
+    """
+    applied = read_applied_migrations(database)
+    if not applied:
+        if isinstance(location, SqliteFile) and (tables := set(database.get_tables())):
+            raise without_history(location, tables)
+        raise ConfigError(
+            "{location} has no tables of egec",
+            "Type `egec init` to make them.",
+            code="database_missing",
+            location=location,
+        )
+    require_known_migrations(applied, str(location))
+    return sorted(set(list_known_migrations()) - applied)
+
+
+def without_history(location: SqliteFile, tables: set[str]) -> ConfigError:
+    """Return the error for a database that has tables but no list of migrations: damaged, or another program's."""
+    if {models.Client._meta.table_name, models.Credential._meta.table_name} <= tables:
+        return damaged_tables(location, f"no such table: {HISTORY_TABLE}")
+    return ConfigError(
+        "{location} is a database of another program",
+        "Set EGEC_DATABASE_URL to another file; nothing was changed.",
+        location=location,
+    )
+
+
+def lock_schema(database: peewee.Database) -> None:
+    """Keep another program from creating or changing tables at the same time, until this connection ends."""
+    if isinstance(database, peewee.PostgresqlDatabase):
+        # Imported here: most installations have no PostgreSQL.
+        from egec_cli.store import postgresql
+
+        postgresql.lock_schema(database)
+
+
+def migrate(database: peewee.Database) -> None:
+    """Apply the missing migrations in one transaction, while no other program does."""
+    from playhouse.migrations import Runner
+
+    lock_schema(database)
+    # The runner looks for missing migrations within the transaction, which keeps other programs out.
+    with database.atomic():
+        Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()

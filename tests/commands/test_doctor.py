@@ -16,7 +16,7 @@ import pytest
 import egec_cli.doctor.database
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.settings.variables import SETTINGS
-from egec_cli.store import database, upgrade
+from egec_cli.store import database
 from tests import children
 from tests.conftest import Egec, Ended
 from tests.processes import command_of, replace, run_as_any_user, run_with
@@ -191,7 +191,7 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
         connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
         connection.execute("DELETE FROM schema_migration WHERE id > 1 AND name <> '0000_before'")
     migrations = partial(list[str], ["0000_before", "0001_initial", "x"])
-    older = run_with([replace(upgrade, "list_known_migrations", migrations)], "doctor", "--format", "json")
+    older = run_with([replace(database, "list_known_migrations", migrations)], "doctor", "--format", "json")
     assert (older.code, findings(older)["schema"]["fix"]) == (78, "egec db upgrade")
     file.unlink()
     missing = egec("doctor", "--format", "json")

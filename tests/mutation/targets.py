@@ -84,7 +84,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     # the database and restore
     "store/database.py": _STORE,
     "store/postgresql.py": _STORE,
-    "store/upgrade.py": _STORE,
     "store/sql.py": _STORE,
     "store/sqlite.py": _STORE,
     "store/backup.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),

@@ -15,7 +15,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.errors import ConfigError, StorageError, TemporaryFailure
 from egec_cli.settings.schema import PostgresqlServer, SqliteFile
-from egec_cli.store import database, models, upgrade
+from egec_cli.store import database, models
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(location: Sqlit
 def test_a_database_of_an_older_program_asks_for_the_upgrade(
     location: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = upgrade.list_known_migrations()
-    monkeypatch.setattr(upgrade, "list_known_migrations", lambda: [*known, "9999_later"])
+    known = database.list_known_migrations()
+    monkeypatch.setattr(database, "list_known_migrations", lambda: [*known, "9999_later"])
     with pytest.raises(ConfigError) as refused, database.open_database(location):
         pass
     assert "egec db upgrade" in refused.value.hint

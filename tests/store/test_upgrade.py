@@ -20,8 +20,8 @@ from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
+from egec_cli.store.database import list_known_migrations
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.store.upgrade import list_known_migrations
 from tests.activations import PATIENCE, wait_until
 from tests.conftest import Egec
 from tests.processes import IMPATIENT, Call, disk_with_room_to, egec_after, later_release, run_with

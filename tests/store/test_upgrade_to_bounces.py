@@ -13,9 +13,8 @@ from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
-from egec_cli.store.database import prepare_database
+from egec_cli.store.database import HISTORY_TABLE, MIGRATIONS, list_known_migrations, prepare_database
 from egec_cli.store.models import Client, Credential
-from egec_cli.store.upgrade import HISTORY_TABLE, MIGRATIONS, list_known_migrations
 from tests.conftest import Egec
 
 MOMENT = "2026-07-01T12:00:00.000Z"
