@@ -37,7 +37,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.progress", f"{NAME}.output.tables"},
+    "rich": {f"{NAME}.output.pager", f"{NAME}.output.progress", f"{NAME}.output.tables"},
     "click": set[str](),
     "typer._click": set[str](),
 }

@@ -1,15 +1,13 @@
 """Tables for people: aligned rows, rich tables on a terminal, and a pager for long ones."""
 
-import os
-import signal
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import islice
 from typing import Any
 
 from egec_cli.output.messages import to_text
+from egec_cli.output.pager import lines_of_the_terminal, pager
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -22,18 +20,11 @@ def show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
         _show_aligned(first, rows, names)
-    elif len(first) + _LINES_AROUND_ROWS <= _lines_of_the_terminal():
+    elif len(first) + _LINES_AROUND_ROWS <= lines_of_the_terminal():
         _show_rich_table(first, names)
     else:
-        with _pager():
+        with pager():
             _show_aligned(first, rows, names)
-
-
-def _lines_of_the_terminal() -> int:
-    # Imported here: only for a terminal.
-    from shutil import get_terminal_size
-
-    return get_terminal_size().lines
 
 
 def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
@@ -73,32 +64,3 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
     )
-
-
-@contextmanager
-def _pager() -> Iterator[None]:
-    """Send what the block writes to a pager, if there is one and standard input is a terminal.
-
-    PAGER names a program other than `less`; `cat`, or an empty value, disables paging.
-    """
-    import subprocess
-    from shutil import which
-
-    command = os.environ.get("PAGER", "less").split()
-    if command in ([], ["cat"]) or which(command[0]) is None or sys.stdin is None or not sys.stdin.isatty():
-        yield
-        return
-    # Cut long lines and keep the text on the screen. LESSSECURE stops users of sudo from starting a shell.
-    environment = {"LESS": "FRSX", "LESSCHARSET": "utf-8"} | dict(os.environ) | {"LESSSECURE": "1"}
-    # In the pager, Ctrl-C stops a search.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pager = subprocess.Popen(  # noqa: S603 - the operator's choice
-        command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
-    )
-    assert pager.stdin is not None
-    try:
-        with suppress(BrokenPipeError), pager.stdin, redirect_stdout(pager.stdin):
-            yield
-    finally:
-        pager.wait()
-        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,132 @@
+"""The guides: their names, summaries, texts and sections, and which of them belongs to a command or an error."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+_FOLDER = Path(__file__).parent
+_FENCE = "```"
+# A comment with the line that it fills; fenced blocks and code, in which comments and links are text, come first.
+_COMMENT = re.compile(r"(?P<kept>^```.*?^```$|`[^`\n]+`)|^<!--(?:.(?!-->))*.-->\n|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(
+    r"(?P<kept>^```.*?^```$|(?<!\[)`[^`]+`)|\[(?P<text>[^]]+)\]\((?P<target>[^)\s]+)\)", re.MULTILINE | re.DOTALL
+)
+_GUIDE_LINK = re.compile(r"(?P<name>[\w-]+)\.md(?:#.*)?")
+
+# The guide that helps with a command. A command that is not here belongs to the guide of its group.
+COMMANDS: Mapping[str, str] = {
+    "init": "install",
+    "client": "helpdesk",
+    "client export": "import",
+    "client import": "import",
+    "client list": "import",
+    "activate": "helpdesk",
+    "verify": "logins",
+    "reissue": "runs",
+    "mail": "mail",
+    "mail bounces": "bounces",
+    "password": "security",
+    "audit": "audit",
+    "db": "server",
+    "doctor": "server",
+    "completion": "install",
+    "help": "reference",
+}
+
+# Where the codes of errors are explained, the most helpful guide first.
+CODES = ("troubleshooting", "reference")
+# Where settings are explained.
+SETTINGS = "settings"
+
+
+class Guide(NamedTuple):
+    """A guide.
+
+    Attributes:
+        name: what to type after `egec help`.
+        summary: what it is for, in one line.
+    """
+
+    name: str
+    summary: str
+
+
+def list_guides() -> list[Guide]:
+    """Return all guides by name."""
+    return [Guide(path.stem, _read_summary(path)) for path in sorted(_FOLDER.glob("*.md"))]
+
+
+def names() -> list[str]:
+    """Return the names of all guides."""
+    return sorted(path.stem for path in _FOLDER.glob("*.md"))
+
+
+def _read_summary(path: Path) -> str:
+    # A guide begins with its title, an empty line, and its summary.
+    with path.open(encoding="utf-8") as file:
+        return [next(file) for _ in range(3)][2].strip()
+
+
+def read_guide(name: str) -> str:
+    """Return a guide as Markdown for a reader: without comments, and links to guides as commands to type."""
+    text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    return _LINK.sub(_link_to_type, _COMMENT.sub(lambda found: found["kept"] or "", text))
+
+
+def _link_to_type(link: re.Match[str]) -> str:
+    if link["kept"]:
+        return link[0]
+    text, target = link["text"], link["target"]
+    if "://" in target:
+        return link[0]
+    guide = _GUIDE_LINK.fullmatch(target)
+    if guide is None:
+        return text
+    command = f"`egec help {guide['name']}`"
+    return command if text.strip("`") in {guide["name"], f"egec help {guide['name']}"} else f"{text} ({command})"
+
+
+def find_guide_of_command(path: str) -> str:
+    """Return the name of the guide that helps with a command or a group, such as `reissue start`."""
+    return COMMANDS.get(path) or COMMANDS[path.partition(" ")[0]]
+
+
+def find_section(name: str, term: str) -> str:
+    """Return the section of a guide about a code or a setting.
+
+    Args:
+        name: the guide.
+        term: a word such as `in_doubt`; the heading names it, or the text in backticks or as a cell of a table.
+
+    Returns:
+        The section with its heading, as Markdown for a reader; empty if there is none, or no such guide.
+    """
+    lines = read_guide(name).splitlines()
+    headings = list(_headings(lines))
+    word = re.compile(rf"(?<![\w-]){re.escape(term)}(?![\w-])")
+    for number, level in headings:
+        if level > 1 and word.search(lines[number]):
+            end = next((other for other, its_level in headings if other > number and its_level <= level), len(lines))
+            return _joined(lines[number:end])
+    named = re.compile(rf"`{re.escape(term)}`|\|\s*{re.escape(term)}\s*\|")
+    for number, line in enumerate(lines):
+        if named.search(line):
+            begin = max(other for other, _ in headings if other <= number)
+            end = next((other for other, _ in headings if other > number), len(lines))
+            return _joined(lines[begin:end])
+    return ""
+
+
+def _headings(lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield the number of each line that is a heading, and its level."""
+    fenced = False
+    for number, line in enumerate(lines):
+        if line.startswith(_FENCE):
+            fenced = not fenced
+        elif not fenced and (mark := re.match("#+ ", line)):
+            yield number, len(mark[0]) - 1
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n".join(lines).strip() + "\n"
