@@ -1,4 +1,4 @@
-"""The fenced blocks of the README and the guides: what each one holds, what it is, and the mark that says who executes it.
+"""The fenced blocks of the README and the guides: what each holds, what it is, and the mark that says who executes it.
 
 A mark is a comment on the line above the fence:
 
