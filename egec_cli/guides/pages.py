@@ -34,6 +34,28 @@ COMMANDS: Mapping[str, str] = {
     "help": "reference",
 }
 
+# What to type after `egec help` to read about an error: a guide, or the code itself for its section. Other errors are
+# not here, because their hints say all that there is to do.
+ERRORS: Mapping[str, str] = {
+    "rejected": "import",
+    "mail_refused": "mail_refused",
+    "smtputf8_not_offered": "smtputf8_not_offered",
+    "run_exists": "runs",
+    "database_busy": "database_busy",
+    "copies_remain": "copies_remain",
+    "in_doubt": "in_doubt",
+    "mail_deferred": "mail_deferred",
+    "mail_server_unavailable": "mail_server_unavailable",
+    "run_in_progress": "runs",
+    "run_paused": "runs",
+    "not_permitted": "not_permitted",
+    "too_many_in_doubt": "too_many_in_doubt",
+    "configuration": "settings",
+    "mail_url_missing": "mail",
+    "database_older": "server",
+    "database_newer": "server",
+}
+
 # Where the codes of errors are explained, the most helpful guide first.
 CODES = ("troubleshooting", "reference")
 # Where settings are explained.

@@ -1,5 +1,6 @@
 """`egec help`: as a process, at a real terminal of 80 columns and in a pipe."""
 
+import json
 import os
 import pty
 import re
@@ -24,8 +25,8 @@ COMMANDS_AND_GROUPS = list(dict.fromkeys(path for command in CONTRACT for path i
 CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def at_terminal(*arguments: str, typed: bytes = b"", **environment: str) -> str:
-    """Run `egec help` at a terminal of 80 columns and 24 lines; return the output."""
+def at_terminal(*arguments: str, typed: str = "", **environment: str) -> str:
+    """Run `egec help` at a terminal of 80 columns and 24 lines, and type some keys; return the output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, COLUMNS))
     process = subprocess.Popen(
@@ -37,7 +38,7 @@ def at_terminal(*arguments: str, typed: bytes = b"", **environment: str) -> str:
         start_new_session=True,
     )
     os.close(theirs)
-    os.write(ours, typed)
+    os.write(ours, typed.encode())
     seen = b""
     while True:
         try:
@@ -122,12 +123,12 @@ def test_a_guide_at_a_terminal_is_rendered_within_its_columns(name: str) -> None
 
 def test_a_long_guide_goes_through_less_which_wraps_long_lines_and_starts_no_shell() -> None:
     require_program("less", "less")
-    seen = at_terminal("logins", PAGER="less", typed=b"q")
+    seen = at_terminal("logins", PAGER="less", typed="q")
     assert "Logins for other programs" in seen
     assert "Many logins at once" not in seen
     assert "ESC" not in seen
     options = {"PAGER": "less", "LESS": "-i"}
-    assert "ESC" not in at_terminal("logins", typed=b"q", **options)
+    assert "ESC" not in at_terminal("logins", typed="q", **options)
 
 
 def test_the_pager_may_be_another_program_and_may_end_early(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_no_color_leaves_bold_text_and_a_dumb_terminal_gets_markdown(egec_proces
     environment = {"TERM": "dumb"}
     assert at_terminal("logins", **environment) == plain
     environment["PAGER"] = "less"
-    assert "Logins for other programs" in at_terminal("logins", typed=b"\rq", **environment)
+    assert "Logins for other programs" in at_terminal("logins", typed="\rq", **environment)
 
 
 def test_a_dumb_terminal_has_no_pager_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +289,24 @@ def test_the_texts_of_the_command_are_french_for_a_french_operator(egec_process:
     unknown = egec_process("help", "bounce", env=french)
     assert unknown.code == 2
     assert "sujet inconnu\u00a0: 'bounce' (vouliez-vous dire bounces\u00a0?)" in unknown.err
+
+
+def test_an_error_names_the_guide_that_helps_in_its_last_line(egec: Egec, egec_process: Egec, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EGEC_LANGUAGE=de\n")
+    ended = egec("init")
+    assert ended.code == ExitCode.CONFIGURATION
+    assert ended.err.splitlines()[-1] == "      See: egec help settings"
+    french = egec_process("init", env={"LANG": "fr_FR.UTF-8"})
+    assert french.err.splitlines()[-1] == "      Voir\u00a0: egec help settings"
+    [line] = egec("init", "--format", "json").err.splitlines()
+    assert set(json.loads(line)["error"]) == {"code", "message", "hint"}
+    assert "egec help" not in egec("client", "list", "--no-such-option").err
+
+
+def test_the_topics_that_errors_name_exist(egec: Egec) -> None:
+    assert set(pages.ERRORS) <= set(ERRORS)
+    for topic in set(pages.ERRORS.values()):
+        assert egec("help", topic).code == 0, topic
 
 
 def test_neither_settings_nor_database_are_read(egec_process: Egec, tmp_path: Path) -> None:
