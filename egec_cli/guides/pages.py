@@ -119,21 +119,23 @@ def find_section(name: str, term: str) -> str:
 
     Args:
         name: the guide.
-        term: a word such as `in_doubt`; the heading names it, or the text in backticks or as a cell of a table.
+        term: letters, digits and underscores, such as `in_doubt`; the heading names it, or the text in backticks or as
+            a cell of a table.
 
     Returns:
         The section with its heading, as Markdown for a reader; empty if there is none, or no such guide.
     """
     lines = read_guide(name).splitlines()
     headings = list(_headings(lines))
-    word = re.compile(rf"(?<![\w-]){re.escape(term)}(?![\w-])")
+    # A plain word in a heading is a code only in backticks.
+    in_heading = re.compile(f"`{term}`" if term.isalpha() else rf"(?<![\w-]){term}(?![\w-])")
     for number, level in headings:
-        if level > 1 and word.search(lines[number]):
+        if level > 1 and in_heading.search(lines[number]):
             end = next((other for other, its_level in headings if other > number and its_level <= level), len(lines))
             return _joined(lines[number:end])
-    named = re.compile(rf"`{re.escape(term)}`|\|\s*{re.escape(term)}\s*\|")
+    in_text = re.compile(rf"`{term}`|\|\s*{term}\s*\|")
     for number, line in enumerate(lines):
-        if named.search(line):
+        if in_text.search(line):
             begin = max(other for other, _ in headings if other <= number)
             end = next((other for other, _ in headings if other > number), len(lines))
             return _joined(lines[begin:end])

@@ -212,7 +212,7 @@ def test_the_guides_of_commands_exist() -> None:
     assert pages.find_guide_of_command("client import") == "import"
 
 
-@pytest.mark.parametrize("topic", ERRORS)
+@pytest.mark.parametrize("topic", [*ERRORS, *(str(code.value) for code in ExitCode)])
 def test_a_code_leads_to_what_the_guides_say_about_it(egec: Egec, topic: str) -> None:
     ended = egec("help", topic)
     assert (ended.code, ended.err) == (0, "")
@@ -241,6 +241,8 @@ def test_a_section_ends_at_the_next_heading_of_its_level(tmp_path: Path, monkeyp
     assert pages.find_section("codes", "3") == others
     assert pages.find_section("codes", "no_run") == whole[whole.index("### `in") : whole.index("\n### Oth")]
     assert pages.find_section("codes", "750") == ""
+    # A plain word in a heading is not yet a code.
+    assert pages.find_section("codes", "temporary") == ""
 
 
 def test_links_and_comments_are_those_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
