@@ -55,7 +55,7 @@ class ChangeRecord(NamedTuple):
         identifier: the client's; None where a line matches no client.
         line: the line of the file that names the client; None without a file.
         outcome: the result.
-        failure: why it failed: `no_such_client`, `client_erased` or `client_busy`.
+        failure: why it failed: `unknown_client`, `client_erased` or `client_busy`.
         details: the same for people.
     """
 

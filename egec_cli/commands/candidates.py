@@ -163,13 +163,13 @@ def _run_names(_path: str, _prefix: str) -> list[str]:
         TemporaryFailure, PermissionDenied, StorageError: it cannot be read now.
     """
     from egec_cli.settings import load
-    from egec_cli.store import database, schema
+    from egec_cli.store import database, upgrade
     from egec_cli.store.models import ReissueRun
     from egec_cli.store.sql import fetch_tuples
 
     location = load.load_settings().database
     with database.open_read_only(location, patience=_PATIENCE) as opened:
-        schema.require_known_migrations(schema.read_applied_migrations(opened), str(location))
+        upgrade.require_known_migrations(upgrade.read_applied_migrations(opened), str(location))
         return [name for (name,) in fetch_tuples(ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc()))]
 
 

@@ -94,11 +94,11 @@ def _describe_failure(check: str, error: Exception) -> Finding:
         return convert_error(check, error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        detail = Words("{where}{reason}", where=where, reason=system_message(error))
-        return Finding(check, Severity.FAULT, detail, Words("Give the user that runs egec access to it."))
+        details = Words("{where}{reason}", where=where, reason=system_message(error))
+        return Finding(check, Severity.ERROR, details, Words("Give the user that runs egec access to it."))
     # Without the error's message: it may quote a secret.
-    detail = Words("internal error: {kind}", kind=type(error).__name__)
-    return Finding(check, Severity.FAULT, detail, Words("Please report this to the maintainers of egec."))
+    details = Words("internal error: {kind}", kind=type(error).__name__)
+    return Finding(check, Severity.ERROR, details, Words("Please report this to the maintainers of egec."))
 
 
 def _check_connection(location: PostgresqlServer) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def _check_connection(location: PostgresqlServer) -> Iterator[Finding]:
     from egec_cli.store import postgresql
 
     for weakness in postgresql.weaknesses(location):
-        yield Finding("database_connection", Severity.WARNING, weakness.what, weakness.cure)
+        yield Finding("database_connection", Severity.WARNING, weakness.what, weakness.fix)
 
 
 def _check_database(found: Settings, now: Clock) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ class TestMailResult(NamedTuple):
         language: `fr` or `en`.
         message_id: the mail's Message-ID.
         server_reply: the mail server's answer, or the file that the mail was saved to.
-        on_record: whether the audit log has an event of it.
+        recorded: whether the audit log has an event of it.
     """
 
     email: str
@@ -34,7 +34,7 @@ class TestMailResult(NamedTuple):
     language: str
     message_id: str
     server_reply: str
-    on_record: bool
+    recorded: bool
 
 
 def preview_mail(

@@ -8,7 +8,7 @@ from egec_cli.audit.record import record_event
 from egec_cli.context import Log
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
 from egec_cli.settings.schema import Settings, SqliteFile
-from egec_cli.store import database, models, schema
+from egec_cli.store import database, models, upgrade
 from egec_cli.store.backup import backup_database, restore_backup
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples
@@ -60,18 +60,18 @@ class RestoreResult(NamedTuple):
 
     Attributes:
         database: its location.
-        former: the file that keeps the replaced database; None without one.
+        previous_file: the file that keeps the replaced database; None without one.
         pending: the migrations that it lacks, for `egec db upgrade`.
     """
 
     database: str
-    former: str | None
+    previous_file: str | None
     pending: list[str]
 
 
 def schema_status(settings: Settings) -> SchemaStatus:
     """Return the applied, pending and unknown migrations of the database."""
-    applied, known = database.list_applied_migrations(settings.database), schema.list_known_migrations()
+    applied, known = database.list_applied_migrations(settings.database), upgrade.list_known_migrations()
     return SchemaStatus(
         str(settings.database),
         applied,

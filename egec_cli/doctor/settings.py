@@ -17,25 +17,25 @@ def check_settings(reading: Reading, is_mail_url_missing: bool) -> Iterator[Find
     """
     yield from _check_file(reading)
     for unknown in reading.unknown:
-        cure = Words("Correct the name, or unset the variable.")
-        yield Finding("environment", Severity.WARNING, unknown, cure)
+        fix = Words("Correct the name, or unset the variable.")
+        yield Finding("environment", Severity.WARNING, unknown, fix)
     for setting in SETTINGS:
         if setting.name == "EGEC_MAIL_URL" and is_mail_url_missing:
             error = mail_route.missing_url_error()
-            yield Finding(setting.name, Severity.FAULT, error.message, error.hint)
+            yield Finding(setting.name, Severity.ERROR, error.message, error.hint)
         else:
             yield _check_setting(setting, reading)
     reported = reading.faulty & {setting.name for setting in SETTINGS}
     prefixes = tuple(f"{name}{suffix} " for name in reported for suffix in ("", "_FILE"))
     for fault in reading.faults:
         if not fault.startswith(prefixes):
-            yield Finding("configuration_file", Severity.FAULT, fault, Words("Correct that line."))
+            yield Finding("configuration_file", Severity.ERROR, fault, Words("Correct that line."))
 
 
 def _check_file(reading: Reading) -> Iterator[Finding]:
     path = reading.settings.env_file
     for warning in reading.settings.warnings:
-        yield Finding("configuration_file", Severity.WARNING, warning.what, warning.cure)
+        yield Finding("configuration_file", Severity.WARNING, warning.what, warning.fix)
     if path is None:
         yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"))
         return
@@ -50,7 +50,7 @@ def _check_setting(setting: Setting, reading: Reading) -> Finding:
         what = join_words("; ", (fault for fault in reading.faults if fault.startswith(names)))
         return Finding(
             setting.name,
-            Severity.FAULT,
+            Severity.ERROR,
             Words("{what} (from {place})", what=what, place=source.place),
             Words("Correct it in {place}.", place=source.place),
         )

@@ -36,13 +36,13 @@ class EmailChange(NamedTuple):
     Attributes:
         line: the first line of the row.
         identifier: the client's.
-        former_email: the previous e-mail.
+        previous_email: the previous e-mail.
         email: the new e-mail.
     """
 
     line: int
     identifier: str
-    former_email: str
+    previous_email: str
     email: str
 
 
@@ -147,7 +147,7 @@ class _Import:
     def import_all(self) -> None:
         """Import all rows, and record the start (as the import may be killed) and the end."""
         with self._context.database.atomic():
-            audit.record_event(self._context, "client.import", "begun")
+            audit.record_event(self._context, "client.import", "started")
         with self._taken, prefetch(self._batches()) as batches:
             while some := list(islice(batches, 1)):
                 with self._context.database.atomic():
@@ -205,9 +205,9 @@ class _Import:
         self.counted["skipped"] += batch.skipped
         self._faulty += batch.faulty
         self._unreported += [
-            EmailChange(one.checked.row.line, one.identifier, one.former_email, one.checked.email)
+            EmailChange(one.checked.row.line, one.identifier, one.previous_email, one.checked.email)
             for one in batch.changes
-            if one.former_email is not None
+            if one.previous_email is not None
         ]
         self._all_were_new = len(batch.new) == len(checked)
         return batch.rest

@@ -260,7 +260,7 @@ def find_run(name: str) -> ReissueRun:
     run = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is None:
         raise InvalidInput(
-            "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="no_such_run", name=name
+            "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="unknown_run", name=name
         )
     return run
 

@@ -26,7 +26,7 @@ from tenacity import (
 
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, states
-from egec_cli.errors import EgecError, TemporaryFailure, quoted
+from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Transport
 from egec_cli.reissue import items, quotas, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
@@ -35,7 +35,7 @@ from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox
 from egec_cli.store import peewee
 from egec_cli.store.failures import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.translation import Words
+from egec_cli.translation import Words, join_words
 
 # How often a worker tries a database that is busy or unavailable before it gives up: for about a minute.
 MOST_DATABASE_ATTEMPTS = 8
@@ -235,9 +235,11 @@ class _Worker:
             # The next mail would fail too.
             self.error = done.result.error
             assert self.error is not None
-            self.error.hint = Words(
+            resume = Words(
                 "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=quoted(self._run.name)
             )
+            is_to_fix = self.error.exit_code is not ExitCode.TEMPORARY_FAILURE
+            self.error.hint = join_words(" ", [self.error.hint, resume]) if is_to_fix else resume
             self.stop()
         return done
 

@@ -35,9 +35,9 @@ def client(opened: Context) -> Client:
     run = ReissueRun.create(name="spring", selection="{}", state="done", options="{}", created_at=NOON)
     for action, outcome, user, about, within in (
         ("login", "refused", "www-data (for Élouard)", client, None),
-        ("login.explain", "wrong", "www-data (for Élouard)", client, None),
+        ("login.explain", "wrong_password", "www-data (for Élouard)", client, None),
         ("credential.issue", "accepted", "egec", client, run),
-        ("client.export", "begun", "egec", None, None),
+        ("client.export", "started", "egec", None, None),
     ):
         days.moment += timedelta(days=1)
         record_event(egec._replace(actor=egec.actor._replace(user=user)), action, outcome, client=about, run=within)

@@ -257,7 +257,7 @@ def has_no_names() -> bool:
         [sys.executable, "-m", "egec_cli", "completion", "fish", "--", *RESUME],
         capture_output=True, text=True, timeout=5,
     )  # fmt: skip
-    told = done.stderr.startswith("egec: ") and "Traceback" not in done.stderr and "defect" not in done.stderr
+    told = done.stderr.startswith("egec: ") and "Traceback" not in done.stderr and "internal error" not in done.stderr
     return done.stdout == "" and told
 
 

@@ -87,7 +87,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "store/database.py": _STORE,
     "store/failures.py": ("store/test_failures.py",),
     "store/postgresql.py": _STORE,
-    "store/schema.py": _STORE,
+    "store/upgrade.py": _STORE,
     "store/sql.py": _STORE,
     "store/sqlite.py": _STORE,
     "store/backup.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),

@@ -132,14 +132,14 @@ class Flaw(NamedTuple):
 
     where: str
     what: str
-    cure: str
+    fix: str
     is_fatal: bool = True
 
 
 class _Found(NamedTuple):
     line: int
     what: str
-    cure: str
+    fix: str
     is_fatal: bool = True
 
 
