@@ -98,7 +98,7 @@ def _find_section(topic: str) -> str:
     if topic.upper() in _settings():
         return pages.find_section(pages.SETTINGS, topic.upper())
     if topic in _codes() or topic in {str(code.value) for code in ExitCode}:
-        found = (pages.find_section(name, topic) for name in pages.CODES if name in pages.names())
+        found = (pages.find_section(name, topic) for name in pages.CODES)
         return next(filter(None, found), "")
     return ""
 
@@ -112,7 +112,7 @@ def _settings() -> list[str]:
 def _codes() -> list[str]:
     from egec_cli.commands.contract import ERRORS
 
-    return list(ERRORS)
+    return list(dict.fromkeys([*ERRORS, *pages.list_codes()]))
 
 
 def _unknown(topic: str) -> UsageError:

@@ -12,7 +12,8 @@ _COMMENT = re.compile(r"(?P<kept>^```.*?^```$|`[^`\n]+`)|^<!--(?:.(?!-->))*.-->\
 _LINK = re.compile(
     r"(?P<kept>^```.*?^```$|(?<!\[)`[^`]+`)|\[(?P<text>[^]]+)\]\((?P<target>[^)\s]+)\)", re.MULTILINE | re.DOTALL
 )
-_GUIDE_LINK = re.compile(r"(?P<name>[\w-]+)\.md(?:#.*)?")
+_GUIDE_LINK = re.compile(r"(?:(?P<name>[\w-]+)\.md)?(?:#(?P<anchor>.*))?")
+_CODE = re.compile("[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 # The guide that helps with a command. A command that is not here belongs to the guide of its group.
 COMMANDS: Mapping[str, str] = {
@@ -92,21 +93,25 @@ def _read_summary(path: Path) -> str:
 
 def read_guide(name: str) -> str:
     """Return a guide as Markdown for a reader: without comments, and links to guides as commands to type."""
-    text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    return _LINK.sub(_link_to_type, _COMMENT.sub(lambda found: found["kept"] or "", text))
+    text = _COMMENT.sub(lambda found: found["kept"] or "", (_FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+    return _LINK.sub(lambda link: _link_to_type(link, name), text)
 
 
-def _link_to_type(link: re.Match[str]) -> str:
-    if link["kept"]:
+def _link_to_type(link: re.Match[str], name: str) -> str:
+    if link["kept"] or "://" in link["target"]:
         return link[0]
-    text, target = link["text"], link["target"]
-    if "://" in target:
-        return link[0]
-    guide = _GUIDE_LINK.fullmatch(target)
-    if guide is None:
+    text = link["text"]
+    label = text.strip("`")
+    target = _GUIDE_LINK.fullmatch(link["target"])
+    if target is None:
         return text
-    command = f"`egec help {guide['name']}`"
-    return command if text.strip("`") in {guide["name"], f"egec help {guide['name']}"} else f"{text} ({command})"
+    guide = target["name"] or name
+    if guide == CODES[0] and label == target["anchor"] and _CODE.fullmatch(label):
+        return f"`egec help {label}`"
+    if target["name"] is None:
+        return text
+    command = f"`egec help {guide}`"
+    return command if label in {guide, f"egec help {guide}"} else f"{text} ({command})"
 
 
 def find_guide_of_command(path: str) -> str:
@@ -114,29 +119,38 @@ def find_guide_of_command(path: str) -> str:
     return COMMANDS.get(path) or COMMANDS[path.partition(" ")[0]]
 
 
+def list_codes() -> list[str]:
+    """Return the codes that have a section of their own in the guide that explains codes."""
+    lines = read_guide(CODES[0]).splitlines()
+    titles = (_title(lines[number]) for number, level in _headings(lines) if level > 1)
+    return [title for title in titles if _CODE.fullmatch(title)]
+
+
 def find_section(name: str, term: str) -> str:
     """Return the section of a guide about a code or a setting.
 
     Args:
         name: the guide.
-        term: letters, digits and underscores, such as `in_doubt`; the heading names it, or the text in backticks or as
-            a cell of a table.
+        term: letters, digits and underscores, such as `in_doubt`. It is the heading, or a word of it; or the text has
+            it in backticks, in bold or as a cell of a table.
 
     Returns:
-        The section with its heading, as Markdown for a reader; empty if there is none, or no such guide.
+        The section with its heading, as Markdown for a reader; empty if there is none.
     """
     lines = read_guide(name).splitlines()
-    headings = list(_headings(lines))
-    # A plain word in a heading is a code only in backticks.
+    headings = [(number, level) for number, level in _headings(lines) if level > 1]
+    # A plain word in a heading is not yet a code.
     in_heading = re.compile(f"`{term}`" if term.isalpha() else rf"(?<![\w-]){term}(?![\w-])")
-    for number, level in headings:
-        if level > 1 and in_heading.search(lines[number]):
-            end = next((other for other, its_level in headings if other > number and its_level <= level), len(lines))
-            return _joined(lines[number:end])
-    in_text = re.compile(rf"`{term}`|\|\s*{term}\s*\|")
+    found = [one for one in headings if _title(lines[one[0]]) == term]
+    found += [one for one in headings if in_heading.search(lines[one[0]])]
+    if found:
+        number, level = found[0]
+        end = next((other for other, its_level in headings if other > number and its_level <= level), len(lines))
+        return _joined(lines[number:end])
+    in_text = re.compile(rf"`{term}`|\*\*{term}\*\*|\|\s*{term}\s*\|")
     for number, line in enumerate(lines):
         if in_text.search(line):
-            begin = max(other for other, _ in headings if other <= number)
+            begin = max((other for other, _ in headings if other <= number), default=0)
             end = next((other for other, _ in headings if other > number), len(lines))
             return _joined(lines[begin:end])
     return ""
@@ -150,6 +164,10 @@ def _headings(lines: list[str]) -> Iterator[tuple[int, int]]:
             fenced = not fenced
         elif not fenced and (mark := re.match("#+ ", line)):
             yield number, len(mark[0]) - 1
+
+
+def _title(heading: str) -> str:
+    return heading.lstrip("#").strip().strip("`")
 
 
 def _joined(lines: list[str]) -> str:

@@ -230,8 +230,9 @@ def test_a_setting_leads_to_what_the_guides_say_about_it(egec: Egec, name: str) 
 
 def test_a_section_ends_at_the_next_heading_of_its_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "codes.md").write_text(
-        "# Codes\n\nWhat to do.\n\n## 75: temporary\n\nWait.\n\n### `in_doubt`\n\n```sh\n# `no_run` is no heading\n"
-        "egec\n```\n\n### Others\n\nWith `in_doubt`, and 750.\n\n| code |\n|---|\n| `no_run` |\n| 3 |\n\n## 77\n\nNo.\n"
+        "# Codes\n\nAfter **78**.\n\n## 75: temporary\n\nWait.\n\n### `in_doubt`\n\n```sh\n# `no_run`\negec\n```\n\n"
+        "### Others\n\nWith `in_doubt`, and 750.\n\n| code |\n|---|\n| `no_run` |\n| 3 |\n\n"
+        "## 77\n\nA defect: no.\n\n### defect\n\nReport it.\n"
     )
     monkeypatch.setattr(pages, "_FOLDER", tmp_path)
     whole = pages.read_guide("codes")
@@ -241,8 +242,24 @@ def test_a_section_ends_at_the_next_heading_of_its_level(tmp_path: Path, monkeyp
     assert pages.find_section("codes", "3") == others
     assert pages.find_section("codes", "no_run") == whole[whole.index("### `in") : whole.index("\n### Oth")]
     assert pages.find_section("codes", "750") == ""
-    # A plain word in a heading is not yet a code.
+    # A plain word in a heading is not yet a code, unless it is the whole heading.
     assert pages.find_section("codes", "temporary") == ""
+    assert pages.find_section("codes", "defect") == "### defect\n\nReport it.\n"
+    assert pages.find_section("codes", "78").startswith("# Codes\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_guide_tells_to_type_after_help_exists(egec: Egec, name: str) -> None:
+    for topic in set(re.findall(r"`egec help ([\w ]+)`", pages.read_guide(name))) - {"NAME", "CODE"}:
+        assert egec("help", *topic.split()).code == 0, topic
+
+
+def test_links_to_codes_are_commands_that_show_their_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "troubleshooting.md").write_text("# A\n\n[in_doubt](#in_doubt), [below](#in_doubt)\n")
+    (tmp_path / "runs.md").write_text("# B\n\n[`in_doubt`](troubleshooting.md#in_doubt), [x](troubleshooting.md#x-y)\n")
+    monkeypatch.setattr(pages, "_FOLDER", tmp_path)
+    assert pages.read_guide("troubleshooting") == "# A\n\n`egec help in_doubt`, below\n"
+    assert pages.read_guide("runs") == "# B\n\n`egec help in_doubt`, x (`egec help troubleshooting`)\n"
 
 
 def test_links_and_comments_are_those_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
