@@ -16,7 +16,9 @@ from egec_cli.translation import Words, translate
 
 app = new_app()
 
-_HOW_TO_READ = Words("Type `egec help NAME` to read a guide, and `egec COMMAND --help` for the options of a command.")
+_HOW_TO_READ = Words(
+    "Type `egec help NAME` to read a guide, `egec help CODE` for an error, `egec COMMAND --help` for options."
+)
 
 
 @app.command("help", epilog="Example: egec help bounces")

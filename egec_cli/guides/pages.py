@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "password": "security",
     "audit": "audit",
     "db": "server",
-    "doctor": "server",
+    "doctor": "troubleshooting",
     "completion": "install",
     "help": "reference",
 }
