@@ -61,7 +61,7 @@ def _find(typed: str) -> str:
     """Return the guide or the section about a topic, as Markdown.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the topic is unknown.
     """
     topic = typed.lower()
     names = pages.names()
@@ -96,7 +96,7 @@ def _commands() -> list[str]:
 
 
 def _find_section(topic: str) -> str:
-    """Return what the guides say about an error code, an exit code or a setting; empty if it is none of these."""
+    """Return what the guides say about an error code, an exit code or a setting; empty for another word."""
     if topic.upper() in _settings():
         return pages.find_section(pages.SETTINGS, topic.upper())
     if topic in _codes() or topic in {str(code.value) for code in ExitCode}:

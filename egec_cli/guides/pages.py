@@ -135,7 +135,7 @@ def find_section(name: str, term: str) -> str:
             it in backticks, in bold or as a cell of a table.
 
     Returns:
-        The section with its heading, as Markdown for a reader; empty if there is none.
+        The section with its heading, as Markdown for a reader; empty if the guide does not have one.
     """
     lines = read_guide(name).splitlines()
     headings = [(number, level) for number, level in _headings(lines) if level > 1]
