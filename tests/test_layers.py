@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import egec_cli
-from tests.readme.blocks import executed_by
+from tests.manual.blocks import executed_by
 
 PACKAGE = Path(egec_cli.__file__).parent
 NAME = PACKAGE.name
