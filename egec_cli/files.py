@@ -8,13 +8,12 @@ import fcntl
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
-from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, StorageError
+from egec_cli.errors import AlreadyExists, PermissionDenied, StorageError
 from egec_cli.translation import Words, system_message
 
 # The second group is the suffix of SQLite's additional files.
@@ -39,9 +38,6 @@ class HiddenFile(NamedTuple):
 
     def move_to(self, name: str, *, force: bool = False) -> None:
         """Make the content durable, rename the file within its folder, and make the name durable.
-
-        Args:
-            force: replace an existing file.
 
         Raises:
             FileExistsError: the name is taken.
@@ -82,7 +78,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
     """Create a file that gets its name after the block, unless the block raises.
 
     Args:
-        force: replace an existing file.
         if_taken: the hint if the name is taken.
 
     Raises:
@@ -117,9 +112,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
 def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
     """Open a new UTF-8 file; it gets its name after the block, unless the block raises.
 
-    Args:
-        force: replace an existing file.
-
     Raises:
         AlreadyExists: the name is taken.
         PermissionDenied, StorageError: it cannot be created there.
@@ -130,17 +122,6 @@ def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
         os.fdopen(os.dup(file.descriptor), "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
     ):
         yield stream
-
-
-def standard_input(hint: str) -> BinaryIO:
-    """Return the bytes of standard input.
-
-    Raises:
-        InvalidInput: standard input is closed; `hint` says what to pass on it.
-    """
-    if sys.stdin is None:
-        raise InvalidInput("standard input is closed", hint)
-    return sys.stdin.buffer
 
 
 def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.clients import fields
-from egec_cli.clients.named import ClientList, NamedClients
 from egec_cli.clients.records import already_taken_error
+from egec_cli.clients.select import ClientList, NamedClients
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases
 from egec_cli.credentials.states import lock_clients
@@ -28,7 +28,7 @@ from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
 from egec_cli.store import peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
 from egec_cli.store.sql import fetch_tuples, in_list, vacuum
 from egec_cli.translation import Words
@@ -93,8 +93,6 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
     """Change fields of a client.
 
     Args:
-        context: the application context.
-        client: the client.
         given: the new values by field name; an empty value clears a field, except the e-mail.
 
     Raises:
@@ -164,8 +162,6 @@ def send_notice(
     """Mail the notice of a new address to the previous one, and record the outcome. The change stands in any case.
 
     Args:
-        context: the application context.
-        client: the client, after the change.
         previous_email: the recipient.
         new_transport: opens the transport; may raise `EgecError`.
     """
@@ -207,8 +203,6 @@ def disable_clients(context: Context, keys: Sequence[int], *, reason: str) -> di
     """Disable clients: until they are enabled again, they cannot log in and get no mail.
 
     Args:
-        context: the application context.
-        keys: the keys of the clients.
         reason: why, for readers of the history.
 
     Returns:
@@ -349,7 +343,6 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
     """Remove erased data from the database files too, or fail.
 
     Args:
-        context: the application context.
         identifier: an erased client, for the retry command in the hint; None if unknown.
 
     Raises:
@@ -385,8 +378,6 @@ def change_each(
     """Apply a change to each client that a file names, and yield the result of each line in order.
 
     Args:
-        context: the application context.
-        listed: the file.
         change: changes the clients with these keys and returns the results by key.
 
     Raises:

@@ -127,7 +127,6 @@ class Batch:
         """Compare the rows.
 
         Args:
-            checked: the rows.
             on_conflict: what to do with a row whose client exists with different data.
             taken: the rows imported by earlier batches of the same table.
         """

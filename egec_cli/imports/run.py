@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from egec_cli import clock
 from egec_cli.audit import record as audit
 from egec_cli.context import Context
-from egec_cli.credentials import hash_costs
+from egec_cli.credentials import states
 from egec_cli.errors import InvalidInput, TemporaryFailure
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.merge import Batch, ClientChange, RowsTaken
@@ -87,8 +87,6 @@ def import_clients(
     """Import the rows of a table, and return the numbers of rows by result.
 
     Args:
-        context: the application context.
-        table: the rows.
         report: called with each rejected row, soon after it is read.
         on_conflict: what to do with a row whose client already exists with different data.
         strict: import all rows or none.
@@ -273,7 +271,7 @@ class _Import:
         """Insert accepted and used credentials with these hashes, by e-mail key."""
         if not hashes:
             return
-        hash_costs.raise_refusal_cost(hashes.values())
+        states.raise_refusal_cost(hashes.values())
         now = clock.to_rfc3339(self._context.clock())
         found = Client.select(Client.id, Client.email_key).where(in_list(Client.email_key, hashes))
         keys = {email_key: key for key, email_key in fetch_tuples(found)}

@@ -28,12 +28,12 @@ from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, states
 from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Transport
-from egec_cli.reissue import items, quotas, runs
+from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.store import peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words, join_words
 
@@ -70,7 +70,6 @@ def work_on_run(
     """Work through a run, together with any other workers; yield each client that this worker finishes.
 
     Args:
-        context: the open context.
         run: the run; a finished one ends immediately.
         transport: creates a transport; each mail thread has its own.
         stop: set it to stop the work: mails under way are settled, and all other items are given back.
@@ -333,7 +332,7 @@ class _Worker:
 
     def _room_to_record(self, rate: int, at: datetime) -> int:
         room = self._most_sending(rate) - (len(self._sending) - len(self._finished))
-        return max(0, min(room, quotas.free_slots(rate, at)) if rate else room)
+        return max(0, min(room, items.free_slots(rate, at)) if rate else room)
 
     def _room_to_claim(self, waiting: int, rate: int) -> int:
         if waiting >= self._most_sending(rate):

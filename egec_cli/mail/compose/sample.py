@@ -6,9 +6,9 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html import escape
 
-from egec_cli.mail.compose import message, template, wording
+from egec_cli.mail.compose import message, template
 from egec_cli.mail.compose.message import SAMPLE, SAMPLE_ADDRESS, SAMPLE_NAME, Mail
-from egec_cli.mail.compose.wording import Kind, KindTemplates, MailText
+from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.settings.schema import Settings
 
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
@@ -29,20 +29,16 @@ def sample_mail(
     """Return a mail as a client would get it, except for the password.
 
     Args:
-        settings: templates, names and addresses.
-        kind: the kind of mail.
-        language: one of `schema.LANGUAGES`.
         at: the time of the issue or the change.
         recipient: the address in its ASCII (IDNA) form.
         name: how the client is greeted; may be empty.
-        identifier: the client's.
         sentence: that of a bulk run; if empty, the one of the templates.
         is_test: mark the subject and the first line as a test.
 
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    values = wording.all_values(
+    values = template.all_values(
         settings, kind, language, name=name, identifier=identifier, password=SAMPLE[1], sentence=sentence, at=at
     )
     text = KindTemplates.find(settings, kind, language).fill(values)

@@ -170,7 +170,6 @@ def find_page_flaws(source: Template, rendered: str, language: str) -> Iterator[
     Args:
         source: its template.
         rendered: the page filled in, with the same line numbers.
-        language: the language of the text.
     """
     # A doubled dollar sign is not a placeholder.
     page = Page(source.text.replace("$$", "$ "))

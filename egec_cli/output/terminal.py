@@ -1,21 +1,81 @@
-"""Progress of long commands, on stderr, for people."""
+"""What people see: tables (rich ones on a terminal, long ones in the pager), and progress on stderr."""
 
 import sys
 import time
+import unicodedata
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Self
 
-from egec_cli.output.formats import OutputFormat
 from egec_cli.output.messages import is_quiet, note, to_text
+from egec_cli.output.pager import lines_of_the_terminal, pager
 from egec_cli.translation import Words, translate
+
+# The first rows, kept in memory to set the width of the columns.
+_ROWS_FOR_WIDTHS = 200
+# The header and the borders of a table.
+_LINES_AROUND_ROWS = 5
+
+
+def show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
+    """Show rows on stdout below the names of their columns."""
+    first = list(islice(rows, _ROWS_FOR_WIDTHS))
+    if not sys.stdout.isatty():
+        _show_aligned(first, rows, names)
+    elif len(first) + _LINES_AROUND_ROWS <= lines_of_the_terminal():
+        _show_rich_table(first, names)
+    else:
+        with pager():
+            _show_aligned(first, rows, names)
+
+
+def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
+    # Imported here, for terminals only: it takes as long as the rest of a command.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        # In a str, rich would read [/] as markup.
+        table.add_row(*(Text(to_text(value)) for value in row))
+    Console().print(table)
+
+
+def _show_aligned(first: Sequence[Sequence[Any]], rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
+    cells = [[to_text(value) for value in row] for row in first]
+    widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
+    sys.stdout.write(f"{_aligned(names, widths)}\n")
+    for line in cells:
+        sys.stdout.write(f"{_aligned(line, widths)}\n")
+    for row in rows:
+        sys.stdout.write(f"{_aligned([to_text(value) for value in row], widths)}\n")
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return the number of terminal columns of the text."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
+    )
+
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """The progress of a command on stderr: a bar on a terminal, otherwise a line every 30 seconds."""
+    """The progress of a command: a bar on a terminal, otherwise, with `has_lines`, a line every 30 seconds."""
 
-    def __init__(self, name: str, total: int, done: int, failed: int, output: OutputFormat) -> None:
+    def __init__(self, name: str, total: int, done: int, failed: int, *, has_lines: bool) -> None:
         """Start from the numbers of earlier commands; `done` includes `failed`."""
         self._name = name
         self._total = total
@@ -23,7 +83,7 @@ class Progress:
         self._failed = failed
         self._done_here = 0
         self._started = self._shown_at = time.monotonic()
-        self._has_lines = output is OutputFormat.TABLE and not is_quiet()
+        self._has_lines = has_lines and not is_quiet()
         self._bar: Any = None
 
     def __enter__(self) -> Self:
