@@ -219,6 +219,7 @@ def _wants_machine_format(arguments: Sequence[str]) -> bool:
 
 
 def _fail(error: EgecError, machine: bool) -> int:
+    from egec_cli.guides import pages
     from egec_cli.output.messages import render_error
 
     # Keep earlier output, if possible.
@@ -232,7 +233,7 @@ def _fail(error: EgecError, machine: bool) -> int:
             folder=folder,
         )
     try:
-        render_error(error, machine=machine)
+        render_error(error, machine=machine, topic=pages.ERRORS.get(error.code, ""))
         sys.stderr.flush()
     except OSError:
         _silence(sys.stderr)

@@ -45,7 +45,7 @@ REAL_PROGRAMS = (
     "tests/mail/test_spam_scores.py",
     "tests/commands/test_completion.py",
     "tests/test_reference.py",
-    "tests/test_readme.py",
+    "tests/test_manual.py",
     "tests/test_reissue_containers.py",
 )
 # The longest tests, and groups whose tests run one after the other, start first, so that no worker ends long after the

@@ -39,6 +39,8 @@ BUDGETS: dict[tuple[str, ...], set[str]] = {
     ("completion", "fish", "--", "client", "list", "--format", ""): SLOW,
     ("completion", "fish", "--", "client", ""): SLOW | {"peewee", "sqlite3"},
     ("completion", "fish", "--", "reissue", "resume", ""): SLOW,
+    ("help",): SLOW | {"peewee", "sqlite3"},
+    ("help", "runs"): SLOW | {"peewee", "sqlite3"},
     ("reissue", "status"): SLOW,
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import egec_cli
-from tests.readme.blocks import executed_by
+from tests.manual.blocks import executed_by
 
 PACKAGE = Path(egec_cli.__file__).parent
 NAME = PACKAGE.name
@@ -38,7 +38,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.terminal"},
+    "rich": {f"{NAME}.output.pager", f"{NAME}.output.terminal"},
     "click": set[str](),
     "typer._click": set[str](),
 }

@@ -131,7 +131,7 @@ class _Position:
         translate_command(self._command)
         self._context = typer.Context(self._command, info_name="egec")
         self._option: Any = None
-        self._arguments = 0
+        self._arguments: list[str] = []
         self._only_arguments = False
 
     def advance(self, word: str) -> bool:
@@ -161,7 +161,7 @@ class _Position:
 
     def _advance_argument(self, word: str) -> bool:
         if not isinstance(self._command, TyperGroup):
-            self._arguments += 1
+            self._arguments.append(word)
             return True
         if word not in self._command.commands:
             return False
@@ -194,8 +194,11 @@ class _Position:
             return [
                 Candidate(name, str(one.help or "").partition("\n")[0]) for name, one in self._command.commands.items()
             ]
+        if self._context.command_path == "egec help":
+            return _help_topics(self._arguments)
         visible = [one for one in self._command.params if one.param_type_name == "argument" and not one.hidden]
-        return self._values(visible[self._arguments], prefix) if self._arguments < len(visible) else []
+        number = len(self._arguments)
+        return self._values(visible[number], prefix) if number < len(visible) else []
 
     def _values(self, parameter: Any, prefix: str) -> Iterable[Candidate]:
         """Return the known values of an option or an argument.
@@ -212,6 +215,21 @@ class _Position:
         return [Candidate(one.value) for one in parameter.shell_complete(self._context, "")]
 
 
+def _help_topics(typed: Sequence[str]) -> Iterator[Candidate]:
+    """Yield what may follow these words after `egec help`: guides and commands."""
+    # Imported here, as below: few completions look anything up.
+    from egec_cli.guides import pages
+
+    if not typed:
+        guides = {guide.name: guide.summary for guide in pages.list_guides()}
+        commands = {name: translate(Words(line)) for name, line in root.SUBCOMMANDS.items()}
+        yield from (Candidate(name, line) for name, line in (commands | guides).items())
+    elif len(typed) == 1 and typed[0] in root.SUBCOMMANDS:
+        group: Any = get_command(root.app)
+        members = getattr(group.load_command(typed[0]), "commands", {})
+        yield from (Candidate(name, str(one.help or "").partition("\n")[0]) for name, one in members.items())
+
+
 def _run_names(_path: str, _prefix: str) -> list[str]:
     """Return the names of all runs, the latest first, without changing the database.
 
@@ -219,7 +237,6 @@ def _run_names(_path: str, _prefix: str) -> list[str]:
         ConfigError: the database does not exist, or a newer version created it.
         TemporaryFailure, PermissionDenied, StorageError: it cannot be read now.
     """
-    # Imported here, as below: few completions look anything up.
     from egec_cli.settings import load
     from egec_cli.store import database
     from egec_cli.store.models import ReissueRun

@@ -260,6 +260,7 @@ CONTRACT: Mapping[str, Contract] = {
         },
     ),
     "completion": Contract((), {}, ()),
+    "help": Contract((), {}, ()),
 }
 
 # Each `code` of an error, with its exit code and its meaning.

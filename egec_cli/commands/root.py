@@ -87,6 +87,7 @@ SUBCOMMANDS = {
     "db": "Maintain the database: status, upgrade, backup, restore.",
     "doctor": "Check the installation: settings, database, mail, passwords, runs.",
     "completion": "Print the shell script that completes commands, options, values and run names.",
+    "help": "Show the guide about a topic or a command; without one, list all guides.",
 }
 
 
@@ -121,7 +122,10 @@ def egec(
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Administer the accounts of eGEC: clients, passwords by mail, logins."""
+    """Administer the accounts of eGEC: clients, passwords by mail, logins.
+
+    Type `egec help` for the guides: what to do when, step by step.
+    """
     # Imported here: help and version do not need it.
     from egec_cli.output import messages
 

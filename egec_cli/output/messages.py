@@ -103,8 +103,13 @@ class ErrorRecord(NamedTuple):
     hint: str
 
 
-def render_error(error: EgecError, *, machine: bool) -> None:
-    """Show an expected error on stderr: a JSON object for machines, or message and hint for people."""
+def render_error(error: EgecError, *, machine: bool, topic: str = "") -> None:
+    """Show an expected error on stderr: a JSON object for machines, or message and hint for people.
+
+    Args:
+        machine: show the JSON object.
+        topic: what people may type after `egec help` to read more; may be empty.
+    """
     if machine:
         record = ErrorRecord(error.code, error.message, error.hint)
         print(json.dumps({"error": record._asdict()}, ensure_ascii=False), file=sys.stderr)
@@ -112,6 +117,8 @@ def render_error(error: EgecError, *, machine: bool) -> None:
     warn("egec: {message}", message=error.message)
     if error.hint:
         warn("      {hint}", hint=error.hint)
+    if topic:
+        warn("      {see}", see=Words("See: egec help {topic}", topic=topic))
 
 
 def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:

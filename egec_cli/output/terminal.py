@@ -1,17 +1,15 @@
-"""What people see: tables (rich ones on a terminal), a pager for long ones, and progress on stderr."""
+"""What people see: tables (rich ones on a terminal, long ones in the pager), and progress on stderr."""
 
-import os
-import signal
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Self
 
 from egec_cli.output.messages import is_quiet, note, to_text
+from egec_cli.output.pager import lines_of_the_terminal, pager
 from egec_cli.translation import Words, translate
 
 # The first rows, kept in memory to set the width of the columns.
@@ -25,18 +23,11 @@ def show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
         _show_aligned(first, rows, names)
-    elif len(first) + _LINES_AROUND_ROWS <= _lines_of_the_terminal():
+    elif len(first) + _LINES_AROUND_ROWS <= lines_of_the_terminal():
         _show_rich_table(first, names)
     else:
-        with _pager():
+        with pager():
             _show_aligned(first, rows, names)
-
-
-def _lines_of_the_terminal() -> int:
-    # Imported here: only for a terminal.
-    from shutil import get_terminal_size
-
-    return get_terminal_size().lines
 
 
 def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
@@ -76,35 +67,6 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
     )
-
-
-@contextmanager
-def _pager() -> Iterator[None]:
-    """Send what the block writes to a pager, if there is one and standard input is a terminal.
-
-    PAGER names a program other than `less`; `cat`, or an empty value, disables paging.
-    """
-    import subprocess
-    from shutil import which
-
-    command = os.environ.get("PAGER", "less").split()
-    if command in ([], ["cat"]) or which(command[0]) is None or sys.stdin is None or not sys.stdin.isatty():
-        yield
-        return
-    # Cut long lines and keep the text on the screen. LESSSECURE stops users of sudo from starting a shell.
-    environment = {"LESS": "FRSX", "LESSCHARSET": "utf-8"} | dict(os.environ) | {"LESSSECURE": "1"}
-    # In the pager, Ctrl-C stops a search.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pager = subprocess.Popen(  # noqa: S603 - the operator's choice
-        command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
-    )
-    assert pager.stdin is not None
-    try:
-        with suppress(BrokenPipeError), pager.stdin, redirect_stdout(pager.stdin):
-            yield
-    finally:
-        pager.wait()
-        signal.signal(signal.SIGINT, previous)
 
 
 _SECONDS_BETWEEN_LINES = 30.0

@@ -133,6 +133,7 @@ def main() -> None:
         measure(Row("egec client list / manage.py check", [EGEC, "client", "list"], django, 0.35), pairs, home, folder)
         measure(Row("egec --help / import typer", [EGEC, "--help"], typer, 2.5), pairs, home, folder)
         measure(Row("egec --help / manage.py check", [EGEC, "--help"], django, 0.35), pairs, home, folder)
+        measure(Row("egec help / egec --help", [EGEC, "help"], [EGEC, "--help"], 1.2), pairs, home, folder)
         measure_tab(pairs, home, folder)
         verify = [EGEC, "verify", shown[0], "--password-stdin"]
         check = [PYTHON, "-c", CHECK_ONCE]

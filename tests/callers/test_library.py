@@ -6,7 +6,7 @@ import sys
 
 from tests.activations import letters
 from tests.callers.site import CHECKOUT, Site
-from tests.readme.blocks import executed_by
+from tests.manual.blocks import executed_by
 from tests.smtp_server import MailServer
 
 ONE_LOGIN, FROM_THREADS, FIRST_MAIL = (block.text for block in executed_by("tests/callers/test_library.py"))

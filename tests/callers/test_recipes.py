@@ -17,10 +17,10 @@ from egec_cli.settings.schema import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
 from tests.callers.site import answer
 from tests.conftest import Ended
+from tests.manual.blocks import Block, executed_by
+from tests.manual.machine import machine
+from tests.manual.server import INSTALL, STATE, Server
 from tests.programs import require_program, require_programs_in
-from tests.readme.blocks import Block, executed_by
-from tests.readme.machine import machine
-from tests.readme.server import INSTALL, STATE, Server
 from tests.smtp_server import MailServer
 
 (

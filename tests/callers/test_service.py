@@ -17,10 +17,9 @@ from egec_cli.errors import ExitCode
 from egec_cli.settings.schema import Tls
 from tests.activations import letters
 from tests.conftest import Egec, Ended
-from tests.programs import require_program, require_programs_in
-from tests.readme.blocks import CHECKOUT
-from tests.readme.machine import machine
-from tests.readme.server import (
+from tests.manual.blocks import CHECKOUT
+from tests.manual.machine import machine
+from tests.manual.server import (
     DUMP,
     INSTALL,
     MOVE,
@@ -33,7 +32,8 @@ from tests.readme.server import (
     UPGRADE,
     Server,
 )  # fmt: skip
-from tests.readme.units import Unit
+from tests.manual.units import Unit
+from tests.programs import require_program, require_programs_in
 from tests.smtp_server import MailServer
 
 SERVICE, TIMER = UNITS.files()

@@ -12,11 +12,11 @@ from egec_cli.settings.schema import Tls
 from tests.activations import letters
 from tests.callers.test_recipes import ATTACKS, HOSTILE
 from tests.conftest import Ended
+from tests.manual.blocks import Block, executed_by
+from tests.manual.machine import machine
+from tests.manual.server import INSTALL, STATE, Server
+from tests.manual.terminal import type_in
 from tests.programs import require_programs_in
-from tests.readme.blocks import Block, executed_by
-from tests.readme.machine import machine
-from tests.readme.server import INSTALL, STATE, Server
-from tests.readme.terminal import type_in
 from tests.smtp_server import MailServer
 from tests.test_docs import commands
 

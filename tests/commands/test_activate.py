@@ -360,7 +360,8 @@ def test_if_the_first_mail_fails_the_message_states_what_happened_to_the_client(
             "client", "create", "wrong@example.org", "--identifier", "1234567890", "--if-missing", "--activate"
         )
         assert ended.code == code
-        hint = ended.err.splitlines()[-1].strip()
+        hint, see = (line.strip() for line in ended.err.splitlines()[-2:])
+        assert see.startswith("See: egec help mail_")
         assert hint.startswith(f"Client 1234567890 {state}")
         assert "Nothing was changed" not in ended.err
         assert "`egec activate 1234567890`" in hint

@@ -165,6 +165,8 @@ CASES = [
     Case("doctor", 3, 0),
     Case("doctor", 75, 0, env=AWAY),
     Case("completion bash", 0),
+    Case("help", 0),
+    Case("help in_doubt", 0),
 ]
 
 

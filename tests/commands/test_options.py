@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Egec
-from tests.readme.terminal import type_in
+from tests.manual.terminal import type_in
 
 
 @pytest.mark.parametrize(("answer", "code", "out"), [("y", 0, "identifier,"), ("n", 1, ""), ("\x04", 130, "")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Egec
-from tests.readme.terminal import type_in
+from tests.manual.terminal import type_in
 
 
 @pytest.mark.usefixtures("server")

@@ -25,8 +25,8 @@ from tests.activations import letter
 from tests.callers.service_account import as_service_account, give, within_service_account
 from tests.callers.site import CHECKOUT, Site
 from tests.conftest import Ended
+from tests.manual.blocks import executed_by
 from tests.postfix.server import Postfix, parsed, running_postfix
-from tests.readme.blocks import executed_by
 
 # One server serves them all, on one worker.
 pytestmark = pytest.mark.xdist_group("postfix")

@@ -1,1 +1,1 @@
-"""What `python -m tests.reference` makes of the program: the guide `reference`, and the man page."""
+"""What `python -m tests.reference` makes of the program: the guide `reference`, and the man pages."""

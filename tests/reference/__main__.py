@@ -1,17 +1,29 @@
-"""`python -m tests.reference` generates the guide `reference` and the man page."""
+"""`python -m tests.reference` generates the guide `reference`, the README's table of guides and the man pages."""
 
 from pathlib import Path
 
-from tests.reference import man_page, reference
+from tests.reference import guides_table, man_page, reference
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
 
+def generated() -> dict[Path, str]:
+    """Return the files that are generated, by their paths in the checkout, with their texts."""
+    package = Path("egec_cli")
+    readme = Path("README.md")
+    return {
+        readme: guides_table.in_readme((CHECKOUT / readme).read_text(encoding="utf-8")),
+        package / "guides" / "reference.md": reference.text(),
+        package / "man" / "egec.1": man_page.english(),
+        package / "man" / "fr" / "egec.1": man_page.french(),
+    }
+
+
 def write(checkout: Path = CHECKOUT) -> None:
     """Write what is generated into the checkout."""
-    guide = checkout / "egec_cli" / "guides" / "reference.md"
-    guide.write_text(reference.in_guide(guide.read_text(encoding="utf-8")), encoding="utf-8")
-    (checkout / "egec_cli" / "man" / "egec.1").write_text(man_page.text(), encoding="utf-8")
+    for path, text in generated().items():
+        (checkout / path).parent.mkdir(exist_ok=True)
+        (checkout / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

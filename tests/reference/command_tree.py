@@ -33,33 +33,29 @@ class Parameter(NamedTuple):
         """How to type it: `--status new|active`, `CLIENT`."""
         return " ".join([*self.names[:1], *([self.value] if self.value else [])])
 
-    @property
-    def in_synopsis(self) -> str:
-        """The same, in brackets if it is optional."""
-        return self.typed if self.is_required or self.typed.startswith("[") else f"[{self.typed}]"
-
 
 class Described(NamedTuple):
     """A command, or the root.
 
     Attributes:
         path: the words after `egec`; empty for the root.
+        declared_help: its help as declared, which the catalogue translates.
         help: its paragraphs.
         arguments, options: its parameters.
         example: a whole line.
     """
 
     path: str
+    declared_help: str
     help: list[str]
     arguments: list[Parameter]
     options: list[Parameter]
     example: str
 
     @property
-    def synopsis(self) -> str:
-        """The whole command line."""
-        shown = [*self.arguments, *sorted(self.options, key=lambda one: not one.is_required)]
-        return " ".join(["egec", self.path, *(one.in_synopsis for one in shown)]).replace("  ", " ")
+    def with_arguments(self) -> str:
+        """The command and its arguments: `egec client show CLIENT`."""
+        return " ".join(["egec", self.path, *(one.value for one in self.arguments)])
 
 
 def describe_root() -> Described:
@@ -84,6 +80,7 @@ def _described(path: str, command: Any) -> Described:
     example = (command.epilog or "").removeprefix("Example: ")
     return Described(
         path,
+        command.help or "",
         [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")],
         [_argument(one) for one in shown if one.param_type_name == "argument"],
         [_option(one) for one in shown if one.param_type_name == "option"],

@@ -1,4 +1,4 @@
-"""`python -m tests.reference.guides_table` writes the README's table of guides: each with its own summary."""
+"""The README's table of guides: each with its own summary."""
 
 from pathlib import Path
 
@@ -31,8 +31,3 @@ def in_readme(text: str) -> str:
     before, _, rest = text.partition(BEGIN)
     lines = ["| guide | what it is for |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows())]
     return before + BEGIN + "".join(f"{line}\n" for line in lines) + END + rest.partition(END)[2]
-
-
-if __name__ == "__main__":
-    readme = CHECKOUT / "README.md"
-    readme.write_text(in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -10,7 +10,7 @@ from egec_cli import context, hashing
 from egec_cli.clients import fields, records
 from egec_cli.credentials import issue
 from egec_cli.settings import load
-from tests.readme.blocks import CHECKOUT
+from tests.manual.blocks import CHECKOUT
 
 # Who is there, as the examples name them; all but the last have a password.
 CLIENTS = (

@@ -4,8 +4,8 @@ import re
 
 from egec_cli.context import detect_actor
 from tests.conftest import Ended
-from tests.readme.office import Office
-from tests.readme.terminal import type_in
+from tests.manual.office import Office
+from tests.manual.terminal import type_in
 
 IDENTIFIER = r"\b[1-9]\d{9}\b"
 # The user whom the examples show in the column of the actor; the real one has a column of another width.
@@ -73,12 +73,12 @@ class Dialogue:
             while some_are_left_out and streams[0] and not any(self._is(line, one[0]) for one in streams if one):
                 streams[0].pop(0)
             heads = [stream for stream in streams if stream and self._is(line, stream[0])]
-            assert heads, f"the README shows {line!r}, but there is {streams}"
+            assert heads, f"the manual shows {line!r}, but there is {streams}"
             heads[0].pop(0)
             some_are_left_out &= heads[0] is not streams[0]
         if some_are_left_out:
             streams[0].clear()
-        assert streams == [[], []], "the README does not show this"
+        assert streams == [[], []], "the manual does not show this"
 
     def _is(self, shown: str, real: str) -> bool:
         expected = plain(shown)

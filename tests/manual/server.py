@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.conftest import Ended
-from tests.readme.blocks import CHECKOUT, executed_by
-from tests.readme.machine import PATH, Machine
+from tests.manual.blocks import CHECKOUT, executed_by
+from tests.manual.machine import PATH, Machine
 from tests.smtp_server import MailServer
 
 (

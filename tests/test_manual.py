@@ -14,14 +14,14 @@ from egec_cli.settings.schema import Tls
 from egec_cli.store.models import CredentialState
 from tests.activations import letter
 from tests.conftest import Ended
+from tests.manual import office
+from tests.manual.blocks import BLOCKS, CHECKOUT, TELLS_WHERE_TO_TURN, Block, prose
+from tests.manual.dialogue import Dialogue
+from tests.manual.machine import machine
+from tests.manual.office import CLIENTS, Office
+from tests.manual.server import INSTALL, STATE, Server
+from tests.manual.terminal import type_in
 from tests.programs import require_programs_in
-from tests.readme import office
-from tests.readme.blocks import BLOCKS, CHECKOUT, TELLS_WHERE_TO_TURN, Block, prose
-from tests.readme.dialogue import Dialogue
-from tests.readme.machine import machine
-from tests.readme.office import CLIENTS, Office
-from tests.readme.server import INSTALL, STATE, Server
-from tests.readme.terminal import type_in
 from tests.smtp_server import Fault, MailServer
 from tests.test_docs import commands
 

@@ -1,0 +1,1 @@
+"""Execute the examples of the README and the guides, so that each one is true."""

@@ -1,1 +1,0 @@
-"""Execute the examples of the README, so that each one is true."""
