@@ -8,7 +8,17 @@ from egec_cli.audit import query
 from egec_cli.audit.prune import PruneResult, count_events_before, prune_events, retention_limit
 from egec_cli.audit.query import EventFilter, EventRecord
 from egec_cli.clients import records
-from egec_cli.commands.options import FieldsOption, OutputOption, YesOption, can_ask, confirm, no_terminal, split_fields
+from egec_cli.commands.options import (
+    OUTPUT,
+    SELECTION,
+    FieldsOption,
+    OutputOption,
+    YesOption,
+    can_ask,
+    confirm,
+    no_terminal,
+    split_fields,
+)
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode
@@ -22,30 +32,75 @@ app = new_app("List and prune the audit log.")
 _IN_TABLE = ("at", "action", "outcome", "client", "run", "actor", "details")
 
 
-@app.command("list", epilog="Example: egec audit list --since 7d --action client.erase")
+@app.command(
+    "list",
+    epilog=(
+        "egec audit list --since 7d\n"
+        "egec audit list --client 5079512743\n"
+        "egec audit list --since 7d --action client.erase --format csv"
+    ),
+)
 def list_command(
-    since: Annotated[str, typer.Option("--since", metavar="DATE|90d", help="Only events since this date or age.")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since", metavar="DATE|90d", help="Only events since this date or age.", rich_help_panel=SELECTION
+        ),
+    ] = "",
     until: Annotated[
-        str, typer.Option("--until", metavar="DATE|90d", help="Only events until this date, inclusive, or age.")
+        str,
+        typer.Option(
+            "--until",
+            metavar="DATE|90d",
+            help="Only events until this date, inclusive, or age.",
+            rich_help_panel=SELECTION,
+        ),
     ] = "",
     action: Annotated[
-        str, typer.Option("--action", help="Action such as client.erase, or client for all actions on clients.")
+        str,
+        typer.Option(
+            "--action",
+            metavar="ACTION",
+            help="Action such as client.erase, or client for all actions on clients.",
+            rich_help_panel=SELECTION,
+        ),
     ] = "",
-    outcome: Annotated[str, typer.Option("--outcome", help="Outcome such as accepted or refused.")] = "",
-    actor: Annotated[str, typer.Option("--actor", metavar="TEXT", help="Part of the actor, in any case.")] = "",
+    outcome: Annotated[
+        str,
+        typer.Option(
+            "--outcome", metavar="OUTCOME", help="Outcome such as accepted or refused.", rich_help_panel=SELECTION
+        ),
+    ] = "",
+    actor: Annotated[
+        str, typer.Option("--actor", metavar="TEXT", help="Part of the actor, in any case.", rich_help_panel=SELECTION)
+    ] = "",
     client: Annotated[
         str,
         typer.Option(
-            "--client", metavar="CLIENT", help="Only events of this client: e-mail, identifier or ref:REFERENCE."
+            "--client",
+            metavar="CLIENT",
+            help="Only events of this client: e-mail, identifier or ref:REFERENCE.",
+            rich_help_panel=SELECTION,
         ),
     ] = "",
-    run: Annotated[str, typer.Option("--run", metavar="NAME", help="Only events of this run.")] = "",
+    run: Annotated[
+        str, typer.Option("--run", metavar="NAME", help="Only events of this run.", rich_help_panel=SELECTION)
+    ] = "",
     after: Annotated[
-        int | None, typer.Option("--after", metavar="ID", min=0, help="Only events after the one with this id.")
+        int | None,
+        typer.Option(
+            "--after", metavar="ID", min=0, help="Only events after the one with this id.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Maximum number of events: the latest ones, or the next ones of --after."),
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            help="Maximum number of events: the latest ones, or the next ones of --after.",
+            rich_help_panel=SELECTION,
+        ),
     ] = None,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
@@ -67,7 +122,7 @@ def list_command(
         render_all(events, EventRecord, output, split_fields(fields), in_table=_IN_TABLE)
 
 
-@app.command("prune", epilog="Example: egec audit prune --yes")
+@app.command("prune", epilog="egec audit prune --yes")
 def prune_command(
     older_than: Annotated[
         str,

@@ -8,7 +8,7 @@ from egec_cli.clients import lists, records
 from egec_cli.clients.lists import ListQuery
 from egec_cli.clients.records import ClientRecord
 from egec_cli.commands.client_selectors import SearchOption, Selectors, SortOption, open_selection, with_selectors
-from egec_cli.commands.options import CLIENT_IN_TABLE, FieldsOption, OutputOption, split_fields
+from egec_cli.commands.options import CLIENT_IN_TABLE, OUTPUT, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.output.formats import OutputFormat, render_all
@@ -16,14 +16,27 @@ from egec_cli.output.formats import OutputFormat, render_all
 app = new_app()
 
 
-@app.command("list", epilog="Example: egec client list --status new --format ids")
+@app.command(
+    "list",
+    epilog=(
+        "egec client list --search dupont\n"
+        "egec client list --status new --format ids\n"
+        "egec client list --never-logged-in --issued-before 90d --format csv"
+    ),
+)
 @with_selectors
 def list_command(
     selectors: Selectors,
     search: SearchOption = "",
     sort: SortOption = "",
     after: Annotated[
-        str, typer.Option("--after", metavar="CLIENT", help="Last client of the previous page, to get the next page.")
+        str,
+        typer.Option(
+            "--after",
+            metavar="CLIENT",
+            help="Last client of the previous page, to get the next page.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "",
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,

@@ -9,7 +9,7 @@ from egec_cli import clock
 from egec_cli.clients import records
 from egec_cli.commands import mail_bounces
 from egec_cli.commands.doctor import show_findings
-from egec_cli.commands.options import OutputOption
+from egec_cli.commands.options import OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings
 from egec_cli.credentials import mail_route
@@ -28,10 +28,12 @@ from egec_cli.output.messages import warn
 app = new_app("Check, preview and test mails; read bounces.")
 
 KindOption = Annotated[Kind, typer.Option("--kind", help="Kind of mail.")]
-LanguageOption = Annotated[str, typer.Option("--language", help="fr or en (default: the client's, or EGEC_LANGUAGE).")]
+LanguageOption = Annotated[
+    str, typer.Option("--language", metavar="fr|en", help="fr or en (default: the client's, or EGEC_LANGUAGE).")
+]
 
 
-@app.command("check", epilog="Example: egec mail check --format json")
+@app.command("check", epilog=("egec mail check\negec mail check --format json"))
 def check_command(
     no_connection: Annotated[
         bool, typer.Option("--no-connection", help="Check only the templates, without the mail server.")
@@ -48,7 +50,7 @@ def check_command(
     show_findings(found, output)
 
 
-@app.command("preview", epilog="Example: egec mail preview --kind reissue --html mail.html")
+@app.command("preview", epilog=("egec mail preview --text\negec mail preview --kind reissue --html mail.html"))
 def preview_command(
     client: Annotated[
         str,
@@ -56,11 +58,13 @@ def preview_command(
     ] = "",
     language: LanguageOption = "",
     kind: KindOption = Kind.CREDENTIALS,
-    sentence: Annotated[str, typer.Option("--sentence", help="First sentence of the mail of a run.")] = "",
+    sentence: Annotated[
+        str, typer.Option("--sentence", metavar="TEXT", help="First sentence of the mail of a run.")
+    ] = "",
     text: Annotated[bool, typer.Option("--text", help="Print the text (default without --html and --eml).")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML to a new file.")] = None,
     eml: Annotated[Path | None, typer.Option("--eml", metavar="FILE", help="Write the mail to a new file.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
     """Show a mail as a client would receive it, with a sample password; nothing is sent."""
     if sentence and kind not in KINDS_OF_A_RUN:
@@ -86,7 +90,7 @@ def _compose_preview(client: str, kind: Kind, language: str, sentence: str) -> M
         )
 
 
-@app.command("test", epilog="Example: egec mail test you@example.org")
+@app.command("test", epilog="egec mail test you@example.org")
 def try_command(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Your own address.")],
     language: LanguageOption = "",

@@ -24,7 +24,9 @@ app = new_app()
 _IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
 
 
-@app.command("bounces", epilog="Example: egec mail bounces /var/mail/bounces --format jsonl")
+@app.command(
+    "bounces", epilog=("egec mail bounces /var/mail/bounces --move\negec mail bounces /var/mail/bounces --format jsonl")
+)
 def bounces_command(
     source: Annotated[
         str,

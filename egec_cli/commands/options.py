@@ -9,9 +9,17 @@ from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat
 from egec_cli.translation import Words, translate
 
+# The subjects under which the help of a command shows its options.
+SELECTION, OUTPUT = Words("Selection"), Words("Output")
+
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help="E-mail, identifier or ref:REFERENCE.")]
-OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
-FieldsOption = Annotated[str, typer.Option("--fields", help="Fields to show, such as identifier,email.")]
+OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.", rich_help_panel=OUTPUT)]
+FieldsOption = Annotated[
+    str,
+    typer.Option(
+        "--fields", metavar="FIELDS", help="Fields to show, such as identifier,email.", rich_help_panel=OUTPUT
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation (required without a terminal).")]
 
 # The fields of a client that a table shows by default.

@@ -11,6 +11,7 @@ from egec_cli.clients.select import Selected, Unmatched
 from egec_cli.commands.client_selectors import Selectors, open_selection, with_selectors
 from egec_cli.commands.options import (
     CLIENT_IN_TABLE,
+    OUTPUT,
     FieldsOption,
     OutputOption,
     YesOption,
@@ -45,6 +46,7 @@ RateOption = Annotated[
     int | None,
     typer.Option(
         "--rate",
+        metavar="N",
         min=0,
         max=100_000,
         help="Maximum mails per second, across all workers; 0 for no limit.",
@@ -55,7 +57,14 @@ RateOption = Annotated[
 _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
 
 
-@app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
+@app.command(
+    "start",
+    epilog=(
+        "egec reissue start spring-2026 --all --dry-run\n"
+        "egec reissue start spring-2026 --all --expect 48213 --rate 20\n"
+        "egec reissue start letter --from letter.csv --column courriel --yes"
+    ),
+)
 @with_selectors
 def start_command(
     name: NameArgument,
@@ -64,11 +73,15 @@ def start_command(
         bool, typer.Option("--dry-run", help="Show the clients, sample mails and the duration without starting.")
     ] = False,
     expect: Annotated[
-        int | None, typer.Option("--expect", min=0, help="Start only if exactly this number of clients is selected.")
+        int | None,
+        typer.Option("--expect", metavar="N", min=0, help="Start only if exactly this number of clients is selected."),
     ] = None,
     rate: RateOption = None,
     sentence: Annotated[
-        str, typer.Option("--sentence", help="First sentence of each mail (default: that of the templates).")
+        str,
+        typer.Option(
+            "--sentence", metavar="TEXT", help="First sentence of each mail (default: that of the templates)."
+        ),
     ] = "",
     yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
@@ -96,7 +109,7 @@ def start_command(
         _work(context, run, output, selected)
 
 
-@app.command("resume", epilog="Example: egec reissue resume spring-2026")
+@app.command("resume", epilog="egec reissue resume spring-2026")
 def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Continue a run; several machines that share a database can work on it at the same time."""
     with open_context() as context:
@@ -106,12 +119,22 @@ def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOp
         _work(context, run, output)
 
 
-@app.command("status", epilog="Example: egec reissue status spring-2026 --format json")
+@app.command(
+    "status",
+    epilog=(
+        "egec reissue status\negec reissue status spring-2026 --failed\negec reissue status spring-2026 --format json"
+    ),
+)
 def status_command(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the run (default: all runs).")] = "",
-    failed: Annotated[bool, typer.Option("--failed", help="List the clients whose mail failed.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the clients whose mail failed.", rich_help_panel=OUTPUT)
+    ] = False,
     items: Annotated[
-        bool, typer.Option("--items", help="List all clients of the run with the state of their mails.")
+        bool,
+        typer.Option(
+            "--items", help="List all clients of the run with the state of their mails.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
@@ -141,7 +164,7 @@ def status_command(
             render_all(runs.list_runs(context), RunRecord, output, split_fields(fields))
 
 
-@app.command("retry", epilog="Example: egec reissue retry spring-2026")
+@app.command("retry", epilog="egec reissue retry spring-2026")
 def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Retry the clients of a run whose mail failed, and continue the run."""
     with open_context() as context:
@@ -152,7 +175,7 @@ def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE)
         _work(context, run, output)
 
 
-@app.command("cancel", epilog="Example: egec reissue cancel spring-2026")
+@app.command("cancel", epilog="egec reissue cancel spring-2026")
 def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Cancel a run permanently; clients not mailed yet keep their current password."""
     with open_context() as context:
