@@ -8,13 +8,12 @@ import fcntl
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
-from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, StorageError
+from egec_cli.errors import AlreadyExists, PermissionDenied, StorageError
 from egec_cli.translation import Words, system_message
 
 # The second group is the suffix of SQLite's additional files.
@@ -130,17 +129,6 @@ def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
         os.fdopen(os.dup(file.descriptor), "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
     ):
         yield stream
-
-
-def standard_input(hint: str) -> BinaryIO:
-    """Return the bytes of standard input.
-
-    Raises:
-        InvalidInput: standard input is closed; `hint` says what to pass on it.
-    """
-    if sys.stdin is None:
-        raise InvalidInput("standard input is closed", hint)
-    return sys.stdin.buffer
 
 
 def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:

@@ -322,9 +322,9 @@ def write_without_end(path: Path) -> None:
 
 
 def read_impatiently(location: "SqliteFile") -> None:
-    from egec_cli.store import reading
+    from egec_cli.store import sqlite_file
 
-    with reading.uri(location, patience=0.2):
+    with sqlite_file.uri(location, patience=0.2):
         pass
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from egec_cli import clients, credentials, logins, store
-from egec_cli.commands import candidates, completion, contract, reissue, root
+from egec_cli.commands import completion, contract, reissue, root
 from tests import children
 from tests.conftest import Egec
 from tests.processes import command_of
@@ -88,7 +88,7 @@ def test_help_of_the_root_imports_no_subcommand() -> None:
 def test_no_command_but_completion_loads_what_completes() -> None:
     loaded = modules_after("reissue", "status", "--help")
     assert reissue.__name__ in loaded
-    assert not loaded & {module.__name__ for module in (completion, candidates, contract)}
+    assert not loaded & {module.__name__ for module in (completion, contract)}
 
 
 def test_the_measurement_sees_the_imports_of_a_command() -> None:

@@ -37,7 +37,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.progress", f"{NAME}.output.tables"},
+    "rich": {f"{NAME}.output.terminal"},
     "click": set[str](),
     "typer._click": set[str](),
 }
@@ -178,10 +178,10 @@ HEALTHY = {
     "main.py": "def run():\n    from egec_cli.commands import root",
     "commands/__init__.py": "",
     "commands/root.py": "import_module(f'egec_cli.commands.{name}')",
-    "commands/client.py": "from egec_cli.commands import root\nfrom egec_cli.output import tables",
+    "commands/client.py": "from egec_cli.commands import root\nfrom egec_cli.output import terminal",
     "commands/verify.py": "from ..logins import verify",
     "output/__init__.py": "",
-    "output/tables.py": "def show_table():\n    import rich.table\nfrom egec_cli import clock",
+    "output/terminal.py": "def show_table():\n    import rich.table\nfrom egec_cli import clock",
     "logins/__init__.py": "",
     "logins/verify.py": "from egec_cli.credentials import issue\nimport typer",
     "imports/__init__.py": "",
@@ -226,7 +226,7 @@ def test_the_checker_accepts_valid_imports(tmp_path: Path) -> None:
         ("logins/verify.py", "import_module('egec_cli.commands')", "logins.verify imports egec_cli.commands"),
         ("mail/smtp.py", "def f():\n    from egec_cli.store import models", "mail.smtp imports egec_cli.store.models"),
         ("store/models.py", "class C:\n    from ..mail import smtp", "store.models imports egec_cli.mail.smtp"),
-        ("output/tables.py", "from egec_cli.logins import verify", "output.tables imports egec_cli.logins.verify"),
+        ("output/terminal.py", "from egec_cli.logins import verify", "output.terminal imports egec_cli.logins.verify"),
         ("commands/client.py", "from egec_cli.main import run", "commands.client imports egec_cli.main"),
         ("main.py", "if True:\n    import egec_cli.__main__", "main imports egec_cli.__main__"),
         ("commands/client.py", "from rich.table import Table", "commands.client imports rich"),

@@ -13,7 +13,7 @@ from playhouse.migrations import Runner
 
 from egec_cli import files
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store import copy, database
+from egec_cli.store import database, sqlite_file
 from egec_cli.store.backup import backup_database
 from tests import children
 from tests.activations import wait_until
@@ -24,7 +24,7 @@ from tests.processes import Call, command_of, later_release, replace, run_with, 
 WHEN_COMPLETE = replace(os, "link", children.kill_itself)
 WHEN_REPLACING = replace(os, "rename", children.kill_itself)
 # Between two pages of a copy.
-WHEN_HALF_DONE = replace(copy, "_require_progress", children.kill_itself)
+WHEN_HALF_DONE = replace(sqlite_file, "_require_progress", children.kill_itself)
 # In the middle of the tables of a new database, whose log is beside it.
 WHEN_MIGRATING = wrap(Runner, "up", children.call_and_kill_itself)
 # The migration of a later release.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from egec_cli.clock import to_rfc3339
 from egec_cli.context import Act, Context
 from egec_cli.errors import PermissionDenied
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import Client, CredentialState, Event, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list, insert_many
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.clients import fields
-from egec_cli.clients.named import ClientList, NamedClients
 from egec_cli.clients.records import already_taken_error
+from egec_cli.clients.select import ClientList, NamedClients
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases
 from egec_cli.credentials.states import lock_clients
@@ -28,7 +28,7 @@ from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
 from egec_cli.store import peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
 from egec_cli.store.sql import fetch_tuples, in_list, vacuum
 from egec_cli.translation import Words

@@ -4,9 +4,15 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.audit import query
-from egec_cli.audit.prune import PruneResult, count_events_before, prune_events, retention_limit
-from egec_cli.audit.query import EventFilter, EventRecord
+from egec_cli.audit.events import (
+    EventFilter,
+    EventRecord,
+    PruneResult,
+    count_events_before,
+    list_events,
+    prune_events,
+    retention_limit,
+)
 from egec_cli.clients import records
 from egec_cli.commands.options import (
     OUTPUT,
@@ -118,8 +124,7 @@ def list_command(
             after=after,
             limit=limit,
         )
-        events = query.list_events(context, wanted)
-        render_all(events, EventRecord, output, split_fields(fields), in_table=_IN_TABLE)
+        render_all(list_events(context, wanted), EventRecord, output, split_fields(fields), in_table=_IN_TABLE)
 
 
 @app.command("prune", epilog="egec audit prune --yes")
@@ -136,8 +141,6 @@ def prune_command(
 
     They also disappear from `egec client show`, except the creation of the client and its mails.
     """
-    # Imported here: a list needs none of what changes the database.
-
     if not (yes or dry_run or can_ask()):
         raise no_terminal()
     with open_context() as context:

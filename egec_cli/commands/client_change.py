@@ -136,9 +136,7 @@ def disable_command(
     _change(partial(change.disable_clients, reason=reason), _parse_target(client, from_file, column), output)
 
 
-@app.command(
-    "enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel")
-)
+@app.command("enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel"))
 def enable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",

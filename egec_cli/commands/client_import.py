@@ -11,9 +11,8 @@ import typer
 
 from egec_cli.commands.options import OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import open_context
+from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import ExitCode, UsageError
-from egec_cli.files import standard_input
 from egec_cli.imports import rows, tables
 from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients

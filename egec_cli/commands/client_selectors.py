@@ -9,12 +9,11 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import typer
 
 from egec_cli.clients.lists import SortField
-from egec_cli.clients.named import ClientList
 from egec_cli.clients.records import ClientStatus
-from egec_cli.clients.select import Selection
+from egec_cli.clients.select import ClientList, Selection
 from egec_cli.commands.options import OUTPUT, SELECTION
+from egec_cli.commands.session import standard_input
 from egec_cli.errors import UsageError
-from egec_cli.files import standard_input
 from egec_cli.translation import Words
 
 ColumnOption = Annotated[

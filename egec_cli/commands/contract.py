@@ -7,8 +7,8 @@ the generator of the reference load this module.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from egec_cli.audit import prune
-from egec_cli.audit.query import EventRecord
+from egec_cli.audit import events
+from egec_cli.audit.events import EventRecord
 from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
@@ -18,7 +18,7 @@ from egec_cli.commands.init import InitResult
 from egec_cli.commands.password import GeneratedPassword, RatedPassword
 from egec_cli.credentials.bounces import BounceRecord
 from egec_cli.credentials.issue import IssueResult
-from egec_cli.doctor import mail_trial, maintenance
+from egec_cli.doctor import database, mail
 from egec_cli.doctor.findings import Finding
 from egec_cli.errors import ExitCode
 from egec_cli.imports import run
@@ -222,7 +222,7 @@ CONTRACT: Mapping[str, Contract] = {
             ExitCode.ALREADY_EXISTS: "the file already exists",
         },
     ),
-    "mail test": Contract((Result((mail_trial.TestMailResult,)),), _MAILING, _SETTINGS_ALONE),
+    "mail test": Contract((Result((mail.TestMailResult,)),), _MAILING, _SETTINGS_ALONE),
     "mail bounces": Contract(
         (Result((BounceRecord,), many=True),),
         {
@@ -237,15 +237,15 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((EventRecord,), many=True),),
         {ExitCode.BAD_INPUT: "unknown run", ExitCode.NO_SUCH_CLIENT: "the client of --client is unknown"},
     ),
-    "audit prune": Contract((Result((prune.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
-    "db status": Contract((Result((maintenance.SchemaStatus,)),), {}),
+    "audit prune": Contract((Result((events.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
+    "db status": Contract((Result((database.SchemaStatus,)),), {}),
     "db upgrade": Contract(
-        (Result((maintenance.UpgradeResult,)),),
+        (Result((database.UpgradeResult,)),),
         {ExitCode.TEMPORARY_FAILURE: "a worker is active on a run, or the database is busy"},
     ),
-    "db backup": Contract((Result((maintenance.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
+    "db backup": Contract((Result((database.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
     "db restore": Contract(
-        (Result((maintenance.RestoreResult,)),),
+        (Result((database.RestoreResult,)),),
         {ExitCode.BAD_INPUT: "the file is not a backup", ExitCode.TEMPORARY_FAILURE: "another egec uses the database"},
     ),
     "doctor": Contract(

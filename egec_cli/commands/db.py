@@ -8,7 +8,7 @@ import typer
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, read_settings
-from egec_cli.doctor import maintenance
+from egec_cli.doctor import database
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_hidden, render
 from egec_cli.output.messages import warn
@@ -19,7 +19,7 @@ app = new_app("Maintain the database: status, upgrade, backup, restore.")
 @app.command("status", epilog=("egec db status\negec db status --format json"))
 def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Show the database's schema version: exit code 0 if it matches this program, 78 if not."""
-    status = maintenance.schema_status(read_settings())
+    status = database.schema_status(read_settings())
     render(status, output)
     if status.pending or status.unknown:
         if is_hidden(output):
@@ -31,7 +31,7 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Upgrade the database to this program's schema; an SQLite file is first copied next to itself."""
     settings = read_settings()
-    render(maintenance.upgrade_schema(settings, log=make_log(settings)), output)
+    render(database.upgrade_schema(settings, log=make_log(settings)), output)
 
 
 @app.command("backup", epilog="egec db backup /var/backups/egec.db")
@@ -41,8 +41,8 @@ def backup_command(
 ) -> None:
     """Back up the SQLite database while it is in use."""
     settings = read_settings()
-    render(maintenance.back_up(settings, file), output)
-    reason = maintenance.try_to_record(settings, "db.backup", "done", log=make_log(settings))
+    render(database.back_up(settings, file), output)
+    reason = database.try_to_record(settings, "db.backup", "done", log=make_log(settings))
     if reason is not None:
         warn("egec: the backup is complete but not recorded: {reason}", reason=reason)
 
@@ -54,7 +54,7 @@ def restore_command(
 ) -> None:
     """Replace the SQLite database with a backup; the replaced database is kept next to it."""
     settings = read_settings()
-    restored = maintenance.restore_from(settings, file, log=make_log(settings))
+    restored = database.restore_from(settings, file, log=make_log(settings))
     render(restored, output)
     if restored.pending:
         warn("egec: the backup was made by an older egec. Type `egec db upgrade`.")

@@ -1,5 +1,7 @@
-"""`egec mail`: check, preview, test; bounces has a module of its own."""
+"""`egec mail`: check, preview, test, bounces."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -7,23 +9,24 @@ import typer
 
 from egec_cli import clock
 from egec_cli.clients import records
-from egec_cli.commands import mail_bounces
 from egec_cli.commands.doctor import show_findings
-from egec_cli.commands.options import OUTPUT, OutputOption
+from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
-from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings
-from egec_cli.credentials import mail_route
-from egec_cli.doctor import mail_trial
-from egec_cli.doctor.mail import check_server, check_signature, check_templates
-from egec_cli.doctor.mail_trial import TestMailResult
-from egec_cli.errors import UsageError
+from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
+from egec_cli.credentials import bounces, mail_route
+from egec_cli.credentials.bounces import NOT_UNDERSTOOD, BounceOutcome, BounceRecord
+from egec_cli.doctor import mail
+from egec_cli.doctor.mail import TestMailResult, check_server, check_signature, check_templates
+from egec_cli.errors import ExitCode, InvalidInput, UsageError
 from egec_cli.files import atomic_write
+from egec_cli.mail.bounces import Incoming, read_file, read_maildir, read_stream
 from egec_cli.mail.compose import sample
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
-from egec_cli.output.formats import OutputFormat, print_line, render
+from egec_cli.output.formats import OutputFormat, print_line, render, render_all
 from egec_cli.output.messages import warn
+from egec_cli.translation import Words
 
 app = new_app("Check, preview and test mails; read bounces.")
 
@@ -81,11 +84,9 @@ def preview_command(
 def _compose_preview(client: str, kind: Kind, language: str, sentence: str) -> Mail:
     settings = read_settings()
     if not client:
-        return mail_trial.preview_mail(
-            settings, kind, language=language, sentence=sentence, client=None, at=clock.now()
-        )
+        return mail.preview_mail(settings, kind, language=language, sentence=sentence, client=None, at=clock.now())
     with open_context(settings, only_read=True) as context:
-        return mail_trial.preview_mail(
+        return mail.preview_mail(
             settings, kind, language=language, sentence=sentence, client=records.find_client(client), at=context.clock()
         )
 
@@ -104,7 +105,7 @@ def try_command(
     mail_route.try_to_record(settings)
     transport = choose.open_transport(settings)
     try:
-        result: TestMailResult = mail_trial.send_test_mail(
+        result: TestMailResult = mail.send_test_mail(
             settings, address, kind, language=language, transport=transport, at=clock.now(), log=make_log(settings)
         )
     finally:
@@ -115,4 +116,60 @@ def try_command(
         warn("egec: the test was not recorded: the database is missing, unavailable, busy or needs an upgrade")
 
 
-app.add_typer(mail_bounces.app)
+_IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
+
+
+@app.command(
+    "bounces", epilog="egec mail bounces /var/mail/bounces --move\negec mail bounces /var/mail/bounces --format jsonl"
+)
+def bounces_command(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FILE|MAILDIR|-", help="Message, mbox or Maildir; - for a message on standard input."),
+    ],
+    move: Annotated[
+        bool, typer.Option("--move", help="Read only new messages of the Maildir, and move them to cur.")
+    ] = False,
+    fields: FieldsOption = "",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Read delivery reports, and mark the mails and addresses that bounced.
+
+    Passwords do not change. With a message on standard input the exit code is 0 whatever the message is, so that the
+    mail server does not return it.
+    """
+    is_piped = source == "-"
+    if move and not Path(source).is_dir():
+        raise UsageError("--move needs a Maildir", "Name a Maildir, or omit --move.")
+    outcomes: Counter[BounceOutcome] = Counter()
+    with open_context() as context:
+        found = bounces.process_messages(context, _read_messages(source, move=move))
+        render_all(_count_outcomes(found, outcomes), BounceRecord, output, split_fields(fields), in_table=_IN_TABLE)
+    if is_piped:
+        return
+    if not outcomes and not Path(source).is_dir():
+        raise InvalidInput("{source} contains no message", "Name a message, an mbox or a Maildir.", source=source)
+    if any(outcomes[one] for one in NOT_UNDERSTOOD):
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _read_messages(source: str, *, move: bool) -> Iterator[Incoming]:
+    if source != "-":
+        path = Path(source)
+        return read_maildir(path, move=move) if path.is_dir() else read_file(path)
+    stream = standard_input(Words("Pass the message on standard input, or name a file."))
+    return read_stream(Words("standard input"), stream)
+
+
+def _count_outcomes(found: Iterable[BounceRecord], outcomes: Counter[BounceOutcome]) -> Iterator[BounceRecord]:
+    for record in found:
+        outcomes[record.outcome] += 1
+        if record.outcome in NOT_UNDERSTOOD:
+            warn(
+                "egec: {file}:{line}: {outcome}: {reason}",
+                file=record.file,
+                line=record.line,
+                outcome=record.outcome,
+                reason=record.reason,
+            )
+        yield record

@@ -27,7 +27,7 @@ from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, UsageError, quoted
 from egec_cli.output.formats import OutputFormat, render, render_all
 from egec_cli.output.messages import note, warn
-from egec_cli.output.progress import Progress
+from egec_cli.output.terminal import Progress
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
@@ -199,7 +199,9 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
     new_transport = choose.transport_factory(context.settings)
     unmatched = 0
     done = before.accepted + before.failed
-    with stop_on_signal() as stop, Progress(run.name, before.total, done, before.failed, output) as progress:
+    has_lines = output is OutputFormat.TABLE
+    progress = Progress(run.name, before.total, done, before.failed, has_lines=has_lines)
+    with stop_on_signal() as stop, progress:
         for stranger in selected.unmatched() if selected else ():
             unmatched += 1
             warn(_describe_unmatched(stranger))
@@ -325,7 +327,7 @@ def _show_dry_run(
 
 
 def _describe_preview(found: "RunPreview", bounced: int) -> str:
-    from egec_cli.mail.compose.wording import Kind
+    from egec_cli.mail.compose.template import Kind
 
     if found.fault is not None:
         mails = Words("no mail can be sent at present: {fault}", fault=found.fault)

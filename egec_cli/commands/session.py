@@ -1,12 +1,14 @@
-"""What commands share beside their options: settings, the context, an orderly stop on signals."""
+"""What commands share beside their options: settings, the context, standard input, an orderly stop on signals."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from egec_cli.errors import InvalidInput
 from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
 from egec_cli.settings.schema import MaildirFolder, Settings
@@ -63,6 +65,17 @@ def note_saved_mail(settings: Settings, path: object) -> bool:
         return False
     note("egec: no mail server configured; mail saved to {path}", path=path)
     return True
+
+
+def standard_input(hint: str) -> BinaryIO:
+    """Return the bytes of standard input.
+
+    Raises:
+        InvalidInput: standard input is closed; `hint` says what to pass on it.
+    """
+    if sys.stdin is None:
+        raise InvalidInput("standard input is closed", hint)
+    return sys.stdin.buffer
 
 
 @contextmanager

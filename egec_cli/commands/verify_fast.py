@@ -12,9 +12,8 @@ from contextlib import ExitStack, closing
 from enum import Enum
 from typing import BinaryIO
 
-from egec_cli.commands.session import open_context
+from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import AT_A_PROMPT, EgecError, ExitCode, InvalidInput, StorageError, TemporaryFailure, UsageError
-from egec_cli.files import standard_input
 from egec_cli.logins.verify import trim, verify_login
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
 from egec_cli.output.messages import render_error

@@ -21,8 +21,7 @@ from egec_cli.hashing import Hashing
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.choose import open_transport
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, Transport
-from egec_cli.mail.transports.quoting import without_secret
+from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, Transport, without_secret
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState

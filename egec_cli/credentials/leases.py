@@ -16,7 +16,7 @@ from threading import Event, Thread
 from egec_cli.clock import lies_ahead
 from egec_cli.context import Context
 from egec_cli.errors import EgecError, TemporaryFailure
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_tuples, in_list
 

@@ -11,14 +11,14 @@ the caller's transaction. They lock the clients' rows in key order before any ro
 transactions never wait for each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from egec_cli import clock
-from egec_cli.credentials import hash_costs
+from egec_cli.context import Context
 from egec_cli.store import peewee
-from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ReissueRun, database
+from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Installation, ReissueRun, database
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, lock_rows, locks_rows
 
 MAX_IN_DOUBT = 8
@@ -86,7 +86,7 @@ def record_credentials(
     Credential.update(state=CredentialState.IN_DOUBT).where(
         in_list(Credential.client, keys) & (Credential.state == CredentialState.SENDING)
     ).execute()
-    hash_costs.raise_refusal_cost(one.password_hash for one in new)
+    raise_refusal_cost(one.password_hash for one in new)
     expires = at + timedelta(days=unused_days) if unused_days else None
     times = clock.to_rfc3339(at), clock.to_rfc3339_or_none(expires)
     insert_many(
@@ -278,3 +278,59 @@ def _usable(client: Client, moment: datetime, *columns: peewee.Field) -> Any:
             & is_unexpired(moment)
         )
     )
+
+
+_COST_NAME = "highest_hash_cost"
+# The costs that bcrypt supports; a malformed hash may contain others.
+_VALID_COSTS = range(4, 32)
+
+
+def get_refusal_cost(context: Context) -> int:
+    """Return the cost at which refused logins are compared: that of new hashes or the highest stored one.
+
+    So a refused login takes the time of the slowest accepted one. The table `installation` keeps the highest cost; it
+    rises in the transaction that stores a hash, and never falls.
+    """
+    recorded = _load_highest_cost()
+    if recorded is None:
+        with context.database.atomic():
+            _record_cost(_find_highest_cost())
+        recorded = _load_highest_cost()
+    return max(recorded or 0, context.settings.bcrypt_cost)
+
+
+def raise_refusal_cost(hashes: Iterable[str]) -> None:
+    """Raise the recorded cost to that of hashes being stored; call it within the transaction that stores them."""
+    # Imported here: commands that only read clients do not need bcrypt.
+    from egec_cli import hashing
+
+    highest = max(map(hashing.hash_cost, hashes), default=0)
+    recorded = _load_highest_cost()
+    if recorded is None:
+        _record_cost(max(highest, _find_highest_cost()))
+    elif highest > recorded:
+        _record_cost(highest)
+
+
+def _load_highest_cost() -> int | None:
+    query = Installation.select(Installation.value).where(Installation.name == _COST_NAME)
+    value = next((value for (value,) in fetch_tuples(query)), None)
+    return None if value is None else int(value)
+
+
+def _record_cost(cost: int) -> None:
+    """Record a cost unless a higher one is recorded, also when two processes do so at once."""
+    is_higher = peewee.EXCLUDED.value.cast("INTEGER") > Installation.value.cast("INTEGER")
+    Installation.insert(name=_COST_NAME, value=str(cost)).on_conflict(
+        conflict_target=[Installation.name], update={Installation.value: peewee.EXCLUDED.value}, where=is_higher
+    ).execute()
+
+
+def _find_highest_cost() -> int:
+    """Return the highest cost among all stored hashes; this scan happens once in the life of a database."""
+    # The two digits after the version, as in $2b$12$…
+    costs = Credential.select(peewee.fn.SUBSTR(Credential.password_hash, 5, 2)).where(
+        Credential.password_hash.is_null(False)
+    )
+    found = {int(cost) for (cost,) in fetch_tuples(costs.distinct()) if cost.isascii() and cost.isdecimal()}
+    return max(found.intersection(_VALID_COSTS), default=0)

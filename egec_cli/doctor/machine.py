@@ -15,7 +15,7 @@ from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.errors import quoted
 from egec_cli.password import Password
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store.copy import log_files
+from egec_cli.store.sqlite_file import log_files
 from egec_cli.translation import Words
 
 _MEBIBYTE = 2**20

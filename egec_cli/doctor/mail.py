@@ -1,4 +1,4 @@
-"""Check templates, DKIM key and mail server without sending mail."""
+"""Check templates, DKIM key and mail server without sending mail; preview a mail or send a test mail."""
 
 import os
 import socket
@@ -6,18 +6,24 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from egec_cli import clock
-from egec_cli.credentials import mail_route
+from egec_cli import clock, email_address
+from egec_cli.clients import fields
+from egec_cli.context import Log
+from egec_cli.credentials import issue, mail_route
+from egec_cli.doctor import database
 from egec_cli.doctor.findings import Finding, Severity, TemporaryFault, convert_error
-from egec_cli.errors import ConfigError
+from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.compose import message
+from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.compose.sample import sample_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint import templates
 from egec_cli.mail.lint.html import Flaw
-from egec_cli.mail.transports.interface import DeliveryRefused
+from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
 from egec_cli.settings.schema import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
+from egec_cli.store.models import Client
 from egec_cli.translation import Words, join_words, system_message
 
 # Certificates should be renewed by then, as those of Let's Encrypt are.
@@ -204,3 +210,95 @@ def _check_maildir(folder: Path) -> Finding:
         return Finding("mail_folder", Severity.FAULT, Words("{folder} cannot be written", folder=existing), cure)
     detail = Words("mails are saved to {folder}, not sent", folder=folder)
     return Finding("mail_folder", Severity.WARNING, detail, Words("Set EGEC_MAIL_URL to a mail server."))
+
+
+class TestMailResult(NamedTuple):
+    """A test mail that the server accepted.
+
+    Attributes:
+        email: the address that was mailed.
+        kind: the kind of mail.
+        language: `fr` or `en`.
+        message_id: the mail's Message-ID.
+        server_reply: the mail server's answer, or the file that the mail was saved to.
+        on_record: whether the audit log has an event of it.
+    """
+
+    email: str
+    kind: Kind
+    language: str
+    message_id: str
+    server_reply: str
+    on_record: bool
+
+
+def preview_mail(
+    settings: Settings, kind: Kind, *, language: str, sentence: str, client: Client | None, at: datetime
+) -> Mail:
+    """Return a mail as the client would get it, but with a password that never works.
+
+    Defaults: the language of the client, the sentence of the templates (a run may have its own), an imaginary client.
+
+    Raises:
+        InvalidInput: the language or the sentence is invalid.
+        PermissionDenied: the client was erased or is disabled.
+        ConfigError: a template is invalid.
+    """
+    words = fields.clean_sentence(sentence) if sentence else ""
+    code = fields.parse_language(language)
+    if client is None:
+        return sample_mail(settings, kind, code or settings.language, sentence=words, at=at)
+    email = issue.require_email(client.identifier, client.email, client.disabled_at)
+    return sample_mail(
+        settings,
+        kind,
+        code or client.language or settings.language,
+        recipient=email_address.parse_email(email).wire,
+        name=issue.greeting_name(client.civility, client.first_name, client.last_name),
+        identifier=client.identifier,
+        sentence=words,
+        at=at,
+    )
+
+
+def send_test_mail(
+    settings: Settings,
+    address: str,
+    kind: Kind,
+    *,
+    language: str,
+    transport: Transport,
+    at: datetime,
+    log: Log | None = None,
+) -> TestMailResult:
+    """Send a mail that is marked as a test, with a password that never works, and record that without the address.
+
+    Raises:
+        InvalidInput: the address or the language is invalid, or the server refuses the address.
+        ConfigError: a template is invalid, or the server refuses our configuration.
+        TemporaryFailure: the mail server is unavailable, or its answer was lost.
+        EgecError: the mail was refused.
+    """
+    email = email_address.parse_email(address)
+    code = fields.parse_language(language) or settings.language
+    mail = sample_mail(settings, kind, code, recipient=email.wire, at=at, is_test=True)
+
+    def record(outcome: DeliveryOutcome, **failure: str) -> bool:
+        details = {"kind": kind, "language": code, "message_id": mail.message_id, **failure}
+        return database.try_to_record(settings, "mail.test", outcome, log=log, **details) is None
+
+    try:
+        reply = transport.deliver(mail)
+    except DeliveryRefused as refusal:
+        record(DeliveryOutcome.REFUSED, failure=refusal.error.code)
+        raise refusal.error from None
+    except DeliveryUnknown as loss:
+        error = TemporaryFailure(
+            "{loss}. The mail may have left",
+            "Check whether it arrives, or run the same command again.",
+            code="in_doubt",
+            loss=loss.words,
+        )
+        record(DeliveryOutcome.IN_DOUBT, failure=error.code)
+        raise error from None
+    return TestMailResult(email.given, kind, code, mail.message_id, reply.text, record(DeliveryOutcome.ACCEPTED))

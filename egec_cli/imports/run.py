@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from egec_cli import clock
 from egec_cli.audit import record as audit
 from egec_cli.context import Context
-from egec_cli.credentials import hash_costs
+from egec_cli.credentials import states
 from egec_cli.errors import InvalidInput, TemporaryFailure
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.merge import Batch, ClientChange, RowsTaken
@@ -273,7 +273,7 @@ class _Import:
         """Insert accepted and used credentials with these hashes, by e-mail key."""
         if not hashes:
             return
-        hash_costs.raise_refusal_cost(hashes.values())
+        states.raise_refusal_cost(hashes.values())
         now = clock.to_rfc3339(self._context.clock())
         found = Client.select(Client.id, Client.email_key).where(in_list(Client.email_key, hashes))
         keys = {email_key: key for key, email_key in fetch_tuples(found)}

@@ -18,7 +18,7 @@ from egec_cli import files
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
-from egec_cli.output.formula_guard import DELIMITERS, guarded, guarded_as_it_came, remove_guard
+from egec_cli.output.formats import DELIMITERS, guarded, guarded_as_it_came, remove_guard
 from egec_cli.translation import Words
 
 _TOO_LONG = Words("the line is longer than {most:,} characters; only its beginning is kept", most=LONGEST_LINE)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from egec_cli import hashing, identifier
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import hash_costs, states
+from egec_cli.credentials import states
 from egec_cli.logins import limits
 from egec_cli.password import Password
 from egec_cli.store.models import OPEN_STATES, Client, Credential
@@ -114,7 +114,7 @@ def start_login(
     candidates = states.usable_credentials(client or _UNKNOWN_CLIENT, context.clock())
     if result.place is None:
         candidates = ()
-    return StartedLogin(client, password, candidates, hash_costs.get_refusal_cost(context), *result)
+    return StartedLogin(client, password, candidates, states.get_refusal_cost(context), *result)
 
 
 def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
@@ -179,7 +179,7 @@ def _reason(context: Context, client: Client, started: StartedLogin, compared: C
         is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
         return LoginReason.DISABLED if is_disabled else LoginReason.WRONG
     if compared.new_hash is not None:
-        hash_costs.raise_refusal_cost([compared.new_hash])
+        states.raise_refusal_cost([compared.new_hash])
         Credential.update(password_hash=compared.new_hash).where(
             (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)
         ).execute()

@@ -1,4 +1,4 @@
-"""What operators see: formats, tables, messages and progress; only its tables and progress import rich.
+"""What operators see: formats, tables, messages and progress; only `terminal` imports rich.
 
 May import: settings and the small modules.
 """

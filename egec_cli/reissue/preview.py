@@ -10,7 +10,7 @@ from egec_cli.clients.select import Selected
 from egec_cli.context import Context
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, Transport
 from egec_cli.password import generate_password
 from egec_cli.reissue import settle

@@ -22,9 +22,9 @@ from egec_cli.credentials.states import (
 )
 from egec_cli.errors import ExitCode, PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, Kind
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.reissue import items, quotas, runs
+from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -210,7 +210,7 @@ class Issuer:
         now = time.monotonic()
         if not rate:
             return [now] * mails
-        return [now + (moment - at).total_seconds() for moment in quotas.reserve_slots(mails, rate, at)]
+        return [now + (moment - at).total_seconds() for moment in items.reserve_slots(mails, rate, at)]
 
     def _form(self, recipient: Recipient) -> MailForm:
         # The client's row was locked when it was read, so the kind was decided when the credential was recorded.

@@ -28,12 +28,12 @@ from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, states
 from egec_cli.errors import EgecError, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Transport
-from egec_cli.reissue import items, quotas, runs
+from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.store import peewee
-from egec_cli.store.failures import translate_failures
+from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words
 
@@ -331,7 +331,7 @@ class _Worker:
 
     def _room_to_record(self, rate: int, at: datetime) -> int:
         room = self._most_sending(rate) - (len(self._sending) - len(self._finished))
-        return max(0, min(room, quotas.free_slots(rate, at)) if rate else room)
+        return max(0, min(room, items.free_slots(rate, at)) if rate else room)
 
     def _room_to_claim(self, waiting: int, rate: int) -> int:
         if waiting >= self._most_sending(rate):

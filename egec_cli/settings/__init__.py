@@ -1,4 +1,4 @@
-"""The settings: types, environment variables with their defaults, parsing and loading.
+"""The settings: types and parsers, environment variables with their defaults, loading.
 
 May import: the small modules.
 """

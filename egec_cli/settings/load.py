@@ -9,8 +9,20 @@ from typing import Any, NamedTuple
 from egec_cli.errors import ConfigError, InvalidInput, quoted
 from egec_cli.password import Alphabet
 from egec_cli.settings import trust
-from egec_cli.settings.parsing import NOT_TEXT, Fault, Folder, absolute_path, is_text, name_of_working_folder
-from egec_cli.settings.schema import ENV_FILE_VARIABLE, DkimKey, MaildirFolder, Settings, SettingsWarning, SqliteFile
+from egec_cli.settings.schema import (
+    ENV_FILE_VARIABLE,
+    NOT_TEXT,
+    DkimKey,
+    Fault,
+    Folder,
+    MaildirFolder,
+    Settings,
+    SettingsWarning,
+    SqliteFile,
+    absolute_path,
+    is_text,
+    name_of_working_folder,
+)
 from egec_cli.settings.variables import PREFIX, SETTINGS, Setting
 from egec_cli.translation import Words, join_words, system_message
 

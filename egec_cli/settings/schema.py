@@ -1,11 +1,19 @@
-"""What the settings hold: databases, mail servers, keys and `Settings` itself."""
+"""What the settings hold: databases, mail servers, keys and `Settings` itself; the parsers of their texts.
 
+A parser returns the value of a text, or raises `Fault`.
+"""
+
+import os
+import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from egec_cli.password import Alphabet, Password
+from egec_cli.settings import trust
+from egec_cli.translation import Words, system_message
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 LANGUAGES = ("fr", "en")
@@ -130,3 +138,227 @@ class Settings(NamedTuple):
     env_file: Path | None
     warnings: tuple[SettingsWarning, ...] = ()
     acting_for: str = ""
+
+
+# The folder that relative paths start at; None for the working folder, which may no longer exist.
+Folder = Path | None
+NOT_TEXT = Words("has a NUL character or bytes that are not UTF-8")
+_NO_BREAK_SPACES = {0x00A0: " ", 0x202F: " "}
+
+
+class Fault(Exception):
+    """What is wrong with a value, in words that follow the variable's name; never quotes a secret."""
+
+    def __init__(self, what: str, /, **values: object) -> None:
+        self.words = Words(what, **values)
+        super().__init__(self.words)
+
+
+def absolute_path(folder: Folder, text: str) -> Path:
+    """Return the absolute path of a text that may be relative to the folder."""
+    if folder is None and not text.startswith("/"):
+        try:
+            folder = Path.cwd()
+        except FileNotFoundError:
+            raise Fault(
+                "has a relative path, but the working folder {folder} no longer exists", folder=name_of_working_folder()
+            ) from None
+    path = Path(text) if folder is None else folder / text
+    if not is_text(str(path)):
+        raise Fault(NOT_TEXT)
+    return path
+
+
+def name_of_working_folder() -> str:
+    """Return the name of a working folder that no longer exists."""
+    try:
+        # The kernel appends this to its name.
+        return ascii(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"))[1:-1]
+    except OSError:
+        return ascii(os.environ.get("PWD", ""))[1:-1]
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written as UTF-8 and be part of a path; the environment may hold any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def parse_line(text: str, _folder: Folder) -> str:
+    """Return a text that is one line and no encoded word of RFC 2047."""
+    if not text.translate(_NO_BREAK_SPACES).isprintable():
+        raise Fault("has a line break or another control character")
+    if "=?" in text:
+        raise Fault("has =?, which mail programs take for an encoded word")
+    return text
+
+
+def parse_mail_address(text: str, folder: Folder) -> str:
+    """Return an e-mail address, with or without a name."""
+    parse_line(text, folder)
+    if not re.fullmatch(r"(?:[^<>@,;:\"]*<[^<>@\s,]+@[^<>@\s,]+>|[^<>@\s,]+@[^<>@\s,]+)", text):
+        raise Fault("is not a valid e-mail address")
+    return text
+
+
+def parse_bounces_address(text: str, _folder: Folder) -> str:
+    """Return a bare e-mail address with room for the mark of a mail."""
+    # Each mail adds a mark of 36 characters, and 64 may stand before the @.
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
+        raise Fault("must be a bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
+    return text
+
+
+def parse_private_key(text: str, _folder: Folder) -> Password:
+    """Return a private key in PEM form."""
+    # Only the form; `mail.compose.signing` loads the library that reads the key.
+    if not re.fullmatch(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+-----END \1-----", text.strip(), re.DOTALL):
+        raise Fault("must be a private key in PEM form")
+    return Password(text.strip())
+
+
+def parse_selector(text: str, _folder: Folder) -> str:
+    """Return a DKIM selector (RFC 6376, 3.1)."""
+    # A selector has the form of a host name.
+    label = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    if not re.fullmatch(rf"{label}(?:\.{label}){{0,3}}", text):
+        raise Fault("must be a selector: ASCII letters, digits and hyphens, as in a host name")
+    return text
+
+
+def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
+    """Return a parser of whole numbers in this range."""
+
+    def parse(text: str, _folder: Folder) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise Fault("must be a whole number from {low} to {high}", low=low, high=high)
+        return int(text)
+
+    return parse
+
+
+def parse_yes_or_no(text: str, _folder: Folder) -> bool:
+    """Return true or false."""
+    if text.lower() not in {"yes", "no", "true", "false", "1", "0"}:
+        raise Fault("must be yes or no")
+    return text.lower() in {"yes", "true", "1"}
+
+
+def parse_language(text: str, _folder: Folder) -> str:
+    """Return a language of clients."""
+    if text not in LANGUAGES:
+        raise Fault("must be one of {known}", known=", ".join(LANGUAGES))
+    return text
+
+
+def parse_log_style(text: str, _folder: Folder) -> LogStyle:
+    """Return the format of the log."""
+    if text not in set(LogStyle):
+        raise Fault("must be one of {known}", known=", ".join(LogStyle))
+    return LogStyle(text)
+
+
+def parse_specials(text: str, _folder: Folder) -> str:
+    """Return the special characters of passwords."""
+    # With look-alikes, for the most bits that these specials allow; `load` checks the actual alphabet.
+    Alphabet.create(text, lookalikes=True)
+    return text
+
+
+def parse_existing_folder(text: str, folder: Folder) -> Path:
+    """Return the path of a folder that only root and this user can change."""
+    path = absolute_path(folder, text)
+    # Unlike `Path.is_dir`, this does not raise if a parent folder may not be entered.
+    if not os.path.isdir(path):
+        raise Fault("names {path}, which is not a folder", path=path)
+    try:
+        trust.require_folder(path)
+    except trust.UntrustedFile as error:
+        raise Fault("is refused: {message}. {hint}", message=error.message, hint=error.hint) from None
+    except OSError as error:
+        raise Fault(
+            "names {path}, which cannot be examined: {reason}", path=path, reason=system_message(error)
+        ) from None
+    return path
+
+
+def parse_database(text: str, folder: Folder) -> Database:
+    """Return the database of a URL."""
+    if text.startswith("sqlite:"):
+        path = text.removeprefix("sqlite:").removeprefix("///")
+        if not path:
+            raise Fault("names no file")
+        if path.startswith("//") and not path.startswith("///"):
+            raise Fault("needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one")
+        return SqliteFile(absolute_path(folder, path))
+    if text.startswith(("postgresql://", "postgres://")):
+        _url_parts(text)
+        return PostgresqlServer("postgresql://" + text.partition("://")[2])
+    raise Fault("must begin with sqlite:/// or postgresql://")
+
+
+def parse_mail_server(text: str, folder: Folder) -> MailServer:
+    """Return the mail server of a URL."""
+    scheme, _, rest = text.partition(":")
+    if scheme == "maildir":
+        if not rest:
+            raise Fault("names no folder")
+        return MaildirFolder(absolute_path(folder, rest))
+    if scheme == "sendmail":
+        return SendmailProgram(absolute_path(folder, rest or "/usr/sbin/sendmail"))
+    if scheme not in {"smtp", "smtps"}:
+        raise Fault("must begin with smtp://, smtps://, sendmail: or maildir:")
+    return _smtp_server(text, folder)
+
+
+def _url_parts(text: str) -> tuple[SplitResult, int | None]:
+    fault = Fault("is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)")
+    # Messages of urllib may quote a part of the URL, so they are not passed on.
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        for part in (parts.username, parts.password):
+            unquote(part or "", errors="strict")
+        unquote(text, errors="strict").encode()
+    except ValueError:
+        raise fault from None
+    # An @ after the host comes from a password with a / ? or #, so the host is the first half of the password.
+    if port == 0 or "@" in parts.path + parts.query + parts.fragment:
+        raise fault
+    return parts, port
+
+
+def _smtp_server(text: str, folder: Folder) -> SmtpServer:
+    parts, port = _url_parts(text)
+    if not parts.hostname or parts.path not in {"", "/"} or parts.fragment:
+        raise Fault("is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    ca_file = options.pop("ca", None)
+    tls = options.pop("tls", None)
+    if options:
+        raise Fault("has an unknown option after ? (use tls= or ca=)")
+    if parts.scheme == "smtps":
+        if tls is not None:
+            raise Fault("has tls=, but smtps:// always uses TLS")
+        mode = Tls.IMPLICIT
+    elif tls is None:
+        mode = Tls.NONE if _is_loopback(parts.hostname) else Tls.STARTTLS
+    elif tls in {Tls.STARTTLS, Tls.NONE}:
+        mode = Tls(tls)
+    else:
+        raise Fault("has an unknown tls= value (use required or none)")
+    return SmtpServer(
+        host=parts.hostname,
+        port=port or (465 if mode is Tls.IMPLICIT else 587 if mode is Tls.STARTTLS else 25),
+        tls=mode,
+        user=unquote(parts.username or ""),
+        password=Password(unquote(parts.password or "")),
+        ca_file=absolute_path(folder, ca_file) if ca_file else None,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from egec_cli.password import DEFAULT_SPECIALS
-from egec_cli.settings import parsing
+from egec_cli.settings import schema
 from egec_cli.translation import Words
 
 PREFIX = "EGEC_"
@@ -17,14 +17,14 @@ class Setting(NamedTuple):
     """One environment variable.
 
     Attributes:
-        parse: makes the value of its text and the folder that relative paths start at; raises `parsing.Fault`
+        parse: makes the value of its text and the folder that relative paths start at; raises `schema.Fault`
             or `InvalidInput` with what is wrong.
         default: the text that is parsed if the variable is not set, or `Words` that describe the default.
         secret: the value may hold a password, so it may also come from the file that `NAME_FILE` names.
     """
 
     name: str
-    parse: Callable[[str, parsing.Folder], Any]
+    parse: Callable[[str, schema.Folder], Any]
     default: str
     example: str
     meaning: str
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGEC_DATABASE_URL",
-        parsing.parse_database,
+        schema.parse_database,
         Words("an SQLite file in the user's data folder"),
         "sqlite:////var/lib/egec/egec.db",
         "The database of client records: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.",
@@ -42,7 +42,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_URL",
-        parsing.parse_mail_server,
+        schema.parse_mail_server,
         Words("a Maildir in the user's data folder, until the database has had a mail server"),
         "smtp://egec:secret@smtp.example.org:587",
         "Where mail is sent: `smtp://` (STARTTLS), `smtps://`, `sendmail:` or `maildir:PATH`.",
@@ -50,35 +50,35 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_FROM",
-        parsing.parse_mail_address,
+        schema.parse_mail_address,
         "eGEC <ne-pas-repondre@egec.pro>",
         "eGEC <ne-pas-repondre@egec.pro>",
         "The sender of the mails; its domain also ends their Message-IDs.",
     ),
     Setting(
         "EGEC_MAIL_REPLY_TO",
-        parsing.parse_mail_address,
+        schema.parse_mail_address,
         Words("none"),
         "service-it@egec.pro",
         "The address for replies, although the mail says that replies are not read.",
     ),
     Setting(
         "EGEC_MAIL_BOUNCES",
-        parsing.parse_bounces_address,
+        schema.parse_bounces_address,
         Words("the sender's"),
         "ne-pas-repondre@egec.pro",
         "The return address of undeliverable mails; each mail adds `+` and its own mark before the `@`.",
     ),
     Setting(
         "EGEC_MAIL_TIMEOUT",
-        parsing.number_parser(1, 3600),
+        schema.number_parser(1, 3600),
         "60",
         "60",
         "Maximum time for each complete answer of the mail server, in seconds.",
     ),
     Setting(
         "EGEC_DKIM_KEY",
-        parsing.parse_private_key,
+        schema.parse_private_key,
         Words("none"),
         "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
         "The RSA key, in PEM form, that signs mails (DKIM), if the mail server does not.",
@@ -86,99 +86,99 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_DKIM_SELECTOR",
-        parsing.parse_selector,
+        schema.parse_selector,
         Words("none"),
         "mail2026",
         "The name of the public key in the DNS: `SELECTOR._domainkey.` and the sender's domain.",
     ),
-    Setting("EGEC_APP_NAME", parsing.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
+    Setting("EGEC_APP_NAME", schema.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
     Setting(
         "EGEC_APP_URL",
-        parsing.parse_line,
+        schema.parse_line,
         "www.egec.pro",
         "www.egec.pro",
         "The address of the application in the mails.",
     ),
     Setting(
         "EGEC_SUPPORT",
-        parsing.parse_line,
+        schema.parse_line,
         "Service IT",
         "Service IT (01 23 45 67 89)",
         "The contact for clients, in the mails.",
     ),
     Setting(
         "EGEC_LANGUAGE",
-        parsing.parse_language,
+        schema.parse_language,
         "fr",
         "fr",
         "The language of clients without one, and of refused logins: `fr` or `en`.",
     ),
     Setting(
         "EGEC_TEMPLATES",
-        parsing.parse_existing_folder,
+        schema.parse_existing_folder,
         Words("the built-in ones"),
         "/etc/egec/templates",
         "A folder whose templates replace the built-in ones of the same file name.",
     ),
     Setting(
         "EGEC_BCRYPT_COST",
-        parsing.number_parser(4, 16),
+        schema.number_parser(4, 16),
         "12",
         "12",
         "The cost of password hashes: each step doubles the time. Below 10 for tests only.",
     ),
     Setting(
         "EGEC_PASSWORD_SPECIALS",
-        parsing.parse_specials,
+        schema.parse_specials,
         DEFAULT_SPECIALS,
         DEFAULT_SPECIALS,
         "The special characters of passwords: ASCII punctuation, each once.",
     ),
     Setting(
         "EGEC_PASSWORD_LOOKALIKES",
-        parsing.parse_yes_or_no,
+        schema.parse_yes_or_no,
         "no",
         "no",
         "Whether passwords may have `0 O 1 l I`: `yes` or `no`.",
     ),
     Setting(
         "EGEC_UNUSED_PASSWORD_DAYS",
-        parsing.number_parser(0, 3650),
+        schema.number_parser(0, 3650),
         "30",
         "30",
         "Days after which an unused password expires; 0 = never.",
     ),
     Setting(
         "EGEC_WORKERS",
-        parsing.number_parser(1, 256),
+        schema.number_parser(1, 256),
         Words("the number of CPU cores"),
         "4",
         "Number of passwords that a run hashes at a time.",
     ),
     Setting(
         "EGEC_MAIL_CONNECTIONS",
-        parsing.number_parser(1, 64),
+        schema.number_parser(1, 64),
         "4",
         "4",
         "Number of connections to the mail server that a run keeps open.",
     ),
     Setting(
         "EGEC_MAIL_RATE",
-        parsing.number_parser(0, 100_000),
+        schema.number_parser(0, 100_000),
         "0",
         "50",
         "Maximum mails per second, across all runs of the database; 0 = no limit.",
     ),
     Setting(
         "EGEC_AUDIT_DAYS",
-        parsing.number_parser(0, 36_500),
+        schema.number_parser(0, 36_500),
         "365",
         "365",
         "Days of events that `egec audit prune` keeps; 0 = all.",
     ),
     Setting(
         "EGEC_LOG",
-        parsing.parse_log_style,
+        schema.parse_log_style,
         Words("none"),
         "json",
         "The format of a line on stderr for each act: `text` or `json`; `--verbose` uses `text` unless this is set.",

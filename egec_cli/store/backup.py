@@ -16,9 +16,8 @@ from egec_cli import files
 from egec_cli.errors import InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import copy as sqlite_copy
-from egec_cli.store import database, reading, schema, sqlite
-from egec_cli.store.failures import translate_failures
+from egec_cli.store import database, schema, sqlite, sqlite_file
+from egec_cli.store.database import translate_failures
 from egec_cli.translation import Words, system_message
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -41,7 +40,7 @@ def backup_database(location: Database, target: Path) -> None:
     with translate_failures(location), sqlite.connect(location, patience=database.BUSY_TIMEOUT) as source:
         # Fails here if the file is not a database, rather than as a failed copy.
         source.execute("PRAGMA schema_version")
-        sqlite_copy.copy_database(source, target, patience=database.BUSY_TIMEOUT)
+        sqlite_file.copy_database(source, target, patience=database.BUSY_TIMEOUT)
 
 
 def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
@@ -58,7 +57,7 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
     """
     live = location.path
     try:
-        if sqlite.file_exists(live) and (obstacle := reading.obstacle(location)):
+        if sqlite.file_exists(live) and (obstacle := sqlite.find_obstacle(location)):
             raise obstacle
         files.make_folders(live.parent)
         with files.create_hidden_file(live.parent) as staged:
@@ -80,10 +79,10 @@ def _stage(backup: Path, staged: HiddenFile) -> None:
     """Copy the backup to a hidden file beside the database, and require that it is valid."""
     with _open_backup(backup) as descriptor:
         try:
-            with sqlite_copy.opened_as(
+            with sqlite_file.opened_as(
                 descriptor, backup, _read_options(backup), patience=database.BUSY_TIMEOUT
             ) as source:
-                sqlite_copy.fill_copy(source, staged, patience=database.BUSY_TIMEOUT)
+                sqlite_file.fill_copy(source, staged, patience=database.BUSY_TIMEOUT)
             with closing(sqlite3.connect(staged.path)) as copy:
                 faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
                 faults += [
@@ -127,7 +126,7 @@ def _not_a_file(backup: Path) -> InvalidInput:
 
 def _read_options(backup: Path) -> str:
     # No process writes to a backup, so SQLite needs no files beside it; a log shows an exception.
-    return "mode=ro" if any(log.exists() for log in sqlite_copy.log_files(backup)) else "mode=ro&immutable=1"
+    return "mode=ro" if any(log.exists() for log in sqlite_file.log_files(backup)) else "mode=ro&immutable=1"
 
 
 def _invalid_backup(backup: Path, reason: str) -> InvalidInput:
@@ -155,8 +154,8 @@ def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
         return None
     try:
         with _open_exclusively(live) as target, closing(sqlite3.connect(staged.path)) as source:
-            kept = sqlite_copy.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
-            sqlite_copy.overwrite_database(target, source)
+            kept = sqlite_file.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
+            sqlite_file.overwrite_database(target, source)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
@@ -192,13 +191,13 @@ def _open_exclusively(live: Path) -> Iterator[sqlite3.Connection]:
 
 def _keep(live: Path) -> Path:
     """Give a damaged database a second name and rename its logs: they must not apply to the next database."""
-    for kept in sqlite_copy.names_beside(live, _LABEL):
+    for kept in sqlite_file.names_beside(live, _LABEL):
         try:
             os.link(live, kept, follow_symlinks=False)
         except FileExistsError:
             continue
         break
-    for log, name in zip(sqlite_copy.log_files(live), sqlite_copy.log_files(kept), strict=True):
+    for log, name in zip(sqlite_file.log_files(live), sqlite_file.log_files(kept), strict=True):
         if log.exists():
             log.rename(name)
     return kept

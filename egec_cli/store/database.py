@@ -1,16 +1,16 @@
-"""Open, create and upgrade the database that the settings name."""
+"""Open, create and upgrade the database that the settings name; translate its failures for operators."""
 
 import errno
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from egec_cli import files
-from egec_cli.errors import PermissionDenied, StorageError
+from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError, damaged_file, number_too_large
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import copy, models, peewee, reading, schema, sqlite
-from egec_cli.store.failures import translate_failures
+from egec_cli.store import models, peewee, schema, sqlite, sqlite_file
 from egec_cli.translation import Words, system_message
 
 # How long a statement waits for another process's transaction, in seconds.
@@ -89,7 +89,7 @@ def create_database(location: Database) -> bool:
         tables = sqlite.list_tables(location)
         if tables and schema.HISTORY_TABLE not in tables:
             raise schema.without_history(location, tables)
-        if tables and reading.obstacle(location):
+        if tables and sqlite.find_obstacle(location):
             return False
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
         if schema.read_applied_migrations(database):
@@ -133,7 +133,7 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
                 if isinstance(location, SqliteFile):
                     # Through another connection: this one is in a transaction.
                     with sqlite.connect(location, patience=BUSY_TIMEOUT) as source:
-                        copy.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
+                        sqlite_file.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
                 schema.migrate(database)
         return pending
 
@@ -211,3 +211,77 @@ def _below_a_file(path: Path) -> StorageError:
         "Set EGEC_DATABASE_URL to a path in a directory.",
         path=path,
     )
+
+
+@contextmanager
+def translate_failures(location: Database) -> Iterator[None]:
+    """Raise the errors of the database in this block as the `EgecError` that tells an operator what to do."""
+    try:
+        yield
+    except Exception as error:
+        module = _raising_module(error)
+        package = module.partition(".")[0]
+        if (
+            isinstance(error, UnicodeDecodeError)
+            and isinstance(location, SqliteFile)
+            # Input files, decoded in the same blocks, may raise it too, but in other modules.
+            and (package in {"peewee", "playhouse", "sqlite3"} or module.startswith(f"{__package__}."))
+        ):
+            # sqlite3 raises it for a message that quotes damaged bytes.
+            raise damaged_file(location, Words("its error message is not text")) from None
+        if isinstance(error, OverflowError) and package == "peewee":
+            raise number_too_large() from None
+        if isinstance(error, UnicodeError) and not isinstance(location, SqliteFile) and module == "socket":
+            raise ConfigError(
+                "EGEC_DATABASE_URL has an invalid host name",
+                "Write it as postgresql://USER:PASSWORD@HOST/NAME.",
+            ) from None
+        # peewee translates errors of executing a statement, but not errors of fetching its rows.
+        if not (isinstance(error, peewee.PeeweeException | sqlite3.Error) or _is_of_psycopg(error)):
+            raise
+        for earlier in _chain(error):
+            # psycopg cannot roll back the statement of an interruption that comes just before it waits for the answer.
+            if isinstance(earlier, KeyboardInterrupt):
+                raise earlier from None
+        expected = _translate(error, location)
+        if expected is None:
+            raise
+        raise expected from None
+
+
+def _translate(error: BaseException, location: Database) -> EgecError | None:
+    """Return the `EgecError` for an error, or for one that it followed; None for an internal error."""
+    # A failed transaction may fail once more when it is rolled back.
+    for failure in _chain(error):
+        original = getattr(failure, "orig", failure)
+        expected = None
+        if isinstance(location, SqliteFile):
+            if isinstance(original, sqlite3.Error):
+                expected = sqlite.translate_error(original, location)
+        elif _is_of_psycopg(original):
+            # Imported here: most installations have no PostgreSQL.
+            from egec_cli.store import postgresql
+
+            expected = postgresql.translate_error(original, location)
+        if expected is not None:
+            return expected
+    return None
+
+
+def _is_of_psycopg(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] == "psycopg"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one that was being handled when it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _raising_module(error: Exception) -> str:
+    """Return the name of the module whose Python code raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""

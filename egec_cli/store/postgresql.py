@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError, TemporaryFailure, quoted
+from egec_cli.errors import (
+    ConfigError,
+    EgecError,
+    PermissionDenied,
+    StorageError,
+    TemporaryFailure,
+    damaged_tables,
+    number_too_large,
+    quoted,
+)
 from egec_cli.settings.schema import PostgresqlServer, SettingsWarning
 from egec_cli.store import as_peewee_errors, connection_security, peewee
-from egec_cli.store.errors import damaged_tables, number_too_large
 from egec_cli.translation import Words
 
 LOCKS_ROWS = True

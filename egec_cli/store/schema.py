@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from egec_cli.errors import ConfigError
+from egec_cli.errors import ConfigError, damaged_tables
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import models, peewee
-from egec_cli.store.errors import damaged_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migration"

@@ -11,10 +11,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError
+from egec_cli.errors import (
+    ConfigError,
+    EgecError,
+    PermissionDenied,
+    StorageError,
+    damaged_file,
+    damaged_tables,
+    database_busy,
+    not_writable,
+)
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store import as_peewee_errors, peewee, reading
-from egec_cli.store.errors import damaged_file, damaged_tables, database_busy, not_writable
+from egec_cli.store import as_peewee_errors, peewee, sqlite_file
 from egec_cli.translation import Words, system_message
 
 LOCKS_ROWS = False
@@ -88,6 +96,32 @@ def require_file(location: SqliteFile) -> None:
             code="no_database",
             path=location.path,
         )
+
+
+def find_obstacle(location: SqliteFile) -> EgecError | None:
+    """Return the error of writing to the database; None if it can be written."""
+    # SQLite keeps its log beside the file itself, not beside a link to it.
+    path = location.path.resolve()
+    if not os.access(path, os.R_OK | os.W_OK):
+        faulty = path
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        faulty = path.parent
+    else:
+        return None
+    if _is_on_read_only_file_system(faulty):
+        return StorageError(
+            "{location} cannot be written: its file system is read-only",
+            "Mount it for writing. Commands that only read work.",
+            location=location,
+        )
+    return not_writable(location, Words("permission denied for {faulty}", faulty=faulty))
+
+
+def _is_on_read_only_file_system(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def list_tables(location: SqliteFile) -> set[str]:
@@ -166,11 +200,11 @@ def keep_log(database: peewee.SqliteDatabase) -> None:
 @contextmanager
 def _uri(location: SqliteFile, *, only_read: bool, patience: float) -> Iterator[tuple[str, bool]]:
     """Yield the URI of a file, and whether the connection can write."""
-    obstacle = reading.obstacle(location)
+    obstacle = find_obstacle(location)
     if obstacle is None:
         yield f"{location.path.absolute().as_uri()}?mode=rw", True
     elif only_read:
-        with reading.uri(location, patience=patience) as address:
+        with sqlite_file.uri(location, patience=patience) as address:
             yield address, False
     else:
         # SQLite would open it for reading, and leave a log beside it that stays unwritable.

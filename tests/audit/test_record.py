@@ -13,7 +13,7 @@ from egec_cli.clock import to_rfc3339
 from egec_cli.context import Act, Context, Log
 from egec_cli.credentials import issue
 from egec_cli.credentials.issue import NewPassword
-from egec_cli.doctor import maintenance
+from egec_cli.doctor import database
 from egec_cli.imports import rows, tables
 from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.run import import_clients
@@ -95,7 +95,7 @@ def test_a_resumed_run_or_a_new_rate_is_recorded_and_the_first_start_is_not(open
 
 def test_a_backup_is_recorded(location: Database) -> None:
     acts: list[Act] = []
-    assert maintenance.try_to_record(load.load_settings(), "db.backup", "done", log=Log(acts.append)) is None
+    assert database.try_to_record(load.load_settings(), "db.backup", "done", log=Log(acts.append)) is None
     with context.open_context(load.load_settings()):
         assert recorded() == [("db.backup", "done")]
     assert [act.action for act in acts] == ["db.backup"]

@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from egec_cli import clock
 from egec_cli import context as accounts_egec
 from egec_cli.clients import fields
-from egec_cli.clients.named import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
-from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatched
+from egec_cli.clients.select import SELECTED_LINE, ClientList, Selected, Selection, Unmatched
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError
-from egec_cli.output.formula_guard import remove_guard
+from egec_cli.output.formats import remove_guard
 from egec_cli.settings import load
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.commands import candidates
+from egec_cli.commands import completion
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 
@@ -59,7 +59,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    checkout = str(Path(candidates.__file__).parents[2])
+    checkout = str(Path(completion.__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", checkout)
     return noted
 
@@ -140,7 +140,7 @@ def runs(egec: Egec, tmp_path: Path, copies: list[bytes]) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    return candidates.quote_word(text)
+    return completion.quote_word(text)
 
 
 def in_single(text: str) -> str:

@@ -23,7 +23,7 @@ from egec_cli.imports.run import import_clients
 from egec_cli.logins.explain import explain_login
 from egec_cli.logins.verify import verify_login
 from egec_cli.mail.bounces import Incoming
-from egec_cli.mail.compose import message_ids
+from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply
 from egec_cli.store.models import Client, Credential, Event
@@ -124,7 +124,7 @@ def test_a_mail_cannot_be_marked_without_its_message_id(opened: Context, client:
     mailed(opened, other)
     random = mail.message_id.partition(".")[2]
     guesses = [
-        message_ids.new_message_id(client.id, "egec.pro"),
+        message.new_message_id(client.id, "egec.pro"),
         f"<{other.id}.{random}", f"<0.{random}", f"<9999999999.{random}",
         mail.message_id[:-20].replace("@", "") + "0@egec.pro>", f"<{client.id}.%@egec.pro>", "<@egec.pro>", "",
     ]  # fmt: skip

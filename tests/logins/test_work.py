@@ -9,7 +9,7 @@ import pytest
 
 from egec_cli.clients import change, fields, records
 from egec_cli.context import Context
-from egec_cli.credentials import hash_costs
+from egec_cli.credentials import states
 from egec_cli.logins import limits
 from egec_cli.logins.verify import LoginReason, check_login, verify_login
 from egec_cli.store.models import Client, Credential, Event, Installation, LoginPlace
@@ -175,13 +175,13 @@ def earlier_version(today: Context) -> Context:
 
 
 def test_the_first_login_finds_the_costs_of_an_earlier_version(earlier_version: Context) -> None:
-    assert [hash_costs.get_refusal_cost(earlier_version) for _ in range(2)] == [COST, COST]
+    assert [states.get_refusal_cost(earlier_version) for _ in range(2)] == [COST, COST]
     assert Installation.select().count() == 1
 
 
 def test_the_first_new_hash_finds_the_costs_of_an_earlier_version(earlier_version: Context) -> None:
     activated(earlier_version, "paul@example.org")
-    assert hash_costs.get_refusal_cost(earlier_version) == COST
+    assert states.get_refusal_cost(earlier_version) == COST
 
 
 def test_an_unknown_identifier_is_recorded_once_and_leaves_no_place(opened: Context) -> None:

@@ -20,10 +20,9 @@ from faker import Faker
 from egec_cli import email_address, password
 from egec_cli.clients import fields
 from egec_cli.credentials.issue import greeting_name
-from egec_cli.mail.compose import message, wording
+from egec_cli.mail.compose import message, template
 from egec_cli.mail.compose.message import Mail, MailForm, parse_address_header, parse_header
-from egec_cli.mail.compose.template import BUILT_IN
-from egec_cli.mail.compose.wording import Kind, KindTemplates
+from egec_cli.mail.compose.template import BUILT_IN, Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -152,7 +151,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             issued_at=client.at,
         )
     said = KindTemplates.find(found, kind, language).fill(
-        wording.all_values(
+        template.all_values(
             found,
             kind,
             language,
@@ -247,9 +246,9 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
         "identifier": client.identifier,
         "password": client.password.reveal(),
         "sentence": _template(f"reissue-sentence.{language}.txt").template.strip(),
-        "issued_at": wording.format_time(client.at, language),
-        "changed_at": wording.format_time(client.at, language),
-        "expiry": wording.format_expiry(found, client.at, language),
+        "issued_at": template.format_time(client.at, language),
+        "changed_at": template.format_time(client.at, language),
+        "expiry": template.format_expiry(found, client.at, language),
         "app_name": found.app_name,
         "app_url": found.app_url,
         "support": found.support,

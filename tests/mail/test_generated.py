@@ -12,7 +12,7 @@ from egec_cli import email_address
 from egec_cli.clients import fields
 from egec_cli.errors import ConfigError, InvalidInput
 from egec_cli.mail.compose.message import MailForm
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.password import Password
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings

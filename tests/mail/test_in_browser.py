@@ -12,7 +12,7 @@ import pytest
 from egec_cli import password
 from egec_cli.mail.compose.message import SAMPLE
 from egec_cli.mail.compose.sample import extract_html, sample_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.password import Alphabet
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES

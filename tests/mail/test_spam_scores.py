@@ -12,7 +12,7 @@ from faker import Faker
 from egec_cli import email_address, password
 from egec_cli.credentials import issue
 from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES
 from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, running_rspamd

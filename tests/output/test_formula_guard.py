@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from egec_cli.imports import tables
 from egec_cli.imports.formats import TableOptions
 from egec_cli.output import formats
-from egec_cli.output.formats import OutputFormat
-from egec_cli.output.formula_guard import DELIMITERS, FORMULA_STARTS, guarded, remove_guard
+from egec_cli.output.formats import DELIMITERS, FORMULA_STARTS, OutputFormat, guarded, remove_guard
 
 FIELDS = {"a": "email", "b": "last_name"}
 # Texts with hidden formulas, and any others that a text file can hold.

@@ -17,7 +17,7 @@ from faker import Faker
 
 from egec_cli import password
 from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint.html import Page
 from egec_cli.mail.transports import choose
 from egec_cli.settings.schema import LANGUAGES

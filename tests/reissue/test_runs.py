@@ -26,9 +26,8 @@ import pytest
 
 from egec_cli import clock, hashing
 from egec_cli.clients import change, fields
-from egec_cli.clients.named import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
-from egec_cli.clients.select import Selected, Selection
+from egec_cli.clients.select import ClientList, Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases, states
 from egec_cli.credentials.issue import issue_by_mail, issue_to_operator
@@ -39,8 +38,7 @@ from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
-from egec_cli.mail.compose.template import BUILT_IN
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
 from egec_cli.reissue import items, preview, runs, settle, threads, worker

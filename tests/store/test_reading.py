@@ -17,7 +17,7 @@ import pytest
 
 from egec_cli.errors import TemporaryFailure
 from egec_cli.settings.schema import SqliteFile
-from egec_cli.store import reading
+from egec_cli.store import sqlite_file
 from tests import children
 from tests.conftest import Egec, Ended
 from tests.processes import command_of, run_as_any_user
@@ -150,7 +150,7 @@ def test_what_was_written_while_it_was_read_is_told(file: Path) -> None:
 
 def read_while_another_writes(file: Path) -> None:
     with (
-        reading.uri(SqliteFile(file), patience=1) as address,
+        sqlite_file.uri(SqliteFile(file), patience=1) as address,
         closing(sqlite3.connect(address, uri=True)) as reader,
     ):
         reader.execute("SELECT * FROM client").fetchall()

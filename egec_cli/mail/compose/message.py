@@ -2,13 +2,16 @@
 
 `email.headerregistry` loses and adds blanks in French display names and subjects, when it folds them and when it reads
 several encoded words. So `email.header` writes and reads them here (RFC 5322, RFC 2047).
+
+The Message-ID and the envelope sender lead from a delivery report to the credential of its mail. Both contain the same
+mark: the key of the client, for a fast search, and random digits, which only readers of the mail or its report know.
 """
 
 import os
 import re
 import unicodedata
 from binascii import b2a_qp
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.charset import QP, Charset
@@ -23,11 +26,55 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import ConfigError, InvalidInput
-from egec_cli.mail.compose import message_ids, wording
-from egec_cli.mail.compose.wording import Kind, KindTemplates, MailText
+from egec_cli.mail.compose import template
+from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.password import Password
 from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words
+
+# The client key of samples.
+NOBODY = 0
+_RANDOM_BYTES = 12
+_MARK = r"([0-9]{1,10})\.[0-9a-f]{24}"
+# In a report, a mark follows the < of a Message-ID or the + of an envelope sender, plain or as =3C or %2B.
+_MARK_BEFORE_AT = re.compile(rf"(?<![0-9.])({_MARK})(?=@|=40|%40)".encode())
+_FORM = re.compile(rf"<({_MARK})@[^<>@\s]+>")
+
+
+class Mark(NamedTuple):
+    """The client key, and the whole mark as it stands before the @."""
+
+    client: int
+    text: str
+
+
+def new_message_id(client: int, domain: str) -> str:
+    """Return a unique Message-ID; its domain must be a full domain name, otherwise filters suspect spam."""
+    return f"<{client}.{os.urandom(_RANDOM_BYTES).hex()}@{domain}>"
+
+
+def message_id_pattern(domain: str) -> str:
+    """Return a regular expression for the results of `new_message_id` with this domain."""
+    return rf"<{_MARK}@{re.escape(domain)}>"
+
+
+def envelope_sender(bounces: str, message_id: str) -> str:
+    """Return the envelope sender `local+MARK@domain` (VERP) for a mail; unchanged if its Message-ID has no mark.
+
+    Args:
+        bounces: the address that gets the bounces; its mail server must ignore what follows a +.
+        message_id: that of the mail.
+    """
+    parts = _FORM.fullmatch(message_id)
+    local, _, domain = bounces.rpartition("@")
+    return f"{local}+{parts[1]}@{domain}" if parts else bounces
+
+
+def find_marks(content: bytes) -> Iterator[Mark]:
+    """Yield the marks before an @, in order and with repetitions."""
+    for found in _MARK_BEFORE_AT.finditer(content):
+        yield Mark(int(found[2]), found[1].decode())
+
 
 _LONGEST_LINE = 78
 # The only header here with free text (RFC 5322, 3.6.5); others must not have encoded words.
@@ -80,7 +127,7 @@ def credentials_mail(
     identifier: str,
     password: Password,
     issued_at: datetime,
-    client: int = message_ids.NOBODY,
+    client: int = NOBODY,
 ) -> Mail:
     """Return the mail of the memo for one client.
 
@@ -97,9 +144,9 @@ def credentials_mail(
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    greeting = wording.format_greeting(settings, name, language)
-    values = wording.credentials_values(settings, greeting, identifier, password, issued_at, language)
-    values |= wording.sentence_values(settings, Kind.CREDENTIALS, language, "")
+    greeting = template.format_greeting(settings, name, language)
+    values = template.credentials_values(settings, greeting, identifier, password, issued_at, language)
+    values |= template.sentence_values(settings, Kind.CREDENTIALS, language, "")
     text = KindTemplates.find(settings, Kind.CREDENTIALS, language).fill(values)
     return finish_mail(settings, text, recipient, issued_at, client)
 
@@ -112,21 +159,19 @@ def address_changed_mail(settings: Settings, *, recipient: str, language: str, n
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    greeting = wording.format_greeting(settings, name, language)
-    values = wording.address_changed_values(settings, greeting, changed_at, language)
+    greeting = template.format_greeting(settings, name, language)
+    values = template.address_changed_values(settings, greeting, changed_at, language)
     templates = KindTemplates.find(settings, Kind.ADDRESS_CHANGED, language)
     return finish_mail(settings, templates.fill(values), recipient, changed_at)
 
 
-def finish_mail(
-    settings: Settings, text: MailText, recipient: str, at: datetime, client: int = message_ids.NOBODY
-) -> Mail:
+def finish_mail(settings: Settings, text: MailText, recipient: str, at: datetime, client: int = NOBODY) -> Mail:
     """Return the mail with this text; `client` is the key of the client if it has a credential.
 
     Raises:
         ConfigError: the mail would be damaged.
     """
-    return _build(settings, recipient, *text, at, message_ids.new_message_id(client, sender_domain(settings)))
+    return _build(settings, recipient, *text, at, new_message_id(client, sender_domain(settings)))
 
 
 def sender_domain(settings: Settings) -> str:
@@ -155,14 +200,14 @@ class MailForm:
         self._language = language
         self._domain = sender_domain(settings)
         self._bounces = _bounce_address(settings)
-        self._new_message_id = re.compile(message_ids.message_id_pattern(self._domain))
+        self._new_message_id = re.compile(message_id_pattern(self._domain))
         self._templates = KindTemplates.find(settings, kind, language)
-        self._sentence = wording.sentence_values(settings, kind, language, sentence)
-        self._unnamed = wording.format_greeting(settings, "", language)
+        self._sentence = template.sentence_values(settings, kind, language, sentence)
+        self._unnamed = template.format_greeting(settings, "", language)
         name = os.urandom(16).hex()
-        self._named = _make_gaps(wording.format_greeting(settings, name, language).encode(), {"name": name}).decode()
+        self._named = _make_gaps(template.format_greeting(settings, name, language).encode(), {"name": name}).decode()
         stand_ins = {name: os.urandom(16).hex() for name in PER_CLIENT}
-        self._subject, text, html = self._templates.fill(wording.fixed_values(settings) | self._sentence | stand_ins)
+        self._subject, text, html = self._templates.fill(template.fixed_values(settings) | self._sentence | stand_ins)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
         self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
@@ -188,7 +233,7 @@ class MailForm:
 
     def new_message_id(self, client: int) -> str:
         """Return a unique Message-ID for the client with this key."""
-        return message_ids.new_message_id(client, self._domain)
+        return new_message_id(client, self._domain)
 
     def fill(
         self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
@@ -234,7 +279,7 @@ class MailForm:
             b"expiry": _encode_qp(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
-        sender = message_ids.envelope_sender(self._bounces, message_id) if self._bounces else self._sender
+        sender = envelope_sender(self._bounces, message_id) if self._bounces else self._sender
         return Mail(sender, recipient, message_id, self._needs_smtputf8, content)
 
     def _greet(self, name: str) -> str:
@@ -246,8 +291,8 @@ class MailForm:
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
-            text = _encode_qp(wording.format_time(issued_at, self._language))
-            expiry = wording.format_expiry(self._settings, issued_at, self._language)
+            text = _encode_qp(template.format_time(issued_at, self._language))
+            expiry = template.format_expiry(self._settings, issued_at, self._language)
             self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]
 
@@ -260,11 +305,11 @@ class MailForm:
         issued_at: datetime,
         message_id: str | None = None,
     ) -> Mail:
-        values = wording.credentials_values(
+        values = template.credentials_values(
             self._settings, self._greet(name), identifier, password, issued_at, self._language
         )
         text = self._templates.fill(values | self._sentence)
-        message_id = message_id or self.new_message_id(message_ids.NOBODY)
+        message_id = message_id or self.new_message_id(NOBODY)
         return _build(self._settings, recipient, *text, issued_at, message_id)
 
 
@@ -317,7 +362,7 @@ def _build(
     except (ValueError, HeaderParseError):
         raise _damaged(Words("cannot be written as a mail")) from None
     bounces = _bounce_address(settings)
-    comes_back_to = message_ids.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
+    comes_back_to = envelope_sender(bounces, message_id) if bounces else sender.addr_spec
     return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
 
 

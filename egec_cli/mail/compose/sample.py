@@ -6,9 +6,9 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html import escape
 
-from egec_cli.mail.compose import message, template, wording
+from egec_cli.mail.compose import message, template
 from egec_cli.mail.compose.message import SAMPLE, SAMPLE_ADDRESS, SAMPLE_NAME, Mail
-from egec_cli.mail.compose.wording import Kind, KindTemplates, MailText
+from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.settings.schema import Settings
 
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
@@ -42,7 +42,7 @@ def sample_mail(
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
-    values = wording.all_values(
+    values = template.all_values(
         settings, kind, language, name=name, identifier=identifier, password=SAMPLE[1], sentence=sentence, at=at
     )
     text = KindTemplates.find(settings, kind, language).fill(values)

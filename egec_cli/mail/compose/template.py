@@ -1,14 +1,20 @@
-"""Find, check and fill in the texts of `templates/`, each a strict `string.Template`."""
+"""The texts of mails: find, check and fill in the texts of `templates/`, each a strict `string.Template`.
+
+Each kind of mail has its own templates, and values for their placeholders.
+"""
 
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
 from html import escape
 from pathlib import Path
 from string import Template as StringTemplate
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from egec_cli.errors import ConfigError
+from egec_cli.password import Password
 from egec_cli.settings import trust
 from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words, system_message
@@ -127,3 +133,162 @@ def find_template(settings: Settings, name: str) -> Template:
 def render_text(settings: Settings, name: str, language: str, /, **values: str) -> str:
     """Return the filled-in text `NAME.LANGUAGE.txt` without trailing white space."""
     return find_template(settings, f"{name}.{language}.txt").render(values, required=values).rstrip()
+
+
+class Kind(StrEnum):
+    """The kinds of mail; each has the templates `KIND.LANGUAGE.txt` and `KIND.LANGUAGE.html`."""
+
+    CREDENTIALS = "credentials"
+    REISSUE = "reissue"
+    ADDRESS_CHANGED = "address-changed"
+
+
+# A run mails the first kind to new clients, the second to all others.
+KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
+# The placeholders that the templates of each kind must use. They may use all values of their kind.
+REQUIRED: dict[Kind, tuple[str, ...]] = {
+    Kind.CREDENTIALS: ("identifier", "password"),
+    Kind.REISSUE: ("identifier", "password", "sentence"),
+    Kind.ADDRESS_CHANGED: ("support",),
+}
+
+
+class MailText(NamedTuple):
+    """The subject and both texts of one mail; they may contain a clear password."""
+
+    subject: str
+    text: str
+    html: str
+
+    def __repr__(self) -> str:
+        return f"MailText({self.subject!r})"
+
+
+class KindTemplates(NamedTuple):
+    """The templates of one kind in one language."""
+
+    kind: Kind
+    text: Template
+    html: Template
+
+    @classmethod
+    def find(cls, settings: Settings, kind: Kind, language: str) -> Self:
+        """Return the organisation's own templates, or else the built-in ones.
+
+        Raises:
+            ConfigError: a template is not readable as UTF-8.
+        """
+        text, html = (find_template(settings, f"{kind}.{language}.{suffix}") for suffix in ("txt", "html"))
+        return cls(kind, text, html)
+
+    def fill(self, all_values: Mapping[str, str]) -> MailText:
+        """Fill in the templates; an empty sentence removes its paragraph.
+
+        Raises:
+            ConfigError: a placeholder is unknown, misspelt or missing, or the subject is missing.
+        """
+        text, html = self.text, self.html
+        if all_values.get("sentence") == "":
+            text, html = text.drop_paragraph("sentence"), html.drop_paragraph("sentence")
+        subject, said = _render_text_part(text, all_values, REQUIRED[self.kind])
+        return MailText(subject, said, html.render(all_values, REQUIRED[self.kind]))
+
+
+def all_values(
+    settings: Settings,
+    kind: Kind,
+    language: str,
+    *,
+    name: str,
+    identifier: str,
+    password: Password,
+    sentence: str,
+    at: datetime,
+) -> dict[str, str]:
+    """Return the values for a mail of any kind.
+
+    Raises:
+        ConfigError: a short text is invalid.
+    """
+    greeting = format_greeting(settings, name, language)
+    if kind is Kind.ADDRESS_CHANGED:
+        return address_changed_values(settings, greeting, at, language)
+    values = credentials_values(settings, greeting, identifier, password, at, language)
+    return values | sentence_values(settings, kind, language, sentence)
+
+
+def credentials_values(
+    settings: Settings, greeting: str, identifier: str, password: Password, issued_at: datetime, language: str
+) -> dict[str, str]:
+    """Return the values for a mail with a password: those of the client and those of the settings."""
+    return {
+        "greeting": greeting,
+        "identifier": identifier,
+        "password": password.reveal(),
+        "issued_at": format_time(issued_at, language),
+        "expiry": format_expiry(settings, issued_at, language),
+        **fixed_values(settings),
+    }
+
+
+def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str) -> dict[str, str]:
+    """Return the sentence of a run as a value.
+
+    If it is empty, a new-password mail gets the sentence of the templates, and a first mail has none.
+    """
+    if kind is Kind.ADDRESS_CHANGED:
+        return {}
+    if kind is Kind.REISSUE and not sentence:
+        sentence = render_text(settings, "reissue-sentence", language)
+    return {"sentence": sentence}
+
+
+def address_changed_values(settings: Settings, greeting: str, changed_at: datetime, language: str) -> dict[str, str]:
+    """Return the values for the note to a client's previous address."""
+    return {"greeting": greeting, "changed_at": format_time(changed_at, language), **fixed_values(settings)}
+
+
+def fixed_values(settings: Settings) -> dict[str, str]:
+    """Return the values that are the same in all mails."""
+    return {"app_name": settings.app_name, "app_url": settings.app_url, "support": settings.support}
+
+
+def format_greeting(settings: Settings, name: str, language: str) -> str:
+    """Return the greeting; the name may be empty."""
+    if not name:
+        return render_text(settings, "greeting-unnamed", language)
+    return render_text(settings, "greeting", language, name=name)
+
+
+def format_time(moment: datetime, language: str) -> str:
+    """Return a moment in this machine's time zone, as clients read it."""
+    local = moment.astimezone()
+    offset = local.strftime("%z")
+    form = "%d/%m/%Y à %H:%M:%S" if language == "fr" else "%Y-%m-%d at %H:%M:%S"
+    return f"{local.strftime(form)} (UTC{offset[:3]}:{offset[3:]})"
+
+
+def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str:
+    """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
+    if not settings.unused_password_days:
+        return ""
+    last_day = (issued_at + timedelta(days=settings.unused_password_days)).astimezone()
+    date = last_day.strftime("%d/%m/%Y" if language == "fr" else "%Y-%m-%d")
+    return f" {render_text(settings, 'expiry', language, date=date)}"
+
+
+def _render_text_part(source: Template, all_values: Mapping[str, str], required: tuple[str, ...]) -> tuple[str, str]:
+    filled = source.render(all_values, required)
+    first, _, rest = filled.partition("\n")
+    if not first.startswith("Subject: ") or not rest.startswith("\n"):
+        raise ConfigError(
+            "{path}:1: the file must start with `Subject: ...` and an empty line",
+            "Write the subject of the mail there.",
+            path=source.path,
+        )
+    subject = first.removeprefix("Subject: ").strip()
+    if "password" in all_values and all_values["password"] in subject:
+        raise ConfigError(
+            "{path}:1: the subject shows the password", "Remove $password from the first line.", path=source.path
+        )
+    return subject, rest.lstrip("\n")

@@ -8,9 +8,8 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import NamedTuple
 
 from egec_cli.errors import ConfigError
-from egec_cli.mail.compose import message, template, wording
-from egec_cli.mail.compose.template import BUILT_IN, Template
-from egec_cli.mail.compose.wording import KINDS_OF_A_RUN, REQUIRED, Kind, KindTemplates
+from egec_cli.mail.compose import message, template
+from egec_cli.mail.compose.template import BUILT_IN, KINDS_OF_A_RUN, REQUIRED, Kind, KindTemplates, Template
 from egec_cli.mail.lint.html import Flaw, Page, Word, find_page_flaws
 from egec_cli.password import Password
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -193,7 +192,7 @@ def _to_flaw(error: ConfigError) -> Flaw:
 
 
 def _sample_values(settings: Settings, kind: Kind, language: str, sentence: str, sample: _Sample) -> dict[str, str]:
-    return wording.all_values(
+    return template.all_values(
         settings,
         kind,
         language,

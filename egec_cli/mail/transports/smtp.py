@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from egec_cli.errors import AddressRefused, ConfigError, EgecError, InvalidInput, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, to_one_line
-from egec_cli.mail.transports.quoting import without_secret
+from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, to_one_line, without_secret
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.settings.schema import SmtpServer, Tls
 from egec_cli.translation import Words

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli.errors import ConfigError
-from egec_cli.mail.compose import message_ids
+from egec_cli.mail.compose import message
 from egec_cli.settings import load
 
 LARGEST_KEY = 2**31 - 1
@@ -15,13 +15,13 @@ LARGEST_KEY = 2**31 - 1
 
 @given(st.integers(0, LARGEST_KEY), st.sampled_from(["egec.pro", "xn--strae-oqa.de", "a.b.c.example.org"]))
 def test_the_mark_of_a_message_id_is_found_in_it_and_in_its_envelope_sender(client: int, domain: str) -> None:
-    message_id = message_ids.new_message_id(client, domain)
-    sender = message_ids.envelope_sender("bounces@egec.pro", message_id)
+    message_id = message.new_message_id(client, domain)
+    sender = message.envelope_sender("bounces@egec.pro", message_id)
     for text in (message_id, sender, f"<{sender}>", f"In-Reply-To:\n {message_id}", message_id.replace("@", "=40")):
-        (mark,) = message_ids.find_marks(text.encode())
+        (mark,) = message.find_marks(text.encode())
         assert mark.client == client
         assert message_id.startswith(f"<{mark.text}@")
-    assert re.fullmatch(message_ids.message_id_pattern(domain), message_id)
+    assert re.fullmatch(message.message_id_pattern(domain), message_id)
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,17 @@ def test_the_mark_of_a_message_id_is_found_in_it_and_in_its_envelope_sender(clie
      "<12345678901.0123456789abcdef01234567@x>", "<1.0123456789ABCDEF01234567@x>", "4.1.0123456789abcdef01234567@x"],
 )  # fmt: skip
 def test_similar_text_is_not_a_mark(text: str) -> None:
-    assert list(message_ids.find_marks(text.encode())) == []
+    assert list(message.find_marks(text.encode())) == []
 
 
 def test_a_message_id_of_another_program_leaves_the_envelope_sender_as_it_is() -> None:
-    assert message_ids.envelope_sender("bounces@egec.pro", "<other@example.org>") == "bounces@egec.pro"
+    assert message.envelope_sender("bounces@egec.pro", "<other@example.org>") == "bounces@egec.pro"
 
 
 def test_every_address_that_may_be_set_makes_envelope_senders_that_mail_servers_take() -> None:
     longest = f"{'b' * 28}@egec.pro"
     assert load.load_settings({"EGEC_MAIL_BOUNCES": longest}).mail_bounces == longest
-    sender = message_ids.envelope_sender(longest, message_ids.new_message_id(LARGEST_KEY, "egec.pro"))
+    sender = message.envelope_sender(longest, message.new_message_id(LARGEST_KEY, "egec.pro"))
     assert len(sender.partition("@")[0]) <= 64
 
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from egec_cli.errors import ConfigError
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.signing import Signer
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
 from egec_cli.settings import load

@@ -20,7 +20,7 @@ import pytest
 from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.message import MailForm
 from egec_cli.mail.compose.sample import sample_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
 from egec_cli.mail.transports.maildir import to_8bit
 from egec_cli.password import DEFAULT_SPECIALS, generate_password

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli.mail.transports.interface import DeliveryRefused, to_one_line
-from egec_cli.mail.transports.quoting import LONGEST, has_trace, without_secret
+from egec_cli.mail.transports.interface import LONGEST, DeliveryRefused, has_trace, to_one_line, without_secret
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.password import Alphabet, Password, generate_password
 from egec_cli.settings.schema import Tls

@@ -17,7 +17,7 @@ import pytest
 
 from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.sample import sample_mail
-from egec_cli.mail.compose.wording import Kind
+from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
 from egec_cli.settings import load
 from egec_cli.settings.schema import Tls

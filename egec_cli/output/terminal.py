@@ -1,15 +1,18 @@
-"""Tables for people: aligned rows, rich tables on a terminal, and a pager for long ones."""
+"""What people see: tables (rich ones on a terminal), a pager for long ones, and progress on stderr."""
 
 import os
 import signal
 import sys
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from datetime import timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
-from egec_cli.output.messages import to_text
+from egec_cli.output.messages import is_quiet, note, to_text
+from egec_cli.translation import Words, translate
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -102,3 +105,80 @@ def _pager() -> Iterator[None]:
     finally:
         pager.wait()
         signal.signal(signal.SIGINT, previous)
+
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """The progress of a command: a bar on a terminal, otherwise, with `has_lines`, a line every 30 seconds."""
+
+    def __init__(self, name: str, total: int, done: int, failed: int, *, has_lines: bool) -> None:
+        """Start from the numbers of earlier commands; `done` includes `failed`."""
+        self._name = name
+        self._total = total
+        self._done = done
+        self._failed = failed
+        self._done_here = 0
+        self._started = self._shown_at = time.monotonic()
+        self._has_lines = has_lines and not is_quiet()
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty() and not is_quiet():
+            self._bar = _progress_bar()
+            self._task = self._bar.add_task(
+                to_text(self._name), total=self._total, completed=self._done, failed=self._failed
+            )
+            self._bar.start()
+        return self
+
+    def advance(self, *, failed: bool) -> None:
+        """Count one more as done."""
+        self._done_here += 1
+        self.correct(self._done + 1, self._failed + failed)
+        if self._has_lines and self._bar is None and time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self._show_line()
+
+    def correct(self, done: int, failed: int) -> None:
+        """Show these numbers, which include the work of other processes."""
+        self._done, self._failed = done, failed
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, failed=failed)
+
+    def __exit__(self, *_error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._has_lines:
+            self._show_line()
+
+    def _show_line(self) -> None:
+        self._shown_at = time.monotonic()
+        rate = self._done_here / max(self._shown_at - self._started, 0.001)
+        remaining = self._total - self._done
+        is_known = rate and remaining
+        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
+        note(
+            "egec: {name}: {done} of {total} done, {failed} failed, {rate:.1f}/s{left}",
+            name=self._name,
+            done=self._done,
+            total=self._total,
+            failed=self._failed,
+            rate=rate,
+            left=left,
+        )
+
+
+def _progress_bar() -> Any:
+    # Imported here, for terminals only: it takes as long as the rest of a command.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(translate(Words("{number} failed", number="{task.fields[failed]}"))),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,1 +1,0 @@
-"""The scripts that make and change the tables, in order, forward only."""
