@@ -225,7 +225,7 @@ def _wants_machine_format(arguments: Sequence[str]) -> bool:
             output = argument
         elif argument.startswith("--format="):
             output = argument.removeprefix("--format=")
-    return output in {"json", "jsonl", "csv", "ids"}
+    return output in {"json", "jsonl", "csv", "ids", "count"}
 
 
 def _fail(error: EgecError, machine: bool) -> int:

@@ -16,6 +16,7 @@ from egec_cli.audit.events import (
 from egec_cli.clients import records
 from egec_cli.commands.options import (
     OUTPUT,
+    ROWS_AT_TERMINAL,
     SELECTION,
     FieldsOption,
     OutputOption,
@@ -28,7 +29,7 @@ from egec_cli.commands.options import (
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode
-from egec_cli.output.formats import OutputFormat, render, render_all
+from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs
 from egec_cli.translation import Words
@@ -36,6 +37,8 @@ from egec_cli.translation import Words
 app = new_app("List and prune the audit log.")
 
 _IN_TABLE = ("at", "action", "outcome", "client", "run", "actor", "details")
+# Those of them that a narrow terminal leaves out.
+_OPTIONAL = ("run", "actor")
 
 
 @app.command(
@@ -103,7 +106,7 @@ def list_command(
         typer.Option(
             "--limit",
             metavar="N",
-            min=1,
+            min=0,
             help="Maximum number of events: the latest ones, or the next ones of --after.",
             rich_help_panel=SELECTION,
         ),
@@ -111,7 +114,11 @@ def list_command(
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List events, newest last: changes, mails, logins, exports."""
+    """List events, newest last: changes, mails, logins, exports.
+
+    At a terminal, a table shows the latest 30 unless --limit is given; --limit 0 shows all.
+    """
+    is_page = output is OutputFormat.TABLE and is_at_terminal() and after is None and limit is None
     with open_context(only_read=True) as context:
         wanted = EventFilter(
             since=since,
@@ -122,9 +129,21 @@ def list_command(
             client=records.find_client(client) if client else None,
             run=runs.find_run(run) if run else None,
             after=after,
-            limit=limit,
+            limit=ROWS_AT_TERMINAL if is_page else limit or None,
         )
-        render_all(list_events(context, wanted), EventRecord, output, split_fields(fields), in_table=_IN_TABLE)
+        # A page is short; how many events there are could take long to count.
+        events = list(list_events(context, wanted)) if is_page else list_events(context, wanted)
+        render_all(
+            events,
+            EventRecord,
+            output,
+            split_fields(fields),
+            in_table=_IN_TABLE,
+            optional=_OPTIONAL,
+            empty=Words("No such events."),
+        )
+        if isinstance(events, list) and len(events) == ROWS_AT_TERMINAL:
+            note("the latest {shown}; --limit 0 for all", shown=ROWS_AT_TERMINAL)
 
 
 @app.command("prune", epilog="egec audit prune --yes")

@@ -8,10 +8,20 @@ from egec_cli.clients import lists, records
 from egec_cli.clients.lists import ListQuery
 from egec_cli.clients.records import ClientRecord
 from egec_cli.commands.client_selectors import SearchOption, Selectors, SortOption, open_selection, with_selectors
-from egec_cli.commands.options import CLIENT_IN_TABLE, OUTPUT, FieldsOption, OutputOption, split_fields
+from egec_cli.commands.options import (
+    CLIENT_IN_TABLE,
+    CLIENT_OPTIONAL,
+    OUTPUT,
+    ROWS_AT_TERMINAL,
+    FieldsOption,
+    OutputOption,
+    show_total,
+    split_fields,
+)
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
-from egec_cli.output.formats import OutputFormat, render_all
+from egec_cli.output.formats import OutputFormat, is_at_terminal, render_all
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -41,8 +51,24 @@ def list_command(
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List clients, oldest first unless --sort is given; erased clients are left out."""
+    """List clients, oldest first unless --sort is given; erased clients are left out.
+
+    At a terminal, a table shows 30 of them unless --limit is given; --limit 0 shows all.
+    """
     with open_selection(selectors) as selection, open_context(only_read=True) as context:
+        is_page = output is OutputFormat.TABLE and is_at_terminal() and not after
+        limit = ROWS_AT_TERMINAL if is_page and selection.limit is None else selection.limit or None
+        selection = selection._replace(limit=limit)
         query = ListQuery(selection, search, sort, records.find_client(after) if after else None)
-        clients = lists.list_clients(context, query)
-        render_all(clients, ClientRecord, output, split_fields(fields), in_table=CLIENT_IN_TABLE)
+        total, clients = lists.list_page(context, query) if is_page else (0, lists.list_clients(context, query))
+        render_all(
+            clients,
+            ClientRecord,
+            output,
+            split_fields(fields),
+            in_table=CLIENT_IN_TABLE,
+            optional=CLIENT_OPTIONAL,
+            empty=Words("No clients." if selectors == Selectors() and not search else "No such clients."),
+        )
+        if is_page and total:
+            show_total(total, limit)

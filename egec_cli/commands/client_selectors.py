@@ -93,7 +93,7 @@ class Selectors(NamedTuple):
     column: ColumnOption = ""
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, help="Maximum number of clients.", rich_help_panel=SELECTION),
+        typer.Option("--limit", metavar="N", min=0, help="Maximum number of clients.", rich_help_panel=SELECTION),
     ] = None
 
 

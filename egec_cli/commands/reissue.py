@@ -11,6 +11,7 @@ from egec_cli.clients.select import Selected, Unmatched
 from egec_cli.commands.client_selectors import Selectors, open_selection, with_selectors
 from egec_cli.commands.options import (
     CLIENT_IN_TABLE,
+    CLIENT_OPTIONAL,
     OUTPUT,
     FieldsOption,
     OutputOption,
@@ -148,9 +149,11 @@ def status_command(
         raise UsageError("--items and --failed contradict each other", "Give one of them.")
     with open_context(only_read=True) as context:
         if failed:
-            render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, split_fields(fields))
+            _show_items(
+                reissue_items.list_failures(runs.find_run(name)), Words("No mail of this run failed."), fields, output
+            )
         elif items:
-            render_all(reissue_items.list_items(runs.find_run(name)), ItemRecord, output, split_fields(fields))
+            _show_items(reissue_items.list_items(runs.find_run(name)), Words("The run has no clients."), fields, output)
         elif name:
             run = runs.find_run(name)
             render(runs.load_run(context, run), output, split_fields(fields))
@@ -161,7 +164,18 @@ def status_command(
                     quoted=quoted(run.name),
                 )
         else:
-            render_all(runs.list_runs(context), RunRecord, output, split_fields(fields))
+            render_all(
+                runs.list_runs(context),
+                RunRecord,
+                output,
+                split_fields(fields),
+                optional=("finished_at", "created_at"),
+                empty=Words("No runs yet."),
+            )
+
+
+def _show_items(items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat) -> None:
+    render_all(items, ItemRecord, output, split_fields(fields), optional=("line", "attempts"), empty=empty)
 
 
 @app.command("retry", epilog="egec reissue retry spring-2026")
@@ -313,7 +327,9 @@ def _show_dry_run(
             total=existing.total,
         )
     planned = reissue_preview.list_planned_clients(context, wanted)
-    render_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
+    render_all(
+        planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"), optional=CLIENT_OPTIONAL
+    )
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1
