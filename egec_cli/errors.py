@@ -20,8 +20,8 @@ class ExitCode(IntEnum):
     REFUSED = 1, "login refused, or confirmation declined"
     USAGE = 2, "invalid command line"
     PARTLY_DONE = 3, "done in part: some rows or clients failed, each is listed"
-    BAD_INPUT = 65, "invalid input"
-    NO_SUCH_CLIENT = 67, "unknown client"
+    INVALID_INPUT = 65, "invalid input"
+    UNKNOWN_CLIENT = 67, "unknown client"
     INTERNAL_ERROR = 70, "internal error"
     ALREADY_EXISTS = 73, "already exists"
     FILE_SYSTEM = 74, "file or disk error"
@@ -48,7 +48,7 @@ class EgecError(Exception):
     """
 
     exit_code = ExitCode.INTERNAL_ERROR
-    code = "defect"
+    code = "internal_error"
 
     def __init__(self, message: str, hint: str = "", *, code: str = "", **values: object) -> None:
         self.message: str = Words(message, **values)
@@ -68,8 +68,8 @@ class UsageError(EgecError):
 class InvalidInput(EgecError):
     """A value from outside is invalid."""
 
-    exit_code = ExitCode.BAD_INPUT
-    code = "bad_input"
+    exit_code = ExitCode.INVALID_INPUT
+    code = "invalid_input"
 
 
 class AddressRefused(InvalidInput):
@@ -81,8 +81,8 @@ class AddressRefused(InvalidInput):
 class ClientNotFound(EgecError):
     """No client has this e-mail, identifier or reference."""
 
-    exit_code = ExitCode.NO_SUCH_CLIENT
-    code = "no_such_client"
+    exit_code = ExitCode.UNKNOWN_CLIENT
+    code = "unknown_client"
 
 
 class AlreadyExists(EgecError):
@@ -103,7 +103,7 @@ class TemporaryFailure(EgecError):
     """The same command may succeed later."""
 
     exit_code = ExitCode.TEMPORARY_FAILURE
-    code = "not_now"
+    code = "temporary_failure"
 
 
 class PermissionDenied(EgecError):

@@ -39,9 +39,6 @@ class HiddenFile(NamedTuple):
     def move_to(self, name: str, *, force: bool = False) -> None:
         """Make the content durable, rename the file within its folder, and make the name durable.
 
-        Args:
-            force: replace an existing file.
-
         Raises:
             FileExistsError: the name is taken.
             OSError: the file could not be written.
@@ -81,7 +78,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
     """Create a file that gets its name after the block, unless the block raises.
 
     Args:
-        force: replace an existing file.
         if_taken: the hint if the name is taken.
 
     Raises:
@@ -115,9 +111,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
 @contextmanager
 def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
     """Open a new UTF-8 file; it gets its name after the block, unless the block raises.
-
-    Args:
-        force: replace an existing file.
 
     Raises:
         AlreadyExists: the name is taken.

@@ -345,7 +345,7 @@ def print_what_signing_needs() -> None:
     from egec_cli.settings import load
 
     [found] = check_signature(load.load_settings())
-    print(found.verdict, found.detail, found.cure)
+    print(found.verdict, found.details, found.fix)
     try:
         choose.open_transport(load.load_settings())
     except ConfigError as error:

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from egec_cli.main import entry
-from egec_cli.store import database, schema
+from egec_cli.store import database, upgrade
 from tests import children
 from tests.conftest import Ended
 
@@ -102,10 +102,10 @@ def disk_with_room_to(size: int) -> Call:
 def later_release(folder: Path, migration: str) -> Call:
     """Return the change to a later release with this last migration; `folder` is created for its migrations."""
     folder.mkdir()
-    for path in schema.MIGRATIONS.glob("[0-9]*.py"):
+    for path in upgrade.MIGRATIONS.glob("[0-9]*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "9999_later.py").write_text(migration)
-    return replace(schema, "MIGRATIONS", folder)
+    return replace(upgrade, "MIGRATIONS", folder)
 
 
 def run_as_any_user(*arguments: str, stdin: str = "") -> Ended:

@@ -20,12 +20,12 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def suite_of(folder: Path, tests: str, *options: str, begun_by: tuple[str, ...] = ()) -> tuple[int, str]:
+def suite_of(folder: Path, tests: str, *options: str, started_by: tuple[str, ...] = ()) -> tuple[int, str]:
     """Run tests with the settings and fixtures of this suite; return the exit code and the report."""
     (folder / "test_inner.py").write_text(textwrap.dedent(tests), encoding="utf-8")
     done = subprocess.run(
         [
-            *begun_by, sys.executable, "-m", "pytest", "-n", "0", "-p", "tests.conftest", "-p", "no:cacheprovider",
+            *started_by, sys.executable, "-m", "pytest", "-n", "0", "-p", "tests.conftest", "-p", "no:cacheprovider",
             "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}", f"--basetemp={folder}/inner",
             *options, str(folder / "test_inner.py"),
         ],
@@ -119,7 +119,7 @@ def test_signals_reach_processes_although_the_suite_was_started_with_sigint_igno
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == -signal.SIGINT
     """
-    code, report = suite_of(tmp_path, tests, begun_by=(sys.executable, "-c", IGNORING_SIGINT))
+    code, report = suite_of(tmp_path, tests, started_by=(sys.executable, "-c", IGNORING_SIGINT))
     assert code == 0, report
 
 

@@ -4,27 +4,32 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.messages.pofile import read_po
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from egec_cli.commands import root
 from egec_cli.commands.client import ClientGroup
+from egec_cli.commands.contract import ERRORS
 from egec_cli.commands.root import LazyGroup
 from egec_cli.errors import ExitCode
 from egec_cli.settings import load
-from egec_cli.settings.variables import SETTINGS
+from egec_cli.settings.variables import FOR_EXPERTS, NEEDED_BY_EVERYONE, OFTEN_USEFUL, Setting
+from egec_cli.translation import Words
+from tests import catalogue
 from tests.conftest import Egec
 
 CHECKOUT = Path(__file__).parent.parent
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "egec_cli" / "guides").glob("*.md"))]
 MANUAL = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
 ENV_EXAMPLE = (CHECKOUT / ".env.example").read_text(encoding="utf-8")
+GROUPS = {"Needed by everyone": NEEDED_BY_EVERYONE, "Often useful": OFTEN_USEFUL, "For experts": FOR_EXPERTS}
 
 
 def table(name: str) -> list[list[str]]:
@@ -64,16 +69,26 @@ def test_the_table_of_exit_codes_is_that_of_the_program() -> None:
     assert table("exit codes") == [[str(code.value), code.meaning] for code in ExitCode]
 
 
-def test_the_table_of_settings_is_that_of_the_program() -> None:
-    expected = [[f"`{s.name}`", s.default, s.meaning + (" *Secret.*" if s.secret else "")] for s in SETTINGS]
-    assert table("settings") == expected
+@pytest.mark.parametrize(("heading", "settings"), GROUPS.items())
+def test_the_tables_of_settings_are_those_of_the_program(heading: str, settings: Sequence[Setting]) -> None:
+    expected = [[f"`{s.name}`", default_of(s), s.meaning + (" *Secret.*" if s.secret else "")] for s in settings]
+    assert table(f"settings: {heading.lower()}") == expected
 
 
-def test_the_example_file_explains_every_setting_and_no_other() -> None:
-    named = re.findall(r"^#?(EGEC_\w+)=", ENV_EXAMPLE, flags=re.MULTILINE)
-    known = {s.name for s in SETTINGS}
-    assert {name for name in named if not name.endswith("_FILE")} == known
-    assert {name for name in named if name.endswith("_FILE")} == {f"{s.name}_FILE" for s in SETTINGS if s.secret}
+def default_of(setting: Setting) -> str:
+    return setting.default if isinstance(setting.default, Words) else f"`{setting.default}`"
+
+
+def test_the_example_file_explains_every_setting_in_its_group_and_no_other() -> None:
+    title, *rest = re.split(r"^# ---- (.+) ----$", ENV_EXAMPLE, flags=re.MULTILINE)
+    assert "EGEC_" not in title
+    named = [re.findall(r"^#?(EGEC_\w+)=", part, flags=re.MULTILINE) for part in rest[1::2]]
+    expected = [[name for s in settings for name in names_of(s)] for settings in GROUPS.values()]
+    assert dict(zip(rest[::2], named, strict=True)) == dict(zip(GROUPS, expected, strict=True))
+
+
+def names_of(setting: Setting) -> list[str]:
+    return [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
 
 
 def test_the_example_file_can_be_used_with_every_setting_switched_on(tmp_path: Path) -> None:
@@ -154,3 +169,30 @@ def test_the_first_line_of_the_readmes_first_command_creates_and_activates(tmp_p
 
 def test_the_continuous_integration_runs_the_readmes_test_command() -> None:
     assert "<!-- test command -->" in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+TROUBLESHOOTING = (CHECKOUT / "egec_cli" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
+# Only mails have these codes: those of `failure` in `egec client show`.
+CODES_OF_MAILS = {"interrupted", "not_sent"}
+# Messages of the system and of SQLite, which are quoted too.
+MESSAGES_OF_OTHERS = {"No space left on device", "disk I/O error"}
+
+
+def test_every_error_code_has_its_section_in_troubleshooting() -> None:
+    sections = re.findall(r"^### ([a-z0-9_]+)$", TROUBLESHOOTING, flags=re.MULTILINE)
+    assert sorted(sections) == sorted({*ERRORS, *CODES_OF_MAILS})
+
+
+def test_troubleshooting_begins_with_every_exit_code_of_a_failure() -> None:
+    listed = re.findall(r"\*\*([0-9]+)\*\*", TROUBLESHOOTING.partition("\n## ")[2].partition("\n## ")[0])
+    # The reader of the output closes the pipe on purpose: 141 asks for nothing.
+    assert sorted(map(int, listed)) == sorted(set(ExitCode) - {ExitCode.OK, ExitCode.BROKEN_PIPE})
+
+
+def test_troubleshooting_quotes_messages_as_they_are_printed() -> None:
+    with catalogue.PO.open("rb") as file:
+        messages = "\n".join(str(message.id) for message in read_po(file))
+    quoted = re.findall("“([^”]+)”", " ".join(TROUBLESHOOTING.split()))
+    fragments = {part.strip() for quote in quoted for part in re.split("[…:]", quote)} - {"", *MESSAGES_OF_OTHERS}
+    assert len(fragments) > 40
+    assert [fragment for fragment in sorted(fragments) if fragment not in messages] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import egec_cli
+from tests.readme.blocks import executed_by
 
 PACKAGE = Path(egec_cli.__file__).parent
 NAME = PACKAGE.name
@@ -152,6 +153,15 @@ def test_the_table_names_parts_and_importers_that_exist() -> None:
 def test_the_checker_sees_all_layers_and_the_imports_within_functions() -> None:
     assert {layer_of(part(module)) for module in modules(PACKAGE)} == {-1, *range(16)}
     assert f"{NAME}.commands.root" in arrows(PACKAGE)[f"{NAME}.main"]
+
+
+def test_the_guide_shows_the_layers_from_top_to_bottom() -> None:
+    [block] = executed_by("tests/test_layers.py")
+    # Their descriptions begin in column 20.
+    shown = [set(line[:20].split()) for line in block.text.splitlines()]
+    known = {**LAYERS, "small": SMALL, "modules": SMALL}
+    layers = sorted(set(known.values()) - {LAYERS["__main__"]}, reverse=True)
+    assert shown == [{name for name, its_layer in known.items() if its_layer == layer} for layer in layers]
 
 
 def test_no_package_but_commands_has_more_than_fifteen_modules() -> None:

@@ -359,7 +359,7 @@ def test_invalid_input_at_the_password_prompt_is_handled(egec: Egec, typed: byte
     _, status = os.waitpid(pid, 0)
     os.close(leader)
     assert os.waitstatus_to_exitcode(status) == code
-    assert b"defect" not in seen
+    assert b"internal error" not in seen
 
 
 def test_the_version_on_a_closed_stdout_raises_nothing() -> None:

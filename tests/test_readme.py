@@ -8,7 +8,10 @@ from pathlib import Path
 import dns.zone
 import pytest
 
+from egec_cli.clients.records import ClientStatus
+from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
+from egec_cli.store.models import CredentialState
 from tests.activations import letter
 from tests.conftest import Ended
 from tests.programs import require_programs_in
@@ -19,17 +22,21 @@ from tests.readme.machine import machine
 from tests.readme.office import CLIENTS, Office
 from tests.readme.server import INSTALL, STATE, Server
 from tests.readme.terminal import type_in
-from tests.smtp_server import MailServer
+from tests.smtp_server import Fault, MailServer
 from tests.test_docs import commands
 
 CI = (CHECKOUT / ".ci/run").read_text(encoding="utf-8")
 EXECUTED_HERE = {"sh", "console", "cron", "dns"}
+PICTURE = "text"
 AFTER_THE_FIRST_COMMAND = "after the first command"
+PAUL_IS_REFUSED = f"the mail server refuses {office.PAULS_EMAIL}"
+# Marks of examples that are executed here.
+SITUATIONS = {"", AFTER_THE_FIRST_COMMAND, PAUL_IS_REFUSED}
 FIRST_COMMAND = next(block.text for block in BLOCKS if block.mark == "first command").rpartition("&& .venv/bin/")[2]
 
 
 def executed_here(language: str) -> pytest.MarkDecorator:
-    here = [block for block in BLOCKS if block.language == language and block.mark in {"", AFTER_THE_FIRST_COMMAND}]
+    here = [block for block in BLOCKS if block.language == language and block.mark in SITUATIONS]
     return pytest.mark.parametrize("block", here, ids=str)
 
 
@@ -51,10 +58,20 @@ def test_every_block_is_executed_somewhere(block: Block) -> None:
     if block.elsewhere:
         assert (CHECKOUT / block.elsewhere).is_file(), f"{block}: missing test\n{TELLS_WHERE_TO_TURN}"
         assert block.elsewhere in takers_of_blocks(), f"{block}: nothing takes it\n{TELLS_WHERE_TO_TURN}"
-    elif block.mark not in {"", AFTER_THE_FIRST_COMMAND}:
+    elif block.mark not in SITUATIONS:
         assert f"<!-- {block.mark} -->" in CI, f"{block}: .ci/run does not take it by its name\n{TELLS_WHERE_TO_TURN}"
+    elif block.language == PICTURE:
+        typed = re.findall(r"^ *(?:\$|sudo|\S*egec) .*", block.text, flags=re.MULTILINE)
+        assert typed == [], f"{block}: a picture has no commands\n{TELLS_WHERE_TO_TURN}"
     else:
         assert block.language in EXECUTED_HERE, f"{block}: nothing executes it\n{TELLS_WHERE_TO_TURN}"
+
+
+def test_the_picture_has_every_state_of_a_password() -> None:
+    [picture] = [block for block in BLOCKS if block.language == PICTURE and block.document == "README.md"]
+    states = {*CredentialState, ClientStatus.EXPIRED}
+    assert {state for state in states if re.search(rf"\b{state}\b", picture.text)} == states
+    assert f"{load.load_settings({}).unused_password_days} days" in picture.text
 
 
 @pytest.fixture
@@ -126,6 +143,9 @@ def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: p
     require_programs_in(block.text, beside=["bash"])
     first = block.mark == AFTER_THE_FIRST_COMMAND
     where = office.bare(tmp_path) if first else request.getfixturevalue("furnished")
+    if block.mark == PAUL_IS_REFUSED:
+        server: MailServer = request.getfixturevalue("server")
+        server.fail_always(Fault.RCPT_550_USER_UNKNOWN, recipient=office.PAULS_EMAIL)
     dialogue = Dialogue(where)
     if first:
         assert dialogue.type(FIRST_COMMAND).code == 0
@@ -133,7 +153,7 @@ def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: p
         command, *shown = typed.rstrip("\n").split("\n")
         ended = dialogue.type(command)
         dialogue.require(shown, ended)
-        if "activate" in command:
+        if first and "activate" in command:
             where.answers["Password:"] = password_in(ended)
 
 

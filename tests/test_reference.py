@@ -9,7 +9,7 @@ import pytest
 
 from egec_cli.commands.contract import CONTRACT
 from egec_cli.logins.explain import Cause
-from tests.reference import command_tree, man_page, records, reference
+from tests.reference import command_tree, guides_table, man_page, records, reference
 from tests.test_docs import CHECKOUT, MANUAL, table
 
 PAGE = CHECKOUT / "egec_cli" / "man" / "egec.1"
@@ -19,6 +19,12 @@ STALE = "type `python -m tests.reference`"
 def test_the_reference_is_that_of_the_program() -> None:
     guide = (CHECKOUT / "egec_cli" / "guides" / "reference.md").read_text(encoding="utf-8")
     assert reference.in_guide(guide) == guide, STALE
+
+
+def test_the_readme_lists_every_guide_with_the_line_that_says_what_it_is_for() -> None:
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    assert readme == guides_table.in_readme(readme), "run python -m tests.reference.guides_table"
+    assert len(guides_table.rows()) >= 13
 
 
 def test_the_man_page_is_that_of_the_program() -> None:

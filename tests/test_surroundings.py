@@ -230,3 +230,23 @@ def test_a_damaged_schema_is_a_fault_of_the_configuration(tmp_path: Path, egec: 
         if ended.code == 78 and command != ["doctor"]:
             assert any(word in ended.err for word in ("Restore a backup", "egec init")), ended
     assert 78 in codes
+
+
+# A full disk.
+
+
+@pytest.mark.parametrize("kibibytes", [200, 280])
+def test_a_database_that_does_not_fit_on_the_disk_is_not_created(tmp_path: Path, kibibytes: int) -> None:
+    small_disk = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+    mount = f'mount -t tmpfs -o mode=700,size={kibibytes}k none "{tmp_path}"'
+    try:
+        subprocess.run([*small_disk, mount], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no mounts, which need root or user namespaces, and unshare: {error}")
+    # Afterwards it lists the files that are left.
+    script = f'{mount} && "$@"; code=$?; ls -A "{tmp_path}" >&2; exit $code'
+    ended = run(
+        "init", environment={"EGEC_DATABASE_URL": f"sqlite:///{tmp_path}/egec.db"}, before=(*small_disk, script, "sh")
+    )
+    assert (ended.code, ended.out) == (74, "")
+    assert ended.err.endswith("      Free some space, then try again.\n")

@@ -175,7 +175,7 @@ def prune_events(context: Context, before: datetime) -> PruneResult:
         started = time.monotonic()
         with context.database.atomic():
             if not deleted:
-                record_event(context, "audit.prune", "begun", before=limit)
+                record_event(context, "audit.prune", "started", before=limit)
             deleted += Event.delete().where(in_list(Event.id, keys)).execute()
         time.sleep((time.monotonic() - started) * _PAUSE_RATIO)
     if deleted:

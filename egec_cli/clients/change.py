@@ -55,7 +55,7 @@ class ChangeRecord(NamedTuple):
         identifier: the client's; None where a line matches no client.
         line: the line of the file that names the client; None without a file.
         outcome: the result.
-        failure: why it failed: `no_such_client`, `client_erased` or `client_busy`.
+        failure: why it failed: `unknown_client`, `client_erased` or `client_busy`.
         details: the same for people.
     """
 
@@ -93,8 +93,6 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
     """Change fields of a client.
 
     Args:
-        context: the application context.
-        client: the client.
         given: the new values by field name; an empty value clears a field, except the e-mail.
 
     Raises:
@@ -164,8 +162,6 @@ def send_notice(
     """Mail the notice of a new address to the previous one, and record the outcome. The change stands in any case.
 
     Args:
-        context: the application context.
-        client: the client, after the change.
         previous_email: the recipient.
         new_transport: opens the transport; may raise `EgecError`.
     """
@@ -207,8 +203,6 @@ def disable_clients(context: Context, keys: Sequence[int], *, reason: str) -> di
     """Disable clients: until they are enabled again, they cannot log in and get no mail.
 
     Args:
-        context: the application context.
-        keys: the keys of the clients.
         reason: why, for readers of the history.
 
     Returns:
@@ -349,7 +343,6 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
     """Remove erased data from the database files too, or fail.
 
     Args:
-        context: the application context.
         identifier: an erased client, for the retry command in the hint; None if unknown.
 
     Raises:
@@ -385,8 +378,6 @@ def change_each(
     """Apply a change to each client that a file names, and yield the result of each line in order.
 
     Args:
-        context: the application context.
-        listed: the file.
         change: changes the clients with these keys and returns the results by key.
 
     Raises:

@@ -82,17 +82,17 @@ class HistoryEntry(NamedTuple):
 
     Attributes:
         at: the time, as RFC 3339 in UTC.
-        what: the action, such as `client.create` or `login`.
+        action: the action, such as `client.create` or `login`.
         outcome: the result, a stable word.
-        by: the user of the operating system who did it, directly or through a program; None if not recorded.
+        actor: the user of the operating system who did it, directly or through a program; None if not recorded.
         details: further data; of a mail: its `sequence`, present `state`, `message_id`, `server_reply`, `failure` and
             `bounce`.
     """
 
     at: str
-    what: str
+    action: str
     outcome: str
-    by: str | None
+    actor: str | None
     details: dict[str, Any]
 
 
@@ -110,7 +110,11 @@ def load_history(context: Context, client: Client, *, most: int | None = EVENTS_
     issued = list_mails(context, client, most=limit)
     by_sequence = {mail.sequence: mail for mail in issued}
     entries = [_add_mail_details(entry, by_sequence) for entry in _load_events(client, limit)]
-    settled = {entry.details.get("sequence") for entry in entries if entry.what == _ISSUE}
+    issues = [entry for entry in entries if entry.action == _ISSUE]
+    settled = {entry.details.get("sequence") for entry in issues}
+    if client.email is None:
+        # Erasing deleted the sequences from the events, which are those of the latest mails.
+        settled |= {mail.sequence for mail in issued[: len(issues)]}
     if limit is None or len(entries) < limit:
         entries += _creation(client, entries)
     oldest = min((entry.at for entry in entries), default="")
@@ -140,13 +144,13 @@ def _load_events(client: Client, limit: int | None) -> list[HistoryEntry]:
 
 def _creation(client: Client, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     """Return an entry for the creation if no event records it: after an import, or if old events were pruned."""
-    if any(entry.what in {"client.create", "client.import"} for entry in entries):
+    if any(entry.action in {"client.create", "client.import"} for entry in entries):
         return []
     return [HistoryEntry(clock.to_rfc3339(client.created_at), "client.create", "created", None, {})]
 
 
 def _add_mail_details(entry: HistoryEntry, by_sequence: dict[int, MailRecord]) -> HistoryEntry:
-    mail = by_sequence.get(entry.details.get("sequence", 0)) if entry.what == _ISSUE else None
+    mail = by_sequence.get(entry.details.get("sequence", 0)) if entry.action == _ISSUE else None
     return entry if mail is None else entry._replace(details=_mail_details(mail))
 
 

@@ -132,8 +132,6 @@ def export_clients(
     """Yield records from which `client import` creates the same clients elsewhere, one at a time.
 
     Args:
-        context: the application context.
-        wanted: the clients.
         with_hashes: include the hashes of valid passwords.
 
     Raises:

@@ -85,7 +85,6 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
     """Return the client who has an e-mail, or create one.
 
     Args:
-        context: the application context.
         given: the fields of a new client; without an identifier, a free one is generated.
         if_missing: return the client who already has this e-mail instead of raising.
 

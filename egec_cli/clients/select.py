@@ -70,8 +70,6 @@ class Selected:
         """Read the files and check the selectors.
 
         Args:
-            context: the application context.
-            selection: the selectors.
             to_mail: the clients will get a mail. A selector is then required, such as `everyone`. Disabled clients are
                 left out unless a file names them; those are reported as failed later.
 
@@ -239,7 +237,6 @@ class NamedClients:
         """Read the files, and find the clients that they name.
 
         Args:
-            context: the application context.
             files: the files, by `listed` and `excluded`.
             conditions: on the clients.
 

@@ -77,7 +77,7 @@ def update_command(
         raise PermissionDenied(
             "the identifier of a client never changes",
             "Omit --identifier; to add another person, use `egec client create`.",
-            code="identifier_fixed",
+            code="identifier_immutable",
         )
     options = {
         "email": email,

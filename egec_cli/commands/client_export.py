@@ -77,7 +77,7 @@ def export_command(
         context = files.enter_context(open_context(only_read=True))
         if file is not None:
             files.enter_context(redirect_stdout(files.enter_context(atomic_write(file, force=force))))
-        if not record.try_to_record(context, "client.export", "begun", with_hashes=with_hashes):
+        if not record.try_to_record(context, "client.export", "started", with_hashes=with_hashes):
             warn("egec: this export is not recorded: the database is read-only")
         query = ListQuery(selection, search, sort)
         if is_htpasswd:

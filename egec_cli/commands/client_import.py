@@ -167,7 +167,7 @@ def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange
             name=name,
             line=one.line,
             identifier=one.identifier,
-            previous=one.former_email,
+            previous=one.previous_email,
             email=one.email,
         )
 

@@ -24,12 +24,12 @@ class ClientHistory(NamedTuple):
     Attributes:
         email_bounced_at: when a mail to the registered e-mail bounced, as RFC 3339 in UTC.
         mails: the latest mails, newest first; all with `--full`.
-        story: the latest events, oldest first; all with `--full`.
+        history: the latest events, oldest first; all with `--full`.
     """
 
     email_bounced_at: str | None
     mails: Sequence[MailRecord]
-    story: Sequence[HistoryEntry]
+    history: Sequence[HistoryEntry]
 
 
 @app.command(

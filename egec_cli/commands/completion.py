@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from string import ascii_letters, digits
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -228,13 +227,13 @@ def _run_names(_path: str, _prefix: str) -> list[str]:
     """
     # Imported here, as below: few completions look anything up.
     from egec_cli.settings import load
-    from egec_cli.store import database, schema
+    from egec_cli.store import database, upgrade
     from egec_cli.store.models import ReissueRun
     from egec_cli.store.sql import fetch_tuples
 
     location = load.load_settings().database
     with database.open_read_only(location, patience=_PATIENCE) as opened:
-        schema.require_known_migrations(schema.read_applied_migrations(opened), str(location))
+        upgrade.require_known_migrations(upgrade.read_applied_migrations(opened), str(location))
         return [name for (name,) in fetch_tuples(ReissueRun.select(ReissueRun.name).order_by(ReissueRun.id.desc()))]
 
 
@@ -262,7 +261,7 @@ _LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
 }
 
 # These have no special meaning for bash anywhere; other ASCII characters get a backslash.
-_PLAIN = frozenset(ascii_letters + digits + "_-./,@%+")
+_PLAIN = frozenset(filter(str.isalnum, map(chr, range(128)))) | set("_-./,@%+")
 _ESCAPED_IN_DOUBLE = '$`"\\'
 
 

@@ -84,9 +84,9 @@ READING = {
 _Exits = dict[int, str]
 
 _SETTINGS_ALONE = ("settings",)
-_NO_CLIENT: _Exits = {ExitCode.NO_SUCH_CLIENT: "unknown client"}
+_NO_CLIENT: _Exits = {ExitCode.UNKNOWN_CLIENT: "unknown client"}
 _MAILING: _Exits = {
-    ExitCode.BAD_INPUT: "the address is refused",
+    ExitCode.INVALID_INPUT: "the address is refused",
     ExitCode.TEMPORARY_FAILURE: "the mail server is unavailable, or its answer was lost",
 }
 _RUN: _Exits = {
@@ -96,8 +96,8 @@ _RUN: _Exits = {
 _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
 _CHANGING: _Exits = {
     ExitCode.PARTLY_DONE: "some lines failed; each is reported",
-    ExitCode.BAD_INPUT: "the list is invalid",
-    ExitCode.NO_SUCH_CLIENT: "unknown client",
+    ExitCode.INVALID_INPUT: "the list is invalid",
+    ExitCode.UNKNOWN_CLIENT: "unknown client",
 }
 _ERASED: _Exits = {ExitCode.NOT_PERMITTED: "the client was erased"}
 
@@ -106,7 +106,7 @@ CONTRACT: Mapping[str, Contract] = {
     "client create": Contract(
         (Result((ClientRecord,)), Result((ClientRecord, FirstMail), "--activate")),
         {
-            ExitCode.BAD_INPUT: "a field is invalid; or, with --activate, the address is refused",
+            ExitCode.INVALID_INPUT: "a field is invalid; or, with --activate, the address is refused",
             ExitCode.ALREADY_EXISTS: "the e-mail, the reference or the identifier already exists",
             ExitCode.TEMPORARY_FAILURE: "with --activate: the client was created, but the mail server is unavailable"
             " or its answer was lost",
@@ -116,27 +116,27 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((run.ImportResult,)),),
         {
             ExitCode.PARTLY_DONE: "rows were rejected; each is reported",
-            ExitCode.BAD_INPUT: "the table is invalid; with --strict, a row was rejected",
+            ExitCode.INVALID_INPUT: "the table is invalid; with --strict, a row was rejected",
         },
     ),
     "client show": Contract((Result((ClientRecord, LimitRecord, ClientHistory)),), _NO_CLIENT),
     "client list": Contract(
         (Result((ClientRecord,), many=True),),
         {
-            ExitCode.BAD_INPUT: "a list or a date is invalid",
-            ExitCode.NO_SUCH_CLIENT: "the client of --after is unknown",
+            ExitCode.INVALID_INPUT: "a list or a date is invalid",
+            ExitCode.UNKNOWN_CLIENT: "the client of --after is unknown",
         },
     ),
     "client export": Contract(
         (Result((ExportRecord,), many=True), Result((ExportRecordWithHash,), "--with-hashes", many=True)),
-        {ExitCode.BAD_INPUT: "a list or a date is invalid", ExitCode.ALREADY_EXISTS: "the file already exists"},
+        {ExitCode.INVALID_INPUT: "a list or a date is invalid", ExitCode.ALREADY_EXISTS: "the file already exists"},
     ),
     "client update": Contract(
         (Result((ClientRecord,)),),
         {
             ExitCode.PARTLY_DONE: "the client was changed, but the notice to the previous address failed",
-            ExitCode.BAD_INPUT: "a field is invalid",
-            ExitCode.NO_SUCH_CLIENT: "unknown client",
+            ExitCode.INVALID_INPUT: "a field is invalid",
+            ExitCode.UNKNOWN_CLIENT: "unknown client",
             ExitCode.ALREADY_EXISTS: "the e-mail or the reference already exists",
             ExitCode.NOT_PERMITTED: "the client was erased, or --identifier was given",
         },
@@ -167,7 +167,7 @@ CONTRACT: Mapping[str, Contract] = {
         {
             ExitCode.REFUSED: "the login is refused",
             ExitCode.PARTLY_DONE: "with --batch: some logins are refused",
-            ExitCode.BAD_INPUT: "no login was given",
+            ExitCode.INVALID_INPUT: "no login was given",
             ExitCode.TEMPORARY_FAILURE: "too many logins to the account are in progress: this one was not checked",
             111: "with --checkpassword: it could not be checked",
         },
@@ -181,14 +181,14 @@ CONTRACT: Mapping[str, Contract] = {
         _RUN
         | {
             ExitCode.REFUSED: "the operator did not confirm",
-            ExitCode.BAD_INPUT: "the name, the sentence or a list is invalid, or --expect does not match",
+            ExitCode.INVALID_INPUT: "the name, the sentence or a list is invalid, or --expect does not match",
             ExitCode.ALREADY_EXISTS: "the run exists with different selectors or another sentence",
             ExitCode.NOT_PERMITTED: "the run was cancelled",
         },
     ),
     "reissue resume": Contract(
         (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
-        _RUN | {ExitCode.BAD_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
+        _RUN | {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
     ),
     "reissue status": Contract(
         (
@@ -196,14 +196,14 @@ CONTRACT: Mapping[str, Contract] = {
             Result((RunRecord,), "without NAME", many=True),
             Result((ItemRecord,), "--failed, --items", many=True),
         ),
-        {ExitCode.BAD_INPUT: "unknown run"},
+        {ExitCode.INVALID_INPUT: "unknown run"},
     ),
     "reissue retry": Contract(
         (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
-        _RUN | {ExitCode.BAD_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
+        _RUN | {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
     ),
     "reissue cancel": Contract(
-        (Result((RunRecord,)),), {ExitCode.BAD_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run is done"}
+        (Result((RunRecord,)),), {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run is done"}
     ),
     "mail check": Contract(
         (Result((Finding,), many=True),),
@@ -217,8 +217,8 @@ CONTRACT: Mapping[str, Contract] = {
     "mail preview": Contract(
         (),
         {
-            ExitCode.BAD_INPUT: "the language is invalid",
-            ExitCode.NO_SUCH_CLIENT: "unknown client",
+            ExitCode.INVALID_INPUT: "the language is invalid",
+            ExitCode.UNKNOWN_CLIENT: "unknown client",
             ExitCode.ALREADY_EXISTS: "the file already exists",
         },
     ),
@@ -227,7 +227,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((BounceRecord,), many=True),),
         {
             ExitCode.PARTLY_DONE: "some messages are not reports on mail of this installation",
-            ExitCode.BAD_INPUT: "no message found",
+            ExitCode.INVALID_INPUT: "no message found",
         },
     ),
     "password": Contract(
@@ -235,7 +235,7 @@ CONTRACT: Mapping[str, Contract] = {
     ),
     "audit list": Contract(
         (Result((EventRecord,), many=True),),
-        {ExitCode.BAD_INPUT: "unknown run", ExitCode.NO_SUCH_CLIENT: "the client of --client is unknown"},
+        {ExitCode.INVALID_INPUT: "unknown run", ExitCode.UNKNOWN_CLIENT: "the client of --client is unknown"},
     ),
     "audit prune": Contract((Result((events.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
     "db status": Contract((Result((database.SchemaStatus,)),), {}),
@@ -246,7 +246,10 @@ CONTRACT: Mapping[str, Contract] = {
     "db backup": Contract((Result((database.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
     "db restore": Contract(
         (Result((database.RestoreResult,)),),
-        {ExitCode.BAD_INPUT: "the file is not a backup", ExitCode.TEMPORARY_FAILURE: "another egec uses the database"},
+        {
+            ExitCode.INVALID_INPUT: "the file is not a backup",
+            ExitCode.TEMPORARY_FAILURE: "another egec uses the database",
+        },
     ),
     "doctor": Contract(
         (Result((Finding,), many=True),),
@@ -262,19 +265,19 @@ CONTRACT: Mapping[str, Contract] = {
 # Each `code` of an error, with its exit code and its meaning.
 ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "usage": (ExitCode.USAGE, "the command line is wrong"),
-    "bad_input": (ExitCode.BAD_INPUT, "a value is invalid"),
-    "rejected": (ExitCode.BAD_INPUT, "a row was rejected, so `--strict` imported none"),
-    "unexpected_number": (ExitCode.BAD_INPUT, "the number of clients differs from `--expect`"),
-    "no_such_run": (ExitCode.BAD_INPUT, "unknown run"),
-    "mail_refused": (ExitCode.BAD_INPUT, "the mail server refuses this address; correct it"),
-    "smtputf8_not_offered": (ExitCode.BAD_INPUT, "the mail server supports only ASCII addresses"),
-    "no_such_client": (ExitCode.NO_SUCH_CLIENT, "unknown client"),
-    "defect": (ExitCode.INTERNAL_ERROR, "internal error"),
+    "invalid_input": (ExitCode.INVALID_INPUT, "a value is invalid"),
+    "rejected": (ExitCode.INVALID_INPUT, "a row was rejected, so `--strict` imported none"),
+    "unexpected_number": (ExitCode.INVALID_INPUT, "the number of clients differs from `--expect`"),
+    "unknown_run": (ExitCode.INVALID_INPUT, "unknown run"),
+    "mail_refused": (ExitCode.INVALID_INPUT, "the mail server refuses this address; correct it"),
+    "smtputf8_not_offered": (ExitCode.INVALID_INPUT, "the mail server supports only ASCII addresses"),
+    "unknown_client": (ExitCode.UNKNOWN_CLIENT, "unknown client"),
+    "internal_error": (ExitCode.INTERNAL_ERROR, "internal error"),
     "already_exists": (ExitCode.ALREADY_EXISTS, "it already exists"),
     "identifier_reserved": (ExitCode.ALREADY_EXISTS, "the identifier is reserved for an erased client"),
     "run_exists": (ExitCode.ALREADY_EXISTS, "the run exists with different selectors or another sentence"),
     "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written, or its file system is read-only"),
-    "not_now": (ExitCode.TEMPORARY_FAILURE, "temporary failure; try again later"),
+    "temporary_failure": (ExitCode.TEMPORARY_FAILURE, "temporary failure; try again later"),
     "database_busy": (ExitCode.TEMPORARY_FAILURE, "the database is busy or unavailable"),
     "client_busy": (ExitCode.TEMPORARY_FAILURE, "a mail to the client is in progress"),
     "account_busy": (
@@ -294,7 +297,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
     "client_erased": (ExitCode.NOT_PERMITTED, "the client was erased"),
     "too_many_in_doubt": (ExitCode.NOT_PERMITTED, "too many deliveries to the client are in doubt; use `--revoke`"),
-    "identifier_fixed": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
+    "identifier_immutable": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
     "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),
     "run_done": (ExitCode.NOT_PERMITTED, "the run is done"),
     "configuration": (ExitCode.CONFIGURATION, "a setting is missing or wrong"),
@@ -302,7 +305,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
         ExitCode.CONFIGURATION,
         "`EGEC_MAIL_URL` is not set, although this database used a mail server before",
     ),
-    "no_database": (ExitCode.CONFIGURATION, "the database is missing; type `egec init`"),
+    "database_missing": (ExitCode.CONFIGURATION, "the database is missing; type `egec init`"),
     "database_older": (ExitCode.CONFIGURATION, "an older egec made the database; type `egec db upgrade`"),
     "database_newer": (ExitCode.CONFIGURATION, "a newer egec made the database"),
 }

@@ -36,5 +36,5 @@ def show_findings(found: Sequence[Finding], output: OutputFormat, fields: Sequen
     if is_hidden(output):
         for one in found:
             if one.verdict is not Severity.OK:
-                warn("egec: {check}: {verdict}: {detail}. {cure}", **one._asdict())
+                warn("egec: {check}: {verdict}: {details}. {fix}", **one._asdict())
     raise typer.Exit(exit_code(found))

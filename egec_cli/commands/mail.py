@@ -112,7 +112,7 @@ def try_command(
         transport.close()
     render(result, output)
     note_saved_mail(settings, result.server_reply)
-    if not result.on_record:
+    if not result.recorded:
         warn("egec: the test was not recorded: the database is missing, unavailable, busy or needs an upgrade")
 
 

@@ -67,6 +67,13 @@ def no_terminal() -> UsageError:
 
 def confirm(question: Words) -> bool:
     """Ask the operator in the operator's language; any answer but yes, in that language or English, means no."""
-    prompt = f"{translate(question)} {translate(Words('[y/N]'))}"
-    answer: str = typer.prompt(prompt, default="", show_default=False, err=True)
+    # `typer.prompt` and `input` would write the blank after the question to stdout, in front of the data.
+    sys.stderr.write(f"{translate(question)} {translate(Words('[y/N]'))}: ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        raise typer.Abort from None
+    if not answer:
+        raise typer.Abort
     return answer.strip().lower() in {"y", "yes", translate(Words("y")), translate(Words("yes"))}

@@ -89,7 +89,7 @@ def start_command(
 ) -> None:
     """Start a run that mails a first or new password to each selected client.
 
-    The same command again continues an interrupted run, and does nothing once the run is done.
+    Run the same command again to continue an interrupted run; it does nothing once the run is done.
     """
     if not (yes or dry_run or can_ask()):
         raise no_terminal()

@@ -23,7 +23,7 @@ def read_settings() -> Settings:
     """Return the settings, and warn the operator of unsafe ones."""
     settings = load.load_settings()
     for warning in settings.warnings:
-        note("egec: warning: {what}. {cure}", what=warning.what, cure=warning.cure)
+        note("egec: warning: {what}. {fix}", what=warning.what, fix=warning.fix)
     return settings
 
 

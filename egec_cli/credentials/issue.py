@@ -329,7 +329,7 @@ def _record(
         require_email(client.identifier, Client.get_by_id(client.id).email, disabled_at=None)
         if is_shown:
             # Recorded first, so that a password that was shown is in the audit log even after a kill.
-            record_event(context, "credential.show", "begun", client=client, sequence=recorded.sequence)
+            record_event(context, "credential.show", "started", client=client, sequence=recorded.sequence)
         if revoke:
             record_event(context, "credential.revoke", "revoked", client=client, below=recorded.sequence)
         return recorded

@@ -15,9 +15,8 @@ from egec_cli.context import Context, Log
 from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
-from egec_cli.reissue.runs import is_worked_on, list_runs
 from egec_cli.settings.schema import Database, Settings, SqliteFile
-from egec_cli.store import database, models, peewee, schema
+from egec_cli.store import database, models, peewee, upgrade
 from egec_cli.store.backup import backup_database, restore_backup
 from egec_cli.store.models import (
     OPEN_STATES,
@@ -42,22 +41,22 @@ _MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding]:
     """Check that the database has the schema of this program."""
     if has_this_schema(found):
-        detail = Words("up to date: {schema}", schema=schema.list_known_migrations()[-1])
-        yield Finding("schema", Severity.OK, detail)
+        details = Words("up to date: {schema}", schema=upgrade.list_known_migrations()[-1])
+        yield Finding("schema", Severity.OK, details)
         return
-    applied = schema.read_applied_migrations(found)
+    applied = upgrade.read_applied_migrations(found)
     if not applied:
-        yield Finding("schema", Severity.FAULT, Words("{location} has no egec tables", location=location), "egec init")
+        yield Finding("schema", Severity.ERROR, Words("{location} has no egec tables", location=location), "egec init")
         return
-    schema.require_known_migrations(applied, str(location))
-    pending = ", ".join(sorted(set(schema.list_known_migrations()) - applied))
-    detail = Words("made by an older egec; pending migrations: {pending}", pending=pending)
-    yield Finding("schema", Severity.FAULT, detail, "egec db upgrade")
+    upgrade.require_known_migrations(applied, str(location))
+    pending = ", ".join(sorted(set(upgrade.list_known_migrations()) - applied))
+    details = Words("made by an older egec; pending migrations: {pending}", pending=pending)
+    yield Finding("schema", Severity.ERROR, details, "egec db upgrade")
 
 
 def has_this_schema(found: peewee.Database) -> bool:
     """Return whether the database has exactly the migrations of this program."""
-    return schema.read_applied_migrations(found) == set(schema.list_known_migrations())
+    return upgrade.read_applied_migrations(found) == set(upgrade.list_known_migrations())
 
 
 def check_integrity(found: peewee.Database) -> Iterator[Finding]:
@@ -65,12 +64,12 @@ def check_integrity(found: peewee.Database) -> Iterator[Finding]:
     is_sound = True
     for words in find_engine(found).find_faults(found):
         is_sound = False
-        yield Finding("integrity", Severity.FAULT, words, _cure(found))
+        yield Finding("integrity", Severity.ERROR, words, _fix(found))
     if is_sound:
         yield Finding("integrity", Severity.OK, Words("no damage found"))
 
 
-def _cure(found: peewee.Database) -> str:
+def _fix(found: peewee.Database) -> str:
     if isinstance(found, peewee.PostgresqlDatabase):
         return Words("Ask the administrator of the server.")
     return Words("Stop every egec, then restore a backup: egec db restore FILE")
@@ -84,15 +83,15 @@ def check_server_clock(found: peewee.Database, now: Clock) -> Iterator[Finding]:
         return
     ours = before + (now() - before) / 2
     difference = abs(theirs - ours)
-    detail = Words(
+    details = Words(
         "the clocks of the database server and this machine differ by {seconds:.1f} s",
         seconds=difference.total_seconds(),
     )
     if difference <= _CLOCK_TOLERANCE:
-        yield Finding("server_clock", Severity.OK, detail)
+        yield Finding("server_clock", Severity.OK, details)
     else:
-        verdict = Severity.WARNING if difference <= _MAX_CLOCK_DIFFERENCE else Severity.FAULT
-        yield Finding("server_clock", verdict, detail, Words("Synchronise both clocks with NTP."))
+        verdict = Severity.WARNING if difference <= _MAX_CLOCK_DIFFERENCE else Severity.ERROR
+        yield Finding("server_clock", verdict, details, Words("Synchronise both clocks with NTP."))
 
 
 def check_newest_entry(now: Clock) -> Iterator[Finding]:
@@ -107,9 +106,9 @@ def check_newest_entry(now: Clock) -> Iterator[Finding]:
         return
     newest = to_rfc3339(max(moments))
     if max(moments) > now() + _CLOCK_TOLERANCE:
-        detail = Words("the newest entry, from {newest}, is in the future by this machine's clock", newest=newest)
-        cure = Words("Synchronise the clocks of all machines with NTP.")
-        yield Finding("newest_entry", Severity.FAULT, detail, cure)
+        details = Words("the newest entry, from {newest}, is in the future by this machine's clock", newest=newest)
+        fix = Words("Synchronise the clocks of all machines with NTP.")
+        yield Finding("newest_entry", Severity.ERROR, details, fix)
     else:
         yield Finding("newest_entry", Severity.OK, Words("the newest entry is from {newest}", newest=newest))
 
@@ -131,28 +130,31 @@ def check_open_credentials() -> Iterator[Finding]:
     )
     identifiers = [identifier for (identifier,) in fetch_tuples(crowded.limit(_MOST_NAMED))]
     for identifier in identifiers:
-        detail = Words(
+        details = Words(
             "client {identifier} has {number} deliveries in doubt and can get no further mail",
             identifier=identifier,
             number=MAX_IN_DOUBT,
         )
-        yield Finding("open_credentials", Severity.WARNING, detail, f"egec activate {identifier} --revoke")
+        yield Finding("open_credentials", Severity.WARNING, details, f"egec activate {identifier} --revoke")
     if not identifiers:
-        detail = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
-        yield Finding("open_credentials", Severity.OK, detail if number else Words("no deliveries in doubt"))
+        details = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
+        yield Finding("open_credentials", Severity.OK, details if number else Words("no deliveries in doubt"))
 
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
     """Yield the unfinished runs that no process works on."""
+    # Imported here, as below: `egec db status` does not need it.
+    from egec_cli.reissue.runs import list_runs
+
     paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
     for run in paused:
-        detail = Words(
+        details = Words(
             "the run {name} is paused with {remaining} of {total} clients left",
             name=run.name,
             remaining=run.remaining,
             total=run.total,
         )
-        yield Finding("paused_runs", Severity.WARNING, detail, f"egec reissue resume {quoted(run.name)}")
+        yield Finding("paused_runs", Severity.WARNING, details, f"egec reissue resume {quoted(run.name)}")
     if not paused:
         yield Finding("paused_runs", Severity.OK, Words("no paused runs"))
 
@@ -182,13 +184,13 @@ def check_failed_items() -> Iterator[Finding]:
     )
     runs = list(fetch_tuples(query))
     for name, number in runs:
-        detail = Words(
+        details = Words(
             "{number} clients of the run {name} could not be mailed and have not been mailed since",
             number=number,
             name=name,
         )
-        cure = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
-        yield Finding("failed_items", Severity.WARNING, detail, cure)
+        fix = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
+        yield Finding("failed_items", Severity.WARNING, details, fix)
     if not runs:
         yield Finding("failed_items", Severity.OK, Words("no failed clients without a later mail"))
 
@@ -238,18 +240,18 @@ class RestoreResult(NamedTuple):
 
     Attributes:
         database: its location.
-        former: the file that keeps the replaced database; None without one.
+        previous_file: the file that keeps the replaced database; None without one.
         pending: the migrations that it lacks, for `egec db upgrade`.
     """
 
     database: str
-    former: str | None
+    previous_file: str | None
     pending: list[str]
 
 
 def schema_status(settings: Settings) -> SchemaStatus:
     """Return the applied, pending and unknown migrations of the database."""
-    applied, known = database.list_applied_migrations(settings.database), schema.list_known_migrations()
+    applied, known = database.list_applied_migrations(settings.database), upgrade.list_known_migrations()
     return SchemaStatus(
         str(settings.database),
         applied,
@@ -272,6 +274,8 @@ def upgrade_schema(settings: Settings, *, log: Log | None = None) -> UpgradeResu
 
 
 def _require_no_worker() -> None:
+    from egec_cli.reissue.runs import is_worked_on
+
     running = ReissueRun.select(ReissueRun.name, ReissueRun.worked_until).where(ReissueRun.state == RunState.RUNNING)
     now = context.choose_clock(models.database.obj)()
     name = next((name for name, until in fetch_tuples(running) if is_worked_on(until, now)), None)

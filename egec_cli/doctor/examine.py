@@ -95,11 +95,11 @@ def _describe_failure(check: str, error: Exception) -> Finding:
         return convert_error(check, error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        detail = Words("{where}{reason}", where=where, reason=system_message(error))
-        return Finding(check, Severity.FAULT, detail, Words("Give the user that runs egec access to it."))
+        details = Words("{where}{reason}", where=where, reason=system_message(error))
+        return Finding(check, Severity.ERROR, details, Words("Give the user that runs egec access to it."))
     # Without the error's message: it may quote a secret.
-    detail = Words("internal error: {kind}", kind=type(error).__name__)
-    return Finding(check, Severity.FAULT, detail, Words("Please report this to the maintainers of egec."))
+    details = Words("internal error: {kind}", kind=type(error).__name__)
+    return Finding(check, Severity.ERROR, details, Words("Please report this to the maintainers of egec."))
 
 
 def _check_connection(location: PostgresqlServer) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def _check_connection(location: PostgresqlServer) -> Iterator[Finding]:
     from egec_cli.store import postgresql
 
     for weakness in postgresql.weaknesses(location):
-        yield Finding("database_connection", Severity.WARNING, weakness.what, weakness.cure)
+        yield Finding("database_connection", Severity.WARNING, weakness.what, weakness.fix)
 
 
 def _check_database(found: Settings, now: Clock) -> Iterator[Finding]:
@@ -150,25 +150,25 @@ def check_settings(reading: Reading, is_mail_url_missing: bool) -> Iterator[Find
     """
     yield from _check_file(reading)
     for unknown in reading.unknown:
-        cure = Words("Correct the name, or unset the variable.")
-        yield Finding("environment", Severity.WARNING, unknown, cure)
+        fix = Words("Correct the name, or unset the variable.")
+        yield Finding("environment", Severity.WARNING, unknown, fix)
     for setting in SETTINGS:
         if setting.name == "EGEC_MAIL_URL" and is_mail_url_missing:
             error = mail_route.missing_url_error()
-            yield Finding(setting.name, Severity.FAULT, error.message, error.hint)
+            yield Finding(setting.name, Severity.ERROR, error.message, error.hint)
         else:
             yield _check_setting(setting, reading)
     reported = reading.faulty & {setting.name for setting in SETTINGS}
     prefixes = tuple(f"{name}{suffix} " for name in reported for suffix in ("", "_FILE"))
     for fault in reading.faults:
         if not fault.startswith(prefixes):
-            yield Finding("configuration_file", Severity.FAULT, fault, Words("Correct that line."))
+            yield Finding("configuration_file", Severity.ERROR, fault, Words("Correct that line."))
 
 
 def _check_file(reading: Reading) -> Iterator[Finding]:
     path = reading.settings.env_file
     for warning in reading.settings.warnings:
-        yield Finding("configuration_file", Severity.WARNING, warning.what, warning.cure)
+        yield Finding("configuration_file", Severity.WARNING, warning.what, warning.fix)
     if path is None:
         yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"))
         return
@@ -183,7 +183,7 @@ def _check_setting(setting: Setting, reading: Reading) -> Finding:
         what = join_words("; ", (fault for fault in reading.faults if fault.startswith(names)))
         return Finding(
             setting.name,
-            Severity.FAULT,
+            Severity.ERROR,
             Words("{what} (from {place})", what=what, place=source.place),
             Words("Correct it in {place}.", place=source.place),
         )

@@ -12,7 +12,7 @@ class Severity(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    FAULT = "fault"
+    ERROR = "error"
 
 
 class Finding(NamedTuple):
@@ -21,36 +21,36 @@ class Finding(NamedTuple):
     Attributes:
         check: a stable name.
         verdict: the severity.
-        detail: what was found, for people.
-        cure: what to do; empty if nothing.
+        details: what was found, for people.
+        fix: what to do; empty if nothing.
     """
 
     check: str
     verdict: Severity
-    detail: str
-    cure: str = ""
+    details: str
+    fix: str = ""
 
 
-class TemporaryFault(Finding):
-    """A fault that may pass without a change of settings, such as an unavailable mail server."""
+class TemporaryError(Finding):
+    """An error that may pass without a change of settings, such as an unavailable mail server."""
 
     __slots__ = ()
 
 
 def convert_error(check: str, error: EgecError) -> Finding:
     """Return the finding for a check that failed with this error."""
-    kind = TemporaryFault if error.exit_code is ExitCode.TEMPORARY_FAILURE else Finding
-    return kind(check, Severity.FAULT, error.message, error.hint)
+    kind = TemporaryError if error.exit_code is ExitCode.TEMPORARY_FAILURE else Finding
+    return kind(check, Severity.ERROR, error.message, error.hint)
 
 
 def exit_code(findings: Iterable[Finding]) -> ExitCode:
     """Return the exit code for these findings.
 
-    0 without warnings and faults, 3 with warnings only, 75 if all faults are temporary, 78 with any other fault.
+    0 without warnings and errors, 3 with warnings only, 75 if all errors are temporary, 78 with any other error.
     """
     found = list(findings)
-    faults = [finding for finding in found if finding.verdict is Severity.FAULT]
-    if faults:
-        is_temporary = all(isinstance(fault, TemporaryFault) for fault in faults)
+    errors = [finding for finding in found if finding.verdict is Severity.ERROR]
+    if errors:
+        is_temporary = all(isinstance(error, TemporaryError) for error in errors)
         return ExitCode.TEMPORARY_FAILURE if is_temporary else ExitCode.CONFIGURATION
     return ExitCode.PARTLY_DONE if any(one.verdict is Severity.WARNING for one in found) else ExitCode.OK

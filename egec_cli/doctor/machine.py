@@ -57,54 +57,54 @@ def _find_wrong_rights(path: Path) -> Iterator[Finding]:
             continue
         found = file.stat()
         if stat.S_IMODE(found.st_mode) & 0o077:
-            detail = Words("{file} is accessible to others: {rights}", file=file, rights=format_mode(found.st_mode))
-            yield Finding("file_rights", Severity.FAULT, detail, f"chmod 600 {quoted(file)}")
+            details = Words("{file} is accessible to others: {rights}", file=file, rights=format_mode(found.st_mode))
+            yield Finding("file_rights", Severity.ERROR, details, f"chmod 600 {quoted(file)}")
         if os.getuid() not in {0, found.st_uid}:
-            detail = Words("{file} belongs to another user", file=file)
-            yield Finding("file_rights", Severity.FAULT, detail, Words("Run egec as that user."))
+            details = Words("{file} belongs to another user", file=file)
+            yield Finding("file_rights", Severity.ERROR, details, Words("Run egec as that user."))
     folder = path.parent
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
-        detail = Words("others can write to {folder}", folder=folder)
-        yield Finding("file_rights", Severity.FAULT, detail, f"chmod go-w {quoted(folder)}")
+        details = Words("others can write to {folder}", folder=folder)
+        yield Finding("file_rights", Severity.ERROR, details, f"chmod go-w {quoted(folder)}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        cure = Words("Make {folder} writable for the user that runs egec: SQLite writes its log there.", folder=folder)
-        yield Finding("file_rights", Severity.FAULT, Words("{folder} cannot be written", folder=folder), cure)
+        fix = Words("Make {folder} writable for the user that runs egec: SQLite writes its log there.", folder=folder)
+        yield Finding("file_rights", Severity.ERROR, Words("{folder} cannot be written", folder=folder), fix)
 
 
 def _check_space(path: Path) -> Finding:
     free, size = shutil.disk_usage(path.parent).free, path.stat().st_size
     wanted = max(_LOW_SPACE, 2 * size)
-    detail = Words(
+    details = Words(
         "{free} free in {parent}; the database uses {size}",
         free=_format_size(free),
         parent=path.parent,
         size=_format_size(size),
     )
     if free < _NO_SPACE:
-        return Finding("disk", Severity.FAULT, detail, Words("Free some space."))
+        return Finding("disk", Severity.ERROR, details, Words("Free some space."))
     if free < wanted:
-        cure = Words("Free some space: an upgrade may need {wanted}.", wanted=_format_size(wanted))
-        return Finding("disk", Severity.WARNING, detail, cure)
-    return Finding("disk", Severity.OK, detail)
+        fix = Words("Free some space: an upgrade may need {wanted}.", wanted=_format_size(wanted))
+        return Finding("disk", Severity.WARNING, details, fix)
+    return Finding("disk", Severity.OK, details)
 
 
 def _check_log(log: Path) -> Finding:
     size = log.stat().st_size if log.exists() else 0
     if size > _LONG_LOG:
-        detail = Words("{log} has grown to {size}", log=log, size=_format_size(size))
-        cure = Words("Find a long-running egec (`fuser -v {log}`) and end it.", log=quoted(log))
-        return Finding("log", Severity.WARNING, detail, cure)
+        details = Words("{log} has grown to {size}", log=log, size=_format_size(size))
+        fix = Words("Find a long-running egec (`fuser -v {log}`) and end it.", log=quoted(log))
+        return Finding("log", Severity.WARNING, details, fix)
     return Finding("log", Severity.OK, Words("SQLite's log uses {size}", size=_format_size(size)))
 
 
 def _check_leftovers(folder: Path) -> Iterator[Finding]:
     found = files.find_leftovers(folder)
     for path in found:
-        detail = Words("{path} was left by a killed egec and may contain personal data", path=path)
-        yield Finding("leftovers", Severity.WARNING, detail, f"rm {quoted(path)}")
+        details = Words("{path} was left by a killed egec and may contain personal data", path=path)
+        yield Finding("leftovers", Severity.WARNING, details, f"rm {quoted(path)}")
     if not found:
-        detail = Words("no unfinished files of killed commands in {folder}", folder=folder)
-        yield Finding("leftovers", Severity.OK, detail)
+        details = Words("no unfinished files of killed commands in {folder}", folder=folder)
+        yield Finding("leftovers", Severity.OK, details)
 
 
 def _format_size(number: int) -> Words:
@@ -120,8 +120,8 @@ def check_clock(now: Clock) -> Iterator[Finding]:
     """Check that the machine's date is plausible."""
     moment = now()
     if moment < _EARLIEST:
-        detail = Words("this machine's date is {moment}", moment=to_rfc3339(moment))
-        yield Finding("clock", Severity.FAULT, detail, Words("Synchronise its clock with NTP."))
+        details = Words("this machine's date is {moment}", moment=to_rfc3339(moment))
+        yield Finding("clock", Severity.ERROR, details, Words("Synchronise its clock with NTP."))
     else:
         yield Finding("clock", Severity.OK, to_rfc3339(moment))
 
@@ -137,14 +137,14 @@ def judge_cost(cost: int, milliseconds: float) -> Finding:
     """Return the finding for a hash of this cost and duration; advise the cost nearest to the target."""
     steps = round(math.log2(TARGET / max(milliseconds, 0.01)))
     advised = min(max(cost + steps, _MIN_COST), _MAX_COST)
-    detail = Words(
+    details = Words(
         "a hash of cost {cost} takes {milliseconds:.0f} ms here; the target is {target:.0f} ms",
         cost=cost,
         milliseconds=milliseconds,
         target=TARGET,
     )
     if advised == cost or _SHORTEST <= milliseconds <= _LONGEST:
-        return Finding("hash_cost", Severity.OK, detail)
+        return Finding("hash_cost", Severity.OK, details)
     would_take = milliseconds * 2 ** (advised - cost)
-    cure = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
-    return Finding("hash_cost", Severity.WARNING, detail, cure)
+    fix = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
+    return Finding("hash_cost", Severity.WARNING, details, fix)

@@ -13,7 +13,7 @@ from egec_cli.clients import fields
 from egec_cli.context import Log
 from egec_cli.credentials import issue, mail_route
 from egec_cli.doctor import database
-from egec_cli.doctor.findings import Finding, Severity, TemporaryFault, convert_error
+from egec_cli.doctor.findings import Finding, Severity, TemporaryError, convert_error
 from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
@@ -59,20 +59,18 @@ def check_signature(settings: Settings) -> list[Finding]:
         signer = signing.Signer(settings.dkim, message.sender_domain(settings))
         mail = sample_mail(settings, Kind.CREDENTIALS, settings.language, at=clock.now())
     except ConfigError as error:
-        return [Finding(check, Severity.FAULT, error.message, error.hint)]
+        return [Finding(check, Severity.ERROR, error.message, error.hint)]
     if not signer.verifies(signer.sign(mail.content)):
-        detail = Words("a mail signed with the key of {bits} bits fails verification", bits=signer.bits)
-        cure = Words(
-            "Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec."
-        )
-        return [Finding(check, Severity.FAULT, detail, cure)]
+        details = Words("a mail signed with the key of {bits} bits fails verification", bits=signer.bits)
+        fix = Words("Unset EGEC_DKIM_KEY, and let the mail server sign. Please report this to the maintainers of egec.")
+        return [Finding(check, Severity.ERROR, details, fix)]
     if signer.bits < signing.FEWEST_GOOD_BITS:
-        detail = Words("mails are signed with a weak key of {bits} bits", bits=signer.bits)
-        cure = Words("Create a key of {bits} bits under another selector.", bits=signing.FEWEST_GOOD_BITS)
-        signature = Finding(check, Severity.WARNING, detail, cure)
+        details = Words("mails are signed with a weak key of {bits} bits", bits=signer.bits)
+        fix = Words("Create a key of {bits} bits under another selector.", bits=signing.FEWEST_GOOD_BITS)
+        signature = Finding(check, Severity.WARNING, details, fix)
     else:
-        detail = Words("mails are signed with a key of {bits} bits, and verification succeeds", bits=signer.bits)
-        signature = Finding(check, Severity.OK, detail)
+        details = Words("mails are signed with a key of {bits} bits, and verification succeeds", bits=signer.bits)
+        signature = Finding(check, Severity.OK, details)
     record = Words("record for the DNS: {line}", line=signer.zone_line())
     return [signature, Finding("dkim_record", Severity.OK, record)]
 
@@ -84,7 +82,7 @@ def check_server(settings: Settings, at: datetime | None = None, *, is_missing: 
     """
     if is_missing:
         error = mail_route.missing_url_error()
-        return [Finding("mail_server", Severity.FAULT, error.message, error.hint)]
+        return [Finding("mail_server", Severity.ERROR, error.message, error.hint)]
     server = settings.mail_server
     if isinstance(server, SmtpServer):
         return _check_smtp(settings, server, at or clock.now())
@@ -100,9 +98,9 @@ def _convert_flaws(check: str, flaws: Sequence[Flaw]) -> list[Finding]:
     return [
         Finding(
             check,
-            Severity.FAULT if one.is_fatal else Severity.WARNING,
+            Severity.ERROR if one.is_fatal else Severity.WARNING,
             Words("{where}: {what}", where=one.where, what=one.what),
-            one.cure,
+            one.fix,
         )
         for one in flaws
     ]
@@ -113,15 +111,15 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
         found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = system_message(error) if isinstance(error, OSError) else Words("invalid host name")
-        detail = Words("{host} has no address: {reason}", host=server.host, reason=reason)
+        details = Words("{host} has no address: {reason}", host=server.host, reason=reason)
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            cure = Words("Try again later, or check the name server of this machine.")
-            return [TemporaryFault("mail_server_name", Severity.FAULT, detail, cure)]
-        cure = Words("Correct the host in EGEC_MAIL_URL, or the name server of this machine.")
-        return [Finding("mail_server_name", Severity.FAULT, detail, cure)]
+            fix = Words("Try again later, or check the name server of this machine.")
+            return [TemporaryError("mail_server_name", Severity.ERROR, details, fix)]
+        fix = Words("Correct the host in EGEC_MAIL_URL, or the name server of this machine.")
+        return [Finding("mail_server_name", Severity.ERROR, details, fix)]
     addresses = sorted({str(one[4][0]) for one in found})
-    detail = Words("{host} is {addresses}", host=server.host, addresses=", ".join(addresses))
-    name = Finding("mail_server_name", Severity.OK, detail)
+    details = Words("{host} is {addresses}", host=server.host, addresses=", ".join(addresses))
+    name = Finding("mail_server_name", Severity.OK, details)
     # Imported here: only SMTP needs it.
     from egec_cli.mail.transports.smtp import SmtpTransport
 
@@ -133,12 +131,12 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
     finally:
         transport.close()
     if server.user:
-        detail = Words("{server} answers; logged in as {user}", server=server, user=server.user)
+        details = Words("{server} answers; logged in as {user}", server=server, user=server.user)
     else:
-        detail = Words("{server} answers; no login configured", server=server)
+        details = Words("{server} answers; no login configured", server=server)
     return [
         name,
-        Finding("mail_server", Severity.OK, detail),
+        Finding("mail_server", Severity.OK, details),
         _check_tls(addresses, seen.tls),
         *([_check_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _check_size(seen.size_limit),
@@ -152,62 +150,62 @@ def _check_tls(addresses: Sequence[str], tls: str | None) -> Finding:
         return Finding(check, Severity.OK, Words("{tls} with a trusted certificate", tls=tls))
     if all(address == "::1" or address.startswith("127.") for address in addresses):
         return Finding(check, Severity.OK, Words("clear text, but only within this machine"))
-    cure = Words("Remove ?tls=none from EGEC_MAIL_URL, or use a server that offers TLS.")
-    return Finding(check, Severity.WARNING, Words("passwords cross the network in clear text"), cure)
+    fix = Words("Remove ?tls=none from EGEC_MAIL_URL, or use a server that offers TLS.")
+    return Finding(check, Severity.WARNING, Words("passwords cross the network in clear text"), fix)
 
 
 def _check_certificate(ends: datetime, at: datetime) -> Finding:
     days = (ends - at).days
-    detail = Words("the certificate expires in {days} days, on {date}", days=days, date=ends.date())
+    details = Words("the certificate expires in {days} days, on {date}", days=days, date=ends.date())
     if days < MIN_CERTIFICATE_DAYS:
-        cure = Words("Ask the administrator of the mail server to renew it.")
-        return Finding("mail_server_certificate", Severity.WARNING, detail, cure)
-    return Finding("mail_server_certificate", Severity.OK, detail)
+        fix = Words("Ask the administrator of the mail server to renew it.")
+        return Finding("mail_server_certificate", Severity.WARNING, details, fix)
+    return Finding("mail_server_certificate", Severity.OK, details)
 
 
 def _check_size(limit: int | None) -> Finding:
     if limit is not None and limit < templates.LARGEST_MAIL:
-        detail = Words("accepts only mails of up to {limit} octets", limit=limit)
-        cure = Words("Ask the administrator of the mail server to raise the limit.")
-        return Finding("mail_server_size", Severity.WARNING, detail, cure)
-    detail = Words("accepts mails of up to {limit} octets" if limit else "accepts mails of any size", limit=limit)
-    return Finding("mail_server_size", Severity.OK, detail)
+        details = Words("accepts only mails of up to {limit} octets", limit=limit)
+        fix = Words("Ask the administrator of the mail server to raise the limit.")
+        return Finding("mail_server_size", Severity.WARNING, details, fix)
+    details = Words("accepts mails of up to {limit} octets" if limit else "accepts mails of any size", limit=limit)
+    return Finding("mail_server_size", Severity.OK, details)
 
 
 def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
     """Check which addresses the server accepts. Many servers lack SMTPUTF8, so this alone is fine."""
     check = "mail_server_letters"
-    offered = [name for name in ("8bitmime", "smtputf8") if name in extensions]
-    detail = (
-        Words("offers {extensions}", extensions=" and ".join(offered).upper())
+    offered = [name.upper() for name in ("8bitmime", "smtputf8") if name in extensions]
+    details = (
+        Words("offers {extensions}", extensions=", ".join(offered))
         if offered
         else Words("offers neither 8BITMIME nor SMTPUTF8")
     )
     if "smtputf8" in extensions:
-        return Finding(check, Severity.OK, detail)
-    detail = join_words("; ", [detail, Words("addresses with non-ASCII characters before the @ are refused")])
+        return Finding(check, Severity.OK, details)
+    details = join_words("; ", [details, Words("addresses with non-ASCII characters before the @ are refused")])
     # The check of the templates reports invalid addresses.
     with suppress(ConfigError):
         if not message.has_ascii_senders(settings):
-            detail = join_words("; ", [detail, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
-            cure = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
-            return Finding(check, Severity.FAULT, detail, cure)
-    return Finding(check, Severity.OK, detail)
+            details = join_words("; ", [details, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
+            fix = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
+            return Finding(check, Severity.ERROR, details, fix)
+    return Finding(check, Severity.OK, details)
 
 
 def _check_program(program: Path) -> Finding:
     if os.path.isfile(program) and os.access(program, os.X_OK):
         return Finding("mail_program", Severity.OK, Words("{program} is executable", program=program))
     fault = "{program} is not executable" if os.path.lexists(program) else "{program} does not exist"
-    cure = Words("Correct EGEC_MAIL_URL, or install the program.")
-    return Finding("mail_program", Severity.FAULT, Words(fault, program=program), cure)
+    fix = Words("Correct EGEC_MAIL_URL, or install the program.")
+    return Finding("mail_program", Severity.ERROR, Words(fault, program=program), fix)
 
 
 def _check_maildir(folder: Path) -> Finding:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not (os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)):
-        cure = Words("Choose another Maildir with EGEC_MAIL_URL.")
-        return Finding("mail_folder", Severity.FAULT, Words("{folder} cannot be written", folder=existing), cure)
+        fix = Words("Choose another Maildir with EGEC_MAIL_URL.")
+        return Finding("mail_folder", Severity.ERROR, Words("{folder} cannot be written", folder=existing), fix)
     detail = Words("mails are saved to {folder}, not sent", folder=folder)
     return Finding("mail_folder", Severity.WARNING, detail, Words("Set EGEC_MAIL_URL to a mail server."))
 
@@ -221,7 +219,7 @@ class TestMailResult(NamedTuple):
         language: `fr` or `en`.
         message_id: the mail's Message-ID.
         server_reply: the mail server's answer, or the file that the mail was saved to.
-        on_record: whether the audit log has an event of it.
+        recorded: whether the audit log has an event of it.
     """
 
     email: str
@@ -229,7 +227,7 @@ class TestMailResult(NamedTuple):
     language: str
     message_id: str
     server_reply: str
-    on_record: bool
+    recorded: bool
 
 
 def preview_mail(

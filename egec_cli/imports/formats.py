@@ -95,7 +95,6 @@ def detect_encoding(stream: BinaryIO, name: str, given: str = "") -> str:
     """Return the encoding of a seekable stream, which is read to its end. A byte order mark stays in the text.
 
     Args:
-        stream: the bytes.
         name: of the file, for messages.
         given: the encoding, if known.
 

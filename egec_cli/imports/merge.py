@@ -96,7 +96,7 @@ class ClientChange(NamedTuple):
     Attributes:
         values: the new values of the columns from `email` to `language`.
         fields: the names of the changed fields.
-        former_email: the previous e-mail; None if the address stays.
+        previous_email: the previous e-mail; None if the address stays.
     """
 
     key: int
@@ -105,7 +105,7 @@ class ClientChange(NamedTuple):
     fields: Sequence[str]
     checked: ValidRow
     issued: int
-    former_email: str | None
+    previous_email: str | None
 
 
 class Batch:
@@ -127,7 +127,6 @@ class Batch:
         """Compare the rows.
 
         Args:
-            checked: the rows.
             on_conflict: what to do with a row whose client exists with different data.
             taken: the rows imported by earlier batches of the same table.
         """
@@ -223,9 +222,9 @@ class Batch:
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
         if takes_hash:
             changed.append("password_hash")
-        former_email = None if one.email_key == found.email_key else found.email
+        previous_email = None if one.email_key == found.email_key else found.email
         self.changes.append(
-            ClientChange(found.key, found.identifier, values, changed, one, found.last_sequence, former_email)
+            ClientChange(found.key, found.identifier, values, changed, one, found.last_sequence, previous_email)
         )
         now = {"email_key": values[1], "reference": values[2], "identifier": found.identifier}
         self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}

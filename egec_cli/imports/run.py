@@ -36,13 +36,13 @@ class EmailChange(NamedTuple):
     Attributes:
         line: the first line of the row.
         identifier: the client's.
-        former_email: the previous e-mail.
+        previous_email: the previous e-mail.
         email: the new e-mail.
     """
 
     line: int
     identifier: str
-    former_email: str
+    previous_email: str
     email: str
 
 
@@ -87,8 +87,6 @@ def import_clients(
     """Import the rows of a table, and return the numbers of rows by result.
 
     Args:
-        context: the application context.
-        table: the rows.
         report: called with each rejected row, soon after it is read.
         on_conflict: what to do with a row whose client already exists with different data.
         strict: import all rows or none.
@@ -147,7 +145,7 @@ class _Import:
     def import_all(self) -> None:
         """Import all rows, and record the start (as the import may be killed) and the end."""
         with self._context.database.atomic():
-            audit.record_event(self._context, "client.import", "begun")
+            audit.record_event(self._context, "client.import", "started")
         with self._taken, prefetch(self._batches()) as batches:
             while some := list(islice(batches, 1)):
                 with self._context.database.atomic():
@@ -205,9 +203,9 @@ class _Import:
         self.counted["skipped"] += batch.skipped
         self._faulty += batch.faulty
         self._unreported += [
-            EmailChange(one.checked.row.line, one.identifier, one.former_email, one.checked.email)
+            EmailChange(one.checked.row.line, one.identifier, one.previous_email, one.checked.email)
             for one in batch.changes
-            if one.former_email is not None
+            if one.previous_email is not None
         ]
         self._all_were_new = len(batch.new) == len(checked)
         return batch.rest

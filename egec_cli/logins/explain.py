@@ -30,9 +30,9 @@ _MOST_VARIANTS = 20_000
 _SURROUNDING = " \t.,;:!?'\"«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}()[]<>*_`"
 
 Cause = Literal[
-    "accepted", "identifier_malformed", "digits_swapped", "digit_wrong", "unknown_identifier", "waiting", "blocked",
-    "disabled", "erased", "former_password", "expired", "capitals_swapped", "first_letter_case",
-    "lookalikes_exchanged", "pasted_along", "wrong_length", "never_activated", "last_mail_refused",
+    "accepted", "invalid_identifier", "digits_swapped", "wrong_digit", "unknown_identifier", "waiting", "blocked",
+    "disabled", "erased", "earlier_password", "expired", "capitals_swapped", "first_letter_case",
+    "lookalikes_confused", "extra_characters", "wrong_length", "never_activated", "last_mail_refused",
     "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password",
 ]  # fmt: skip
 
@@ -85,11 +85,11 @@ def _explain_identifier(typed: str) -> tuple[Cause, str]:
     if not identifier.is_identifier(typed):
         digits = sum(c in "0123456789" for c in typed)
         if typed.isdecimal() or digits >= LENGTH:
-            return "identifier_malformed", Words(
+            return "invalid_identifier", Words(
                 "An identifier has 10 digits and does not start with 0; {typed} characters were typed.",
                 typed=len(typed),
             )
-        return "identifier_malformed", Words("Invalid identifier: it has 10 digits, and is in the mail.")
+        return "invalid_identifier", Words("Invalid identifier: it has 10 digits, and is in the mail.")
     swapped = _known_identifiers(f"{typed[:n]}{typed[n + 1]}{typed[n]}{typed[n + 2 :]}" for n in range(9))
     if len(swapped) == 1:
         place = next(n for n in range(9) if typed[n] != swapped[0][n])
@@ -99,7 +99,7 @@ def _explain_identifier(typed: str) -> tuple[Cause, str]:
     wrong = _known_identifiers(f"{typed[:n]}{digit}{typed[n + 1 :]}" for n in range(10) for digit in "0123456789")
     if len(wrong) == 1:
         place = next(n for n in range(10) if typed[n] != wrong[0][n])
-        return "digit_wrong", Words("Unknown identifier: digit {digit} may be wrong.", digit=place + 1)
+        return "wrong_digit", Words("Unknown identifier: digit {digit} may be wrong.", digit=place + 1)
     return "unknown_identifier", Words("Unknown identifier. To find the client by e-mail: `egec client show EMAIL`.")
 
 
@@ -137,19 +137,19 @@ def _explain_password(context: Context, client: Client, password: str) -> tuple[
                 )
             if earlier.state == CredentialState.SUPERSEDED:
                 return (
-                    "former_password",
+                    "earlier_password",
                     Words("This is the password of an earlier mail ({day}); only the last one is valid.", day=day),
                 )
             return "expired", Words(
                 "The password of {day} was never used and has expired. To mail a new one: `egec activate`.", day=day
             )
     if len(password) > LENGTH and any(_matches(text, usable) for text in _without_surroundings(password)):
-        return "pasted_along", Words("Spaces, punctuation or other text were pasted with the password.")
+        return "extra_characters", Words("Spaces, punctuation or other text were pasted with the password.")
     other_case = password[:1].swapcase() + password[1:]
     mistakes: Sequence[tuple[Cause, Sequence[str], str]] = (
         ("capitals_swapped", [password.swapcase()], Words("Upper and lower case are swapped: is Caps Lock on?")),
         ("first_letter_case", [other_case], Words("The first letter has the wrong case.")),
-        ("lookalikes_exchanged", list(_swap_lookalikes(password)), Words("0 and O, or 1, l and I, are confused.")),
+        ("lookalikes_confused", list(_swap_lookalikes(password)), Words("0 and O, or 1, l and I, are confused.")),
     )
     for reason, variants, hint in mistakes:
         if any(variant != password and _matches(variant, usable) for variant in variants):

@@ -25,8 +25,8 @@ class LoginReason(StrEnum):
     DISABLED = "disabled"
     WAITING = "waiting"
     BLOCKED = "blocked"
-    NOTHING_OPENS = "nothing_opens"
-    WRONG = "wrong"
+    NO_PASSWORD = "no_password"  # noqa: S105 - a reason
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105 - a reason
 
 
 class Verdict(NamedTuple):
@@ -174,10 +174,10 @@ def _arrived_mail(compared: ComparedLogin) -> dict[str, Any]:
 def _reason(context: Context, client: Client, started: StartedLogin, compared: ComparedLogin) -> LoginReason:
     matching = compared.matching
     if matching is None:
-        return LoginReason.WRONG if started.candidates else LoginReason.NOTHING_OPENS
+        return LoginReason.WRONG_PASSWORD if started.candidates else LoginReason.NO_PASSWORD
     if not states.accept_login(client, matching, context.clock()):
         is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
-        return LoginReason.DISABLED if is_disabled else LoginReason.WRONG
+        return LoginReason.DISABLED if is_disabled else LoginReason.WRONG_PASSWORD
     if compared.new_hash is not None:
         states.raise_refusal_cost([compared.new_hash])
         Credential.update(password_hash=compared.new_hash).where(

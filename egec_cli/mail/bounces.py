@@ -78,7 +78,6 @@ def read_maildir(folder: Path, *, move: bool = False) -> Iterator[Incoming]:
     """Yield the messages of a Maildir, the new ones first.
 
     Args:
-        folder: the Maildir.
         move: yield new messages only; move each to `cur`, marked as seen, when the next one is requested.
 
     Raises:

@@ -270,4 +270,6 @@ def _progress_bar() -> Any:
         TextColumn(translate(Words("{number} failed", number="{task.fields[failed]}"))),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
+        redirect_stdout=sys.stdout.isatty(),
     )

@@ -76,9 +76,6 @@ def start_run(
     """Record a run and its clients, or return the run of this name that was started with the same selectors.
 
     Args:
-        context: the open context.
-        name: the name of the run.
-        selected: the clients to mail.
         expect: the number of clients that the run must have: the selected ones, or all of an existing run.
         rate: maximum mails per second; None for EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail; empty for that of the templates or of the existing run.
@@ -260,7 +257,7 @@ def find_run(name: str) -> ReissueRun:
     run = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is None:
         raise InvalidInput(
-            "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="no_such_run", name=name
+            "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="unknown_run", name=name
         )
     return run
 

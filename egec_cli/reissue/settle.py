@@ -251,7 +251,10 @@ def is_server_wide(result: SendResult) -> bool:
     """Return whether a mail failed for a reason that would stop any other mail too."""
     if result.error is None:
         return False
-    return result.server_unavailable or result.error.exit_code not in {ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE}
+    return result.server_unavailable or result.error.exit_code not in {
+        ExitCode.INVALID_INPUT,
+        ExitCode.TEMPORARY_FAILURE,
+    }
 
 
 def is_accepted(finished: FinishedJob) -> bool:

@@ -26,7 +26,7 @@ from tenacity import (
 
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, states
-from egec_cli.errors import EgecError, TemporaryFailure, quoted
+from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Transport
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
@@ -35,7 +35,7 @@ from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.translation import Words
+from egec_cli.translation import Words, join_words
 
 # How often a worker tries a database that is busy or unavailable before it gives up: for about a minute.
 MOST_DATABASE_ATTEMPTS = 8
@@ -70,7 +70,6 @@ def work_on_run(
     """Work through a run, together with any other workers; yield each client that this worker finishes.
 
     Args:
-        context: the open context.
         run: the run; a finished one ends immediately.
         transport: creates a transport; each mail thread has its own.
         stop: set it to stop the work: mails under way are settled, and all other items are given back.
@@ -235,9 +234,11 @@ class _Worker:
             # The next mail would fail too.
             self.error = done.result.error
             assert self.error is not None
-            self.error.hint = Words(
+            resume = Words(
                 "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=quoted(self._run.name)
             )
+            is_to_fix = self.error.exit_code is not ExitCode.TEMPORARY_FAILURE
+            self.error.hint = join_words(" ", [self.error.hint, resume]) if is_to_fix else resume
             self.stop()
         return done
 

@@ -394,7 +394,7 @@ class _Reader:
             self._fault("{name}_FILE {fault}", name=name, fault=fault.words)
             return "", folder
         except trust.UntrustedFile as error:
-            self._fault("{name}_FILE is refused: {what}. {cure}", name=name, what=error.message, cure=error.hint)
+            self._fault("{name}_FILE is refused: {what}. {fix}", name=name, what=error.message, fix=error.hint)
             return "", folder
         except (OSError, ValueError) as error:  # ValueError: not UTF-8
             kind = type(error).__name__

@@ -106,7 +106,7 @@ class SettingsWarning(NamedTuple):
     """What is unsafe about the settings, and what to do."""
 
     what: str
-    cure: str
+    fix: str
 
 
 class Settings(NamedTuple):

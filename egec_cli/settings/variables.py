@@ -1,6 +1,6 @@
 """Every environment variable of `egec`: its parser, default, example and meaning.
 
-Tests compare the README's table and `.env.example` with `SETTINGS`.
+The settings are grouped as in the manual and in `.env.example`, which tests compare with these groups.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,13 @@ class Setting(NamedTuple):
     secret: bool = False
 
 
-SETTINGS: tuple[Setting, ...] = (
+NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
     Setting(
         "EGEC_DATABASE_URL",
         schema.parse_database,
         Words("an SQLite file in the user's data folder"),
         "sqlite:////var/lib/egec/egec.db",
-        "The database of client records: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.",
+        "The database of client records: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.",
         secret=True,
     ),
     Setting(
@@ -53,7 +53,39 @@ SETTINGS: tuple[Setting, ...] = (
         schema.parse_mail_address,
         "eGEC <ne-pas-repondre@egec.pro>",
         "eGEC <ne-pas-repondre@egec.pro>",
-        "The sender of the mails; its domain also ends their Message-IDs.",
+        "The sender of the mails; its domain is also that of their Message-IDs.",
+    ),
+    Setting(
+        "EGEC_SUPPORT",
+        schema.parse_line,
+        "Service IT",
+        "Service IT (01 23 45 67 89)",
+        "The contact for clients, in the mails.",
+    ),
+)
+
+OFTEN_USEFUL: tuple[Setting, ...] = (
+    Setting("EGEC_APP_NAME", schema.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
+    Setting(
+        "EGEC_APP_URL",
+        schema.parse_line,
+        "www.egec.pro",
+        "www.egec.pro",
+        "The address of the application in the mails.",
+    ),
+    Setting(
+        "EGEC_LANGUAGE",
+        schema.parse_language,
+        "fr",
+        "fr",
+        "The language of clients without one of their own, and of the refusal at login: `fr` or `en`.",
+    ),
+    Setting(
+        "EGEC_TEMPLATES",
+        schema.parse_existing_folder,
+        Words("the built-in ones"),
+        "/etc/egec/templates",
+        "A folder whose templates replace the built-in ones of the same file name.",
     ),
     Setting(
         "EGEC_MAIL_REPLY_TO",
@@ -67,21 +99,21 @@ SETTINGS: tuple[Setting, ...] = (
         schema.parse_bounces_address,
         Words("the sender's"),
         "ne-pas-repondre@egec.pro",
-        "The return address of undeliverable mails; each mail adds `+` and its own mark before the `@`.",
+        "The address for delivery reports; each mail adds `+` and its own mark before the `@`.",
     ),
     Setting(
-        "EGEC_MAIL_TIMEOUT",
-        schema.number_parser(1, 3600),
-        "60",
-        "60",
-        "Maximum time for each complete answer of the mail server, in seconds.",
+        "EGEC_MAIL_RATE",
+        schema.number_parser(0, 100_000),
+        "0",
+        "50",
+        "Maximum mails per second, across all runs of the database; 0 = no limit.",
     ),
     Setting(
         "EGEC_DKIM_KEY",
         schema.parse_private_key,
         Words("none"),
         "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
-        "The RSA key, in PEM form, that signs mails (DKIM), if the mail server does not.",
+        "The RSA key, in PEM form, that signs mails (DKIM), if the mail server does not sign them.",
         secret=True,
     ),
     Setting(
@@ -91,41 +123,57 @@ SETTINGS: tuple[Setting, ...] = (
         "mail2026",
         "The name of the public key in the DNS: `SELECTOR._domainkey.` and the sender's domain.",
     ),
-    Setting("EGEC_APP_NAME", schema.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
     Setting(
-        "EGEC_APP_URL",
-        schema.parse_line,
-        "www.egec.pro",
-        "www.egec.pro",
-        "The address of the application in the mails.",
+        "EGEC_UNUSED_PASSWORD_DAYS",
+        schema.number_parser(0, 3650),
+        "30",
+        "30",
+        "Days after which an unused password expires; 0 = never.",
     ),
     Setting(
-        "EGEC_SUPPORT",
-        schema.parse_line,
-        "Service IT",
-        "Service IT (01 23 45 67 89)",
-        "The contact for clients, in the mails.",
+        "EGEC_AUDIT_DAYS",
+        schema.number_parser(0, 36_500),
+        "365",
+        "365",
+        "Days of events that `egec audit prune` keeps; 0 = all.",
     ),
     Setting(
-        "EGEC_LANGUAGE",
-        schema.parse_language,
-        "fr",
-        "fr",
-        "The language of clients without one, and of refused logins: `fr` or `en`.",
+        "EGEC_LOG",
+        schema.parse_log_style,
+        Words("none"),
+        "json",
+        "Write each act to stderr, as one line: `text` or `json`. `--verbose` does so too, by default as `text`.",
     ),
-    Setting(
-        "EGEC_TEMPLATES",
-        schema.parse_existing_folder,
-        Words("the built-in ones"),
-        "/etc/egec/templates",
-        "A folder whose templates replace the built-in ones of the same file name.",
-    ),
+)
+
+FOR_EXPERTS: tuple[Setting, ...] = (
     Setting(
         "EGEC_BCRYPT_COST",
         schema.number_parser(4, 16),
         "12",
         "12",
         "The cost of password hashes: each step doubles the time. Below 10 for tests only.",
+    ),
+    Setting(
+        "EGEC_WORKERS",
+        schema.number_parser(1, 256),
+        Words("the number of CPU cores"),
+        "4",
+        "The number of passwords that a run hashes in parallel.",
+    ),
+    Setting(
+        "EGEC_MAIL_CONNECTIONS",
+        schema.number_parser(1, 64),
+        "4",
+        "4",
+        "The number of connections to the mail server that a run keeps open.",
+    ),
+    Setting(
+        "EGEC_MAIL_TIMEOUT",
+        schema.number_parser(1, 3600),
+        "60",
+        "60",
+        "Maximum time for each complete answer of the mail server, in seconds.",
     ),
     Setting(
         "EGEC_PASSWORD_SPECIALS",
@@ -141,46 +189,6 @@ SETTINGS: tuple[Setting, ...] = (
         "no",
         "Whether passwords may have `0 O 1 l I`: `yes` or `no`.",
     ),
-    Setting(
-        "EGEC_UNUSED_PASSWORD_DAYS",
-        schema.number_parser(0, 3650),
-        "30",
-        "30",
-        "Days after which an unused password expires; 0 = never.",
-    ),
-    Setting(
-        "EGEC_WORKERS",
-        schema.number_parser(1, 256),
-        Words("the number of CPU cores"),
-        "4",
-        "Number of passwords that a run hashes at a time.",
-    ),
-    Setting(
-        "EGEC_MAIL_CONNECTIONS",
-        schema.number_parser(1, 64),
-        "4",
-        "4",
-        "Number of connections to the mail server that a run keeps open.",
-    ),
-    Setting(
-        "EGEC_MAIL_RATE",
-        schema.number_parser(0, 100_000),
-        "0",
-        "50",
-        "Maximum mails per second, across all runs of the database; 0 = no limit.",
-    ),
-    Setting(
-        "EGEC_AUDIT_DAYS",
-        schema.number_parser(0, 36_500),
-        "365",
-        "365",
-        "Days of events that `egec audit prune` keeps; 0 = all.",
-    ),
-    Setting(
-        "EGEC_LOG",
-        schema.parse_log_style,
-        Words("none"),
-        "json",
-        "The format of a line on stderr for each act: `text` or `json`; `--verbose` uses `text` unless this is set.",
-    ),
 )
+
+SETTINGS = (*NEEDED_BY_EVERYONE, *OFTEN_USEFUL, *FOR_EXPERTS)

@@ -16,7 +16,7 @@ from egec_cli import files
 from egec_cli.errors import InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import database, schema, sqlite, sqlite_file
+from egec_cli.store import database, sqlite, sqlite_file, upgrade
 from egec_cli.store.database import translate_failures
 from egec_cli.translation import Words, system_message
 
@@ -142,7 +142,7 @@ def _require_egec_database(staged: Path, backup: Path) -> None:
     applied = database.list_applied_migrations(SqliteFile(staged))
     if not applied:
         raise _invalid_backup(backup, Words("it has no tables of egec"))
-    schema.require_known_migrations(applied, str(backup))
+    upgrade.require_known_migrations(applied, str(backup))
 
 
 def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:

@@ -80,12 +80,6 @@ def secured(
     For other machines, the default is TLS with a verified certificate and host name, and SCRAM, which reveals the
     password to no server. Only the URL can change that: variables such as PGSSLMODE cannot.
 
-    Args:
-        asked: the options of the URL.
-        environ: the environment.
-        libpq: the version of libpq.
-        is_file: whether a path is a file.
-
     Raises:
         ConfigError: this libpq is too old to protect the password from a false server.
     """

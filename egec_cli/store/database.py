@@ -10,7 +10,7 @@ from pathlib import Path
 from egec_cli import files
 from egec_cli.errors import ConfigError, EgecError, PermissionDenied, StorageError, damaged_file, number_too_large
 from egec_cli.settings.schema import Database, SqliteFile
-from egec_cli.store import models, peewee, schema, sqlite, sqlite_file
+from egec_cli.store import models, peewee, sqlite, sqlite_file, upgrade
 from egec_cli.translation import Words, system_message
 
 # How long a statement waits for another process's transaction, in seconds.
@@ -22,7 +22,6 @@ def open_database(location: Database, *, only_read: bool = False) -> Iterator[pe
     """Open the database for the `with` block, and require that it has this program's schema.
 
     Args:
-        location: the database.
         only_read: the block only reads, so a database that cannot be written is accepted too.
 
     Raises:
@@ -34,7 +33,7 @@ def open_database(location: Database, *, only_read: bool = False) -> Iterator[pe
         models.database.initialize(database)
         try:
             database.connect()
-            schema.require_current(database, location)
+            upgrade.require_current(database, location)
             _keep_log(database)
             yield database
         finally:
@@ -47,7 +46,6 @@ def open_read_only(location: Database, *, patience: int | None = None) -> Iterat
     """Open the database for the `with` block, whatever its schema; the block cannot change it.
 
     Args:
-        location: the database.
         patience: how long to wait for locks, in seconds (default: BUSY_TIMEOUT).
 
     Raises:
@@ -87,20 +85,20 @@ def create_database(location: Database) -> bool:
         if not sqlite.file_exists(location.path):
             return _create_file(location)
         tables = sqlite.list_tables(location)
-        if tables and schema.HISTORY_TABLE not in tables:
-            raise schema.without_history(location, tables)
+        if tables and upgrade.HISTORY_TABLE not in tables:
+            raise upgrade.without_history(location, tables)
         if tables and sqlite.find_obstacle(location):
             return False
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
-        if schema.read_applied_migrations(database):
+        if upgrade.read_applied_migrations(database):
             return False
         if isinstance(location, SqliteFile):
             # There may be tables in the log alone.
             if tables := set(database.get_tables()):
-                raise schema.without_history(location, tables)
+                raise upgrade.without_history(location, tables)
             sqlite.make_private(location)
             _keep_log(database)
-        schema.migrate(database)
+        upgrade.migrate(database)
         return True
 
 
@@ -110,7 +108,6 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
     They are applied in one transaction: a crash leaves the previous schema, and of two upgrades at once one does it.
 
     Args:
-        location: the database.
         require: called inside that transaction; raises an error if the schema must not change now.
 
     Raises:
@@ -119,22 +116,22 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
     """
     _require_database(location)
     with translate_failures(location), prepare_database(location) as database, database.connection_context():
-        if not schema.list_pending_migrations(database, location):
+        if not upgrade.list_pending_migrations(database, location):
             return []
         if isinstance(location, SqliteFile):
             # A rebuilt table would delete the rows that refer to it; this works only before a transaction.
             database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # it has none
         models.database.initialize(database)
         with database.atomic():
-            schema.lock_schema(database)
-            pending = schema.list_pending_migrations(database, location)
+            upgrade.lock_schema(database)
+            pending = upgrade.list_pending_migrations(database, location)
             if pending:
                 require()
                 if isinstance(location, SqliteFile):
                     # Through another connection: this one is in a transaction.
                     with sqlite.connect(location, patience=BUSY_TIMEOUT) as source:
                         sqlite_file.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
-                schema.migrate(database)
+                upgrade.migrate(database)
         return pending
 
 
@@ -147,7 +144,7 @@ def list_applied_migrations(location: Database) -> list[str]:
         prepare_database(location, only_read=True) as database,
         database.connection_context(),
     ):
-        return sorted(schema.read_applied_migrations(database))
+        return sorted(upgrade.read_applied_migrations(database))
 
 
 @contextmanager
@@ -181,7 +178,9 @@ def _create_file(location: SqliteFile) -> bool:
             temporary = SqliteFile(unfinished.path)
             with translate_failures(location), prepare_database(temporary) as database, database.connection_context():
                 _keep_log(database)
-                schema.migrate(database)
+                upgrade.migrate(database)
+                # On a full disk this fails. Closing would say nothing, and the file would be moved without its log.
+                sqlite.truncate_log(database)
             unfinished.move_to(path.name)
     except FileExistsError:
         if not os.path.lexists(path):

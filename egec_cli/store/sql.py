@@ -109,7 +109,6 @@ def lock_rows(rows: Any, *, skip_locked: bool = False) -> Any:
     """Return the query that also locks the rows that it finds until the transaction ends, if the engine locks rows.
 
     Args:
-        rows: the query.
         skip_locked: leave out rows that another transaction has locked, rather than wait for it.
     """
     return rows.for_update(skip_locked=skip_locked) if locks_rows() else rows
@@ -127,9 +126,7 @@ def insert_many(
     """Insert rows below peewee, whose own way takes several times as long, and return how many were inserted.
 
     Args:
-        database: the database.
         table: the table; its name and those of the columns must be the program's own, as they are not quoted.
-        columns: the columns of the rows.
         rows: the values, as the driver accepts them.
         constants: columns with the same number in all rows.
         unless_taken: a unique column; rows whose value is taken there are left out.
@@ -160,7 +157,6 @@ def execute_many(database: peewee.Database, statement: str, rows: _Rows) -> int:
     """Execute a statement below peewee, once for each row of values, and return how many rows changed.
 
     Args:
-        database: the database.
         statement: SQL that both engines know, with `?` for each value.
         rows: the values, as the driver accepts them.
 

@@ -93,7 +93,7 @@ def require_file(location: SqliteFile) -> None:
         raise ConfigError(
             "the database {path} does not exist",
             "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
-            code="no_database",
+            code="database_missing",
             path=location.path,
         )
 

@@ -39,7 +39,6 @@ def uri(location: SqliteFile, *, patience: float) -> Iterator[str]:
     """Yield the URI for reading a database that this process cannot write to.
 
     Args:
-        location: the database.
         patience: how long to wait for another process's lock, in seconds.
 
     Raises:
@@ -134,8 +133,6 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
     The copy gets its name when it is complete, so not even a kill leaves an incomplete one under that name.
 
     Args:
-        source: the database.
-        target: the new file.
         patience: how long to wait for another process's lock, in seconds.
 
     Raises:
@@ -204,7 +201,6 @@ def opened_as(descriptor: int, path: Path, query: str, *, patience: float) -> It
 
     Args:
         descriptor: the file; it must stay open until the block has ended, as closing it drops SQLite's locks.
-        path: its name.
         query: what follows the path in an SQLite URI.
         patience: how long to wait for another process's lock, in seconds.
 

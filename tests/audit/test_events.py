@@ -39,9 +39,9 @@ def client(opened: Context) -> Client:
     run = ReissueRun.create(name="spring", selection="{}", state="done", options="{}", created_at=NOON)
     for action, outcome, user, about, within in (
         ("login", "refused", "www-data (for Élouard)", client, None),
-        ("login.explain", "wrong", "www-data (for Élouard)", client, None),
+        ("login.explain", "wrong_password", "www-data (for Élouard)", client, None),
         ("credential.issue", "accepted", "egec", client, run),
-        ("client.export", "begun", "egec", None, None),
+        ("client.export", "started", "egec", None, None),
     ):
         days.moment += timedelta(days=1)
         record_event(egec._replace(actor=egec.actor._replace(user=user)), action, outcome, client=about, run=within)
@@ -141,7 +141,7 @@ def test_older_events_are_deleted_whatever_their_order(egec: Context) -> None:
     assert count_events_before(before).events == 2501
     assert prune_events(egec, before) == (2501, "2025-07-10T12:00:00.000Z")
     left = [(event.action, event.outcome) for event in Event.select().order_by(Event.id)]
-    assert left == [("login", "refused")] * 5 + [("audit.prune", "begun"), ("audit.prune", "done")]
+    assert left == [("login", "refused")] * 5 + [("audit.prune", "started"), ("audit.prune", "done")]
     details = Event.select().where(Event.outcome == "done").get().details
     assert json.loads(details) == {"before": "2025-07-10T12:00:00.000Z", "events": 2501}
 
@@ -179,5 +179,5 @@ def test_a_history_keeps_the_creation_of_the_client(egec: Context) -> None:
     client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
     record_event(egec, "login", "refused", client=client)
     prune_events(egec, NOON + timedelta(days=1))
-    entries = [(entry.what, entry.by) for entry in history.load_history(egec, client).entries]
+    entries = [(entry.action, entry.actor) for entry in history.load_history(egec, client).entries]
     assert entries == [("client.create", None)]

@@ -51,7 +51,7 @@ def test_a_password_is_recorded_before_it_is_shown(opened: Context) -> None:
         seen.append(recorded())
 
     issue.issue_to_operator(opened, create(opened), show, hashing=hashing.start_hash(opened.settings))
-    assert seen == [[("client.create", "created"), ("credential.show", "begun")]]
+    assert seen == [[("client.create", "created"), ("credential.show", "started")]]
     assert recorded()[-1] == ("credential.issue", "accepted")
 
 
@@ -63,7 +63,7 @@ def test_an_import_records_the_changed_fields_without_values(opened: Context) ->
     events = Event.select(Event.client, Event.details).where(Event.action == "client.update").tuples()
     assert list(events) == [(jeanne.id, '{"fields": ["last_name"], "source": "import"}')]
     assert Event.select().where(Event.client == marc).count() == 1
-    assert [event.outcome for event in Event.select().where(Event.action == "client.import")] == ["begun", "done"]
+    assert [event.outcome for event in Event.select().where(Event.action == "client.import")] == ["started", "done"]
 
 
 @pytest.mark.parametrize("options", [{"strict": False, "dry_run": True}])
@@ -104,10 +104,10 @@ def test_a_backup_is_recorded(location: Database) -> None:
 def test_an_act_is_logged_when_it_is_committed(logged: Context, acts: list[Act]) -> None:
     client = create(logged)
     with logged.database.atomic():
-        record_event(logged, "login", "refused", client=client, reason="wrong")
+        record_event(logged, "login", "refused", client=client, reason="wrong_password")
         assert [act.action for act in acts] == ["client.create"]
     act = acts[-1]
-    assert act[1:8] == ("login", "refused", client.identifier, None, *logged.actor, {"reason": "wrong"})
+    assert act[1:8] == ("login", "refused", client.identifier, None, *logged.actor, {"reason": "wrong_password"})
     assert act.ms >= 0
     assert act.at == to_rfc3339(Event.select().order_by(Event.id.desc()).get().at)
 

@@ -99,7 +99,7 @@ def test_apache_lets_in_by_egec_who_has_the_right_password(apache: Apache) -> No
     assert apache.site.logins() == ["accepted", "refused", "refused", "refused"]
 
 
-def test_apache_gets_bad_input_refused(apache: Apache) -> None:
+def test_apache_gets_invalid_input_refused(apache: Apache) -> None:
     identifier, password = apache.login
     for wrong in ("", "é" * 9, "x" * 5000, f"\n{password}"):
         assert apache.answer("page", identifier, wrong) == 401

@@ -99,7 +99,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-def test_bad_input_is_refused_and_never_crashes(check: Checker, data: bytes) -> None:
+def test_invalid_input_is_refused_and_never_crashes(check: Checker, data: bytes) -> None:
     done = check(data, *SHOW_USER)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 

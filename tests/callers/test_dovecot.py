@@ -44,7 +44,13 @@ class Dovecot(NamedTuple):
         command = [self.doveadm, "-c", str(self.site.folder / "dovecot.conf"), "auth", "test", "--", user, password]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert f"user={user}" in done.stdout, done
-        return "accepted" if done.returncode == 0 else "not now" if "code=temp_fail" in done.stdout else "refused"
+        return (
+            "accepted"
+            if done.returncode == 0
+            else "temporary failure"
+            if "code=temp_fail" in done.stdout
+            else "refused"
+        )
 
 
 @pytest.fixture
@@ -86,4 +92,4 @@ def test_dovecot_takes_a_password_that_begins_with_a_hyphen(dovecot: Dovecot) ->
 def test_dovecot_gets_a_temporary_failure_when_the_database_is_unavailable(dovecot: Dovecot) -> None:
     login = dovecot.site.account()
     (dovecot.site.folder / "egec.db").unlink()
-    assert dovecot.says(*login) == "not now"
+    assert dovecot.says(*login) == "temporary failure"

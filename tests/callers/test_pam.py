@@ -58,7 +58,7 @@ def test_pam_lets_in_who_has_the_right_password(pam: Pam, site: Site) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "é" * 9, "x" * 500])
-def test_pam_refuses_bad_input(pam: Pam, site: Site, password: str) -> None:
+def test_pam_refuses_invalid_input(pam: Pam, site: Site, password: str) -> None:
     assert not pam.lets_in(site.account()[0], password)
 
 

@@ -316,7 +316,9 @@ def test_dovecot_lets_in_who_has_the_right_password(host: Host) -> None:
             assert server.poll() is None, server.communicate()
             assert time.monotonic() < deadline, "Dovecot does not come up"
         for typed, says in ((password, "auth succeeded"), ("wrong", "auth failed")):
-            ended = host.server.machine.run([doveadm, "-c", "/srv/dovecot.conf", "auth", "test", identifier, typed])
+            ended = host.server.machine.run(
+                [doveadm, "-c", "/srv/dovecot.conf", "auth", "test", "--", identifier, typed]
+            )
             assert says in ended.out, (ended, host.server.machine.must(["cat", "/srv/dovecot.log"]))
     finally:
         server.terminate()

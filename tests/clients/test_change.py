@@ -151,7 +151,7 @@ def test_an_unblocked_client_can_log_in_immediately_with_the_current_password(
     assert verify_login(opened, client.identifier, password).accepted
     assert Client.get_by_id(other.id).failed_logins == failed["failed_logins"]
     assert actions(client).count("client.unblock") == 1
-    [entry] = [entry for entry in history.load_history(opened, client).entries if entry.what == "client.unblock"]
+    [entry] = [entry for entry in history.load_history(opened, client).entries if entry.action == "client.unblock"]
     assert (entry.outcome, entry.details) == ("unblocked", {})
 
 
@@ -353,7 +353,7 @@ def test_each_line_of_a_list_gets_its_result_in_the_order_of_the_list(opened: Co
     disable = partial(change.disable_clients, reason="left")
     expected = [
         (1, "disabled", None),
-        (2, "failed", "no_such_client"),
+        (2, "failed", "unknown_client"),
         (4, "disabled", None),
         (5, "failed", GONE),
         (6, "unchanged", None),
@@ -365,7 +365,7 @@ def test_each_line_of_a_list_gets_its_result_in_the_order_of_the_list(opened: Co
     assert outcomes(opened, f"a@example.org\n{gone.identifier}\nunknown\n", change.unblock_clients) == [
         (1, "unchanged", None),
         (2, "failed", GONE),
-        (3, "failed", "no_such_client"),
+        (3, "failed", "unknown_client"),
     ]
     assert outcomes(opened, f"{a.identifier}\n{gone.identifier}\n", change.erase_clients) == [
         (1, "erased", None),

@@ -27,7 +27,7 @@ class Ticking:
 
 
 def load_outcomes(egec: Context, client: Client, **options: int | None) -> list[tuple[str, str]]:
-    return [(entry.what, entry.outcome) for entry in history.load_history(egec, client, **options).entries]
+    return [(entry.action, entry.outcome) for entry in history.load_history(egec, client, **options).entries]
 
 
 def test_a_history_is_in_order_and_names_the_actor(opened: Context) -> None:
@@ -40,16 +40,16 @@ def test_a_history_is_in_order_and_names_the_actor(opened: Context) -> None:
     change.update_client(egec, client, {"last_name": "Dupont"})
     change.disable_clients(egec, [client.id], reason="left")
     entries = history.load_history(egec, client).entries
-    assert [(entry.what, entry.outcome) for entry in entries] == [
+    assert [(entry.action, entry.outcome) for entry in entries] == [
         ("client.create", "created"),
-        ("credential.show", "begun"),
+        ("credential.show", "started"),
         ("credential.issue", "accepted"),
         ("login", "refused"),
         ("login", "accepted"),
         ("client.update", "updated"),
         ("client.disable", "disabled"),
     ]
-    assert {entry.by for entry in entries} == {egec.actor.user}
+    assert {entry.actor for entry in entries} == {egec.actor.user}
     assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
     assert entries[2].details == {"sequence": 1, "state": "accepted", "server_reply": "shown to the operator"}
 
@@ -60,7 +60,7 @@ def test_a_mail_without_a_recorded_result_is_shown_in_doubt(opened: Context) -> 
         new = NewCredential(client.id, "hash", "<id@example.org>")
         states.record_credentials([new], at=opened.clock() + timedelta(seconds=1), by="cron", unused_days=0)
     entry = history.load_history(opened, client).entries[-1]
-    assert (entry.what, entry.outcome, entry.by) == ("credential.issue", "in_doubt", "cron")
+    assert (entry.action, entry.outcome, entry.actor) == ("credential.issue", "in_doubt", "cron")
     assert entry.details["message_id"] == "<id@example.org>"
 
 
@@ -68,7 +68,7 @@ def test_a_history_without_a_creation_event_begins_when_the_client_was_created(o
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     Event.delete().execute()
     [entry] = history.load_history(opened, client).entries
-    assert (entry.at, entry.what, entry.by) == (clock.to_rfc3339(client.created_at), "client.create", None)
+    assert (entry.at, entry.action, entry.actor) == (clock.to_rfc3339(client.created_at), "client.create", None)
 
 
 def test_the_last_entries_are_loaded_with_a_note_that_there_are_more(opened: Context) -> None:
@@ -89,5 +89,18 @@ def test_the_history_of_an_erased_client_keeps_the_actions_and_no_personal_data(
     change.disable_clients(opened, [client.id], reason="Jeanne left")
     change.erase_clients(opened, [client.id])
     entries = history.load_history(opened, Client.get_by_id(client.id)).entries
-    assert [entry.what for entry in entries] == ["client.create", "client.disable", "client.erase"]
+    assert [entry.action for entry in entries] == ["client.create", "client.disable", "client.erase"]
     assert "eanne" not in str(entries)
+
+
+def test_each_mail_of_an_erased_client_is_in_the_history_once(opened: Context) -> None:
+    egec = opened._replace(clock=Ticking())
+    client = records.create_client(egec, fields.parse_fields("jeanne@example.org"))
+    for _ in range(3):
+        issue.issue_to_operator(egec, client, lambda _new: None, hashing=hashing.start_hash(egec.settings))
+    change.erase_clients(egec, [client.id])
+    erased = Client.get_by_id(client.id)
+    assert [what for what, _ in load_outcomes(egec, erased)].count("credential.issue") == 3
+    # Those whose events were pruned are still in it.
+    Event.delete().where((Event.client == erased) & (Event.at < NOON + timedelta(seconds=8))).execute()
+    assert [what for what, _ in load_outcomes(egec, erased)].count("credential.issue") == 3

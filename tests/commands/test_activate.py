@@ -122,7 +122,7 @@ def test_with_a_machine_format_stdout_stays_empty_on_failure(egec: Egec, identif
     assert (ended.code, ended.out) == (67, "")
     error = json.loads(ended.err)["error"]
     assert set(error) == {"code", "message", "hint"}
-    assert error["code"] == "no_such_client"
+    assert error["code"] == "unknown_client"
 
 
 def test_a_password_may_be_shown_instead_of_mailed(egec: Egec, egec_process: Egec, identifier: str) -> None:

@@ -34,7 +34,7 @@ def test_create_makes_the_database_and_shows_the_client(egec: Egec) -> None:
     assert record["status"] == "new"
     assert "created the database" in created.err
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
-    assert shown.pop("story")[0]["what"] == "client.create"
+    assert shown.pop("history")[0]["action"] == "client.create"
     assert shown == record | {"failed_logins": 0, "blocked_until": None, "email_bounced_at": None, "mails": []}
 
 
@@ -113,7 +113,7 @@ def test_reference_and_identifier_are_unique_too(egec: Egec) -> None:
         ("a@example.org", "--identifier", "١٢٣٤٥٦٧٨٩٠"),
     ],
 )
-def test_bad_input_ends_with_65_says_why_and_leaves_nothing_behind(egec: Egec, bad: tuple[str, ...]) -> None:
+def test_invalid_input_ends_with_65_says_why_and_leaves_nothing_behind(egec: Egec, bad: tuple[str, ...]) -> None:
     ended = egec("client", "create", *bad)
     assert (ended.code, ended.out) == (65, "")
     assert ended.err.startswith("egec: ")
@@ -202,7 +202,7 @@ def test_show_lists_the_last_mails_with_their_states(egec: Egec) -> None:
         server.fail_next(Fault.NONE, Fault.RCPT_550, Fault.CUT_AFTER_KEEPING)
         assert [egec("activate", "jeanne@example.org").code for _ in range(4)] == [0, 65, 75, 0]
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
-    assert list(shown) == [*KEYS, "failed_logins", "blocked_until", "email_bounced_at", "mails", "story"]
+    assert list(shown) == [*KEYS, "failed_logins", "blocked_until", "email_bounced_at", "mails", "history"]
     mails = shown["mails"]
     assert list(mails[0]) == [
         "sequence", "state", "issued_at", "settled_at", "first_used_at", "expires_at", "message_id", "server_reply",

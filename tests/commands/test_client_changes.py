@@ -55,7 +55,7 @@ def test_update_refuses_invalid_changes(egec: Egec, jeanne: str) -> None:
     assert egec("client", "update", "unknown@example.org", "--last-name", "x").code == 67
     fixed = egec("client", "update", jeanne, "--identifier", "1234567890", "--last-name", "x", "--format", "json")
     assert fixed.code == 77
-    assert json.loads(fixed.err)["error"]["code"] == "identifier_fixed"
+    assert json.loads(fixed.err)["error"]["code"] == "identifier_immutable"
     assert shown(egec, jeanne)["last_name"] == "Dupont"
 
 
@@ -77,7 +77,7 @@ def test_disable_and_enable_show_the_result(egec: Egec, jeanne: str) -> None:
 def test_unblock_resets_the_failed_logins_that_show_displays(egec: Egec, egec_process: Egec, jeanne: str) -> None:
     def login_state() -> tuple[int, str | None, str]:
         record = shown(egec, jeanne)
-        assert list(record)[-5:] == ["failed_logins", "blocked_until", "email_bounced_at", "mails", "story"]
+        assert list(record)[-5:] == ["failed_logins", "blocked_until", "email_bounced_at", "mails", "history"]
         return record["failed_logins"], record["blocked_until"], record["status"]
 
     assert "failed_logins" not in egec("client", "show", jeanne).out
@@ -147,7 +147,7 @@ def test_a_list_of_clients_is_changed_line_by_line_with_a_result_for_each(egec: 
         rows = [json.loads(line) for line in ended.out.splitlines()]
         assert [list(row) for row in rows] == [KEYS, KEYS]
         assert [(row["identifier"], row["line"], row["outcome"], row["failure"]) for row in rows] == [
-            (None, 2, "failed", "no_such_client"),
+            (None, 2, "failed", "unknown_client"),
             (jeanne, 3, "disabled", None),
         ]
         assert "unknown@example.org" in rows[0]["details"]
@@ -173,16 +173,16 @@ def test_show_lists_the_history_in_order(egec: Egec, jeanne: str) -> None:
     egec("activate", jeanne)
     egec("client", "update", jeanne, "--last-name", "Petit")
     egec("client", "disable", jeanne, "--reason", "contract ended")
-    story = shown(egec, jeanne)["story"]
-    assert [list(entry) for entry in story] == [["at", "what", "outcome", "by", "details"]] * 4
-    what = [entry["what"] for entry in story]
+    history = shown(egec, jeanne)["history"]
+    assert [list(entry) for entry in history] == [["at", "action", "outcome", "actor", "details"]] * 4
+    what = [entry["action"] for entry in history]
     assert what == [
         "client.create",
         "credential.issue",
         "client.update",
         "client.disable",
     ]
-    assert story[2]["details"] == {"fields": ["last_name"]}
+    assert history[2]["details"] == {"fields": ["last_name"]}
     lines = egec("client", "show", jeanne).out.splitlines()
     assert lines[-1].split()[1:3] == ["client.disable", "disabled"]
     assert lines[-1].endswith("reason: contract ended")
@@ -194,8 +194,8 @@ def test_show_lists_the_end_of_a_long_history_or_all_of_it_with_full(egec: Egec,
         egec("client", "update", jeanne, "--last-name", f"Name {number}")
     ended = egec("client", "show", jeanne)
     assert "--full" in ended.err
-    assert len(shown(egec, jeanne)["story"]) == 50
-    assert len(shown(egec, jeanne, "--full")["story"]) == 61
+    assert len(shown(egec, jeanne)["history"]) == 50
+    assert len(shown(egec, jeanne, "--full")["history"]) == 61
     assert "--full" not in egec("client", "show", jeanne, "--full").err
 
 

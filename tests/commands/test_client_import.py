@@ -69,7 +69,7 @@ def test_an_e_mail_replaced_by_an_update_is_reported(
         assert told in ended.err.splitlines()
         if output == "json":
             assert json.loads(ended.out)["email_changes"] == [
-                {"line": 2, "identifier": "1234567890", "former_email": "a@example.org", "email": "b@example.org"}
+                {"line": 2, "identifier": "1234567890", "previous_email": "a@example.org", "email": "b@example.org"}
             ]
         else:
             assert [line.split() for line in ended.out.splitlines()] == [

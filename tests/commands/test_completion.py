@@ -1,4 +1,4 @@
-"""Completion in real shells: each runs at a terminal, where a line, Tab and Enter are typed."""
+"""Completion in real shells, each at a terminal that types a line, Tab and Enter; words for bash, held against bash."""
 
 import os
 import pty
@@ -12,10 +12,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from egec_cli.commands import completion
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
+from tests.programs import require_program
 
 SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}
 SET_UP = {
@@ -257,7 +260,7 @@ def has_no_names() -> bool:
         [sys.executable, "-m", "egec_cli", "completion", "fish", "--", *RESUME],
         capture_output=True, text=True, timeout=5,
     )  # fmt: skip
-    told = done.stderr.startswith("egec: ") and "Traceback" not in done.stderr and "defect" not in done.stderr
+    told = done.stderr.startswith("egec: ") and "Traceback" not in done.stderr and "internal error" not in done.stderr
     return done.stdout == "" and told
 
 
@@ -361,3 +364,52 @@ def test_without_a_shell_the_choices_are_named_in_one_line(egec: Egec, egec_proc
     )
     french = egec_process("completion", env={"LANG": "fr_FR.UTF-8"}).err.splitlines()[0]
     assert french.endswith("argument 'bash|zsh|fish'. Choisissez parmi\u00a0: bash, zsh, fish")
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=" "), max_size=20)
+HARD = st.text("a b'\"\\$`!~(){}[]*?;&|<>#=:^%é", max_size=12)
+
+
+def as_typed(text: str, quote: str) -> str:
+    """Return a whole word as it stands in a line behind a Tab."""
+    opened = quote + completion.quote_word(text, quote)
+    return opened if opened.endswith(quote) and len(opened) > 1 else opened + quote
+
+
+def as_bash_reads(words: list[str]) -> list[str]:
+    done = subprocess.run(
+        [require_program("bash"), "--norc", "-c", f"printf '%s\\0' {' '.join(words)}"],
+        capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stderr == b""
+    return done.stdout.decode().split("\0")[:-1]
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXTS | HARD, min_size=1, max_size=12))
+def test_bash_reads_a_quoted_word_as_the_original(texts: list[str]) -> None:
+    for quote in ("", "'", '"'):
+        wanted = [text for text in texts if text or quote]
+        if wanted:
+            assert as_bash_reads([as_typed(text, quote) for text in wanted]) == wanted
+
+
+@given(TEXTS | HARD)
+def test_a_quoted_word_is_parsed_as_the_original(text: str) -> None:
+    for quote in ("", "'", '"'):
+        assert completion.parse_word(as_typed(text, quote)) == (text, "", "")
+
+
+@given(st.text("ab'\"\\ $`", max_size=12))
+def test_a_word_is_parsed_as_bash_parses_it(raw: str) -> None:
+    read = completion.parse_word(raw)
+    if not read.quote and not raw.endswith("\\") and "$" not in raw and "`" not in raw and " " not in raw and raw:
+        assert as_bash_reads([f"x{raw}"]) == [f"x{read.text}"]
+
+
+def test_the_text_before_an_open_quotation_mark_is_known() -> None:
+    assert completion.parse_word("'my r") == ("my r", "'", "")
+    assert completion.parse_word("my' r") == ("my r", "'", "my")
+    assert completion.parse_word("a'b'\"c\\\"d") == ('abc"d', '"', "ab")
+    assert completion.parse_word("a\\ b") == ("a b", "", "")
+    assert completion.parse_word("a\\") == ("a", "", "")

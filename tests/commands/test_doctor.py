@@ -16,13 +16,13 @@ import pytest
 import egec_cli.doctor.database
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.settings.variables import SETTINGS
-from egec_cli.store import database, schema
+from egec_cli.store import database, upgrade
 from tests import children
 from tests.conftest import Egec, Ended
 from tests.processes import command_of, replace, run_as_any_user, run_with
 from tests.smtp_server import MailServer
 
-KEYS = ["check", "verdict", "detail", "cure"]
+KEYS = ["check", "verdict", "details", "fix"]
 Findings = dict[str, dict[str, str]]
 
 
@@ -31,7 +31,7 @@ def findings(ended: Ended) -> Findings:
     assert ended.err == ""
     rows = json.loads(ended.out)
     assert all(list(row) == KEYS for row in rows)
-    order = ["ok", "warning", "fault"]
+    order = ["ok", "warning", "error"]
     return {row["check"]: row for row in sorted(rows, key=lambda row: order.index(row["verdict"]))}
 
 
@@ -69,7 +69,7 @@ def test_in_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
         "clock", "configuration_file", "database", "schema", "integrity", "newest_entry", "open_credentials",
         "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
-    assert all(row["cure"] == "" for row in found.values())
+    assert all(row["fix"] == "" for row in found.values())
 
 
 def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
@@ -77,7 +77,7 @@ def test_a_server_that_does_not_wait_for_its_disk_is_a_fault(
 ) -> None:
     monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
     found = findings(egec("doctor", "--format", "json"))["integrity"]
-    assert (found["verdict"], "fsync = off" in found["detail"]) == ("fault", True)
+    assert (found["verdict"], "fsync = off" in found["details"]) == ("error", True)
 
 
 def test_every_format_has_the_same_findings(file: Path, egec: Egec) -> None:
@@ -102,7 +102,7 @@ def test_each_setting_is_shown_with_its_source_and_without_secrets(
     env_file.chmod(0o600)
     ended = egec("--env-file", str(env_file), "doctor", "--format", "json")
     assert "s3cr3t" not in ended.out
-    found = {name: row["detail"] for name, row in findings(ended).items()}
+    found = {name: row["details"] for name, row in findings(ended).items()}
     assert found["configuration_file"] == f"{env_file}, 0600"
     assert found["EGEC_DATABASE_URL"] == f"{file} (from the environment)"
     assert found["EGEC_BCRYPT_COST"] == "12 (from the environment)"
@@ -111,7 +111,7 @@ def test_each_setting_is_shown_with_its_source_and_without_secrets(
     assert found["EGEC_LANGUAGE"] == "fr (from the default)"
 
 
-@pytest.mark.parametrize(("mode", "verdict"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o620, "fault")])
+@pytest.mark.parametrize(("mode", "verdict"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o620, "error")])
 def test_the_mode_of_the_settings_file_is_checked(
     file: Path, tmp_path: Path, egec: Egec, mode: int, verdict: str
 ) -> None:
@@ -119,7 +119,7 @@ def test_the_mode_of_the_settings_file_is_checked(
     env_file.write_text("EGEC_MAIL_URL=smtp://egec:secret@mail.example.org\n")
     env_file.chmod(mode)
     found = findings(egec("--env-file", str(env_file), "doctor", "--format", "json"))["configuration_file"]
-    assert (found["verdict"], verdict == "ok" or "chmod" in found["cure"]) == (verdict, True)
+    assert (found["verdict"], verdict == "ok" or "chmod" in found["fix"]) == (verdict, True)
 
 
 def test_each_faulty_setting_is_a_finding_and_dependent_checks_are_skipped(
@@ -133,9 +133,9 @@ def test_each_faulty_setting_is_a_finding_and_dependent_checks_are_skipped(
     assert ended.code == 78
     assert "s3cr3t" not in ended.out
     assert problems(ended) == {
-        "configuration_file": "fault", "EGEC_DATABASE_URL": "fault", "EGEC_MAIL_TIMEOUT": "fault",
+        "configuration_file": "error", "EGEC_DATABASE_URL": "error", "EGEC_MAIL_TIMEOUT": "error",
     }  # fmt: skip
-    details = [row["detail"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
+    details = [row["details"] for row in json.loads(ended.out) if row["check"] == "configuration_file"]
     assert any("unknown setting EGEC_SUPORT (did you mean EGEC_SUPPORT?)" in detail for detail in details)
     assert any(f"{env_file}:2" in detail for detail in details)
     assert not {"database", "mail_server", "template_sent.fr"} & set(findings(ended))
@@ -150,7 +150,7 @@ def test_an_unreadable_settings_file_is_a_finding(
     if content is not None:
         env_file.write_bytes(content)
     ended = egec("--env-file", str(env_file), "doctor", "--format", "json")
-    wanted: tuple[int, dict[str, str]] = (0, {}) if content == b"" else (78, {"configuration_file": "fault"})
+    wanted: tuple[int, dict[str, str]] = (0, {}) if content == b"" else (78, {"configuration_file": "error"})
     assert (ended.code, problems(ended)) == wanted
 
 
@@ -185,29 +185,29 @@ def test_a_missing_an_older_and_a_newer_database_are_findings(file: Path, egec: 
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '')")
     newer = egec("doctor", "--format", "json")
-    assert (newer.code, problems(newer)) == (78, {"schema": "fault"})
-    assert "9999_later" in findings(newer)["schema"]["detail"]
+    assert (newer.code, problems(newer)) == (78, {"schema": "error"})
+    assert "9999_later" in findings(newer)["schema"]["details"]
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE schema_migration SET name = '0000_before' WHERE name = '9999_later'")
         connection.execute("DELETE FROM schema_migration WHERE id > 1 AND name <> '0000_before'")
     migrations = partial(list[str], ["0000_before", "0001_initial", "x"])
-    older = run_with([replace(schema, "list_known_migrations", migrations)], "doctor", "--format", "json")
-    assert (older.code, findings(older)["schema"]["cure"]) == (78, "egec db upgrade")
+    older = run_with([replace(upgrade, "list_known_migrations", migrations)], "doctor", "--format", "json")
+    assert (older.code, findings(older)["schema"]["fix"]) == (78, "egec db upgrade")
     file.unlink()
     missing = egec("doctor", "--format", "json")
-    assert (missing.code, problems(missing)) == (78, {"database": "fault"})
-    assert "egec init" in findings(missing)["database"]["cure"]
+    assert (missing.code, problems(missing)) == (78, {"database": "error"})
+    assert "egec init" in findings(missing)["database"]["fix"]
     assert list(file.parent.iterdir()) == []
 
 
 def test_rights_for_other_users_are_faults(file: Path, egec: Egec) -> None:
     file.chmod(0o644)
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (78, {"file_rights": "fault"})
-    assert findings(ended)["file_rights"]["cure"] == f"chmod 600 {file}"
+    assert (ended.code, problems(ended)) == (78, {"file_rights": "error"})
+    assert findings(ended)["file_rights"]["fix"] == f"chmod 600 {file}"
     file.chmod(0o600)
     file.parent.chmod(0o777)
-    assert problems(egec("doctor", "--format", "json")) == {"file_rights": "fault"}
+    assert problems(egec("doctor", "--format", "json")) == {"file_rights": "error"}
 
 
 def test_an_unwritable_folder_is_a_finding(file: Path) -> None:
@@ -215,7 +215,7 @@ def test_an_unwritable_folder_is_a_finding(file: Path) -> None:
     ended = run_as_any_user("doctor", "--format", "json")
     file.parent.chmod(0o700)
     assert ended.code == 78
-    assert problems(ended) == {"file_rights": "fault"}
+    assert problems(ended) == {"file_rights": "error"}
 
 
 def test_the_leftover_of_a_killed_command_is_a_finding_and_stays(file: Path, egec: Egec) -> None:
@@ -223,7 +223,7 @@ def test_the_leftover_of_a_killed_command_is_a_finding_and_stays(file: Path, ege
     leftover.touch()
     ended = egec("doctor", "--format", "json")
     assert (ended.code, problems(ended)) == (3, {"leftovers": "warning"})
-    assert findings(ended)["leftovers"]["cure"] == f"rm {leftover}"
+    assert findings(ended)["leftovers"]["fix"] == f"rm {leftover}"
     assert leftover.exists()
 
 
@@ -236,8 +236,8 @@ def test_paths_are_quoted_in_commands(egec: Egec, tmp_path: Path, monkeypatch: p
     database.chmod(0o644)
     (folder / ".egec-0123456789abcdef.unfinished").touch()
     found = findings(egec("doctor", "--format", "json"))
-    assert found["file_rights"]["cure"] == f"chmod 600 '{database}'"
-    assert found["leftovers"]["cure"] == f"rm '{folder}/.egec-0123456789abcdef.unfinished'"
+    assert found["file_rights"]["fix"] == f"chmod 600 '{database}'"
+    assert found["leftovers"]["fix"] == f"rm '{folder}/.egec-0123456789abcdef.unfinished'"
 
 
 def test_an_inaccessible_folder_is_a_finding(file: Path) -> None:
@@ -256,8 +256,8 @@ def test_a_deleted_working_folder_does_not_matter_if_every_path_is_absolute(file
 def test_an_internal_error_of_a_check_is_a_finding_and_the_other_checks_run(file: Path) -> None:
     defective = replace(egec_cli.doctor.database, "check_open_credentials", partial(children.fail_with, "fG69a*6jH"))
     ended = run_with([defective], "doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (78, {"open_credentials": "fault"})
-    assert "RuntimeError" in findings(ended)["open_credentials"]["detail"]
+    assert (ended.code, problems(ended)) == (78, {"open_credentials": "error"})
+    assert "RuntimeError" in findings(ended)["open_credentials"]["details"]
     assert "fG69a*6jH" not in ended.out
     assert "failed_items" in findings(ended)
 
@@ -267,7 +267,7 @@ def test_unavailable_postgresql_and_mail_servers_are_findings(egec: Egec, monkey
     monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://egec:s3cr3t@127.0.0.1:1/egec")
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://egec:s3cr3t@127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (75, {"database": "fault", "mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (75, {"database": "error", "mail_server": "error"})
     assert "s3cr3t" not in ended.out
     monkeypatch.setenv("EGEC_LANGUAGE", "de")
     assert egec("doctor", "--format", "json").code == 78
@@ -278,7 +278,7 @@ def test_an_unavailable_mail_server_is_a_temporary_failure_without_other_faults(
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (75, {"mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (75, {"mail_server": "error"})
     file.chmod(0o644)
     assert egec("doctor", "--format", "json").code == 78
 
@@ -289,10 +289,10 @@ def test_a_missing_mail_url_is_a_fault_of_the_setting_too(
     egec("client", "create", "jeanne@example.org", "--activate")
     monkeypatch.delenv("EGEC_MAIL_URL")
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (78, {"EGEC_MAIL_URL": "fault", "mail_server": "fault"})
+    assert (ended.code, problems(ended)) == (78, {"EGEC_MAIL_URL": "error", "mail_server": "error"})
     found = findings(ended)["EGEC_MAIL_URL"]
-    assert found["detail"].startswith("EGEC_MAIL_URL is not set, although this database has had a mail server")
-    assert "Set EGEC_MAIL_URL" in found["cure"]
+    assert found["details"].startswith("EGEC_MAIL_URL is not set, although this database has had a mail server")
+    assert "Set EGEC_MAIL_URL" in found["fix"]
 
 
 def test_only_the_doctor_warns_of_unknown_environment_variables(
@@ -305,7 +305,7 @@ def test_only_the_doctor_warns_of_unknown_environment_variables(
     ended = egec("doctor", "--format", "json")
     assert (ended.code, problems(ended)) == (3, {"environment": "warning"})
     detail = "unknown variable EGEC_MAIL_RTE in the environment (did you mean EGEC_MAIL_RATE?)"
-    assert findings(ended)["environment"]["detail"] == detail
+    assert findings(ended)["environment"]["details"] == detail
 
 
 def test_a_maildir_is_a_warning(file: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -322,8 +322,8 @@ def test_an_invalid_template_is_a_finding(
     (folder / "credentials.fr.txt").write_text("Sujet\n\n$identifiant\n")
     monkeypatch.setenv("EGEC_TEMPLATES", str(folder))
     ended = egec("doctor", "--format", "json")
-    assert (ended.code, problems(ended)) == (78, {"template_credentials.fr": "fault"})
-    assert f"{folder}/credentials.fr.txt:" in findings(ended)["template_credentials.fr"]["detail"]
+    assert (ended.code, problems(ended)) == (78, {"template_credentials.fr": "error"})
+    assert f"{folder}/credentials.fr.txt:" in findings(ended)["template_credentials.fr"]["details"]
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -368,5 +368,5 @@ def test_a_quiet_doctor_still_prints_warnings_and_faults(file: Path, egec: Egec)
     file.chmod(0o644)
     ended = egec("--quiet", "doctor")
     assert (ended.code, ended.out) == (78, "")
-    assert ended.err.startswith("egec: file_rights: fault: ")
+    assert ended.err.startswith("egec: file_rights: error: ")
     assert "chmod" in ended.err

@@ -64,14 +64,14 @@ def test_a_flaw_of_a_template_is_reported_with_its_file_and_a_correction(
     ended = egec("mail", "check", "--no-connection", "--format", "json")
     found = [row for row in json.loads(ended.out) if row["verdict"] != "ok"]
     assert ended.code in {3, 78}
-    assert any(f"{templates / name.partition('.')[0]}" in row["detail"] and row["cure"] for row in found)
+    assert any(f"{templates / name.partition('.')[0]}" in row["details"] and row["fix"] for row in found)
 
 
 def test_all_faults_are_reported_not_only_the_first(egec: Egec, templates: Path) -> None:
     for name in ("credentials.fr.txt", "address-changed.en.txt"):
         (templates / name).write_text("Subject: x\n\n$nothing\n", encoding="utf-8")
     found = [row["check"] for row in json.loads(egec("mail", "check", "--no-connection", "--format", "json").out)
-             if row["verdict"] == "fault"]  # fmt: skip
+             if row["verdict"] == "error"]  # fmt: skip
     assert {"template_credentials.fr", "template_address-changed.en"} <= set(found)
 
 
@@ -100,7 +100,7 @@ def test_a_missing_mail_transport_is_a_fault(egec: Egec, monkeypatch: pytest.Mon
     monkeypatch.setenv("EGEC_MAIL_URL", url)
     ended = egec("mail", "check", "--format", "json")
     assert ended.code == code
-    assert any(row["verdict"] == "fault" and row["cure"] for row in findings(ended).values())
+    assert any(row["verdict"] == "error" and row["fix"] for row in findings(ended).values())
 
 
 def test_an_unavailable_server_beside_a_faulty_template_ends_with_78(
@@ -207,7 +207,7 @@ def test_a_failed_note_is_reported_even_with_quiet(egec: Egec, monkeypatch: pyte
 def test_a_test_mail_is_on_record_without_its_address(egec: Egec, server: MailServer) -> None:
     assert egec("init").code == 0
     ended = egec("mail", "test", "you@example.org", "--kind", "reissue", "--format", "json")
-    assert json.loads(ended.out)["on_record"] is True
+    assert json.loads(ended.out)["recorded"] is True
     server.fail_next(Fault.RCPT_550)
     assert egec("mail", "test", "you@example.org").code == 65
     server.fail_next(Fault.CUT_AFTER_KEEPING)
@@ -235,7 +235,7 @@ def test_without_a_database_a_test_mail_is_sent_and_reported_as_not_on_record(
 ) -> None:
     ended = egec("mail", "test", "you@example.org", "--format", "json")
     assert ended.code == 0
-    assert json.loads(ended.out)["on_record"] is False
+    assert json.loads(ended.out)["recorded"] is False
     assert "was not recorded" in ended.err
     assert len(server.accepted) == 1
     assert not list(tmp_path.rglob("*.db"))
@@ -284,15 +284,17 @@ def test_a_non_ascii_sender_pauses_a_run_and_mail_check_reports_it_before(
     with MailServer(smtputf8=False) as strict:
         monkeypatch.setenv("EGEC_MAIL_URL", strict.url)
         found = findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]
-        assert found["verdict"] == "fault"
-        assert "EGEC_MAIL_FROM" in found["cure"]
+        assert found["verdict"] == "error"
+        assert "EGEC_MAIL_FROM" in found["fix"]
         ended = egec("reissue", "start", "spring", "--all", "--yes")
         assert ended.code == 78
         assert "EGEC_MAIL_FROM" in ended.err
         assert strict.accepted == []
     with MailServer() as willing:
         monkeypatch.setenv("EGEC_MAIL_URL", willing.url)
-        assert findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]["verdict"] == "ok"
+        found = findings(egec("mail", "check", "--format", "json"))["mail_server_letters"]
+        assert found["verdict"] == "ok"
+        assert "offers 8BITMIME, SMTPUTF8" in found.values()
         assert egec("reissue", "resume", "spring").code == 0
         assert willing.accepted[0].sender == "été@egec.pro"
 
@@ -301,4 +303,4 @@ def test_a_quiet_check_still_prints_warnings_and_faults(egec: Egec, monkeypatch:
     monkeypatch.setenv("EGEC_MAIL_URL", "sendmail:/no/such/program")
     ended = egec("--quiet", "mail", "check")
     assert (ended.code, ended.out) == (78, "")
-    assert ended.err.startswith("egec: mail_program: fault: /no/such/program")
+    assert ended.err.startswith("egec: mail_program: error: /no/such/program")

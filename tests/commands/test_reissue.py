@@ -162,7 +162,7 @@ def test_an_invalid_name_is_refused(egec: Egec, server: MailServer, people: list
 def test_an_unknown_run_is_reported(egec: Egec, people: list[str], command: str) -> None:
     ended = egec("reissue", command, "summer", "--format", "json")
     assert ended.code == 65
-    assert json.loads(ended.err)["error"]["code"] == "no_such_run"
+    assert json.loads(ended.err)["error"]["code"] == "unknown_run"
 
 
 def test_a_used_name_with_different_selectors_is_refused(egec: Egec, server: MailServer, people: list[str]) -> None:

@@ -26,7 +26,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def published(egec: Egec) -> dict[str, str]:
     """Return what an administrator puts into the DNS who reads `egec mail check`."""
     found = json.loads(egec("mail", "check", "--no-connection", "--format", "json").out)
-    [detail] = [row["detail"] for row in found if row["check"] == "dkim_record"]
+    [detail] = [row["details"] for row in found if row["check"] == "dkim_record"]
     return dkim_keys.zone(detail)
 
 
@@ -129,13 +129,13 @@ def test_doctor_and_mail_check_report_the_same_about_the_key(egec: Egec, server:
 
 
 def test_a_weak_key_is_a_warning_and_an_invalid_one_a_fault(egec: Egec) -> None:
-    for private, verdict in ((dkim_keys.pem(1024), "warning"), (FAULTS["no RSA"][0], "fault")):
+    for private, verdict in ((dkim_keys.pem(1024), "warning"), (FAULTS["no RSA"][0], "error")):
         Path("dkim.pem").write_text(private)
         for command in (("mail", "check", "--no-connection"), ("doctor",)):
             found = json.loads(egec(*command, "--format", "json").out)
             [row] = [row for row in found if row["check"] == "dkim_signature"]
             assert row["verdict"] == verdict
-            assert row["cure"]
+            assert row["fix"]
 
 
 def test_the_key_appears_nowhere(egec_process: Egec, server: MailServer, tmp_path: Path, key: str) -> None:

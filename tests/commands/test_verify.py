@@ -166,7 +166,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-def test_pam_refuses_bad_input_without_output(egec_process: Egec, login: tuple[str, str], hostile: bytes) -> None:
+def test_pam_refuses_invalid_input_without_output(egec_process: Egec, login: tuple[str, str], hostile: bytes) -> None:
     ended = egec_process("verify", "--pam", stdin=hostile, env={"PAM_USER": login[0]})
     assert (ended.code, ended.out, ended.err) == (1, "", "")
 

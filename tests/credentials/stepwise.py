@@ -68,7 +68,7 @@ class Issue:
         if end is End.REFUSE_ADDRESS:
             raise DeliveryRefused(InvalidInput("no such recipient"), "550 no")
         if end is End.REFUSE_FOR_NOW:
-            raise DeliveryRefused(TemporaryFailure("not now"), "451 not now")
+            raise DeliveryRefused(TemporaryFailure("try later"), "451 try later")
         if end is End.LOSE_ANSWER:
             raise DeliveryUnknown("cut")
         return Reply("250 kept")

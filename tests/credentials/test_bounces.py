@@ -92,7 +92,7 @@ def test_a_report_marks_the_mail_and_the_address_once(opened: Context, client: C
     assert is_marked(client)
     assert [event.outcome for event in Event.select().where(Event.action == "mail.bounce")] == ["marked"]
     last = history.load_history(opened, client).entries[-1]
-    assert (last.what, last.outcome, last.details) == ("mail.bounce", "marked", {"sequence": 1, "status": "5.1.1"})
+    assert (last.action, last.outcome, last.details) == ("mail.bounce", "marked", {"sequence": 1, "status": "5.1.1"})
 
 
 def all_about_passwords() -> list[Any]:
@@ -320,7 +320,7 @@ def test_an_explanation_reports_that_the_last_mail_bounced(opened: Context, clie
     assert NO_SUCH_USER in hint
     assert explain(opened, client, last)[0] == "accepted"
     mailed(opened, client)
-    assert explain(opened, client, last)[0] == "former_password"
+    assert explain(opened, client, last)[0] == "earlier_password"
 
 
 def test_the_mark_is_erased_with_the_client(opened: Context, client: Client) -> None:

@@ -286,7 +286,7 @@ def test_a_password_that_could_not_be_shown_is_in_doubt(opened: Context, client:
         (SystemExit(), "interrupted"),
         (TemporaryFailure("busy", code="database_busy"), "database_busy"),
         (OSError("gone"), "file_system"),
-        (ValueError("odd"), "defect"),
+        (ValueError("odd"), "internal_error"),
     ],
     ids=repr,
 )

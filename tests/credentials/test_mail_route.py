@@ -76,8 +76,8 @@ def test_checks_report_a_missing_url(egec: Egec, without_url: Path, command: tup
     ended = egec(*command, "--format", "json")
     found = {one["check"]: one for one in json.loads(ended.out)}
     assert ended.code == 78
-    assert found["mail_server"]["verdict"] == "fault"
-    assert "EGEC_MAIL_URL is not set" in found["mail_server"]["detail"]
+    assert found["mail_server"]["verdict"] == "error"
+    assert "EGEC_MAIL_URL is not set" in found["mail_server"]["details"]
 
 
 def test_commands_without_mail_still_work(egec: Egec, without_url: Path) -> None:

@@ -52,19 +52,19 @@ def create_run(client: Client, state: RunState, item: ItemState) -> None:
     ReissueItem.create(run=run, client=client, state=item, not_before=clock.now())
 
 
-def verdict_and_cure(findings: list[Finding]) -> tuple[Severity, str]:
+def verdict_and_fix(findings: list[Finding]) -> tuple[Severity, str]:
     [finding] = findings
-    return finding.verdict, finding.cure
+    return finding.verdict, finding.fix
 
 
 def test_a_client_with_too_many_deliveries_in_doubt_is_named(opened: Context, client: Client) -> None:
     for sequence in range(1, MAX_IN_DOUBT):
         credential(client, sequence, CredentialState.IN_DOUBT)
     [finding] = check_open_credentials()
-    assert (finding.verdict, finding.detail[:12]) == (Severity.OK, "7 deliveries")
+    assert (finding.verdict, finding.details[:12]) == (Severity.OK, "7 deliveries")
     credential(client, MAX_IN_DOUBT, CredentialState.SENDING)
-    cure = f"egec activate {client.identifier} --revoke"
-    assert verdict_and_cure([*check_open_credentials()]) == (Severity.WARNING, cure)
+    fix = f"egec activate {client.identifier} --revoke"
+    assert verdict_and_fix([*check_open_credentials()]) == (Severity.WARNING, fix)
 
 
 @pytest.mark.parametrize(
@@ -84,50 +84,50 @@ def test_a_paused_run_is_named(
     if worked_for is not None:
         ReissueRun.update(worked_until=clock.now() + timedelta(seconds=worked_for)).execute()
     wanted = (Severity.WARNING, "egec reissue resume spring") if is_named else (Severity.OK, "")
-    assert verdict_and_cure([*check_paused_runs(opened)]) == wanted
+    assert verdict_and_fix([*check_paused_runs(opened)]) == wanted
 
 
 def test_a_failed_client_is_counted_until_a_later_mail_is_accepted(opened: Context, client: Client) -> None:
     create_run(client, RunState.DONE, ItemState.FAILED)
-    cure = "egec reissue status spring --failed; then: egec reissue retry spring"
-    assert verdict_and_cure([*check_failed_items()]) == (Severity.WARNING, cure)
+    fix = "egec reissue status spring --failed; then: egec reissue retry spring"
+    assert verdict_and_fix([*check_failed_items()]) == (Severity.WARNING, fix)
     credential(client, 1, CredentialState.REFUSED)
-    assert verdict_and_cure([*check_failed_items()]) == (Severity.WARNING, cure)
+    assert verdict_and_fix([*check_failed_items()]) == (Severity.WARNING, fix)
     credential(client, 2, CredentialState.ACCEPTED)
-    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
 
 
 def test_the_name_of_a_run_is_quoted_in_commands(opened: Context, client: Client) -> None:
     create_run(client, RunState.PAUSED, ItemState.FAILED)
     ReissueRun.update(name="odd name; rm -rf /").execute()
     resume, retry = check_paused_runs(opened), check_failed_items()
-    assert verdict_and_cure([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
-    assert verdict_and_cure([*retry])[1] == (
+    assert verdict_and_fix([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
+    assert verdict_and_fix([*retry])[1] == (
         "egec reissue status 'odd name; rm -rf /' --failed; then: egec reissue retry 'odd name; rm -rf /'"
     )
 
 
 def test_clients_who_are_disabled_or_in_a_cancelled_run_are_not_counted(opened: Context, client: Client) -> None:
     create_run(client, RunState.CANCELLED, ItemState.FAILED)
-    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
     ReissueRun.update(state=RunState.DONE).execute()
     Client.update(disabled_at=clock.now()).execute()
-    assert verdict_and_cure([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
 
 
 def test_an_entry_in_the_future_is_a_fault(opened: Context, client: Client) -> None:
     assert [one.verdict for one in check_newest_entry(clock.now)] == [Severity.OK]
     yesterday = clock.now() - timedelta(days=1)
-    assert [one.verdict for one in check_newest_entry(lambda: yesterday)] == [Severity.FAULT]
+    assert [one.verdict for one in check_newest_entry(lambda: yesterday)] == [Severity.ERROR]
 
 
 def test_an_implausible_date_is_a_fault(opened: Context) -> None:
-    assert [one.verdict for one in machine.check_clock(lambda: LONG_AGO)] == [Severity.FAULT]
+    assert [one.verdict for one in machine.check_clock(lambda: LONG_AGO)] == [Severity.ERROR]
     assert [one.verdict for one in machine.check_clock(clock.now)] == [Severity.OK]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "wanted"), [(0, Severity.OK), (-10, Severity.WARNING), (10, Severity.WARNING), (3600, Severity.FAULT)]
+    ("seconds", "wanted"), [(0, Severity.OK), (-10, Severity.WARNING), (10, Severity.WARNING), (3600, Severity.ERROR)]
 )
 def test_the_clocks_of_server_and_machine_are_compared(opened: Context, seconds: int, wanted: Severity) -> None:
     found = [*check_server_clock(opened.database, lambda: clock.now() + timedelta(seconds=seconds))]
@@ -143,8 +143,8 @@ def test_a_dangling_reference_is_a_fault(opened: Context, client: Client) -> Non
         opened.database.execute_sql("PRAGMA foreign_keys = 0")  # type: ignore[no-untyped-call] # peewee is untyped
         Credential.update(client=99).execute()
         [finding] = check_integrity(opened.database)
-        assert "a row of credential refers to a missing row of client" in finding.detail
-        assert "egec db restore" in finding.cure
+        assert "a row of credential refers to a missing row of client" in finding.details
+        assert "egec db restore" in finding.fix
 
 
 @pytest.mark.usefixtures("durable")
@@ -154,7 +154,7 @@ def test_an_invalid_index_of_postgresql_is_a_fault(opened: Context) -> None:
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'client_identifier'::regclass"
         )
         [finding] = check_integrity(opened.database)
-        assert (finding.verdict, finding.detail) == (Severity.FAULT, "the index client_identifier is not valid")
+        assert (finding.verdict, finding.details) == (Severity.ERROR, "the index client_identifier is not valid")
 
 
 def test_a_long_log_is_a_warning(opened: Context) -> None:
@@ -168,10 +168,10 @@ def test_a_long_log_is_a_warning(opened: Context) -> None:
 def test_the_advised_cost_is_nearest_to_the_target(cost: int, milliseconds: float) -> None:
     finding = machine.judge_cost(cost, milliseconds)
     if finding.verdict is Severity.OK:
-        assert finding.cure == ""
+        assert finding.fix == ""
         assert 125 <= milliseconds <= 500 or (cost == 10 and milliseconds > 250) or (cost == 16 and milliseconds < 250)
     else:
-        advised = int(finding.cure.partition("=")[2].partition(":")[0])
+        advised = int(finding.fix.partition("=")[2].partition(":")[0])
         assert 10 <= advised <= 16
         assert advised != cost
         takes = milliseconds * 2 ** (advised - cost)

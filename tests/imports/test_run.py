@@ -345,7 +345,7 @@ def test_an_import_is_recorded_without_personal_data(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;;;;;Petit;\nx;;;;;;\n")
     start, event = Event.select().order_by(Event.id)
     assert [(one.action, one.outcome, one.client) for one in (start, event)] == [
-        ("client.import", "begun", None),
+        ("client.import", "started", None),
         ("client.import", "done", None),
     ]
     assert json.loads(event.details) == {"rows": {"created": 1, "updated": 0, "skipped": 0, "rejected": 1}}

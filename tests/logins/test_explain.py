@@ -49,24 +49,24 @@ def explained(context: Context, identifier: str, password: str) -> tuple[bool, s
 TYPED = {
     LAST: "accepted",
     f"  {LAST}\u00a0": "accepted",
-    EARLIER: "former_password",
-    BEFORE_THAT: "former_password",
+    EARLIER: "earlier_password",
+    BEFORE_THAT: "earlier_password",
     OLDEST: "wrong_password",
     LAST.swapcase(): "capitals_swapped",
     "FG69a*6jH": "first_letter_case",
     LAST.lower(): "wrong_password",
     LAST.upper(): "wrong_password",
-    "fG69 a*6jH": "pasted_along",
-    "fG6 9a* 6jH": "pasted_along",
-    f"{LAST}.": "pasted_along",
-    f"«\u00a0{LAST}\u00a0»": "pasted_along",
-    f"({LAST})": "pasted_along",
-    f"**{LAST}**": "pasted_along",
-    f"mot de passe : {LAST}": "pasted_along",
-    f"{IDENTIFIER} {LAST}": "pasted_along",
-    f"{LAST} Merci.": "pasted_along",
+    "fG69 a*6jH": "extra_characters",
+    "fG6 9a* 6jH": "extra_characters",
+    f"{LAST}.": "extra_characters",
+    f"«\u00a0{LAST}\u00a0»": "extra_characters",
+    f"({LAST})": "extra_characters",
+    f"**{LAST}**": "extra_characters",
+    f"mot de passe : {LAST}": "extra_characters",
+    f"{IDENTIFIER} {LAST}": "extra_characters",
+    f"{LAST} Merci.": "extra_characters",
     "fG69a*6j": "wrong_length",
-    "fG69a*6jHH": "pasted_along",
+    "fG69a*6jHH": "extra_characters",
     "": "wrong_length",
     "x" * 100: "wrong_length",
     "é" * 9: "wrong_password",
@@ -88,17 +88,17 @@ def test_the_reason_names_the_fault_of_a_password(opened: Context, client: Clien
         ("5079512743", "accepted"),
         ("\u200b5079512743 ", "accepted"),
         ("5097512743", "digits_swapped"),
-        ("0579512743", "identifier_malformed"),
+        ("0579512743", "invalid_identifier"),
         ("5079512734", "digits_swapped"),
-        ("5079512744", "digit_wrong"),
-        ("9079512743", "digit_wrong"),
+        ("5079512744", "wrong_digit"),
+        ("9079512743", "wrong_digit"),
         ("5079512799", "unknown_identifier"),
         ("1234567890", "unknown_identifier"),
-        ("507951274", "identifier_malformed"),
-        ("50795127433", "identifier_malformed"),
-        ("jeanne@example.org", "identifier_malformed"),
-        ("", "identifier_malformed"),
-        ("٥٠٧٩٥١٢٧٤٣", "identifier_malformed"),
+        ("507951274", "invalid_identifier"),
+        ("50795127433", "invalid_identifier"),
+        ("jeanne@example.org", "invalid_identifier"),
+        ("", "invalid_identifier"),
+        ("٥٠٧٩٥١٢٧٤٣", "invalid_identifier"),
     ],
 )
 def test_the_reason_names_the_fault_of_an_identifier(opened: Context, client: Client, typed: str, reason: str) -> None:
@@ -121,7 +121,7 @@ def test_confused_lookalikes_are_recognised(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     issued(opened, made, WITH_LOOKALIKES)
     for typed in ("lOOI1a*6j", "l00I1a*6j", "1OOI1a*6j", "IO0I1a*6j"):
-        assert explained(opened, made.identifier, typed) == (False, "lookalikes_exchanged")
+        assert explained(opened, made.identifier, typed) == (False, "lookalikes_confused")
 
 
 Change = Callable[[Context, Client], object]

@@ -57,7 +57,7 @@ def test_of_fourteen_logins_at_once_only_five_are_compared_before_the_first_wait
     for _ in range(9):
         with pytest.raises(AccountBusy):
             started(opened, client)
-    assert [settled(opened, one).reason for one in in_progress] == [LoginReason.WRONG] * 5
+    assert [settled(opened, one).reason for one in in_progress] == [LoginReason.WRONG_PASSWORD] * 5
     blocked = [started(opened, client) for _ in range(9)]
     assert [settled(opened, one).reason for one in blocked] == [LoginReason.WAITING] * 9
     assert failures() == 5
@@ -79,7 +79,7 @@ def test_after_the_first_wait_logins_are_compared_one_at_a_time(opened: Context,
     first = started(opened, client)
     with pytest.raises(AccountBusy):
         started(opened, client)
-    assert settled(opened, first).reason is LoginReason.WRONG
+    assert settled(opened, first).reason is LoginReason.WRONG_PASSWORD
     assert settled(opened, started(opened, client)).reason is LoginReason.WAITING
 
 
@@ -101,7 +101,7 @@ def test_a_login_whose_place_was_given_away_gives_no_verdict(
 ) -> None:
     late = started(opened, client, right=right)
     opened = later(opened, AFTER_A_LIFETIME)
-    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG
+    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG_PASSWORD
     events = Event.select().count()
     with pytest.raises(AccountBusy):
         settled(opened, late)
@@ -111,7 +111,7 @@ def test_a_login_whose_place_was_given_away_gives_no_verdict(
 def test_a_late_login_gives_its_verdict_if_no_other_came(opened: Context, client: tuple[str, str]) -> None:
     late = [started(opened, client), started(opened, client, right=True)]
     opened = later(opened, AFTER_A_LIFETIME)
-    assert settled(opened, late[0]).reason is LoginReason.WRONG
+    assert settled(opened, late[0]).reason is LoginReason.WRONG_PASSWORD
     assert failures() == 1
     assert settled(opened, late[1]).reason is LoginReason.ACCEPTED
     assert failures() == 0
@@ -131,7 +131,7 @@ def test_a_place_taken_by_a_machine_whose_clock_is_a_little_ahead_counts(
     ahead = [started(later(opened, timedelta(seconds=3)), client) for _ in range(5)]
     with pytest.raises(AccountBusy):
         started(opened, client)
-    assert [settled(opened, one).reason for one in ahead] == [LoginReason.WRONG] * 5
+    assert [settled(opened, one).reason for one in ahead] == [LoginReason.WRONG_PASSWORD] * 5
 
 
 def test_a_login_that_draws_a_used_key_gets_no_place(
@@ -208,7 +208,7 @@ def test_an_account_with_ten_failures_of_an_earlier_version_is_blocked_only_by_a
     started(opened, client)
     opened = later(opened, AFTER_A_LIFETIME)
     assert Client.get().blocked_until is None
-    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG
+    assert settled(opened, started(opened, client)).reason is LoginReason.WRONG_PASSWORD
     assert Client.get().blocked_until == UNTIL_NEW_CREDENTIAL
 
 
@@ -221,7 +221,7 @@ def test_erase_removes_places_and_a_login_in_progress_gives_no_verdict(
     change.erase_clients(opened, [Client.get(Client.identifier == client[0]).id])
     with pytest.raises(AccountBusy):
         settled(opened, one)
-    assert settled(opened, theirs).reason is LoginReason.WRONG
+    assert settled(opened, theirs).reason is LoginReason.WRONG_PASSWORD
 
 
 def new_password(context: Context) -> str:
@@ -247,7 +247,7 @@ def test_a_reset_leaves_logins_in_progress_their_places_and_their_verdicts(
     more = [started(opened, client) for _ in range(3)]
     with pytest.raises(AccountBusy):
         started(opened, client)
-    assert [settled(opened, one).reason for one in (*in_progress, *more)] == [LoginReason.WRONG] * 5
+    assert [settled(opened, one).reason for one in (*in_progress, *more)] == [LoginReason.WRONG_PASSWORD] * 5
     assert failures() == 5
 
 
@@ -324,7 +324,9 @@ class Logins(RuleBasedStateMachine):
             return
         del self.places[one.started.place]
         is_right = one.password == len(self.passwords) - 1
-        assert settled(self.context, one.started).reason is (LoginReason.ACCEPTED if is_right else LoginReason.WRONG)
+        assert settled(self.context, one.started).reason is (
+            LoginReason.ACCEPTED if is_right else LoginReason.WRONG_PASSWORD
+        )
         if is_right:
             self.failures, self.blocked_until = 0, None
             return

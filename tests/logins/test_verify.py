@@ -44,7 +44,7 @@ def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocke
 ) -> None:
     identifier, password = client
     for _ in range(5):
-        assert reason(opened, identifier, "wrong") is LoginReason.WRONG
+        assert reason(opened, identifier, "wrong") is LoginReason.WRONG_PASSWORD
     passed = timedelta()
     for wait in (1, 2, 4, 8, 16):
         assert (
@@ -52,7 +52,7 @@ def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocke
             is LoginReason.WAITING
         )
         passed += timedelta(minutes=wait, seconds=5)
-        assert reason(opened, identifier, "wrong", after=passed) is LoginReason.WRONG
+        assert reason(opened, identifier, "wrong", after=passed) is LoginReason.WRONG_PASSWORD
     assert reason(opened, identifier, password, after=timedelta(days=365)) is LoginReason.BLOCKED
     assert records.load_record(Client.get(), opened.clock()).status == "blocked"
 
@@ -61,12 +61,12 @@ def test_an_accepted_login_resets_the_failures(opened: Context, client: tuple[st
     identifier, password = client
     for _ in range(3):
         for _ in range(4):
-            assert reason(opened, identifier, "wrong") is LoginReason.WRONG
+            assert reason(opened, identifier, "wrong") is LoginReason.WRONG_PASSWORD
         assert reason(opened, identifier, password) is LoginReason.ACCEPTED
     for _ in range(5):
         reason(opened, identifier, "wrong")
     assert reason(opened, identifier, password, after=timedelta(minutes=2)) is LoginReason.ACCEPTED
-    assert reason(opened, identifier, "wrong") is LoginReason.WRONG
+    assert reason(opened, identifier, "wrong") is LoginReason.WRONG_PASSWORD
 
 
 def test_a_new_password_unblocks_a_blocked_account(opened: Context, client: tuple[str, str]) -> None:
@@ -98,13 +98,13 @@ def test_of_fourteen_wrong_logins_at_once_only_five_are_compared_before_the_firs
     opened: Context, client: tuple[str, str]
 ) -> None:
     found = guesses(client[0], "wrong", processes=14, times=3)
-    assert Counter(found) == {"wrong": 5, "waiting": 14 * 3 - 5}
+    assert Counter(found) == {"wrong_password": 5, "waiting": 14 * 3 - 5}
     assert limits.load_limits(Client.get(), opened.clock()).failed_logins == 5
 
 
 def test_of_many_wrong_logins_after_a_wait_only_one_is_compared(opened: Context, client: tuple[str, str]) -> None:
     Client.update(failed_logins=5, blocked_until=opened.clock() - timedelta(minutes=1)).execute()
-    assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong": 1, "waiting": 17}
+    assert Counter(guesses(client[0], "wrong", processes=6, times=3)) == {"wrong_password": 1, "waiting": 17}
 
 
 def test_many_right_logins_at_once_are_all_accepted(opened: Context, client: tuple[str, str]) -> None:
@@ -115,7 +115,7 @@ def test_a_hash_below_the_current_cost_is_replaced_at_login_and_still_matches(
     opened: Context, client: tuple[str, str]
 ) -> None:
     costlier = opened._replace(settings=opened.settings._replace(bcrypt_cost=5))
-    assert reason(costlier, client[0], "wrong") is LoginReason.WRONG
+    assert reason(costlier, client[0], "wrong") is LoginReason.WRONG_PASSWORD
     assert str(Credential.get().password_hash).startswith("$2b$04$")
     assert reason(costlier, client[0], client[1]) is LoginReason.ACCEPTED
     assert str(Credential.get().password_hash).startswith("$2b$05$")
@@ -133,7 +133,7 @@ def test_the_hashes_of_two_earlier_passwords_are_kept_and_do_not_sign_in(opened:
     kept = [row.password_hash is not None for row in Credential.select().order_by(Credential.sequence)]
     assert kept == [False, False, True, True, True]
     assert [reason(opened, client.identifier, password) for password in passwords[1:]] == [
-        *[LoginReason.WRONG] * 3,
+        *[LoginReason.WRONG_PASSWORD] * 3,
         "accepted",
     ]
 
@@ -144,7 +144,7 @@ def test_every_verdict_is_recorded_with_its_reason_and_no_secret(opened: Context
     reason(opened, client[0], client[1])
     events = [event for event in Event.select().order_by(Event.id) if event.action == "login"]
     assert [(event.outcome, event.details) for event in events] == [
-        ("refused", '{"reason": "wrong"}'),
+        ("refused", '{"reason": "wrong_password"}'),
         ("refused", '{"reason": "unknown_identifier"}'),
         ("accepted", '{"reason": "accepted"}'),
     ]
@@ -173,7 +173,7 @@ def test_a_malformed_stored_hash_is_refused_and_never_crashes(
     opened: Context, client: tuple[str, str], stored: str
 ) -> None:
     Credential.update(password_hash=stored).execute()
-    assert reason(opened, client[0], client[1]) is LoginReason.WRONG
+    assert reason(opened, client[0], client[1]) is LoginReason.WRONG_PASSWORD
 
 
 def test_the_cost_of_a_hash_is_read_from_it() -> None:
@@ -189,16 +189,16 @@ def test_a_hash_of_the_current_cost_is_not_replaced(opened: Context, client: tup
     assert Credential.get().password_hash == before
 
 
-@pytest.mark.parametrize("refused", [LoginReason.WRONG, LoginReason.DISABLED, LoginReason.NOTHING_OPENS])
+@pytest.mark.parametrize("refused", [LoginReason.WRONG_PASSWORD, LoginReason.DISABLED, LoginReason.NO_PASSWORD])
 def test_a_failure_counts_towards_the_wait_whatever_its_reason(
     opened: Context, client: tuple[str, str], refused: LoginReason
 ) -> None:
     identifier, password = client
     if refused is LoginReason.DISABLED:
         Client.update(disabled_at=opened.clock()).execute()
-    if refused is LoginReason.NOTHING_OPENS:
+    if refused is LoginReason.NO_PASSWORD:
         identifier = records.create_client(opened, fields.parse_fields("marc@example.org")).identifier
-    typed = "wrong" if refused is LoginReason.WRONG else password
+    typed = "wrong" if refused is LoginReason.WRONG_PASSWORD else password
     for _ in range(limits.FAILURES_BEFORE_WAIT):
         assert reason(opened, identifier, typed) is refused
     assert reason(opened, identifier, typed) is LoginReason.WAITING

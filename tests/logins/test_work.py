@@ -63,7 +63,7 @@ class Account(NamedTuple):
 
 
 def wrong(context: Context) -> Account:
-    return Account(activated(context)[0].identifier, LoginReason.WRONG)
+    return Account(activated(context)[0].identifier, LoginReason.WRONG_PASSWORD)
 
 
 def blocked(context: Context) -> Account:
@@ -81,7 +81,7 @@ def waiting(context: Context) -> Account:
 def disabled(context: Context) -> Account:
     client, _ = activated(context)
     change.disable_clients(context, [client.id], reason="moved")
-    return Account(client.identifier, LoginReason.WRONG)
+    return Account(client.identifier, LoginReason.WRONG_PASSWORD)
 
 
 def disabled_with_the_right_password(context: Context) -> Account:
@@ -93,32 +93,32 @@ def disabled_with_the_right_password(context: Context) -> Account:
 def erased(context: Context) -> Account:
     client, password = activated(context)
     change.erase_clients(context, [client.id])
-    return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
+    return Account(client.identifier, LoginReason.NO_PASSWORD, password)
 
 
 def expired(context: Context) -> Account:
     client, password = activated(context)
     Credential.update(expires_at=context.clock() - timedelta(days=1)).execute()
-    return Account(client.identifier, LoginReason.NOTHING_OPENS, password)
+    return Account(client.identifier, LoginReason.NO_PASSWORD, password)
 
 
 def never_activated(context: Context) -> Account:
     return Account(
-        records.create_client(context, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NOTHING_OPENS
+        records.create_client(context, fields.parse_fields("jeanne@example.org")).identifier, LoginReason.NO_PASSWORD
     )
 
 
 def with_a_malformed_hash(context: Context) -> Account:
     client, password = activated(context)
     Credential.update(password_hash="$2b$04$short").execute()
-    return Account(client.identifier, LoginReason.WRONG, password)
+    return Account(client.identifier, LoginReason.WRONG_PASSWORD, password)
 
 
 def imported_at(cost: int) -> Callable[[Context], Account]:
     def account(context: Context) -> Account:
         hashed = bcrypt.hashpw(b"fG69a*6jH", bcrypt.gensalt(cost)).decode()
         imported(context, f"email;hash\njeanne@example.org;{hashed}\n")
-        return Account(Client.get().identifier, LoginReason.WRONG)
+        return Account(Client.get().identifier, LoginReason.WRONG_PASSWORD)
 
     account.__name__ = f"imported_at_{cost}"
     return account
@@ -146,7 +146,7 @@ def test_a_password_that_bcrypt_rejects_takes_as_much_work(
     opened: Context, today: Context, work: Work, typed: str
 ) -> None:
     account = wrong(opened)
-    assert work.rounds(today, account.identifier, typed, LoginReason.WRONG) == 2**COST
+    assert work.rounds(today, account.identifier, typed, LoginReason.WRONG_PASSWORD) == 2**COST
 
 
 def test_after_the_cost_was_lowered_refusals_take_the_time_of_the_hashes_that_are_stored(
@@ -154,7 +154,10 @@ def test_after_the_cost_was_lowered_refusals_take_the_time_of_the_hashes_that_ar
 ) -> None:
     account = wrong(today)
     assert opened.settings.bcrypt_cost < COST
-    for identifier, reason in ((account.identifier, LoginReason.WRONG), (UNKNOWN, LoginReason.UNKNOWN_IDENTIFIER)):
+    for identifier, reason in (
+        (account.identifier, LoginReason.WRONG_PASSWORD),
+        (UNKNOWN, LoginReason.UNKNOWN_IDENTIFIER),
+    ):
         assert work.rounds(opened, identifier, "wrong", reason) == 2**COST
 
 

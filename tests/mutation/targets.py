@@ -14,7 +14,6 @@ TESTS = Path(__file__).parents[1]
 
 _ISSUING = ("credentials/test_issue.py", "commands/test_activate.py")
 _RUNS = (
-    "reissue/test_quotas.py",
     "reissue/test_items.py",
     "reissue/test_runs.py",
     "commands/test_reissue.py",
@@ -85,7 +84,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     # the database and restore
     "store/database.py": _STORE,
     "store/postgresql.py": _STORE,
-    "store/schema.py": _STORE,
+    "store/upgrade.py": _STORE,
     "store/sql.py": _STORE,
     "store/sqlite.py": _STORE,
     "store/backup.py": ("store/test_restore.py", "store/test_backup.py", "store/test_failures.py"),

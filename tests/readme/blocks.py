@@ -21,6 +21,7 @@ Every example is executed, so that it stays true. Either
 - tag the fence with a language that tests/test_readme.py executes: sh, console, cron (of the account egec), dns; or
 - let a test of your own execute it: the line above the fence is `<!-- executed by tests/…/test_….py -->`, and that test
   takes the block by `executed_by("tests/…/test_….py")` from tests/readme/blocks.py; or
+- tag a picture, which has nothing to execute, with the language text; or
 - let .ci/run execute it: the line above the fence is `<!-- some name -->`, and .ci/run takes the block by that name.
 What the examples find (clients, files, variables) is in tests/readme/office.py: add what yours needs.
 """

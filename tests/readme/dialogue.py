@@ -2,18 +2,26 @@
 
 import re
 
+from egec_cli.context import detect_actor
 from tests.conftest import Ended
 from tests.readme.office import Office
 from tests.readme.terminal import type_in
 
 IDENTIFIER = r"\b[1-9]\d{9}\b"
+# The user whom the examples show in the column of the actor; the real one has a column of another width.
+ACTOR = "egec (marie)"
 # What differs from one run to the next, and what stands for it on both sides.
 VARIABLE = {
     r"/\S*/mail/new/\S+": "a mail",
+    r"/\S*/\.env\b": "the settings file",
+    r"(?:127\.0\.0\.1|smtp\.example\.org):\d+": "a server",
     r"\d{4}-\d\d-\d\dT[\d:.]+Z": "a moment",
     r"by .+ on \S+,": "by somebody,",
     r'"(actor|host)": "[^"]*"': "somebody",
+    rf"(?<=  )(?:{'|'.join(map(re.escape, (ACTOR, detect_actor().user)))})(?: +|$)": "somebody ",
+    r"\b(by|actor) +details$": r"\1 details",
     r'\d+ ms$|"ms": \d+': "some time",
+    r"in (less than a second|about [\d:]+): a hash takes \d+ ms, the mail server answers within some time": "some time",
 }
 
 
@@ -37,25 +45,46 @@ class Dialogue:
             ["bash", "-c", f"(exit {self._last}); {command}"],
             folder=self._office.folder,
             variables=self._office.variables,
-            answers=self._office.answers,
+            answers=self._office.answers | self._password(command),
         )
         self._last = ended.code
         return ended
 
+    def _password(self, command: str) -> dict[str, str]:
+        """Return the answer to the question for the password, if the command names a client."""
+        typed = [password for client, password in self._office.passwords.items() if client in command]
+        return {"Password:": typed[0]} if typed else {}
+
     def require(self, shown: list[str], ended: Ended) -> None:
-        """Require that the lines shown are those of both streams, each in its order; `...` stands for the others."""
-        streams = [[plain(line) for line in stream.splitlines() if line] for stream in (ended.out, ended.err)]
-        for line in shown:
+        """Require that the lines shown are those of both streams, each in its order.
+
+        A line `...` stands for lines of standard output up to the next one that is shown, and `(...)` for lines of
+        standard error up to the end. `...` at the end of a line stands for the rest of it.
+        """
+        streams = [[line for line in map(plain, stream.splitlines()) if line] for stream in (ended.out, ended.err)]
+        some_are_left_out = False
+        for line in filter(None, shown):
             if line == "...":
-                streams[0].clear()
+                some_are_left_out = True
                 continue
+            if line == "(...)":
+                streams[1].clear()
+                continue
+            while some_are_left_out and streams[0] and not any(self._is(line, one[0]) for one in streams if one):
+                streams[0].pop(0)
             heads = [stream for stream in streams if stream and self._is(line, stream[0])]
             assert heads, f"the README shows {line!r}, but there is {streams}"
             heads[0].pop(0)
+            some_are_left_out &= heads[0] is not streams[0]
+        if some_are_left_out:
+            streams[0].clear()
         assert streams == [[], []], "the README does not show this"
 
     def _is(self, shown: str, real: str) -> bool:
         expected = plain(shown)
+        if expected.endswith("..."):
+            expected = expected.removesuffix("...").rstrip()
+            real = real[: len(expected)]
         # Whom the README names for the first time, this run has given another number.
         here = dict(zip(re.findall(IDENTIFIER, expected), re.findall(IDENTIFIER, real), strict=False))
         known = here | self.identifiers

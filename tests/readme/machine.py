@@ -86,6 +86,7 @@ class Machine:
             input=typed,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=120,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

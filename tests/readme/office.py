@@ -20,15 +20,25 @@ CLIENTS = (
     ("elodie@example.org", "Mme", "Élodie", "Élouard", "D-4", "8347561029"),
 )
 MARC = "5079512743"
+PAUL = "2938475610"
+PAULS_EMAIL = "paul@example.org"
 COLUMNS = "courriel;civilité;prénom;nom;n° de dossier\n"
 
 
 class Office(NamedTuple):
-    """A folder in which the examples are typed, and the variables that they use."""
+    """A folder in which the examples are typed, and the variables that they use.
+
+    Attributes:
+        folder: the user's home, in which everything is.
+        variables: what the environment has beside that of the tests.
+        answers: what is typed, by the end of the question that it answers.
+        passwords: what is typed as the password of a client, by the identifier.
+    """
 
     folder: Path
     variables: dict[str, str]
     answers: dict[str, str]
+    passwords: dict[str, str]
 
 
 def program(path: Path, lines: str) -> None:
@@ -41,8 +51,9 @@ def program(path: Path, lines: str) -> None:
 def bare(folder: Path) -> Office:
     """Make a folder like a checkout, with `egec` on the path and nothing else."""
     shutil.copy(CHECKOUT / ".env.example", folder)
+    shutil.copytree(CHECKOUT / "templates", folder / "templates")
     program(folder / "bin/egec", f'exec {sys.executable} -m egec_cli "$@"')
-    return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]:": "y"})
+    return Office(folder, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}, {"[y/N]:": "y"}, {})
 
 
 def furnished(folder: Path, mail_url: str) -> Office:
@@ -61,6 +72,9 @@ def furnished(folder: Path, mail_url: str) -> Office:
     office.variables.update(
         IDENTIFIER=MARC, PASSWORD=passwords[MARC], EMAIL="new@example.org", NAME="Nouveau", FILE_NUMBER="D-5000"
     )
+    # Paul has Caps Lock on; Élodie, who has no password, types something.
+    office.passwords.update(passwords)
+    office.passwords[PAUL] = passwords[PAUL].swapcase()
     office.answers["Password:"] = passwords[MARC]
     for name, text in _files(passwords).items():
         (folder / name).write_text(text, encoding="utf-8")

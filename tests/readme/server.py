@@ -1,16 +1,25 @@
-"""egec installed on a machine as the README's section « On a server » says."""
+"""egec installed on a machine as the guide to servers says."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.conftest import Ended
 from tests.readme.blocks import CHECKOUT, executed_by
-from tests.readme.machine import Machine
+from tests.readme.machine import PATH, Machine
 from tests.smtp_server import MailServer
 
-INSTALL, UNITS = executed_by("tests/callers/test_service.py")
+(
+    TO_POSTGRESQL,
+    INSTALL, SECRET, UNITS,
+    UPGRADE, DUMP, RESTORE, RESTORE_DUMP, MOVE, UNINSTALL,
+) = executed_by("tests/callers/test_service.py")  # fmt: skip
 STATE = "/var/lib/egec"
 MAIL_URL = "smtp://egec:secret@smtp.example.org:587"
+# The tests' machine has no systemd: this one requires the units that it is given, and writes down what it is asked.
+SYSTEMCTL = """#!/bin/sh
+for word; do case $word in *.timer|*.service) test -e "/etc/systemd/system/$word" || exit 5 ;; esac; done
+echo "systemctl $*" >> /srv/steps
+"""
 AUTHORITY = "/etc/ssl/egec-test.pem"
 
 
@@ -35,8 +44,16 @@ class Server(NamedTuple):
         return self.machine.run(["/opt/egec/bin/egec", *arguments], user="egec", typed=typed)
 
     def may_be_worked_at(self) -> None:
-        """Give the account the secret, as the README says for operators and crontabs."""
-        self.machine.must(
-            ["sh", "-c", "cd /etc/egec && chgrp egec mail_url && chmod 640 mail_url"
-             " && echo EGEC_MAIL_URL_FILE=mail_url >> egec.env"]
-        )  # fmt: skip
+        """Give the account the secret, as the guide says for people and cron."""
+        self.types(SECRET.text)
+
+    def types(self, commands: str, *, folder: str = "/", **variables: str) -> str:
+        """Type these commands as root, require success, and return their output; systemctl is a stand-in."""
+        self.machine.write("/srv/bin/systemctl", SYSTEMCTL, mode=0o755)
+        variables = {"PATH": f"/srv/bin:{PATH}", **variables}
+        # Alone: another test's account may have the same number, and userdel refuses an account that is in use.
+        alone = ["unshare", "--pid", "--fork", "--mount-proc"]
+        command = [*alone, "bash", "-euo", "pipefail", "-c", commands]
+        ended = self.machine.run(command, folder=folder, variables=variables)
+        assert ended.code == 0, ended
+        return ended.out

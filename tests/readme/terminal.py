@@ -70,6 +70,7 @@ def _converse(keyboard: int, told: bytearray, answers: Mapping[str, str]) -> Non
         except OSError:  # Linux's sign that no process has the terminal open any more
             return
         for question, answer in answers.items():
-            if len(told) > answered and told.rstrip().endswith(question.encode()):
+            # Not what came before the last answer: a line's end behind it would look like the question again.
+            if told[answered:].rstrip().endswith(question.encode()):
                 answered = len(told)
                 os.write(keyboard, f"{answer}\n".encode())

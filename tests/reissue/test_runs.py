@@ -396,8 +396,9 @@ def test_a_server_that_refuses_our_configuration_pauses_the_run(
 ) -> None:
     server.fail_always(fault)
     run = start(context)
-    with pytest.raises(ConfigError, match="refuses the sender"):
+    with pytest.raises(ConfigError, match="refuses the sender") as raised:
         work(context, run)
+    assert str(raised.value.hint).startswith("Correct EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL. The run is paused")
     assert summary(context, run) == ("paused", 0, 0, 5)
     require_nothing_held()
 

@@ -318,7 +318,7 @@ def test_a_warning_names_a_file_with_a_secret_that_all_users_can_read(mode: int,
     path.chmod(mode)
     found = load_settings({"EGEC_MAIL_URL_FILE": str(path)} if own else {ENV_FILE_VARIABLE: str(path)})
     warning = f"{path} holds a secret and can be read by others. Type: chmod 600 {path}"
-    assert [f"{one.what}. {one.cure}" for one in found.warnings] == ([warning] if warned else [])
+    assert [f"{one.what}. {one.fix}" for one in found.warnings] == ([warning] if warned else [])
 
 
 def test_a_file_without_a_secret_may_be_readable_by_all_users() -> None:

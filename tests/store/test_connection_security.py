@@ -161,7 +161,7 @@ def test_what_a_url_gives_up_is_a_weakness(asked: dict[str, str], told: list[str
     assert len(found) == len(told)
     for weakness, words in zip(found, told, strict=True):
         assert words in weakness.what
-        assert weakness.cure
+        assert weakness.fix
     assert list(security.weaknesses({"host": "localhost", **asked}, {})) == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.errors import ConfigError, StorageError, TemporaryFailure
 from egec_cli.settings.schema import PostgresqlServer, SqliteFile
-from egec_cli.store import database, models, schema
+from egec_cli.store import database, models, upgrade
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(location: Sqlit
 def test_a_database_of_an_older_program_asks_for_the_upgrade(
     location: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = schema.list_known_migrations()
-    monkeypatch.setattr(schema, "list_known_migrations", lambda: [*known, "9999_later"])
+    known = upgrade.list_known_migrations()
+    monkeypatch.setattr(upgrade, "list_known_migrations", lambda: [*known, "9999_later"])
     with pytest.raises(ConfigError) as refused, database.open_database(location):
         pass
     assert "egec db upgrade" in refused.value.hint
@@ -119,7 +119,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_busy_database_is_not_now(location: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_database_is_a_temporary_failure(location: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.1)
     other = sqlite3.connect(location.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -143,7 +143,7 @@ def terminate(url: str) -> None:
 
 
 @pytest.mark.parametrize("point", [Point.BANNER, Point.RCPT, Point.KEPT])
-def test_a_session_that_postgresql_ends_in_the_middle_is_not_now_and_the_last_mail_opens_the_account(
+def test_a_session_that_postgresql_ends_in_the_middle_is_a_temporary_failure_and_the_last_mail_opens_the_account(
     url: str, server: MailServer, egec: Egec, egec_process: Egec, point: Point
 ) -> None:
     identifier = activated(egec)
@@ -157,7 +157,7 @@ def test_a_session_that_postgresql_ends_in_the_middle_is_not_now_and_the_last_ma
     require_as_good_as_new(identifier, server, egec_process)
 
 
-def test_a_session_that_postgresql_ends_while_the_mail_is_refused_leaves_the_former_password(
+def test_a_session_that_postgresql_ends_while_the_mail_is_refused_leaves_the_previous_password(
     url: str, server: MailServer, egec: Egec, egec_process: Egec
 ) -> None:
     identifier = activated(egec)
@@ -170,7 +170,7 @@ def test_a_session_that_postgresql_ends_while_the_mail_is_refused_leaves_the_for
     require_as_good_as_new(identifier, server, egec_process)
 
 
-def test_a_server_that_cannot_be_reached_is_not_now(
+def test_a_server_that_cannot_be_reached_is_a_temporary_failure(
     server: MailServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent, closing(socket.socket()) as closed:

@@ -21,7 +21,7 @@ from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.store.schema import list_known_migrations
+from egec_cli.store.upgrade import list_known_migrations
 from tests.activations import PATIENCE, wait_until
 from tests.conftest import Egec
 from tests.processes import IMPATIENT, Call, disk_with_room_to, egec_after, later_release, run_with
@@ -46,14 +46,15 @@ def up(migrator, db):
 """
 
 
+def connect(location: Database) -> Any:
+    return sqlite3.connect(location.path) if isinstance(location, SqliteFile) else psycopg.connect(location.url)
+
+
 def rows(location: Database, columns: dict[str, str] | None = None) -> dict[str, tuple[str, list[Any]]]:
     """Return the columns and the rows of every table; or only these columns."""
     statement = "SELECT {} FROM {} ORDER BY id"
-    connection: Any = (
-        sqlite3.connect(location.path) if isinstance(location, SqliteFile) else psycopg.connect(location.url)
-    )
     found = {}
-    with closing(connection):
+    with closing(connect(location)) as connection:
         for table in TABLES:
             cursor = connection.execute(statement.format(columns[table] if columns else "*", table))
             found[table] = (", ".join(column[0] for column in cursor.description), cursor.fetchall())
@@ -116,16 +117,63 @@ def test_what_the_first_release_made_is_upgraded_with_all_its_data(released: Dat
     assert (upgraded.code, json.loads(upgraded.out)["applied"]) == (0, newer)
     after = rows(released, {table: columns for table, (columns, _) in before.items()})
     columns, events = after.pop("event")
-    former_columns, former_events = before.pop("event")
+    earlier_columns, earlier_events = before.pop("event")
     assert after == before
     # What the upgrade adds is the record of itself.
-    assert (columns, events[: len(former_events)]) == (former_columns, former_events)
-    assert ["db.upgrade" in one for one in events[len(former_events) :]] == [True] * bool(newer)
+    assert (columns, events[: len(earlier_events)]) == (earlier_columns, earlier_events)
+    assert ["db.upgrade" in one for one in events[len(earlier_events) :]] == [True] * bool(newer)
     assert egec("db", "status").code == 0
     with open_context(load.load_settings()):
         assert egec("client", "show", CLIENT).code == 0
     assert egec("reissue", "status", "spring-2026").code == 0
     assert len(copies(released)) == (isinstance(released, SqliteFile) and bool(newer))
+
+
+def test_an_upgrade_renames_stored_codes_and_leaves_what_people_typed(released: Database, egec: Egec) -> None:
+    events = [
+        ("client.import", "begun", "{}"),
+        ("login.explain", "former_password", "{}"),
+        ("login.explain", "waiting", "{}"),
+        ("reissue.pause", "not_now", "{}"),
+        ("login", "refused", '{"reason": "wrong"}'),
+        ("login", "refused", '{"reason": "nothing_opens"}'),
+        ("login", "refused", '{"reason": "blocked"}'),
+        ("mail.test", "refused", '{"failure": "bad_input", "kind": "reissue"}'),
+        ("client.notice", "refused", '{"failure": "mail_refused", "message_id": "<defect@egec.pro>"}'),
+        ("client.disable", "disabled", '{"reason": "wrong"}'),
+    ]
+    columns = "id, at, actor, host, action, outcome, details"
+    values = "{}, '2026-11-25T05:00:00.000Z', 'a', 'h', '{}', '{}', '{}'"
+    with closing(connect(released)) as connection:
+        for number, event in enumerate(events, 101):
+            connection.execute(f"INSERT INTO event ({columns}) VALUES ({values.format(number, *event)})")
+        connection.execute("UPDATE credential SET failure = 'defect' WHERE id = 1")
+        connection.execute("UPDATE reissue_item SET failure = 'no_such_client', details = 'not_now' WHERE id = 1")
+        connection.execute("UPDATE reissue_item SET failure = 'mail_refused' WHERE id = 2")
+        connection.commit()
+    assert egec("db", "upgrade").code == 0
+    shown = dict.fromkeys(TABLES, "id") | {
+        "event": "action, outcome, details, id",
+        "credential": "failure, id",
+        "reissue_item": "failure, details, id",
+    }
+    after = rows(released, shown)
+    assert [event[:3] for event in after["event"][1] if 101 <= event[3] <= 110] == [
+        ("client.import", "started", "{}"),
+        ("login.explain", "earlier_password", "{}"),
+        ("login.explain", "waiting", "{}"),
+        ("reissue.pause", "temporary_failure", "{}"),
+        ("login", "refused", '{"reason": "wrong_password"}'),
+        ("login", "refused", '{"reason": "no_password"}'),
+        ("login", "refused", '{"reason": "blocked"}'),
+        ("mail.test", "refused", '{"failure": "invalid_input", "kind": "reissue"}'),
+        ("client.notice", "refused", '{"failure": "mail_refused", "message_id": "<defect@egec.pro>"}'),
+        ("client.disable", "disabled", '{"reason": "wrong"}'),
+    ]
+    assert [failure for failure, _ in after["credential"][1]] == ["internal_error", None, None, None]
+    assert after["reissue_item"][1] == [
+        ("unknown_client", "not_now", 1), ("mail_refused", None, 2), (None, None, 3)
+    ]  # fmt: skip
 
 
 def test_the_password_of_before_the_upgrade_still_opens_the_account(
@@ -158,7 +206,7 @@ def test_a_program_that_is_too_old_refuses_and_damages_nothing(
     assert run_with([later], "verify", "--stdin", stdin=f"{CLIENT}\n{PASSWORD}\n").code == 0
 
 
-def test_a_kill_in_the_middle_leaves_the_former_schema_and_the_upgrade_can_be_run_again(
+def test_a_kill_in_the_middle_leaves_the_previous_schema_and_the_upgrade_can_be_run_again(
     released: Database, later: Call, gate: Path, tmp_path: Path, egec: Egec
 ) -> None:
     egec("db", "upgrade")

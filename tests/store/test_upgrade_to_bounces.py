@@ -15,7 +15,7 @@ from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.database import prepare_database
 from egec_cli.store.models import Client, Credential
-from egec_cli.store.schema import HISTORY_TABLE, MIGRATIONS, list_known_migrations
+from egec_cli.store.upgrade import HISTORY_TABLE, MIGRATIONS, list_known_migrations
 from tests.conftest import Egec
 
 MOMENT = "2026-07-01T12:00:00.000Z"

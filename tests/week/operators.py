@@ -50,7 +50,7 @@ def hand_over(week: Week, client: str, actor: str) -> None:
     ended = week.egec.hand_over("activate", client, "--no-mail", "--show-password", "--format", "json", actor=actor)
     result = json.loads(ended.out)
     week.by_hand[result["identifier"]].append(Given(result["sequence"], result["password"], None))
-    week.books.expect("credential.show", "begun")
+    week.books.expect("credential.show", "started")
     week.books.count("passwords shown at the counter")
     _settle(week, ended.out, actor)
 

@@ -72,7 +72,7 @@ def _ask_the_help_desk(week: Week, today: Sequence[str]) -> None:
     for identifier in week.some(recent, 500):
         typed = f"{identifier}\n{recent[identifier]}\n"
         ended = week.egec("verify", "--stdin", "--explain", "--format", "json", stdin=typed, codes=(1,))
-        week.books.require('"former_password"' in ended.out, f"the help desk got {ended.out}")
+        week.books.require('"earlier_password"' in ended.out, f"the help desk got {ended.out}")
         week.books.expect("login", "refused")
-        week.books.expect("login.explain", "former_password")
+        week.books.expect("login.explain", "earlier_password")
         week.books.count("earlier passwords recognised by the help desk")

@@ -63,7 +63,6 @@ def envelope_sender(bounces: str, message_id: str) -> str:
 
     Args:
         bounces: the address that gets the bounces; its mail server must ignore what follows a +.
-        message_id: that of the mail.
     """
     parts = _FORM.fullmatch(message_id)
     local, _, domain = bounces.rpartition("@")
@@ -132,12 +131,8 @@ def credentials_mail(
     """Return the mail of the memo for one client.
 
     Args:
-        settings: templates, names and addresses.
         recipient: the client's address in its ASCII (IDNA) form.
-        language: one of `schema.LANGUAGES`.
         name: how the client is greeted, such as `M. Dupont`; may be empty.
-        identifier: the client's identifier.
-        password: the new password.
         issued_at: the time of the issue, by which clients recognise the latest mail.
         client: the key of the client, by which a delivery report finds the credential.
 

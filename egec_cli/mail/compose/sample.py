@@ -29,13 +29,9 @@ def sample_mail(
     """Return a mail as a client would get it, except for the password.
 
     Args:
-        settings: templates, names and addresses.
-        kind: the kind of mail.
-        language: one of `schema.LANGUAGES`.
         at: the time of the issue or the change.
         recipient: the address in its ASCII (IDNA) form.
         name: how the client is greeted; may be empty.
-        identifier: the client's.
         sentence: that of a bulk run; if empty, the one of the templates.
         is_test: mark the subject and the first line as a test.
 

@@ -140,5 +140,5 @@ def _encode_der(tag: int, content: bytes) -> bytes:
     return bytes([tag, size] if size < 0x80 else [tag, 0x80 | len(octets), *octets]) + content
 
 
-def _invalid_key(what: str, cure: str) -> ConfigError:
-    return ConfigError("the key in EGEC_DKIM_KEY {what}", cure, what=what)
+def _invalid_key(what: str, fix: str) -> ConfigError:
+    return ConfigError("the key in EGEC_DKIM_KEY {what}", fix, what=what)

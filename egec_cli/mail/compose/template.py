@@ -29,7 +29,7 @@ class Mistake(NamedTuple):
 
     line: int
     what: str
-    cure: str
+    fix: str
 
 
 class Template(NamedTuple):
@@ -44,7 +44,6 @@ class Template(NamedTuple):
         In `.html` files values are escaped.
 
         Args:
-            values: the values of the placeholders.
             required: the placeholders that the text must use.
 
         Raises:
@@ -52,7 +51,7 @@ class Template(NamedTuple):
         """
         for mistake in self.find_mistakes(values, required):
             raise ConfigError(
-                "{path}:{line}: {what}", mistake.cure, path=self.path, line=mistake.line, what=mistake.what
+                "{path}:{line}: {what}", mistake.fix, path=self.path, line=mistake.line, what=mistake.what
             )
         return self.substitute(values)
 
@@ -78,13 +77,13 @@ class Template(NamedTuple):
     def find_mistakes(self, known: Collection[str], required: Iterable[str] = ()) -> Iterator[Mistake]:
         """Yield the unknown placeholders, then the missing ones."""
         names = ", ".join(f"${name}" for name in sorted(known))
-        cure = Words("Write $$ for a dollar sign; valid placeholders: {names}.", names=names or Words("none"))
+        fix = Words("Write $$ for a dollar sign; valid placeholders: {names}.", names=names or Words("none"))
         used = set()
         for line, name in self.find_placeholders():
             if name is None:
-                yield Mistake(line, Words("a dollar sign without a placeholder"), cure)
+                yield Mistake(line, Words("a dollar sign without a placeholder"), fix)
             elif name not in known:
-                yield Mistake(line, Words("unknown placeholder ${name}", name=name), cure)
+                yield Mistake(line, Words("unknown placeholder ${name}", name=name), fix)
             else:
                 used.add(name)
         for name in sorted(set(required) - used):

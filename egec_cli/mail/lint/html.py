@@ -132,14 +132,14 @@ class Flaw(NamedTuple):
 
     where: str
     what: str
-    cure: str
+    fix: str
     is_fatal: bool = True
 
 
 class _Found(NamedTuple):
     line: int
     what: str
-    cure: str
+    fix: str
     is_fatal: bool = True
 
 
@@ -170,7 +170,6 @@ def find_page_flaws(source: Template, rendered: str, language: str) -> Iterator[
     Args:
         source: its template.
         rendered: the page filled in, with the same line numbers.
-        language: the language of the text.
     """
     # A doubled dollar sign is not a placeholder.
     page = Page(source.text.replace("$$", "$ "))

@@ -77,8 +77,6 @@ def find_kind_flaws(settings: Settings, kind: Kind, language: str, sentence: str
 
     Args:
         settings: the folder of templates.
-        kind: the kind of mail.
-        language: the language of the mail.
         sentence: that of a run, which may be empty; None checks for any run and for single mails.
     """
     try:
@@ -93,7 +91,7 @@ def find_kind_flaws(settings: Settings, kind: Kind, language: str, sentence: str
         return [_to_flaw(error)]
     required = (*REQUIRED[kind], "sentence") if sentence and kind is Kind.CREDENTIALS else REQUIRED[kind]
     mistaken = [
-        Flaw(f"{source.path}:{mistake.line}", mistake.what, mistake.cure)
+        Flaw(f"{source.path}:{mistake.line}", mistake.what, mistake.fix)
         for source in (sources.text, sources.html)
         for mistake in source.find_mistakes(values, required)
     ]
@@ -137,7 +135,7 @@ def find_line_flaws(settings: Settings, name: str, language: str) -> list[Flaw]:
     except ConfigError as error:
         return [_to_flaw(error)]
     required = LINES.get(name, ())
-    found = [Flaw(f"{source.path}:{one.line}", one.what, one.cure) for one in source.find_mistakes(required, required)]
+    found = [Flaw(f"{source.path}:{one.line}", one.what, one.fix) for one in source.find_mistakes(required, required)]
     found += _find_hidden_characters(source)
     if not source.text.strip():
         found.append(Flaw(f"{source.path}:1", Words("the text is empty"), Words("Write the text or delete the file.")))
@@ -158,10 +156,8 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
     if flaws:
         # Files may be checked, and flaws found, several times.
         listed = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)
-        cure = (
-            flaws[0].cure if len(listed) == 1 else Words("Type `egec mail check --no-connection` for the corrections.")
-        )
-        raise ConfigError(join_words("\n", listed), cure)
+        fix = flaws[0].fix if len(listed) == 1 else Words("Type `egec mail check --no-connection` for the corrections.")
+        raise ConfigError(join_words("\n", listed), fix)
 
 
 def find_unused_files(settings: Settings) -> list[Flaw]:

@@ -89,9 +89,9 @@ def test_a_line_with_a_single_dot_does_not_end_the_mail(program: Program, transp
     ("code", "exit_code"),
     [
         (64, ExitCode.CONFIGURATION),
-        (65, ExitCode.BAD_INPUT),
-        (67, ExitCode.BAD_INPUT),
-        (68, ExitCode.BAD_INPUT),
+        (65, ExitCode.INVALID_INPUT),
+        (67, ExitCode.INVALID_INPUT),
+        (68, ExitCode.INVALID_INPUT),
         (69, ExitCode.TEMPORARY_FAILURE),
         (77, ExitCode.CONFIGURATION),
         (78, ExitCode.CONFIGURATION),
@@ -133,7 +133,7 @@ def test_the_words_of_the_program_become_one_harmless_line(program: Program, tra
 def test_a_program_that_leaves_the_mail_unread_is_believed(program: Program, transport_of: TransportOf) -> None:
     long_mail = mail_to(content=CONTENT + 20_000 * b"one line more\r\n")
     assert end_of_delivery(transport_of(f"sendmail:{program('exit 0')}"), long_mail) == End.ACCEPTED
-    assert end_of_delivery(transport_of(f"sendmail:{program('exit 67')}"), long_mail) == ExitCode.BAD_INPUT
+    assert end_of_delivery(transport_of(f"sendmail:{program('exit 67')}"), long_mail) == ExitCode.INVALID_INPUT
 
 
 @pytest.mark.parametrize("signal", ["KILL", "TERM", "SEGV"])

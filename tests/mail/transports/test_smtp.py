@@ -30,7 +30,11 @@ from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authorit
 IMPATIENCE = 0.5
 SECRET = "Pa55:wo/rd"
 
-BAD_INPUT, TEMPORARY_FAILURE, CONFIGURATION = ExitCode.BAD_INPUT, ExitCode.TEMPORARY_FAILURE, ExitCode.CONFIGURATION
+INVALID_INPUT, TEMPORARY_FAILURE, CONFIGURATION = (
+    ExitCode.INVALID_INPUT,
+    ExitCode.TEMPORARY_FAILURE,
+    ExitCode.CONFIGURATION,
+)
 
 REFUSED_BEFORE_354 = {
     Fault.NO_BANNER: TEMPORARY_FAILURE,
@@ -68,15 +72,15 @@ REFUSED_BEFORE_354 = {
     Fault.CUT_AT_MAIL: TEMPORARY_FAILURE,
     Fault.RCPT_421: TEMPORARY_FAILURE,
     Fault.RCPT_451: TEMPORARY_FAILURE,
-    Fault.RCPT_550: BAD_INPUT,
-    Fault.RCPT_550_USER_UNKNOWN: BAD_INPUT,
-    Fault.RCPT_550_POLICY: BAD_INPUT,
+    Fault.RCPT_550: INVALID_INPUT,
+    Fault.RCPT_550_USER_UNKNOWN: INVALID_INPUT,
+    Fault.RCPT_550_POLICY: INVALID_INPUT,
     Fault.SILENT_AT_RCPT: TEMPORARY_FAILURE,
     Fault.DRIPPED_RCPT: TEMPORARY_FAILURE,
     Fault.CUT_AT_RCPT: TEMPORARY_FAILURE,
     Fault.DATA_421: TEMPORARY_FAILURE,
     Fault.DATA_451: TEMPORARY_FAILURE,
-    Fault.DATA_554: BAD_INPUT,
+    Fault.DATA_554: INVALID_INPUT,
     Fault.SILENT_AT_DATA: TEMPORARY_FAILURE,
     Fault.DRIPPED_354: TEMPORARY_FAILURE,
     Fault.CUT_BEFORE_354: TEMPORARY_FAILURE,
@@ -86,10 +90,10 @@ REFUSED_BEFORE_354 = {
 REFUSED_AFTER_THE_DOT = {
     Fault.MESSAGE_421: TEMPORARY_FAILURE,
     Fault.MESSAGE_451: TEMPORARY_FAILURE,
-    Fault.MESSAGE_554: BAD_INPUT,
-    Fault.REFUSAL_THAT_QUOTES: BAD_INPUT,
-    Fault.REFUSAL_THAT_QUOTES_OVER_LINES: BAD_INPUT,
-    Fault.REFUSAL_THAT_QUOTES_IN_BASE64: BAD_INPUT,
+    Fault.MESSAGE_554: INVALID_INPUT,
+    Fault.REFUSAL_THAT_QUOTES: INVALID_INPUT,
+    Fault.REFUSAL_THAT_QUOTES_OVER_LINES: INVALID_INPUT,
+    Fault.REFUSAL_THAT_QUOTES_IN_BASE64: INVALID_INPUT,
 }
 IN_DOUBT_AND_NOT_KEPT = {
     Fault.CUT_IN_MESSAGE,
@@ -215,7 +219,7 @@ def test_a_mail_is_accepted_whatever_the_server_does_beside_saying_250(
         (Fault.CUT_AT_RCPT, TEMPORARY_FAILURE),
         (Fault.SILENT_AT_DATA, TEMPORARY_FAILURE),
         (Fault.CUT_IN_MESSAGE, End.IN_DOUBT),
-        (Fault.MESSAGE_554, BAD_INPUT),
+        (Fault.MESSAGE_554, INVALID_INPUT),
         (Fault.CUT_AFTER_KEEPING, End.IN_DOUBT),
         (Fault.SILENT_AFTER_KEEPING, End.IN_DOUBT),
         (Fault.CUT_AT_THE_END_OF_ANSWER, End.IN_DOUBT),
@@ -431,7 +435,7 @@ def test_an_address_that_is_always_refused_keeps_no_other_from_its_mail(
     mail_server.fail_always(Fault.RCPT_550, recipient="b@example.org")
     transport = transport_of(mail_server.url)
     ends = [end_of_delivery(transport, mail_to(f"{name}@example.org")) for name in "abcb"]
-    assert ends == [End.ACCEPTED, BAD_INPUT, End.ACCEPTED, BAD_INPUT]
+    assert ends == [End.ACCEPTED, INVALID_INPUT, End.ACCEPTED, INVALID_INPUT]
     assert [kept.recipient for kept in mail_server.accepted] == ["a@example.org", "c@example.org"]
 
 
@@ -449,7 +453,7 @@ def test_transports_of_several_threads_do_not_disturb_each_other(
     mail_server.fail_next(*[Fault.NONE, Fault.RCPT_451, Fault.MESSAGE_554, Fault.CUT_AFTER_KEEPING] * 5)
     with ThreadPoolExecutor(4) as pool:
         ends = [end for some in pool.map(deliver, [recipients[first::4] for first in range(4)]) for end in some]
-    assert Counter(ends) == {End.ACCEPTED: 45, TEMPORARY_FAILURE: 5, BAD_INPUT: 5, End.IN_DOUBT: 5}
+    assert Counter(ends) == {End.ACCEPTED: 45, TEMPORARY_FAILURE: 5, INVALID_INPUT: 5, End.IN_DOUBT: 5}
     mail_server.wait_until_quiet()
     kept = mail_server.accepted
     assert len({one.recipient for one in kept}) == len(kept) == 50
@@ -657,7 +661,7 @@ def test_a_non_ascii_address_is_refused_if_the_server_does_not_offer_smtputf8(tr
         with pytest.raises(DeliveryRefused, match=r"jérôme@example\.org") as refusal:
             transport.deliver(mail_to("jérôme@example.org"))
         error = refusal.value.error
-        assert (error.exit_code, error.code) == (BAD_INPUT, "smtputf8_not_offered")
+        assert (error.exit_code, error.code) == (INVALID_INPUT, "smtputf8_not_offered")
         assert error.hint.startswith("Use another address for this client")
         assert refusal.value.server_unavailable is False
         assert b"mail FROM" not in server.heard_in_clear
@@ -699,7 +703,7 @@ def test_a_server_without_8bitmime_gets_a_body_of_ascii_and_no_word_of_it(
 def test_the_server_without_8bitmime_would_have_refused_anything_else(transport_of: TransportOf) -> None:
     with MailServer(eight_bit=False) as server:
         transport = transport_of(server.url)
-        assert end_of_delivery(transport, mail_to(content=CONTENT + "é\r\n".encode())) == BAD_INPUT
+        assert end_of_delivery(transport, mail_to(content=CONTENT + "é\r\n".encode())) == INVALID_INPUT
         assert server.accepted == []
 
 

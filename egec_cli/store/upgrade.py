@@ -1,4 +1,4 @@
-"""The schema of the database: the migrations that were applied to it, against those that this program knows."""
+"""Compare the migrations applied to a database with those of this program, and apply the missing ones."""
 
 import os
 from collections.abc import Iterable
@@ -68,7 +68,10 @@ def list_pending_migrations(database: peewee.Database, location: Database) -> li
         if isinstance(location, SqliteFile) and (tables := set(database.get_tables())):
             raise without_history(location, tables)
         raise ConfigError(
-            "{location} has no tables of egec", "Type `egec init` to make them.", code="no_database", location=location
+            "{location} has no tables of egec",
+            "Type `egec init` to make them.",
+            code="database_missing",
+            location=location,
         )
     require_known_migrations(applied, str(location))
     return sorted(set(list_known_migrations()) - applied)
