@@ -179,7 +179,7 @@ def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path
             "Valeur incorrecte pour '--limit' : 'x' n'est pas un nombre entier.",
             "Tapez `egec client list --help`.",
         ),
-        (("client", "list", "--limit", "0"), 2, "0 n'est pas dans l'intervalle x>=1.", "Tapez"),
+        (("client", "list", "--limit", "-1"), 2, "-1 n'est pas dans l'intervalle x>=0.", "Tapez"),
         (("client", "list", "--status", "x"), 2, "'x' n'est pas l'une de ces valeurs : 'new', 'active'", "Tapez"),
         (("client", "show", "1234567890"), 67, "aucun client n'a l'identifiant '1234567890'", "Tapez `egec"),
         (("client", "create", "jeanne"), 65, "adresse électronique invalide 'jeanne' : Une adresse", "Corrigez"),

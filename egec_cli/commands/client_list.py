@@ -68,7 +68,7 @@ def list_command(
             split_fields(fields),
             in_table=CLIENT_IN_TABLE,
             optional=CLIENT_OPTIONAL,
-            empty=Words("No clients." if selectors == Selectors() and not search else "No such clients."),
+            empty=Words("No clients.") if selectors == Selectors() and not search else Words("No such clients."),
         )
         if is_page and total:
             show_total(total, limit)

@@ -8,7 +8,7 @@ import typer
 from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat
 from egec_cli.output.messages import note
-from egec_cli.translation import Words, translate
+from egec_cli.translation import Words, format_number, translate
 
 # The subjects under which the help of a command shows its options.
 SELECTION, OUTPUT = Words("Selection"), Words("Output")
@@ -50,9 +50,9 @@ def split_fields(fields: str) -> list[str]:
 def show_total(total: int, limit: int | None) -> None:
     """Report below a table how many rows there are, and how to see those that a limit hides."""
     if limit is not None and limit < total:
-        note("{shown:,} of {total:,}; --limit 0 for all", shown=limit, total=total)
+        note("{shown} of {total}; --limit 0 for all", shown=format_number(limit), total=format_number(total))
     else:
-        note("{total:,} in all", total=total)
+        note("{total} in all", total=format_number(total))
 
 
 def can_ask() -> bool:
