@@ -47,6 +47,11 @@ def join_words(separator: str, parts: Iterable[str]) -> Words:
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
 
 
+def format_number(number: int) -> str:
+    """Return a number as people of the operator's language write it: `1,993`, or `1 993` in French."""
+    return f"{number:,}" if is_english() else f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
 def system_message(error: OSError) -> Words:
     """Return the system's description of an error, such as `Permission denied`."""
     return Words(str(error.strerror))

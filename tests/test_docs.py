@@ -1,11 +1,13 @@
 """The README, the guides, `.env.example` and the help agree with the code."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.pofile import read_po
@@ -105,7 +107,21 @@ def test_the_example_file_can_be_used_with_every_setting_switched_on(tmp_path: P
 def test_every_command_has_help_with_an_example_that_names_it(egec: Egec, path: str) -> None:
     ended = egec(*path.split()[1:], "--help")
     assert ended.code == 0
-    assert f"Example: {path}" in ended.out
+    examples = ended.out.partition("\nExamples:\n")[2].splitlines()
+    assert examples
+    assert all(example.startswith(("  egec ", f"  {path}")) for example in examples)
+    assert any(example.startswith(f"  {path}") for example in examples)
+
+
+@pytest.mark.parametrize("path", commands())
+def test_the_examples_in_the_help_are_valid_command_lines(path: str) -> None:
+    command: Any = commands()[path]
+    for example in command.epilog.splitlines():
+        words = shlex.split(example.partition(" < ")[0].partition(" > ")[0])
+        if words[1] == "--env-file":
+            del words[1:3]
+        assert words[: len(path.split())] == path.split()
+        command.make_context(path, words[len(path.split()) :]).close()
 
 
 def listed_below(egec: Egec, *path: str) -> Iterator[tuple[str, ...]]:

@@ -23,6 +23,7 @@ from tests import children
 from tests.conftest import Egec
 from tests.processes import command_of, egec_after, replace, run_with
 from tests.programs import require_program
+from tests.screens.emulator import see
 from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
@@ -38,12 +39,67 @@ def test_the_version_is_that_of_the_package(egec_process: Egec) -> None:
     assert egec_process("--env-file", "none", "--version") == (0, f"egec {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("client", "--help"), ("verify", "--help"), ()])
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("client", "-h"), ("verify", "--help"), ()])
 def test_help_goes_to_stdout_without_colour_in_a_pipe(egec_process: Egec, arguments: tuple[str, ...]) -> None:
     ended = egec_process(*arguments)
     assert (ended.code, ended.err) == (0, "")
-    assert "Example: egec" in ended.out or arguments == ("client", "--help")
+    assert "Examples:\n  egec " in ended.out or arguments == ("client", "-h")
     assert "\x1b" not in ended.out
+
+
+@pytest.mark.parametrize("group", ["client", "reissue", "mail", "audit", "db"])
+def test_a_group_without_a_command_prints_its_help_to_stderr(egec: Egec, group: str) -> None:
+    assert egec(group) == (2, "", egec(group, "--help").out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--quiet", "client", "list"), ("client", "list", "--quiet")],
+)
+def test_quiet_goes_before_or_after_the_command(egec: Egec, arguments: tuple[str, ...]) -> None:
+    egec("client", "create", "jeanne@example.org")
+    assert egec(*arguments) == (0, "", "")
+
+
+def test_verbose_goes_before_or_after_the_command(egec: Egec) -> None:
+    assert "client.create created" in egec("--verbose", "client", "create", "jeanne@example.org").err
+    assert "client.create created" in egec("client", "create", "marc@example.org", "--verbose").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--quiet", "--verbose", "client", "list"),
+        ("--quiet", "client", "list", "--verbose"),
+        ("client", "list", "--verbose", "--quiet"),
+    ],
+)
+def test_quiet_and_verbose_contradict_each_other_wherever_they_are(egec: Egec, arguments: tuple[str, ...]) -> None:
+    ended = egec(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--quiet and --verbose contradict each other" in ended.err
+
+
+def test_the_settings_file_is_named_before_the_command_only(egec: Egec) -> None:
+    ended = egec("client", "list", "--env-file", "other.env")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--env-file goes before the command: egec --env-file FILE client list" in ended.err
+
+
+def test_help_uses_a_wide_terminal(egec_process: Egec) -> None:
+    assert max(map(len, egec_process("client", "list", "-h").out.splitlines())) <= 80
+    wide = egec_process("client", "list", "-h", env={"COLUMNS": "140"}).out.splitlines()
+    assert 100 < max(map(len, wide)) <= 120
+
+
+def test_options_are_grouped_by_subject_in_a_long_help_only(egec: Egec) -> None:
+    long, short = egec("client", "list", "-h").out, egec("client", "show", "-h").out
+    assert [line for line in long.splitlines() if line.endswith(":") and line[0] != " "] == [
+        "Selection:", "Output:", "Options:", "Examples:",
+    ]  # fmt: skip
+    assert [line for line in short.splitlines() if line.endswith(":") and line[0] != " "] == [
+        "Arguments:", "Options:", "Examples:",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -232,20 +288,6 @@ def test_ctrl_c_while_a_mail_is_sent_reports_that_it_may_have_been_sent(egec: Eg
     assert shown["mails"][0]["failure"] == "interrupted"
 
 
-@pytest.mark.parametrize(
-    ("option", "example"),
-    [
-        (["--quiet"], "egec --quiet client list"),
-        (["--verbose"], "egec --verbose client list"),
-        (["--env-file", "x"], "egec --env-file FILE client list"),
-    ],
-)
-def test_an_option_of_egec_itself_after_the_command_gets_a_hint(egec: Egec, option: list[str], example: str) -> None:
-    ended = egec("client", "list", *option)
-    assert ended.code == 2
-    assert f"{option[0]} goes before the command: {example}" in ended.err
-
-
 @pytest.mark.parametrize("locale", ["C", "POSIX", "fr_FR.ISO-8859-1"])
 def test_the_bytes_of_the_output_are_the_same_in_every_locale(egec: Egec, egec_process: Egec, locale: str) -> None:
     egec("client", "create", "jeanne@example.org", "--last-name", "Œuvre 山田")
@@ -256,27 +298,10 @@ def test_the_bytes_of_the_output_are_the_same_in_every_locale(egec: Egec, egec_p
     assert "Œuvre 山田" in here.out
 
 
-def test_on_a_terminal_a_table_has_borders_and_data_is_not_markup(egec: Egec) -> None:
+def test_data_is_not_markup_on_a_terminal(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org", "--last-name", "[/]", "--first-name", "[red]x[/red]")
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [*PROGRAM, "client", "list"], stdout=follower, env={**os.environ, "COLUMNS": "120"}
-    ) as process:
-        assert process.wait(timeout=60) == 0
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(leader, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(leader)
-    assert "│" in shown.decode()
-    assert "[/]" in shown.decode()
-    assert "[red]x[/red]" in shown.decode()
+    seen = see([*PROGRAM, "client", "list"], columns=120)
+    assert "  [/]        [red]x[/red]  new" in seen.text
 
 
 def test_the_prompt_does_not_show_the_password(egec: Egec) -> None:

@@ -113,6 +113,19 @@ def list_clients(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator[
         yield records.row_to_record(row)
 
 
+def list_page(context: Context, wanted: ListQuery) -> tuple[int, Iterator[ClientRecord]]:
+    """Return the number of all clients of a list, without its limit, and the records as `list_clients` yields them.
+
+    Raises:
+        UsageError: the selectors or the sort order are invalid.
+        InvalidInput: a file that names clients is invalid.
+    """
+    selected = Selected(context, wanted.selection, to_mail=False)
+    total: int = _query(selected, wanted, [Client.id])[0].count()
+    rows = _stream_selected(selected, wanted, records.record_columns(context.clock()))
+    return total, map(records.row_to_record, rows)
+
+
 def export_clients(
     context: Context, wanted: ListQuery = ALL_CLIENTS, *, with_hashes: bool = False
 ) -> Iterator[ExportRecord | ExportRecordWithHash]:
@@ -166,11 +179,15 @@ def _stream_rows(
     context: Context, wanted: ListQuery, columns: Sequence[Any], *conditions: Any
 ) -> Iterator[tuple[Any, ...]]:
     selected = Selected(context, wanted.selection, to_mail=False)
-    query, place = selected.query_unordered(*columns)
+    yield from _stream_selected(selected, wanted, columns, *conditions)
+
+
+def _stream_selected(
+    selected: Selected, wanted: ListQuery, columns: Sequence[Any], *conditions: Any
+) -> Iterator[tuple[Any, ...]]:
+    query, place = _query(selected, wanted, columns)
     if conditions:
         query = query.where(*conditions)
-    if wanted.search.strip():
-        query = query.where(contains_text(_searched_text(), _normalize_search(wanted.search)))
     left = wanted.selection.limit
     with snapshot():
         parts = _sorted_parts(wanted) if wanted.sort else [_unsorted_part(selected, place, wanted.after)]
@@ -181,6 +198,14 @@ def _stream_rows(
                 yield row
             if left == 0:
                 return
+
+
+def _query(selected: Selected, wanted: ListQuery, columns: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the query of the list without order and limit, and the column to order it by."""
+    query, place = selected.query_unordered(*columns)
+    if wanted.search.strip():
+        query = query.where(contains_text(_searched_text(), _normalize_search(wanted.search)))
+    return query, place
 
 
 def _normalize_search(search: str) -> str:

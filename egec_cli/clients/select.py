@@ -82,7 +82,7 @@ class Selected:
         if to_mail and selection.status is ClientStatus.DISABLED:
             raise UsageError("disabled clients get no mail", "Type `egec client enable CLIENT` first.")
         if selection.limit is not None and selection.limit < 1:
-            raise UsageError("invalid limit: {limit}", "Use 1 or more, or omit it.", limit=selection.limit)
+            raise UsageError("--limit {limit} selects no client", "Use 1 or more, or omit it.", limit=selection.limit)
         self._context = context
         self._selection = selection
         self._to_mail = to_mail

@@ -45,7 +45,14 @@ class ShownPassword(NamedTuple):
     password: str
 
 
-@app.command("activate", epilog="Example: egec activate jeanne@example.org")
+@app.command(
+    "activate",
+    epilog=(
+        "egec activate jeanne@example.org\n"
+        "egec activate 5079512743 --revoke\n"
+        "egec activate 5079512743 --no-mail --show-password"
+    ),
+)
 def activate_command(
     ctx: typer.Context,
     client: ClientArgument,

@@ -14,11 +14,22 @@ from egec_cli.audit.events import (
     retention_limit,
 )
 from egec_cli.clients import records
-from egec_cli.commands.options import FieldsOption, OutputOption, YesOption, can_ask, confirm, no_terminal, split_fields
+from egec_cli.commands.options import (
+    OUTPUT,
+    ROWS_AT_TERMINAL,
+    SELECTION,
+    FieldsOption,
+    OutputOption,
+    YesOption,
+    can_ask,
+    confirm,
+    no_terminal,
+    split_fields,
+)
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode
-from egec_cli.output.formats import OutputFormat, render, render_all
+from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs
 from egec_cli.translation import Words
@@ -26,37 +37,88 @@ from egec_cli.translation import Words
 app = new_app("List and prune the audit log.")
 
 _IN_TABLE = ("at", "action", "outcome", "client", "run", "actor", "details")
+# Those of them that a narrow terminal leaves out.
+_OPTIONAL = ("run", "actor")
 
 
-@app.command("list", epilog="Example: egec audit list --since 7d --action client.erase")
+@app.command(
+    "list",
+    epilog=(
+        "egec audit list --since 7d\n"
+        "egec audit list --client 5079512743\n"
+        "egec audit list --since 7d --action client.erase --format csv"
+    ),
+)
 def list_command(
-    since: Annotated[str, typer.Option("--since", metavar="DATE|90d", help="Only events since this date or age.")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since", metavar="DATE|90d", help="Only events since this date or age.", rich_help_panel=SELECTION
+        ),
+    ] = "",
     until: Annotated[
-        str, typer.Option("--until", metavar="DATE|90d", help="Only events until this date, inclusive, or age.")
+        str,
+        typer.Option(
+            "--until",
+            metavar="DATE|90d",
+            help="Only events until this date, inclusive, or age.",
+            rich_help_panel=SELECTION,
+        ),
     ] = "",
     action: Annotated[
-        str, typer.Option("--action", help="Action such as client.erase, or client for all actions on clients.")
+        str,
+        typer.Option(
+            "--action",
+            metavar="ACTION",
+            help="Action such as client.erase, or client for all actions on clients.",
+            rich_help_panel=SELECTION,
+        ),
     ] = "",
-    outcome: Annotated[str, typer.Option("--outcome", help="Outcome such as accepted or refused.")] = "",
-    actor: Annotated[str, typer.Option("--actor", metavar="TEXT", help="Part of the actor, in any case.")] = "",
+    outcome: Annotated[
+        str,
+        typer.Option(
+            "--outcome", metavar="OUTCOME", help="Outcome such as accepted or refused.", rich_help_panel=SELECTION
+        ),
+    ] = "",
+    actor: Annotated[
+        str, typer.Option("--actor", metavar="TEXT", help="Part of the actor, in any case.", rich_help_panel=SELECTION)
+    ] = "",
     client: Annotated[
         str,
         typer.Option(
-            "--client", metavar="CLIENT", help="Only events of this client: e-mail, identifier or ref:REFERENCE."
+            "--client",
+            metavar="CLIENT",
+            help="Only events of this client: e-mail, identifier or ref:REFERENCE.",
+            rich_help_panel=SELECTION,
         ),
     ] = "",
-    run: Annotated[str, typer.Option("--run", metavar="NAME", help="Only events of this run.")] = "",
+    run: Annotated[
+        str, typer.Option("--run", metavar="NAME", help="Only events of this run.", rich_help_panel=SELECTION)
+    ] = "",
     after: Annotated[
-        int | None, typer.Option("--after", metavar="ID", min=0, help="Only events after the one with this id.")
+        int | None,
+        typer.Option(
+            "--after", metavar="ID", min=0, help="Only events after the one with this id.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Maximum number of events: the latest ones, or the next ones of --after."),
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=0,
+            help="Maximum number of events: the latest ones, or the next ones of --after.",
+            rich_help_panel=SELECTION,
+        ),
     ] = None,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List events, newest last: changes, mails, logins, exports."""
+    """List events, newest last: changes, mails, logins, exports.
+
+    At a terminal, a table shows the latest 30 unless --limit is given; --limit 0 shows all.
+    """
+    is_page = output is OutputFormat.TABLE and is_at_terminal() and after is None and limit is None
     with open_context(only_read=True) as context:
         wanted = EventFilter(
             since=since,
@@ -67,12 +129,24 @@ def list_command(
             client=records.find_client(client) if client else None,
             run=runs.find_run(run) if run else None,
             after=after,
-            limit=limit,
+            limit=ROWS_AT_TERMINAL if is_page else limit or None,
         )
-        render_all(list_events(context, wanted), EventRecord, output, split_fields(fields), in_table=_IN_TABLE)
+        # A page is short; how many events there are could take long to count.
+        events = list(list_events(context, wanted)) if is_page else list_events(context, wanted)
+        render_all(
+            events,
+            EventRecord,
+            output,
+            split_fields(fields),
+            in_table=_IN_TABLE,
+            optional=_OPTIONAL,
+            empty=Words("No such events."),
+        )
+        if isinstance(events, list) and len(events) == ROWS_AT_TERMINAL:
+            note("the latest {shown}; --limit 0 for all", shown=ROWS_AT_TERMINAL)
 
 
-@app.command("prune", epilog="Example: egec audit prune --yes")
+@app.command("prune", epilog="egec audit prune --yes")
 def prune_command(
     older_than: Annotated[
         str,

@@ -12,7 +12,7 @@ from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import find_client, load_record
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
-from egec_cli.commands.options import ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
+from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
@@ -29,25 +29,43 @@ OptionalClientArgument = Annotated[
     str, typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE; or use --from.")
 ]
 FromOption = Annotated[
-    str, typer.Option("--from", metavar="FILE|-", help="All clients in this list: e-mail, identifier or reference.")
+    str,
+    typer.Option(
+        "--from",
+        metavar="FILE|-",
+        help="All clients in this list: e-mail, identifier or reference.",
+        rich_help_panel=SELECTION,
+    ),
 ]
 
 
-@app.command("update", epilog="Example: egec client update 5079512743 --email marc.petit@example.org")
+@app.command(
+    "update",
+    epilog=(
+        "egec client update 5079512743 --email marc.petit@example.org\n"
+        'egec client update ref:D-2047 --last-name Petit --reference ""'
+    ),
+)
 def update_command(
     client: ClientArgument,
-    email: Annotated[str | None, typer.Option("--email", help="New registered e-mail address.")] = None,
-    civility: Annotated[str | None, typer.Option("--civility", help=f"One of {' '.join(CIVILITIES)}.")] = None,
-    first_name: Annotated[str | None, typer.Option("--first-name", help="First name.")] = None,
-    last_name: Annotated[str | None, typer.Option("--last-name", help="Last name, or name of the firm.")] = None,
-    reference: Annotated[
-        str | None, typer.Option("--reference", help="Number of the client in another system.")
+    email: Annotated[
+        str | None, typer.Option("--email", metavar="EMAIL", help="New registered e-mail address.")
     ] = None,
-    language: Annotated[str | None, typer.Option("--language", help="fr or en.")] = None,
+    civility: Annotated[
+        str | None, typer.Option("--civility", metavar="CIVILITY", help=f"One of {' '.join(CIVILITIES)}.")
+    ] = None,
+    first_name: Annotated[str | None, typer.Option("--first-name", metavar="NAME", help="First name.")] = None,
+    last_name: Annotated[
+        str | None, typer.Option("--last-name", metavar="NAME", help="Last name, or name of the firm.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="TEXT", help="Number of the client in another system.")
+    ] = None,
+    language: Annotated[str | None, typer.Option("--language", metavar="fr|en", help="fr or en.")] = None,
     no_mail: Annotated[
         bool, typer.Option("--no-mail", help="With --email: do not notify the previous address.")
     ] = False,
-    identifier: Annotated[str | None, typer.Option("--identifier", hidden=True)] = None,
+    identifier: Annotated[str | None, typer.Option("--identifier", metavar="DIGITS", hidden=True)] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Change fields of a client; an empty value clears a field. The identifier never changes.
@@ -100,9 +118,15 @@ def _notify_previous_address(context: Context, client: Client, previous_email: s
         note("egec: notified {previous_email} of the change by mail", previous_email=previous_email)
 
 
-@app.command("disable", epilog="Example: egec client disable 5079512743 --reason 'contract ended'")
+@app.command(
+    "disable",
+    epilog=(
+        "egec client disable 5079512743 --reason 'contract ended'\n"
+        "egec client disable --from left.csv --column courriel --reason left"
+    ),
+)
 def disable_command(
-    reason: Annotated[str, typer.Option("--reason", help="Reason, shown by `egec client show`.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown by `egec client show`.")],
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
@@ -112,7 +136,7 @@ def disable_command(
     _change(partial(change.disable_clients, reason=reason), _parse_target(client, from_file, column), output)
 
 
-@app.command("enable", epilog="Example: egec client enable 5079512743")
+@app.command("enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel"))
 def enable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
@@ -123,7 +147,7 @@ def enable_command(
     _change(change.enable_clients, _parse_target(client, from_file, column), output)
 
 
-@app.command("unblock", epilog="Example: egec client unblock 5079512743")
+@app.command("unblock", epilog="egec client unblock 5079512743")
 def unblock_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
@@ -134,7 +158,7 @@ def unblock_command(
     _change(change.unblock_clients, _parse_target(client, from_file, column), output)
 
 
-@app.command("erase", epilog="Example: egec client erase 5079512743 --yes")
+@app.command("erase", epilog=("egec client erase 5079512743\negec client erase --from erase.txt --yes"))
 def erase_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",

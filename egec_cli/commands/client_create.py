@@ -17,16 +17,32 @@ from egec_cli.output.messages import warn
 app = new_app()
 
 
-@app.command("create", epilog="Example: egec client create jeanne@example.org --civility Mme --last-name Dupont")
+@app.command(
+    "create",
+    epilog=(
+        "egec client create jeanne@example.org --civility Mme --last-name Dupont\n"
+        "egec client create jeanne@example.org --activate\n"
+        "egec client create jeanne@example.org --if-missing --activate --format json"
+    ),
+)
 def create_command(
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="Registered e-mail address.")],
-    civility: Annotated[str, typer.Option("--civility", help=f"One of {' '.join(CIVILITIES)}.")] = "",
-    first_name: Annotated[str, typer.Option("--first-name", help="First name.")] = "",
-    last_name: Annotated[str, typer.Option("--last-name", help="Last name, or name of the firm.")] = "",
-    reference: Annotated[str, typer.Option("--reference", help="Number of the client in another system.")] = "",
-    language: Annotated[str, typer.Option("--language", help="fr or en (default: EGEC_LANGUAGE).")] = "",
+    civility: Annotated[
+        str, typer.Option("--civility", metavar="CIVILITY", help=f"One of {' '.join(CIVILITIES)}.")
+    ] = "",
+    first_name: Annotated[str, typer.Option("--first-name", metavar="NAME", help="First name.")] = "",
+    last_name: Annotated[str, typer.Option("--last-name", metavar="NAME", help="Last name, or name of the firm.")] = "",
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="TEXT", help="Number of the client in another system.")
+    ] = "",
+    language: Annotated[
+        str, typer.Option("--language", metavar="fr|en", help="fr or en (default: EGEC_LANGUAGE).")
+    ] = "",
     identifier: Annotated[
-        str, typer.Option("--identifier", help="Existing identifier of 10 digits to keep (default: a random one).")
+        str,
+        typer.Option(
+            "--identifier", metavar="DIGITS", help="Existing identifier of 10 digits to keep (default: a random one)."
+        ),
     ] = "",
     activate: Annotated[
         bool, typer.Option("--activate", help="Also mail a password, unless the client already has one.")

@@ -11,7 +11,7 @@ from egec_cli.audit import record
 from egec_cli.clients import lists
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash, HtpasswdRecord, ListQuery
 from egec_cli.commands.client_selectors import SearchOption, Selectors, SortOption, open_selection, with_selectors
-from egec_cli.commands.options import FieldsOption, split_fields
+from egec_cli.commands.options import OUTPUT, FieldsOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import UsageError
@@ -33,7 +33,14 @@ class ExportFormat(StrEnum):
     HTPASSWD = "htpasswd"
 
 
-@app.command("export", epilog="Example: egec client export --output clients.csv")
+@app.command(
+    "export",
+    epilog=(
+        "egec client export --output clients.csv\n"
+        "egec client export --status active --format jsonl --output active.jsonl\n"
+        "egec client export --format htpasswd --output users --force"
+    ),
+)
 @with_selectors
 def export_command(
     selectors: Selectors,
@@ -44,10 +51,17 @@ def export_command(
         bool, typer.Option("--with-hashes", help="Include the hashes of the passwords in use, which are secret.")
     ] = False,
     file: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Write to a new file that only its owner can read.")
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write to a new file that only its owner can read.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --output.")] = False,
-    output: Annotated[ExportFormat, typer.Option("--format", help=_FORMAT_HELP)] = ExportFormat.CSV,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file of --output.", rich_help_panel=OUTPUT)
+    ] = False,
+    output: Annotated[
+        ExportFormat, typer.Option("--format", help=_FORMAT_HELP, rich_help_panel=OUTPUT)
+    ] = ExportFormat.CSV,
 ) -> None:
     """Export clients in the format that `egec client import` and spreadsheets read."""
     is_htpasswd = output is ExportFormat.HTPASSWD

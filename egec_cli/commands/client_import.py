@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from egec_cli.commands.options import OutputOption
+from egec_cli.commands.options import OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import ExitCode, UsageError
@@ -27,7 +27,14 @@ _LONGEST_VALUE = 80
 _MOST_COLUMNS_NAMED = 10
 
 
-@app.command("import", epilog="Example: egec client import clients.csv --on-conflict update --rejects rejects.csv")
+@app.command(
+    "import",
+    epilog=(
+        "egec client import clients.csv --dry-run\n"
+        "egec client import clients.csv --rejects rejects.csv\n"
+        "egec client import clients.csv --on-conflict update --map 'Adresse=email'"
+    ),
+)
 def import_command(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV or JSON Lines; - for standard input.")],
     on_conflict: Annotated[
@@ -36,17 +43,24 @@ def import_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the result without changing anything.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Import all rows or none.")] = False,
     rejects: Annotated[
-        Path | None, typer.Option("--rejects", metavar="FILE", help="Write rejected rows to FILE, with the reason.")
+        Path | None,
+        typer.Option(
+            "--rejects", metavar="FILE", help="Write rejected rows to FILE, with the reason.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="Read a column as this field.")
     ] = None,
     kind: Annotated[TableKind | None, typer.Option("--input", help="Input format (default: detected).")] = None,
     encoding: Annotated[
-        str, typer.Option("--encoding", help="Encoding such as utf-8 or windows-1252 (default: detected).")
+        str,
+        typer.Option("--encoding", metavar="NAME", help="Encoding such as utf-8 or windows-1252 (default: detected)."),
     ] = "",
     delimiter: Annotated[
-        str, typer.Option("--delimiter", help="Character between cells: ; , tab … (default: detected).")
+        str,
+        typer.Option(
+            "--delimiter", metavar="CHARACTER", help="Character between cells: ; , tab … (default: detected)."
+        ),
     ] = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:

@@ -11,49 +11,90 @@ import typer
 from egec_cli.clients.lists import SortField
 from egec_cli.clients.records import ClientStatus
 from egec_cli.clients.select import ClientList, Selection
+from egec_cli.commands.options import OUTPUT, SELECTION
 from egec_cli.commands.session import standard_input
 from egec_cli.errors import UsageError
 from egec_cli.translation import Words
 
 ColumnOption = Annotated[
-    str, typer.Option("--column", help="Read the files as CSV; this column identifies the clients.")
+    str,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="Read the files as CSV; this column identifies the clients.",
+        rich_help_panel=SELECTION,
+    ),
 ]
 SearchOption = Annotated[
     str,
-    typer.Option("--search", metavar="TEXT", help="Part of e-mail, names, reference or identifier, in any case."),
+    typer.Option(
+        "--search",
+        metavar="TEXT",
+        help="Part of e-mail, names, reference or identifier, in any case.",
+        rich_help_panel=SELECTION,
+    ),
 ]
 SortOption = Annotated[
-    str, typer.Option("--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for descending order.")
+    str,
+    typer.Option(
+        "--sort", metavar="FIELD", help=f"{', '.join(SortField)}; -FIELD for descending order.", rich_help_panel=OUTPUT
+    ),
 ]
 
 
 class Selectors(NamedTuple):
     """The selector options. All given ones must hold for a client to be selected."""
 
-    everyone: Annotated[bool, typer.Option("--all", help="All clients; a run leaves out disabled ones.")] = False
-    status: Annotated[ClientStatus | None, typer.Option("--status", help="Only clients with this status.")] = None
+    everyone: Annotated[
+        bool, typer.Option("--all", help="All clients; a run leaves out disabled ones.", rich_help_panel=SELECTION)
+    ] = False
+    status: Annotated[
+        ClientStatus | None, typer.Option("--status", help="Only clients with this status.", rich_help_panel=SELECTION)
+    ] = None
     never_logged_in: Annotated[
-        bool, typer.Option("--never-logged-in", help="Only clients who have never logged in.")
+        bool,
+        typer.Option("--never-logged-in", help="Only clients who have never logged in.", rich_help_panel=SELECTION),
     ] = False
     issued_before: Annotated[
         str,
         typer.Option(
-            "--issued-before", metavar="DATE|AGE", help="Only clients whose password is older: 2026-01-31 or 90d."
+            "--issued-before",
+            metavar="DATE|AGE",
+            help="Only clients whose password is older: 2026-01-31 or 90d.",
+            rich_help_panel=SELECTION,
         ),
     ] = ""
     last_mail_failed: Annotated[
-        bool, typer.Option("--last-mail-failed", help="Only clients whose last mail was refused or bounced.")
+        bool,
+        typer.Option(
+            "--last-mail-failed", help="Only clients whose last mail was refused or bounced.", rich_help_panel=SELECTION
+        ),
     ] = False
     weak_hash: Annotated[
-        bool, typer.Option("--weak-hash", help="Only clients whose password hash costs less than EGEC_BCRYPT_COST.")
+        bool,
+        typer.Option(
+            "--weak-hash",
+            help="Only clients whose password hash costs less than EGEC_BCRYPT_COST.",
+            rich_help_panel=SELECTION,
+        ),
     ] = False
     from_file: Annotated[
         str,
-        typer.Option("--from", metavar="FILE|-", help="Only clients in this list: e-mail, identifier or reference."),
+        typer.Option(
+            "--from",
+            metavar="FILE|-",
+            help="Only clients in this list: e-mail, identifier or reference.",
+            rich_help_panel=SELECTION,
+        ),
     ] = ""
-    exclude: Annotated[str, typer.Option("--exclude", metavar="FILE|-", help="No clients in this list.")] = ""
+    exclude: Annotated[
+        str, typer.Option("--exclude", metavar="FILE|-", help="No clients in this list.", rich_help_panel=SELECTION)
+    ] = ""
     column: ColumnOption = ""
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Maximum number of clients.")] = None
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=0, help="Maximum number of clients.", rich_help_panel=SELECTION),
+    ] = None
 
 
 def with_selectors(command: Callable[..., None]) -> Callable[..., None]:

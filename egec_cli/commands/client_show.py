@@ -8,7 +8,7 @@ import typer
 from egec_cli.clients import history, records
 from egec_cli.clients.history import HistoryEntry, MailRecord
 from egec_cli.clock import to_rfc3339_or_none
-from egec_cli.commands.options import ClientArgument, FieldsOption, OutputOption, split_fields
+from egec_cli.commands.options import OUTPUT, ClientArgument, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.logins.limits import load_limits
@@ -32,10 +32,20 @@ class ClientHistory(NamedTuple):
     history: Sequence[HistoryEntry]
 
 
-@app.command("show", epilog="Example: egec client show jeanne@example.org --format json")
+@app.command(
+    "show",
+    epilog=(
+        "egec client show jeanne@example.org\n"
+        "egec client show ref:D-2047 --full\n"
+        "egec client show 5079512743 --format json"
+    ),
+)
 def show_command(
     client: ClientArgument,
-    full: Annotated[bool, typer.Option("--full", help="Show the whole history (default: the latest entries).")] = False,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Show the whole history (default: the latest entries).", rich_help_panel=OUTPUT),
+    ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:

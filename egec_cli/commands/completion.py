@@ -38,7 +38,13 @@ class Shell(StrEnum):
 
 # The script passes more arguments than users do: the words typed so far.
 @app.command(
-    "completion", epilog="Example: egec completion bash > egec.bash", context_settings={"allow_extra_args": True}
+    "completion",
+    epilog=(
+        "egec completion bash > /etc/bash_completion.d/egec\n"
+        "egec completion zsh > ~/.zfunc/_egec\n"
+        "egec completion fish > ~/.config/fish/completions/egec.fish"
+    ),
+    context_settings={"allow_extra_args": True},
 )
 def completion_command(
     context: typer.Context,

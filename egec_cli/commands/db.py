@@ -16,7 +16,7 @@ from egec_cli.output.messages import warn
 app = new_app("Maintain the database: status, upgrade, backup, restore.")
 
 
-@app.command("status", epilog="Example: egec db status --format json")
+@app.command("status", epilog=("egec db status\negec db status --format json"))
 def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Show the database's schema version: exit code 0 if it matches this program, 78 if not."""
     status = database.schema_status(read_settings())
@@ -27,14 +27,14 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
         raise typer.Exit(ExitCode.CONFIGURATION)
 
 
-@app.command("upgrade", epilog="Example: egec db upgrade")
+@app.command("upgrade", epilog="egec db upgrade")
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Upgrade the database to this program's schema; an SQLite file is first copied next to itself."""
     settings = read_settings()
     render(database.upgrade_schema(settings, log=make_log(settings)), output)
 
 
-@app.command("backup", epilog="Example: egec db backup /var/backups/egec-$(date +%F).db")
+@app.command("backup", epilog="egec db backup /var/backups/egec.db")
 def backup_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to create; it must not exist.")],
     output: OutputOption = OutputFormat.TABLE,
@@ -47,7 +47,7 @@ def backup_command(
         warn("egec: the backup is complete but not recorded: {reason}", reason=reason)
 
 
-@app.command("restore", epilog="Example: egec db restore /var/backups/egec-2026-11-25.db")
+@app.command("restore", epilog="egec db restore /var/backups/egec-2026-11-25.db")
 def restore_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup made by `egec db backup`.")],
     output: OutputOption = OutputFormat.TABLE,

@@ -15,7 +15,7 @@ from egec_cli.output.messages import warn
 app = new_app()
 
 
-@app.command("doctor", epilog="Example: egec doctor --format json")
+@app.command("doctor", epilog=("egec doctor\negec doctor --format json"))
 def doctor_command(output: OutputOption = OutputFormat.TABLE, fields: FieldsOption = "") -> None:
     """Check the installation: settings, database, mail, passwords, runs.
 

@@ -27,7 +27,7 @@ class InitResult(NamedTuple):
     env_file: str | None
 
 
-@app.command("init", epilog="Example: egec init")
+@app.command("init", epilog=("egec init\negec --env-file /etc/egec/egec.env init"))
 def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Create the database and show the locations in use."""
     settings = read_settings()

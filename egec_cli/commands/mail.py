@@ -10,7 +10,7 @@ import typer
 from egec_cli import clock
 from egec_cli.clients import records
 from egec_cli.commands.doctor import show_findings
-from egec_cli.commands.options import FieldsOption, OutputOption, split_fields
+from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
 from egec_cli.credentials import bounces, mail_route
@@ -31,10 +31,12 @@ from egec_cli.translation import Words
 app = new_app("Check, preview and test mails; read bounces.")
 
 KindOption = Annotated[Kind, typer.Option("--kind", help="Kind of mail.")]
-LanguageOption = Annotated[str, typer.Option("--language", help="fr or en (default: the client's, or EGEC_LANGUAGE).")]
+LanguageOption = Annotated[
+    str, typer.Option("--language", metavar="fr|en", help="fr or en (default: the client's, or EGEC_LANGUAGE).")
+]
 
 
-@app.command("check", epilog="Example: egec mail check --format json")
+@app.command("check", epilog=("egec mail check\negec mail check --format json"))
 def check_command(
     no_connection: Annotated[
         bool, typer.Option("--no-connection", help="Check only the templates, without the mail server.")
@@ -51,7 +53,7 @@ def check_command(
     show_findings(found, output)
 
 
-@app.command("preview", epilog="Example: egec mail preview --kind reissue --html mail.html")
+@app.command("preview", epilog=("egec mail preview --text\negec mail preview --kind reissue --html mail.html"))
 def preview_command(
     client: Annotated[
         str,
@@ -59,11 +61,13 @@ def preview_command(
     ] = "",
     language: LanguageOption = "",
     kind: KindOption = Kind.CREDENTIALS,
-    sentence: Annotated[str, typer.Option("--sentence", help="First sentence of the mail of a run.")] = "",
+    sentence: Annotated[
+        str, typer.Option("--sentence", metavar="TEXT", help="First sentence of the mail of a run.")
+    ] = "",
     text: Annotated[bool, typer.Option("--text", help="Print the text (default without --html and --eml).")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML to a new file.")] = None,
     eml: Annotated[Path | None, typer.Option("--eml", metavar="FILE", help="Write the mail to a new file.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
     """Show a mail as a client would receive it, with a sample password; nothing is sent."""
     if sentence and kind not in KINDS_OF_A_RUN:
@@ -87,7 +91,7 @@ def _compose_preview(client: str, kind: Kind, language: str, sentence: str) -> M
         )
 
 
-@app.command("test", epilog="Example: egec mail test you@example.org")
+@app.command("test", epilog="egec mail test you@example.org")
 def try_command(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Your own address.")],
     language: LanguageOption = "",
@@ -115,7 +119,9 @@ def try_command(
 _IN_TABLE = ("identifier", "outcome", "address", "status", "reason")
 
 
-@app.command("bounces", epilog="Example: egec mail bounces /var/mail/bounces --format jsonl")
+@app.command(
+    "bounces", epilog="egec mail bounces /var/mail/bounces --move\negec mail bounces /var/mail/bounces --format jsonl"
+)
 def bounces_command(
     source: Annotated[
         str,

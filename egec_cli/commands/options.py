@@ -7,15 +7,28 @@ import typer
 
 from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat
-from egec_cli.translation import Words, translate
+from egec_cli.output.messages import note
+from egec_cli.translation import Words, format_number, translate
+
+# The subjects under which the help of a command shows its options.
+SELECTION, OUTPUT = Words("Selection"), Words("Output")
 
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help="E-mail, identifier or ref:REFERENCE.")]
-OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
-FieldsOption = Annotated[str, typer.Option("--fields", help="Fields to show, such as identifier,email.")]
+OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.", rich_help_panel=OUTPUT)]
+FieldsOption = Annotated[
+    str,
+    typer.Option(
+        "--fields", metavar="FIELDS", help="Fields to show, such as identifier,email.", rich_help_panel=OUTPUT
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation (required without a terminal).")]
 
 # The fields of a client that a table shows by default.
 CLIENT_IN_TABLE = ("identifier", "email", "civility", "last_name", "first_name", "status")
+# Those of them that a narrow terminal leaves out.
+CLIENT_OPTIONAL = ("civility", "first_name")
+# The clients or events that a list shows at a terminal if --limit is not given.
+ROWS_AT_TERMINAL = 30
 
 
 def split_fields(fields: str) -> list[str]:
@@ -32,6 +45,14 @@ def split_fields(fields: str) -> list[str]:
             "--fields {fields!r} contains an empty name", "Write it as in --fields identifier,email.", fields=fields
         )
     return found
+
+
+def show_total(total: int, limit: int | None) -> None:
+    """Report below a table how many rows there are, and how to see those that a limit hides."""
+    if limit is not None and limit < total:
+        note("{shown} of {total}; --limit 0 for all", shown=format_number(limit), total=format_number(total))
+    else:
+        note("{total} in all", total=format_number(total))
 
 
 def can_ask() -> bool:

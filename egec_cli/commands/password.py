@@ -37,9 +37,9 @@ class RatedPassword(NamedTuple):
     entropy_bits: float
 
 
-@app.command("password", epilog="Example: egec password --count 5")
+@app.command("password", epilog=("egec password\negec password --count 5"))
 def password_command(
-    count: Annotated[int, typer.Option("--count", min=1, max=1_000_000, help="Number of passwords.")] = 1,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=1_000_000, help="Number of passwords.")] = 1,
     entropy: Annotated[bool, typer.Option("--entropy", help="Also show the entropy in bits.")] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:

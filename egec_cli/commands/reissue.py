@@ -11,6 +11,8 @@ from egec_cli.clients.select import Selected, Unmatched
 from egec_cli.commands.client_selectors import Selectors, open_selection, with_selectors
 from egec_cli.commands.options import (
     CLIENT_IN_TABLE,
+    CLIENT_OPTIONAL,
+    OUTPUT,
     FieldsOption,
     OutputOption,
     YesOption,
@@ -45,6 +47,7 @@ RateOption = Annotated[
     int | None,
     typer.Option(
         "--rate",
+        metavar="N",
         min=0,
         max=100_000,
         help="Maximum mails per second, across all workers; 0 for no limit.",
@@ -55,7 +58,14 @@ RateOption = Annotated[
 _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
 
 
-@app.command("start", epilog="Example: egec reissue start spring-2026 --all --yes")
+@app.command(
+    "start",
+    epilog=(
+        "egec reissue start spring-2026 --all --dry-run\n"
+        "egec reissue start spring-2026 --all --expect 48213 --rate 20\n"
+        "egec reissue start letter --from letter.csv --column courriel --yes"
+    ),
+)
 @with_selectors
 def start_command(
     name: NameArgument,
@@ -64,11 +74,15 @@ def start_command(
         bool, typer.Option("--dry-run", help="Show the clients, sample mails and the duration without starting.")
     ] = False,
     expect: Annotated[
-        int | None, typer.Option("--expect", min=0, help="Start only if exactly this number of clients is selected.")
+        int | None,
+        typer.Option("--expect", metavar="N", min=0, help="Start only if exactly this number of clients is selected."),
     ] = None,
     rate: RateOption = None,
     sentence: Annotated[
-        str, typer.Option("--sentence", help="First sentence of each mail (default: that of the templates).")
+        str,
+        typer.Option(
+            "--sentence", metavar="TEXT", help="First sentence of each mail (default: that of the templates)."
+        ),
     ] = "",
     yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
@@ -96,7 +110,7 @@ def start_command(
         _work(context, run, output, selected)
 
 
-@app.command("resume", epilog="Example: egec reissue resume spring-2026")
+@app.command("resume", epilog="egec reissue resume spring-2026")
 def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
     """Continue a run; several machines that share a database can work on it at the same time."""
     with open_context() as context:
@@ -106,12 +120,22 @@ def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOp
         _work(context, run, output)
 
 
-@app.command("status", epilog="Example: egec reissue status spring-2026 --format json")
+@app.command(
+    "status",
+    epilog=(
+        "egec reissue status\negec reissue status spring-2026 --failed\negec reissue status spring-2026 --format json"
+    ),
+)
 def status_command(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Name of the run (default: all runs).")] = "",
-    failed: Annotated[bool, typer.Option("--failed", help="List the clients whose mail failed.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the clients whose mail failed.", rich_help_panel=OUTPUT)
+    ] = False,
     items: Annotated[
-        bool, typer.Option("--items", help="List all clients of the run with the state of their mails.")
+        bool,
+        typer.Option(
+            "--items", help="List all clients of the run with the state of their mails.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
@@ -125,9 +149,11 @@ def status_command(
         raise UsageError("--items and --failed contradict each other", "Give one of them.")
     with open_context(only_read=True) as context:
         if failed:
-            render_all(reissue_items.list_failures(runs.find_run(name)), ItemRecord, output, split_fields(fields))
+            _show_items(
+                reissue_items.list_failures(runs.find_run(name)), Words("No mail of this run failed."), fields, output
+            )
         elif items:
-            render_all(reissue_items.list_items(runs.find_run(name)), ItemRecord, output, split_fields(fields))
+            _show_items(reissue_items.list_items(runs.find_run(name)), Words("The run has no clients."), fields, output)
         elif name:
             run = runs.find_run(name)
             render(runs.load_run(context, run), output, split_fields(fields))
@@ -138,10 +164,21 @@ def status_command(
                     quoted=quoted(run.name),
                 )
         else:
-            render_all(runs.list_runs(context), RunRecord, output, split_fields(fields))
+            render_all(
+                runs.list_runs(context),
+                RunRecord,
+                output,
+                split_fields(fields),
+                optional=("finished_at", "created_at"),
+                empty=Words("No runs yet."),
+            )
 
 
-@app.command("retry", epilog="Example: egec reissue retry spring-2026")
+def _show_items(items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat) -> None:
+    render_all(items, ItemRecord, output, split_fields(fields), optional=("line", "attempts"), empty=empty)
+
+
+@app.command("retry", epilog="egec reissue retry spring-2026")
 def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Retry the clients of a run whose mail failed, and continue the run."""
     with open_context() as context:
@@ -152,7 +189,7 @@ def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE)
         _work(context, run, output)
 
 
-@app.command("cancel", epilog="Example: egec reissue cancel spring-2026")
+@app.command("cancel", epilog="egec reissue cancel spring-2026")
 def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
     """Cancel a run permanently; clients not mailed yet keep their current password."""
     with open_context() as context:
@@ -290,7 +327,9 @@ def _show_dry_run(
             total=existing.total,
         )
     planned = reissue_preview.list_planned_clients(context, wanted)
-    render_all(planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"))
+    render_all(
+        planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"), optional=CLIENT_OPTIONAL
+    )
     unmatched = 0
     for stranger in selected.unmatched():
         unmatched += 1

@@ -7,23 +7,67 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from egec_cli import __version__, translation
+from egec_cli.errors import ExitCode
 from egec_cli.settings.schema import ENV_FILE_VARIABLE
 
+# The help of a command with more options shows them by subject.
+_OPTIONS_IN_ONE_LIST = 7
+_ARGUMENTS, _OPTIONS = translation.Words("Arguments"), translation.Words("Options")
 
-def new_app(help_line: str = "", *, group: "type[LazyGroup] | None" = None) -> typer.Typer:
+
+class _WithExamples:
+    """A command whose help shows one example per line of its epilog."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, whole even if they are longer than a line."""
+        if self.epilog:
+            with formatter.section(translation.Words("Examples")):
+                for example in self.epilog.splitlines():
+                    formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+
+
+class Command(_WithExamples, TyperCommand):
+    """A command whose help shows its options by subject (`rich_help_panel`)."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options by subject; those without a subject come last."""
+        shown = [(one, record) for one in self.get_params(ctx) if (record := one.get_help_record(ctx))]
+        is_long = len(shown) > _OPTIONS_IN_ONE_LIST
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter, record in shown:
+            subject = getattr(parameter, "rich_help_panel", None) if is_long else None
+            if parameter.param_type_name == "argument":
+                subject = _ARGUMENTS
+            sections.setdefault(subject or _OPTIONS, []).append(record)
+        for subject in sorted(sections, key=lambda subject: (subject != _ARGUMENTS, subject == _OPTIONS)):
+            with formatter.section(subject):
+                formatter.write_dl(sections[subject])
+
+
+class App(typer.Typer):
+    """An application whose commands are of the class `Command`."""
+
+    def command(self, name: str | None = None, **attributes: Any) -> Any:
+        """Declare a command, as Typer does."""
+        return super().command(name, cls=Command, **attributes)
+
+
+def new_app(help_line: str = "", *, group: "type[Group] | None" = None) -> typer.Typer:
     """Return an application without commands.
 
     Its help is plain text: panels load slowly, and do not suit a pipe or a screen reader.
 
     Args:
         help_line: the help of a group.
-        group: the class of a group whose commands are imported one by one.
+        group: the class of a group with something of its own, such as commands that are imported one by one.
     """
-    app = typer.Typer(cls=group, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = App(cls=group or Group, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     if help_line:
         app.info.help = help_line
     return app
@@ -45,7 +89,45 @@ class Member(NamedTuple):
     help: str
 
 
-class LazyGroup(TyperGroup):
+def _set_verbosity(ctx: Any, parameter: Any, wanted: bool) -> None:
+    """Apply --quiet or --verbose behind a command, together with those before it."""
+    if wanted:
+        # Imported here: help does not need it.
+        from egec_cli.output import messages
+
+        before = ctx.find_root().params
+        before[parameter.name] = True
+        messages.set_verbosity(quiet=before["quiet"], verbose=before["verbose"])
+
+
+class Group(_WithExamples, TyperGroup):
+    """A group of commands. It prints its help if no command is named, and its commands take --quiet and --verbose."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments before the command.
+
+        Raises:
+            typer.Exit: no command is named; the help has been printed to stderr.
+        """
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(ExitCode.USAGE)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is named, which takes --quiet and --verbose too."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, TyperCommand):
+            for option in ("--quiet", "--verbose"):
+                command.params.append(
+                    TyperOption(
+                        param_decls=[option], is_flag=True, hidden=True, expose_value=False, callback=_set_verbosity
+                    )
+                )
+        return name, command, rest
+
+
+class LazyGroup(Group):
     """A group whose commands are stand-ins, with name and help only, until one of them runs."""
 
     members: ClassVar[Mapping[str, Member]]
@@ -106,7 +188,13 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: egec client create jeanne@example.org --last-name Dupont --activate")
+@app.callback(
+    epilog=(
+        "egec client create jeanne@example.org --last-name Dupont --activate\n"
+        "egec client show jeanne@example.org\n"
+        "egec reissue start spring-2026 --all --dry-run"
+    )
+)
 def egec(
     env_file: Annotated[
         Path | None,

@@ -7,7 +7,6 @@ import typer
 
 from egec_cli.translation import Words, translate
 
-_EXAMPLE = "Example: "
 # Placeholders for option values without a metavar, by type.
 _VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
 
@@ -36,8 +35,6 @@ def translate_help(command: Any) -> None:
     for name in ("help", "short_help", "options_metavar", "subcommand_metavar"):
         if text := getattr(command, name, None):
             setattr(command, name, _translate(text))
-    if command.epilog:
-        command.epilog = translate(Words("Example: {command}", command=command.epilog.removeprefix(_EXAMPLE)))
     for parameter in command.params:
         parameter.help = _translate(parameter.help)
         parameter.metavar = _translate(parameter.metavar or _VALUES.get(parameter.type.name))
@@ -66,8 +63,6 @@ _FORMS = (
     Words("{value} is not in the range {range}."),
     Words("{value} is not a valid {kind}."),
 )
-# Options of `egec` itself that people also type after a command, and how to type them.
-_BEFORE_THE_COMMAND = {"--quiet": "--quiet", "--verbose": "--verbose", "--env-file": "--env-file FILE"}
 _KINDS: dict[str, str] = {kind: kind for kind in (Words("int"), Words("int range"))}
 
 
@@ -83,13 +78,9 @@ def parse_message(message: str) -> Words:
 
 def make_hint(message: str, path: str) -> Words:
     """Return what to type after a message of Typer, for a command such as `egec client list`."""
-    found = re.match(r"No such option: (--[\w-]+)", message)
-    if found and found[1] in _BEFORE_THE_COMMAND and path != "egec":
-        return Words(
-            "{option} goes before the command: {example}",
-            option=found[1],
-            example=f"egec {_BEFORE_THE_COMMAND[found[1]]} {path.removeprefix('egec ')}",
-        )
+    if message.startswith("No such option: --env-file") and path != "egec":
+        example = f"egec --env-file FILE {path.removeprefix('egec ')}"
+        return Words("--env-file goes before the command: {example}", example=example)
     return Words("Type `{path} --help`.", path=path)
 
 

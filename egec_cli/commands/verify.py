@@ -15,7 +15,15 @@ from egec_cli.output.formats import OutputFormat
 app = new_app()
 
 
-@app.command("verify", epilog="Example: egec verify 1234567890 --password-stdin < password.txt")
+@app.command(
+    "verify",
+    epilog=(
+        "egec verify 1234567890\n"
+        "egec verify 1234567890 --explain\n"
+        "egec verify 1234567890 --password-stdin < password.txt\n"
+        "egec verify --batch logins.jsonl --format jsonl"
+    ),
+)
 def verify_command(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[IDENTIFIER]", help="The client's 10 digits.", show_default=False)

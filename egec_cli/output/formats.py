@@ -28,6 +28,7 @@ class OutputFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     IDS = "ids"
+    COUNT = "count"
 
 
 def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
@@ -37,8 +38,10 @@ def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> Non
         chosen: the names of the fields to show, in this order; empty for all.
 
     Raises:
-        UsageError: a chosen field is unknown.
+        UsageError: a chosen field is unknown, or `count` is wanted, which is for lists.
     """
+    if output is OutputFormat.COUNT:
+        raise UsageError("--format count is for lists", "Choose another format.")
     row = record if isinstance(record, dict) else record._asdict()
     row = {name: _with_names(row[name]) for name in _known(chosen, row)}
     if is_hidden(output):
@@ -60,6 +63,8 @@ def render_all(
     chosen: Sequence[str] = (),
     *,
     in_table: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    empty: str = "",
     flush: bool = False,
 ) -> None:
     """Show results one by one as they arrive: json is one list, jsonl one object per line.
@@ -68,6 +73,8 @@ def render_all(
         kind: the class of the results, which gives the fields even without results.
         chosen: the names of the fields to show, in this order; empty for all.
         in_table: the fields that a table shows by default.
+        optional: those of them that a narrow terminal leaves out, the least important first.
+        empty: what a terminal shows if there are no results.
         flush: flush after each result, so that a pipe sees it immediately.
 
     Raises:
@@ -82,7 +89,14 @@ def render_all(
                 pass
         else:
             rows = _chosen(records, kind, names)
-            _show_rows(_flush_each(rows) if flush else rows, names, output)
+            rows = _flush_each(rows) if flush else rows
+            if output is OutputFormat.TABLE:
+                # Imported here: machine formats do not need it.
+                from egec_cli.output.terminal import show_table
+
+                show_table(rows, names, optional=() if chosen else optional, empty=empty)
+            else:
+                _show_rows(rows, names, output)
     finally:
         # If the reader has closed the pipe, release the source of the results before the database is closed.
         if isinstance(records, Generator):
@@ -144,12 +158,7 @@ def has_reader() -> bool:
 
 
 def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: OutputFormat) -> None:
-    if output is OutputFormat.TABLE:
-        # Imported here: machine formats do not need it.
-        from egec_cli.output.terminal import show_table
-
-        show_table(rows, names)
-    elif output is OutputFormat.JSON:
+    if output is OutputFormat.JSON:
         _show_json_list(rows, names)
     elif output is OutputFormat.JSONL:
         write, as_object = sys.stdout.write, _json_objects(names)
@@ -157,6 +166,8 @@ def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: Outp
             write(f"{as_object(row)}\n")
     elif output is OutputFormat.CSV:
         _show_csv(rows, names)
+    elif output is OutputFormat.COUNT:
+        print_line(str(sum(1 for _ in rows)))
     else:
         for row in rows:
             print_line("" if row[0] is None else str(row[0]))

@@ -13,12 +13,12 @@ _WRAPPED = "FRX"
 _CUT = "FRSX"
 
 
-def lines_of_the_terminal() -> int:
-    """Return the height of the terminal."""
+def size_of_the_terminal() -> tuple[int, int]:
+    """Return the width and the height of the terminal, in characters."""
     # Imported here: only for a terminal.
     from shutil import get_terminal_size
 
-    return get_terminal_size().lines
+    return get_terminal_size()
 
 
 @contextmanager

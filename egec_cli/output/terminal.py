@@ -1,72 +1,161 @@
-"""What people see: tables (rich ones on a terminal, long ones in the pager), and progress on stderr."""
+"""What people see: tables that fit the terminal, long ones in the pager, and progress on stderr."""
 
+import re
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from itertools import islice
+from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Any, Self
 
 from egec_cli.output.messages import is_quiet, note, to_text
-from egec_cli.output.pager import lines_of_the_terminal, pager
+from egec_cli.output.pager import pager, size_of_the_terminal
 from egec_cli.translation import Words, translate
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
-# The header and the borders of a table.
-_LINES_AROUND_ROWS = 5
+# The header of a table, and the prompt behind it.
+_LINES_AROUND_ROWS = 3
+_GAP = "  "
+_NARROWEST_COLUMN = 8
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+# Values of a table that are never cut: numbers and local times.
+_WHOLE = re.compile(r"[\d :-]*")
+
+# The colours of words for states and outcomes, on light and dark backgrounds alike; others have none.
+_COLOURS = {
+    "green": "accepted active created done enabled erased ok sent unblocked updated",
+    "yellow": "deferred expired in_doubt new paused running sending superseded unchanged waiting warning",
+    "red": "blocked bounced cancelled disabled error failed in_vain refused rejected revoked",
+}
+_COLOUR_OF = {word: colour for colour, words in _COLOURS.items() for word in words.split()}
 
 
-def show_table(rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
-    """Show rows on stdout below the names of their columns."""
+def show_table(
+    rows: Iterator[Sequence[Any]], names: Sequence[str], *, optional: Sequence[str] = (), empty: str = ""
+) -> None:
+    """Show rows on stdout below the names of their columns.
+
+    At a terminal no line is longer than the screen: columns are left out or values are cut, which `…` marks. Times are
+    local. Elsewhere all is written as it is.
+
+    Args:
+        rows: the values, read one row at a time.
+        names: the names of the columns.
+        optional: the columns that a narrow terminal leaves out, the least important first.
+        empty: what a terminal shows if there is no row.
+    """
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
-        _show_aligned(first, rows, names)
-    elif len(first) + _LINES_AROUND_ROWS <= lines_of_the_terminal():
-        _show_rich_table(first, names)
+        table = _Table(names, [[to_text(value) for value in row] for row in first])
+        _write_lines(table, ([to_text(value) for value in row] for row in rows))
+    elif not first and empty:
+        sys.stdout.write(f"{translate(empty)}\n")
     else:
-        with pager():
-            _show_aligned(first, rows, names)
+        columns, lines = size_of_the_terminal()
+        table = _Table(names, [[text_for_people(value) for value in row] for row in first])
+        table.fit(columns, optional)
+        if len(first) + _LINES_AROUND_ROWS <= lines:
+            _print_in_colour(table)
+        else:
+            with pager():
+                _write_lines(table, ([text_for_people(value) for value in row] for row in rows))
 
 
-def _show_rich_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
+class _Table:
+    """Aligned columns: their names, their widths, and the first rows."""
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.names = names
+        self.rows = rows
+        self.shown = list(range(len(names)))
+        self.is_fitted = False
+        self.widths = [max(map(_width, column)) for column in zip(names, *rows, strict=True)]
+
+    def fit(self, width: int, optional: Sequence[str]) -> None:
+        """Leave out columns, then cut the widest ones, until a line has this width; later rows are cut as well."""
+        self.is_fitted = True
+        for name in optional:
+            if self._line_width() <= width:
+                return
+            self.shown = [place for place in self.shown if self.names[place] != name]
+        # Half a time or half an identifier is of no use.
+        texts = [place for place in self.shown if not all(_WHOLE.fullmatch(row[place]) for row in self.rows)]
+        while texts and (excess := self._line_width() - width) > 0:
+            widest = max(texts, key=self.widths.__getitem__)
+            others = [self.widths[place] for place in texts if place != widest]
+            target = max(max(others, default=0) - 1, self.widths[widest] - excess, _NARROWEST_COLUMN)
+            if target >= self.widths[widest]:
+                return
+            self.widths[widest] = target
+
+    def _line_width(self) -> int:
+        return sum(self.widths[place] for place in self.shown) + len(_GAP) * (len(self.shown) - 1)
+
+    def cells(self, row: Sequence[str]) -> list[str]:
+        """Return the cells of a row as they are shown, padded but for the last one."""
+        found = []
+        for place in self.shown:
+            cell, width = row[place], self.widths[place]
+            missing = width - _width(cell)
+            found.append(_cut(cell, width) if self.is_fitted and missing < 0 else cell + " " * missing)
+        # Nothing but blanks may stand at the end of a line.
+        while found and not found[-1].strip():
+            found.pop()
+        if found:
+            found[-1] = found[-1].rstrip()
+        return found
+
+
+def text_for_people(value: Any) -> str:
+    """Return a value as `to_text` does, with times in the local time zone: `2026-11-25 05:30`."""
+    text = to_text(value)
+    if _MOMENT.fullmatch(text):
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+    return text
+
+
+def _print_in_colour(table: _Table) -> None:
     # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        # In a str, rich would read [/] as markup.
-        table.add_row(*(Text(to_text(value)) for value in row))
-    Console().print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(_GAP.join(table.cells(table.names)), style="bold"))
+    for row in table.rows:
+        line = Text(_GAP).join(Text(cell, style=_COLOUR_OF.get(cell.strip(), "")) for cell in table.cells(row))
+        console.print(line)
 
 
-def _show_aligned(first: Sequence[Sequence[Any]], rows: Iterator[Sequence[Any]], names: Sequence[str]) -> None:
-    cells = [[to_text(value) for value in row] for row in first]
-    widths = [max(map(_width, column)) for column in zip(names, *cells, strict=True)]
-    sys.stdout.write(f"{_aligned(names, widths)}\n")
-    for line in cells:
-        sys.stdout.write(f"{_aligned(line, widths)}\n")
-    for row in rows:
-        sys.stdout.write(f"{_aligned([to_text(value) for value in row], widths)}\n")
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True))
-    return "  ".join(padded).rstrip()
+def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
+    for row in chain([table.names], table.rows, further):
+        sys.stdout.write(f"{_GAP.join(table.cells(row))}\n")
 
 
 def _width(text: str) -> int:
     """Return the number of terminal columns of the text."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
-    )
+    return sum(map(_width_of_character, text))
+
+
+def _width_of_character(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def _cut(text: str, width: int) -> str:
+    """Return the beginning of a text and `…`, padded to this width."""
+    kept, left = "", width - 1
+    for character in text:
+        left -= _width_of_character(character)
+        if left < 0:
+            break
+        kept += character
+    return f"{kept}…{' ' * (width - 1 - _width(kept))}"
 
 
 _SECONDS_BETWEEN_LINES = 30.0

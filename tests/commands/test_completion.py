@@ -199,7 +199,7 @@ def test_words_are_completed_whatever_precedes_them(
         "doc\t": ["doctor"],
         "--qui\tcli\tli\t": ["--quiet", "client", "list"],
         "client list --format jsonl --sta\tact\t": ["client", "list", "--format", "jsonl", "--status", "active"],
-        "client list --format=c\t": ["client", "list", "--format=csv"],
+        "client list --format=cs\t": ["client", "list", "--format=csv"],
         "client update x --language f\t": ["client", "update", "x", "--language", "fr"],
         "client list --fields ident\t": ["client", "list", "--fields", "identifier"],
         "client list --fields identifier,em\t": ["client", "list", "--fields", "identifier,email"],

@@ -77,7 +77,7 @@ def _below(group: Any, path: str) -> Iterator[Described]:
 
 def _described(path: str, command: Any) -> Described:
     shown = [one for one in command.params if not one.hidden]
-    example = (command.epilog or "").removeprefix("Example: ")
+    example = (command.epilog or "").partition("\n")[0]
     return Described(
         path,
         command.help or "",

@@ -26,6 +26,7 @@ _FORMATS = {
     OutputFormat.JSONL: "one object per line, each as soon as it is known.",
     OutputFormat.CSV: "a header, then one row per record.",
     OutputFormat.IDS: "the first field only, one per line.",
+    OutputFormat.COUNT: "the number of results of a list.",
 }
 _OUTPUT = f"""\
 Results go to stdout, everything else to stderr. Output is UTF-8 in every locale. `--fields a,b` selects fields and

@@ -1,0 +1,125 @@
+"""A terminal emulator in which a command runs."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyte
+
+PROGRAM = [sys.executable, "-m", "egec_cli"]
+
+# Long enough for a busy machine; a command that lets it pass is ended, and its screen shows that.
+PATIENCE = 60.0
+_LINES_KEPT = 500
+
+# What differs from run to run, and what stands for it, at the same width.
+_CHANGING = [
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
+]
+
+
+class Seen(NamedTuple):
+    """What a command showed.
+
+    Attributes:
+        code: the exit code.
+        lines: all lines, also those that were scrolled away, without blanks at their ends.
+        coloured: whether any character has a colour.
+        wrapped: whether a line was longer than the screen.
+    """
+
+    code: int
+    lines: list[str]
+    coloured: bool
+    wrapped: bool
+
+    @property
+    def text(self) -> str:
+        """The lines, with a line end behind each."""
+        return "".join(f"{line}\n" for line in self.lines)
+
+
+class _Screen(pyte.HistoryScreen):
+    """A screen that notices when a line is longer than it is wide."""
+
+    wrapped = False
+
+    def draw(self, data: str) -> None:
+        for character in data:
+            if self.cursor.x == self.columns:
+                self.wrapped = True
+            super().draw(character)
+
+
+def see(
+    command: Sequence[str],
+    *,
+    columns: int = 80,
+    lines: int = 24,
+    variables: Mapping[str, str] | None = None,
+    typed: str = "",
+) -> Seen:
+    """Run a command at a terminal until it ends, and return what was shown.
+
+    Args:
+        command: the program and its arguments.
+        columns: the width of the terminal.
+        lines: the height of the terminal.
+        variables: what the environment has beside that of the tests.
+        typed: what is typed at once, for the questions to come.
+    """
+    keyboard, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "PAGER": "cat", **(variables or {})}
+    for name in ("COLUMNS", "LINES"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        # The terminal is that of the new session, so that passwords are asked for at it.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(follower)
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    if typed:
+        os.write(keyboard, typed.encode())
+    screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
+    stream = pyte.ByteStream(screen)
+    while True:
+        try:
+            data = os.read(keyboard, 65536)
+        except OSError:  # Linux's sign that no process has the terminal open any more
+            break
+        if not data:
+            break
+        stream.feed(data)
+    code = process.wait()
+    watchdog.cancel()
+    os.close(keyboard)
+    rows = [*screen.history.top, *(screen.buffer[row] for row in range(screen.lines))]
+    shown = [_keep_width("".join(row[column].data for column in range(columns)).rstrip()) for row in rows]
+    while shown and not shown[-1]:
+        shown.pop()
+    cells = [row[column] for row in rows for column in range(columns)]
+    coloured = any(cell.fg != "default" for cell in cells)
+    return Seen(code, shown, coloured, screen.wrapped)
+
+
+def _keep_width(line: str) -> str:
+    for changing, fixed in _CHANGING:
+        line = changing.sub(fixed, line)
+    return line
