@@ -45,7 +45,7 @@ def show_table(
         rows: the values, read one row at a time.
         names: the names of the columns.
         optional: the columns that a narrow terminal leaves out, the least important first.
-        empty: what a terminal shows if there is no row.
+        empty: what a terminal shows for an empty table.
     """
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
