@@ -21,7 +21,7 @@ from egec_cli.stats.counts import (
     count_today,
     list_records,
 )
-from egec_cli.translation import Words
+from egec_cli.translation import Words, format_number
 
 app = new_app()
 
@@ -106,13 +106,13 @@ def _show_bars(found: Statistics) -> None:
             if subject is Subject.DATABASE:
                 continue
             records: Sequence[StatisticRecord] = list(group)
-            title = _TITLES[subject]
-            if records[0].since:
-                title = Words("{title} since {moment}", title=title, moment=text_for_people(records[0].since))
-            named = [Bar(one.reason or one.name, one.number, colour_of=one.name) for one in records if one.number]
             # A mail that came back was accepted first.
-            total = sum(one.number for one in records if one.name != BOUNCED)
-            yield Bars(title, total, named if subject is not Subject.IN_DOUBT else ())
+            total = format_number(sum(one.number for one in records if one.name != BOUNCED))
+            title = Words("{title}: {total}", title=_TITLES[subject], total=total)
+            if since := records[0].since:
+                title = Words("{title} since {moment}", title=title, moment=text_for_people(since))
+            named = [Bar(one.reason or one.name, one.number, colour_of=one.name) for one in records if one.number]
+            yield Bars(title, named if subject is not Subject.IN_DOUBT else ())
 
     if not is_hidden(OutputFormat.TABLE):
         show_bars(list(sections()))

@@ -246,10 +246,9 @@ class Bar(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Numbers under a title with their total; without numbers, the total alone."""
+    """Numbers under a title."""
 
     title: str
-    total: int
     bars: Sequence[Bar]
 
 
@@ -300,9 +299,7 @@ def _bar_widths(bars: Sequence[Bar], columns: int) -> _BarWidths:
 
 def _bar_lines(section: Bars, columns: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
     """Yield the lines of a section as texts with their styles."""
-    total = format_number(section.total)
-    title = to_text(section.title)
-    yield [(_cut_if_longer(f"{title}{translate(Words(': '))}{total}", columns), "bold")]
+    yield [(_cut_if_longer(to_text(section.title), columns), "bold")]
     largest = max((bar.number for bar in section.bars), default=0)
     for bar in section.bars:
         name = to_text(bar.name)

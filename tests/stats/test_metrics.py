@@ -11,6 +11,7 @@ from egec_cli.stats.counts import BouncingDomain, MailOutcome, PausedRun, Statis
 from egec_cli.stats.metrics import list_metrics
 from egec_cli.store.models import RunState
 from tests.output.test_openmetrics import parsed
+from tests.test_docs import table
 
 MOMENT = datetime(2026, 7, 11, 12, tzinfo=UTC)
 FULL = Statistics(
@@ -75,3 +76,11 @@ def test_whatever_the_names_of_runs_no_series_comes_twice_and_none_has_an_addres
     assert len(labels) == len(set(labels))
     assert not any("@" in label for label in labels)
     assert sum(sample.value for sample in metric.samples) == len(names)
+
+
+def test_the_guide_lists_each_metric_with_its_type_label_and_meaning() -> None:
+    expected = []
+    for one in list_metrics(FULL):
+        label = next(iter(one.samples[0].labels), "")
+        expected.append([f"`{one.name}`", str(one.kind), f"`{label}`" if label else "", one.help])
+    assert table("metrics") == expected
