@@ -22,7 +22,7 @@ NEVER = {
 }  # fmt: skip
 # Modules of NEVER that only other releases of a dependency install, if any.
 PERHAPS_NOT_INSTALLED = {"pydantic", "psycopg2", "click", "pygments", "markdown_it"}
-SLOW = NEVER | MAIL | TABLES | {"email_validator", "idna", "bcrypt", "secrets"}
+SLOW = NEVER | MAIL | TABLES | {"email_validator", "idna", "bcrypt", "secrets", "zoneinfo"}
 
 BUDGETS: dict[tuple[str, ...], set[str]] = {
     ("--version",): SLOW | {"typer", "peewee", "rich", "dataclasses", "logging"},

@@ -11,6 +11,8 @@ _WIDEST = 100
 # Of less: keep the text on the screen, end if it fits the screen, show colours; then also cut long lines.
 _WRAPPED = "FRX"
 _CUT = "FRSX"
+# Of the colours of 256, one that can be read on white and on black alike.
+READABLE_CYAN = "color(30)"
 
 
 def size_of_the_terminal() -> tuple[int, int]:
@@ -118,8 +120,15 @@ def _render(text: str) -> str:
             "table_open": WholeTable,
         }
 
-    # The usual styles set a black background, which is hard to read on a light terminal.
-    styles = {"code": "bold cyan", "h1": "bold underline", "h2": "bold underline", "h3": "bold"}
+    # The usual styles have a black background, or colours that are hard to read on a light one.
+    names = {
+        "bold underline": ("h1", "h2"),
+        "bold": ("h3", "h4", "table.header"),
+        f"bold {READABLE_CYAN}": ("code",),
+        READABLE_CYAN: ("item.number", "table.border", "link"),
+        "none": ("block_quote", "link_url"),
+    }
+    styles = {name: style for style, styled in names.items() for name in styled}
     theme = Theme({f"markdown.{name}": style for name, style in styles.items()})
     console = Console(theme=theme, force_terminal=True, highlight=False)
     width = min(console.width, _WIDEST)

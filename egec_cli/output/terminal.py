@@ -5,13 +5,17 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
 from egec_cli.translation import Words, format_number, translate
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -19,12 +23,15 @@ _ROWS_FOR_WIDTHS = 200
 _LINES_AROUND_ROWS = 3
 _GAP = "  "
 _NARROWEST_COLUMN = 8
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_CUT_MARK = "…"
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 
 # Values of a table that are never cut: numbers and local times.
-_WHOLE = re.compile(r"[\d :-]*")
+_WHOLE = re.compile(r"[0-9 :-]*")
 
-# The colours of words for states and outcomes, on light and dark backgrounds alike; others have none.
+# Of the colours of 256, those that can be read on white and on black alike. A terminal of 16 shows its own instead.
+_READABLE = {"green": "color(28)", "yellow": "color(130)", "red": "color(160)"}
+# The colours of words for states and outcomes; others have none.
 _COLOURS = {
     "green": "accepted active created done enabled erased ok sent unblocked updated",
     "yellow": "deferred expired in_doubt new paused running sending superseded unchanged waiting warning",
@@ -71,36 +78,74 @@ class _Table:
         self.names = names
         self.rows = rows
         self.shown = list(range(len(names)))
-        self.is_fitted = False
+        self.is_cut = False
+        self._screen: int | None = None
+        # Half a time or half an identifier is of no use.
+        self._whole = {place for place in self.shown if all(_WHOLE.fullmatch(row[place]) for row in rows)}
         self.widths = [max(map(_width, column)) for column in zip(names, *rows, strict=True)]
 
     def fit(self, width: int, optional: Sequence[str]) -> None:
-        """Leave out columns, then cut the widest ones, until a line has this width; later rows are cut as well."""
-        self.is_fitted = True
+        """Leave out columns, then cut texts, until a line has this width of four or more; later rows are cut as well.
+
+        If texts are short and lines are still longer, the last columns are left out too, and `…` ends every line.
+        """
+        self._screen = width
         for name in optional:
-            if self._line_width() <= width:
+            if self._excess() <= 0:
                 return
             self.shown = [place for place in self.shown if self.names[place] != name]
-        # Half a time or half an identifier is of no use.
-        texts = [place for place in self.shown if not all(_WHOLE.fullmatch(row[place]) for row in self.rows)]
-        while texts and (excess := self._line_width() - width) > 0:
-            widest = max(texts, key=self.widths.__getitem__)
-            others = [self.widths[place] for place in texts if place != widest]
-            target = max(max(others, default=0) - 1, self.widths[widest] - excess, _NARROWEST_COLUMN)
-            if target >= self.widths[widest]:
-                return
-            self.widths[widest] = target
+        self._narrow()
+
+    def _narrow(self) -> None:
+        """Cut texts, the longest first, then leave out the last columns, until a line fits the screen."""
+        widths = list(self.widths)
+        while (excess := self._excess()) > 0:
+            texts = sorted((self.widths[place], place) for place in self.shown if place not in self._whole)
+            longest = [width for width, _ in texts[-2:]]
+            if texts and longest[-1] > _NARROWEST_COLUMN:
+                target = max(longest[0] - 1 if len(longest) > 1 else 0, longest[-1] - excess, _NARROWEST_COLUMN)
+                self.widths[texts[-1][1]] = target
+            elif len(self.shown) > 1:
+                self.shown.pop()
+                self.is_cut = True
+                self.widths = list(widths)
+            else:
+                self.widths[self.shown[0]] -= excess
+
+    def _excess(self) -> int:
+        """Return by how much a line is longer than the screen."""
+        assert self._screen is not None
+        return self._line_width() - self._screen
 
     def _line_width(self) -> int:
-        return sum(self.widths[place] for place in self.shown) + len(_GAP) * (len(self.shown) - 1)
+        end = len(_GAP) + len(_CUT_MARK) if self.is_cut else 0
+        return sum(self.widths[place] for place in self.shown) + len(_GAP) * (len(self.shown) - 1) + end
+
+    def _make_room(self, row: Sequence[str]) -> None:
+        """Widen the columns whose values are longer in this row than in the first rows, as far as the screen allows."""
+        for place in tuple(self.shown):
+            missing = _width(row[place]) - self.widths[place]
+            if missing <= 0 or place not in self.shown:
+                continue
+            if place not in self._whole:
+                self.widths[place] += min(missing, -self._excess())
+                continue
+            if not _WHOLE.fullmatch(row[place]):
+                self._whole.discard(place)
+            self.widths[place] += missing
+            self._narrow()
 
     def cells(self, row: Sequence[str]) -> list[str]:
         """Return the cells of a row as they are shown, padded but for the last one."""
+        if self._screen is not None and row is not self.names:
+            self._make_room(row)
         found = []
         for place in self.shown:
             cell, width = row[place], self.widths[place]
             missing = width - _width(cell)
-            found.append(_cut(cell, width) if self.is_fitted and missing < 0 else cell + " " * missing)
+            found.append(_cut(cell, width) if self._screen is not None and missing < 0 else cell + " " * missing)
+        if self.is_cut:
+            found.append(_CUT_MARK)
         # Nothing but blanks may stand at the end of a line.
         while found and not found[-1].strip():
             found.pop()
@@ -113,16 +158,26 @@ def text_for_people(value: Any) -> str:
     """Return a value as `to_text` does, with times in the local time zone: `2026-11-25 05:30`."""
     text = to_text(value)
     if _MOMENT.fullmatch(text):
-        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+        # A reference of a client may look like a time.
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
     return text
 
 
-def _print_in_colour(table: _Table) -> None:
+def open_console(stream: TextIO | None = None) -> "Console":
+    """Return a console of rich for stdout or another stream, with a green, a yellow and a red that can be read."""
     # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.console import Console
+    from rich.theme import Theme
+
+    styles = {f"{bold}{name}": f"{bold}{colour}" for bold in ("", "bold ") for name, colour in _READABLE.items()}
+    return Console(file=stream, theme=Theme(styles), highlight=False, soft_wrap=True)
+
+
+def _print_in_colour(table: _Table) -> None:
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     console.print(Text(_GAP.join(table.cells(table.names)), style="bold"))
     for row in table.rows:
         line = Text(_GAP).join(Text(cell, style=_COLOUR_OF.get(cell.strip(), "")) for cell in table.cells(row))
@@ -142,7 +197,7 @@ def _width(text: str) -> int:
 
 
 def _width_of_character(character: str) -> int:
-    if unicodedata.combining(character):
+    if unicodedata.category(character) in {"Mn", "Me"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
@@ -155,7 +210,7 @@ def _cut(text: str, width: int) -> str:
         if left < 0:
             break
         kept += character
-    return f"{kept}…{' ' * (width - 1 - _width(kept))}"
+    return f"{kept}{_CUT_MARK}{' ' * (width - 1 - _width(kept))}"
 
 
 _SECONDS_BETWEEN_LINES = 30.0

@@ -93,6 +93,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         app_url=reader.value("EGEC_APP_URL"),
         support=reader.value("EGEC_SUPPORT"),
         language=reader.value("EGEC_LANGUAGE"),
+        timezone=reader.value("EGEC_TIMEZONE"),
         templates=reader.value("EGEC_TEMPLATES"),
         bcrypt_cost=reader.value("EGEC_BCRYPT_COST"),
         alphabet=reader.alphabet(),

@@ -17,6 +17,14 @@ from egec_cli.translation import Words, system_message
 
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 LANGUAGES = ("fr", "en")
+DEFAULT_TIMEZONE = "Europe/Paris"
+# Names of cities, which clients understand. There are others, such as CET, US/Pacific and right/Europe/Paris.
+_TIMEZONE = re.compile(
+    r"UTC|(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific)(?:/[A-Za-z0-9_+-]+){1,2}"
+)
+_LONGEST_TIMEZONE = 40
+# The least likeness (difflib's ratio) of a misspelling: CET and Ceuta are not alike.
+_LEAST_LIKENESS_OF_ZONES = 0.8
 
 
 class SqliteFile(NamedTuple):
@@ -126,6 +134,7 @@ class Settings(NamedTuple):
     app_url: str
     support: str
     language: str
+    timezone: str
     templates: Path | None
     bcrypt_cost: int
     alphabet: Alphabet
@@ -252,6 +261,39 @@ def parse_language(text: str, _folder: Folder) -> str:
     if text not in LANGUAGES:
         raise Fault("must be one of {known}", known=", ".join(LANGUAGES))
     return text
+
+
+def parse_timezone(text: str, _folder: Folder) -> str:
+    """Return the name of a time zone that this machine knows."""
+    # Loading the library takes longer than all other settings together, so the default is not looked up.
+    if text == DEFAULT_TIMEZONE or _is_timezone(text):
+        return text
+    if meant := _nearest_timezone(text):
+        raise Fault("is not a known time zone (did you mean {meant}?)", meant=meant)
+    raise Fault("is not a known time zone: write UTC, or a region and a city")
+
+
+def _is_timezone(text: str) -> bool:
+    if not _TIMEZONE.fullmatch(text):
+        return False
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
+
+
+def _nearest_timezone(text: str) -> str:
+    """Return the time zone with the most similar name, with or without its region, or an empty text."""
+    from difflib import get_close_matches
+    from zoneinfo import available_timezones
+
+    known = sorted(name for name in available_timezones() if _TIMEZONE.fullmatch(name))
+    names = {(name if "/" in text else name.rpartition("/")[2]).lower(): name for name in known}
+    written = text[:_LONGEST_TIMEZONE].replace(" ", "_").lower()
+    return "".join(names[one] for one in get_close_matches(written, names, 1, _LEAST_LIKENESS_OF_ZONES))
 
 
 def parse_log_style(text: str, _folder: Folder) -> LogStyle:

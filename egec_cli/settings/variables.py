@@ -81,6 +81,13 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         "The language of clients without one of their own, and of the refusal at login: `fr` or `en`.",
     ),
     Setting(
+        "EGEC_TIMEZONE",
+        schema.parse_timezone,
+        schema.DEFAULT_TIMEZONE,
+        "Europe/Paris",
+        "The time zone of the times in the mails: a region and a city, or `UTC`.",
+    ),
+    Setting(
         "EGEC_TEMPLATES",
         schema.parse_existing_folder,
         Words("the built-in ones"),

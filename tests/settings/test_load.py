@@ -81,6 +81,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         app_url="www.egec.pro",
         support="Service IT",
         language="fr",
+        timezone="Europe/Paris",
         templates=None,
         bcrypt_cost=12,
         alphabet=Alphabet.create(),

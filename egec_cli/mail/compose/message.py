@@ -286,7 +286,7 @@ class MailForm:
         second = (issued_at.timestamp() // 1, issued_at.utcoffset())
         last = self._last_moment
         if last is None or last[0] != second:
-            text = _encode_qp(template.format_time(issued_at, self._language))
+            text = _encode_qp(template.format_time(self._settings, issued_at, self._language))
             expiry = template.format_expiry(self._settings, issued_at, self._language)
             self._last_moment = last = second, format_datetime(issued_at).encode(), text, expiry
         return last[1:]

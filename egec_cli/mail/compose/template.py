@@ -144,6 +144,28 @@ class Kind(StrEnum):
 
 # A run mails the first kind to new clients, the second to all others.
 KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
+_MONTHS = {
+    "fr": "janvier/février/mars/avril/mai/juin/juillet/août/septembre/octobre/novembre/décembre",
+    "en": "January/February/March/April/May/June/July/August/September/October/November/December",
+}
+# French names of places in whose time zone clients of a French organisation live, with their preposition.
+_PLACES_IN_FRENCH = {
+    "Africa/Algiers": "d\u2019Alger",
+    "America/Cayenne": "de Cayenne",
+    "America/Guadeloupe": "de la Guadeloupe",
+    "America/Marigot": "de Saint-Martin",
+    "America/Martinique": "de la Martinique",
+    "America/Miquelon": "de Saint-Pierre-et-Miquelon",
+    "America/Montreal": "de Montréal",
+    "America/St_Barthelemy": "de Saint-Barthélemy",
+    "Europe/Brussels": "de Bruxelles",
+    "Europe/London": "de Londres",
+    "Indian/Reunion": "de La Réunion",
+    "Pacific/Marquesas": "des Marquises",
+    "Pacific/Noumea": "de Nouméa",
+    "Pacific/Wallis": "de Wallis-et-Futuna",
+}
+
 # The placeholders that the templates of each kind must use. They may use all values of their kind.
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.CREDENTIALS: ("identifier", "password"),
@@ -224,7 +246,7 @@ def credentials_values(
         "greeting": greeting,
         "identifier": identifier,
         "password": password.reveal(),
-        "issued_at": format_time(issued_at, language),
+        "issued_at": format_time(settings, issued_at, language),
         "expiry": format_expiry(settings, issued_at, language),
         **fixed_values(settings),
     }
@@ -244,7 +266,8 @@ def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str
 
 def address_changed_values(settings: Settings, greeting: str, changed_at: datetime, language: str) -> dict[str, str]:
     """Return the values for the note to a client's previous address."""
-    return {"greeting": greeting, "changed_at": format_time(changed_at, language), **fixed_values(settings)}
+    at = format_time(settings, changed_at, language)
+    return {"greeting": greeting, "changed_at": at, **fixed_values(settings)}
 
 
 def fixed_values(settings: Settings) -> dict[str, str]:
@@ -259,21 +282,62 @@ def format_greeting(settings: Settings, name: str, language: str) -> str:
     return render_text(settings, "greeting", language, name=name)
 
 
-def format_time(moment: datetime, language: str) -> str:
-    """Return a moment in this machine's time zone, as clients read it."""
-    local = moment.astimezone()
-    offset = local.strftime("%z")
-    form = "%d/%m/%Y à %H:%M:%S" if language == "fr" else "%Y-%m-%d at %H:%M:%S"
-    return f"{local.strftime(form)} (UTC{offset[:3]}:{offset[3:]})"
+def format_time(settings: Settings, moment: datetime, language: str) -> str:
+    """Return a moment as clients read it: `25 novembre 2026 à 10:32:07 (heure de Paris)`.
+
+    Two seconds never have the same text: in the hour that a clock shows twice, the text tells which one it is.
+
+    Raises:
+        ConfigError: this machine does not know the time zone.
+    """
+    local = _to_zone_of_clients(settings, moment)
+    time = f"{'à' if language == 'fr' else 'at'} {local:%H:%M:%S}"
+    return f"{_format_date(local, language)} {time} ({_name_zone(settings.timezone, local, language)})"
 
 
 def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str:
     """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = (issued_at + timedelta(days=settings.unused_password_days)).astimezone()
-    date = last_day.strftime("%d/%m/%Y" if language == "fr" else "%Y-%m-%d")
-    return f" {render_text(settings, 'expiry', language, date=date)}"
+    last_day = _to_zone_of_clients(settings, issued_at + timedelta(days=settings.unused_password_days))
+    return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
+
+
+def _to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
+    # Imported here: a login shows a text of the templates too, without a time.
+    from zoneinfo import ZoneInfo
+
+    try:
+        return moment.astimezone(ZoneInfo(settings.timezone))
+    except (LookupError, ValueError, OSError):
+        raise ConfigError(
+            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
+            "Install the package tzdata, from the system or with pip.",
+            zone=settings.timezone,
+        ) from None
+
+
+def _format_date(local: datetime, language: str) -> str:
+    day = "1er" if language == "fr" and local.day == 1 else local.day
+    return f"{day} {_MONTHS[language].split('/')[local.month - 1]} {local.year}"
+
+
+def _name_zone(zone: str, local: datetime, language: str) -> str:
+    """Return the name of a time zone as clients know it, by its city."""
+    french = language == "fr"
+    if zone == "UTC":
+        return "temps universel" if french else "UTC"
+    city = zone.rpartition("/")[2].replace("_", " ")
+    if french:
+        of_city = f"d\u2019{city}" if city[0] in "AEIOU" else f"de {city}"
+        name = f"heure {_PLACES_IN_FRENCH.get(zone, of_city)}"
+    else:
+        name = f"{city} time"
+    if local.utcoffset() == local.replace(fold=1 - local.fold).utcoffset():
+        return name
+    if french:
+        return f"{name}, {'après' if local.fold else 'avant'} le changement d\u2019heure"
+    return f"{name}, {'after' if local.fold else 'before'} the clock change"
 
 
 def _render_text_part(source: Template, all_values: Mapping[str, str], required: tuple[str, ...]) -> tuple[str, str]:

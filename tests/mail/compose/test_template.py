@@ -1,6 +1,11 @@
 """Templates: strict placeholders, values that are never read as placeholders, files of the organisation's own."""
 
 import re
+import sys
+import time
+import zoneinfo
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ from egec_cli.mail.compose import template
 from egec_cli.mail.compose.template import BUILT_IN, Template
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
+from tests.conftest import Egec
 
 TEXT = Path("own/mail.fr.txt")
 HTML = Path("own/mail.fr.html")
@@ -179,3 +185,165 @@ def test_clients_see_the_words_of_the_memo() -> None:
     )
     assert template.render_text(found, "refused", "fr") == "Identifiant et/ou m-d-p non reconnu(s)"
     assert template.render_text(found, "greeting", "fr", name="M. Dupont") == "M. Dupont, bonjour,"
+
+
+# --- dates and times ---
+
+
+def at(text: str) -> datetime:
+    """Return a moment in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def zone(name: str, **others: str) -> Settings:
+    return load.load_settings({"EGEC_TIMEZONE": name, **others})
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "french", "english"),
+    [
+        ("Europe/Paris", "2026-11-25T09:32:07",
+         "25 novembre 2026 à 10:32:07 (heure de Paris)", "25 November 2026 at 10:32:07 (Paris time)"),
+        ("Europe/Paris", "2026-12-31T23:00:00",
+         "1er janvier 2027 à 00:00:00 (heure de Paris)", "1 January 2027 at 00:00:00 (Paris time)"),
+        ("Europe/Paris", "2026-03-29T00:59:59",
+         "29 mars 2026 à 01:59:59 (heure de Paris)", "29 March 2026 at 01:59:59 (Paris time)"),
+        ("Europe/Paris", "2026-03-29T01:00:00",
+         "29 mars 2026 à 03:00:00 (heure de Paris)", "29 March 2026 at 03:00:00 (Paris time)"),
+        ("Europe/Paris", "2026-10-24T23:59:59",
+         "25 octobre 2026 à 01:59:59 (heure de Paris)", "25 October 2026 at 01:59:59 (Paris time)"),
+        ("Europe/Paris", "2026-10-25T00:30:00",
+         "25 octobre 2026 à 02:30:00 (heure de Paris, avant le changement d\u2019heure)",
+         "25 October 2026 at 02:30:00 (Paris time, before the clock change)"),
+        ("Europe/Paris", "2026-10-25T01:30:00",
+         "25 octobre 2026 à 02:30:00 (heure de Paris, après le changement d\u2019heure)",
+         "25 October 2026 at 02:30:00 (Paris time, after the clock change)"),
+        ("Europe/Paris", "2026-10-25T02:00:00",
+         "25 octobre 2026 à 03:00:00 (heure de Paris)", "25 October 2026 at 03:00:00 (Paris time)"),
+        ("Indian/Reunion", "2026-08-04T20:00:00",
+         "5 août 2026 à 00:00:00 (heure de La Réunion)", "5 August 2026 at 00:00:00 (Reunion time)"),
+        ("America/New_York", "2026-02-01T04:00:00",
+         "31 janvier 2026 à 23:00:00 (heure de New York)", "31 January 2026 at 23:00:00 (New York time)"),
+        ("Europe/Amsterdam", "2026-07-01T10:00:00",
+         "1er juillet 2026 à 12:00:00 (heure d\u2019Amsterdam)", "1 July 2026 at 12:00:00 (Amsterdam time)"),
+        ("America/Argentina/Buenos_Aires", "2026-06-01T12:00:00",
+         "1er juin 2026 à 09:00:00 (heure de Buenos Aires)", "1 June 2026 at 09:00:00 (Buenos Aires time)"),
+        ("UTC", "2026-09-02T10:00:00",
+         "2 septembre 2026 à 10:00:00 (temps universel)", "2 September 2026 at 10:00:00 (UTC)"),
+    ],
+)  # fmt: skip
+def test_a_time_is_written_as_clients_read_it(name: str, moment: str, french: str, english: str) -> None:
+    assert template.format_time(zone(name), at(moment), "fr") == french
+    assert template.format_time(zone(name), at(moment), "en") == english
+
+
+def read_back(text: str, language: str, name: str) -> datetime:
+    """Return the moment of a text, read as a client reads it."""
+    months = {
+        "fr": ["janvier", "février", "mars", "avril", "mai", "juin", "juillet",
+               "août", "septembre", "octobre", "novembre", "décembre"],
+        "en": ["January", "February", "March", "April", "May", "June", "July",
+               "August", "September", "October", "November", "December"],
+    }  # fmt: skip
+    day, month, year, _, clock, words = text.split(" ", 5)
+    number = months[language].index(month) + 1
+    naive = datetime.fromisoformat(f"{year}-{number:02}-{int(day.removesuffix('er')):02}T{clock}")
+    return naive.replace(tzinfo=zoneinfo.ZoneInfo(name), fold="après" in words or "after" in words).astimezone(UTC)
+
+
+# Where clocks are changed in spring and autumn, by half an hour, across a day, or no more.
+ZONES = ("Europe/Paris", "Europe/Dublin", "Africa/Casablanca", "America/New_York", "America/Miquelon", "Asia/Gaza",
+         "Australia/Lord_Howe", "Pacific/Apia", "Indian/Reunion", "Pacific/Noumea", "UTC")  # fmt: skip
+
+
+@given(
+    st.sampled_from(ZONES),
+    st.datetimes(datetime(2000, 1, 1), datetime(2037, 12, 31)),
+    st.sampled_from(["fr", "en"]),
+)
+def test_a_time_as_clients_read_it_is_one_moment(name: str, naive: datetime, language: str) -> None:
+    moment = naive.replace(tzinfo=UTC, microsecond=0)
+    assert read_back(template.format_time(zone(name), moment, language), language, name) == moment
+
+
+@given(
+    st.integers(2000, 2037),
+    st.sampled_from([(3, "01:00"), (10, "01:00")]),
+    st.integers(-7200, 7200),
+    st.sampled_from(["fr", "en"]),
+)
+def test_a_time_near_a_clock_change_is_one_moment(
+    year: int, change: tuple[int, str], seconds: int, language: str
+) -> None:
+    month, clock = change
+    last_sunday = max(day for day in range(25, 32) if datetime(year, month, day).weekday() == 6)
+    turn = at(f"{year}-{month:02}-{last_sunday}T{clock}:00")
+    moment = turn + timedelta(seconds=seconds)
+    text = template.format_time(zone("Europe/Paris"), moment, language)
+    assert read_back(text, language, "Europe/Paris") == moment
+    is_twice = month == 10 and abs(seconds + 0.5) < 3600
+    assert ("clock change" in text or "changement" in text) is is_twice
+
+
+@pytest.fixture(params=["UTC", "America/New_York", "Pacific/Kiritimati", "CET-1CEST,M3.5.0,M10.5.0/3"])
+def zone_of_the_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone_of_the_machine")
+def test_the_time_zone_of_the_machine_changes_no_mail() -> None:
+    moment = at("2026-11-25T23:32:07")
+    found = load.load_settings({"EGEC_UNUSED_PASSWORD_DAYS": "30"})
+    for same in (moment, moment.astimezone()):
+        assert template.format_time(found, same, "fr") == "26 novembre 2026 à 00:32:07 (heure de Paris)"
+        assert template.format_expiry(found, same, "fr") == (
+            " Si vous ne vous êtes pas connecté d\u2019ici au 26 décembre 2026, ce mot de passe cessera de fonctionner."
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [("Europe/Paris", "1er janvier 2027"), ("America/Martinique", "31 décembre 2026"), ("UTC", "31 décembre 2026")],
+)
+def test_the_last_day_of_a_password_is_a_day_of_the_clients_zone(name: str, date: str) -> None:
+    found = zone(name, EGEC_UNUSED_PASSWORD_DAYS="31")
+    assert f"d\u2019ici au {date}, ce mot" in template.format_expiry(found, at("2026-11-30T23:30:00"), "fr")
+
+
+@pytest.mark.parametrize("name", ["America/New_York", "UTC"])
+def test_a_preview_shows_the_time_of_clients_on_any_machine(egec_process: Egec, name: str) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    shown = egec_process("mail", "preview", env={"TZ": name, "EGEC_TIMEZONE": "Indian/Reunion"})
+    [text] = re.findall(r"émis le (.*? \(heure de La Réunion\))\.", shown.out)
+    assert before <= read_back(text, "fr", "Indian/Reunion") <= datetime.now(UTC)
+
+
+def test_a_machine_without_time_zones_uses_those_of_the_package(egec_process: Egec) -> None:
+    for name in ("Europe/Paris", "Indian/Reunion"):
+        assert egec_process("mail", "preview", env={"PYTHONTZPATH": "", "EGEC_TIMEZONE": name}).code == 0
+
+
+@pytest.fixture
+def no_time_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in {"tzdata", *sys.modules}:
+        if name.partition(".")[0] == "tzdata":
+            monkeypatch.setitem(sys.modules, name, None)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    yield
+    zoneinfo.reset_tzpath()
+
+
+@pytest.mark.usefixtures("no_time_zones")
+def test_a_machine_without_any_time_zones_is_reported(egec: Egec) -> None:
+    ended = egec("mail", "preview")
+    assert (ended.code, ended.out) == (78, "")
+    assert "the time zone Europe/Paris of EGEC_TIMEZONE is not on this machine" in ended.err
+    assert "tzdata" in ended.err
+    checked = egec("mail", "check", "--no-connection")
+    assert checked.code == 78
+    assert "tzdata" in checked.out
