@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
@@ -176,12 +176,13 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not is_quiet():
-            self._bar = _progress_bar()
-            self._task = self._bar.add_task(
-                to_text(self._name), total=self._total, completed=self._done, failed=self._failed
-            )
-            self._bar.start()
+        # Imported here: it needs this module.
+        from egec_cli.output.progress import ProgressLine, can_show_progress
+
+        if can_show_progress():
+            self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
+            self._bar.__enter__()
+            self.correct(self._done, self._failed)
         return self
 
     def advance(self, *, failed: bool) -> None:
@@ -195,11 +196,11 @@ class Progress:
         """Show these numbers, which include the work of other processes."""
         self._done, self._failed = done, failed
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, failed=failed)
+            self._bar.done, self._bar.detail = done, Words("{number} failed", number=failed)
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.__exit__(*error)
         elif self._has_lines:
             self._show_line()
 
@@ -220,18 +221,48 @@ class Progress:
         )
 
 
-def _progress_bar() -> Any:
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def measure_text(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal."""
+    return _width(text)
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(translate(Words("{number} failed", number="{task.fields[failed]}"))),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
-        redirect_stdout=sys.stdout.isatty(),
-    )
+
+def cut_text(text: str, width: int) -> str:
+    """Return a text no wider than this; `…` marks what was cut."""
+    return text if _width(text) <= width else _cut(text, width)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most this many columns, broken between words; longer words are cut into pieces."""
+    lines = [""]
+    for word in text.split(" "):
+        rest = word
+        while rest:
+            joined = f"{lines[-1]} {rest}" if lines[-1] else rest
+            if _width(joined) <= width:
+                lines[-1], rest = joined, ""
+            elif lines[-1]:
+                lines.append("")
+            else:
+                piece = _beginning(rest, width)
+                lines[-1], rest = piece, rest[len(piece) :]
+                lines.append("")
+    return lines if lines[-1] or len(lines) == 1 else lines[:-1]
+
+
+def _beginning(text: str, width: int) -> str:
+    """Return as much of a text as fits this width, and at least one character."""
+    kept = text[:1]
+    for character in text[1:]:
+        if _width(kept + character) > width:
+            break
+        kept += character
+    return kept
+
+
+def write_wrapped(beginning: str, text: str, stream: TextIO) -> None:
+    """Write a beginning and a text as a line; at a terminal, the text is wrapped at words behind the beginning."""
+    parts = [text]
+    if stream.isatty():
+        parts = wrap(text, max(size_of_the_terminal()[0] - _width(beginning), _NARROWEST_COLUMN))
+    for number, part in enumerate(parts):
+        stream.write(f"{' ' * _width(beginning) if number else beginning}{part}\n")
