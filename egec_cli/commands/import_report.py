@@ -119,6 +119,11 @@ def warn_wrapped(text: str, /, **values: object) -> None:
     write_wrapped(_BEGINNING, format_message(text, **values).removeprefix(_BEGINNING), sys.stderr)
 
 
+def _show_number(number: int) -> str:
+    """Return a number on stdout: easy to read at a terminal, easy to parse elsewhere."""
+    return format_number(number) if is_at_terminal() else str(number)
+
+
 def _describe_rejection(row: RejectedRow) -> str:
     value = row.value if len(row.value) <= _LONGEST_VALUE else f"{row.value[:_LONGEST_VALUE]}…"
     if not row.field:

@@ -13,19 +13,19 @@ from contextlib import contextmanager, suppress
 from threading import Event, RLock, Thread
 from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
+from egec_cli.output.columns import cut, width
 from egec_cli.output.messages import is_quiet, to_text
-from egec_cli.output.terminal import cut_text, measure_text
 from egec_cli.translation import Words, format_number, is_english, translate
 
 # In seconds: short commands show nothing; the time between two drawings; the time over which a rate is measured.
-_PATIENCE = 1.0
+PATIENCE = 1.0
 _BETWEEN_DRAWINGS = 0.2
 _WINDOW = 30.0
 _LONGEST_BAR = 30
 _SHORTEST_BAR = 8
 _DONE, _LEFT = "━", "─"
 _GAP = "  "
-_CLEAR = "\r\x1b[K"
+CLEAR = "\r\x1b[K"
 # Below this rate, people want a decimal.
 _SLOW = 10
 _MEGABYTE = 10**6
@@ -56,7 +56,7 @@ class ProgressLine:
         total: int | None = None,
         done: int = 0,
         fraction: Callable[[], float] | None = None,
-        patience: float = _PATIENCE,
+        patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the line; it is shown within a `with` block.
@@ -67,7 +67,7 @@ class ProgressLine:
             total: how much there is, if that is known.
             done: how much earlier commands have done; it does not count for the rate.
             fraction: called for the part that is done, from 0 to 1, if the total is unknown.
-            patience: how long to show nothing, in seconds.
+            patience: how long to show nothing, in seconds (default: PATIENCE).
         """
         self.done = done
         self.total = total
@@ -76,7 +76,7 @@ class ProgressLine:
         self._unit = unit
         self._scale = 1
         self._estimate = fraction
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._clock = clock
         self._stop = Event()
         self._lock = RLock()
@@ -182,17 +182,17 @@ class ProgressLine:
             line = self.describe(_count_columns(self._stderr) - 1, is_over=is_over)
             # A terminal that is gone must not stop the work.
             with suppress(OSError):
-                self._stderr.write(f"{_CLEAR}{line}{end}")
+                self._stderr.write(f"{CLEAR}{line}{end}")
                 self._stderr.flush()
 
     def _clear(self) -> None:
         if self._is_drawn:
             self._is_drawn = False
             with suppress(OSError):
-                self._stderr.write(_CLEAR)
+                self._stderr.write(CLEAR)
                 self._stderr.flush()
 
-    def describe(self, width: int, *, is_over: bool = False) -> str:
+    def describe(self, columns: int, *, is_over: bool = False) -> str:
         """Return the line, no wider than this: the bar, the numbers, the rate and the time, as far as they are known.
 
         Args:
@@ -209,17 +209,18 @@ class ProgressLine:
             "count": self._describe_count(done, total),
             "detail": translate(self.detail),
             "rate": self._describe_rate(rate),
-            "time": _describe_time(now - self._first.time, _remaining(since, fraction, seconds), is_over=is_over),
+            "time": _describe_time(now - self._first.time, self._remaining(since, fraction, seconds), is_over=is_over),
         }
         name = to_text(self._name)
         for left_out in ("", "percent", "rate", "detail"):
             parts.pop(left_out, None)
             rest = _GAP.join(part for part in parts.values() if part)
-            room = width - measure_text(name) - len(rest) - 2 * len(_GAP)
+            room = columns - width(name) - len(rest) - 2 * len(_GAP)
             if room >= _SHORTEST_BAR or (fraction is None and room >= 0):
                 break
         bar = "" if fraction is None or room < _SHORTEST_BAR else _bar(fraction, min(room, _LONGEST_BAR))
-        return cut_text(_GAP.join(part for part in (name, bar, rest) if part), width)
+        line = _GAP.join(part for part in (name, bar, rest) if part)
+        return line if width(line) <= columns else cut(line, columns)
 
     def _fraction(self) -> float | None:
         """Return the part that is done, from 0 to 1; None if that is unknown."""
@@ -233,6 +234,14 @@ class ProgressLine:
         while now - self._samples[0].time > _WINDOW and len(self._samples) > 2:
             self._samples.popleft()
         return self._samples[0]
+
+    def _remaining(self, since: _Sample, fraction: float | None, seconds: float) -> float | None:
+        """Return the seconds that are left at the speed since a sample; None if that is unknown."""
+        if self.total and self.done > since.done:
+            return max(self.total - self.done, 0) * seconds / (self.done - since.done)
+        if self.total or fraction is None or since.fraction is None or fraction <= since.fraction:
+            return None
+        return (1 - fraction) * seconds / (fraction - since.fraction)
 
     def _describe_count(self, done: int, total: int | None) -> str:
         if not self._unit or not (done or total):
@@ -277,13 +286,6 @@ class _StreamAbove:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _remaining(since: _Sample, fraction: float | None, seconds: float) -> float | None:
-    """Return the seconds that are left at the present speed; None if that is unknown."""
-    if fraction is None or since.fraction is None or fraction <= since.fraction:
-        return None
-    return (1 - fraction) * seconds / (fraction - since.fraction)
 
 
 def _describe_time(elapsed: float, remaining: float | None, *, is_over: bool) -> str:

@@ -3,14 +3,16 @@
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Self, TextIO
 
+from egec_cli.output.columns import cut as _cut
+from egec_cli.output.columns import width as _width
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
+from egec_cli.output.progress import ProgressLine, can_show_progress
 from egec_cli.translation import Words, translate
 
 # The first rows, kept in memory to set the width of the columns.
@@ -134,30 +136,6 @@ def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
         sys.stdout.write(f"{_GAP.join(table.cells(row))}\n")
 
 
-def _width(text: str) -> int:
-    """Return the number of terminal columns of the text."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_width_of_character, text))
-
-
-def _width_of_character(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
-def _cut(text: str, width: int) -> str:
-    """Return the beginning of a text and `…`, padded to this width."""
-    kept, left = "", width - 1
-    for character in text:
-        left -= _width_of_character(character)
-        if left < 0:
-            break
-        kept += character
-    return f"{kept}…{' ' * (width - 1 - _width(kept))}"
-
-
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -176,9 +154,6 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        # Imported here: it needs this module.
-        from egec_cli.output.progress import ProgressLine, can_show_progress
-
         if can_show_progress():
             self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
             self._bar.__enter__()
@@ -219,16 +194,6 @@ class Progress:
             rate=rate,
             left=left,
         )
-
-
-def measure_text(text: str) -> int:
-    """Return the number of columns that a text takes on a terminal."""
-    return _width(text)
-
-
-def cut_text(text: str, width: int) -> str:
-    """Return a text no wider than this; `…` marks what was cut."""
-    return text if _width(text) <= width else _cut(text, width)
 
 
 def wrap(text: str, width: int) -> list[str]:
