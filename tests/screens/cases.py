@@ -18,12 +18,27 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-list-empty": ("client", "list", "--status", "disabled"),
     "client-list-limited": ("client", "list", "--limit", "3"),
     "client-list-fields": ("client", "list", "--fields", "identifier,created_at,email,reference,last_name"),
+    "client-import-rejected": ("client", "import", "office.csv", "--dry-run"),
+    "client-import-update": ("client", "import", "moved.csv", "--dry-run", "--on-conflict", "update"),
     "reissue-status-empty": ("reissue", "status"),
     "help": ("--help",),
     "client-help": ("client", "--help"),
     "client-list-help": ("client", "list", "--help"),
     "reissue-start-help": ("reissue", "start", "--help"),
 }
+
+
+# A table of which most rows are rejected, for each kind of reason.
+_FROM_AN_OFFICE = (
+    "new@example.org;Mme;Petit;P-1",
+    "client1@example1.org;Mme;Petit;D-1",
+    "client2@example2.org;M.;Petit;D-2",
+    "client3@example0.org;Mme;Dupont-Beaurepaire;D-4",
+    "moved@example.org;Mme;Dupont-Beaurepaire;D-5",
+    "twice@example.org;M.;Grand;P-1",
+    *(f"wrong{number}@@example.org;M.;Grand;" for number in range(8)),
+    *(f"right{number}@example.org;Sir;Grand;" for number in range(4)),
+)
 
 
 class Case(NamedTuple):
@@ -45,7 +60,13 @@ class Case(NamedTuple):
         """Run the command and return what it shows."""
         columns, lines = SIZES[self.size]
         language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
-        return see([*PROGRAM, *COMMANDS[self.name]], columns=columns, lines=lines, variables=variables | language)
+        return see(
+            [*PROGRAM, *COMMANDS[self.name]],
+            columns=columns,
+            lines=lines,
+            variables=variables | language,
+            folder=Path(variables["HOME"]),
+        )
 
 
 def cases() -> Iterator[Case]:
@@ -71,6 +92,8 @@ def prepare(folder: Path) -> dict[str, str]:
     ]
     table = folder / "clients.csv"
     table.write_text("\n".join(["identifier,email,civility,first_name,last_name,reference", *rows]))
+    (folder / "office.csv").write_text("\n".join(["email;civility;last_name;reference", *_FROM_AN_OFFICE]))
+    (folder / "moved.csv").write_text("email,reference\nmarie@example.org,D-1\npaul@example.org,D-2\n")
     subprocess.run(
         [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
     )
