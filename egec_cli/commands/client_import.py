@@ -180,7 +180,7 @@ def _note_unused_columns(columns: Sequence[str]) -> None:
 
 def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:
     def report(one: EmailChange) -> None:
-        warn_wrapped(
+        message = Words(
             "egec: {name}:{line}: e-mail of client {identifier} would change from {previous} to {email}"
             if dry_run
             else "egec: {name}:{line}: e-mail of client {identifier} changed from {previous} to {email}",
@@ -190,5 +190,6 @@ def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange
             previous=one.previous_email,
             email=one.email,
         )
+        warn_wrapped(message)
 
     return report

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Self
 
-from egec_cli.imports.reasons import CountedReason, RejectionReasons
+from egec_cli.imports.reasons import OTHER_REASONS, CountedReason, RejectionReasons
 from egec_cli.imports.run import ImportResult, RejectedRow
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden
 from egec_cli.output.messages import format_message, warn
@@ -15,13 +15,13 @@ from egec_cli.translation import Words, format_number, translate
 
 _LONGEST_VALUE = 80
 # What a terminal shows of many; a pipe gets all rows.
-_REASONS_AT_TERMINAL = 10
-_ROWS_AT_TERMINAL = 10
+_REASONS_AT_TERMINAL = 6
+_FEW_ROWS = 10
+_ROWS_OF_MANY = 5
 # The reported lines that are kept in memory, in bytes; more of them go to a private file without a name.
 _IN_MEMORY = 1 << 20
 _BEGINNING = "egec: "
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_COUNTED = Words("egec: {number} \N{MULTIPLICATION SIGN} {reason}")
 
 
 class RejectionReport:
@@ -44,21 +44,22 @@ class RejectionReport:
             if error is not None and self._number:
                 # There is no summary.
                 for counted in self._reasons_to_show():
-                    warn_wrapped(
-                        "egec: {number} \N{MULTIPLICATION SIGN} {reason}", number=counted.number, reason=counted.reason
+                    message = Words(
+                        "egec: {number} {times} {reason}", number=counted.number, times=_TIMES, reason=counted.reason
                     )
+                    warn_wrapped(message)
                 self._show_rows()
 
     def add(self, row: RejectedRow) -> str:
         """Report a row now or later, and return the reason with the field and the value."""
         reason = _describe_rejection(row)
+        message = Words("egec: {name}:{line}: {reason}", name=self._name, line=row.line, reason=reason)
         if self._is_deferred:
             self._reasons.add(row)
             self._number += 1
-            line = format_message(_TEMPLATE, name=self._name, line=row.line, reason=reason)
-            self._lines.write(f"{line}\n")
+            self._lines.write(f"{format_message(message)}\n")
         else:
-            warn(_TEMPLATE, name=self._name, line=row.line, reason=reason)
+            warn(message)
         return reason
 
     def show_summary(self, imported: ImportResult) -> None:
@@ -95,28 +96,28 @@ class RejectionReport:
             return reasons
         frequent, others = reasons[: _REASONS_AT_TERMINAL - 1], reasons[_REASONS_AT_TERMINAL - 1 :]
         number = sum(counted.number for counted in others)
-        return [*frequent, CountedReason(Words("{number} other reasons", number=len(others)), number)]
+        return [*frequent, CountedReason(OTHER_REASONS, number)]
 
     def _show_rows(self) -> None:
         """Show the rows that are not reported yet: all of them, or the first at a terminal."""
         self._lines.seek(0)
-        shown = _ROWS_AT_TERMINAL if sys.stderr.isatty() else self._number
+        shown = _ROWS_OF_MANY if self._number > _FEW_ROWS and sys.stderr.isatty() else self._number
         for _, line in zip(range(shown), self._lines, strict=False):
             write_wrapped(_BEGINNING, line.rstrip("\n").removeprefix(_BEGINNING), sys.stderr)
         if shown < self._number:
             more = format_number(self._number - shown)
             if self._rejects is None:
-                warn_wrapped("egec: {more} more rows were rejected; --rejects FILE writes all of them", more=more)
+                message = Words("egec: {more} more rows were rejected; --rejects FILE writes all of them", more=more)
             else:
-                warn_wrapped("egec: {more} more rows were rejected; all are in {file}", more=more, file=self._rejects)
+                message = Words(
+                    "egec: {more} more rows were rejected; all are in {file}", more=more, file=self._rejects
+                )
+            warn_wrapped(message)
 
 
-_TEMPLATE = "egec: {name}:{line}: {reason}"
-
-
-def warn_wrapped(text: str, /, **values: object) -> None:
+def warn_wrapped(message: Words) -> None:
     """Write a line to stderr as `warn` does; at a terminal it is wrapped at words."""
-    write_wrapped(_BEGINNING, format_message(text, **values).removeprefix(_BEGINNING), sys.stderr)
+    write_wrapped(_BEGINNING, format_message(message).removeprefix(_BEGINNING), sys.stderr)
 
 
 def _show_number(number: int) -> str:

@@ -9,7 +9,7 @@ from egec_cli.translation import Words
 
 # A table with more kinds of faults than this is the wrong table.
 _MOST_REASONS = 1_000
-_OTHERS = Words("other reasons")
+OTHER_REASONS = Words("other reasons")
 # Values of reasons that do not differ from row to row: the names of fields, and the known values.
 _KEPT = {"field", "fields", "known"}
 
@@ -32,7 +32,7 @@ class RejectionReasons:
         reason = _generalize(row.reason)
         if row.field:
             reason = Words("{field}: {reason}", field=row.field, reason=reason)
-        self._numbers[reason if reason in self._numbers or len(self._numbers) < _MOST_REASONS else _OTHERS] += 1
+        self._numbers[reason if reason in self._numbers or len(self._numbers) < _MOST_REASONS else OTHER_REASONS] += 1
 
     def list_by_number(self) -> Sequence[CountedReason]:
         """Return the reasons, the most frequent first."""

@@ -113,12 +113,22 @@ def test_a_terminal_gets_the_first_rejected_rows_and_how_to_get_all(tmp_path: Pa
     command = [*PROGRAM, "client", "import", "faulty.csv", "--dry-run"]
     seen = see(command, columns=140, variables={"LC_ALL": "C.UTF-8"})
     assert seen.code == 3
-    assert seen.lines[-len(SUMMARY) - 11 : -11] == SUMMARY
-    assert [line.split(":")[2] for line in seen.lines[-11:-1]] == [str(line) for line in range(3, 13)]
-    assert seen.lines[-1] == "egec: 22 more rows were rejected; --rejects FILE writes all of them"
+    assert seen.lines[-len(SUMMARY) - 6 : -6] == SUMMARY
+    assert [line.split(":")[2] for line in seen.lines[-6:-1]] == ["3", "4", "5", "6", "7"]
+    assert seen.lines[-1] == "egec: 27 more rows were rejected; --rejects FILE writes all of them"
     seen = see([*command, "--rejects", "rejects.csv"], columns=140, variables={"LC_ALL": "C.UTF-8"})
-    assert seen.lines[-1] == "egec: 22 more rows were rejected; all are in rejects.csv"
+    assert seen.lines[-1] == "egec: 27 more rows were rejected; all are in rejects.csv"
     assert len(Path("rejects.csv").read_text().splitlines()) == 33
+
+
+def test_a_terminal_gets_all_of_a_few_rejected_rows_and_the_most_frequent_reasons(tmp_path: Path) -> None:
+    rows = ["email;language;civility", *(f"a{number}@example.org;{'xyz'[number % 3]};" for number in range(6))]
+    (tmp_path / "faulty.csv").write_text("\n".join([*rows, "b@example.org;;Sir", "@;;", "c;;", "a\u200b@b.fr;;"]))
+    seen = see([*PROGRAM, "client", "import", "faulty.csv", "--dry-run"], columns=140, variables={"LC_ALL": "C.UTF-8"})
+    told = [line for line in seen.lines if "\u00d7" in line]
+    assert told[0] == "  6 \u00d7 language: unknown language: … (use one of fr, en)"
+    assert len(told) <= 6
+    assert sum(line.startswith("egec: faulty.csv:") for line in seen.lines) == 10
 
 
 def test_programs_get_each_rejected_row_when_it_is_read(egec: Egec, tmp_path: Path) -> None:
