@@ -16,7 +16,7 @@ from egec_cli.output.terminal import Progress
 from egec_cli.settings.schema import LogStyle
 from tests.conftest import Egec
 from tests.manual.terminal import type_in
-from tests.processes import command_of, egec_after, replace
+from tests.processes import command_of, egec_after, later_release, replace
 from tests.screens.emulator import Seen, see
 
 # A change after which even short commands show their progress.
@@ -237,6 +237,14 @@ def test_a_long_command_shows_its_progress_and_ends_with_its_totals(arguments: t
     found = [line for line in seen.lines if line.startswith(begins) and ends in line]
     assert len(found) == 1, seen.text
     assert len(found[0]) < 80
+
+
+def test_an_upgrade_shows_its_progress(world: Path) -> None:
+    later = later_release(world / "migrations", "def up(migrator, db):\n    pass\n")
+    variables = {name: value for name, value in os.environ.items() if name.startswith("EGEC_")}
+    seen = see([*egec_after(IMMEDIATELY, later), "db", "upgrade"], variables=variables)
+    assert seen.code == 0, seen.text
+    assert seen.lines[0].startswith("upgrading the tables  in 0:0"), seen.text
 
 
 @pytest.mark.parametrize(("arguments", "shown"), COMMANDS.items(), ids=[" ".join(words) for words in COMMANDS])
