@@ -42,7 +42,7 @@ class RejectionReport:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with self._lines:
             if error is not None and self._number:
-                # There is no summary.
+                # The summary is not shown.
                 for counted in self._reasons_to_show():
                     message = Words(
                         "egec: {number} {times} {reason}", number=counted.number, times=_TIMES, reason=counted.reason

@@ -234,7 +234,7 @@ def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:
 
 
 def count_logins(stream: BinaryIO) -> int:
-    """Return the number of logins that `read_logins` will yield from a seekable stream, which stays where it is.
+    """Return the number of logins that `read_logins` will yield from a seekable stream; its position stays.
 
     A list with an invalid line counts up to that line.
     """

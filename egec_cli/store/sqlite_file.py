@@ -256,7 +256,7 @@ def overwrite_database(
 
     Args:
         report: called several times a second with the progress.
-        name: what `report` is told.
+        name: what is being done, for `report`.
 
     Raises:
         TemporaryFailure: another process holds a lock on one of them for too long.

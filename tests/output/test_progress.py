@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from egec_cli.output import progress
 from egec_cli.output.columns import width
+from egec_cli.output.pager import pager
 from egec_cli.output.progress import ProgressLine
 from egec_cli.output.terminal import Progress
 from egec_cli.settings.schema import LogStyle
@@ -132,6 +134,28 @@ def show_a_run_that_was_resumed() -> None:
         shown.correct(10, 1)
 
 
+def page_while_the_line_is_shown() -> None:
+    """Write through a pager while the progress is shown."""
+    with ProgressLine("importing", "rows", total=1, patience=0.0) as line:
+        with pager():
+            for number in range(10):
+                print(f"row {number} ", end="", flush=True)
+                time.sleep(0.05)
+                print("ends", flush=True)
+        line.advance()
+
+
+def interrupt_itself() -> None:
+    """Receive the signal of Ctrl-C while the progress is shown."""
+    try:
+        with ProgressLine("importing", "rows", total=9, patience=0.0) as line:
+            line.done = 3
+            time.sleep(0.1)
+            signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+
+
 def fail_with_the_line_shown() -> None:
     """Fail after some progress was shown."""
     with ProgressLine("importing", "rows", total=9, patience=0.0) as line:
@@ -150,6 +174,18 @@ def test_what_is_written_meanwhile_stays_whole_above_the_line() -> None:
     assert [line for line in seen.lines if line.startswith("row")] == [f"row {number} ends" for number in range(20)]
     assert [line for line in seen.lines if "importing" in line] == [seen.lines[-1]]
     assert "20/20 rows" in seen.lines[-1]
+
+
+def test_nothing_is_drawn_over_the_pager() -> None:
+    seen = see(command_of(page_while_the_line_is_shown), variables={"PAGER": "tee"})
+    assert seen.lines[:-1] == [f"row {number} ends" for number in range(10)]
+    assert seen.lines[-1].startswith("importing")
+
+
+def test_an_interrupted_command_leaves_its_message_on_a_line_of_its_own() -> None:
+    seen = see(command_of(interrupt_itself))
+    assert "3/9 rows" in seen.lines[0]
+    assert seen.lines[1] == "stopped"
 
 
 def test_a_short_command_shows_nothing() -> None:
