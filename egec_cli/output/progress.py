@@ -196,11 +196,12 @@ class ProgressLine:
         """Return the line, no wider than this: the bar, the numbers, the rate and the time, as far as they are known.
 
         Args:
-            is_over: the work is complete: show its average rate and how long it took.
+            is_over: the command ends: show the average rate and how long it took.
         """
         now = self._clock()
         done, total = self.done, self.total
-        fraction = self._fraction() if not is_over else 1.0 if total or self._estimate else None
+        # A run that was paused is over for this command, but not done.
+        fraction = 1.0 if is_over and self._estimate is not None and not total else self._fraction()
         since = self._first if is_over else self._measure(now, done, fraction)
         seconds = now - since.time
         rate = (done - since.done) / seconds if seconds > 0 else 0.0

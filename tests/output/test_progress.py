@@ -71,6 +71,10 @@ def test_the_last_line_has_all_of_the_total_the_average_rate_and_how_long_it_too
     )
 
 
+def test_the_last_line_of_a_run_that_was_paused_does_not_claim_to_be_complete() -> None:
+    assert line_after(20, 40, {"total": 100}, is_over=True).endswith("40%  40/100 rows  2.0 rows/s  in 0:20")
+
+
 def test_the_rate_is_that_of_the_last_half_minute() -> None:
     watch = _Watch()
     line = ProgressLine("importing", "rows", total=10_000, clock=watch)
