@@ -373,17 +373,24 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
 
 
 def change_each(
-    context: Context, listed: ClientList, change: Callable[[Sequence[int]], Mapping[int, ChangeRecord]]
+    context: Context,
+    listed: ClientList,
+    change: Callable[[Sequence[int]], Mapping[int, ChangeRecord]],
+    *,
+    report_total: Callable[[int], None] = lambda _total: None,
 ) -> Iterator[ChangeRecord]:
     """Apply a change to each client that a file names, and yield the result of each line in order.
 
     Args:
         change: changes the clients with these keys and returns the results by key.
+        report_total: called with the number of lines, before the first change.
 
     Raises:
         InvalidInput: the file is not UTF-8, is invalid CSV or lacks the column; nothing was changed.
     """
-    for lines in NamedClients(context, {"listed": listed}).read_lines():
+    named = NamedClients(context, {"listed": listed})
+    report_total(named.count_lines())
+    for lines in named.read_lines():
         records = dict(change(list({line.client for line in lines if line.client is not None})))
         for line in lines:
             if line.client is None:

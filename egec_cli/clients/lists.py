@@ -3,7 +3,7 @@
 Clients are read one at a time, and a page is found by its first key, never by counting the rows before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -127,12 +127,17 @@ def list_page(context: Context, wanted: ListQuery) -> tuple[int, Iterator[Client
 
 
 def export_clients(
-    context: Context, wanted: ListQuery = ALL_CLIENTS, *, with_hashes: bool = False
+    context: Context,
+    wanted: ListQuery = ALL_CLIENTS,
+    *,
+    with_hashes: bool = False,
+    report_total: Callable[[int], None] | None = None,
 ) -> Iterator[ExportRecord | ExportRecordWithHash]:
     """Yield records from which `client import` creates the same clients elsewhere, one at a time.
 
     Args:
         with_hashes: include the hashes of valid passwords.
+        report_total: called with the number of records, before the first one; without it, they are not counted.
 
     Raises:
         UsageError: the selectors or the sort order are invalid.
@@ -145,7 +150,10 @@ def export_clients(
     if with_hashes:
         columns += (_current_hash(context),)
     make = ExportRecordWithHash._make if with_hashes else ExportRecord._make
-    for row in _stream_rows(context, wanted, columns):
+    selected = Selected(context, wanted.selection, to_mail=False)
+    if report_total is not None:
+        report_total(_count(selected, wanted))
+    for row in _stream_selected(selected, wanted, columns):
         yield make(row)
 
 
@@ -198,6 +206,13 @@ def _stream_selected(
                 yield row
             if left == 0:
                 return
+
+
+def _count(selected: Selected, wanted: ListQuery) -> int:
+    """Return the number of the rows of a list, which its limit bounds."""
+    number: int = _query(selected, wanted, [Client.id])[0].count()
+    limit = wanted.selection.limit
+    return number if limit is None else min(number, limit)
 
 
 def _query(selected: Selected, wanted: ListQuery, columns: Sequence[Any]) -> tuple[Any, Any]:

@@ -276,6 +276,11 @@ class NamedClients:
             last = lines[-1].line
 
     @staticmethod
+    def count_lines() -> int:
+        """Return the number of lines that `read_lines` yields."""
+        return int(_Named.select().count())
+
+    @staticmethod
     def _lines_after(last: int) -> Sequence[NamedLine]:
         named = _Named.select(_Named.line, _Named.value, _Named.client).where(_Named.line > last)
         return [NamedLine(*row) for row in fetch_tuples(named.order_by(_Named.line).limit(_CHANGED_AT_A_TIME))]

@@ -20,6 +20,7 @@ from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
 from egec_cli.output.formats import OutputFormat, is_hidden, render, render_all
 from egec_cli.output.messages import note, warn
+from egec_cli.output.progress import ProgressLine
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
 
@@ -133,7 +134,8 @@ def disable_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Disable one client or a list of clients. No password is accepted until they are enabled."""
-    _change(partial(change.disable_clients, reason=reason), _parse_target(client, from_file, column), output)
+    target = _parse_target(client, from_file, column)
+    _change(partial(change.disable_clients, reason=reason), target, output, name=Words("disabling"))
 
 
 @app.command("enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel"))
@@ -144,7 +146,7 @@ def enable_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Enable one disabled client or a list of them. Their passwords work again."""
-    _change(change.enable_clients, _parse_target(client, from_file, column), output)
+    _change(change.enable_clients, _parse_target(client, from_file, column), output, name=Words("enabling"))
 
 
 @app.command("unblock", epilog="egec client unblock 5079512743")
@@ -155,7 +157,7 @@ def unblock_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Lift the login block or wait of one client or a list of clients."""
-    _change(change.unblock_clients, _parse_target(client, from_file, column), output)
+    _change(change.unblock_clients, _parse_target(client, from_file, column), output, name=Words("unblocking"))
 
 
 @app.command("erase", epilog=("egec client erase 5079512743\negec client erase --from erase.txt --yes"))
@@ -178,7 +180,12 @@ def erase_command(
         if not confirm(question):
             note("egec: nothing was erased")
             raise typer.Exit(ExitCode.REFUSED)
-    _change(change.erase_clients, target, output, finish=change.require_no_trace)
+    _change(change.erase_clients, target, output, name=Words("erasing"), finish=_remove_traces)
+
+
+def _remove_traces(context: Context, identifier: str | None) -> None:
+    with ProgressLine(Words("removing copies from the database file")):
+        change.require_no_trace(context, identifier)
 
 
 class _Target(NamedTuple):
@@ -204,12 +211,13 @@ def _change(
     target: _Target,
     output: OutputFormat,
     *,
+    name: str,
     finish: Callable[[Context, str | None], None] = _skip,
 ) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code.
 
-    `finish` runs once at the end, also if nothing was left to change: an earlier command may have been interrupted
-    there. It gets the identifier of one of the clients, if there is one.
+    `name` says what is being done. `finish` runs once at the end, also if nothing was left to change: an earlier
+    command may have been interrupted there. It gets the identifier of one of the clients, if there is one.
     """
     selectors = Selectors(from_file=target.from_file, column=target.column)
     with open_selection(selectors) as selection, open_context() as context:
@@ -221,9 +229,12 @@ def _change(
             render(record, output)
             finish(context, record.identifier)
             return
-        summary = _Summary()
-        records = change.change_each(context, selection.listed, partial(change_clients, context))
-        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+        with ProgressLine(name, Words("clients")) as line:
+            summary = _Summary(line)
+            records = change.change_each(
+                context, selection.listed, partial(change_clients, context), report_total=line.set_total
+            )
+            render_all(summary.count(records, output), ChangeRecord, output, flush=True)
         report = warn if summary.numbers[ChangeOutcome.FAILED] else note
         counts = ", ".join(f"{number} {outcome}" for outcome, number in summary.numbers.items())
         report("egec: {summary}", summary=counts or Words("the list is empty"))
@@ -233,9 +244,10 @@ def _change(
 
 
 class _Summary:
-    """The outcomes of a list of changes, counted."""
+    """The outcomes of a list of changes, counted, also on a progress line."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
         self.numbers = Counter[ChangeOutcome]()
         # One client whose change did not fail.
         self.identifier: str | None = None
@@ -245,6 +257,7 @@ class _Summary:
         for record in records:
             yield record
             self.numbers[record.outcome] += 1
+            self._line.advance()
             if record.outcome is not ChangeOutcome.FAILED:
                 self.identifier = record.identifier
             elif is_hidden(output):

@@ -18,6 +18,8 @@ from egec_cli.errors import UsageError
 from egec_cli.files import atomic_write
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render_all
 from egec_cli.output.messages import note, warn
+from egec_cli.output.progress import ProgressLine, can_show_progress
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -75,15 +77,23 @@ def export_command(
     with ExitStack() as files:
         selection = files.enter_context(open_selection(selectors))
         context = files.enter_context(open_context(only_read=True))
+        # Before the redirection, after which stdout is the file.
+        line = ProgressLine(Words("exporting"), Words("clients"))
+        is_counted = file is not None and can_show_progress()
+        if is_counted:
+            files.enter_context(line)
         if file is not None:
             files.enter_context(redirect_stdout(files.enter_context(atomic_write(file, force=force))))
         if not record.try_to_record(context, "client.export", "started", with_hashes=with_hashes):
             warn("egec: this export is not recorded: the database is read-only")
         query = ListQuery(selection, search, sort)
         if is_htpasswd:
-            render_all(lists.list_htpasswd(context, query), HtpasswdRecord, OutputFormat.IDS)
+            lines = lists.list_htpasswd(context, query)
+            render_all(line.count(lines) if is_counted else lines, HtpasswdRecord, OutputFormat.IDS)
         else:
-            records = lists.export_clients(context, query, with_hashes=with_hashes)
+            report_total = line.set_total if is_counted else None
+            records = lists.export_clients(context, query, with_hashes=with_hashes, report_total=report_total)
+            records = line.count(records) if is_counted else records
             kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
             render_all(records, kind, OutputFormat(output.value), split_fields(fields))
     if file is not None:

@@ -1,5 +1,6 @@
 """`egec client import`."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from egec_cli.commands.import_report import RejectionReport, warn_wrapped
 from egec_cli.commands.options import OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
@@ -18,12 +20,12 @@ from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
 from egec_cli.imports.tables import open_rejects_file
 from egec_cli.output.formats import OutputFormat, render
-from egec_cli.output.messages import note, warn
+from egec_cli.output.messages import note
+from egec_cli.output.progress import ProgressLine
 from egec_cli.translation import Words
 
 app = new_app()
 
-_LONGEST_VALUE = 80
 _MOST_COLUMNS_NAMED = 10
 
 
@@ -36,7 +38,7 @@ _MOST_COLUMNS_NAMED = 10
     ),
 )
 def import_command(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV or JSON Lines; - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, TSV, JSON or JSON Lines; - for standard input.")],
     on_conflict: Annotated[
         OnConflict, typer.Option("--on-conflict", help="Action if a client exists with different data.")
     ] = OnConflict.FAIL,
@@ -68,33 +70,51 @@ def import_command(
     options = TableOptions(kind, encoding, _parse_delimiter(delimiter), _parse_columns(column or []))
     name = Words("standard input") if file == "-" else file
     with ExitStack() as files, open_context(create=True) as context:
-        table = tables.read_table(files.enter_context(_open_seekable(file)), name, rows.FIELD_OF_COLUMN, options)
+        stream = files.enter_context(_open_seekable(file))
+        table = tables.read_table(stream, name, rows.FIELD_OF_COLUMN, options)
         note("egec: reading {name} as {described}", name=name, described=table.described)
         _note_unused_columns(table.unused)
         rejected_rows = files.enter_context(open_rejects_file(rejects, table)) if rejects is not None else None
+        # A table shows the summary first. Programs that follow stderr get each row at once.
+        report = files.enter_context(RejectionReport(name, rejects, is_deferred=output is OutputFormat.TABLE))
 
         def report_rejected(row: RejectedRow) -> None:
-            reason = _describe_rejection(row)
-            warn("egec: {name}:{line}: {reason}", name=name, line=row.line, reason=reason)
+            reason = report.add(row)
             if rejected_rows is not None:
                 rejected_rows.add(row.raw, reason)
 
-        imported = import_clients(
-            context,
-            table,
-            report_rejected,
-            on_conflict=on_conflict,
-            strict=strict,
-            dry_run=dry_run,
-            report_change=_email_change_reporter(name, dry_run=dry_run),
-        )
+        words = Words("checking") if dry_run else Words("importing")
+        with ProgressLine(words, Words("rows"), fraction=_fraction_read(stream)) as line:
+            imported = import_clients(
+                context,
+                table,
+                report_rejected,
+                on_conflict=on_conflict,
+                strict=strict,
+                dry_run=dry_run,
+                report_change=_email_change_reporter(name, dry_run=dry_run),
+                report_progress=line.advance,
+            )
         if dry_run:
             note("egec: nothing was changed")
-        # A table shows the numbers; stderr has already shown each change of an e-mail.
-        in_table = [field for field in imported._fields if field != "email_changes"]
-        render(imported, output, in_table if output is OutputFormat.TABLE else ())
+        if output is OutputFormat.TABLE:
+            report.show_summary(imported)
+        else:
+            render(imported, output)
     if imported.rejected:
         raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _fraction_read(stream: BinaryIO) -> Callable[[], float]:
+    """Return a function that returns how much of a file was read, from 0 to 1."""
+    descriptor = stream.fileno()
+    size = os.fstat(descriptor).st_size
+
+    def fraction() -> float:
+        # The place of the descriptor: to ask the stream while another thread reads it is not safe.
+        return os.lseek(descriptor, 0, os.SEEK_CUR) / max(size, 1)
+
+    return fraction
 
 
 def _parse_columns(given: Sequence[str]) -> dict[str, str]:
@@ -160,7 +180,7 @@ def _note_unused_columns(columns: Sequence[str]) -> None:
 
 def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:
     def report(one: EmailChange) -> None:
-        warn(
+        message = Words(
             "egec: {name}:{line}: e-mail of client {identifier} would change from {previous} to {email}"
             if dry_run
             else "egec: {name}:{line}: e-mail of client {identifier} changed from {previous} to {email}",
@@ -170,17 +190,6 @@ def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange
             previous=one.previous_email,
             email=one.email,
         )
+        warn_wrapped(message)
 
     return report
-
-
-def _describe_rejection(row: RejectedRow) -> str:
-    value = row.value if len(row.value) <= _LONGEST_VALUE else f"{row.value[:_LONGEST_VALUE]}…"
-    if not row.field:
-        return row.reason
-    return Words(
-        "{field}: {reason}" if repr(value) in row.reason else "{field} {value!r}: {reason}",
-        field=row.field,
-        value=value,
-        reason=row.reason,
-    )

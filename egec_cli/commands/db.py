@@ -12,6 +12,9 @@ from egec_cli.doctor import database
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_hidden, render
 from egec_cli.output.messages import warn
+from egec_cli.output.progress import ProgressLine
+from egec_cli.store.sqlite_file import COPYING
+from egec_cli.translation import Words
 
 app = new_app("Maintain the database: status, upgrade, backup, restore.")
 
@@ -31,7 +34,9 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
     """Upgrade the database to this program's schema; an SQLite file is first copied next to itself."""
     settings = read_settings()
-    render(database.upgrade_schema(settings, log=make_log(settings)), output)
+    with ProgressLine(Words("upgrading the database")) as line:
+        upgraded = database.upgrade_schema(settings, log=make_log(settings), report=line.show_bytes)
+    render(upgraded, output)
 
 
 @app.command("backup", epilog="egec db backup /var/backups/egec.db")
@@ -41,7 +46,9 @@ def backup_command(
 ) -> None:
     """Back up the SQLite database while it is in use."""
     settings = read_settings()
-    render(database.back_up(settings, file), output)
+    with ProgressLine(COPYING) as line:
+        backup = database.back_up(settings, file, report=line.show_bytes)
+    render(backup, output)
     reason = database.try_to_record(settings, "db.backup", "done", log=make_log(settings))
     if reason is not None:
         warn("egec: the backup is complete but not recorded: {reason}", reason=reason)
@@ -54,7 +61,8 @@ def restore_command(
 ) -> None:
     """Replace the SQLite database with a backup; the replaced database is kept next to it."""
     settings = read_settings()
-    restored = database.restore_from(settings, file, log=make_log(settings))
+    with ProgressLine(COPYING) as line:
+        restored = database.restore_from(settings, file, log=make_log(settings), report=line.show_bytes)
     render(restored, output)
     if restored.pending:
         warn("egec: the backup was made by an older egec. Type `egec db upgrade`.")

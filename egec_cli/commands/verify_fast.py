@@ -94,12 +94,15 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
         TemporaryFailure: some logins could not be checked; their verdict is null.
     """
     from egec_cli.logins import batch as login_batch
+    from egec_cli.output.progress import ProgressLine, can_show_progress
 
     refused = unchecked = 0
     failure: EgecError | None = None
     with open_context() as context, ExitStack() as files:
         stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
+        total = login_batch.count_logins(stream) if can_show_progress() and stream.seekable() else None
         logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
+        line = ProgressLine(Words("checking"), Words("logins"), total=total)
 
         # Closed before the database: logins in progress are finished even if the work is interrupted.
         verdicts = files.enter_context(closing(login_batch.verify_logins(context, logins)))
@@ -111,13 +114,15 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
                     refused += verdict.accepted is False
                     unchecked += verdict.accepted is None
                     yield verdict
+                    line.advance()
                     # Flush, so that a pipe sees each verdict immediately.
                     sys.stdout.flush()
             except EgecError as error:
                 # Raised later, so that the output so far is complete, with the end of a json list or a table.
                 failure = error
 
-        render_all(count_verdicts(), login_batch.LineVerdict, output)
+        with line:
+            render_all(count_verdicts(), login_batch.LineVerdict, output)
     if failure is not None:
         raise failure
     if unchecked:

@@ -30,6 +30,7 @@ from egec_cli.store.models import (
     RunState,
 )
 from egec_cli.store.sql import fetch_tuples, find_engine
+from egec_cli.store.sqlite_file import Report, report_nothing
 from egec_cli.translation import Words
 
 # The precision of NTP, plus the delay of a busy machine.
@@ -260,14 +261,14 @@ def schema_status(settings: Settings) -> SchemaStatus:
     )
 
 
-def upgrade_schema(settings: Settings, *, log: Log | None = None) -> UpgradeResult:
+def upgrade_schema(settings: Settings, *, log: Log | None = None, report: Report = report_nothing) -> UpgradeResult:
     """Upgrade the database to this program's schema; an embedded one is backed up beside itself first.
 
     Raises:
         ConfigError: the database is missing or newer than the program.
         TemporaryFailure: a run is in progress; its worker needs the earlier schema.
     """
-    applied = database.upgrade_database(settings.database, require=_require_no_worker)
+    applied = database.upgrade_database(settings.database, require=_require_no_worker, report=report)
     if applied:
         _record(settings, log, "db.upgrade", "upgraded", migrations=applied)
     return UpgradeResult(str(settings.database), applied)
@@ -289,7 +290,7 @@ def _require_no_worker() -> None:
         )
 
 
-def back_up(settings: Settings, target: Path) -> BackupResult:
+def back_up(settings: Settings, target: Path, *, report: Report = report_nothing) -> BackupResult:
     """Copy the embedded database to a new file; other processes can use it meanwhile.
 
     Raises:
@@ -297,7 +298,7 @@ def back_up(settings: Settings, target: Path) -> BackupResult:
         AlreadyExists: the file exists.
         ConfigError: the database is missing.
     """
-    backup_database(settings.database, target)
+    backup_database(settings.database, target, report=report)
     return BackupResult(str(target.absolute()), target.stat().st_size)
 
 
@@ -321,7 +322,9 @@ def try_to_record(
     return None
 
 
-def restore_from(settings: Settings, file: Path, *, log: Log | None = None) -> RestoreResult:
+def restore_from(
+    settings: Settings, file: Path, *, log: Log | None = None, report: Report = report_nothing
+) -> RestoreResult:
     """Replace the embedded database by a backup and keep the replaced one beside it.
 
     The restored database records this, unless it needs an upgrade first.
@@ -335,7 +338,7 @@ def restore_from(settings: Settings, file: Path, *, log: Log | None = None) -> R
     """
     if not isinstance(settings.database, SqliteFile):
         raise UsageError("egec does not restore PostgreSQL databases", "Use pg_restore or psql.")
-    replaced = restore_backup(settings.database, file)
+    replaced = restore_backup(settings.database, file, report=report)
     pending = schema_status(settings).pending
     if not pending:
         _record(settings, log, "db.restore", "done")

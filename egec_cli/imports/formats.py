@@ -15,6 +15,7 @@ class TableKind(StrEnum):
 
     CSV = "csv"
     TSV = "tsv"
+    JSON = "json"
     JSONL = "jsonl"
 
 
@@ -197,6 +198,13 @@ def open_text(stream: BinaryIO, encoding: str) -> TextIOWrapper:
         ) from None
 
 
+def not_in_encoding(name: str, encoding: str) -> InvalidInput:
+    """Return the error for a file with bytes that are invalid in its encoding."""
+    return InvalidInput(
+        "{name} is not text in {encoding}", "Name its encoding, as in --encoding utf-8.", name=name, encoding=encoding
+    )
+
+
 class LineTooLong(Exception):
     """A line is longer than `LONGEST_LINE`."""
 
@@ -231,12 +239,7 @@ class Lines:
             while len(rest) > LONGEST_LINE and rest[-1] not in "\r\n":
                 rest = self._text.readline(LONGEST_LINE + 1)
         except UnicodeError:
-            raise InvalidInput(
-                "{name} is not text in {encoding}",
-                "Name its encoding, as in --encoding utf-8.",
-                name=self._name,
-                encoding=self._text.encoding,
-            ) from None
+            raise not_in_encoding(self._name, self._text.encoding) from None
         return line
 
     def start_row(self) -> None:

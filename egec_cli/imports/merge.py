@@ -214,14 +214,18 @@ class Batch:
                 "identifier",
                 one.identifier or "",
             )
-        if self._on_conflict is OnConflict.FAIL:
-            raise InvalidRow(
-                Words("already used by client {identifier} with different data", identifier=found.identifier),
-                *_as_given(one, field, value),
-            )
         changed = [name for name, was, is_now in zip(_OF_VALUES, before, values, strict=True) if was != is_now]
         if takes_hash:
             changed.append("password_hash")
+        if self._on_conflict is OnConflict.FAIL:
+            raise InvalidRow(
+                Words(
+                    "already used by client {identifier} with different data: {fields}",
+                    identifier=found.identifier,
+                    fields=", ".join(dict.fromkeys(changed)),
+                ),
+                *_as_given(one, field, value),
+            )
         previous_email = None if one.email_key == found.email_key else found.email
         self.changes.append(
             ClientChange(found.key, found.identifier, values, changed, one, found.last_sequence, previous_email)

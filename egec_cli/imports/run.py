@@ -83,6 +83,7 @@ def import_clients(
     strict: bool = False,
     dry_run: bool = False,
     report_change: Callable[[EmailChange], None] = lambda _change: None,
+    report_progress: Callable[[int], None] = lambda _number: None,
 ) -> ImportResult:
     """Import the rows of a table, and return the numbers of rows by result.
 
@@ -92,6 +93,7 @@ def import_clients(
         strict: import all rows or none.
         dry_run: change nothing, but report and count the results.
         report_change: called with each replaced e-mail once the change is committed; in a dry run, without a commit.
+        report_progress: called several times a second with the number of rows that were handled since the last call.
 
     Raises:
         InvalidInput: the e-mail column is missing; or, with `strict`, a row was rejected, so nothing was imported.
@@ -101,7 +103,7 @@ def import_clients(
         raise InvalidInput("the table has no e-mail column", "Name it: --map 'COLUMN=email'.")
     # A strict import may still be rolled back, so its changes are reported at the end.
     reports_late = strict and not dry_run
-    work = _Import(context, table, report, on_conflict, None if reports_late else report_change)
+    work = _Import(context, table, report, on_conflict, None if reports_late else report_change, report_progress)
     with context.database.atomic() if strict or dry_run else nullcontext() as whole:
         work.import_all()
         if strict and work.counted["rejected"]:
@@ -128,11 +130,13 @@ class _Import:
         report: Callable[[RejectedRow], None],
         on_conflict: OnConflict,
         report_change: Callable[[EmailChange], None] | None,
+        report_progress: Callable[[int], None],
     ) -> None:
         self._context = context
         self._table = table
         self._report = report
         self._report_change = report_change
+        self._report_progress = report_progress
         self._on_conflict = on_conflict
         # As long as all rows are new, as in a first import, they are inserted without looking for them first.
         self._all_were_new = True
@@ -154,6 +158,7 @@ class _Import:
                         left: Sequence[ValidRow] = checked
                         while left:
                             left = self._import_rows(left)
+                        self._report_progress(len(checked) + len(faulty))
                 # After the transaction, so that a slow reader of the output does not block the database.
                 self._report_batch()
         with self._context.database.atomic():

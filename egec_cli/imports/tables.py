@@ -1,4 +1,4 @@
-"""Read tables row by row: CSV, TSV and JSON Lines, in the encodings of spreadsheets.
+"""Read tables row by row: CSV, TSV, JSON and JSON Lines, in the encodings of spreadsheets.
 
 The format is detected unless the caller gives it. An unreadable row is reported, and the rows after it are still read.
 """
@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -18,6 +20,7 @@ from egec_cli import files
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
+from egec_cli.imports.json_list import read_json_list
 from egec_cli.output.formats import DELIMITERS, guarded, guarded_as_it_came, remove_guard
 from egec_cli.translation import Words
 
@@ -36,6 +39,7 @@ _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.\w\w")
 # JSON that is not JSON Lines: a list, or an object on several lines.
 _LIST_OF_JSON = re.compile(r'\[\s*([{\["\]]|$)')
 _BEGINNING_OF_OBJECT = re.compile(r"\{\s*")
+_NOT_AN_OBJECT = Words("it is not a JSON object")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
@@ -57,9 +61,7 @@ class Row(NamedTuple):
     absent: Collection[str] = ()
 
 
-def read_table(
-    stream: BinaryIO, name: str, fields: Mapping[str, str], given: TableOptions
-) -> "CsvTable | JsonLinesTable":
+def read_table(stream: BinaryIO, name: str, fields: Mapping[str, str], given: TableOptions) -> "Table":
     """Return the table in a seekable stream.
 
     Args:
@@ -73,25 +75,45 @@ def read_table(
     """
     encoding = formats.detect_encoding(stream, name, given.encoding)
     stream.seek(0)
-    lines = Lines(formats.open_text(stream, encoding), name)
+    text = formats.open_text(stream, encoding)
+    lines = Lines(text, name)
+    known = {**fields, **{fold_header(column): field for column, field in given.columns.items()}}
     try:
         first = next((line for line in lines if line.strip(_BLANK_ROW)), "")
     except LineTooLong:
-        raise InvalidInput(
-            "the first line of {name} is longer than {most:,} characters",
-            "The first line must name the columns, such as {example}; write each client on its own line below.",
-            name=name,
-            most=LONGEST_LINE,
-            example=_example(fields),
-        ) from None
+        # A JSON list may be written on one line.
+        first = lines.raw[-1]
+        if not _is_json_list(first, given.kind):
+            raise InvalidInput(
+                "the first line of {name} is longer than {most:,} characters",
+                "The first line must name the columns, such as {example}; write each client on its own line below.",
+                name=name,
+                most=LONGEST_LINE,
+                example=_example(fields),
+            ) from None
     _require_some_text(first, name, fields)
-    known = {**fields, **{fold_header(column): field for column, field in given.columns.items()}}
+    if _is_json_list(first, given.kind):
+        text.seek(0)
+        return JsonListTable(name, encoding, text, known)
     begins_with = first.strip(_BLANKS)[:1]
-    if given.kind is TableKind.JSONL or (given.kind is None and begins_with in {"{", "["}):
-        _require_json_lines(first.strip(_BLANKS), name)
+    if given.kind is TableKind.JSON:
+        raise InvalidInput(
+            "{name} is not a JSON list",
+            "A JSON list begins with [. For an object on each line, use --input jsonl.",
+            name=name,
+        )
     if given.kind is TableKind.JSONL or (given.kind is None and begins_with == "{"):
+        _require_json_lines(first.strip(_BLANKS), name)
         return JsonLinesTable(name, encoding, lines, first, known)
     return CsvTable(name, encoding, lines, first, known, given)
+
+
+def _is_json_list(first: str, kind: TableKind | None) -> bool:
+    """Return whether a table is a JSON list, by its first line that is not blank, and its kind if that is given."""
+    text = first.strip(_BLANKS)
+    if kind is TableKind.JSON:
+        return text.startswith("[")
+    return kind is None and bool(_LIST_OF_JSON.match(text))
 
 
 def _require_some_text(first: str, name: str, fields: Mapping[str, str]) -> None:
@@ -104,8 +126,8 @@ def _require_some_text(first: str, name: str, fields: Mapping[str, str]) -> None
 def _require_json_lines(first: str, name: str) -> None:
     if _LIST_OF_JSON.match(first):
         raise InvalidInput(
-            "{name} is a JSON list, which egec does not read",
-            "Write each object on its own line, as `jq -c '.[]'` does.",
+            "{name} is a JSON list, not JSON Lines",
+            "Use --input json, or omit --input.",
             name=name,
         )
     if _BEGINNING_OF_OBJECT.fullmatch(first):
@@ -327,19 +349,58 @@ def _describe_error(error: Exception) -> str:
     return words
 
 
-class JsonLinesTable:
-    """A JSON object per line, with the columns as keys; each may have other keys.
+class _JsonTable:
+    """JSON objects with the columns as keys; each may have other keys.
 
     Attributes:
         fields: the fields that a row may have.
-        named: the fields of the first line.
-        unused: the keys of the first line without a field.
+        named: the fields of the first object.
+        unused: the keys of the first object without a field.
     """
 
-    def __init__(self, name: str, encoding: str, lines: Lines, first: str, known: Mapping[str, str]) -> None:
+    def __init__(self, name: str, encoding: str, first: dict[str, Any], known: Mapping[str, str]) -> None:
         self.encoding = encoding
         self.header = ""
         self._known = known
+        found = [(key, known[fold_header(key)]) for key in first if fold_header(key) in known]
+        _require_columns(name, list(first), found, known)
+        self.named = [field for _, field in found]
+        # A later object may have any known field.
+        self.fields = list(dict.fromkeys([*self.named, *known.values()]))
+        self._every = frozenset(self.fields)
+        self.unused = [key for key in first if fold_header(key) not in known]
+
+    def _row(self, line: int, found: dict[str, Any] | str, raw: str) -> Row:
+        """Return the row of an object, or of a text that is not one, with the reason."""
+        if _LOST in raw:
+            return Row(line, (), raw, _HAS_LOST)
+        if isinstance(found, str):
+            return Row(line, (), raw, found)
+        values = {
+            self._known[fold_header(key)]: value for key, value in found.items() if fold_header(key) in self._known
+        }
+        for field, value in values.items():
+            if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
+                return Row(line, (), raw, Words("its {field} is neither text nor a number", field=field))
+        cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
+        return Row(line, cells, raw, absent=self._every - values.keys())
+
+    def encode_rejected(self, raw: str, reason: str) -> bytes:
+        """Return the original row with the reason as a further key; invalid JSON becomes the key `row`."""
+        row = _parse_object(raw)
+        with_reason = (
+            {"reason": reason, "row": raw.rstrip("\r\n")} if isinstance(row, str) else {**row, "reason": reason}
+        )
+        try:
+            return f"{json.dumps(with_reason, ensure_ascii=False)}\n".encode(self.encoding, errors="surrogateescape")
+        except UnicodeEncodeError:
+            return f"{json.dumps(with_reason)}\n".encode(self.encoding)
+
+
+class JsonLinesTable(_JsonTable):
+    """A JSON object per line."""
+
+    def __init__(self, name: str, encoding: str, lines: Lines, first: str, known: Mapping[str, str]) -> None:
         self._lines = lines
         lines.read_again()
         row = _parse_object(first.removeprefix(_MARK))
@@ -351,13 +412,7 @@ class JsonLinesTable:
                 line=lines.number + 1,
                 row=row,
             )
-        found = [(key, known[fold_header(key)]) for key in row if fold_header(key) in known]
-        _require_columns(name, list(row), found, known)
-        self.named = [field for _, field in found]
-        # A later line may have any known field.
-        self.fields = list(dict.fromkeys([*self.named, *known.values()]))
-        self._every = frozenset(self.fields)
-        self.unused = [key for key in row if fold_header(key) not in known]
+        super().__init__(name, encoding, row, known)
 
     @property
     def described(self) -> str:
@@ -376,41 +431,47 @@ class JsonLinesTable:
                 continue
             if line is None:
                 return
-            if not line.strip(_BLANKS):
-                continue
-            if _LOST in line:
-                yield Row(lines.number, (), line, _HAS_LOST)
-                continue
-            row = _parse_object(line.removeprefix(_MARK))
-            if isinstance(row, str):
-                yield Row(lines.number, (), line, row)
-                continue
-            yield self._row(
-                {self._known[fold_header(key)]: value for key, value in row.items() if fold_header(key) in self._known},
-                line,
+            if line.strip(_BLANKS):
+                yield self._row(lines.number, _parse_object(line.removeprefix(_MARK)), line)
+
+
+class JsonListTable(_JsonTable):
+    """A JSON list of objects, however its lines are broken. The rejected rows of one are written as JSON Lines."""
+
+    def __init__(self, name: str, encoding: str, text: TextIOWrapper, known: Mapping[str, str]) -> None:
+        # Without it, the stream below would be closed at the end of the list.
+        self._text = text
+        self._elements = read_json_list(text, name)
+        first = next(self._elements, None)
+        if first is None:
+            raise InvalidInput(
+                "{name} is an empty list",
+                'Write an object for each client, such as {{"email": "a@example.org"}}.',
+                name=name,
             )
+        self._first = first
+        if not isinstance(first.value, dict):
+            raise InvalidInput(
+                "{name}:{line}: {row}",
+                'Write an object for each client, such as {{"email": "a@example.org"}}.',
+                name=name,
+                line=first.line,
+                row=_NOT_AN_OBJECT,
+            )
+        super().__init__(name, encoding, first.value, known)
 
-    def _row(self, values: Mapping[str, Any], line: str) -> Row:
-        for field, value in values.items():
-            if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
-                fault = Words("its {field} is neither text nor a number", field=field)
-                return Row(self._lines.number, (), line, fault)
-        cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
-        return Row(self._lines.number, cells, line, absent=self._every - values.keys())
+    @property
+    def described(self) -> str:
+        """The format, for people."""
+        return Words("a JSON list, in {encoding}", encoding=self.encoding)
 
-    def encode_rejected(self, raw: str, reason: str) -> bytes:
-        """Return the original row with the reason as a further key; invalid JSON becomes the key `row`."""
-        row = _parse_object(raw)
-        with_reason = (
-            {"reason": reason, "row": raw.rstrip("\r\n")} if isinstance(row, str) else {**row, "reason": reason}
-        )
-        try:
-            return f"{json.dumps(with_reason, ensure_ascii=False)}\n".encode(self.encoding, errors="surrogateescape")
-        except UnicodeEncodeError:
-            return f"{json.dumps(with_reason)}\n".encode(self.encoding)
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows."""
+        for line, value, raw in chain([self._first], self._elements):
+            yield self._row(line, value if isinstance(value, dict) else _NOT_AN_OBJECT, raw)
 
 
-Table = CsvTable | JsonLinesTable
+Table = CsvTable | JsonLinesTable | JsonListTable
 
 
 def _parse_object(line: str) -> dict[str, Any] | str:
@@ -419,7 +480,7 @@ def _parse_object(line: str) -> dict[str, Any] | str:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return Words("it is not valid JSON")
-    return row if isinstance(row, dict) else Words("it is not a JSON object")
+    return row if isinstance(row, dict) else _NOT_AN_OBJECT
 
 
 class RejectsFile:

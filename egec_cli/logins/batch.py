@@ -233,6 +233,20 @@ def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:
             yield _parse_cells(name, number, _split_cells(name, number, line, delimiter), columns or (0, 1))
 
 
+def count_logins(stream: BinaryIO) -> int:
+    """Return the number of logins that `read_logins` will yield from a seekable stream; its position stays.
+
+    A list with an invalid line counts up to that line.
+    """
+    place = stream.tell()
+    number = 0
+    with suppress(InvalidInput):
+        for _ in read_logins(stream, ""):
+            number += 1
+    stream.seek(place)
+    return number
+
+
 def _read_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     number = 0
     while line := stream.readline(_LONGEST_LINE):

@@ -58,7 +58,12 @@ def warn(text: str, /, **values: object) -> None:
         text: a template such as `egec: {file} was left out`; it may have line breaks.
         values: the values by name; a line break in one of them becomes `?`.
     """
-    print(to_text(_with_plain_values(Words(text, **values)), keep_lines=True), file=sys.stderr)
+    print(format_message(text, **values), file=sys.stderr)
+
+
+def format_message(text: str, /, **values: object) -> str:
+    """Return what `warn` writes, in the language of the operator."""
+    return to_text(_with_plain_values(Words(text, **values)), keep_lines=True)
 
 
 def _with_plain_values(words: str) -> str:

@@ -36,6 +36,8 @@ def pager(*, cuts_lines: bool = True) -> Iterator[None]:
     import subprocess
     from shutil import which
 
+    from egec_cli.output.progress import suspend_progress
+
     command = os.environ.get("PAGER", "cat" if _is_dumb() else "less").split()
     if command in ([], ["cat"]) or which(command[0]) is None or sys.stdin is None or not sys.stdin.isatty():
         yield
@@ -48,16 +50,17 @@ def pager(*, cuts_lines: bool = True) -> Iterator[None]:
         command = [*command, "-R"]
     # In the pager, Ctrl-C stops a search.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    program = subprocess.Popen(  # noqa: S603 - the operator's choice
-        command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
-    )
-    assert program.stdin is not None
-    try:
-        with suppress(BrokenPipeError), program.stdin, redirect_stdout(program.stdin):
-            yield
-    finally:
-        program.wait()
-        signal.signal(signal.SIGINT, previous)
+    with suspend_progress():
+        program = subprocess.Popen(  # noqa: S603 - the operator's choice
+            command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
+        )
+        assert program.stdin is not None
+        try:
+            with suppress(BrokenPipeError), program.stdin, redirect_stdout(program.stdin):
+                yield
+        finally:
+            program.wait()
+            signal.signal(signal.SIGINT, previous)
 
 
 def show_markdown(text: str) -> None:

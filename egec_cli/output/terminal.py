@@ -3,15 +3,16 @@
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
+from egec_cli.output import columns
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
+from egec_cli.output.progress import ProgressLine, can_show_progress
 from egec_cli.translation import Words, format_number, translate
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def show_table(
     elif not first and empty:
         sys.stdout.write(f"{translate(empty)}\n")
     else:
-        columns, lines = size_of_the_terminal()
+        screen_width, lines = size_of_the_terminal()
         table = _Table(names, [[text_for_people(value) for value in row] for row in first])
-        table.fit(columns, optional)
+        table.fit(screen_width, optional)
         if len(first) + _LINES_AROUND_ROWS <= lines:
             _print_in_colour(table)
         else:
@@ -82,7 +83,7 @@ class _Table:
         self._screen: int | None = None
         # Half a time or half an identifier is of no use.
         self._whole = {place for place in self.shown if all(_WHOLE.fullmatch(row[place]) for row in rows)}
-        self.widths = [max(map(_width, column)) for column in zip(names, *rows, strict=True)]
+        self.widths = [max(map(columns.width, column)) for column in zip(names, *rows, strict=True)]
 
     def fit(self, width: int, optional: Sequence[str]) -> None:
         """Leave out columns, then cut texts, until a line has this width of four or more; later rows are cut as well.
@@ -124,7 +125,7 @@ class _Table:
     def _make_room(self, row: Sequence[str]) -> None:
         """Widen the columns whose values are longer in this row than in the first rows, as far as the screen allows."""
         for place in tuple(self.shown):
-            missing = _width(row[place]) - self.widths[place]
+            missing = columns.width(row[place]) - self.widths[place]
             if missing <= 0 or place not in self.shown:
                 continue
             if place not in self._whole:
@@ -142,8 +143,8 @@ class _Table:
         found = []
         for place in self.shown:
             cell, width = row[place], self.widths[place]
-            missing = width - _width(cell)
-            found.append(_cut(cell, width) if self._screen is not None and missing < 0 else cell + " " * missing)
+            missing = width - columns.width(cell)
+            found.append(columns.cut(cell, width) if self._screen is not None and missing < 0 else cell + " " * missing)
         if self.is_cut:
             found.append(_CUT_MARK)
         # Nothing but blanks may stand at the end of a line.
@@ -189,30 +190,6 @@ def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
         sys.stdout.write(f"{_GAP.join(table.cells(row))}\n")
 
 
-def _width(text: str) -> int:
-    """Return the number of terminal columns of the text."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_width_of_character, text))
-
-
-def _width_of_character(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
-def _cut(text: str, width: int) -> str:
-    """Return the beginning of a text and `…`, padded to this width."""
-    kept, left = "", width - 1
-    for character in text:
-        left -= _width_of_character(character)
-        if left < 0:
-            break
-        kept += character
-    return f"{kept}{_CUT_MARK}{' ' * (width - 1 - _width(kept))}"
-
-
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -231,12 +208,10 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not is_quiet():
-            self._bar = _progress_bar()
-            self._task = self._bar.add_task(
-                to_text(self._name), total=self._total, completed=self._done, failed=self._failed
-            )
-            self._bar.start()
+        if can_show_progress():
+            self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
+            self._bar.__enter__()
+            self.correct(self._done, self._failed)
         return self
 
     def advance(self, *, failed: bool) -> None:
@@ -250,11 +225,11 @@ class Progress:
         """Show these numbers, which include the work of other processes."""
         self._done, self._failed = done, failed
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, failed=failed)
+            self._bar.done, self._bar.detail = done, Words("{number} failed", number=failed)
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.__exit__(*error)
         elif self._has_lines:
             self._show_line()
 
@@ -275,21 +250,41 @@ class Progress:
         )
 
 
-def _progress_bar() -> Any:
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most this many columns, broken between words; longer words are cut into pieces."""
+    lines = [""]
+    for word in text.split(" "):
+        rest = word
+        while rest:
+            joined = f"{lines[-1]} {rest}" if lines[-1] else rest
+            if columns.width(joined) <= width:
+                lines[-1], rest = joined, ""
+            elif lines[-1]:
+                lines.append("")
+            else:
+                piece = _beginning(rest, width)
+                lines[-1], rest = piece, rest[len(piece) :]
+                lines.append("")
+    return lines if lines[-1] or len(lines) == 1 else lines[:-1]
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(translate(Words("{number} failed", number="{task.fields[failed]}"))),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
-        redirect_stdout=sys.stdout.isatty(),
-    )
+
+def _beginning(text: str, width: int) -> str:
+    """Return as much of a text as fits this width, and at least one character."""
+    kept = text[:1]
+    for character in text[1:]:
+        if columns.width(kept + character) > width:
+            break
+        kept += character
+    return kept
+
+
+def write_wrapped(beginning: str, text: str, stream: TextIO) -> None:
+    """Write a beginning and a text as a line; at a terminal, the text is wrapped at words behind the beginning."""
+    parts = [text]
+    if stream.isatty():
+        parts = wrap(text, max(size_of_the_terminal()[0] - columns.width(beginning), _NARROWEST_COLUMN))
+    for number, part in enumerate(parts):
+        stream.write(f"{' ' * columns.width(beginning) if number else beginning}{part}\n")
 
 
 class Bar(NamedTuple):
@@ -316,19 +311,18 @@ def show_bars(sections: Sequence[Bars]) -> None:
 
     No line is longer than the screen. What does not fit on it goes through the pager.
     """
-    columns, lines = size_of_the_terminal()
+    screen_width, lines = size_of_the_terminal()
     every = [bar for section in sections for bar in section.bars]
-    widths = _bar_widths(every, columns)
-    shown = list(chain.from_iterable(_bar_lines(section, columns, widths) for section in sections))
+    widths = _bar_widths(every, screen_width)
+    shown = list(chain.from_iterable(_bar_lines(section, screen_width, widths) for section in sections))
     if len(shown) >= lines:
         with pager():
             sys.stdout.writelines(f"{''.join(text for text, _ in line).rstrip()}\n" for line in shown)
         return
     # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     for line in shown:
         text = Text.assemble(*line)
         text.rstrip()
@@ -343,22 +337,23 @@ class _BarWidths(NamedTuple):
     bar: int
 
 
-def _bar_widths(bars: Sequence[Bar], columns: int) -> _BarWidths:
+def _bar_widths(bars: Sequence[Bar], screen_width: int) -> _BarWidths:
     number = max((len(format_number(bar.number)) for bar in bars), default=0)
     around = len(_GAP) * 3 + number
-    name = max((_width(to_text(bar.name)) for bar in bars), default=0)
-    name = max(min(name, columns - around - _NARROWEST_BAR, columns // 2), _NARROWEST_COLUMN)
-    bar = min(columns - around - name, _WIDEST_BAR)
+    name = max((columns.width(to_text(bar.name)) for bar in bars), default=0)
+    name = max(min(name, screen_width - around - _NARROWEST_BAR, screen_width // 2), _NARROWEST_COLUMN)
+    bar = min(screen_width - around - name, _WIDEST_BAR)
     return _BarWidths(name, number, bar if bar >= _NARROWEST_BAR else 0)
 
 
-def _bar_lines(section: Bars, columns: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
+def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
     """Yield the lines of a section as texts with their styles."""
-    yield [(_cut_if_longer(to_text(section.title), columns), "bold")]
+    yield [(_cut_if_longer(to_text(section.title), screen_width), "bold")]
     largest = max((bar.number for bar in section.bars), default=0)
     for bar in section.bars:
         name = to_text(bar.name)
-        padded = _cut(name, widths.name) if _width(name) > widths.name else name + " " * (widths.name - _width(name))
+        missing = widths.name - columns.width(name)
+        padded = name + " " * missing if missing >= 0 else columns.cut(name, widths.name)
         # In halves of a character, at least one: these two blocks are in every font.
         halves = max(round(2 * widths.bar * bar.number / largest), 1) if widths.bar else 0
         style = _COLOUR_OF.get(bar.colour_of, "")
@@ -367,4 +362,4 @@ def _bar_lines(section: Bars, columns: int, widths: _BarWidths) -> Iterator[list
 
 
 def _cut_if_longer(text: str, width: int) -> str:
-    return _cut(text, width) if _width(text) > width else text
+    return columns.cut(text, width) if columns.width(text) > width else text

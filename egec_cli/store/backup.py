@@ -18,6 +18,7 @@ from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database, sqlite, sqlite_file
 from egec_cli.store.database import translate_failures
+from egec_cli.store.sqlite_file import Report, report_nothing
 from egec_cli.translation import Words, system_message
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -26,8 +27,11 @@ _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _LABEL = "before-restore"
 
 
-def backup_database(location: Database, target: Path) -> None:
+def backup_database(location: Database, target: Path, *, report: Report = report_nothing) -> None:
     """Copy the SQLite database to a new file that only the owner can read; others may write to the database meanwhile.
+
+    Args:
+        report: called with the progress.
 
     Raises:
         UsageError: the database is PostgreSQL's, which has its own program for this.
@@ -40,11 +44,14 @@ def backup_database(location: Database, target: Path) -> None:
     with translate_failures(location), sqlite.connect(location, patience=database.BUSY_TIMEOUT) as source:
         # Fails here if the file is not a database, rather than as a failed copy.
         source.execute("PRAGMA schema_version")
-        sqlite_file.copy_database(source, target, patience=database.BUSY_TIMEOUT)
+        sqlite_file.copy_database(source, target, patience=database.BUSY_TIMEOUT, report=report)
 
 
-def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
+def restore_backup(location: SqliteFile, backup: Path, *, report: Report = report_nothing) -> Path | None:
     """Replace the SQLite database, which may be damaged or missing, by a backup.
+
+    Args:
+        report: called with the progress.
 
     Returns:
         The file that keeps the previous database, if there was one.
@@ -61,10 +68,10 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
             raise obstacle
         files.make_folders(live.parent)
         with files.create_hidden_file(live.parent) as staged:
-            _stage(backup, staged)
+            _stage(backup, staged, report)
             _require_egec_database(staged.path, backup)
             with translate_failures(location):
-                return _put_in_place(staged, live)
+                return _put_in_place(staged, live, report)
     except PermissionError:
         raise PermissionDenied(
             "{live} cannot be written", "Run egec as the user who owns the database.", live=live
@@ -75,14 +82,15 @@ def restore_backup(location: SqliteFile, backup: Path) -> Path | None:
         ) from None
 
 
-def _stage(backup: Path, staged: HiddenFile) -> None:
+def _stage(backup: Path, staged: HiddenFile, report: Report) -> None:
     """Copy the backup to a hidden file beside the database, and require that it is valid."""
     with _open_backup(backup) as descriptor:
         try:
             with sqlite_file.opened_as(
                 descriptor, backup, _read_options(backup), patience=database.BUSY_TIMEOUT
             ) as source:
-                sqlite_file.fill_copy(source, staged, patience=database.BUSY_TIMEOUT)
+                sqlite_file.fill_copy(source, staged, patience=database.BUSY_TIMEOUT, report=report)
+            report(Words("checking the backup"), 0, 0)
             with closing(sqlite3.connect(staged.path)) as copy:
                 faults = [text for (text,) in copy.execute("PRAGMA integrity_check(1)") if text != "ok"]
                 faults += [
@@ -145,7 +153,7 @@ def _require_egec_database(staged: Path, backup: Path) -> None:
     database.require_known_migrations(applied, str(backup))
 
 
-def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
+def _put_in_place(staged: HiddenFile, live: Path, report: Report) -> Path | None:
     if not os.path.lexists(live):
         try:
             staged.move_to(live.name)
@@ -154,8 +162,8 @@ def _put_in_place(staged: HiddenFile, live: Path) -> Path | None:
         return None
     try:
         with _open_exclusively(live) as target, closing(sqlite3.connect(staged.path)) as source:
-            kept = sqlite_file.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT)
-            sqlite_file.overwrite_database(target, source)
+            kept = sqlite_file.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT, report=report)
+            sqlite_file.overwrite_database(target, source, report, Words("restoring the backup"))
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise

@@ -19,6 +19,7 @@ from egec_cli.errors import (
 )
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import models, peewee, sqlite, sqlite_file
+from egec_cli.store.sqlite_file import Report, report_nothing
 from egec_cli.translation import Words, system_message
 
 # How long a statement waits for another process's transaction, in seconds.
@@ -110,13 +111,14 @@ def create_database(location: Database) -> bool:
         return True
 
 
-def upgrade_database(location: Database, *, require: Callable[[], None]) -> list[str]:
+def upgrade_database(location: Database, *, require: Callable[[], None], report: Report = report_nothing) -> list[str]:
     """Apply the missing migrations and return their names; an SQLite file is copied first.
 
     They are applied in one transaction: a crash leaves the previous schema, and of two upgrades at once one does it.
 
     Args:
         require: called inside that transaction; raises an error if the schema must not change now.
+        report: called with the progress.
 
     Raises:
         ConfigError: the database is missing, or newer than the program.
@@ -138,7 +140,9 @@ def upgrade_database(location: Database, *, require: Callable[[], None]) -> list
                 if isinstance(location, SqliteFile):
                     # Through another connection: this one is in a transaction.
                     with sqlite.connect(location, patience=BUSY_TIMEOUT) as source:
-                        sqlite_file.copy_beside(source, location.path, f"before-{pending[-1]}", patience=BUSY_TIMEOUT)
+                        label = f"before-{pending[-1]}"
+                        sqlite_file.copy_beside(source, location.path, label, patience=BUSY_TIMEOUT, report=report)
+                report(Words("upgrading the tables"), 0, 0)
                 migrate(database)
         return pending
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -27,11 +27,21 @@ from egec_cli.errors import (
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import peewee
-from egec_cli.translation import system_message
+from egec_cli.translation import Words, system_message
 
 # Where SQLite's connections share a lock: SHARED_FIRST and SHARED_SIZE (https://www.sqlite.org/fileformat2.html).
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 _BETWEEN_TRIES = 0.05
+# A few megabytes, so that progress is reported several times a second.
+_PAGES_AT_A_TIME = 1_000
+
+# Called with what is being done, the number of bytes that are done, and of all; 0 if only the time can be shown.
+Report = Callable[[str, int, int], None]
+COPYING = Words("copying the database")
+
+
+def report_nothing(_name: str, _done: int, _total: int) -> None:
+    """Do not report the progress."""
 
 
 @contextmanager
@@ -127,7 +137,9 @@ def _written_meanwhile(location: SqliteFile) -> TemporaryFailure:
 # Copies, by the backup API (https://www.sqlite.org/backup.html): each is complete or absent.
 
 
-def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) -> None:
+def copy_database(
+    source: sqlite3.Connection, target: Path, *, patience: float, report: Report = report_nothing
+) -> None:
     """Copy an open database to a new file that only its owner can read; others may write to the database meanwhile.
 
     The copy gets its name when it is complete, so not even a kill leaves an incomplete one under that name.
@@ -142,7 +154,7 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
     """
     try:
         with files.create_file(target) as copy:
-            fill_copy(source, copy, patience=patience)
+            fill_copy(source, copy, patience=patience, report=report)
     except sqlite3.Error as error:
         raise StorageError(
             "{target} could not be written: {error}", "Free some space.", target=target, error=error
@@ -153,7 +165,9 @@ def copy_database(source: sqlite3.Connection, target: Path, *, patience: float) 
         ) from None
 
 
-def copy_beside(source: sqlite3.Connection, database: Path, label: str, *, patience: float) -> Path:
+def copy_beside(
+    source: sqlite3.Connection, database: Path, label: str, *, patience: float, report: Report = report_nothing
+) -> Path:
     """Copy an open database to a new file beside it, and return that file.
 
     Raises:
@@ -161,7 +175,7 @@ def copy_beside(source: sqlite3.Connection, database: Path, label: str, *, patie
     """
     for target in names_beside(database, label):
         try:
-            copy_database(source, target, patience=patience)
+            copy_database(source, target, patience=patience, report=report)
         except AlreadyExists:
             continue
         return target
@@ -176,7 +190,9 @@ def names_beside(database: Path, label: str) -> Iterator[Path]:
         yield database.with_name(f"{name}-{number}")
 
 
-def fill_copy(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) -> None:
+def fill_copy(
+    source: sqlite3.Connection, copy: HiddenFile, *, patience: float, report: Report = report_nothing
+) -> None:
     """Copy an open database to a hidden file, which is not durable yet.
 
     Raises:
@@ -190,9 +206,9 @@ def fill_copy(source: sqlite3.Connection, copy: HiddenFile, *, patience: float) 
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")
         except sqlite3.OperationalError as error:
-            _require_progress(error.sqlite_errorcode & 0xFF, 0, 0)
+            _require_progress(error.sqlite_errorcode & 0xFF)
             raise
-        overwrite_database(target, source)
+        overwrite_database(target, source, report)
 
 
 @contextmanager
@@ -233,17 +249,39 @@ def _times_open(descriptor: int) -> int:
     return times
 
 
-def overwrite_database(target: sqlite3.Connection, source: sqlite3.Connection) -> None:
+def overwrite_database(
+    target: sqlite3.Connection, source: sqlite3.Connection, report: Report = report_nothing, name: str = COPYING
+) -> None:
     """Overwrite a database with the content of another, in one transaction.
+
+    Args:
+        report: called several times a second with the progress.
+        name: what is being done, for `report`.
 
     Raises:
         TemporaryFailure: another process holds a lock on one of them for too long.
         sqlite3.Error: one of them failed.
     """
-    source.backup(target, progress=_require_progress)
+
+    def report_pages(status: int, remaining: int, total: int) -> None:
+        _require_progress(status)
+        report(name, (total - remaining) * size, total * size)
+
+    # Without a transaction, SQLite starts again from the first page after each change by another process.
+    source.execute("BEGIN")
+    try:
+        try:
+            source.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            _require_progress(error.sqlite_errorcode & 0xFF)
+            raise
+        [(size,)] = source.execute("PRAGMA page_size")
+        source.backup(target, pages=_PAGES_AT_A_TIME, progress=report_pages)
+    finally:
+        source.rollback()
 
 
-def _require_progress(status: int, _remaining: int, _total: int) -> None:
+def _require_progress(status: int) -> None:
     """End a copy that could not get its locks; sqlite3 would try again for ever and ignore signals."""
     if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         raise TemporaryFailure("the database or its copy is busy with another process", "Try again.")

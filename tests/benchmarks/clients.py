@@ -10,6 +10,8 @@ transaction, and check nothing:
 `import-postgresql` compares the same import into PostgreSQL with a bare `executemany` of the same rows in one
 transaction, from memory.
 
+`import-progress` compares the same import at a terminal, where it shows its progress, with one whose stderr is a file.
+
 `import-growth` compares the time of a row and the peak of memory between a small import and a large one; what an import
 of ten rows takes is start-up, and is subtracted.
 
@@ -34,7 +36,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -329,6 +332,62 @@ def import_rate(stores: Stores, number: int, rounds: int) -> None:
     print_median("egec / bare, from CSV", [bare / ours for ours, _, bare in times], Target(0.70))
 
 
+def import_with_progress(stores: Stores, number: int, rounds: int) -> None:
+    """Compare an import that shows its progress at a terminal with one that shows none, in turn."""
+    table = write_csv(stores.folder / "progress.csv", number)
+    print(f"  {number:,} rows, {rounds} rounds")
+    ratios, busy = [], []
+    for one in range(rounds):
+        with fresh_folder() as folder:
+            shown = partial(import_at_terminal, folder / "shown", table, number, quiet=False)
+            hidden = partial(import_at_terminal, folder / "hidden", table, number, quiet=True)
+            # The second of two is sometimes faster, so each is the first in turn.
+            first, second = (shown, hidden) if one % 2 else (hidden, shown)
+            times = first(), second()
+            with_line, without = times if one % 2 else reversed(times)
+        ratios.append(with_line.seconds / without.seconds)
+        busy.append(with_line.busy / without.busy)
+        print(f"  {with_line.seconds:.2f} s with progress, {without.seconds:.2f} s without")
+    print_median("with progress / without, time", ratios, at_most(1.03))
+    print_median("with progress / without, processor time", busy, at_most(1.03))
+
+
+class Busy(NamedTuple):
+    """How long a process took, and its processor time, in seconds."""
+
+    seconds: float
+    busy: float
+
+
+def import_at_terminal(folder: Path, table: Path, number: int, *, quiet: bool) -> Busy:
+    """Import a table at a terminal into a new database; with `quiet`, no progress is shown."""
+    store = empty_store(folder)
+    program = store.egec(*(["--quiet"] if quiet else []), "client", "import", str(table), "--format", "json")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")}
+    environment |= {"HOME": str(folder), "TERM": "xterm-256color"} | program.environment
+    master, terminal = os.openpty()
+    os.sync()
+    begin = time.perf_counter()
+    with (folder / "stdout").open("w") as out:
+        process = subprocess.Popen(program.command, stdout=out, stderr=terminal, env=environment, cwd=folder)
+    os.close(terminal)
+    told = b""
+    # Linux reports the end of the terminal as an error.
+    with suppress(OSError):
+        while piece := os.read(master, CHUNK):
+            told += piece
+    _, status, usage = os.wait4(process.pid, 0)
+    taken = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    os.close(master)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(program.command)} ended with {process.returncode}: {told.decode()}")
+    if (f"100%  {number:,} rows".encode() in told) is quiet:
+        sys.exit(f"the progress was {'' if quiet else 'not '}shown: {told[-500:]!r}")
+    require_clients(store, number)
+    return Busy(taken, usage.ru_utime + usage.ru_stime)
+
+
 def import_on_postgresql(stores: Stores, number: int, rounds: int) -> None:
     """Compare an import into PostgreSQL with a bare `executemany`, in turn, and print rates and the ratio."""
     table = write_csv(stores.folder / "postgresql.csv", number)
@@ -557,6 +616,7 @@ def export_row(name: str) -> Row:
 
 ROWS = {
     "import": Row("a first import", import_rate, 100_000, 5),
+    "import-progress": Row("an import that shows its progress", import_with_progress, 1_000_000, 5),
     "import-postgresql": Row("a first import into PostgreSQL", import_on_postgresql, 100_000, 5),
     "import-growth": Row("a large import against a small one", import_growth, 1_000_000, 1),
     **{name: export_row(name) for name in EXPORTS},

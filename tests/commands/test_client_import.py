@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Egec
 from tests.processes import disk_with_room_to, run_with
+from tests.screens.emulator import see
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 TABLE = (
@@ -73,8 +74,114 @@ def test_an_e_mail_replaced_by_an_update_is_reported(
             ]
         else:
             assert [line.split() for line in ended.out.splitlines()] == [
-                ["created", "0"], ["updated", "1"], ["skipped", "0"], ["rejected", "0"],
+                ["created", "0"], ["updated", "1", "(1", "with", "another", "e-mail)"], ["unchanged", "0"],
+                ["rejected", "0"],
             ]  # fmt: skip
+
+
+def faulty_table(rows: int) -> str:
+    wrong = [f"wrong{number}@@x;M." for number in range(rows)]
+    return "\n".join(["courriel;civilité", "good@example.org;M.", *wrong, "a@example.org;Sir", "b@example.org;Lord"])
+
+
+SUMMARY = [
+    "created    1",
+    "updated    0",
+    "unchanged  0",
+    "rejected   32",
+    "  30 \u00d7 email: invalid e-mail address …: The part after the @-sign contains invalid characters: '@'.",
+    "   2 \u00d7 civility: unknown civility: … (use one of M., Mme, Mlle, Dr, Pr, Me, Mr, Mrs, Ms, Mx)",
+]
+
+
+def test_the_reasons_are_counted_before_the_rejected_rows(tmp_path: Path) -> None:
+    (tmp_path / "faulty.csv").write_text(faulty_table(30))
+    done = subprocess.run(
+        [*PROGRAM, "client", "import", "faulty.csv"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 3
+    _, reading, *summary = done.stdout.splitlines()
+    assert reading.startswith("egec: reading faulty.csv")
+    assert summary[: len(SUMMARY)] == SUMMARY
+    # A pipe gets every row, on one line each.
+    reported = summary[len(SUMMARY) :]
+    assert [line.partition(" ")[2].partition(": ")[0] for line in reported] == [f"faulty.csv:{n}" for n in range(3, 35)]
+
+
+def test_a_terminal_gets_the_first_rejected_rows_and_how_to_get_all(tmp_path: Path) -> None:
+    (tmp_path / "faulty.csv").write_text(faulty_table(30))
+    command = [*PROGRAM, "client", "import", "faulty.csv", "--dry-run"]
+    seen = see(command, columns=140, variables={"LC_ALL": "C.UTF-8"})
+    assert seen.code == 3
+    assert seen.lines[-len(SUMMARY) - 6 : -6] == SUMMARY
+    assert [line.split(":")[2] for line in seen.lines[-6:-1]] == ["3", "4", "5", "6", "7"]
+    assert seen.lines[-1] == "egec: 27 more rows were rejected; --rejects FILE writes all of them"
+    seen = see([*command, "--rejects", "rejects.csv"], columns=140, variables={"LC_ALL": "C.UTF-8"})
+    assert seen.lines[-1] == "egec: 27 more rows were rejected; all are in rejects.csv"
+    assert len(Path("rejects.csv").read_text().splitlines()) == 33
+
+
+def test_a_terminal_gets_all_of_a_few_rejected_rows_and_the_most_frequent_reasons(tmp_path: Path) -> None:
+    rows = ["email;language;civility", *(f"a{number}@example.org;{'xyz'[number % 3]};" for number in range(6))]
+    (tmp_path / "faulty.csv").write_text("\n".join([*rows, "b@example.org;;Sir", "@;;", "c;;", "a\u200b@b.fr;;"]))
+    seen = see([*PROGRAM, "client", "import", "faulty.csv", "--dry-run"], columns=140, variables={"LC_ALL": "C.UTF-8"})
+    told = [line for line in seen.lines if "\u00d7" in line]
+    assert told[0] == "  6 \u00d7 language: unknown language: … (use one of fr, en)"
+    assert len(told) <= 6
+    assert sum(line.startswith("egec: faulty.csv:") for line in seen.lines) == 10
+
+
+def test_programs_get_each_rejected_row_when_it_is_read(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "faulty.csv").write_text(faulty_table(30))
+    ended = egec("client", "import", "faulty.csv", "--format", "json")
+    assert json.loads(ended.out)["rejected"] == 32
+    assert sum(line.startswith("egec: faulty.csv:") for line in ended.err.splitlines()) == 32
+
+
+@pytest.mark.parametrize("arguments", [["--strict"], ["--strict", "--quiet"]])
+def test_a_strict_import_that_fails_reports_the_reasons_and_the_rows(
+    egec: Egec, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "faulty.csv").write_text(faulty_table(3))
+    ended = egec("client", "import", "faulty.csv", *arguments)
+    assert (ended.code, ended.out) == (65, "")
+    told = [line for line in ended.err.splitlines() if line.startswith("egec: ")][-8:]
+    assert told[0].startswith("egec: 3 \u00d7 email: invalid e-mail address …")
+    assert told[1].startswith("egec: 2 \u00d7 civility")
+    assert [line.split(":")[2] for line in told[2:7]] == ["3", "4", "5", "6", "7"]
+    assert told[7] == "egec: 5 rows were rejected, so nothing was imported"
+
+
+def test_what_is_exported_as_json_can_be_imported(egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    egec("client", "create", "zoé@example.org", "--last-name", "L'Été", "--reference", "D-1")
+    egec("client", "create", "a@example.org")
+    clients = listed(egec)
+    assert egec("client", "export", "--format", "json", "--output", "all.json").code == 0
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    ended = egec("client", "import", "all.json")
+    assert ended.code == 0
+    assert "reading all.json as a JSON list, in utf-8" in ended.err
+    assert listed(egec) == clients
+    assert egec("client", "import", "all.json", "--input", "json", "--strict").code == 0
+
+
+def test_rejected_elements_of_a_json_list_can_be_corrected_and_imported(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "clients.json").write_text('[{"email": "a@example.org"},\n{"email": "b@@x",\n"nom": "Été"}, 7]')
+    ended = egec("client", "import", "clients.json", "--rejects", "rejects.jsonl")
+    assert ended.code == 3
+    rejects = Path("rejects.jsonl").read_text().splitlines()
+    assert json.loads(rejects[0])["nom"] == "Été"
+    assert json.loads(rejects[1]) == {"reason": "it is not a JSON object", "row": "7"}
+    Path("rejects.jsonl").write_text(rejects[0].replace("b@@x", "b@example.org"))
+    assert egec("client", "import", "rejects.jsonl").code == 0
+    assert [client["last_name"] for client in listed(egec)] == ["", "Été"]
+
+
+def test_a_broken_json_list_is_refused(egec: Egec, tmp_path: Path) -> None:
+    (tmp_path / "clients.json").write_text('[{"email": "a@example.org"},\n{"email": ')
+    ended = egec("client", "import", "clients.json")
+    assert ended.code == 65
+    assert "egec: clients.json:2: it is not valid JSON" in ended.err
 
 
 def test_a_second_row_with_the_same_reference_is_rejected(egec: Egec, tmp_path: Path) -> None:

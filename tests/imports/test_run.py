@@ -99,8 +99,25 @@ def test_an_existing_client_with_different_data_is_handled_by_the_policy(
     if policy is OnConflict.FAIL:
         (one,) = rejected
         assert (one.line, one.field, one.value) == (2, "email", "A@example.org")
-        assert one.reason == f"already used by client {identifier} with different data"
+        assert one.reason == (
+            f"already used by client {identifier} with different data: civility, first_name, language"
+        )
         assert one.raw == "A@example.org;;D-1;Mme;Jeanne;Petit;en\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "fields_that_differ"),
+    [
+        ("a@example.org;;D-1;;;;en;", "language"),
+        ("b@example.org;;D-1;;;;;", "email"),
+        ("a@example.org;;D-2;;;Petit;;", "reference, last_name"),
+        (f"a@example.org;;D-1;;;;;$2b$04${'a' * 53}", "password_hash"),
+    ],
+)
+def test_a_conflict_names_the_fields_that_differ(opened: Context, row: str, fields_that_differ: str) -> None:
+    imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\n")
+    _, (rejected,) = imported(opened, f"{HEADER};password_hash\n{row}\n")
+    assert rejected.reason == f"already used by client 1111111111 with different data: {fields_that_differ}"
 
 
 @pytest.mark.parametrize(("row", "number"), [('""""', 1), ('"""";""', 1), (' ; """" ', 1), ('""', 0), ('"";""', 0)])
@@ -273,6 +290,19 @@ def test_a_strict_import_changes_nothing_and_reports_all_faults(opened: Context)
     assert stored_clients() == []
     assert Event.select().count() == 0
     assert imported(opened, f"{HEADER}\na@example.org;;;;;;\n", strict=True)[0] == counts(created=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"on_conflict": OnConflict.UPDATE}])
+def test_the_progress_adds_up_to_all_rows(
+    opened: Context, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", 2)
+    text = "email;reference\na@x.fr;D-1\nb@x.fr;D-1\nno address;\na@x.fr;D-1\nc@x.fr;\n"
+    for _ in range(2):
+        reported: list[int] = []
+        result, _rejected = imported(opened, text, report_progress=reported.append, **options)
+        assert reported == [2, 2, 1]
+        assert sum(result[:4]) == 5
 
 
 def test_a_dry_run_counts_what_would_happen_and_changes_nothing(opened: Context) -> None:

@@ -11,7 +11,7 @@ import pytest
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats, tables
-from egec_cli.imports.formats import TableKind, TableOptions
+from egec_cli.imports.formats import TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import ImportResult, RejectedRow, import_clients
 from egec_cli.imports.tables import Row, Table
@@ -187,15 +187,7 @@ def test_a_file_that_is_not_a_table_is_refused_with_what_to_do(content: bytes, m
     assert refused(content) == (message, hint)
 
 
-@pytest.mark.parametrize("kind", [None, TableKind.JSONL])
-@pytest.mark.parametrize("content", ['[{"email": "a@example.org"}]', '[\n  {"email": "a@example.org"}\n]\n', "[]"])
-def test_a_json_list_is_refused_with_how_to_convert_it(content: str, kind: TableKind | None) -> None:
-    message, hint = refused(content.encode(), TableOptions(kind))
-    assert message == "clients.csv is a JSON list, which egec does not read"
-    assert "Write each object on its own line" in hint
-
-
-def test_an_object_on_several_lines_is_refused_in_the_same_way() -> None:
+def test_an_object_on_several_lines_is_refused_with_what_to_do() -> None:
     message, hint = refused(b'{\n  "email": "a@example.org"\n}\n')
     assert message == "clients.csv has a JSON object on several lines, which egec does not read"
     assert "Write each object on its own line" in hint

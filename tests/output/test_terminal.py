@@ -14,7 +14,7 @@ from rich.color import Color
 from wcwidth import wcswidth
 
 import egec_cli
-from egec_cli.output import pager, terminal
+from egec_cli.output import columns, pager, terminal
 from egec_cli.output.terminal import _Table, show_table, text_for_people
 
 NUMBERS = st.integers(0, 10**12).map(str)
@@ -153,7 +153,7 @@ def test_without_a_terminal_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -
 @example("山田", 2)
 @example("山", 1)
 def test_a_cut_text_has_exactly_the_width_and_a_mark(text: str, width: int) -> None:
-    cut = terminal._cut(text, width)
+    cut = columns.cut(text, width)
     assert wcswidth(cut) == width
     kept = cut.rstrip(" ").removesuffix("…")
     assert text.startswith(kept)
@@ -161,14 +161,14 @@ def test_a_cut_text_has_exactly_the_width_and_a_mark(text: str, width: int) -> N
 
 
 def test_marks_stay_with_their_letter() -> None:
-    assert terminal._cut("e\u0301e\u0301e\u0301e\u0301", 3) == "e\u0301e\u0301…"
-    assert terminal._cut("山田山田", 4) == "山… "
-    assert terminal._cut("กั" * 9, 3) == "กักั…"
+    assert columns.cut("e\u0301e\u0301e\u0301e\u0301", 3) == "e\u0301e\u0301…"
+    assert columns.cut("山田山田", 4) == "山… "
+    assert columns.cut("กั" * 9, 3) == "กักั…"
 
 
 @given(st.text(st.characters(codec="utf-8", categories=["L", "M", "N", "P", "Zs"])))
 def test_a_text_is_never_wider_than_its_measured_width(text: str) -> None:
-    assert terminal._width(text) >= wcswidth(text)
+    assert columns.width(text) >= wcswidth(text)
 
 
 # --- times ---

@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-list-empty": ("client", "list", "--status", "disabled"),
     "client-list-limited": ("client", "list", "--limit", "3"),
     "client-list-fields": ("client", "list", "--fields", "identifier,created_at,email,reference,last_name"),
+    "client-import-rejected": ("client", "import", "office.csv", "--dry-run"),
+    "client-import-update": ("client", "import", "moved.csv", "--dry-run", "--on-conflict", "update"),
     "reissue-status-empty": ("reissue", "status"),
     "stats": ("stats",),
     "stats-help": ("stats", "--help"),
@@ -31,6 +33,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# A table of which most rows are rejected, for each kind of reason.
+_FROM_AN_OFFICE = (
+    "new@example.org;Mme;Petit;P-1",
+    "client1@example1.org;Mme;Petit;D-1",
+    "client2@example2.org;M.;Petit;D-2",
+    "client3@example0.org;Mme;Dupont-Beaurepaire;D-4",
+    "moved@example.org;Mme;Dupont-Beaurepaire;D-5",
+    "twice@example.org;M.;Grand;P-1",
+    *(f"wrong{number}@@example.org;M.;Grand;" for number in range(8)),
+    *(f"right{number}@example.org;Sir;Grand;" for number in range(4)),
+)
 # Screens of a database with more in it.
 BUSY_DATABASE = {"stats"}
 
@@ -56,7 +69,13 @@ class Case(NamedTuple):
         language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
         if self.name in BUSY_DATABASE:
             variables = variables | {"EGEC_DATABASE_URL": f"sqlite:///{variables['HOME']}/busy.db"}
-        return see([*PROGRAM, *COMMANDS[self.name]], columns=columns, lines=lines, variables=variables | language)
+        return see(
+            [*PROGRAM, *COMMANDS[self.name]],
+            columns=columns,
+            lines=lines,
+            variables=variables | language,
+            folder=Path(variables["HOME"]),
+        )
 
 
 def cases() -> Iterator[Case]:
@@ -82,6 +101,8 @@ def prepare(folder: Path) -> dict[str, str]:
     ]
     table = folder / "clients.csv"
     table.write_text("\n".join(["identifier,email,civility,first_name,last_name,reference", *rows]))
+    (folder / "office.csv").write_text("\n".join(["email;civility;last_name;reference", *_FROM_AN_OFFICE]))
+    (folder / "moved.csv").write_text("email,reference\nmarie@example.org,D-1\npaul@example.org,D-2\n")
     subprocess.run(
         [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
     )

@@ -11,6 +11,7 @@ import sys
 import termios
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pyte
@@ -67,6 +68,7 @@ def see(
     columns: int = 80,
     lines: int = 24,
     variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
     typed: str = "",
 ) -> Seen:
     """Run a command at a terminal until it ends, and return what was shown.
@@ -76,6 +78,7 @@ def see(
         columns: the width of the terminal.
         lines: the height of the terminal.
         variables: what the environment has beside that of the tests.
+        folder: where it runs; by default, where the tests do.
         typed: what is typed at once, for the questions to come.
     """
     keyboard, follower = pty.openpty()
@@ -85,6 +88,7 @@ def see(
         environment.pop(name, None)
     process = subprocess.Popen(
         command,
+        cwd=folder,
         env=environment,
         stdin=follower,
         stdout=follower,

@@ -17,6 +17,7 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
 from egec_cli.store import database
+from egec_cli.store.backup import backup_database
 from egec_cli.store.models import Client
 from tests import children
 from tests.activations import (
@@ -126,6 +127,30 @@ def test_a_backup_has_nothing_of_a_transaction_that_is_not_committed(
     require_intact(SqliteFile(folder / "copy.db"))
     with open_context(load.load_settings()._replace(database=SqliteFile(folder / "copy.db"))):
         assert Client.get().email == "jeanne@example.org"
+
+
+def test_a_backup_in_steps_has_one_state_and_never_starts_again_while_others_write(file: Path, folder: Path) -> None:
+    filler = "x" * 1_000
+    with closing(sqlite3.connect(file)) as writer:
+        writer.execute("CREATE TABLE filler (text)")
+        writer.executemany("INSERT INTO filler VALUES (?)", [(filler,)] * 10_000)
+        writer.commit()
+        steps: list[tuple[int, int]] = []
+
+        def write_meanwhile(_name: str, done: int, total: int) -> None:
+            steps.append((done, total))
+            writer.execute("INSERT INTO filler VALUES (?)", (filler,))
+            writer.commit()
+
+        backup_database(SqliteFile(file), folder / "copy.db", report=write_meanwhile)
+    size = (folder / "copy.db").stat().st_size
+    assert len(steps) > 2
+    assert steps == sorted(steps)
+    assert {total for _, total in steps} == {size}
+    assert steps[-1] == (size, size)
+    with closing(sqlite3.connect(folder / "copy.db")) as copy:
+        assert copy.execute("SELECT COUNT(*) FROM filler").fetchone() == (10_000,)
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_restored_backup_takes_new_activations(
