@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,30 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-help": ("client", "--help"),
     "client-list-help": ("client", "list", "--help"),
     "reissue-start-help": ("reissue", "start", "--help"),
+    "doctor-good": ("doctor",),
+    "doctor-warning": ("doctor",),
+    "doctor-errors": ("doctor",),
+    "doctor-help": ("doctor", "--help"),
+    "mail-check-good": ("mail", "check"),
+    "mail-check-verbose": ("mail", "check", "--verbose"),
+    "mail-check-warning": ("mail", "check"),
+    "error-client": ("client", "show", "nobody@example.org"),
+    "error-database": ("client", "list"),
+    "error-lines": ("client", "list", "--from", "{folder}/names.txt"),
+    "error-settings": ("client", "list"),
+    "error-usage": ("client", "list", "--form", "json"),
+}
+_GOOD = {"EGEC_BCRYPT_COST": "12", "EGEC_MAIL_URL": "sendmail:/bin/true"}
+_FAULTY = {"EGEC_MAIL_TIMEOUT": "soon", "EGEC_LANGUAGE": "de"}
+# What the environment of a screen has beside that of `prepare`.
+VARIABLES: dict[str, dict[str, str]] = {
+    "doctor-good": _GOOD,
+    "doctor-warning": {"EGEC_BCRYPT_COST": "12"},
+    "doctor-errors": _GOOD | _FAULTY | {"EGEC_MAIL_RTE": "3"},
+    "mail-check-good": _GOOD,
+    "mail-check-verbose": _GOOD,
+    "error-database": {"EGEC_DATABASE_URL": "sqlite:////srv/egec/the-database-of-the-portal/egec.db"},
+    "error-settings": _FAULTY,
 }
 
 
@@ -45,7 +71,9 @@ class Case(NamedTuple):
         """Run the command and return what it shows."""
         columns, lines = SIZES[self.size]
         language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
-        return see([*PROGRAM, *COMMANDS[self.name]], columns=columns, lines=lines, variables=variables | language)
+        arguments = [one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name]]
+        more = language | VARIABLES.get(self.name, {})
+        return see([*PROGRAM, *arguments], columns=columns, lines=lines, variables=variables | more)
 
 
 def cases() -> Iterator[Case]:
@@ -54,6 +82,13 @@ def cases() -> Iterator[Case]:
         for language in LANGUAGES:
             yield Case(name, language, "80x24")
         yield Case(name, "en", "140x50")
+
+
+@contextmanager
+def screens_folder() -> Iterator[Path]:
+    """Create a folder for the block. Screens show its name, which has the same width each time."""
+    with tempfile.TemporaryDirectory(prefix="egec-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def prepare(folder: Path) -> dict[str, str]:
@@ -71,6 +106,7 @@ def prepare(folder: Path) -> dict[str, str]:
     ]
     table = folder / "clients.csv"
     table.write_text("\n".join(["identifier,email,civility,first_name,last_name,reference", *rows]))
+    (folder / "names.txt").write_text("client1@example1.org\nnobody@example.org\n9999999999\n")
     subprocess.run(
         [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
     )
