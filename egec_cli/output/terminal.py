@@ -242,7 +242,7 @@ def _progress_bar() -> Any:
 
 _TYPED = r"`[^`\n]+`"
 # What is to be typed stays on one line. A no-break space belongs to its word.
-_WORD = re.compile(rf"(?:{_TYPED}|[^ \n])+")
+_WORD = re.compile(rf"([ \n]*)((?:{_TYPED}|[^ \n])+)")
 _NAME = "egec: "
 
 
@@ -256,11 +256,11 @@ def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> lis
     rest = " " * _width(first) if rest is None else rest
     lines, line = [], first
     is_empty = True
-    for word in _WORD.findall(text):
-        if not is_empty and _width(line) + 1 + _width(word) > width:
+    for gap, word in _WORD.findall(text):
+        if not is_empty and _width(line) + len(gap) + _width(word) > width:
             lines.append(line)
             line, is_empty = rest, True
-        line += word if is_empty else f" {word}"
+        line += word if is_empty else gap.replace("\n", " ") + word
         is_empty = False
     return [*lines, line]
 
