@@ -12,6 +12,8 @@ from egec_cli.doctor.examine import examine_installation
 from egec_cli.doctor.findings import Finding, NotedFinding, Severity, exit_code
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden, render_all
 from egec_cli.output.messages import is_verbose, to_text, warn
+from egec_cli.output.terminal import text_for_people
+from egec_cli.output.wrapping import show_text, wrap_to_terminal
 from egec_cli.translation import Words, join_words
 
 app = new_app()
@@ -115,9 +117,6 @@ _WIDEST_NAME = 30
 
 
 def _show_to_people(found: Sequence[Finding], verbose: bool, expected: Sequence[str]) -> None:
-    # Imported here, for terminals only.
-    from egec_cli.output.terminal import show_text
-
     groups: dict[_Group, list[Finding]] = {group: [] for group in _GROUPS}
     for one in found:
         groups[next((group for group in _GROUPS if one.check.startswith(group.names)), _MACHINE)].append(one)
@@ -145,8 +144,6 @@ def _is_command(fix: str) -> bool:
 
 
 def _describe_problem(group: _Group, one: Finding) -> Iterator[str]:
-    from egec_cli.output.terminal import wrap_to_terminal
-
     what = Words("{group}: {details}", group=group.title, details=one.details)
     yield from wrap_to_terminal(to_text(what), f"{_MARKS[one.verdict]} ")
     if _is_command(one.fix):
@@ -157,8 +154,6 @@ def _describe_problem(group: _Group, one: Finding) -> Iterator[str]:
 
 
 def _describe_unchecked(titles: Sequence[str]) -> Iterator[str]:
-    from egec_cli.output.terminal import wrap_to_terminal
-
     if titles:
         words = Words("Not checked because of the errors: {groups}", groups=join_words(", ", titles))
         yield from wrap_to_terminal(to_text(words), f"{_NOT_CHECKED} ")
@@ -166,8 +161,6 @@ def _describe_unchecked(titles: Sequence[str]) -> Iterator[str]:
 
 def _describe_group(group: _Group, members: Sequence[Finding], verbose: bool) -> Iterator[str]:
     """Yield the lines of a group: none for one with problems, which stand above, unless all checks are wanted."""
-    from egec_cli.output.terminal import text_for_people, wrap_to_terminal
-
     if not members:
         return
     passed = [one for one in members if one.verdict is Severity.OK]

@@ -97,7 +97,7 @@ def apply_verbosity(ctx: Any, parameter: Any, wanted: bool) -> bool:
 
         before = ctx.find_root().params
         before[parameter.name] = True
-        messages.set_verbosity(quiet=before["quiet"], verbose=before["verbose"])
+        messages.set_verbosity(quiet=before.get("quiet", False), verbose=before.get("verbose", False))
     return wanted
 
 

@@ -66,12 +66,21 @@ def warn(text: str, /, **values: object) -> None:
     _write(Words(text, **values), "yellow")
 
 
-def _write(words: Words, colour: str) -> None:
-    """Write words to stderr; at a terminal, `egec:` at their beginning has this colour."""
+def report_end(words: Words) -> None:
+    """Write words to stderr when a signal ends the program: as `warn`, but without loading what shows colours."""
+    _write(words, None)
+
+
+def _write(words: Words, colour: str | None) -> None:
+    """Write words to stderr.
+
+    Args:
+        colour: that of `egec:` at a terminal; empty for none, None for no bold words either.
+    """
     text = to_text(_with_plain_values(words), keep_lines=True)
     if sys.stderr.isatty():
         # Imported here, for terminals only.
-        from egec_cli.output.terminal import message_for_people
+        from egec_cli.output.wrapping import message_for_people
 
         text = message_for_people(text, colour)
     print(text, file=sys.stderr)

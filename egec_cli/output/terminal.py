@@ -1,17 +1,17 @@
 """What people see: tables that fit the terminal, long ones in the pager, and progress on stderr."""
 
-import os
 import re
 import sys
 import time
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Self
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
+from egec_cli.output.wrapping import character_width as _width_of_character
+from egec_cli.output.wrapping import text_width as _width
 from egec_cli.translation import Words, translate
 
 # The first rows, kept in memory to set the width of the columns.
@@ -135,19 +135,6 @@ def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
         sys.stdout.write(f"{_GAP.join(table.cells(row))}\n")
 
 
-def _width(text: str) -> int:
-    """Return the number of terminal columns of the text."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_width_of_character, text))
-
-
-def _width_of_character(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
 def _cut(text: str, width: int) -> str:
     """Return the beginning of a text and `…`, padded to this width."""
     kept, left = "", width - 1
@@ -236,95 +223,3 @@ def _progress_bar() -> Any:
         # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
         redirect_stdout=sys.stdout.isatty(),
     )
-
-
-# Sentences for people: wrapped at words, with what is to be typed in bold.
-
-_TYPED = r"`[^`\n]+`"
-# What is to be typed stays on one line. A no-break space belongs to its word.
-_WORD = re.compile(rf"([ \n]*)((?:{_TYPED}|[^ \n])+)")
-_NAME = "egec: "
-
-
-def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Break a text between words into lines of this width; a longer word stays whole.
-
-    Args:
-        first: what the first line begins with.
-        rest: what the others begin with (default: blanks below `first`).
-    """
-    rest = " " * _width(first) if rest is None else rest
-    lines, line = [], first
-    is_empty = True
-    for gap, word in _WORD.findall(text):
-        if not is_empty and _width(line) + len(gap) + _width(word) > width:
-            lines.append(line)
-            line, is_empty = rest, True
-        line += word if is_empty else gap.replace("\n", " ") + word
-        is_empty = False
-    return [*lines, line]
-
-
-def with_styles(text: str, styles: Mapping[str, str], *, on_stderr: bool = False) -> str:
-    """Return a text for the terminal with the parts that match patterns in their styles, such as `green`.
-
-    What stands between backticks is bold. A terminal without colours gets the text alone.
-    """
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True, stderr=on_stderr)
-    shown = Text(text)
-    for pattern, style in {_TYPED: "bold", **styles}.items():
-        shown.highlight_regex(pattern, style)
-    with console.capture() as captured:
-        console.print(shown, end="")
-    return captured.get()
-
-
-def message_for_people(text: str, colour: str) -> str:
-    """Return a message for stderr at a terminal: wrapped at words, with `egec:` in a colour unless it is empty."""
-    width = _width_of_stderr()
-    lines: list[str] = []
-    for line in text.split("\n"):
-        if _width(line) <= width:
-            lines.append(line)
-            continue
-        words = line.lstrip(" ")
-        indent = " " * (len(line) - len(words))
-        if words.startswith(_NAME):
-            rest = indent + " " * len(_NAME)
-        else:
-            # Hints stand below the message; lines with less indent are items of a list.
-            rest = indent + "  " if 0 < len(indent) < len(_NAME) else indent
-        lines += wrap(words, width, indent, rest)
-    styles = {"(?m)^egec:": f"bold {colour}"} if colour else {}
-    return with_styles("\n".join(lines), styles, on_stderr=True)
-
-
-def _width_of_stderr() -> int:
-    if sys.stdout.isatty():
-        return size_of_the_terminal()[0]
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
-    except OSError:
-        return _USUAL_WIDTH
-
-
-_USUAL_WIDTH = 80
-
-
-def wrap_to_terminal(text: str, first: str = "", rest: str | None = None) -> list[str]:
-    """Return the lines of a text for stdout at a terminal; arguments as for `wrap`."""
-    return wrap(text, size_of_the_terminal()[0], first, rest)
-
-
-def show_text(text: str, styles: Mapping[str, str]) -> None:
-    """Show a text on stdout at a terminal, in the pager if it is long; styles as for `with_styles`."""
-    shown = with_styles(text, styles)
-    if text.count("\n") < size_of_the_terminal()[1]:
-        sys.stdout.write(shown)
-        return
-    with pager(cuts_lines=False):
-        sys.stdout.write(shown)

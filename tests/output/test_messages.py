@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli.output.terminal import wrap
+from egec_cli.output.wrapping import wrap
 from tests.conftest import Egec
 from tests.screens.emulator import PROGRAM, see
 
@@ -88,6 +88,7 @@ def test_a_terminal_without_colour_gets_none(name: str, value: str) -> None:
     assert not re.search(r"\x1b\[[\d;]*3\d", found)
 
 
-def test_a_hint_that_names_the_guide_is_not_followed_by_it(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EGEC_LANGUAGE", "de")
-    assert egec("client", "list").err.count("egec help settings") == 1
+def test_a_quiet_doctor_shows_severities_in_colour(egec: Egec) -> None:
+    egec("init")
+    found = at_terminal("--quiet", "doctor", EGEC_MAIL_RTE="3")
+    assert "environment: \x1b[1;33mwarning\x1b[0m: unknown variable EGEC_MAIL_RTE" in found
