@@ -1,4 +1,4 @@
-"""Sentences at a terminal: wrapped at words, in colours, with what is to be typed in bold."""
+"""Sentences at a terminal: wrapped at words, in colours, with commands to type in bold."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def character_width(character: str) -> int:
 
 
 _TYPED = r"`[^`\n]+`"
-# What is to be typed stays on one line. A no-break space belongs to its word.
+# A command to type stays on one line. A no-break space belongs to its word.
 _WORD = re.compile(rf"([ \n]*)((?:{_TYPED}|[^ \n])+)")
 _NAME = "egec: "
 _USUAL_WIDTH = 80
