@@ -1,4 +1,4 @@
-"""`python -m tests.screens` writes the screens anew."""
+"""`python -m tests.screens` writes the screens again."""
 
 from tests.screens.cases import FOLDER, cases, prepare, screens_folder
 

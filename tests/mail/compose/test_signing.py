@@ -204,7 +204,7 @@ def test_without_dkimpy_it_is_said_what_to_install() -> None:
     command = command_of(hide_module("dkim"), children.print_what_signing_needs)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     told = r"EGEC_DKIM_KEY is set, but dkimpy is not installed.* pip install 'egec\[dkim\]'.*\n"
-    assert re.fullmatch(f"fault {told}{told}", done.stdout), done
+    assert re.fullmatch(f"error {told}{told}", done.stdout), done
 
 
 def test_a_transport_without_a_key_is_the_plain_one() -> None:
