@@ -316,12 +316,14 @@ def _internal_error(error: Exception) -> EgecError:
 
 def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> int:
     """Report that a signal ended the command, and the present state: the argument of the interruption, if any."""
+    from egec_cli.output.messages import report_end
+
     state = next(iter(interruption.args), Words("Nothing was lost; run the same command again to continue."))
     with suppress(OSError):
         if state == AT_A_PROMPT:
             # The prompt has not ended its line.
             print(file=sys.stderr)
-        print(f"egec: {translation.translate(join_words('. ', [what, state] if state else [what]))}", file=sys.stderr)
+        report_end(Words("egec: {what}", what=join_words(". ", [what, state] if state else [what])))
     return code
 
 

@@ -1,17 +1,19 @@
 """What a person sees at a terminal: the kept screens, and what holds for all of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.screens.cases import FOLDER, Case, cases, prepare
+from tests.screens.cases import FOLDER, Case, cases, prepare, screens_folder
 from tests.screens.emulator import PROGRAM, see
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def database() -> Iterator[dict[str, str]]:
     """Return the variables with which commands find the database of the screens."""
-    return prepare(tmp_path_factory.mktemp("screens"))
+    with screens_folder() as folder:
+        yield prepare(folder)
 
 
 @pytest.mark.parametrize("case", [*cases()], ids=str)

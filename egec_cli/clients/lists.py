@@ -102,25 +102,28 @@ class HtpasswdRecord(NamedTuple):
     line: str
 
 
-def list_clients(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator[ClientRecord]:
+def list_clients(
+    context: Context, wanted: ListQuery = ALL_CLIENTS, *, selected: Selected | None = None
+) -> Iterator[ClientRecord]:
     """Yield the records of the clients, one at a time.
+
+    Args:
+        selected: the clients of `wanted.selection`, if the caller has selected them, as for `Selected.unmatched`.
 
     Raises:
         UsageError: the selectors or the sort order are invalid.
         InvalidInput: a file that names clients is invalid.
     """
-    for row in _stream_rows(context, wanted, records.record_columns(context.clock())):
+    for row in _stream_rows(context, wanted, records.record_columns(context.clock()), selected=selected):
         yield records.row_to_record(row)
 
 
-def list_page(context: Context, wanted: ListQuery) -> tuple[int, Iterator[ClientRecord]]:
+def list_page(context: Context, wanted: ListQuery, selected: Selected) -> tuple[int, Iterator[ClientRecord]]:
     """Return the number of all clients of a list, without its limit, and the records as `list_clients` yields them.
 
     Raises:
-        UsageError: the selectors or the sort order are invalid.
-        InvalidInput: a file that names clients is invalid.
+        UsageError: the sort order is invalid.
     """
-    selected = Selected(context, wanted.selection, to_mail=False)
     total: int = _query(selected, wanted, [Client.id])[0].count()
     rows = _stream_selected(selected, wanted, records.record_columns(context.clock()))
     return total, map(records.row_to_record, rows)
@@ -132,12 +135,14 @@ def export_clients(
     *,
     with_hashes: bool = False,
     report_total: Callable[[int], None] | None = None,
+    selected: Selected | None = None,
 ) -> Iterator[ExportRecord | ExportRecordWithHash]:
     """Yield records from which `client import` creates the same clients elsewhere, one at a time.
 
     Args:
         with_hashes: include the hashes of valid passwords.
         report_total: called with the number of records, before the first one; without it, they are not counted.
+        selected: as for `list_clients`.
 
     Raises:
         UsageError: the selectors or the sort order are invalid.
@@ -150,15 +155,20 @@ def export_clients(
     if with_hashes:
         columns += (_current_hash(context),)
     make = ExportRecordWithHash._make if with_hashes else ExportRecord._make
-    selected = Selected(context, wanted.selection, to_mail=False)
+    selected = selected or Selected(context, wanted.selection, to_mail=False)
     if report_total is not None:
         report_total(_count(selected, wanted))
     for row in _stream_selected(selected, wanted, columns):
         yield make(row)
 
 
-def list_htpasswd(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator[HtpasswdRecord]:
+def list_htpasswd(
+    context: Context, wanted: ListQuery = ALL_CLIENTS, *, selected: Selected | None = None
+) -> Iterator[HtpasswdRecord]:
     """Yield a line for each client who can log in at this moment, one at a time.
+
+    Args:
+        selected: as for `list_clients`.
 
     Raises:
         UsageError: the selectors or the sort order are invalid.
@@ -169,7 +179,8 @@ def list_htpasswd(context: Context, wanted: ListQuery = ALL_CLIENTS) -> Iterator
         records.has_status(ClientStatus.ACTIVE, context.clock()),
         peewee.fn.EXISTS(current_hash.where(Credential.password_hash.is_null(False))),
     )
-    for identifier, password_hash in _stream_rows(context, wanted, (Client.identifier, current_hash), *may_log_in):
+    columns = (Client.identifier, current_hash)
+    for identifier, password_hash in _stream_rows(context, wanted, columns, *may_log_in, selected=selected):
         yield HtpasswdRecord(f"{identifier}:{password_hash}")
 
 
@@ -184,9 +195,9 @@ def _current_hash(context: Context) -> Any:
 
 
 def _stream_rows(
-    context: Context, wanted: ListQuery, columns: Sequence[Any], *conditions: Any
+    context: Context, wanted: ListQuery, columns: Sequence[Any], *conditions: Any, selected: Selected | None
 ) -> Iterator[tuple[Any, ...]]:
-    selected = Selected(context, wanted.selection, to_mail=False)
+    selected = selected or Selected(context, wanted.selection, to_mail=False)
     yield from _stream_selected(selected, wanted, columns, *conditions)
 
 

@@ -10,11 +10,19 @@ import typer
 from egec_cli.audit import record
 from egec_cli.clients import lists
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash, HtpasswdRecord, ListQuery
-from egec_cli.commands.client_selectors import SearchOption, Selectors, SortOption, open_selection, with_selectors
+from egec_cli.clients.select import Selected
+from egec_cli.commands.client_selectors import (
+    SearchOption,
+    Selectors,
+    SortOption,
+    open_selection,
+    report_unmatched,
+    with_selectors,
+)
 from egec_cli.commands.options import OUTPUT, FieldsOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
-from egec_cli.errors import UsageError
+from egec_cli.errors import ExitCode, UsageError
 from egec_cli.files import atomic_write
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render_all
 from egec_cli.output.messages import note, warn
@@ -65,7 +73,10 @@ def export_command(
         ExportFormat, typer.Option("--format", help=_FORMAT_HELP, rich_help_panel=OUTPUT)
     ] = ExportFormat.CSV,
 ) -> None:
-    """Export clients in the format that `egec client import` and spreadsheets read."""
+    """Export clients in the format that `egec client import` and spreadsheets read.
+
+    Lines of a list that match no client are reported on stderr, and the exit code is 3.
+    """
     is_htpasswd = output is ExportFormat.HTPASSWD
     with_hashes = with_hashes or is_htpasswd
     if is_htpasswd and fields:
@@ -87,14 +98,20 @@ def export_command(
         if not record.try_to_record(context, "client.export", "started", with_hashes=with_hashes):
             warn("egec: this export is not recorded: the database is read-only")
         query = ListQuery(selection, search, sort)
+        selected = Selected(context, selection, to_mail=False)
         if is_htpasswd:
-            lines = lists.list_htpasswd(context, query)
+            lines = lists.list_htpasswd(context, query, selected=selected)
             render_all(line.count(lines) if is_counted else lines, HtpasswdRecord, OutputFormat.IDS)
         else:
             report_total = line.set_total if is_counted else None
-            records = lists.export_clients(context, query, with_hashes=with_hashes, report_total=report_total)
+            records = lists.export_clients(
+                context, query, with_hashes=with_hashes, report_total=report_total, selected=selected
+            )
             records = line.count(records) if is_counted else records
             kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
             render_all(records, kind, OutputFormat(output.value), split_fields(fields))
+        unmatched = report_unmatched(selected)
     if file is not None:
         note("egec: wrote {file}", file=file)
+    if unmatched:
+        raise typer.Exit(ExitCode.PARTLY_DONE)

@@ -7,7 +7,15 @@ import typer
 from egec_cli.clients import lists, records
 from egec_cli.clients.lists import ListQuery
 from egec_cli.clients.records import ClientRecord
-from egec_cli.commands.client_selectors import SearchOption, Selectors, SortOption, open_selection, with_selectors
+from egec_cli.clients.select import Selected
+from egec_cli.commands.client_selectors import (
+    SearchOption,
+    Selectors,
+    SortOption,
+    open_selection,
+    report_unmatched,
+    with_selectors,
+)
 from egec_cli.commands.options import (
     CLIENT_IN_TABLE,
     CLIENT_OPTIONAL,
@@ -20,6 +28,7 @@ from egec_cli.commands.options import (
 )
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
+from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render_all
 from egec_cli.translation import Words
 
@@ -53,14 +62,19 @@ def list_command(
 ) -> None:
     """List clients, oldest first unless --sort is given; erased clients are left out.
 
-    At a terminal, a table shows 30 of them unless --limit is given; --limit 0 shows all.
+    At a terminal, a table shows 30 of them unless --limit is given; --limit 0 shows all. Lines of a list that match no
+    client are reported on stderr, and the exit code is 3.
     """
     with open_selection(selectors) as selection, open_context(only_read=True) as context:
         is_page = output is OutputFormat.TABLE and is_at_terminal() and not after
         limit = ROWS_AT_TERMINAL if is_page and selection.limit is None else selection.limit or None
         selection = selection._replace(limit=limit)
         query = ListQuery(selection, search, sort, records.find_client(after) if after else None)
-        total, clients = lists.list_page(context, query) if is_page else (0, lists.list_clients(context, query))
+        selected = Selected(context, selection, to_mail=False)
+        if is_page:
+            total, clients = lists.list_page(context, query, selected)
+        else:
+            total, clients = 0, lists.list_clients(context, query, selected=selected)
         render_all(
             clients,
             ClientRecord,
@@ -72,3 +86,6 @@ def list_command(
         )
         if is_page and total:
             show_total(total, limit)
+        unmatched = report_unmatched(selected)
+    if unmatched:
+        raise typer.Exit(ExitCode.PARTLY_DONE)

@@ -10,10 +10,11 @@ import typer
 
 from egec_cli.clients.lists import SortField
 from egec_cli.clients.records import ClientStatus
-from egec_cli.clients.select import ClientList, Selection
+from egec_cli.clients.select import ClientList, Selected, Selection
 from egec_cli.commands.options import OUTPUT, SELECTION
 from egec_cli.commands.session import standard_input
 from egec_cli.errors import UsageError
+from egec_cli.output.messages import warn
 from egec_cli.translation import Words
 
 ColumnOption = Annotated[
@@ -148,3 +149,12 @@ def _open_list(name: str, column: str, files: ExitStack) -> ClientList:
         return ClientList(name, files.enter_context(open(name, "rb")), column)
     stream = standard_input(Words("Pass the list on standard input, or name a file."))
     return ClientList(Words("standard input"), stream, column)
+
+
+def report_unmatched(selected: Selected) -> int:
+    """Report each line of the files that matches no client, and return their number."""
+    number = 0
+    for stranger in selected.unmatched():
+        number += 1
+        warn("egec: {file}:{line}: unknown client {value!r}", **stranger._asdict())
+    return number

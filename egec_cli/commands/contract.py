@@ -94,6 +94,7 @@ _RUN: _Exits = {
     ExitCode.PARTLY_DONE: "some clients could not be mailed, or the list names unknown clients",
     ExitCode.TEMPORARY_FAILURE: "the run is paused (mail server unavailable), or another worker paused or cancelled it",
 }
+_LISTING: _Exits = {ExitCode.PARTLY_DONE: "a list names unknown clients; each is reported"}
 _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
 _CHANGING: _Exits = {
     ExitCode.PARTLY_DONE: "some lines failed; each is reported",
@@ -123,14 +124,16 @@ CONTRACT: Mapping[str, Contract] = {
     "client show": Contract((Result((ClientRecord, LimitRecord, ClientHistory)),), _NO_CLIENT),
     "client list": Contract(
         (Result((ClientRecord,), many=True),),
-        {
+        _LISTING
+        | {
             ExitCode.INVALID_INPUT: "a list or a date is invalid",
             ExitCode.UNKNOWN_CLIENT: "the client of --after is unknown",
         },
     ),
     "client export": Contract(
         (Result((ExportRecord,), many=True), Result((ExportRecordWithHash,), "--with-hashes", many=True)),
-        {ExitCode.INVALID_INPUT: "a list or a date is invalid", ExitCode.ALREADY_EXISTS: "the file already exists"},
+        _LISTING
+        | {ExitCode.INVALID_INPUT: "a list or a date is invalid", ExitCode.ALREADY_EXISTS: "the file already exists"},
     ),
     "client update": Contract(
         (Result((ClientRecord,)),),

@@ -9,7 +9,7 @@ import typer
 
 from egec_cli import clock
 from egec_cli.clients import records
-from egec_cli.commands.doctor import show_findings
+from egec_cli.commands.doctor import VerboseOption, show_findings
 from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
@@ -25,7 +25,7 @@ from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat, print_line, render, render_all
-from egec_cli.output.messages import warn
+from egec_cli.output.messages import is_verbose, warn
 from egec_cli.translation import Words
 
 app = new_app("Check, preview and test mails; read bounces.")
@@ -41,16 +41,19 @@ def check_command(
     no_connection: Annotated[
         bool, typer.Option("--no-connection", help="Check only the templates, without the mail server.")
     ] = False,
+    verbose: VerboseOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Check all templates and the mail server without sending mail.
+
+    A terminal shows the problems, and one line for each group without problems.
 
     Exit codes: 0 all is well, 3 warnings, 75 only the mail server is unavailable, 78 any other error.
     """
     settings = read_settings()
     found = check_templates(settings) + check_signature(settings)
     found += [] if no_connection else check_server(settings, is_missing=mail_route.is_url_missing(settings))
-    show_findings(found, output)
+    show_findings(found, output, verbose=verbose or is_verbose())
 
 
 @app.command("preview", epilog=("egec mail preview --text\negec mail preview --kind reissue --html mail.html"))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egec_cli.clients.select import Selected, Unmatched
-from egec_cli.commands.client_selectors import Selectors, open_selection, with_selectors
+from egec_cli.clients.select import Selected
+from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched, with_selectors
 from egec_cli.commands.options import (
     CLIENT_IN_TABLE,
     CLIENT_OPTIONAL,
@@ -211,14 +211,11 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
             folder=context.settings.mail_server,
         )
     new_transport = choose.transport_factory(context.settings)
-    unmatched = 0
     done = before.accepted + before.failed
     has_lines = output is OutputFormat.TABLE
     progress = Progress(run.name, before.total, done, before.failed, has_lines=has_lines)
     with stop_on_signal() as stop, progress:
-        for stranger in selected.unmatched() if selected else ():
-            unmatched += 1
-            warn(_describe_unmatched(stranger))
+        unmatched = report_unmatched(selected) if selected else 0
         with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
             _show_outcomes(_track_progress(outcomes, progress), output)
         after = runs.load_run(context, run)
@@ -237,15 +234,6 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
         )
     if after.failed or after.remaining or unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
-
-
-def _describe_unmatched(stranger: Unmatched) -> str:
-    return Words(
-        "egec: {file}:{line}: unknown client {value!r}",
-        file=stranger.file,
-        line=stranger.line,
-        value=stranger.value,
-    )
 
 
 def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
@@ -330,10 +318,7 @@ def _show_dry_run(
     render_all(
         planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"), optional=CLIENT_OPTIONAL
     )
-    unmatched = 0
-    for stranger in selected.unmatched():
-        unmatched += 1
-        warn(_describe_unmatched(stranger))
+    unmatched = report_unmatched(selected)
     found = reissue_preview.preview_run(
         context, wanted, choose.open_transport(context.settings), rate=rate, sentence=sentence
     )

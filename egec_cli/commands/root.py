@@ -89,7 +89,7 @@ class Member(NamedTuple):
     help: str
 
 
-def _set_verbosity(ctx: Any, parameter: Any, wanted: bool) -> None:
+def apply_verbosity(ctx: Any, parameter: Any, wanted: bool) -> bool:
     """Apply --quiet or --verbose behind a command, together with those before it."""
     if wanted:
         # Imported here: help does not need it.
@@ -97,7 +97,8 @@ def _set_verbosity(ctx: Any, parameter: Any, wanted: bool) -> None:
 
         before = ctx.find_root().params
         before[parameter.name] = True
-        messages.set_verbosity(quiet=before["quiet"], verbose=before["verbose"])
+        messages.set_verbosity(quiet=before.get("quiet", False), verbose=before.get("verbose", False))
+    return wanted
 
 
 class Group(_WithExamples, TyperGroup):
@@ -118,10 +119,11 @@ class Group(_WithExamples, TyperGroup):
         """Return the command that is named, which takes --quiet and --verbose too."""
         name, command, rest = super().resolve_command(ctx, args)
         if isinstance(command, TyperCommand):
-            for option in ("--quiet", "--verbose"):
+            own = {option for one in command.params for option in one.opts}
+            for option in sorted({"--quiet", "--verbose"} - own):
                 command.params.append(
                     TyperOption(
-                        param_decls=[option], is_flag=True, hidden=True, expose_value=False, callback=_set_verbosity
+                        param_decls=[option], is_flag=True, hidden=True, expose_value=False, callback=apply_verbosity
                     )
                 )
         return name, command, rest

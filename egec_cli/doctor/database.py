@@ -13,7 +13,7 @@ from egec_cli.audit.record import record_event
 from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.context import Context, Log
 from egec_cli.credentials.states import MAX_IN_DOUBT
-from egec_cli.doctor.findings import Finding, Severity
+from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
 from egec_cli.settings.schema import Database, Settings, SqliteFile
 from egec_cli.store import database, models, peewee
@@ -43,7 +43,9 @@ def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding
     """Check that the database has the schema of this program."""
     if has_this_schema(found):
         details = Words("up to date: {schema}", schema=database.list_known_migrations()[-1])
-        yield Finding("schema", Severity.OK, details)
+        number = Client.select().where(Client.email.is_null(False)).count()
+        clients = (Words("no clients"), Words("1 client"), Words("{number:,} clients", number=number))[min(number, 2)]
+        yield add_note(Finding("schema", Severity.OK, details), clients)
         return
     applied = database.read_applied_migrations(found)
     if not applied:
@@ -139,7 +141,9 @@ def check_open_credentials() -> Iterator[Finding]:
         yield Finding("open_credentials", Severity.WARNING, details, f"egec activate {identifier} --revoke")
     if not identifiers:
         details = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
-        yield Finding("open_credentials", Severity.OK, details if number else Words("no deliveries in doubt"))
+        none = Words("no deliveries in doubt")
+        short = Words("{number} deliveries in doubt", number=number) if number else none
+        yield add_note(Finding("open_credentials", Severity.OK, details if number else none), short)
 
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
@@ -157,7 +161,8 @@ def check_paused_runs(context: Context) -> Iterator[Finding]:
         )
         yield Finding("paused_runs", Severity.WARNING, details, f"egec reissue resume {quoted(run.name)}")
     if not paused:
-        yield Finding("paused_runs", Severity.OK, Words("no paused runs"))
+        none = Words("no paused runs")
+        yield add_note(Finding("paused_runs", Severity.OK, none), none)
 
 
 def check_failed_items() -> Iterator[Finding]:
@@ -190,7 +195,7 @@ def check_failed_items() -> Iterator[Finding]:
             number=number,
             name=name,
         )
-        fix = f"egec reissue status {quoted(name)} --failed; then: egec reissue retry {quoted(name)}"
+        fix = Words("egec reissue status {name} --failed; then: egec reissue retry {name}", name=quoted(name))
         yield Finding("failed_items", Severity.WARNING, details, fix)
     if not runs:
         yield Finding("failed_items", Severity.OK, Words("no failed clients without a later mail"))

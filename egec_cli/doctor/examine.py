@@ -18,7 +18,7 @@ from egec_cli.doctor.database import (
     check_server_clock,
     has_this_schema,
 )
-from egec_cli.doctor.findings import Finding, Severity, convert_error
+from egec_cli.doctor.findings import Finding, Severity, add_note, convert_error
 from egec_cli.doctor.machine import format_mode
 from egec_cli.errors import EgecError
 from egec_cli.settings import load
@@ -114,11 +114,8 @@ def _check_database(found: Settings, now: Clock) -> Iterator[Finding]:
     location = found.database
     with database.open_read_only(location) as opened:
         version = find_engine(opened).engine_version(opened)
-        yield Finding(
-            "database",
-            Severity.OK,
-            Words("{location} can be read: {version}", location=location, version=version),
-        )
+        details = Words("{location} can be read: {version}", location=location, version=version)
+        yield add_note(Finding("database", Severity.OK, details), version)
         for check, findings in _database_checks(found, opened, now):
             yield from _run_check(check, partial(_translate_failures, location, findings))
 
@@ -170,10 +167,12 @@ def _check_file(reading: Reading) -> Iterator[Finding]:
     for warning in reading.settings.warnings:
         yield Finding("configuration_file", Severity.WARNING, warning.what, warning.fix)
     if path is None:
-        yield Finding("configuration_file", Severity.OK, Words("no file: environment and defaults only"))
+        details = Words("no file: environment and defaults only")
+        yield add_note(Finding("configuration_file", Severity.OK, details), Words("no settings file"))
         return
     # A file that other users can change is an error of reading, so it does not get here.
-    yield Finding("configuration_file", Severity.OK, f"{path}, {format_mode(path.stat().st_mode)}")
+    with_mode = f"{path}, {format_mode(path.stat().st_mode)}"
+    yield add_note(Finding("configuration_file", Severity.OK, with_mode), str(path))
 
 
 def _check_setting(setting: Setting, reading: Reading) -> Finding:

@@ -37,6 +37,19 @@ class TemporaryError(Finding):
     __slots__ = ()
 
 
+class NotedFinding(Finding):
+    """A finding with a note for the summary that people see, such as `1,969 clients`. Machine formats lack it."""
+
+    note: str = ""
+
+
+def add_note(finding: Finding, note: str) -> Finding:
+    """Return the finding with a note for the summary."""
+    noted = NotedFinding(*finding)
+    noted.note = note
+    return noted
+
+
 def convert_error(check: str, error: EgecError) -> Finding:
     """Return the finding for a check that failed with this error."""
     kind = TemporaryError if error.exit_code is ExitCode.TEMPORARY_FAILURE else Finding

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from egec_cli import files, hashing
 from egec_cli.clock import Clock, to_rfc3339
-from egec_cli.doctor.findings import Finding, Severity
+from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import quoted
 from egec_cli.password import Password
 from egec_cli.settings.schema import SqliteFile
@@ -85,7 +85,7 @@ def _check_space(path: Path) -> Finding:
     if free < wanted:
         fix = Words("Free some space: an upgrade may need {wanted}.", wanted=_format_size(wanted))
         return Finding("disk", Severity.WARNING, details, fix)
-    return Finding("disk", Severity.OK, details)
+    return add_note(Finding("disk", Severity.OK, details), _format_size(size))
 
 
 def _check_log(log: Path) -> Finding:
@@ -123,7 +123,7 @@ def check_clock(now: Clock) -> Iterator[Finding]:
         details = Words("this machine's date is {moment}", moment=to_rfc3339(moment))
         yield Finding("clock", Severity.ERROR, details, Words("Synchronise its clock with NTP."))
     else:
-        yield Finding("clock", Severity.OK, to_rfc3339(moment))
+        yield add_note(Finding("clock", Severity.OK, to_rfc3339(moment)), to_rfc3339(moment))
 
 
 def check_hash_cost(cost: int) -> Iterator[Finding]:
@@ -144,7 +144,8 @@ def judge_cost(cost: int, milliseconds: float) -> Finding:
         target=TARGET,
     )
     if advised == cost or _SHORTEST <= milliseconds <= _LONGEST:
-        return Finding("hash_cost", Severity.OK, details)
+        short = Words("a hash of cost {cost} takes {milliseconds:.0f} ms", cost=cost, milliseconds=milliseconds)
+        return add_note(Finding("hash_cost", Severity.OK, details), short)
     would_take = milliseconds * 2 ** (advised - cost)
     fix = Words("Set EGEC_BCRYPT_COST={advised}: about {would_take:.0f} ms.", advised=advised, would_take=would_take)
     return Finding("hash_cost", Severity.WARNING, details, fix)

@@ -13,7 +13,7 @@ from egec_cli.clients import fields
 from egec_cli.context import Log
 from egec_cli.credentials import issue, mail_route
 from egec_cli.doctor import database
-from egec_cli.doctor.findings import Finding, Severity, TemporaryError, convert_error
+from egec_cli.doctor.findings import Finding, Severity, TemporaryError, add_note, convert_error
 from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
@@ -51,7 +51,8 @@ def check_signature(settings: Settings) -> list[Finding]:
     """
     check = "dkim_signature"
     if settings.dkim is None:
-        return [Finding(check, Severity.OK, Words("egec does not sign mail; the mail server may"))]
+        details = Words("egec does not sign mail; the mail server may")
+        return [add_note(Finding(check, Severity.OK, details), Words("left to the mail server"))]
     try:
         # Imported here: few installations sign.
         from egec_cli.mail.compose import signing
@@ -70,7 +71,9 @@ def check_signature(settings: Settings) -> list[Finding]:
         signature = Finding(check, Severity.WARNING, details, fix)
     else:
         details = Words("mails are signed with a key of {bits} bits, and verification succeeds", bits=signer.bits)
-        signature = Finding(check, Severity.OK, details)
+        signature = add_note(
+            Finding(check, Severity.OK, details), Words("a valid key of {bits} bits", bits=signer.bits)
+        )
     record = Words("record for the DNS: {line}", line=signer.zone_line())
     return [signature, Finding("dkim_record", Severity.OK, record)]
 
@@ -136,7 +139,7 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
         details = Words("{server} answers; no login configured", server=server)
     return [
         name,
-        Finding("mail_server", Severity.OK, details),
+        add_note(Finding("mail_server", Severity.OK, details), str(server)),
         _check_tls(addresses, seen.tls),
         *([_check_certificate(seen.certificate_ends, at)] if seen.certificate_ends else []),
         _check_size(seen.size_limit),
@@ -147,9 +150,10 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
 def _check_tls(addresses: Sequence[str], tls: str | None) -> Finding:
     check = "mail_server_tls"
     if tls is not None:
-        return Finding(check, Severity.OK, Words("{tls} with a trusted certificate", tls=tls))
+        return add_note(Finding(check, Severity.OK, Words("{tls} with a trusted certificate", tls=tls)), tls)
     if all(address == "::1" or address.startswith("127.") for address in addresses):
-        return Finding(check, Severity.OK, Words("clear text, but only within this machine"))
+        local = Words("clear text, but only within this machine")
+        return add_note(Finding(check, Severity.OK, local), local)
     fix = Words("Remove ?tls=none from EGEC_MAIL_URL, or use a server that offers TLS.")
     return Finding(check, Severity.WARNING, Words("passwords cross the network in clear text"), fix)
 
@@ -160,7 +164,8 @@ def _check_certificate(ends: datetime, at: datetime) -> Finding:
     if days < MIN_CERTIFICATE_DAYS:
         fix = Words("Ask the administrator of the mail server to renew it.")
         return Finding("mail_server_certificate", Severity.WARNING, details, fix)
-    return Finding("mail_server_certificate", Severity.OK, details)
+    short = Words("certificate valid until {date}", date=ends.date())
+    return add_note(Finding("mail_server_certificate", Severity.OK, details), short)
 
 
 def _check_size(limit: int | None) -> Finding:
@@ -195,7 +200,8 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
 
 def _check_program(program: Path) -> Finding:
     if os.path.isfile(program) and os.access(program, os.X_OK):
-        return Finding("mail_program", Severity.OK, Words("{program} is executable", program=program))
+        details = Words("{program} is executable", program=program)
+        return add_note(Finding("mail_program", Severity.OK, details), details)
     fault = "{program} is not executable" if os.path.lexists(program) else "{program} does not exist"
     fix = Words("Correct EGEC_MAIL_URL, or install the program.")
     return Finding("mail_program", Severity.ERROR, Words(fault, program=program), fix)

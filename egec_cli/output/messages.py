@@ -45,25 +45,54 @@ def is_quiet() -> bool:
     return _verbosity is _Verbosity.QUIET
 
 
+def is_verbose() -> bool:
+    """Return whether --verbose was given."""
+    return _verbosity is _Verbosity.VERBOSE
+
+
 def note(text: str, /, **values: object) -> None:
     """Write a line to stderr unless --quiet was given; arguments as for `warn`."""
     if _verbosity is not _Verbosity.QUIET:
-        warn(text, **values)
+        _write(Words(text, **values), "")
 
 
 def warn(text: str, /, **values: object) -> None:
-    """Write a line to stderr.
+    """Write a line to stderr. A terminal gets it wrapped at words.
 
     Args:
         text: a template such as `egec: {file} was left out`; it may have line breaks.
         values: the values by name; a line break in one of them becomes `?`.
     """
-    print(format_message(text, **values), file=sys.stderr)
+    _write(Words(text, **values), "yellow")
+
+
+def report_end(words: Words) -> None:
+    """Write words to stderr when a signal ends the program: as `warn`, but without loading what shows colours."""
+    _write(words, None)
+
+
+def _write(words: Words, colour: str | None) -> None:
+    """Write words to stderr.
+
+    Args:
+        colour: that of `egec:` at a terminal; empty for none, None for no bold words either.
+    """
+    text = _message_text(words)
+    if sys.stderr.isatty():
+        # Imported here, for terminals only.
+        from egec_cli.output.wrapping import message_for_people
+
+        text = message_for_people(text, colour)
+    print(text, file=sys.stderr)
 
 
 def format_message(text: str, /, **values: object) -> str:
-    """Return what `warn` writes, in the language of the operator."""
-    return to_text(_with_plain_values(Words(text, **values)), keep_lines=True)
+    """Return what `warn` writes, in the language of the operator, as one line for each of its lines."""
+    return _message_text(Words(text, **values))
+
+
+def _message_text(words: Words) -> str:
+    return to_text(_with_plain_values(words), keep_lines=True)
 
 
 def _with_plain_values(words: str) -> str:
@@ -119,11 +148,11 @@ def render_error(error: EgecError, *, machine: bool, topic: str = "") -> None:
         record = ErrorRecord(error.code, error.message, error.hint)
         print(json.dumps({"error": record._asdict()}, ensure_ascii=False), file=sys.stderr)
         return
-    warn("egec: {message}", message=error.message)
+    _write(Words("egec: {message}", message=error.message), "red")
     if error.hint:
-        warn("      {hint}", hint=error.hint)
-    if topic:
-        warn("      {see}", see=Words("See: egec help {topic}", topic=topic))
+        _write(Words("      {hint}", hint=error.hint), "")
+    if topic and f"egec help {topic}" not in error.hint:
+        _write(Words("      {see}", see=Words("See: egec help {topic}", topic=topic)), "")
 
 
 def log_writer(style: LogStyle | None) -> Callable[[NamedTuple], None] | None:

@@ -267,10 +267,10 @@ def _config_error(faults: Sequence[str], env_file: Path | None) -> ConfigError:
     where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
     if len(faults) == 1:
         message = faults[0]
-        hint = Words("Correct it in {where}; .env.example explains every setting.", where=where)
+        hint = Words("Correct it in {where}; `egec help settings` explains every setting.", where=where)
     else:
         message = join_words("\n  ", [Words("invalid settings:"), *faults])
-        hint = Words("Correct them in {where}; .env.example explains every setting.", where=where)
+        hint = Words("Correct them in {where}; `egec help settings` explains every setting.", where=where)
     return ConfigError(message, hint)
 
 

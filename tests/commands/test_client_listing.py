@@ -54,6 +54,35 @@ def test_list_accepts_selectors_a_search_and_a_sort_order(egec: Egec, five: list
     assert egec("client", "list", "--after", "1111111111").code == 67
 
 
+def test_list_reports_each_line_that_matches_no_client(egec: Egec, five: list[str], tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(f"{five[3]}\nnobody@example.org\nc1@example.org\n9999999999\n")
+    (tmp_path / "left.txt").write_text(f"unknown\n{five[3]}\n")
+    ended = egec("client", "list", "--from", "names.txt", "--exclude", "left.txt", "--format", "ids")
+    assert (ended.code, ended.out.split()) == (3, [five[1]])
+    assert ended.err.splitlines() == [
+        "egec: names.txt:2: unknown client 'nobody@example.org'",
+        "egec: names.txt:4: unknown client '9999999999'",
+        "egec: left.txt:1: unknown client 'unknown'",
+    ]
+    assert egec("--quiet", "client", "list", "--from", "names.txt").err.count("unknown client") == 2
+
+
+@pytest.mark.parametrize("output", ["csv", "json", "htpasswd"])
+def test_export_reports_each_line_that_matches_no_client_and_completes_the_file(
+    egec: Egec, five: list[str], tmp_path: Path, output: str
+) -> None:
+    egec("activate", five[0])
+    (tmp_path / "names.txt").write_text(f"{five[0]}\nnobody@example.org\n")
+    options = ["--format", output, "--output", "clients.out"]
+    ended = egec("client", "export", "--from", "names.txt", *options)
+    assert ended.code == 3
+    assert "egec: names.txt:2: unknown client 'nobody@example.org'\n" in ended.err
+    assert five[0] in (tmp_path / "clients.out").read_text()
+    assert [path.name for path in tmp_path.glob(".egec-*")] == []
+    (tmp_path / "names.txt").write_text(f"{five[0]}\n")
+    assert egec("client", "export", "--from", "names.txt", *options, "--force").code == 0
+
+
 def test_a_missing_value_is_an_empty_line_in_the_format_ids(egec: Egec, five: list[str]) -> None:
     assert egec("client", "list", "--fields", "reference", "--format", "ids").out == "\n" * 5
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from pathlib import Path
 import pytest
 
 import egec_cli.doctor.database
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.commands.doctor import _GROUPS
+from egec_cli.settings.schema import Database, SqliteFile, Tls
 from egec_cli.settings.variables import SETTINGS
 from egec_cli.store import database
 from tests import children
 from tests.conftest import Egec, Ended
 from tests.processes import command_of, replace, run_as_any_user, run_with
+from tests.screens.emulator import PROGRAM, see
 from tests.smtp_server import MailServer
 
 KEYS = ["check", "verdict", "details", "fix"]
@@ -370,3 +373,82 @@ def test_a_quiet_doctor_still_prints_warnings_and_faults(file: Path, egec: Egec)
     assert (ended.code, ended.out) == (78, "")
     assert ended.err.startswith("egec: file_rights: error: ")
     assert "chmod" in ended.err
+
+
+# What a person sees; tests/screens has whole screens.
+
+
+@pytest.fixture
+def terminal_variables(file: Path, server: MailServer) -> dict[str, str]:
+    """Return the environment of a sound installation, for commands at a terminal."""
+    return {name: value for name, value in os.environ.items() if name.startswith("EGEC_")}
+
+
+def test_a_terminal_shows_problems_first_with_the_whole_command_that_corrects_each(
+    file: Path, terminal_variables: dict[str, str]
+) -> None:
+    file.chmod(0o644)
+    (leftover := file.parent / ".egec-0123456789abcdef.unfinished").touch()
+    seen = see([*PROGRAM, "doctor"], columns=200, variables=terminal_variables)
+    assert (seen.code, seen.coloured) == (78, True)
+    assert seen.lines[:4] == [
+        f"[✗] Database: {file} is accessible to others: 0644",
+        f"    chmod 600 {file}",
+        f"[!] Database: {leftover} was left by a killed egec and may contain personal data",
+        f"    rm {leftover}",
+    ]
+    assert [line.partition(":")[0].partition(" (")[0] for line in seen.lines[4:-1]] == [
+        "[✓] Settings", "[✓] Deliveries and runs", "[✓] Templates", "[✓] DKIM signature", "[✓] Mail server",
+        "[✓] Machine",
+    ]  # fmt: skip
+    assert re.fullmatch(r"1 warning, 1 error \(\d+ checks; -v shows all\)", seen.lines[-1])
+
+
+@pytest.mark.parametrize("arguments", [("doctor", "-v"), ("doctor", "--verbose"), ("--verbose", "doctor")])
+def test_verbose_shows_every_check_at_a_terminal(
+    egec: Egec, terminal_variables: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    checks = egec("doctor", "--format", "ids").out.split()
+    seen = see([*PROGRAM, *arguments], columns=200, variables=terminal_variables)
+    below = [line.split()[0] for line in seen.lines if line.startswith("      ")]
+    assert sorted(below) == sorted(checks)
+    assert seen.lines[-1] == f"No problems found ({len(checks)} checks)"
+
+
+def test_a_pipe_and_chosen_fields_get_one_row_per_check(egec: Egec, terminal_variables: dict[str, str]) -> None:
+    checks = egec("doctor", "--format", "ids").out.split()
+    for arguments in (["doctor"], ["doctor", "-v"]):
+        assert [line.split()[0] for line in egec(*arguments).out.splitlines()[1:]] == checks
+    seen = see([*PROGRAM, "doctor", "--fields", "check,verdict"], variables=terminal_variables)
+    assert [line.split()[0] for line in seen.lines[1:]] == checks
+
+
+def test_quiet_contradicts_the_verbose_doctor(egec: Egec) -> None:
+    for arguments in (("--quiet", "doctor", "-v"), ("doctor", "--verbose", "--quiet")):
+        assert egec(*arguments).code == 2
+
+
+def test_every_check_belongs_to_a_group(sound: Database, egec: Egec) -> None:
+    checks = egec("doctor", "--format", "ids").out.split()
+    grouped = [[name for group in _GROUPS for name in group.names if check.startswith(name)] for check in checks]
+    assert all(len(names) == 1 for names in grouped), grouped
+
+
+def test_a_group_without_problems_shows_what_is_useful_to_know(egec: Egec, file: Path) -> None:
+    for number in range(3):
+        egec("client", "create", f"c{number}@example.org")
+    with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as secure:
+        variables = {name: value for name, value in os.environ.items() if name.startswith("EGEC_")}
+        seen = see([*PROGRAM, "doctor"], columns=200, variables=variables | {"EGEC_MAIL_URL": secure.url})
+    text = seen.text
+    assert re.search(r"^\[✓\] Database: SQLite [\d.]+, 3 clients, 0\.\d MiB$", text, re.MULTILINE)
+    assert re.search(r"^\[✓\] Mail server: .*:\d+.*, TLSv1\.\d, certificate valid until \d{4}-", text, re.MULTILINE)
+    assert "secret" not in text
+
+
+def test_a_terminal_names_the_groups_that_were_not_checked(terminal_variables: dict[str, str]) -> None:
+    variables = terminal_variables | {"EGEC_DATABASE_URL": "mysql://host/egec"}
+    seen = see([*PROGRAM, "doctor"], columns=200, variables=variables)
+    assert (
+        "[-] Not checked because of the errors: Database, Deliveries and runs, Templates, DKIM signature" in seen.text
+    )

@@ -311,15 +311,24 @@ def test_the_texts_of_the_command_are_french_for_a_french_operator(egec_process:
 
 
 def test_an_error_names_the_guide_that_helps_in_its_last_line(egec: Egec, egec_process: Egec, tmp_path: Path) -> None:
+    (tmp_path / "clients.csv").write_text("email\nno-address\n")
+    command = ("client", "import", "clients.csv", "--strict")
+    ended = egec(*command)
+    assert ended.code == ExitCode.INVALID_INPUT
+    assert ended.err.splitlines()[-1] == "      See: egec help import"
+    french = egec_process(*command, env={"LANG": "fr_FR.UTF-8"})
+    assert french.err.splitlines()[-1] == "      Voir\u00a0: egec help import"
+    [line] = egec("client", "show", "nobody@example.org", "--format", "json").err.splitlines()
+    assert set(json.loads(line)["error"]) == {"code", "message", "hint"}
+    assert "egec help" not in egec("client", "list", "--no-such-option").err
+
+
+def test_a_wrong_setting_names_the_guide_once(egec: Egec, egec_process: Egec, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("EGEC_LANGUAGE=de\n")
     ended = egec("init")
     assert ended.code == ExitCode.CONFIGURATION
-    assert ended.err.splitlines()[-1] == "      See: egec help settings"
-    french = egec_process("init", env={"LANG": "fr_FR.UTF-8"})
-    assert french.err.splitlines()[-1] == "      Voir\u00a0: egec help settings"
-    [line] = egec("init", "--format", "json").err.splitlines()
-    assert set(json.loads(line)["error"]) == {"code", "message", "hint"}
-    assert "egec help" not in egec("client", "list", "--no-such-option").err
+    assert ended.err.splitlines()[-1].endswith("; `egec help settings` explains every setting.")
+    assert egec_process("init", env={"LANG": "fr_FR.UTF-8"}).err.count("egec help settings") == 1
 
 
 def test_the_topics_that_errors_name_exist(egec: Egec) -> None:

@@ -12,6 +12,7 @@ IDENTIFIER = r"\b[1-9]\d{9}\b"
 ACTOR = "egec (marie)"
 # What differs from one run to the next, and what stands for it on both sides.
 VARIABLE = {
+    r"\x1b\[[\d;]*m": "",
     r"/\S*/mail/new/\S+": "a mail",
     r"/\S*/\.env\b": "the settings file",
     r"(?:127\.0\.0\.1|smtp\.example\.org):\d+": "a server",

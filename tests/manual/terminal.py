@@ -31,6 +31,8 @@ def type_in(
         answers: what is typed, by the end of the question that it answers.
     """
     keyboard, screen = pty.openpty()
+    # So wide that no message is wrapped: paths of the tests are longer than those of the manual.
+    termios.tcsetwinsize(screen, (24, 1000))
     attributes = termios.tcgetattr(screen)
     attributes[3] &= ~termios.ECHO
     termios.tcsetattr(screen, termios.TCSANOW, attributes)

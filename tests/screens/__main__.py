@@ -1,9 +1,6 @@
 """`python -m tests.screens` writes the screens again."""
 
-import tempfile
-from pathlib import Path
-
-from tests.screens.cases import FOLDER, cases, prepare
+from tests.screens.cases import FOLDER, cases, prepare, screens_folder
 
 
 def main() -> None:
@@ -13,8 +10,8 @@ def main() -> None:
     for file in FOLDER.glob("*.txt"):
         if file not in {case.file for case in wanted}:
             file.unlink()
-    with tempfile.TemporaryDirectory() as folder:
-        variables = prepare(Path(folder))
+    with screens_folder() as folder:
+        variables = prepare(folder)
         for case in wanted:
             case.file.write_text(case.see(variables).text, encoding="utf-8")
 

@@ -4,8 +4,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,30 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-help": ("client", "--help"),
     "client-list-help": ("client", "list", "--help"),
     "reissue-start-help": ("reissue", "start", "--help"),
+    "doctor-good": ("doctor",),
+    "doctor-warning": ("doctor",),
+    "doctor-errors": ("doctor",),
+    "doctor-help": ("doctor", "--help"),
+    "mail-check-good": ("mail", "check"),
+    "mail-check-verbose": ("mail", "check", "--verbose"),
+    "mail-check-warning": ("mail", "check"),
+    "error-client": ("client", "show", "nobody@example.org"),
+    "error-database": ("client", "list"),
+    "error-lines": ("client", "list", "--from", "{folder}/names.txt"),
+    "error-settings": ("client", "list"),
+    "error-usage": ("client", "list", "--form", "json"),
+}
+_GOOD = {"EGEC_BCRYPT_COST": "12", "EGEC_MAIL_URL": "sendmail:/bin/true"}
+_FAULTY = {"EGEC_MAIL_TIMEOUT": "soon", "EGEC_LANGUAGE": "de"}
+# What the environment of a screen has beside that of `prepare`.
+VARIABLES: dict[str, dict[str, str]] = {
+    "doctor-good": _GOOD,
+    "doctor-warning": {"EGEC_BCRYPT_COST": "12"},
+    "doctor-errors": _GOOD | _FAULTY | {"EGEC_MAIL_RTE": "3"},
+    "mail-check-good": _GOOD,
+    "mail-check-verbose": _GOOD,
+    "error-database": {"EGEC_DATABASE_URL": "sqlite:////srv/egec/the-database-of-the-portal/egec.db"},
+    "error-settings": _FAULTY,
 }
 
 
@@ -69,11 +94,12 @@ class Case(NamedTuple):
         language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
         if self.name in BUSY_DATABASE:
             variables = variables | {"EGEC_DATABASE_URL": f"sqlite:///{variables['HOME']}/busy.db"}
+        arguments = [one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name]]
         return see(
-            [*PROGRAM, *COMMANDS[self.name]],
+            [*PROGRAM, *arguments],
             columns=columns,
             lines=lines,
-            variables=variables | language,
+            variables=variables | language | VARIABLES.get(self.name, {}),
             folder=Path(variables["HOME"]),
         )
 
@@ -84,6 +110,13 @@ def cases() -> Iterator[Case]:
         for language in LANGUAGES:
             yield Case(name, language, "80x24")
         yield Case(name, "en", "140x50")
+
+
+@contextmanager
+def screens_folder() -> Iterator[Path]:
+    """Create a folder for the block. Screens show its name, which has the same width each time."""
+    with tempfile.TemporaryDirectory(prefix="egec-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def prepare(folder: Path) -> dict[str, str]:
@@ -103,6 +136,7 @@ def prepare(folder: Path) -> dict[str, str]:
     table.write_text("\n".join(["identifier,email,civility,first_name,last_name,reference", *rows]))
     (folder / "office.csv").write_text("\n".join(["email;civility;last_name;reference", *_FROM_AN_OFFICE]))
     (folder / "moved.csv").write_text("email,reference\nmarie@example.org,D-1\npaul@example.org,D-2\n")
+    (folder / "names.txt").write_text("client1@example1.org\nnobody@example.org\n9999999999\n")
     subprocess.run(
         [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
     )

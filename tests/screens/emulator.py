@@ -26,6 +26,9 @@ _LINES_KEPT = 500
 _CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
+    (re.compile(r"/tmp/egec-\w{8}"), "/srv/egec-12345678"),
+    (re.compile(r"SQLite \d\.\d\d\.\d"), "SQLite 3.40.1"),
+    (re.compile(r"\b\d{3} ms"), "250 ms"),
 ]
 
 
