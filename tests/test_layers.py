@@ -31,6 +31,7 @@ LAYERS = {
     "logins": 10,
     "reissue": 11,
     "doctor": 12,
+    "stats": 12,
     "api": 13,
     "commands": 13,
     "main": 14,

@@ -6,7 +6,7 @@ but keeps its creation and its mails, which have their own tables.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,6 +17,24 @@ from egec_cli.errors import UsageError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Event, ReissueRun
 from egec_cli.store.sql import contains_text, fetch_tuples, in_list, rfc3339_sql, snapshot, stream_rows
+
+# All actions, by the word before the dot.
+ACTIONS: Mapping[str, Sequence[str]] = {
+    "audit": ("prune",),
+    "client": (
+        "create", "disable", "enable", "erase", "export", "import", "notice", "unblock", "update",
+    ),
+    "credential": ("issue", "revoke", "show"),
+    "db": ("backup", "restore", "upgrade"),
+    "login": ("", "explain"),
+    "mail": ("bounce", "test"),
+    "reissue": ("cancel", "finish", "pause", "resume", "retry", "start"),
+}  # fmt: skip
+# The outcomes but two kinds: `reissue.pause` has the code of an error, `login.explain` the reason of a refusal.
+OUTCOMES = (
+    "accepted", "cancelled", "created", "disabled", "done", "enabled", "erased", "in_doubt", "marked", "recorded",
+    "refused", "resumed", "revoked", "started", "superseded", "unblocked", "updated", "upgraded",
+)  # fmt: skip
 
 
 class EventRecord(NamedTuple):

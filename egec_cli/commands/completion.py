@@ -266,10 +266,34 @@ def _languages(_path: str, _prefix: str) -> Sequence[str]:
     return LANGUAGES
 
 
+def _sort_fields(_path: str, prefix: str) -> Iterator[str]:
+    from egec_cli.clients.lists import SortField
+
+    sign = "-" if prefix.startswith("-") else ""
+    return (f"{sign}{field}" for field in SortField)
+
+
+def _actions(_path: str, _prefix: str) -> Iterator[str]:
+    from egec_cli.audit.events import ACTIONS
+
+    for kind, acts in ACTIONS.items():
+        yield kind
+        yield from (f"{kind}.{act}" for act in acts if act)
+
+
+def _outcomes(_path: str, _prefix: str) -> Sequence[str]:
+    from egec_cli.audit.events import OUTCOMES
+
+    return OUTCOMES
+
+
 # By the path of the command, empty for every command, and the name of the parameter.
 _LOOKED_UP: dict[tuple[str, str], Callable[[str, str], Iterable[str]]] = {
     ("", "fields"): _field_lists,
     ("", "language"): _languages,
+    ("", "sort"): _sort_fields,
+    ("audit list", "action"): _actions,
+    ("audit list", "outcome"): _outcomes,
     ("audit list", "run"): _run_names,
     ("reissue resume", "name"): _run_names,
     ("reissue status", "name"): _run_names,

@@ -27,6 +27,7 @@ from egec_cli.logins.limits import LimitRecord
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.preview import PlannedRecord
 from egec_cli.reissue.runs import RunRecord
+from egec_cli.stats.counts import StatisticRecord
 
 
 class Result(NamedTuple):
@@ -238,6 +239,7 @@ CONTRACT: Mapping[str, Contract] = {
         {ExitCode.INVALID_INPUT: "unknown run", ExitCode.UNKNOWN_CLIENT: "the client of --client is unknown"},
     ),
     "audit prune": Contract((Result((events.PruneResult,)),), {ExitCode.REFUSED: "the operator did not confirm"}),
+    "stats": Contract((Result((StatisticRecord,), many=True),), {}),
     "db status": Contract((Result((database.SchemaStatus,)),), {}),
     "db upgrade": Contract(
         (Result((database.UpgradeResult,)),),

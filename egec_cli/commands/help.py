@@ -21,7 +21,7 @@ _HOW_TO_READ = Words(
 )
 
 
-@app.command("help", epilog="Example: egec help bounces")
+@app.command("help", epilog="egec help\negec help bounces\negec help reissue start\negec help in_doubt")
 def help_command(
     topic: Annotated[
         list[str] | None,

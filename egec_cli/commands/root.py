@@ -166,6 +166,7 @@ SUBCOMMANDS = {
     "mail": "Check, preview and test mails; read bounces.",
     "password": "Print generated passwords without changing any account.",
     "audit": "List and prune the audit log.",
+    "stats": "Count clients, activations, logins, mails, bounces and runs.",
     "db": "Maintain the database: status, upgrade, backup, restore.",
     "doctor": "Check the installation: settings, database, mail, passwords, runs.",
     "completion": "Print the shell script that completes commands, options, values and run names.",

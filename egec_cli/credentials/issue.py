@@ -8,7 +8,7 @@ a lost answer or a refused mail locks no client out (see `states`).
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from egec_cli import email_address
 from egec_cli.audit.record import record_event
@@ -135,14 +135,14 @@ def _issue(
                 outcome, error, _ = send_recorded(recorded, lambda: hand_over(recorded.sequence), hashing.password)
             except BaseException as interruption:
                 outcome = MailOutcome(recorded, CredentialState.IN_DOUBT, _failure_code(interruption))
-                settled = _settle(context, client, outcome, lease)
+                settled = _settle(context, client, outcome, lease, is_mail=message_id is not None)
                 if isinstance(interruption, KeyboardInterrupt):
                     # `main` prints it.
                     interruption.args = (
                         _explain_interruption(settled, client, revoke=revoke, is_mail=bool(message_id)),
                     )
                 raise
-        settled = _settle(context, client, outcome, lease)
+        settled = _settle(context, client, outcome, lease, is_mail=message_id is not None)
         if error is not None:
             if settled.has_no_room:
                 error.hint = revoke_hint(client.identifier)
@@ -346,12 +346,13 @@ def too_many_in_doubt(identifier: str) -> PermissionDenied:
     )
 
 
-def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease) -> _Settled:
+def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease, *, is_mail: bool) -> _Settled:
     with context.database.atomic():
         lease.release()
         at = context.clock()
         state = states.settle_credentials([outcome], at=at)[outcome.credential]
-        record_event(context, "credential.issue", state, client=client, sequence=outcome.credential.sequence)
+        details: dict[str, Any] = {"sequence": outcome.credential.sequence} | ({} if is_mail else {"mailed": False})
+        record_event(context, "credential.issue", state, client=client, **details)
         if state not in {CredentialState.REFUSED, CredentialState.IN_DOUBT}:
             return _Settled(state, previous_works=False, has_no_room=False)
         previous_works = _has_working_password(client, outcome.credential.sequence, at)

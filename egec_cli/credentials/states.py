@@ -24,6 +24,8 @@ from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many,
 MAX_IN_DOUBT = 8
 # The number of superseded credentials of a client that keep their hashes.
 SUPERSEDED_HASHES_KEPT = 2
+# How the details of an event `credential.issue` begin if the password was shown instead of mailed.
+NOT_MAILED = '{"mailed": false'
 
 
 class NewCredential(NamedTuple):

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "mail bounces": "bounces",
     "password": "security",
     "audit": "audit",
+    "stats": "monitoring",
     "db": "server",
     "doctor": "troubleshooting",
     "completion": "install",

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
-from egec_cli.translation import Words, translate
+from egec_cli.translation import Words, format_number, translate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +52,7 @@ def show_table(
         rows: the values, read one row at a time.
         names: the names of the columns.
         optional: the columns that a narrow terminal leaves out, the least important first.
-        empty: what a terminal shows if there is no row.
+        empty: what a terminal shows for an empty table.
     """
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
@@ -290,3 +290,81 @@ def _progress_bar() -> Any:
         # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
         redirect_stdout=sys.stdout.isatty(),
     )
+
+
+class Bar(NamedTuple):
+    """A number below others, with a bar of its size; `colour_of` is the state or outcome that gives the colour."""
+
+    name: str
+    number: int
+    colour_of: str = ""
+
+
+class Bars(NamedTuple):
+    """Numbers under a title."""
+
+    title: str
+    bars: Sequence[Bar]
+
+
+_NARROWEST_BAR = 5
+_WIDEST_BAR = 50
+
+
+def show_bars(sections: Sequence[Bars]) -> None:
+    """Show numbers at a terminal, each with a bar that is as long as its share of the largest number of its section.
+
+    No line is longer than the screen. What does not fit on it goes through the pager.
+    """
+    columns, lines = size_of_the_terminal()
+    every = [bar for section in sections for bar in section.bars]
+    widths = _bar_widths(every, columns)
+    shown = list(chain.from_iterable(_bar_lines(section, columns, widths) for section in sections))
+    if len(shown) >= lines:
+        with pager():
+            sys.stdout.writelines(f"{''.join(text for text, _ in line).rstrip()}\n" for line in shown)
+        return
+    # Imported here, for terminals only: it takes as long as the rest of a command.
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in shown:
+        text = Text.assemble(*line)
+        text.rstrip()
+        console.print(text)
+
+
+class _BarWidths(NamedTuple):
+    """The widths of the columns of names, numbers and bars; the last is 0 if there is no room for bars."""
+
+    name: int
+    number: int
+    bar: int
+
+
+def _bar_widths(bars: Sequence[Bar], columns: int) -> _BarWidths:
+    number = max((len(format_number(bar.number)) for bar in bars), default=0)
+    around = len(_GAP) * 3 + number
+    name = max((_width(to_text(bar.name)) for bar in bars), default=0)
+    name = max(min(name, columns - around - _NARROWEST_BAR, columns // 2), _NARROWEST_COLUMN)
+    bar = min(columns - around - name, _WIDEST_BAR)
+    return _BarWidths(name, number, bar if bar >= _NARROWEST_BAR else 0)
+
+
+def _bar_lines(section: Bars, columns: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
+    """Yield the lines of a section as texts with their styles."""
+    yield [(_cut_if_longer(to_text(section.title), columns), "bold")]
+    largest = max((bar.number for bar in section.bars), default=0)
+    for bar in section.bars:
+        name = to_text(bar.name)
+        padded = _cut(name, widths.name) if _width(name) > widths.name else name + " " * (widths.name - _width(name))
+        # In halves of a character, at least one: these two blocks are in every font.
+        halves = max(round(2 * widths.bar * bar.number / largest), 1) if widths.bar else 0
+        style = _COLOUR_OF.get(bar.colour_of, "")
+        number = format_number(bar.number).rjust(widths.number)
+        yield [(f"{_GAP}{padded}{_GAP}{number}{_GAP}", ""), ("█" * (halves // 2) + "▌" * (halves % 2), style)]
+
+
+def _cut_if_longer(text: str, width: int) -> str:
+    return _cut(text, width) if _width(text) > width else text

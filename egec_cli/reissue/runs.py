@@ -289,7 +289,7 @@ def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
         run, (total, accepted, failed) = dict(zip(columns, row[: len(columns)], strict=True)), row[len(columns) :]
         yield RunRecord(
             name=run["name"],
-            state=_displayed_state(run, context.clock()),
+            state=displayed_state(run["state"], run["worked_until"], context.clock()),
             total=total,
             accepted=accepted,
             failed=failed,
@@ -299,10 +299,11 @@ def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
         )
 
 
-def _displayed_state(run: dict[str, Any], moment: datetime) -> RunState:
-    state = RunState(run["state"])
+def displayed_state(stored: str, worked_until: datetime | None, moment: datetime) -> RunState:
+    """Return the state of a run as people see it: a running one that has no worker is paused."""
+    state = RunState(stored)
     is_running = state is RunState.RUNNING
-    return RunState.PAUSED if is_running and not is_worked_on(run["worked_until"], moment) else state
+    return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
 
 
 def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) -> None:

@@ -33,7 +33,7 @@ def _stand_ins() -> dict[str, ModuleType | None]:
 
 
 _absent = _stand_ins()
-sys.modules.update(_absent)  # type: ignore[arg-type] # None is no module
+sys.modules.update(_absent)  # type: ignore[arg-type] # None makes an import fail
 try:
     import peewee
 finally:

@@ -277,6 +277,12 @@ def engine_version(database: peewee.Database) -> str:
     return f"PostgreSQL {version}"
 
 
+def database_bytes(database: peewee.Database) -> int:
+    """Return the size of the database on the server's disk."""
+    ((size,),) = _execute(database, "SELECT pg_database_size(current_database())")
+    return int(size)
+
+
 def find_faults(database: peewee.Database) -> Iterator[str]:
     """Yield the faults that the server knows of, in words."""
     for form, query in _FAULTS:

@@ -347,6 +347,13 @@ def engine_version(database: peewee.Database) -> str:
     return f"SQLite {sqlite3.sqlite_version}"
 
 
+def database_bytes(database: peewee.Database) -> int:
+    """Return the size of the pages that are in use or were."""
+    ((pages,),) = _execute(database, "PRAGMA page_count")
+    ((bytes_of_a_page,),) = _execute(database, "PRAGMA page_size")
+    return int(pages * bytes_of_a_page)
+
+
 def find_faults(database: peewee.Database) -> Iterator[str]:
     """Yield the faults of the whole file, in words."""
     # https://www.sqlite.org/pragma.html#pragma_integrity_check, which does not check references.

@@ -159,6 +159,12 @@ def test_the_message_names_the_field_that_is_wrong(field: str, value: str, messa
         fields.parse_fields("a@x.fr", **{field: value})
 
 
+@pytest.mark.parametrize("empty", ["", "  ", "\N{NO-BREAK SPACE}"])
+def test_a_sentence_is_not_empty(empty: str) -> None:
+    with pytest.raises(InvalidInput, match="the sentence is empty"):
+        fields.clean_sentence(empty)
+
+
 def test_a_sentence_has_at_most_300_characters() -> None:
     assert fields.clean_sentence("x" * 300) == "x" * 300
     with pytest.raises(InvalidInput, match="the sentence has 301 characters"):

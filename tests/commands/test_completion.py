@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from egec_cli.audit.events import ACTIONS, OUTCOMES, EventRecord
+from egec_cli.clients.lists import SortField
+from egec_cli.clients.records import ClientStatus
 from egec_cli.commands import completion
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
@@ -205,6 +209,11 @@ def test_words_are_completed_whatever_precedes_them(
         "client list --fields identifier,em\t": ["client", "list", "--fields", "identifier,email"],
         "reissue start spring --from cli\t": ["reissue", "start", "spring", "--from", "clients of may.csv"],
         "client import cli\t": ["client", "import", "clients of may.csv"],
+        "client list --sort cre\t": ["client", "list", "--sort", "created_at"],
+        "client list --sort -last_n\t": ["client", "list", "--sort", "-last_name"],
+        "audit list --action client.er\t": ["audit", "list", "--action", "client.erase"],
+        "audit list --outcome ref\t": ["audit", "list", "--outcome", "refused"],
+        "stats --format op\t": ["stats", "--format", "openmetrics"],
     }.items():
         assert typed(opened, arguments, line) == expected, opened.seen.decode()
 
@@ -223,6 +232,25 @@ def test_hidden_or_unknown_words_are_not_candidates() -> None:
     assert candidates_of("fish", "nothing", "") == ["words"]
     assert candidates_of("fish", "client", "list", "--nothing=") == ["words"]
     assert candidates_of("fish", "client", "show", "x", "y") == ["words"]
+
+
+def test_values_of_options_are_candidates() -> None:
+    assert candidates_of("fish", "client", "list", "--status", "")[1:] == list(ClientStatus)
+    assert candidates_of("fish", "client", "list", "--sort", "")[1:] == list(SortField)
+    assert candidates_of("fish", "client", "export", "--sort=-")[1:] == [f"--sort=-{field}" for field in SortField]
+    assert candidates_of("fish", "audit", "list", "--fields", "id,")[1:] == [
+        f"id,{key}" for key in EventRecord._fields if key != "id"
+    ]
+    assert candidates_of("fish", "audit", "list", "--action", "login")[1:] == ["login", "login.explain"]
+    assert candidates_of("fish", "audit", "list", "--outcome", "") == ["words", *OUTCOMES]
+
+
+def test_the_actions_are_those_that_the_source_records() -> None:
+    package = Path(completion.__file__).parents[1]
+    sources = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    kinds = "|".join(ACTIONS)
+    recorded = set(re.findall(rf'"((?:{kinds})\.[a-z]+)"', sources)) | {"login"}
+    assert recorded == {f"{kind}.{act}".rstrip(".") for kind, acts in ACTIONS.items() for act in acts}
 
 
 def test_options_are_not_candidates_after_two_dashes(egec: Egec) -> None:

@@ -157,6 +157,8 @@ CASES = [
     Case("audit prune --yes", 0, 0),
     Case("audit prune --older-than 0d --yes", 0, 0),
     Case("audit prune --older-than 0d", 1, answer="n"),
+    Case("stats", 0, 0),
+    Case("stats --since 7d", 0, 0),
     Case("db status", 0, 0),
     Case("db upgrade", 0, 0),
     Case("db backup copy.db", 0, 0),

@@ -293,3 +293,15 @@ def test_a_lease_that_is_released_soon_is_waited_for(opened: Context, client: Cl
     soon.start()
     assert leases.take_lease(opened, client).owner != held.owner
     soon.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_the_start_of_a_process_is_in_the_name_of_its_owner() -> None:
+    # The system says the same in seconds since the boot, after the 22nd field of proc_pid_stat(5).
+    ticks = os.sysconf("SC_CLK_TCK")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        started = leases._start_time(process.pid)
+        process.kill()
+    assert started is not None
+    assert int(started) / ticks == pytest.approx(since_boot, abs=5)

@@ -8,7 +8,7 @@ from tests.manual.office import Office
 from tests.manual.terminal import type_in
 
 IDENTIFIER = r"\b[1-9]\d{9}\b"
-# The user whom the examples show in the column of the actor; the real one has a column of another width.
+# The actor in the examples; the real one has a column of another width.
 ACTOR = "egec (marie)"
 # What differs from one run to the next, and what stands for it on both sides.
 VARIABLE = {

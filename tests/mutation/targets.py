@@ -107,6 +107,10 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "settings/schema.py": ("settings/test_schema.py", "settings/test_load.py", "test_docs.py"),
     "settings/variables.py": ("settings/test_load.py", "settings/test_schema.py", "test_docs.py"),
     "settings/trust.py": ("settings/test_trust.py",),
+    # statistics
+    "stats/counts.py": ("stats/test_counts.py",),
+    "stats/metrics.py": ("stats/test_metrics.py",),
+    "output/openmetrics.py": ("output/test_openmetrics.py",),
     # output
     "output/formats.py": _OUTPUT,
     "output/messages.py": _OUTPUT,

@@ -6,8 +6,8 @@ CHECKOUT = Path(__file__).parent.parent.parent
 GUIDES = CHECKOUT / "egec_cli" / "guides"
 # From the first day to the source code; a guide without a place here comes last.
 ORDER = (
-    "install", "server", "settings", "mail", "bounces", "import", "runs", "helpdesk", "logins", "audit", "security",
-    "troubleshooting", "reference", "architecture", "glossary",
+    "install", "server", "settings", "mail", "bounces", "import", "runs", "helpdesk", "logins", "audit", "monitoring",
+    "security", "troubleshooting", "reference", "architecture", "glossary",
 )  # fmt: skip
 BEGIN, END = "<!-- guides -->\n", "<!-- end -->"
 

@@ -1,4 +1,4 @@
-"""`python -m tests.screens` writes the screens anew."""
+"""`python -m tests.screens` writes the screens again."""
 
 import tempfile
 from pathlib import Path

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -92,22 +93,21 @@ def see(
         # The terminal is that of the new session, so that passwords are asked for at it.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
-    os.close(follower)
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     if typed:
         os.write(keyboard, typed.encode())
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
+    # The follower stays open here until all is read: Linux may drop what is unread when the last process closes it.
     while True:
-        try:
-            data = os.read(keyboard, 65536)
-        except OSError:  # Linux's sign that no process has the terminal open any more
+        ended = process.poll() is not None
+        if select.select([keyboard], [], [], 0.05)[0]:
+            stream.feed(os.read(keyboard, 65536))
+        elif ended:
             break
-        if not data:
-            break
-        stream.feed(data)
     code = process.wait()
+    os.close(follower)
     watchdog.cancel()
     os.close(keyboard)
     rows = [*screen.history.top, *(screen.buffer[row] for row in range(screen.lines))]

@@ -30,6 +30,8 @@ READING = [
     ("audit", "list"),
     ("db", "status"),
     ("reissue", "status"),
+    ("stats",),
+    ("stats", "--format", "openmetrics"),
     ("reissue", "start", "new", "--all", "--dry-run"),
     ("mail", "preview", JEANNE),
 ]
