@@ -325,10 +325,9 @@ def show_bars(sections: Sequence[Bars]) -> None:
             sys.stdout.writelines(f"{''.join(text for text, _ in line).rstrip()}\n" for line in shown)
         return
     # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     for line in shown:
         text = Text.assemble(*line)
         text.rstrip()
