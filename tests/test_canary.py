@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -112,19 +113,36 @@ CHANNELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that keeps a copy of the data of the activated client, as soon as there is one."""
+    return tmp_path_factory.mktemp("copies") / "data"
+
+
+@pytest.fixture
+def activated(tmp_path: Path, copies: Path, egec: Egec, request: pytest.FixtureRequest) -> str:
+    """Return the identifier of a client with the known password; it is activated once, then its data are copied."""
+    if not copies.exists():
+        request.getfixturevalue("client")
+        assert run_with([KNOWN_PASSWORD], "activate", "jeanne@example.org").code == 0
+        shutil.copytree(tmp_path / "data", copies)
+    else:
+        shutil.copytree(copies, tmp_path / "data")
+    return egec("client", "list", "--format", "ids").out.strip()
+
+
 @pytest.mark.parametrize("known", [KNOWN, KNOWN.swapcase(), f"{KNOWN}\0", f"{KNOWN}, merci."])
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_no_channel_of_verify_leaves_what_was_typed_anywhere(
-    tmp_path: Path, client: str, channel: str, known: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, activated: str, channel: str, known: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_with([KNOWN_PASSWORD], "activate", client)
-    arguments = {"--explain": ["--stdin", "--explain"], "--password-stdin": [client, "--password-stdin"]}.get(
+    arguments = {"--explain": ["--stdin", "--explain"], "--password-stdin": [activated, "--password-stdin"]}.get(
         channel, ["--batch", "-"] if "batch" in channel else [channel]
     )
     if channel == "--checkpassword":
         arguments += ["true"]
-    stdin = CHANNELS[channel].format(identifier=client, password=known)
-    monkeypatch.setenv("PAM_USER", client)
+    stdin = CHANNELS[channel].format(identifier=activated, password=known)
+    monkeypatch.setenv("PAM_USER", activated)
     ended = run_with([partial(os.dup2, 0, 3)], "verify", *arguments, stdin=stdin)
     assert ended.code in {0, 1, 65}
     told = ended.out + ended.err

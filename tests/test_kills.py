@@ -72,18 +72,18 @@ def ended_by(number: signal.Signals) -> Strike:
 
 @pytest.mark.parametrize("point", [*BEFORE_THE_DOT, *FROM_THE_DOT])
 def test_a_kill_at_any_point_of_the_dialogue_locks_out_and_delays_no_client(
-    location: Database, server: MailServer, identifier: str, egec_process: Egec, point: Point
+    location: Database, server: MailServer, identifier: str, egec: Egec, point: Point
 ) -> None:
     assert struck(server, point, ended_by(signal.SIGKILL), identifier).code == -signal.SIGKILL
     require_intact(location)
     kept = letters(server)
     assert len(kept) == (2 if point in FROM_THE_DOT else 1)
     assert opens(kept[-1])
-    require_as_good_as_new(identifier, server, egec_process)
+    require_as_good_as_new(identifier, server, egec)
 
 
 def test_after_a_kill_during_the_message_the_earlier_password_still_signs_in(
-    location: Database, server: MailServer, identifier: str, egec_process: Egec
+    location: Database, server: MailServer, identifier: str, egec: Egec
 ) -> None:
     server.fail_next(Fault.SILENT_IN_MESSAGE)
     heard = len(server.heard_in_clear)
@@ -93,11 +93,11 @@ def test_after_a_kill_during_the_message_the_earlier_password_still_signs_in(
     require_intact(location)
     (earlier,) = letters(server)
     assert opens(earlier)
-    require_as_good_as_new(identifier, server, egec_process)
+    require_as_good_as_new(identifier, server, egec)
 
 
 def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_out_no_client(
-    location: Database, server: MailServer, identifier: str, egec_process: Egec
+    location: Database, server: MailServer, identifier: str, egec: Egec
 ) -> None:
     killed = 0
     for milliseconds in range(12):
@@ -111,12 +111,12 @@ def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_out_no_cli
         require_intact(location)
         if milliseconds % 3:
             assert opens(letters(server)[-1])
-        require_as_good_as_new(identifier, server, egec_process)
+        require_as_good_as_new(identifier, server, egec)
     assert killed
 
 
 def test_a_killed_process_whose_parent_has_not_waited_for_it_delays_no_client(
-    server: MailServer, identifier: str, egec_process: Egec
+    server: MailServer, identifier: str, egec: Egec
 ) -> None:
     kept = Event()
     server.at(Point.KEPT, kept.set)
@@ -125,13 +125,13 @@ def test_a_killed_process_whose_parent_has_not_waited_for_it_delays_no_client(
         assert kept.wait(PATIENCE)
         os.kill(process.pid, signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        require_as_good_as_new(identifier, server, egec_process)
+        require_as_good_as_new(identifier, server, egec)
 
 
 @pytest.mark.parametrize("point", [Point.BANNER, Point.RCPT, Point.DATA, *FROM_THE_DOT])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_after_a_signal_the_mail_under_way_is_settled_and_the_lease_is_free(
-    server: MailServer, identifier: str, egec_process: Egec, number: signal.Signals, code: int, point: Point
+    server: MailServer, identifier: str, egec: Egec, number: signal.Signals, code: int, point: Point
 ) -> None:
     ended = struck(server, point, ended_by(number), identifier)
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended
@@ -147,7 +147,7 @@ def test_after_a_signal_the_mail_under_way_is_settled_and_the_lease_is_free(
     else:
         assert states == (["superseded", "accepted"] if point is Point.QUIT else ["accepted", "in_doubt"])
     assert opens(letters(server)[-1])
-    require_as_good_as_new(identifier, server, egec_process)
+    require_as_good_as_new(identifier, server, egec)
 
 
 @pytest.mark.parametrize("point", [Point.BANNER, Point.KEPT])
@@ -157,7 +157,6 @@ def test_a_signal_ends_a_process_that_waits_for_a_postgresql_lock(
     monkeypatch: pytest.MonkeyPatch,
     server: MailServer,
     egec: Egec,
-    egec_process: Egec,
     number: signal.Signals,
     code: int,
     point: Point,
@@ -179,4 +178,4 @@ def test_a_signal_ends_a_process_that_waits_for_a_postgresql_lock(
         ended = struck(server, point, strike, identifier, IMPATIENT_PROGRAM)
     assert (ended.code, "Traceback" in ended.err) == (code, False), ended
     assert opens(letters(server)[-1])
-    require_as_good_as_new(identifier, server, egec_process)
+    require_as_good_as_new(identifier, server, egec)
