@@ -38,7 +38,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.pager", f"{NAME}.output.terminal"},
+    "rich": {f"{NAME}.output.cards", f"{NAME}.output.pager", f"{NAME}.output.terminal"},
     "click": set[str](),
     "typer._click": set[str](),
 }

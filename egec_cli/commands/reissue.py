@@ -193,7 +193,7 @@ def _show_run(context: Context, run: ReissueRun, fields: str, output: OutputForm
     if _wants_card(output) and not fields:
         # Imported here, as below: only people read it.
         from egec_cli.commands import reissue_texts
-        from egec_cli.output.terminal import show_lines
+        from egec_cli.output.cards import show_lines
         from egec_cli.reissue import report
 
         show_lines(reissue_texts.run_lines(report.report_run(context, run)), sys.stdout)
@@ -272,7 +272,7 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
         )
     if not before.remaining and before.total:
         note(
-            "egec: every client of the run {name} was mailed or has failed before; nothing was left to do",
+            "egec: nothing left to do in the run {name}",
             name=run.name,
         )
     new_transport = choose.transport_factory(context.settings)
@@ -314,7 +314,7 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
 def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
     """Show on stderr what the run has come to: with --quiet only if something failed."""
     from egec_cli.commands import reissue_texts
-    from egec_cli.output.terminal import show_lines
+    from egec_cli.output.cards import show_lines
     from egec_cli.reissue import report
 
     if code or not is_quiet():
@@ -420,7 +420,7 @@ def _require_dry_run(with_list: bool, dry_run: bool) -> None:
 def _confirm_start(context: Context, plan: _Plan) -> bool:
     """Show the numbers and ask the operator, unless the run exists and has no client left to mail."""
     from egec_cli.commands import reissue_texts
-    from egec_cli.output.terminal import show_lines
+    from egec_cli.output.cards import show_lines
 
     total, first = plan.wanted.count(), plan.wanted.count_without_password()
     if plan.existing is not None and not total:
@@ -445,7 +445,7 @@ def _confirm_start(context: Context, plan: _Plan) -> bool:
 def _show_dry_run(context: Context, plan: _Plan, output: OutputFormat, *, with_list: bool) -> None:
     """Show what would be mailed: a sample and the numbers; in a machine format, or with --list, also the clients."""
     from egec_cli.commands import reissue_texts
-    from egec_cli.output.terminal import show_lines
+    from egec_cli.output.cards import show_lines
     from egec_cli.reissue import preview
 
     is_listed = with_list or output is not OutputFormat.TABLE

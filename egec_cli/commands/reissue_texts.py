@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from egec_cli import clock
 from egec_cli.errors import quoted
-from egec_cli.output.terminal import Line, Part, card_lines, describe_duration, make_line, text_for_people
+from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line
+from egec_cli.output.terminal import text_for_people
 from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunReport
 from egec_cli.reissue.runs import RunRecord
 from egec_cli.settings.schema import MaildirFolder, Settings
 from egec_cli.store.models import RunState
-from egec_cli.translation import Words, format_number, join_words, translate
+from egec_cli.translation import Words, format_number, translate
 
 if TYPE_CHECKING:
     from egec_cli.reissue.preview import RunPreview
@@ -50,21 +51,21 @@ def summary_lines(report: RunReport, *, unmatched: int = 0, code: int = 0, with_
 def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     kinds = {kind: sum(one.clients for one in report.failures if one.kind is kind) for kind in FailureKind}
     mailed, left = report.run.accepted, report.run.remaining
-    yield _counted(Words("{number} mailed"), mailed, "green" if mailed else "")
-    for number, text, style in (
-        (kinds[FailureKind.REFUSED], Words("{number} refused"), "red"),
-        (kinds[FailureKind.DEFERRED], Words("{number} deferred"), "red"),
-        (kinds[FailureKind.LEFT_OUT], Words("{number} disabled or erased"), "red"),
-        (unmatched, Words("{number} line unknown") if unmatched == 1 else Words("{number} lines unknown"), "red"),
-        (kinds[FailureKind.IN_DOUBT], Words("{number} in doubt"), "red"),
-        (left, Words("{number} left"), "yellow"),
+    yield _counted(mailed, "green" if mailed else "", Words("1 mailed"), Words("{number} mailed"))
+    for number, style, one, many in (
+        (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
+        (kinds[FailureKind.DEFERRED], "red", Words("1 deferred"), Words("{number} deferred")),
+        (kinds[FailureKind.LEFT_OUT], "red", Words("1 disabled or erased"), Words("{number} disabled or erased")),
+        (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
+        (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
+        (left, "yellow", Words("1 left"), Words("{number} left")),
     ):
         if number:
-            yield _counted(text, number, style)
+            yield _counted(number, style, one, many)
 
 
-def _counted(text: str, number: int, style: str) -> Part:
-    return Part(translate(Words(str(text), number=format_number(number))), style)
+def _counted(number: int, style: str, one: Words, many: Words) -> Part:
+    return Part(translate(one if number == 1 else Words(str(many), number=format_number(number))), style)
 
 
 _REASONS = {
@@ -93,7 +94,7 @@ def reason_lines(failures: Sequence[FailureGroup]) -> list[Line]:
     ]
     if others := failures[_MOST_REASONS:]:
         clients = count_clients(sum(one.clients for one in others))
-        text = Words("{clients} for {number} other reasons", clients=clients, number=len(others))
+        text = Words("{clients} for other reasons", clients=clients)
         lines.append(make_line(f"{' ' * _INDENT}{translate(text)}", indent=_INDENT))
     return lines
 
@@ -157,8 +158,9 @@ def run_lines(report: RunReport) -> list[Line]:
             duration=describe_duration(took.total_seconds()),
         )
         rows.append((Words("Finished"), ended))
-    elif report.seconds_left is not None:
-        rows.append((Words("Finished"), Words("in about {duration}", duration=describe_duration(report.seconds_left))))
+    elif report.seconds_left is not None and not report.has_no_worker:
+        left = describe_duration(report.seconds_left)
+        rows.append((Words("Expected end"), Words("in about {duration}", duration=left)))
     if report.worked is not None:
         rows.append((Words("Last worker"), _describe_act(report.worked, clock.to_rfc3339(report.worked.at))))
     command = _next_command(report)
@@ -192,10 +194,10 @@ def _describe_state(report: RunReport) -> tuple[Words, str]:
     return Words("stopped before its end; no worker is active"), "yellow"
 
 
-def _describe_act(act: Act | None, moment: str) -> Words:
+def _describe_act(act: Act | None, moment: str) -> str:
     at = text_for_people(moment)
     if act is None:
-        return Words("{moment}", moment=at)
+        return at
     return Words("{moment} by {actor} on {host}", moment=at, actor=act.actor, host=act.host)
 
 
@@ -245,24 +247,26 @@ def _describe_server(found: "RunPreview", settings: Settings) -> Part | str:
     server = settings.mail_server
     if isinstance(server, MaildirFolder):
         return Part(translate(Words("none; mails are saved to {folder}", folder=server)), "yellow")
-    if found.fault is not None:
+    if found.mail_seconds is None:
         text = Words("no mail can be sent at present: {fault}", fault=found.fault)
         return Part(translate(text), "red")
-    return Words("{server}", server=server)
+    milliseconds = found.mail_seconds * 1000
+    return Words("{server}, answers within {milliseconds:.0f} ms", server=server, milliseconds=milliseconds)
 
 
 def _describe_rate(rate: int) -> Words:
-    return Words("{rate} mails per second at most", rate=format_number(rate)) if rate else Words("no limit")
+    if not rate:
+        return Words("no limit")
+    return Words("1 mail per second") if rate == 1 else Words("{rate} mails per second", rate=format_number(rate))
 
 
 def _describe_expected_duration(found: "RunPreview") -> Words:
     duration = describe_duration(found.seconds)
-    about = duration if found.seconds < 1 else Words("about {duration}", duration=duration)
-    hashed = Words("a hash takes {milliseconds:.0f} ms", milliseconds=found.hash_seconds * 1000)
-    if found.mail_seconds is None:
-        return Words("{duration} ({measured})", duration=about, measured=hashed)
-    answered = Words("the mail server answers within {milliseconds:.0f} ms", milliseconds=found.mail_seconds * 1000)
-    return Words("{duration} ({measured})", duration=about, measured=join_words(", ", [hashed, answered]))
+    return Words(
+        "{duration} (a hash takes {milliseconds:.0f} ms)",
+        duration=duration if found.seconds < 1 else Words("about {duration}", duration=duration),
+        milliseconds=found.hash_seconds * 1000,
+    )
 
 
 def sample_lines(found: "RunPreview") -> list[Line]:

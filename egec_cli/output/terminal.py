@@ -4,10 +4,10 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, NamedTuple, Self, TextIO
+from typing import Any, Self
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager, size_of_the_terminal
@@ -244,86 +244,3 @@ def _progress_bar() -> Any:
         # rich prints redirected output to the console of the bar, which is stderr: in a pipe the data would be lost.
         redirect_stdout=sys.stdout.isatty(),
     )
-
-
-class Part(NamedTuple):
-    """A part of a line, and its style at a terminal, such as `green`, `bold` or `dim`."""
-
-    text: str
-    style: str = ""
-
-
-class Line(NamedTuple):
-    """A line for people.
-
-    Attributes:
-        parts: what it says, in order.
-        indent: the blanks before the further lines of the screen that a long line takes.
-        is_whole: whether a terminal cuts a long line, which `…` marks, rather than showing it on several lines.
-    """
-
-    parts: Sequence[Part]
-    indent: int = 0
-    is_whole: bool = False
-
-
-def make_line(*parts: Part | str, indent: int = 0, is_whole: bool = False) -> Line:
-    """Return a line of these parts; a text is a part without a style."""
-    styled = [Part(one) if isinstance(one, str) else one for one in parts]
-    return Line([Part(to_text(text), style) for text, style in styled], indent, is_whole)
-
-
-def card_lines(rows: Sequence[tuple[str, Part | str]]) -> list[Line]:
-    """Return a line for each row: its label, then its value in a column."""
-    labels = [to_text(label) for label, _ in rows]
-    column = max(map(_width, labels), default=0) + 2 * len(_GAP)
-    return [
-        make_line(Part(f"{_GAP}{label}{' ' * (column - len(_GAP) - _width(label))}", "dim"), value, indent=column)
-        for label, (_, value) in zip(labels, rows, strict=True)
-    ]
-
-
-def show_lines(lines: Iterable[Line], stream: TextIO) -> None:
-    """Write lines to stdout or stderr: at a terminal in colour and no longer than the screen, elsewhere as they are."""
-    if stream.isatty():
-        _show_lines_at_terminal(lines, stream)
-    else:
-        for line in lines:
-            stream.write(f"{''.join(part.text for part in line.parts).rstrip()}\n")
-
-
-def _show_lines_at_terminal(lines: Iterable[Line], stream: TextIO) -> None:
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
-    from rich.text import Text
-
-    columns, _ = size_of_the_terminal()
-    console = Console(file=stream, width=columns, highlight=False, soft_wrap=True)
-    for line in lines:
-        text = Text.assemble(*line.parts)
-        if line.is_whole:
-            text.truncate(columns, overflow="ellipsis")
-        first, *others = text.wrap(console, columns) or [text]
-        console.print(first)
-        if others:
-            further = text[len(first) :]
-            further = further[len(further.plain) - len(further.plain.lstrip()) :]
-            for one in further.wrap(console, max(columns - line.indent, _NARROWEST_COLUMN)):
-                console.print(Text(" " * line.indent) + one)
-
-
-def describe_duration(seconds: float) -> Words:
-    """Return a duration in words, such as `40 s`, `12 min` or `3 h 5 min`."""
-    if seconds < 1:
-        return Words("less than a second")
-    if seconds < _SECONDS_OF_A_MINUTE:
-        return Words("{seconds} s", seconds=round(seconds))
-    minutes = round(seconds / _SECONDS_OF_A_MINUTE)
-    if minutes < _MINUTES_OF_AN_HOUR:
-        return Words("{minutes} min", minutes=minutes)
-    hours, minutes = divmod(minutes, _MINUTES_OF_AN_HOUR)
-    return Words("{hours} h {minutes} min", hours=hours, minutes=minutes)
-
-
-_SECONDS_OF_A_MINUTE = 60
-_MINUTES_OF_AN_HOUR = 60
