@@ -180,12 +180,24 @@ def status_command(
 
 
 def _show_failures(context: Context, run: ReissueRun, fields: str, output: OutputFormat) -> None:
-    _show_items(reissue_items.list_failures(run), Words("No mail of this run failed."), fields, output)
-    found = runs.load_run(context, run)
-    if found.failed and output is OutputFormat.TABLE and is_at_terminal():
-        show_total(found.failed, None)
-        if found.state is not RunState.CANCELLED:
-            note("After correcting the addresses: {command}", command=Words(f"egec reissue retry {quoted(found.name)}"))
+    failures, empty = reissue_items.list_failures(run), Words("No mail of this run failed.")
+    if not _wants_card(output):
+        _show_items(failures, empty, fields, output)
+        return
+    # Imported here, as below: only people read it.
+    from egec_cli.commands import reissue_texts
+    from egec_cli.output.cards import show_lines
+    from egec_cli.reissue import report
+
+    # The client's address is in the line already.
+    _show_items((one._replace(details=report.without_addresses(one.details or "")) for one in failures), empty, fields)
+    found = report.report_run(context, run)
+    if found.failures:
+        show_total(found.run.failed, None)
+        lines = reissue_texts.reason_lines(found.failures)
+        if found.run.state is not RunState.CANCELLED:
+            lines.append(reissue_texts.retry_line(found.run.name))
+        show_lines(lines, sys.stdout)
 
 
 def _show_run(context: Context, run: ReissueRun, fields: str, output: OutputFormat) -> None:
@@ -222,7 +234,9 @@ def _show_runs(context: Context, fields: str, output: OutputFormat) -> None:
     )
 
 
-def _show_items(items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat) -> None:
+def _show_items(
+    items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat = OutputFormat.TABLE
+) -> None:
     optional = ("attempts", "line", "outcome", "failure")
     render_all(items, ItemRecord, output, split_fields(fields), optional=optional, empty=empty)
 

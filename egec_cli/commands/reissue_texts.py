@@ -111,7 +111,21 @@ def _next_lines(report: RunReport, unmatched: int) -> list[Line]:
 
 def next_line(command: str) -> Line:
     """Return the line that names the next command."""
-    before, _, after = translate(Words("Next: {command}", command="\0")).partition("\0")
+    return _command_line(Words("Next: {command}", command=_COMMAND), command)
+
+
+def retry_line(name: str) -> Line:
+    """Return the line that says how to mail again those who failed."""
+    text = Words("After correcting the addresses: {command}", command=_COMMAND)
+    return _command_line(text, f"egec reissue retry {quoted(name)}")
+
+
+# Stands for a command in a text, as only the command is bold.
+_COMMAND = "\0"
+
+
+def _command_line(text: Words, command: str) -> Line:
+    before, _, after = translate(text).partition(_COMMAND)
     return make_line(before, Part(command, "bold"), after, indent=_INDENT)
 
 
@@ -232,12 +246,12 @@ def preview_lines(
     lines = [make_line(Part(f"{name}: ", "bold"), translate(count_clients(sum(found.mails.values()))))]
     if existing is not None:
         text = Words(
-            "The run {name} already exists. State: {state}; clients left: {remaining} of {total}. Only these"
-            " get a mail.",
+            "The run {name} already exists. State: {state}; clients left: {remaining} of {total}; failed: {failed}.",
             name=existing.name,
             state=existing.state,
             remaining=format_number(existing.remaining),
             total=format_number(existing.total),
+            failed=format_number(existing.failed),
         )
         lines.append(make_line(f"{' ' * _INDENT}{translate(text)}", indent=_INDENT))
     return [*lines, *card_lines(rows)]

@@ -83,7 +83,7 @@ def describe_duration(seconds: float) -> Words:
     """Return a duration in words, such as `40 s`, `12 min` or `3 h 5 min`."""
     if seconds < 1:
         return Words("less than a second")
-    if seconds < _SECONDS_OF_A_MINUTE:
+    if round(seconds) < _SECONDS_OF_A_MINUTE:
         return Words("{seconds} s", seconds=round(seconds))
     minutes = round(seconds / _SECONDS_OF_A_MINUTE)
     if minutes < _MINUTES_OF_AN_HOUR:

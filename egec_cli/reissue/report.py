@@ -59,6 +59,11 @@ _REPLY = re.compile(r"([45]\d\d)(?:[ -]([245]\.\d{1,3}\.\d{1,3}))?(?![\w.])")
 _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
 
 
+def without_addresses(reply: str) -> str:
+    """Return a server's reply with `…` for each address."""
+    return _ADDRESS.sub("…", reply)
+
+
 def group_failures(run: ReissueRun) -> list[FailureGroup]:
     """Return the reasons why clients could not be mailed, the most frequent first.
 
@@ -74,7 +79,7 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
     replies: dict[tuple[str, str], str] = {}
     for failure, details, clients in stream_rows(query):
         reply = _REPLY.match(details or "")
-        text = _ADDRESS.sub("…", details) if reply else ""
+        text = without_addresses(details) if reply else ""
         key = failure or "", f"{reply[1]} {reply[2]}" if reply and reply[2] else text
         numbers[key] += clients
         replies.setdefault(key, text)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.screens import runs
 from tests.screens.emulator import PROGRAM, Seen, see
 
 FOLDER = Path(__file__).parent / "kept"
@@ -23,7 +24,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-help": ("client", "--help"),
     "client-list-help": ("client", "list", "--help"),
     "reissue-start-help": ("reissue", "start", "--help"),
+    "reissue-status": ("reissue", "status"),
+    "reissue-status-done": ("reissue", "status", "weekly-2026-48"),
+    "reissue-status-paused": ("reissue", "status", "weekly-2026-49"),
+    "reissue-status-failed": ("reissue", "status", "weekly-2026-48", "--failed"),
+    "reissue-dry-run": ("reissue", "start", "spring-2026", "--all", "--dry-run"),
+    "reissue-dry-run-list": ("reissue", "retry", "weekly-2026-48", "--dry-run", "--list"),
+    "reissue-question": ("reissue", "start", "spring-2026", "--all", "--rate", "20"),
+    "reissue-retry": ("reissue", "retry", "weekly-2026-48"),
 }
+# The screens that show a database with runs; each command gets a copy of it.
+WITH_RUNS = {name for name in COMMANDS if name.startswith("reissue-") and not name.endswith(("-empty", "-help"))}
+# What is typed at the question of a command.
+TYPED = {"reissue-question": "n\n"}
 
 
 class Case(NamedTuple):
@@ -44,8 +57,19 @@ class Case(NamedTuple):
     def see(self, variables: dict[str, str]) -> Seen:
         """Run the command and return what it shows."""
         columns, lines = SIZES[self.size]
-        language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
-        return see([*PROGRAM, *COMMANDS[self.name]], columns=columns, lines=lines, variables=variables | language)
+        variables = variables | {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
+        command = [*PROGRAM, *COMMANDS[self.name]]
+        if self.name not in WITH_RUNS:
+            return see(command, columns=columns, lines=lines, variables=variables)
+        with runs.copied(Path(variables["HOME"])) as with_runs:
+            return see(
+                command,
+                columns=columns,
+                lines=lines,
+                variables=variables | with_runs,
+                typed=TYPED.get(self.name, ""),
+                prompt="/N]:" if self.name in TYPED else "",
+            )
 
 
 def cases() -> Iterator[Case]:
@@ -74,6 +98,7 @@ def prepare(folder: Path) -> dict[str, str]:
     subprocess.run(
         [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
     )
+    runs.prepare(folder, variables)
     return variables
 
 

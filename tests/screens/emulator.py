@@ -20,10 +20,14 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 PATIENCE = 60.0
 _LINES_KEPT = 500
 
-# What differs from run to run, and what stands for it, at the same width.
+# What differs from run to run, and what stands for it; in a table at the same width.
 _CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:25"),
+    (re.compile(r"\d\d/\d\d/\d{4} (à|at) \d\d:\d\d:\d\d"), r"25/11/2026 \1 05:30:00"),
+    (re.compile(r"\d\d/\d\d/\d{4}(?! (?:à|at) )"), "25/12/2026"),
+    (re.compile(r"\d+ ms"), "50 ms"),
 ]
 
 
@@ -67,6 +71,7 @@ def see(
     lines: int = 24,
     variables: Mapping[str, str] | None = None,
     typed: str = "",
+    prompt: str = "",
 ) -> Seen:
     """Run a command at a terminal until it ends, and return what was shown.
 
@@ -75,7 +80,8 @@ def see(
         columns: the width of the terminal.
         lines: the height of the terminal.
         variables: what the environment has beside that of the tests.
-        typed: what is typed at once, for the questions to come.
+        typed: what is typed for the questions to come: at once, or when the prompt is there.
+        prompt: what a question ends with.
     """
     keyboard, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -95,7 +101,7 @@ def see(
     os.close(follower)
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
-    if typed:
+    if typed and not prompt:
         os.write(keyboard, typed.encode())
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
@@ -107,6 +113,9 @@ def see(
         if not data:
             break
         stream.feed(data)
+        if prompt and prompt in screen.display[screen.cursor.y]:
+            os.write(keyboard, typed.encode())
+            prompt = ""
     code = process.wait()
     watchdog.cancel()
     os.close(keyboard)
