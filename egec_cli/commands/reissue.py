@@ -319,6 +319,8 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
     code = ExitCode.PARTLY_DONE if after.failed or after.remaining or unmatched else ExitCode.OK
     if output in _SUMMARISED and not _wants_card(output):
         render(after, output)
+        # The summary is the end of a log that has both.
+        sys.stdout.flush()
     if code or has_lines:
         _summarise(context, run, unmatched, code)
     if code:

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from egec_cli.context import Context
 from egec_cli.credentials import leases
@@ -131,9 +131,9 @@ def report_run(context: Context, run: ReissueRun) -> RunReport:
         failures=group_failures(run) if record.failed else [],
         rate=rate,
         has_no_worker=runs.has_no_worker(context, run),
-        started=_last_act(run, "reissue.start"),
-        worked=_last_act(run, *_WORK),
-        paused=_last_act(run, "reissue.pause") if _is_paused(run) else None,
+        started=_find_act(run, "reissue.start", order=Event.id),
+        worked=_find_act(run, *_WORK),
+        paused=_find_act(run, "reissue.pause") if _is_paused(run) else None,
         seconds_left=_estimate(run, record.remaining, rate, context.clock()) if is_worked_on else None,
     )
 
@@ -142,11 +142,13 @@ def _is_paused(run: ReissueRun) -> bool:
     return ReissueRun.get_by_id(run.id).state == RunState.PAUSED
 
 
-def _last_act(run: ReissueRun, *actions: str) -> Act | None:
+def _find_act(run: ReissueRun, *actions: str, order: Any = None) -> Act | None:
+    """Return the last of these acts on the run, or the first in another order: a run may have a million of them."""
     query = Event.select(Event.actor, Event.host, Event.at, Event.outcome).where(
         (Event.run == run) & Event.action.in_(actions)
     )
-    return next((Act(*row) for row in fetch_tuples(query.order_by(Event.id.desc()).limit(1))), None)
+    ordered = query.order_by(Event.id.desc() if order is None else order)
+    return next((Act(*row) for row in fetch_tuples(ordered.limit(1))), None)
 
 
 # The passwords by which the speed of a run is measured, and the time in which they must have been made.
@@ -156,10 +158,9 @@ _MEASURED_WITHIN = leases.LEASE
 
 def _estimate(run: ReissueRun, remaining: int, rate: int, moment: datetime) -> float | None:
     """Return how long the rest of a run takes at its present speed, in seconds."""
-    query = Credential.select(Credential.created_at).where(
-        (Credential.run == run) & (Credential.created_at > moment - _MEASURED_WITHIN)
-    )
-    made = [at for (at,) in fetch_tuples(query.order_by(Credential.id.desc()).limit(_PASSWORDS_MEASURED))]
+    query = Credential.select(Credential.created_at).where(Credential.run == run)
+    last = fetch_tuples(query.order_by(Credential.id.desc()).limit(_PASSWORDS_MEASURED))
+    made = [at for (at,) in last if at > moment - _MEASURED_WITHIN]
     took = moment - made[-1] if made else timedelta()
     if took <= timedelta():
         return None

@@ -28,9 +28,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reissue-status-done": ("reissue", "status", "weekly-2026-48"),
     "reissue-status-paused": ("reissue", "status", "weekly-2026-49"),
     "reissue-status-failed": ("reissue", "status", "weekly-2026-48", "--failed"),
-    "reissue-dry-run": ("reissue", "start", "spring-2026", "--all", "--dry-run"),
-    "reissue-dry-run-list": ("reissue", "retry", "weekly-2026-48", "--dry-run", "--list"),
-    "reissue-question": ("reissue", "start", "spring-2026", "--all", "--rate", "20"),
+    # With a rate, as the machine would set the duration otherwise.
+    "reissue-dry-run": ("reissue", "start", "spring-2026", "--all", "--rate", "5", "--dry-run"),
+    "reissue-dry-run-list": ("reissue", "retry", "weekly-2026-48", "--rate", "1", "--dry-run", "--list"),
+    "reissue-question": ("reissue", "start", "spring-2026", "--all", "--rate", "5"),
     "reissue-retry": ("reissue", "retry", "weekly-2026-48"),
 }
 # The screens that show a database with runs; each command gets a copy of it.
