@@ -102,7 +102,7 @@ class RunReport(NamedTuple):
         run: the numbers.
         failures: the failures by reason, the most frequent first.
         rate: maximum mails per second; 0 for no limit.
-        has_no_worker: whether it is unfinished and nobody works on it.
+        has_no_worker: whether it is unfinished and has no active worker.
         started: who started it; None if the audit log has no entry any more.
         worked: who worked on it last.
         paused: its pause, with an error code as outcome; None unless it is paused because of an error.

@@ -1,4 +1,4 @@
-"""What people are told about a run: failures by reason, who works on it, and when it will be finished."""
+"""The report of a run: failures by reason, who works on it, and when it will be finished."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,7 +16,7 @@ from egec_cli.store.models import Credential, CredentialState, ItemState, Reissu
 
 @pytest.fixture
 def run(opened: Context) -> ReissueRun:
-    """Return a run of six clients that has not begun."""
+    """Return a run of six clients, none of whom has been mailed."""
     for number in range(6):
         create_client(opened, fields.parse_fields(f"c{number}@example.org"))
     return runs.start_run(opened, "spring", Selected(opened, Selection(everyone=True)))
