@@ -39,7 +39,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.pager", f"{NAME}.output.terminal", f"{NAME}.output.wrapping"},
+    "rich": {f"{NAME}.output.{module}" for module in ("cards", "pager", "terminal", "wrapping")},
     "click": set[str](),
     "typer._click": set[str](),
 }

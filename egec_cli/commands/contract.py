@@ -191,7 +191,11 @@ CONTRACT: Mapping[str, Contract] = {
         },
     ),
     "reissue resume": Contract(
-        (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
+        (
+            Result((RunRecord,)),
+            Result((ItemRecord,), "--format jsonl, csv, ids", many=True),
+            Result((PlannedRecord,), "--dry-run", many=True),
+        ),
         _RUN | {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
     ),
     "reissue status": Contract(
@@ -203,7 +207,11 @@ CONTRACT: Mapping[str, Contract] = {
         {ExitCode.INVALID_INPUT: "unknown run"},
     ),
     "reissue retry": Contract(
-        (Result((RunRecord,)), Result((ItemRecord,), "--format jsonl, csv, ids", many=True)),
+        (
+            Result((RunRecord,)),
+            Result((ItemRecord,), "--format jsonl, csv, ids", many=True),
+            Result((PlannedRecord,), "--dry-run", many=True),
+        ),
         _RUN | {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
     ),
     "reissue cancel": Contract(

@@ -1,9 +1,9 @@
 """`egec reissue`: start, resume, status, retry, cancel."""
 
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import typer
 
@@ -19,23 +19,26 @@ from egec_cli.commands.options import (
     can_ask,
     confirm,
     no_terminal,
+    show_total,
     split_fields,
 )
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, stop_on_signal
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
-from egec_cli.errors import ExitCode, UsageError, quoted
-from egec_cli.output.formats import OutputFormat, render, render_all
-from egec_cli.output.messages import note, warn
+from egec_cli.errors import EgecError, ExitCode, UsageError, database_busy, quoted
+from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
+from egec_cli.output.messages import is_quiet, note, warn
 from egec_cli.output.terminal import Progress
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.runs import RunRecord
 from egec_cli.settings.schema import MaildirFolder
-from egec_cli.store.models import ItemState, ReissueRun
-from egec_cli.translation import Words, join_words
+from egec_cli.store import peewee
+from egec_cli.store.database import translate_failures
+from egec_cli.store.models import ItemState, ReissueRun, RunState
+from egec_cli.translation import Words
 
 if TYPE_CHECKING:
     from egec_cli.reissue.preview import RunPreview
@@ -52,6 +55,12 @@ RateOption = Annotated[
         max=100_000,
         help="Maximum mails per second, across all workers; 0 for no limit.",
     ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be mailed, with a sample mail, without mailing.")
+]
+ListOption = Annotated[
+    bool, typer.Option("--list", help="With --dry-run: also list the clients; other formats always do.")
 ]
 
 # These formats show one result for the run; the others show one for each client.
@@ -70,9 +79,8 @@ _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
 def start_command(
     name: NameArgument,
     selectors: Selectors,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the clients, sample mails and the duration without starting.")
-    ] = False,
+    dry_run: DryRunOption = False,
+    with_list: ListOption = False,
     expect: Annotated[
         int | None,
         typer.Option("--expect", metavar="N", min=0, help="Start only if exactly this number of clients is selected."),
@@ -91,6 +99,7 @@ def start_command(
 
     Run the same command again to continue an interrupted run; it does nothing once the run is done.
     """
+    _require_dry_run(with_list, dry_run)
     if not (yes or dry_run or can_ask()):
         raise no_terminal()
     with open_selection(selectors) as selection, open_context(only_read=dry_run) as context:
@@ -99,10 +108,11 @@ def start_command(
         if dry_run or not yes:
             # With --yes, `start_run` checks the same.
             before = runs.find_existing_run(name, selected, expect=expect, rate=rate, sentence=sentence)
+            plan = _Plan.for_start(name, selected, before, rate, sentence)
             if dry_run:
-                _show_dry_run(context, selected, before, rate, sentence, output)
+                _show_dry_run(context, plan, output, with_list=with_list)
                 return
-            if not _confirm_start(selected, before):
+            if not _confirm_start(context, plan):
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
         run = runs.start_run(context, name, selected, expect=expect, rate=rate, sentence=sentence)
@@ -110,12 +120,23 @@ def start_command(
         _work(context, run, output, selected)
 
 
-@app.command("resume", epilog="egec reissue resume spring-2026")
-def resume_command(name: NameArgument, rate: RateOption = None, output: OutputOption = OutputFormat.TABLE) -> None:
+@app.command("resume", epilog="egec reissue resume spring-2026\negec reissue resume spring-2026 --rate 5")
+def resume_command(
+    name: NameArgument,
+    dry_run: DryRunOption = False,
+    with_list: ListOption = False,
+    rate: RateOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """Continue a run; several machines that share a database can work on it at the same time."""
-    with open_context() as context:
+    _require_dry_run(with_list, dry_run)
+    with open_context(only_read=dry_run) as context:
         mail_route.require(context)
         run = runs.find_run(name)
+        if dry_run:
+            runs.require_not_cancelled(run)
+            _show_dry_run(context, _Plan.for_rest(run, rate), output, with_list=with_list)
+            return
         runs.resume_run(context, run, rate=rate)
         _work(context, run, output)
 
@@ -149,43 +170,96 @@ def status_command(
         raise UsageError("--items and --failed contradict each other", "Give one of them.")
     with open_context(only_read=True) as context:
         if failed:
-            _show_items(
-                reissue_items.list_failures(runs.find_run(name)), Words("No mail of this run failed."), fields, output
-            )
+            _show_failures(context, runs.find_run(name), fields, output)
         elif items:
             _show_items(reissue_items.list_items(runs.find_run(name)), Words("The run has no clients."), fields, output)
         elif name:
-            run = runs.find_run(name)
-            render(runs.load_run(context, run), output, split_fields(fields))
-            if output is OutputFormat.TABLE and runs.has_no_worker(context, run):
-                note(
-                    "egec: no worker is active on the run {name}. To continue it, type: egec reissue resume {quoted}",
-                    name=run.name,
-                    quoted=quoted(run.name),
-                )
+            _show_run(context, runs.find_run(name), fields, output)
         else:
-            render_all(
-                runs.list_runs(context),
-                RunRecord,
-                output,
-                split_fields(fields),
-                optional=("finished_at", "created_at"),
-                empty=Words("No runs yet."),
-            )
+            _show_runs(context, fields, output)
 
 
-def _show_items(items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat) -> None:
-    render_all(items, ItemRecord, output, split_fields(fields), optional=("line", "attempts"), empty=empty)
+def _show_failures(context: Context, run: ReissueRun, fields: str, output: OutputFormat) -> None:
+    failures, empty = reissue_items.list_failures(run), Words("No mail of this run failed.")
+    if not _wants_card(output):
+        _show_items(failures, empty, fields, output)
+        return
+    # Imported here, as below: only people read it.
+    from egec_cli.commands import reissue_texts
+    from egec_cli.output.cards import show_lines
+    from egec_cli.reissue import report
+
+    # The client's address is in the line already.
+    _show_items((one._replace(details=report.without_addresses(one.details or "")) for one in failures), empty, fields)
+    found = report.report_run(context, run)
+    if found.failures:
+        show_total(found.run.failed, None)
+        lines = reissue_texts.reason_lines(found.failures)
+        if found.run.state is not RunState.CANCELLED:
+            lines.append(reissue_texts.retry_line(found.run.name))
+        show_lines(lines, sys.stdout)
 
 
-@app.command("retry", epilog="egec reissue retry spring-2026")
-def retry_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
+def _show_run(context: Context, run: ReissueRun, fields: str, output: OutputFormat) -> None:
+    """Show one run: as a card at a terminal, unless fields are chosen."""
+    if _wants_card(output) and not fields:
+        # Imported here, as below: only people read it.
+        from egec_cli.commands import reissue_texts
+        from egec_cli.output.cards import show_lines
+        from egec_cli.reissue import report
+
+        show_lines(reissue_texts.run_lines(report.report_run(context, run)), sys.stdout)
+        return
+    render(runs.load_run(context, run), output, split_fields(fields))
+    if output is OutputFormat.TABLE and runs.has_no_worker(context, run):
+        note(
+            "egec: no worker is active on the run {name}. To continue it, type: egec reissue resume {quoted}",
+            name=run.name,
+            quoted=quoted(run.name),
+        )
+
+
+def _wants_card(output: OutputFormat) -> bool:
+    return output is OutputFormat.TABLE and is_at_terminal() and not is_quiet()
+
+
+def _show_runs(context: Context, fields: str, output: OutputFormat) -> None:
+    render_all(
+        runs.list_runs(context),
+        RunRecord,
+        output,
+        split_fields(fields),
+        optional=("finished_at", "created_at"),
+        empty=Words("No runs yet."),
+    )
+
+
+def _show_items(
+    items: Iterator[ItemRecord], empty: Words, fields: str, output: OutputFormat = OutputFormat.TABLE
+) -> None:
+    optional = ("attempts", "line", "outcome", "failure")
+    render_all(items, ItemRecord, output, split_fields(fields), optional=optional, empty=empty)
+
+
+@app.command("retry", epilog="egec reissue retry spring-2026 --dry-run\negec reissue retry spring-2026 --rate 5")
+def retry_command(
+    name: NameArgument,
+    dry_run: DryRunOption = False,
+    with_list: ListOption = False,
+    rate: RateOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """Retry the clients of a run whose mail failed, and continue the run."""
-    with open_context() as context:
+    _require_dry_run(with_list, dry_run)
+    with open_context(only_read=dry_run) as context:
         mail_route.require(context)
         run = runs.find_run(name)
+        if dry_run:
+            runs.require_not_cancelled(run)
+            _show_dry_run(context, _Plan.for_rest(run, rate, with_failed=True), output, with_list=with_list)
+            return
         runs.retry_run(context, run)
-        runs.resume_run(context, run)
+        runs.resume_run(context, run, rate=rate)
         _work(context, run, output)
 
 
@@ -195,7 +269,7 @@ def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE
     with open_context() as context:
         run = runs.find_run(name)
         runs.cancel_run(context, run)
-        render(runs.load_run(context, run), output)
+        _show_run(context, run, "", output)
 
 
 def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
@@ -210,30 +284,64 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
             "egec: no mail server configured; mails are saved to {folder}",
             folder=context.settings.mail_server,
         )
+    if not before.remaining and before.total:
+        note(
+            "egec: nothing left to do in the run {name}",
+            name=run.name,
+        )
     new_transport = choose.transport_factory(context.settings)
+    unmatched = 0
+    has_ended = False
     done = before.accepted + before.failed
     has_lines = output is OutputFormat.TABLE
     progress = Progress(run.name, before.total, done, before.failed, has_lines=has_lines)
-    with stop_on_signal() as stop, progress:
-        unmatched = report_unmatched(selected) if selected else 0
-        with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
-            _show_outcomes(_track_progress(outcomes, progress), output)
-        after = runs.load_run(context, run)
-        progress.correct(after.accepted + after.failed, after.failed)
-    if output in _SUMMARISED:
+    try:
+        with stop_on_signal() as stop, progress:
+            unmatched = report_unmatched(selected) if selected else 0
+            with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
+                _show_outcomes(_track_progress(outcomes, progress), output)
+            has_ended = True
+            after = runs.load_run(context, run)
+            progress.correct(after.accepted + after.failed, after.failed)
+    except EgecError as error:
+        if has_lines and error.code != database_busy().code:
+            _try_to_summarise(context, run, unmatched, error.exit_code, with_next=False)
+        raise
+    except KeyboardInterrupt as signal_:
+        # A second signal ends the program at once.
+        if has_ended and has_lines:
+            # SIGTERM raises an exception of a class of its own.
+            is_ctrl_c = signal_.__class__ is KeyboardInterrupt
+            _try_to_summarise(context, run, unmatched, ExitCode.INTERRUPTED if is_ctrl_c else ExitCode.TERMINATED)
+        raise
+    code = ExitCode.PARTLY_DONE if after.failed or after.remaining or unmatched else ExitCode.OK
+    if output in _SUMMARISED and not _wants_card(output):
         render(after, output)
-    if after.failed:
-        warn(
-            "egec: run {name}: {failed} of {total} clients could not be mailed. "
-            "Next: egec reissue status {quoted} --failed; "
-            "after correcting the addresses: egec reissue retry {quoted}",
-            name=after.name,
-            failed=after.failed,
-            total=after.total,
-            quoted=quoted(after.name),
-        )
-    if after.failed or after.remaining or unmatched:
-        raise typer.Exit(ExitCode.PARTLY_DONE)
+        # The summary is the end of a log that has both.
+        sys.stdout.flush()
+    if code or has_lines:
+        _summarise(context, run, unmatched, code)
+    if code:
+        raise typer.Exit(code)
+
+
+def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
+    """Show on stderr what the run has come to: with --quiet only if something failed."""
+    from egec_cli.commands import reissue_texts
+    from egec_cli.output.cards import show_lines
+    from egec_cli.reissue import report
+
+    if code or not is_quiet():
+        found = report.report_run(context, run)
+        lines = reissue_texts.summary_lines(found, unmatched=unmatched, code=code, with_next=with_next)
+        show_lines(lines, sys.stderr)
+
+
+def _try_to_summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
+    """Show what the run has come to before what ended this command is reported; leave it out if that fails too."""
+    with suppress(EgecError, peewee.PeeweeException), translate_failures(context.settings.database):
+        context.database.connect(reuse_if_open=True)
+        _summarise(context, run, unmatched, code, with_next=with_next)
 
 
 def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:
@@ -263,107 +371,102 @@ def _show_outcomes(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None
             )
 
 
-def _confirm_start(selected: Selected, before: ReissueRun | None) -> bool:
-    """Ask the operator, unless the run exists and has no client left to mail."""
-    from egec_cli.reissue import preview as reissue_preview
+class _Plan(NamedTuple):
+    """What a command would mail.
 
-    wanted = selected if before is None else reissue_preview.RemainingClients(before)
-    total, first = wanted.count(), wanted.count_without_password()
-    if before is not None and not total:
+    Attributes:
+        name: the name of the run.
+        wanted: the clients: those selected, or those left of an existing run.
+        selected: the selection, whose lists may name unknown clients; None without one.
+        existing: the run, if it exists.
+        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        sentence: the organisation's sentence in each mail.
+    """
+
+    name: str
+    wanted: Selected
+    selected: Selected | None
+    existing: ReissueRun | None
+    rate: int | None
+    sentence: str
+
+    @classmethod
+    def for_start(
+        cls, name: str, selected: Selected, existing: ReissueRun | None, rate: int | None, sentence: str
+    ) -> Self:
+        """Return the plan of `start`; `existing` is the run of this name, if there is one."""
+        if existing is None:
+            return cls(name, selected, selected, None, rate, sentence)
+        return cls.for_rest(existing, rate)._replace(selected=selected)
+
+    @classmethod
+    def for_rest(cls, run: ReissueRun, rate: int | None, *, with_failed: bool = False) -> Self:
+        """Return the plan for the rest of a run, which may include the clients whose mail failed."""
+        from egec_cli.reissue import preview
+
+        options = runs.RunOptions.parse(run.options)
+        rest = preview.RemainingClients(run, with_failed=with_failed)
+        return cls(run.name, rest, None, run, options.rate if rate is None else rate, options.sentence)
+
+    def preview(self, context: Context) -> "RunPreview":
+        """Count and measure."""
+        from egec_cli.mail.transports import choose
+        from egec_cli.reissue import preview
+
+        transport = choose.open_transport(context.settings)
+        return preview.preview_run(context, self.wanted, transport, rate=self.rate, sentence=self.sentence)
+
+
+def _require_dry_run(with_list: bool, dry_run: bool) -> None:
+    if with_list and not dry_run:
+        raise UsageError("--list needs --dry-run", "Give both, or leave out --list.")
+
+
+def _confirm_start(context: Context, plan: _Plan) -> bool:
+    """Show the numbers and ask the operator, unless the run exists and has no client left to mail."""
+    from egec_cli.commands import reissue_texts
+    from egec_cli.output.cards import show_lines
+
+    total, first = plan.wanted.count(), plan.wanted.count_without_password()
+    if plan.existing is not None and not total:
         return True
+    if not is_quiet():
+        existing = None if plan.existing is None else runs.load_run(context, plan.existing)
+        lines = reissue_texts.preview_lines(plan.name, plan.preview(context), context.settings, existing=existing)
+        show_lines(lines, sys.stderr)
     if not first:
-        question = Words("Mail new passwords to {clients}?", clients=_count_clients(total))
+        question = Words("Mail new passwords to {clients}?", clients=reissue_texts.count_clients(total))
     elif first == total:
-        question = Words("Mail first passwords to {clients}?", clients=_count_clients(total))
+        question = Words("Mail first passwords to {clients}?", clients=reissue_texts.count_clients(total))
     else:
         question = Words(
             "Mail first passwords to {clients} and new passwords to {others}?",
-            clients=_count_clients(first),
+            clients=reissue_texts.count_clients(first),
             others=total - first,
         )
     return confirm(question)
 
 
-def _count_clients(number: int) -> Words:
-    return Words("1 client") if number == 1 else Words("{number} clients", number=number)
+def _show_dry_run(context: Context, plan: _Plan, output: OutputFormat, *, with_list: bool) -> None:
+    """Show what would be mailed: a sample and the numbers; in a machine format, or with --list, also the clients."""
+    from egec_cli.commands import reissue_texts
+    from egec_cli.output.cards import show_lines
+    from egec_cli.reissue import preview
 
-
-def _show_dry_run(
-    context: Context,
-    selected: Selected,
-    before: ReissueRun | None,
-    rate: int | None,
-    sentence: str,
-    output: OutputFormat,
-) -> None:
-    """Show the clients that `start` would mail: if the run exists, those left of it."""
-    from egec_cli.mail.transports import choose
-    from egec_cli.reissue import preview as reissue_preview
-
-    wanted = selected
-    if before is not None:
-        existing = runs.load_run(context, before)
-        wanted = reissue_preview.RemainingClients(before)
-        options = runs.RunOptions.parse(before.options)
-        rate, sentence = options.rate if rate is None else rate, sentence or options.sentence
-        note(
-            "egec: the run {name} already exists. State: {state}; clients left: {remaining} of {total}. "
-            "`start` would mail only these.",
-            name=existing.name,
-            state=existing.state,
-            remaining=existing.remaining,
-            total=existing.total,
-        )
-    planned = reissue_preview.list_planned_clients(context, wanted)
-    render_all(
-        planned, reissue_preview.PlannedRecord, output, in_table=(*CLIENT_IN_TABLE, "mail"), optional=CLIENT_OPTIONAL
-    )
-    unmatched = report_unmatched(selected)
-    found = reissue_preview.preview_run(
-        context, wanted, choose.open_transport(context.settings), rate=rate, sentence=sentence
-    )
-    note(_describe_preview(found, wanted.count_bounced()))
+    is_listed = with_list or output is not OutputFormat.TABLE
+    if is_listed:
+        in_table = (*CLIENT_IN_TABLE, "mail")
+        planned = preview.list_planned_clients(context, plan.wanted)
+        render_all(planned, preview.PlannedRecord, output, in_table=in_table, optional=CLIENT_OPTIONAL)
+    unmatched = report_unmatched(plan.selected) if plan.selected else 0
+    found = plan.preview(context)
+    existing = None if plan.existing is None else runs.load_run(context, plan.existing)
+    lines = [
+        *reissue_texts.sample_lines(found),
+        *reissue_texts.preview_lines(plan.name, found, context.settings, existing=existing, unmatched=unmatched),
+    ]
+    if not is_quiet():
+        show_lines(lines, sys.stderr if is_listed else sys.stdout)
+        note("egec: nothing was started")
     if unmatched:
         raise typer.Exit(ExitCode.PARTLY_DONE)
-
-
-def _describe_preview(found: "RunPreview", bounced: int) -> str:
-    from egec_cli.mail.compose.template import Kind
-
-    if found.fault is not None:
-        mails = Words("no mail can be sent at present: {fault}", fault=found.fault)
-    else:
-        mails = Words(
-            "the mail server answers within {milliseconds:.0f} ms", milliseconds=(found.mail_seconds or 0) * 1000
-        )
-    seconds = round(found.seconds)
-    duration = (
-        Words("about {duration}", duration=timedelta(seconds=seconds)) if seconds else Words("less than a second")
-    )
-    readers = {
-        Kind.CREDENTIALS: Words("A client who has never had a password"),
-        Kind.REISSUE: Words("A client who has had a password"),
-    }
-    came_back = (
-        Words("egec: the addresses of {bounced} of them have bounced a mail\n", bounced=bounced) if bounced else ""
-    )
-    return Words(
-        "egec: {clients} would get a mail, in {duration}: "
-        "a hash takes {hash_milliseconds:.0f} ms, {mails}\n"
-        "egec: {first} of them would get a first mail, {others} a new password\n"
-        "{came_back}egec: nothing was started. {samples}",
-        clients=_count_clients(sum(found.mails.values())),
-        duration=duration,
-        hash_milliseconds=found.hash_seconds * 1000,
-        mails=mails,
-        first=found.mails[Kind.CREDENTIALS],
-        others=found.mails[Kind.REISSUE],
-        came_back=came_back,
-        samples=join_words(
-            "\n",
-            [
-                Words("{who} would read, with another password:\n\n{sample}", who=readers[kind], sample=Words(sample))
-                for kind, sample in found.samples.items()
-            ],
-        ),
-    )

@@ -191,6 +191,8 @@ def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
 
 
 _SECONDS_BETWEEN_LINES = 30.0
+# One decimal would show less as 0.0.
+_SLOWEST_PER_SECOND = 0.1
 
 
 class Progress:
@@ -230,7 +232,7 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.__exit__(*error)
-        elif self._has_lines:
+        elif self._has_lines and self._done_here:
             self._show_line()
 
     def _show_line(self) -> None:
@@ -240,14 +242,21 @@ class Progress:
         is_known = rate and remaining
         left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
         note(
-            "egec: {name}: {done} of {total} done, {failed} failed, {rate:.1f}/s{left}",
+            "egec: {name}: {done} of {total} done, {failed} failed{pace}{left}",
             name=self._name,
             done=self._done,
             total=self._total,
             failed=self._failed,
-            rate=rate,
+            pace=_describe_pace(rate),
             left=left,
         )
+
+
+def _describe_pace(rate: float) -> Words | str:
+    """Return a number per second, or per minute if it is small; nothing for 0."""
+    if rate >= _SLOWEST_PER_SECOND:
+        return Words(", {rate:.1f}/s", rate=rate)
+    return Words(", {rate:.2g}/min", rate=rate * 60) if rate else ""
 
 
 def wrap(text: str, width: int) -> list[str]:

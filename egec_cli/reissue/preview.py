@@ -43,28 +43,31 @@ PlannedRecord.__doc__ = (
 
 
 class RemainingClients(Selected):
-    """The clients of an existing run who have not been mailed, as a query."""
+    """The clients of an existing run who have not been mailed, as a query; after a retry, also those who failed."""
 
-    def __init__(self, run: ReissueRun) -> None:
+    def __init__(self, run: ReissueRun, *, with_failed: bool = False) -> None:
         self._run = run
         self._named = None
+        self._finished = [ItemState.ACCEPTED, ItemState.SENT, *([] if with_failed else [ItemState.FAILED])]
 
     def query(self, *columns: Any) -> Any:
         """Return the query for these columns, in the order of the run."""
-        is_left = ReissueItem.state.not_in([ItemState.ACCEPTED, ItemState.SENT, ItemState.FAILED])
+        is_left = ReissueItem.state.not_in(self._finished)
         items = Client.select(*columns).join(ReissueItem)
         return items.where((ReissueItem.run == self._run) & is_left).order_by(ReissueItem.id)
 
 
 class RunPreview(NamedTuple):
-    """The measurements and sample mails of a run.
+    """The measurements of a run and a sample of its mails.
 
     Attributes:
         mails: the number of mails of each kind.
         hash_seconds: how long one hash takes on one core.
         mail_seconds: about how long one mail takes on one connection; None if the server is unavailable.
         seconds: about how long the run takes.
-        samples: the plain text of a mail of each kind that would be sent, with a made-up password.
+        rate: maximum mails per second; 0 for no limit.
+        bounced: the number of clients whose address has bounced a mail.
+        sample: the plain text of a mail of the kind that most clients would get, with a made-up password.
         fault: why no mail would leave now.
     """
 
@@ -72,7 +75,9 @@ class RunPreview(NamedTuple):
     hash_seconds: float
     mail_seconds: float | None
     seconds: float
-    samples: Mapping[Kind, str]
+    rate: int
+    bounced: int
+    sample: str
     fault: str | None
 
 
@@ -86,7 +91,7 @@ def list_planned_clients(context: Context, selected: Selected) -> Iterator[Plann
 def preview_run(
     context: Context, selected: Selected, transport: Transport, *, rate: int | None, sentence: str = ""
 ) -> RunPreview:
-    """Count the mails of a run, measure how long they take, and render one of each kind.
+    """Count the mails of a run, measure how long they take, and render one of the most frequent kind.
 
     A mail needs about as many answers of the server as connecting does, so it is estimated to take as long.
 
@@ -98,11 +103,8 @@ def preview_run(
     forms = settle.prepare_forms(settings, fields.clean_sentence(sentence) if sentence else "")
     total, first = selected.count(), selected.count_without_password()
     mails = dict(zip(KINDS_OF_A_RUN, (first, total - first), strict=True))
-    samples = {
-        kind: render_as_text(forms[kind, settings.language].sample(context.clock()))
-        for kind, number in mails.items()
-        if number or not total
-    }
+    most_frequent = max(mails, key=mails.__getitem__)
+    sample = render_as_text(forms[most_frequent, settings.language].sample(context.clock()))
     start = time.perf_counter()
     hash_password(generate_password(settings.alphabet), settings.bcrypt_cost)
     hash_seconds = time.perf_counter() - start
@@ -113,7 +115,7 @@ def preview_run(
         (mail_seconds or 0) / settings.mail_connections,
         1 / rate if rate else 0,
     )
-    return RunPreview(mails, hash_seconds, mail_seconds, total * seconds, samples, fault)
+    return RunPreview(mails, hash_seconds, mail_seconds, total * seconds, rate, selected.count_bounced(), sample, fault)
 
 
 def _time_to_connect(transport: Transport) -> tuple[float | None, str | None]:

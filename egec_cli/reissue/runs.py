@@ -114,7 +114,7 @@ def find_existing_run(
     run: ReissueRun | None = ReissueRun.get_or_none(ReissueRun.name == _clean_name(name))
     if run is not None:
         _require_same(run, selected, options, expect)
-        _require_not_cancelled(run)
+        require_not_cancelled(run)
     elif expect is not None:
         _require_expected(selected.count(), expect)
     return run
@@ -313,7 +313,7 @@ def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) ->
         PermissionDenied: the run was cancelled.
     """
     with context.database.atomic():
-        _require_not_cancelled(run)
+        require_not_cancelled(run)
         was_left = _was_left_by_workers(ReissueRun.get_by_id(run.id), context.clock())
         before = load_state_and_rate(context, run).rate
         if rate is not None:
@@ -347,7 +347,7 @@ def retry_run(context: Context, run: ReissueRun) -> int:
         PermissionDenied: the run was cancelled.
     """
     with context.database.atomic():
-        _require_not_cancelled(run)
+        require_not_cancelled(run)
         number: int = (
             ReissueItem.update(
                 state=ItemState.WAITING, attempts=0, not_before=context.clock(), failure=None, details=None
@@ -377,7 +377,12 @@ def cancel_run(context: Context, run: ReissueRun) -> None:
             )
 
 
-def _require_not_cancelled(run: ReissueRun) -> None:
+def require_not_cancelled(run: ReissueRun) -> None:
+    """Raise an error if the run was cancelled.
+
+    Raises:
+        PermissionDenied: it was.
+    """
     if ReissueRun.get_by_id(run.id).state == RunState.CANCELLED:
         raise cancelled_error(run)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.reissue import threads
+from egec_cli.reissue import settle, threads
 from egec_cli.settings.schema import Database
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
@@ -30,10 +32,13 @@ def people(egec: Egec) -> list[str]:
     ]
 
 
-NEXT_STEP = (
-    "egec: run spring: 1 of 3 clients could not be mailed. Next: egec reissue status spring --failed; "
-    "after correcting the addresses: egec reissue retry spring"
-)
+def summary(mailed: int, *, name: str = "spring", unknown: str = "") -> list[str]:
+    """Return the lines at the end of a run of which one client is refused."""
+    return [
+        f"{name}: {mailed} mailed, 1 refused{unknown} (exit 3)",
+        "  1 \N{MULTIPLICATION SIGN} 550 No such recipient",
+        f"Next: egec reissue status {name} --failed",
+    ]
 
 
 def run_of(out: str) -> dict[str, object]:
@@ -70,7 +75,9 @@ def test_jsonl_reports_each_client_once(egec: Egec, server: MailServer, people: 
         {"identifier": people[2], "email": "c2@example.org", "line": 5, "outcome": "accepted",
          "failure": None, "details": None, "attempts": 1},
     ]  # fmt: skip
-    assert ended.err.splitlines() == ["egec: list.txt:4: unknown client 'nobody@example.org'", NEXT_STEP]
+    assert ended.err.splitlines() == [
+        "egec: list.txt:4: unknown client 'nobody@example.org'", *summary(2, unknown=", 1 line unknown"),
+    ]  # fmt: skip
 
 
 def test_the_table_shows_the_failures_and_the_summary_of_the_run(
@@ -82,6 +89,7 @@ def test_the_table_shows_the_failures_and_the_summary_of_the_run(
     assert f"egec: client {people[1]} (c1@example.org) failed: mail_refused: 550 No such recipient\n" in ended.err
     assert "egec: spring: 3 of 3 done, 1 failed" in ended.err
     assert "accepted     2\nfailed       1\nremaining    0\n" in ended.out
+    assert ended.err.splitlines()[-3:] == summary(2)
     listed = egec("reissue", "status", "spring", "--failed", "--format", "jsonl")
     assert [json.loads(line)["identifier"] for line in listed.out.splitlines()] == [people[1]]
     server.work_again()
@@ -109,6 +117,14 @@ def shown_on(controller: int) -> bytes:
     return shown
 
 
+def shown_until(controller: int, end: bytes) -> bytes:
+    """Return what a terminal shows until this."""
+    shown = b""
+    while end not in shown:
+        shown += os.read(controller, 1000)
+    return shown
+
+
 @pytest.mark.parametrize(("answer", "mails"), [(b"n\n", 0), (b"y\n", 3)])
 def test_at_a_terminal_the_operator_must_confirm(
     server: MailServer, people: list[str], answer: bytes, mails: int
@@ -118,7 +134,7 @@ def test_at_a_terminal_the_operator_must_confirm(
         [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
     ) as process:
         os.close(terminal)
-        assert b"Mail first passwords to 3 clients? [y/N]" in os.read(controller, 1000)
+        assert b"Mail first passwords to 3 clients? [y/N]" in shown_until(controller, b"[y/N]")
         os.write(controller, answer)
         shown = shown_on(controller)
         process.wait(30)
@@ -172,44 +188,91 @@ def test_a_used_name_with_different_selectors_is_refused(egec: Egec, server: Mai
     assert json.loads(ended.err)["error"]["code"] == "run_exists"
 
 
-def test_a_dry_run_shows_clients_duration_and_mails_and_changes_nothing(
+def test_a_dry_run_shows_the_numbers_and_a_sample_and_changes_nothing(
     egec: Egec, server: MailServer, people: list[str]
 ) -> None:
-    ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--limit", "2", "--format", "ids")
-    assert ended.code == 0
-    assert ended.out.split() == people[:2]
-    assert "2 clients would get a mail, in less than a second: " in ended.err
-    assert "2 of them would get a first mail, 0 a new password" in ended.err
-    assert "A client who has never had a password would read" in ended.err
-    assert "A client who has had a password would read" not in ended.err
-    assert "the mail server answers within" in ended.err
-    assert "Votre identifiant CLIENT est" in ended.err
-    assert "fG69a*6jH" in ended.err
+    ended = egec("reissue", "start", "spring", "--all", "--limit", "2", "--dry-run", "--rate", "1")
+    assert (ended.code, ended.err) == (0, "egec: nothing was started\n")
+    lines = ended.out.splitlines()
+    assert lines[0] == "A client who has never had a password would read, with another password:"
+    assert {"Subject: Votre identifiant et votre mot de passe eGEC", "fG69a*6jH"} <= set(lines)
+    numbers = lines[lines.index("spring: 2 clients") + 1 :]
+    assert [re.sub(r"\d+ ms", "1 ms", line) for line in numbers] == [
+        "  First passwords  2",
+        "  Replacements     0",
+        f"  Mail server      127.0.0.1:{server.port}, answers within 1 ms",
+        "  Sender           eGEC <ne-pas-repondre@egec.pro>",
+        "  Rate             1 mail per second",
+        "  Duration         about 2 s (a hash takes 1 ms)",
+    ]
+    assert not any(client in ended.out for client in people)
     assert egec("reissue", "status", "--format", "jsonl").out == ""
     assert server.accepted == []
 
 
-def test_a_dry_run_counts_first_mails_and_new_passwords_and_shows_both(
+def test_a_dry_run_shows_the_mail_that_most_clients_get(egec: Egec, server: MailServer, people: list[str]) -> None:
+    def subjects() -> list[str]:
+        shown = egec("reissue", "start", "spring", "--all", "--dry-run").out.splitlines()
+        return [line for line in shown if line.startswith("Subject:")]
+
+    egec("activate", people[1])
+    assert subjects() == ["Subject: Votre identifiant et votre mot de passe eGEC"]
+    egec("activate", people[2])
+    assert subjects() == ["Subject: Votre nouveau mot de passe eGEC"]
+
+
+def test_a_dry_run_lists_the_clients_with_list_or_in_a_machine_format(
     egec: Egec, server: MailServer, people: list[str]
 ) -> None:
     egec("activate", people[1])
-    ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--format", "json")
-    assert [(one["identifier"], one["mail"]) for one in json.loads(ended.out)] == [
-        (people[0], "credentials"), (people[1], "reissue"), (people[2], "credentials"),
-    ]  # fmt: skip
-    assert "2 of them would get a first mail, 1 a new password" in ended.err
-    assert "Subject: Votre identifiant et votre mot de passe eGEC\n" in ended.err
-    assert "Subject: Votre nouveau mot de passe eGEC\n" in ended.err
-    table = egec("reissue", "start", "spring", "--all", "--dry-run").out.splitlines()
-    assert [line.split()[-1] for line in table] == ["mail", "credentials", "reissue", "credentials"]
+    dry_run = ("reissue", "start", "spring", "--all", "--dry-run")
+    expected = [(people[0], "credentials"), (people[1], "reissue"), (people[2], "credentials")]
+    table = egec(*dry_run, "--list").out.splitlines()
+    assert [(line.split()[0], line.split()[-1]) for line in table] == [("identifier", "mail"), *expected]
+    for options in ([], ["--list"]):
+        listed = egec(*dry_run, "--format", "json", *options)
+        assert [(one["identifier"], one["mail"]) for one in json.loads(listed.out)] == expected
+        assert "  First passwords  2\n  Replacements     1\n" in listed.err
+        assert egec(*dry_run, "--format", "ids", *options).out.split() == people
     assert len(server.accepted) == 1
+
+
+@pytest.mark.parametrize("command", [("start", "--all", "--yes"), ("resume",), ("retry",)])
+def test_a_list_without_a_dry_run_is_refused(egec: Egec, people: list[str], command: tuple[str, ...]) -> None:
+    ended = egec("reissue", command[0], "spring", *command[1:], "--list")
+    assert ended.code == 2
+    assert "--list needs --dry-run" in ended.err
+
+
+def test_a_dry_run_counts_unknown_lines(egec: Egec, server: MailServer, people: list[str], tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{people[0]}\nnobody@example.org\n")
+    ended = egec("reissue", "start", "spring", "--from", "list.txt", "--dry-run")
+    assert ended.code == 3
+    assert "egec: list.txt:2: unknown client 'nobody@example.org'" in ended.err
+    assert "  Unknown lines    1\n" in ended.out
 
 
 def test_a_dry_run_reports_an_unavailable_mail_server(egec: Egec, server: MailServer, people: list[str]) -> None:
     server.stop()
     ended = egec("reissue", "start", "spring", "--all", "--dry-run")
     assert ended.code == 0
-    assert "no mail can be sent at present: the mail server" in ended.err
+    assert "no mail can be sent at present: the mail server" in ended.out
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_dry_run_of_resume_and_of_retry_shows_whom_they_would_mail(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    dry_run = ("spring", "--dry-run", "--format", "ids")
+    assert egec("reissue", "resume", *dry_run).out.split() == people[1:]
+    assert egec("reissue", "retry", *dry_run).out.split() == people
+    shown = egec("reissue", "retry", "spring", "--dry-run", "--rate", "7")
+    assert "spring: 3 clients\n  The run spring already exists. State: paused; clients left: 2 of 3; failed: 1.\n" in (
+        shown.out
+    )
+    assert "  Rate             7 mails per second\n" in shown.out
+    assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["failed"] == 1
+    assert server.accepted == []
 
 
 def test_status_lists_all_runs(egec: Egec, server: MailServer, people: list[str]) -> None:
@@ -303,7 +366,7 @@ def test_workers_that_share_a_run_print_the_summary_of_the_whole_run(
     ]
     errors = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [3, 3]
-    assert all("egec: spring: 30 of 30 done, 1 failed, " in err.splitlines()[-2] for err in errors)
+    assert all(err.splitlines()[-3:] == summary(29) for err in errors)
 
 
 ODD_NAME = "odd name; rm -rf /"
@@ -312,8 +375,7 @@ ODD_NAME = "odd name; rm -rf /"
 def test_a_hint_quotes_the_name_of_a_run_for_a_shell(egec: Egec, server: MailServer, people: list[str]) -> None:
     server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
     ended = egec("reissue", "start", ODD_NAME, "--all", "--yes", "--format", "jsonl")
-    assert "Next: egec reissue status 'odd name; rm -rf /' --failed; " in ended.err
-    assert ended.err.endswith(": egec reissue retry 'odd name; rm -rf /'\n")
+    assert ended.err.endswith("Next: egec reissue status 'odd name; rm -rf /' --failed\n")
     other = egec("reissue", "start", ODD_NAME, "--all", "--limit", "1", "--yes")
     assert "type `egec reissue resume 'odd name; rm -rf /'` to continue" in other.err
 
@@ -335,14 +397,14 @@ def test_a_dry_run_of_an_existing_run_shows_its_remaining_clients(
     ended = egec("reissue", "start", "spring", "--all", "--dry-run", "--expect", "3", "--format", "ids")
     assert ended.code == 0
     assert ended.out.split() == people[1:]
-    assert "the run spring already exists. State: paused; clients left: 2 of 3. `start` would mail only these." in (
+    assert "spring: 2 clients\n  The run spring already exists. State: paused; clients left: 2 of 3; failed: 1.\n" in (
         ended.err
     )
-    assert "egec: 2 clients would get a mail, in less than a second: " in ended.err
+    assert "  Duration         less than a second (a hash takes " in ended.err
     assert egec("reissue", "resume", "spring").code == 3
     again = egec("reissue", "start", "spring", "--all", "--dry-run", "--format", "ids")
     assert (again.code, again.out) == (0, "")
-    assert "State: done; clients left: 0 of 3." in again.err
+    assert "State: done; clients left: 0 of 3; failed: 1." in again.err
     assert egec("reissue", "start", "spring", "--all", "--limit", "1", "--dry-run").code == 73
 
 
@@ -390,12 +452,89 @@ def test_contradicting_options_of_status_are_refused(egec: Egec, arguments: list
 
 
 @pytest.mark.usefixtures("paused")
+def test_a_run_that_is_paused_under_quiet_prints_its_numbers_and_how_to_continue(
+    egec: Egec, server: MailServer
+) -> None:
+    server.stop()
+    ended = egec("--quiet", "reissue", "resume", "spring")
+    assert (ended.code, ended.out) == (75, "")
+    first, reason, *rest = ended.err.splitlines()
+    assert first == "spring: 0 mailed, 1 refused, 2 left (exit 75)"
+    assert reason.endswith(" 550 No such recipient")
+    assert rest[-2] == "      The run is paused and nothing is lost. Later: egec reissue resume spring"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_after_an_interruption_the_bar_and_the_summary_of_the_resumed_run_agree(
+    server: MailServer, people: list[str], number: int, code: int
+) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
+    command = [*PROGRAM, "reissue", "start", "spring", "--all", "--yes", "--rate", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: bool(server.accepted))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    if number != signal.SIGKILL:
+        # The client who is refused may be the first or the second one.
+        assert re.search(rf"(?m)^spring: 1 mailed, (1 refused, 1|2) left \(exit {code}\)$", err)
+        assert "\nNext: egec reissue resume spring\n" in err
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "reissue", "resume", "spring", "--rate", "0"], stdin=terminal, stdout=terminal, stderr=terminal
+    ) as resumed:
+        os.close(terminal)
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", shown_on(controller).decode())
+    assert resumed.returncode == 3
+    assert re.search(r"3/3.* 1 failed", shown)
+    assert "spring: 2 mailed, 1 refused (exit 3)" in shown
+
+
+def test_retry_takes_a_rate(egec: Egec, server: MailServer, people: list[str]) -> None:
+    server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
+    egec("reissue", "start", "spring", "--all", "--yes")
+    egec("reissue", "retry", "spring", "--rate", "7")
+    assert "  Rate             7 mails per second\n" in egec("reissue", "retry", "spring", "--dry-run").out
+
+
+def test_a_run_whose_mails_were_deferred_names_the_retry(
+    egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "FIRST_WAIT", 0.01)
+    server.fail_always(Fault.RCPT_451, recipient="c1@example.org")
+    ended = egec("reissue", "start", "spring", "--all", "--yes")
+    lines = ended.err.splitlines()[-3:]
+    assert lines[0] == "spring: 2 mailed, 1 deferred (exit 3)"
+    assert lines[2] == "Next: egec reissue retry spring"
+
+
+def test_a_run_without_failures_but_with_unknown_lines_says_what_to_do(
+    egec: Egec, server: MailServer, people: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text(f"{people[0]}\nnobody@example.org\n")
+    ended = egec("--quiet", "reissue", "start", "spring", "--from", "list.txt", "--yes")
+    assert ended.err.splitlines()[1:] == [
+        "spring: 1 mailed, 1 line unknown (exit 3)",
+        "Next: correct the unknown lines in a new list, and start a run of it under another name",
+    ]
+
+
+def test_a_run_that_is_done_says_that_nothing_is_left(egec: Egec, server: MailServer, people: list[str]) -> None:
+    for told in ([], ["egec: nothing left to do in the run spring"]):
+        ended = egec("reissue", "start", "spring", "--all", "--yes")
+        assert [line for line in ended.err.splitlines() if "left to do" in line] == told
+        assert ended.err.splitlines()[-1] == "spring: 3 mailed"
+
+
+@pytest.mark.usefixtures("paused")
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
 def test_each_start_of_a_run_with_failures_prints_the_next_step(egec: Egec, options: list[str]) -> None:
     for _ in range(2):
         ended = egec(*options, "reissue", "start", "spring", "--all", "--yes")
         assert ended.code == 3
-        assert ended.err.splitlines()[-1] == NEXT_STEP
+        assert ended.err.splitlines()[-3:] == summary(2)
 
 
 def test_a_rate_of_0_removes_the_limit_of_the_settings(
@@ -416,7 +555,7 @@ def test_the_question_counts_first_and_new_passwords(egec: Egec, server: MailSer
             [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
         ) as process:
             os.close(terminal)
-            question = os.read(controller, 1000)
+            question = shown_until(controller, b"[y/N]")
             os.write(controller, b"n\n")
             shown_on(controller)
             process.wait(30)
@@ -432,7 +571,7 @@ def test_the_question_counts_first_and_new_passwords(egec: Egec, server: MailSer
 
 def test_a_dry_run_uses_the_singular_for_one_client(egec: Egec, server: MailServer, people: list[str]) -> None:
     ended = egec("reissue", "start", "spring", "--all", "--limit", "1", "--dry-run")
-    assert "egec: 1 client would get a mail, in less than a second: " in ended.err
+    assert "spring: 1 client\n" in ended.out
 
 
 @pytest.mark.usefixtures("paused")

@@ -22,7 +22,7 @@ VARIABLE = {
     rf"(?<=  )(?:{'|'.join(map(re.escape, (ACTOR, detect_actor().user)))})(?: +|$)": "somebody ",
     r"\b(by|actor) +details$": r"\1 details",
     r'\d+ ms$|"ms": \d+': "some time",
-    r"in (less than a second|about [\d:]+): a hash takes \d+ ms, the mail server answers within some time": "some time",
+    r"(less than a second|about \d+ s) \(a hash takes \d+ ms\)": "some time",
 }
 
 

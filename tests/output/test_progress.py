@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from egec_cli.output import progress
+from egec_cli.output import progress, terminal
 from egec_cli.output.columns import width
 from egec_cli.output.pager import pager
 from egec_cli.output.progress import ProgressLine
@@ -300,3 +300,25 @@ def test_in_a_pipe_there_is_no_progress(egec: Egec) -> None:
     assert ended.err.splitlines() == [
         "egec: reading clients.csv as CSV with commas, in utf-8", "egec: nothing was changed",
     ]  # fmt: skip
+
+
+def test_a_slow_run_shows_its_mails_per_minute_and_names_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with terminal.Progress("spring", 10, 4, 1, has_lines=True) as shown:
+        now[0] = 40.0
+        shown.advance(failed=False)
+        now[0] = 40.5
+        shown.advance(failed=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "egec: spring: 5 of 10 done, 1 failed, 1.5/min, about 0:03:20 left",
+        "egec: spring: 6 of 10 done, 2 failed, 3/min, about 0:01:21 left",
+    ]
+
+
+def test_a_command_that_did_nothing_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Progress("spring", 10, 10, 1, has_lines=True):
+        pass
+    assert capsys.readouterr().err == ""

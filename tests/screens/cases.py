@@ -6,10 +6,11 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.screens import runs
 from tests.screens.emulator import PROGRAM, Seen, see
 
 FOLDER = Path(__file__).parent / "kept"
@@ -43,6 +44,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "error-lines": ("client", "list", "--from", "{folder}/names.txt"),
     "error-settings": ("client", "list"),
     "error-usage": ("client", "list", "--form", "json"),
+    "reissue-status": ("reissue", "status"),
+    "reissue-status-done": ("reissue", "status", "weekly-2026-48"),
+    "reissue-status-paused": ("reissue", "status", "weekly-2026-49"),
+    "reissue-status-failed": ("reissue", "status", "weekly-2026-48", "--failed"),
+    # With a rate, as the machine would set the duration otherwise.
+    "reissue-dry-run": ("reissue", "start", "spring-2026", "--all", "--rate", "5", "--dry-run"),
+    "reissue-dry-run-list": ("reissue", "retry", "weekly-2026-48", "--rate", "1", "--dry-run", "--list"),
+    "reissue-question": ("reissue", "start", "spring-2026", "--all", "--rate", "5"),
+    "reissue-retry": ("reissue", "retry", "weekly-2026-48"),
 }
 _GOOD = {"EGEC_BCRYPT_COST": "12", "EGEC_MAIL_URL": "sendmail:/bin/true"}
 _FAULTY = {"EGEC_MAIL_TIMEOUT": "soon", "EGEC_LANGUAGE": "de"}
@@ -71,6 +81,10 @@ _FROM_AN_OFFICE = (
 )
 # Screens of a database with more in it.
 BUSY_DATABASE = {"stats"}
+# The screens that show a database with runs; each command gets a copy of it.
+WITH_RUNS = {name for name in COMMANDS if name.startswith("reissue-") and not name.endswith(("-empty", "-help"))}
+# What is typed at the question of a command.
+TYPED = {"reissue-question": "n\n"}
 
 
 class Case(NamedTuple):
@@ -91,17 +105,22 @@ class Case(NamedTuple):
     def see(self, variables: dict[str, str]) -> Seen:
         """Run the command and return what it shows."""
         columns, lines = SIZES[self.size]
-        language = {"LANG": LANGUAGES[self.language], "LC_ALL": ""}
+        variables = variables | {"LANG": LANGUAGES[self.language], "LC_ALL": ""} | VARIABLES.get(self.name, {})
         if self.name in BUSY_DATABASE:
-            variables = variables | {"EGEC_DATABASE_URL": f"sqlite:///{variables['HOME']}/busy.db"}
-        arguments = [one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name]]
-        return see(
-            [*PROGRAM, *arguments],
-            columns=columns,
-            lines=lines,
-            variables=variables | language | VARIABLES.get(self.name, {}),
-            folder=Path(variables["HOME"]),
+            variables["EGEC_DATABASE_URL"] = f"sqlite:///{variables['HOME']}/busy.db"
+        more: AbstractContextManager[dict[str, str]] = (
+            runs.copied(Path(variables["HOME"])) if self.name in WITH_RUNS else nullcontext({})
         )
+        with more as added:
+            return see(
+                [*PROGRAM, *(one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name])],
+                columns=columns,
+                lines=lines,
+                variables=variables | added,
+                folder=Path(variables["HOME"]),
+                typed=TYPED.get(self.name, ""),
+                prompt="/N]:" if self.name in TYPED else "",
+            )
 
 
 def cases() -> Iterator[Case]:
@@ -142,6 +161,7 @@ def prepare(folder: Path) -> dict[str, str]:
     )
     shutil.copy(folder / "egec.db", folder / "busy.db")
     _fill_busy_database(folder / "busy.db")
+    runs.prepare(folder, variables)
     return variables
 
 

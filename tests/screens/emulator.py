@@ -11,6 +11,7 @@ import sys
 import termios
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +23,17 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 PATIENCE = 60.0
 _LINES_KEPT = 500
 
-# What differs from run to run, and what stands for it, at the same width.
+# A date in a mail. Its length decides where its paragraph is broken into lines.
+_DATE = r"\d{1,2}(?:er)? [a-zA-Zéû]+ \d{4}"
+
+# What differs from run to run, and what stands for it; in a table at the same width.
 _CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
     (re.compile(r"/tmp/egec-\w{8}"), "/srv/egec-12345678"),
     (re.compile(r"SQLite \d\.\d\d\.\d"), "SQLite 3.40.1"),
-    (re.compile(r"\b\d{3} ms"), "250 ms"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:25"),
+    (re.compile(r"\d+ ms"), "50 ms"),
 ]
 
 
@@ -73,6 +78,7 @@ def see(
     variables: Mapping[str, str] | None = None,
     folder: Path | None = None,
     typed: str = "",
+    prompt: str = "",
 ) -> Seen:
     """Run a command at a terminal until it ends, and return what was shown.
 
@@ -82,7 +88,8 @@ def see(
         lines: the height of the terminal.
         variables: what the environment has beside that of the tests.
         folder: where it runs; by default, where the tests do.
-        typed: what is typed at once, for the questions to come.
+        typed: what is typed for the questions to come: at once, or when the prompt is there.
+        prompt: what a question ends with.
     """
     keyboard, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -102,7 +109,7 @@ def see(
     )
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
-    if typed:
+    if typed and not prompt:
         os.write(keyboard, typed.encode())
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
@@ -113,6 +120,9 @@ def see(
             stream.feed(os.read(keyboard, 65536))
         elif ended:
             break
+        if prompt and prompt in screen.display[screen.cursor.y]:
+            os.write(keyboard, typed.encode())
+            prompt = ""
     code = process.wait()
     os.close(follower)
     watchdog.cancel()
@@ -123,7 +133,17 @@ def see(
         shown.pop()
     cells = [row[column] for row in rows for column in range(columns)]
     coloured = any(cell.fg != "default" for cell in cells)
-    return Seen(code, shown, coloured, screen.wrapped)
+    return Seen(code, _without_dated_paragraphs(shown), coloured, screen.wrapped)
+
+
+def _without_dated_paragraphs(lines: Sequence[str]) -> list[str]:
+    """Replace each paragraph with a date by a remark, as its lines end elsewhere on another day."""
+    kept: list[str] = []
+    for is_blank, group in groupby(lines, key=lambda line: not line):
+        paragraph = list(group)
+        is_dated = not is_blank and re.search(_DATE, " ".join(paragraph))
+        kept += ["(a paragraph with a date)"] if is_dated else paragraph
+    return kept
 
 
 def _keep_width(line: str) -> str:

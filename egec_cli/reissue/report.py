@@ -1,0 +1,168 @@
+"""What a run has come to, for people: failures by reason, who works on it, and when it will be finished."""
+
+import re
+from collections import Counter
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from egec_cli.context import Context
+from egec_cli.credentials import leases
+from egec_cli.reissue import runs
+from egec_cli.reissue.runs import RunRecord
+from egec_cli.store import peewee
+from egec_cli.store.models import Credential, Event, ItemState, ReissueItem, ReissueRun, RunState
+from egec_cli.store.sql import fetch_tuples, stream_rows
+
+
+class FailureKind(StrEnum):
+    """Why clients could not be mailed, in the order in which people read it."""
+
+    REFUSED = "refused"
+    DEFERRED = "deferred"
+    LEFT_OUT = "left_out"
+    IN_DOUBT = "in_doubt"
+
+
+# The kinds of the error codes; all others are refusals.
+_KINDS = {
+    "in_doubt": FailureKind.IN_DOUBT,
+    "too_many_in_doubt": FailureKind.IN_DOUBT,
+    "client_disabled": FailureKind.LEFT_OUT,
+    "client_erased": FailureKind.LEFT_OUT,
+    "mail_deferred": FailureKind.DEFERRED,
+    "temporary_failure": FailureKind.DEFERRED,
+}
+
+
+class FailureGroup(NamedTuple):
+    """Clients whose mail failed for the same reason.
+
+    Attributes:
+        clients: their number.
+        failure: the error code.
+        reply: the first of the server's replies, without addresses; empty if the server did not give the reason.
+    """
+
+    clients: int
+    failure: str
+    reply: str
+
+    @property
+    def kind(self) -> FailureKind:
+        """The kind of failure."""
+        return _KINDS.get(self.failure, FailureKind.REFUSED)
+
+
+# An SMTP reply: its code, and its enhanced status code (RFC 3463), if any.
+_REPLY = re.compile(r"([45]\d\d)(?:[ -]([245]\.\d{1,3}\.\d{1,3}))?(?![\w.])")
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
+
+
+def without_addresses(reply: str) -> str:
+    """Return a server's reply with `…` for each address."""
+    return _ADDRESS.sub("…", reply)
+
+
+def group_failures(run: ReissueRun) -> list[FailureGroup]:
+    """Return the reasons why clients could not be mailed, the most frequent first.
+
+    Replies with the same enhanced status code count as one reason, other replies if they differ only in addresses.
+    """
+    query = (
+        ReissueItem.select(ReissueItem.failure, ReissueItem.details, peewee.fn.COUNT(ReissueItem.id))
+        .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
+        .group_by(ReissueItem.failure, ReissueItem.details)
+        .order_by(ReissueItem.failure, ReissueItem.details)
+    )
+    numbers: Counter[tuple[str, str]] = Counter()
+    replies: dict[tuple[str, str], str] = {}
+    for failure, details, clients in stream_rows(query):
+        reply = _REPLY.match(details or "")
+        text = without_addresses(details) if reply else ""
+        key = failure or "", f"{reply[1]} {reply[2]}" if reply and reply[2] else text
+        numbers[key] += clients
+        replies.setdefault(key, text)
+    return [FailureGroup(clients, key[0], replies[key]) for key, clients in numbers.most_common()]
+
+
+class Act(NamedTuple):
+    """Who did something for a run, on which host, when, and with which outcome."""
+
+    actor: str
+    host: str
+    at: datetime
+    outcome: str
+
+
+class RunReport(NamedTuple):
+    """The state of a run with what people ask about it.
+
+    Attributes:
+        run: the numbers.
+        failures: the failures by reason, the most frequent first.
+        rate: maximum mails per second; 0 for no limit.
+        has_no_worker: whether it is unfinished and has no active worker.
+        started: who started it; None if the audit log has no entry any more.
+        worked: who worked on it last.
+        paused: its pause, with an error code as outcome; None unless it is paused because of an error.
+        seconds_left: about how long it still takes; None if that is unknown.
+    """
+
+    run: RunRecord
+    failures: list[FailureGroup]
+    rate: int
+    has_no_worker: bool
+    started: Act | None
+    worked: Act | None
+    paused: Act | None
+    seconds_left: float | None
+
+
+_WORK = ("reissue.start", "reissue.resume", "reissue.retry", "reissue.pause", "reissue.finish", "credential.issue")
+
+
+def report_run(context: Context, run: ReissueRun) -> RunReport:
+    """Return the state of a run with what people ask about it."""
+    record, rate = runs.load_run(context, run), runs.load_state_and_rate(context, run).rate
+    is_worked_on = record.state is RunState.RUNNING
+    return RunReport(
+        run=record,
+        failures=group_failures(run) if record.failed else [],
+        rate=rate,
+        has_no_worker=runs.has_no_worker(context, run),
+        started=_find_act(run, "reissue.start", order=Event.id),
+        worked=_find_act(run, *_WORK),
+        paused=_find_act(run, "reissue.pause") if _is_paused(run) else None,
+        seconds_left=_estimate(run, record.remaining, rate, context.clock()) if is_worked_on else None,
+    )
+
+
+def _is_paused(run: ReissueRun) -> bool:
+    return ReissueRun.get_by_id(run.id).state == RunState.PAUSED
+
+
+def _find_act(run: ReissueRun, *actions: str, order: Any = None) -> Act | None:
+    """Return the last of these acts on the run, or the first in another order: a run may have a million of them."""
+    query = Event.select(Event.actor, Event.host, Event.at, Event.outcome).where(
+        (Event.run == run) & Event.action.in_(actions)
+    )
+    ordered = query.order_by(Event.id.desc() if order is None else order)
+    return next((Act(*row) for row in fetch_tuples(ordered.limit(1))), None)
+
+
+# The passwords by which the speed of a run is measured, and the time in which they must have been made.
+_PASSWORDS_MEASURED = 200
+_MEASURED_WITHIN = leases.LEASE
+
+
+def _estimate(run: ReissueRun, remaining: int, rate: int, moment: datetime) -> float | None:
+    """Return how long the rest of a run takes at its present speed, in seconds."""
+    query = Credential.select(Credential.created_at).where(Credential.run == run)
+    last = fetch_tuples(query.order_by(Credential.id.desc()).limit(_PASSWORDS_MEASURED))
+    made = [at for (at,) in last if at > moment - _MEASURED_WITHIN]
+    took = moment - made[-1] if made else timedelta()
+    if took <= timedelta():
+        return None
+    seconds = remaining * took.total_seconds() / len(made)
+    return max(seconds, remaining / rate) if rate else seconds

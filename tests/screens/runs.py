@@ -1,0 +1,69 @@
+"""A database with runs: one that is done, with clients who were refused, and one that is paused."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from tests.screens.emulator import PROGRAM
+from tests.smtp_server import Fault, MailServer
+
+_REFUSED = {
+    "client4@example1.org": "550 5.1.1 <client4@example1.org>: Recipient address rejected: User unknown in the table",
+    "client7@example1.org": "550 5.1.1 <client7@example1.org>: Recipient address rejected: User unknown in the table",
+    "client9@example0.org": "552 5.2.2 Mailbox full",
+}
+# One at a time, so that the order of what is shown is the same each time.
+_IN_ORDER = {"EGEC_WORKERS": "1", "EGEC_MAIL_CONNECTIONS": "1"}
+
+
+def prepare(folder: Path, variables: Mapping[str, str]) -> None:
+    """Copy the database in this folder, and carry out the runs with a mail server that refuses some clients."""
+    original, with_runs = folder / "egec.db", folder / "runs.db"
+    with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(with_runs)) as copy:
+        source.backup(copy)
+    with MailServer() as server:
+        for address in _REFUSED:
+            server.fail_always(Fault.RCPT_550, recipient=address)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EGEC_")}
+        environment |= {**variables, **_IN_ORDER, **_settings(with_runs, server)}
+        _egec(environment, "reissue", "start", "weekly-2026-48", "--all", "--limit", "12", "--yes")
+        server.stop()
+        _egec(environment, "reissue", "start", "weekly-2026-49", "--all", "--yes")
+    with closing(sqlite3.connect(with_runs)) as database, database:
+        for address, reply in _REFUSED.items():
+            database.execute(
+                "UPDATE reissue_item SET details = ? WHERE state = 'failed' AND client_id ="
+                " (SELECT id FROM client WHERE email = ?)",
+                (reply, address),
+            )
+        database.execute("UPDATE event SET actor = 'cron', host = 'web1.example.org' WHERE run_id IS NOT NULL")
+        database.execute("UPDATE reissue_run SET finished_at = created_at WHERE state = 'done'")
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield the variables with which a command finds a copy of that database, and the mail server."""
+    copy = folder / "copy.db"
+    shutil.copy(folder / "runs.db", copy)
+    with MailServer() as server:
+        for address in list(_REFUSED)[:1]:
+            server.fail_always(Fault.RCPT_550, recipient=address)
+        yield {**_settings(copy, server), **_IN_ORDER}
+    for file in folder.glob("copy.db*"):
+        file.unlink()
+
+
+def _settings(database: Path, server: MailServer) -> dict[str, str]:
+    return {
+        "EGEC_DATABASE_URL": f"sqlite:///{database}",
+        "EGEC_MAIL_URL": server.url,
+        "EGEC_MAIL_FROM": "eGEC <ne-pas-repondre@egec.pro>",
+    }
+
+
+def _egec(environment: Mapping[str, str], *arguments: str) -> None:
+    subprocess.run([*PROGRAM, *arguments], env=dict(environment), check=False, capture_output=True)
