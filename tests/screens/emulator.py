@@ -24,7 +24,9 @@ PATIENCE = 60.0
 _LINES_KEPT = 500
 
 # A date in a mail. Its length decides where its paragraph is broken into lines.
-_DATE = r"\d{1,2}(?:er)? [a-zA-Zéû]+ \d{4}"
+_MONTHS = "janvier février mars avril mai juin juillet août septembre octobre novembre décembre"
+_MONTHS += " January February March April May June July August September October November December"
+_DATE = rf"\d{{1,2}}(?:er)? (?:{_MONTHS.replace(' ', '|')}) \d{{4}}"
 
 # What differs from run to run, and what stands for it; in a table at the same width.
 _CHANGING = [
