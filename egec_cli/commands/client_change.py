@@ -10,23 +10,34 @@ import typer
 from egec_cli.clients import change
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.fields import CIVILITIES
-from egec_cli.clients.records import find_client, load_record
+from egec_cli.clients.records import load_record
+from egec_cli.clients.search import describe_client
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
+from egec_cli.commands.find import MatchOption, choose_client, find_client
 from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.formats import OutputFormat, is_hidden, render, render_all
-from egec_cli.output.messages import note, warn
+from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, print_line, render, render_all
+from egec_cli.output.messages import note, to_text, warn
 from egec_cli.store.models import Client
-from egec_cli.translation import Words
+from egec_cli.translation import Words, join_words
 
 app = new_app()
 
+# What a terminal says of one client.
+_OUTCOMES = {
+    ChangeOutcome.DISABLED: Words("disabled"),
+    ChangeOutcome.ENABLED: Words("enabled"),
+    ChangeOutcome.UNBLOCKED: Words("unblocked"),
+    ChangeOutcome.ERASED: Words("erased"),
+    ChangeOutcome.UNCHANGED: Words("unchanged"),
+}
+
 OptionalClientArgument = Annotated[
-    str, typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE; or use --from.")
+    str, typer.Argument(metavar="[CLIENT]", help="One client, as in `egec client show`; or use --from.")
 ]
 FromOption = Annotated[
     str,
@@ -66,6 +77,7 @@ def update_command(
         bool, typer.Option("--no-mail", help="With --email: do not notify the previous address.")
     ] = False,
     identifier: Annotated[str | None, typer.Option("--identifier", metavar="DIGITS", hidden=True)] = None,
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Change fields of a client; an empty value clears a field. The identifier never changes.
@@ -93,8 +105,17 @@ def update_command(
     with open_context() as context:
         if "email" in given and not no_mail:
             mail_route.require(context)
-        changed, previous_email = change.update_client(context, find_client(client), given)
-        render(load_record(changed, context.clock()), output)
+        found = choose_client(client, match=match, output=output)
+        before = load_record(found, context.clock())
+        changed, previous_email = change.update_client(context, found, given)
+        after = load_record(changed, context.clock())
+        if is_for_terminal(output):
+            # Imported here: only a terminal needs it.
+            from egec_cli.commands.client_card import show_difference
+
+            show_difference(before, after)
+        else:
+            render(after, output)
         if previous_email and not no_mail:
             _notify_previous_address(context, changed, previous_email, output)
 
@@ -130,10 +151,13 @@ def disable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Disable one client or a list of clients. No password is accepted until they are enabled."""
-    _change(partial(change.disable_clients, reason=reason), _parse_target(client, from_file, column), output)
+    _change(
+        partial(change.disable_clients, reason=reason), _parse_target(client, from_file, column, match=match), output
+    )
 
 
 @app.command("enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel"))
@@ -141,10 +165,11 @@ def enable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Enable one disabled client or a list of them. Their passwords work again."""
-    _change(change.enable_clients, _parse_target(client, from_file, column), output)
+    _change(change.enable_clients, _parse_target(client, from_file, column, match=match), output)
 
 
 @app.command("unblock", epilog="egec client unblock 5079512743")
@@ -152,10 +177,11 @@ def unblock_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Lift the login block or wait of one client or a list of clients."""
-    _change(change.unblock_clients, _parse_target(client, from_file, column), output)
+    _change(change.unblock_clients, _parse_target(client, from_file, column, match=match), output)
 
 
 @app.command("erase", epilog=("egec client erase 5079512743\negec client erase --from erase.txt --yes"))
@@ -163,22 +189,40 @@ def erase_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Permanently erase the personal data of one client or a list; identifiers stay reserved."""
-    target = _parse_target(client, from_file, column)
+    target = _parse_target(client, from_file, column, match=match)
     if not yes:
         if from_file == "-" or not can_ask():
             raise no_terminal()
-        if client:
-            question = Words("Permanently erase the data of client {client}?", client=client)
-        else:
-            question = Words("Permanently erase the data of all clients in {from_file}?", from_file=from_file)
-        if not confirm(question):
-            note("egec: nothing was erased")
-            raise typer.Exit(ExitCode.REFUSED)
-    _change(change.erase_clients, target, output, finish=change.require_no_trace)
+        if from_file:
+            _confirm_erasure(
+                Words("Permanently erase the data of all clients in {from_file}?", from_file=to_text(from_file))
+            )
+    _change(change.erase_clients, target, output, finish=change.require_no_trace, choose=_choose_to_erase(yes=yes))
+
+
+def _choose_to_erase(*, yes: bool) -> "Callable[[_Target, OutputFormat], Client]":
+    """Return a function that finds the client to erase and, unless `yes` is set, asks the operator."""
+
+    def choose(target: _Target, output: OutputFormat) -> Client:
+        if yes:
+            return choose_client(target.client, match=target.match, exactly=True, output=output)
+        client = find_client(target.client, match=target.match, output=output)
+        whom = to_text(describe_client(client))
+        _confirm_erasure(Words("Permanently erase the data of client {client}?", client=whom))
+        return client
+
+    return choose
+
+
+def _confirm_erasure(question: Words) -> None:
+    if not confirm(question):
+        note("egec: nothing was erased")
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 class _Target(NamedTuple):
@@ -187,12 +231,17 @@ class _Target(NamedTuple):
     client: str
     from_file: str
     column: str
+    match: bool
 
 
-def _parse_target(client: str, from_file: str, column: str) -> _Target:
+def _parse_target(client: str, from_file: str, column: str, *, match: bool) -> _Target:
     if bool(client) == bool(from_file):
         raise UsageError("give exactly one of CLIENT and --from", "Give one CLIENT, or --from FILE.")
-    return _Target(client, from_file, column)
+    return _Target(client, from_file, column, match)
+
+
+def _choose(target: _Target, output: OutputFormat) -> Client:
+    return choose_client(target.client, match=target.match, output=output)
 
 
 def _skip(_context: Context, _identifier: str | None) -> None:
@@ -205,20 +254,25 @@ def _change(
     output: OutputFormat,
     *,
     finish: Callable[[Context, str | None], None] = _skip,
+    choose: Callable[[_Target, OutputFormat], Client] = _choose,
 ) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code.
 
     `finish` runs once at the end, also if nothing was left to change: an earlier command may have been interrupted
-    there. It gets the identifier of one of the clients, if there is one.
+    there. It gets the identifier of one of the clients, if there is one. `choose` finds a single client.
     """
     selectors = Selectors(from_file=target.from_file, column=target.column)
     with open_selection(selectors) as selection, open_context() as context:
         if selection.listed is None:
-            found = find_client(target.client)
+            found = choose(target, output)
+            whom = describe_client(found)
             record = change_clients(context, [found.id])[found.id]
             if record.outcome is ChangeOutcome.FAILED:
                 raise change.record_to_error(record)
-            render(record, output)
+            if is_for_terminal(output):
+                print_line(to_text(join_words(": ", [whom, _OUTCOMES[record.outcome]])))
+            else:
+                render(record, output)
             finish(context, record.identifier)
             return
         summary = _Summary()

@@ -152,6 +152,11 @@ def is_at_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def is_for_terminal(output: OutputFormat) -> bool:
+    """Return whether a person at a terminal reads the results, which are not hidden."""
+    return output is OutputFormat.TABLE and is_at_terminal() and not is_hidden(output)
+
+
 def has_reader() -> bool:
     """Return whether stdout can be read: it was open at the start of the program."""
     return sys.stdout.name != os.devnull
