@@ -258,7 +258,7 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
         parts.append(Words("it expires on {at}", at=text_for_people(current.expires_at)))
     if client.failed_logins:
         parts.append(Words("failed logins since: {failures}", failures=client.failed_logins))
-    return join_words("; ", parts)
+    return join_words(", ", parts)
 
 
 def _moment(moment: datetime) -> str:
@@ -375,7 +375,8 @@ def _describe_mail(details: dict[str, Any]) -> _Event:
         case CredentialState.REFUSED:
             return _Event(Words("mail {sequence} refused", **number), "refused", words)
         case CredentialState.IN_DOUBT:
-            return _Event(Words("mail {sequence} in doubt", **number), "in_doubt", words)
+            lost = details.get("server_reply") or Words("the mail server's answer was lost")
+            return _Event(Words("mail {sequence} in doubt", **number), "in_doubt", lost)
         case CredentialState.SENDING:
             return _Event(Words("mail {sequence} on its way", **number), "sending")
         case CredentialState.SUPERSEDED:
@@ -395,6 +396,11 @@ def _describe_shown_password(number: dict[str, Any], state: object) -> _Event:
             return _Event(Words("password {sequence} revoked", **number), "revoked")
         case _:
             return _Event(Words("password {sequence} shown", **number), "accepted")
+
+
+def show_outcome(whom: str, outcome: str) -> None:
+    """Show what happened to a client."""
+    show_lines(bold_lines(Words("{client}: {outcome}", client=whom, outcome=outcome)))
 
 
 def show_difference(before: ClientRecord, after: ClientRecord) -> None:

@@ -13,17 +13,17 @@ from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import load_record
 from egec_cli.clients.search import describe_client
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
-from egec_cli.commands.find import MatchOption, choose_client, find_client
+from egec_cli.commands.find import MatchOption, choose_client, find_client, show_whom
 from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, print_line, render, render_all
+from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, render, render_all
 from egec_cli.output.messages import note, to_text, warn
 from egec_cli.store.models import Client
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words
 
 app = new_app()
 
@@ -212,8 +212,8 @@ def _choose_to_erase(*, yes: bool) -> "Callable[[_Target, OutputFormat], Client]
         if yes:
             return choose_client(target.client, match=target.match, exactly=True, output=output)
         client = find_client(target.client, match=target.match, output=output)
-        whom = to_text(describe_client(client))
-        _confirm_erasure(Words("Permanently erase the data of client {client}?", client=whom))
+        show_whom(client)
+        _confirm_erasure(Words("Permanently erase the data of client {client}?", client=client.identifier))
         return client
 
     return choose
@@ -270,7 +270,10 @@ def _change(
             if record.outcome is ChangeOutcome.FAILED:
                 raise change.record_to_error(record)
             if is_for_terminal(output):
-                print_line(to_text(join_words(": ", [whom, _OUTCOMES[record.outcome]])))
+                # Imported here: only a terminal needs it.
+                from egec_cli.commands.client_card import show_outcome
+
+                show_outcome(whom, _OUTCOMES[record.outcome])
             else:
                 render(record, output)
             finish(context, record.identifier)

@@ -1,5 +1,6 @@
 """Find the client that an operator names, and ask before a change if only a part of the name or e-mail was typed."""
 
+import sys
 from typing import Annotated, NamedTuple
 
 import typer
@@ -54,12 +55,22 @@ def choose_client(
     """
     found = find(wanted, by_part=match or (is_typed() and not exactly), output=output)
     if found.by_part:
-        if not can_ask() or exactly:
-            note("egec: {wanted!r} is client {client}", wanted=wanted, client=search.describe_client(found.client))
-        elif not confirm(Words("{client}: is this the client?", client=to_text(search.describe_client(found.client)))):
+        show_whom(found.client)
+        if can_ask() and not exactly and not confirm(Words("Is this the client?")):
             note("egec: nothing was changed")
             raise typer.Exit(ExitCode.REFUSED)
     return found.client
+
+
+def show_whom(client: Client) -> None:
+    """Show on stderr whom the operator has named."""
+    whom = to_text(search.describe_client(client))
+    if sys.stderr.isatty():
+        # Imported here: only a terminal needs it.
+        from egec_cli.output.terminal import wrap_for_stderr
+
+        whom = "\n".join(wrap_for_stderr(whom))
+    sys.stderr.write(f"{whom}\n")
 
 
 def is_typed() -> bool:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.clients.search import AmbiguousClient, describe_client
+from egec_cli.clients.search import AmbiguousClient
 from egec_cli.commands import verify_fast
-from egec_cli.commands.find import MatchOption, is_typed
+from egec_cli.commands.find import MatchOption, is_typed, show_whom
 from egec_cli.commands.find import find as find_named
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
@@ -17,7 +17,6 @@ from egec_cli.errors import ClientNotFound, UsageError
 from egec_cli.identifier import is_identifier
 from egec_cli.logins.verify import trim
 from egec_cli.output.formats import OutputFormat
-from egec_cli.output.messages import note
 
 app = new_app()
 
@@ -105,7 +104,7 @@ def _find_identifier(typed: str, *, match: bool, output: OutputFormat) -> str:
     except ClientNotFound:
         return typed
     if found.by_part:
-        note("egec: {wanted!r} is client {client}", wanted=trimmed, client=describe_client(found.client))
+        show_whom(found.client)
     return found.client.identifier
 
 

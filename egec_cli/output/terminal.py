@@ -294,6 +294,11 @@ def _beginning(text: str, width: int) -> str:
     return kept
 
 
+def wrap_for_stderr(text: str) -> list[str]:
+    """Return a text as lines that fit the terminal of stderr."""
+    return wrap(text, size_of_the_terminal()[0])
+
+
 class Labelled(NamedTuple):
     """A value and its label, and a word such as `refused` whose colour the value has."""
 

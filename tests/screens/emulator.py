@@ -22,7 +22,9 @@ _LINES_KEPT = 500
 
 # What differs from run to run, and what stands for it, at the same width.
 _CHANGING = [
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:\d)"), "2026-11-25 05:30"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:2525"),
+    (re.compile(r"\b[3-5]\d min\b"), "44 min"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
 ]
 
@@ -75,7 +77,7 @@ def see(
         columns: the width of the terminal.
         lines: the height of the terminal.
         variables: what the environment has beside that of the tests.
-        typed: what is typed at once, for the questions to come.
+        typed: what is typed at the first question, which ends with a colon.
     """
     keyboard, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -95,8 +97,6 @@ def see(
     os.close(follower)
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
-    if typed:
-        os.write(keyboard, typed.encode())
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
     while True:
@@ -107,6 +107,9 @@ def see(
         if not data:
             break
         stream.feed(data)
+        if typed and data.rstrip().endswith(b":"):
+            os.write(keyboard, typed.encode())
+            typed = ""
     code = process.wait()
     watchdog.cancel()
     os.close(keyboard)
