@@ -200,6 +200,9 @@ def clean_key(text: str) -> str:
 
 def look_up(wanted: str) -> Client | None:
     """Return the client as `find_client` does, or None; `wanted` comes from `clean_key`."""
+    if "\0" in wanted:
+        # PostgreSQL refuses to compare it.
+        return None
     if wanted.startswith(REFERENCE_PREFIX):
         return Client.get_or_none(Client.reference == fields.normalize(wanted.removeprefix(REFERENCE_PREFIX)))
     found = None

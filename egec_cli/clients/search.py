@@ -23,7 +23,7 @@ class AmbiguousClient(ClientNotFound):
     def __init__(self, wanted: str, clients: Sequence[Client], number: int) -> None:
         super().__init__(
             Words("{wanted!r} matches {number} clients", wanted=wanted, number=number),
-            Words("Type the identifier of one of them, or more of the name or e-mail."),
+            Words("Type the identifier of one of them, or more words."),
             code="ambiguous_client",
         )
         self.clients = clients

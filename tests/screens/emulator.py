@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 # Long enough for a busy machine; a command that lets it pass is ended, and its screen shows that.
 PATIENCE = 60.0
 _LINES_KEPT = 500
+# How long nothing is shown before the screen counts as complete once the command has ended, in seconds.
+_PAUSE = 0.05
 
 # What differs from run to run, and what stands for it, at the same width.
 _CHANGING = [
@@ -94,18 +97,17 @@ def see(
         # The terminal is that of the new session, so that passwords are asked for at it.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
-    os.close(follower)
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
-    while True:
-        try:
-            data = os.read(keyboard, 65536)
-        except OSError:  # Linux's sign that no process has the terminal open any more
-            break
-        if not data:
-            break
+    # The follower stays open here: once nobody has it open, Linux may drop what was not read yet.
+    has_ended = False
+    while select.select([keyboard], [], [], _PAUSE)[0] or not has_ended:
+        has_ended = process.poll() is not None
+        if not select.select([keyboard], [], [], 0)[0]:
+            continue
+        data = os.read(keyboard, 65536)
         stream.feed(data)
         if typed and data.rstrip().endswith(b":"):
             os.write(keyboard, typed.encode())
@@ -113,6 +115,7 @@ def see(
     code = process.wait()
     watchdog.cancel()
     os.close(keyboard)
+    os.close(follower)
     rows = [*screen.history.top, *(screen.buffer[row] for row in range(screen.lines))]
     shown = [_keep_width("".join(row[column].data for column in range(columns)).rstrip()) for row in rows]
     while shown and not shown[-1]:
