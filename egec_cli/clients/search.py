@@ -67,6 +67,6 @@ def _is_complete_key(wanted: str) -> bool:
 
 
 def describe_client(client: Client) -> str:
-    """Return whom an operator has named: `M. Marc PETIT, marc@example.org, 5079512743`."""
+    """Return a client in words: `M. Marc PETIT, marc@example.org, 5079512743`."""
     name = " ".join(filter(None, (client.civility, client.first_name, client.last_name)))
     return ", ".join(filter(None, (name, client.email, client.identifier)))

@@ -398,9 +398,9 @@ def _describe_shown_password(number: dict[str, Any], state: object) -> _Event:
             return _Event(Words("password {sequence} shown", **number), "accepted")
 
 
-def show_outcome(whom: str, outcome: str) -> None:
+def show_outcome(name: str, outcome: str) -> None:
     """Show what happened to a client."""
-    show_lines(bold_lines(Words("{client}: {outcome}", client=whom, outcome=outcome)))
+    show_lines(bold_lines(Words("{client}: {outcome}", client=name, outcome=outcome)))
 
 
 def show_difference(before: ClientRecord, after: ClientRecord) -> None:
@@ -416,7 +416,7 @@ def show_difference(before: ClientRecord, after: ClientRecord) -> None:
 
 
 def show_activation(context: Context, client: Client, issued: "IssueResult") -> None:
-    """Report a mailed password to the operator: to whom, where, the server's reply, and when it expires."""
+    """Report a mailed password to the operator: the recipient, the server, its reply, and when it expires."""
     credential = Credential.get((Credential.client == client.id) & (Credential.sequence == issued.sequence))
     heading = Words(
         "Password {sequence} mailed to {client}",

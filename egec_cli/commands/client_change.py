@@ -13,7 +13,7 @@ from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import load_record
 from egec_cli.clients.search import describe_client
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
-from egec_cli.commands.find import MatchOption, choose_client, find_client, show_whom
+from egec_cli.commands.find import MatchOption, choose_client, find_client, show_named
 from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
@@ -212,7 +212,7 @@ def _choose_to_erase(*, yes: bool) -> "Callable[[_Target, OutputFormat], Client]
         if yes:
             return choose_client(target.client, match=target.match, exactly=True, output=output)
         client = find_client(target.client, match=target.match, output=output)
-        show_whom(client)
+        show_named(client)
         _confirm_erasure(Words("Permanently erase the data of client {client}?", client=client.identifier))
         return client
 
@@ -265,7 +265,7 @@ def _change(
     with open_selection(selectors) as selection, open_context() as context:
         if selection.listed is None:
             found = choose(target, output)
-            whom = describe_client(found)
+            name = describe_client(found)
             record = change_clients(context, [found.id])[found.id]
             if record.outcome is ChangeOutcome.FAILED:
                 raise change.record_to_error(record)
@@ -273,7 +273,7 @@ def _change(
                 # Imported here: only a terminal needs it.
                 from egec_cli.commands.client_card import show_outcome
 
-                show_outcome(whom, _OUTCOMES[record.outcome])
+                show_outcome(name, _OUTCOMES[record.outcome])
             else:
                 render(record, output)
             finish(context, record.identifier)

@@ -55,22 +55,22 @@ def choose_client(
     """
     found = find(wanted, by_part=match or (is_typed() and not exactly), output=output)
     if found.by_part:
-        show_whom(found.client)
+        show_named(found.client)
         if can_ask() and not exactly and not confirm(Words("Is this the client?")):
             note("egec: nothing was changed")
             raise typer.Exit(ExitCode.REFUSED)
     return found.client
 
 
-def show_whom(client: Client) -> None:
-    """Show on stderr whom the operator has named."""
-    whom = to_text(search.describe_client(client))
+def show_named(client: Client) -> None:
+    """Show on stderr the client that the operator has named."""
+    words = to_text(search.describe_client(client))
     if sys.stderr.isatty():
         # Imported here: only a terminal needs it.
         from egec_cli.output.terminal import wrap_for_stderr
 
-        whom = "\n".join(wrap_for_stderr(whom))
-    sys.stderr.write(f"{whom}\n")
+        words = "\n".join(wrap_for_stderr(words))
+    sys.stderr.write(f"{words}\n")
 
 
 def is_typed() -> bool:

@@ -8,7 +8,7 @@ import typer
 
 from egec_cli.clients.search import AmbiguousClient
 from egec_cli.commands import verify_fast
-from egec_cli.commands.find import MatchOption, is_typed, show_whom
+from egec_cli.commands.find import MatchOption, is_typed, show_named
 from egec_cli.commands.find import find as find_named
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
@@ -104,7 +104,7 @@ def _find_identifier(typed: str, *, match: bool, output: OutputFormat) -> str:
     except ClientNotFound:
         return typed
     if found.by_part:
-        show_whom(found.client)
+        show_named(found.client)
     return found.client.identifier
 
 
