@@ -94,7 +94,7 @@ def verify_login(context: Context, identifier: str, password: str) -> bool:
 
 
 def find_client(context: Context, client: str) -> ClientRecord:
-    """Return the record of a client, given the e-mail, the identifier or `ref:REFERENCE`.
+    """Return the record of a client, given the identifier, e-mail or reference.
 
     Raises:
         ClientNotFound: the client is unknown.

@@ -1,6 +1,7 @@
 """Create and find clients, and load their records."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -180,45 +181,64 @@ def already_taken_error(field: str, value: str, existing: Client, or_else: str =
 
 
 def find_client(text: str) -> Client:
-    """Return the client with this e-mail, identifier or `ref:REFERENCE`.
+    """Return the client with this identifier, e-mail or reference, tried in this order, or this `ref:REFERENCE`.
 
     Raises:
-        ClientNotFound: the client is unknown, or the text has none of the three forms.
+        ClientNotFound: no client has it.
     """
-    # Bytes that are invalid in the terminal's encoding match no client.
-    wanted = text.encode(errors="replace").decode().strip()
-    client = Client.get_or_none(_match_client(wanted))
+    wanted = clean_key(text)
+    client = look_up(wanted)
     if client is None:
-        raise ClientNotFound(
-            "no client has {wanted}",
-            "Type `egec client list --search PART` to find a client by part of the e-mail, name or reference.",
-            wanted=_describe_key(wanted),
-        )
+        raise _unknown_client(wanted)
     return client
 
 
-def _match_client(wanted: str) -> peewee.Expression:
+def clean_key(text: str) -> str:
+    """Return typed text without surrounding white space; bytes that are not UTF-8 match no client."""
+    return text.encode(errors="replace").decode().strip()
+
+
+def look_up(wanted: str) -> Client | None:
+    """Return the client as `find_client` does, or None; `wanted` comes from `clean_key`."""
+    if "\0" in wanted:
+        # PostgreSQL refuses to compare it.
+        return None
     if wanted.startswith(REFERENCE_PREFIX):
-        return Client.reference == fields.normalize(wanted.removeprefix(REFERENCE_PREFIX))
+        return Client.get_or_none(Client.reference == fields.normalize(wanted.removeprefix(REFERENCE_PREFIX)))
+    found = None
     if identifier.is_identifier(wanted):
-        return Client.identifier == wanted
-    if "@" in wanted:
+        found = Client.get_or_none(Client.identifier == wanted)
+    elif "@" in wanted:
+        # An invalid address may still be a reference.
+        with suppress(InvalidInput):
+            found = Client.get_or_none(Client.email_key == email_address.parse_email(wanted).key)
+    reference = fields.normalize(wanted)
+    if found is None and reference:
+        found = Client.get_or_none(Client.reference == reference)
+    return found
+
+
+def _unknown_client(wanted: str) -> ClientNotFound:
+    if "@" in wanted and not wanted.startswith(REFERENCE_PREFIX):
         try:
-            return Client.email_key == email_address.parse_email(wanted).key
+            email_address.parse_email(wanted)
         except InvalidInput as error:
-            raise ClientNotFound(error.message, error.hint) from None
-    raise ClientNotFound(
-        "{wanted!r} is neither an e-mail nor an identifier of 10 digits",
-        "For a reference, type {prefix}{wanted}.",
-        wanted=wanted,
-        prefix=REFERENCE_PREFIX,
+            return ClientNotFound(error.message, error.hint)
+    return ClientNotFound(
+        "no client has {wanted}",
+        "Type `egec client list --search PART` to find a client by part of the e-mail, name or reference.",
+        wanted=_describe_key(wanted),
     )
 
 
 def _describe_key(wanted: str) -> str:
     if wanted.startswith(REFERENCE_PREFIX):
         return Words("the reference {reference!r}", reference=wanted.removeprefix(REFERENCE_PREFIX))
-    return Words("the e-mail {wanted!r}" if "@" in wanted else "the identifier {wanted!r}", wanted=wanted)
+    if "@" in wanted:
+        return Words("the e-mail {wanted!r}", wanted=wanted)
+    if identifier.is_identifier(wanted):
+        return Words("the identifier {wanted!r}", wanted=wanted)
+    return Words("the e-mail, identifier or reference {wanted!r}", wanted=wanted)
 
 
 def load_record(client: Client, moment: datetime) -> ClientRecord:

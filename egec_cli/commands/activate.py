@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli.clients import records
-from egec_cli.commands.options import ClientArgument, OutputOption
+from egec_cli.commands.find import MatchOption, choose_client
+from egec_cli.commands.options import OUTPUT, ClientArgument, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
@@ -17,7 +17,15 @@ from egec_cli.credentials.issue import IssueResult, NewPassword
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, PermissionDenied, UsageError
 from egec_cli.hashing import Hashing, start_hash
 from egec_cli.mail.compose import template
-from egec_cli.output.formats import OutputFormat, has_reader, print_line, print_unless_quiet, render
+from egec_cli.output.formats import (
+    OutputFormat,
+    has_reader,
+    is_at_terminal,
+    is_for_terminal,
+    print_line,
+    print_unless_quiet,
+    render,
+)
 from egec_cli.output.messages import note
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words
@@ -61,11 +69,19 @@ def activate_command(
     show_password: Annotated[
         bool, typer.Option("--show-password", help="Print the new password; needs --no-mail.")
     ] = False,
+    relay: Annotated[
+        bool,
+        typer.Option(
+            "--relay", help="Print the text that the client is to read, as for a script.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Create a new password for a client and mail it with the identifier.
 
     The previous password works until the mail server accepts the mail. Only the password of the latest mail is valid.
+    A terminal shows a report for you; a script gets the text for the client.
     """
     if no_mail != show_password:
         raise UsageError("--no-mail and --show-password go together", "Give both, or neither to send the mail.")
@@ -75,30 +91,52 @@ def activate_command(
     hashing = ctx.obj or start_hash(settings)
     with open_context(settings) as context:
         activate = _print_password if no_mail else _mail_password
-        activate(context, client, hashing, revoke=revoke, output=output)
+        activate(context, _Wanted(client, match, relay), hashing, revoke=revoke, output=output)
 
 
-def _mail_password(context: Context, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
-    """Issue a credential for a client, mail it, and print the memo's text or the result."""
-    with _print_refusal(context, output):
-        client = records.find_client(wanted)
+class _Wanted(NamedTuple):
+    """The client to activate.
+
+    Attributes:
+        client: as typed.
+        match: accept a part of a name or e-mail in a script too.
+        relay: print the text for the client, at a terminal too.
+    """
+
+    client: str
+    match: bool
+    relay: bool
+
+    def find(self, output: OutputFormat) -> Client:
+        """Return the client."""
+        return choose_client(self.client, match=self.match, output=output)
+
+    def prints_text(self, output: OutputFormat) -> bool:
+        """Return whether the text for the client is printed."""
+        return output is OutputFormat.TABLE and (self.relay or not is_at_terminal())
+
+
+def _mail_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
+    """Issue a credential for a client, mail it, and print the memo's text, a report or the result."""
+    with _print_refusal(context, wanted, output):
+        client = wanted.find(output)
         mail_route.require(context)
         sent_text = load_sent_text(context, client)
         try:
             issued = issue.mail_credential(context, client, hashing=hashing, revoke=revoke)
         except PermissionDenied as error:
-            if error.code == issue.TOO_MANY_IN_DOUBT and output is OutputFormat.TABLE:
+            if error.code == issue.TOO_MANY_IN_DOUBT and wanted.prints_text(output):
                 language = client.language or context.settings.language
                 support = context.settings.support
                 print_unless_quiet(template.render_text(context.settings, "not-sent", language, support=support))
             raise
-    if output is OutputFormat.TABLE:
-        report_sent(context, sent_text, issued)
-    else:
+    if output is not OutputFormat.TABLE:
         render(issued, output)
+    else:
+        report_sent(context, client, sent_text if wanted.prints_text(output) else "", issued)
 
 
-def _print_password(context: Context, wanted: str, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
+def _print_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
     """Issue a credential for a client and print its password instead of mailing it."""
 
     def show(new: NewPassword) -> None:
@@ -115,17 +153,17 @@ def _print_password(context: Context, wanted: str, hashing: Hashing, *, revoke: 
         raise UsageError(
             "standard output is closed, so the password cannot be shown", "Send it to a terminal or a file."
         )
-    with _print_refusal(context, output):
-        issue.issue_to_operator(context, records.find_client(wanted), show, hashing=hashing, revoke=revoke)
+    with _print_refusal(context, wanted, output):
+        issue.issue_to_operator(context, wanted.find(output), show, hashing=hashing, revoke=revoke)
 
 
 @contextmanager
-def _print_refusal(context: Context, output: OutputFormat) -> Iterator[None]:
+def _print_refusal(context: Context, wanted: _Wanted, output: OutputFormat) -> Iterator[None]:
     """Print the memo's refusal to stdout, for a script to relay, if the client may not be activated."""
     try:
         yield
     except (ClientNotFound, PermissionDenied) as error:
-        if output is OutputFormat.TABLE and error.code in {ClientNotFound.code, *issue.NOT_ACTIVATABLE}:
+        if wanted.prints_text(output) and error.code in {ClientNotFound.code, *issue.NOT_ACTIVATABLE}:
             print_unless_quiet(template.render_text(context.settings, "refused", context.settings.language))
         raise
 
@@ -157,9 +195,15 @@ def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bo
         raise
 
 
-def report_sent(context: Context, sent_text: str, issued: IssueResult) -> None:
-    """Print the memo's text for the client, and notes for the operator."""
-    print_unless_quiet(sent_text)
+def report_sent(context: Context, client: Client, sent_text: str, issued: IssueResult) -> None:
+    """Print the memo's text for the client, or a report if `sent_text` is empty, and notes for the operator."""
+    if sent_text:
+        print_unless_quiet(sent_text)
+    elif is_for_terminal(OutputFormat.TABLE):
+        # Imported here: only a terminal needs it.
+        from egec_cli.commands.client_card import show_activation
+
+        show_activation(context, client, issued)
     note_saved_mail(context.settings, issued.server_reply)
     if issued.state is not CredentialState.ACCEPTED:
         note("egec: a later password has already replaced this one ({state})", state=issued.state)

@@ -13,7 +13,7 @@ from egec_cli.audit.events import (
     prune_events,
     retention_limit,
 )
-from egec_cli.clients import records
+from egec_cli.commands.find import MatchOption, find_client
 from egec_cli.commands.options import (
     OUTPUT,
     ROWS_AT_TERMINAL,
@@ -88,7 +88,7 @@ def list_command(
         typer.Option(
             "--client",
             metavar="CLIENT",
-            help="Only events of this client: e-mail, identifier or ref:REFERENCE.",
+            help="Only events of this client, named as in `egec client show`.",
             rich_help_panel=SELECTION,
         ),
     ] = "",
@@ -111,6 +111,7 @@ def list_command(
             rich_help_panel=SELECTION,
         ),
     ] = None,
+    match: MatchOption = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -126,7 +127,7 @@ def list_command(
             action=action,
             outcome=outcome,
             actor=actor,
-            client=records.find_client(client) if client else None,
+            client=find_client(client, match=match, output=output) if client else None,
             run=runs.find_run(run) if run else None,
             after=after,
             limit=ROWS_AT_TERMINAL if is_page else limit or None,

@@ -10,24 +10,35 @@ import typer
 from egec_cli.clients import change
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.fields import CIVILITIES
-from egec_cli.clients.records import find_client, load_record
+from egec_cli.clients.records import load_record
+from egec_cli.clients.search import describe_client
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
+from egec_cli.commands.find import MatchOption, choose_client, find_client, show_named
 from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.formats import OutputFormat, is_hidden, render, render_all
-from egec_cli.output.messages import note, warn
+from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, render, render_all
+from egec_cli.output.messages import note, to_text, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
 
 app = new_app()
 
+# What a terminal says of one client.
+_OUTCOMES = {
+    ChangeOutcome.DISABLED: Words("disabled"),
+    ChangeOutcome.ENABLED: Words("enabled"),
+    ChangeOutcome.UNBLOCKED: Words("unblocked"),
+    ChangeOutcome.ERASED: Words("erased"),
+    ChangeOutcome.UNCHANGED: Words("unchanged"),
+}
+
 OptionalClientArgument = Annotated[
-    str, typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE; or use --from.")
+    str, typer.Argument(metavar="[CLIENT]", help="One client, as in `egec client show`; or use --from.")
 ]
 FromOption = Annotated[
     str,
@@ -67,6 +78,7 @@ def update_command(
         bool, typer.Option("--no-mail", help="With --email: do not notify the previous address.")
     ] = False,
     identifier: Annotated[str | None, typer.Option("--identifier", metavar="DIGITS", hidden=True)] = None,
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Change fields of a client; an empty value clears a field. The identifier never changes.
@@ -94,8 +106,17 @@ def update_command(
     with open_context() as context:
         if "email" in given and not no_mail:
             mail_route.require(context)
-        changed, previous_email = change.update_client(context, find_client(client), given)
-        render(load_record(changed, context.clock()), output)
+        found = choose_client(client, match=match, output=output)
+        before = load_record(found, context.clock())
+        changed, previous_email = change.update_client(context, found, given)
+        after = load_record(changed, context.clock())
+        if is_for_terminal(output):
+            # Imported here: only a terminal needs it.
+            from egec_cli.commands.client_card import show_difference
+
+            show_difference(before, after)
+        else:
+            render(after, output)
         if previous_email and not no_mail:
             _notify_previous_address(context, changed, previous_email, output)
 
@@ -131,10 +152,11 @@ def disable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Disable one client or a list of clients. No password is accepted until they are enabled."""
-    target = _parse_target(client, from_file, column)
+    target = _parse_target(client, from_file, column, match=match)
     _change(partial(change.disable_clients, reason=reason), target, output, name=Words("disabling"))
 
 
@@ -143,10 +165,12 @@ def enable_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Enable one disabled client or a list of them. Their passwords work again."""
-    _change(change.enable_clients, _parse_target(client, from_file, column), output, name=Words("enabling"))
+    target = _parse_target(client, from_file, column, match=match)
+    _change(change.enable_clients, target, output, name=Words("enabling"))
 
 
 @app.command("unblock", epilog="egec client unblock 5079512743")
@@ -154,10 +178,12 @@ def unblock_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Lift the login block or wait of one client or a list of clients."""
-    _change(change.unblock_clients, _parse_target(client, from_file, column), output, name=Words("unblocking"))
+    target = _parse_target(client, from_file, column, match=match)
+    _change(change.unblock_clients, target, output, name=Words("unblocking"))
 
 
 @app.command("erase", epilog=("egec client erase 5079512743\negec client erase --from erase.txt --yes"))
@@ -165,27 +191,46 @@ def erase_command(
     client: OptionalClientArgument = "",
     from_file: FromOption = "",
     column: ColumnOption = "",
+    match: MatchOption = False,
     yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Permanently erase the personal data of one client or a list; identifiers stay reserved."""
-    target = _parse_target(client, from_file, column)
+    target = _parse_target(client, from_file, column, match=match)
     if not yes:
         if from_file == "-" or not can_ask():
             raise no_terminal()
-        if client:
-            question = Words("Permanently erase the data of client {client}?", client=client)
-        else:
-            question = Words("Permanently erase the data of all clients in {from_file}?", from_file=from_file)
-        if not confirm(question):
-            note("egec: nothing was erased")
-            raise typer.Exit(ExitCode.REFUSED)
-    _change(change.erase_clients, target, output, name=Words("erasing"), finish=_remove_traces)
+        if from_file:
+            _confirm_erasure(
+                Words("Permanently erase the data of all clients in {from_file}?", from_file=to_text(from_file))
+            )
+    choose = _choose_to_erase(yes=yes)
+    _change(change.erase_clients, target, output, name=Words("erasing"), finish=_remove_traces, choose=choose)
 
 
 def _remove_traces(context: Context, identifier: str | None) -> None:
     with ProgressLine(Words("removing copies from the database file")):
         change.require_no_trace(context, identifier)
+
+
+def _choose_to_erase(*, yes: bool) -> "Callable[[_Target, OutputFormat], Client]":
+    """Return a function that finds the client to erase and, unless `yes` is set, asks the operator."""
+
+    def choose(target: _Target, output: OutputFormat) -> Client:
+        if yes:
+            return choose_client(target.client, match=target.match, exactly=True, output=output)
+        client = find_client(target.client, match=target.match, output=output)
+        show_named(client)
+        _confirm_erasure(Words("Permanently erase the data of client {client}?", client=client.identifier))
+        return client
+
+    return choose
+
+
+def _confirm_erasure(question: Words) -> None:
+    if not confirm(question):
+        note("egec: nothing was erased")
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 class _Target(NamedTuple):
@@ -194,12 +239,17 @@ class _Target(NamedTuple):
     client: str
     from_file: str
     column: str
+    match: bool
 
 
-def _parse_target(client: str, from_file: str, column: str) -> _Target:
+def _parse_target(client: str, from_file: str, column: str, *, match: bool) -> _Target:
     if bool(client) == bool(from_file):
         raise UsageError("give exactly one of CLIENT and --from", "Give one CLIENT, or --from FILE.")
-    return _Target(client, from_file, column)
+    return _Target(client, from_file, column, match)
+
+
+def _choose(target: _Target, output: OutputFormat) -> Client:
+    return choose_client(target.client, match=target.match, output=output)
 
 
 def _skip(_context: Context, _identifier: str | None) -> None:
@@ -213,20 +263,29 @@ def _change(
     *,
     name: str,
     finish: Callable[[Context, str | None], None] = _skip,
+    choose: Callable[[_Target, OutputFormat], Client] = _choose,
 ) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code.
 
     `name` says what is being done. `finish` runs once at the end, also if nothing was left to change: an earlier
-    command may have been interrupted there. It gets the identifier of one of the clients, if there is one.
+    command may have been interrupted there. It gets the identifier of one of the clients, if there is one. `choose`
+    finds a single client.
     """
     selectors = Selectors(from_file=target.from_file, column=target.column)
     with open_selection(selectors) as selection, open_context() as context:
         if selection.listed is None:
-            found = find_client(target.client)
+            found = choose(target, output)
+            name = describe_client(found)
             record = change_clients(context, [found.id])[found.id]
             if record.outcome is ChangeOutcome.FAILED:
                 raise change.record_to_error(record)
-            render(record, output)
+            if is_for_terminal(output):
+                # Imported here: only a terminal needs it.
+                from egec_cli.commands.client_card import show_outcome
+
+                show_outcome(name, _OUTCOMES[record.outcome])
+            else:
+                render(record, output)
             finish(context, record.identifier)
             return
         with ProgressLine(name, Words("clients")) as line:

@@ -6,13 +6,15 @@ import typer
 
 from egec_cli.clients import records
 from egec_cli.clients.fields import CIVILITIES, parse_fields
-from egec_cli.clients.records import ClientStatus
+from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.commands.options import OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
+from egec_cli.context import Context
 from egec_cli.credentials import mail_route
-from egec_cli.output.formats import OutputFormat, render
+from egec_cli.output.formats import OutputFormat, is_for_terminal, render
 from egec_cli.output.messages import warn
+from egec_cli.store.models import Client
 
 app = new_app()
 
@@ -76,7 +78,7 @@ def create_command(
             )
         record = records.load_record(client, context.clock())
         if not activate or record.status is not ClientStatus.NEW:
-            render(record, output)
+            _show(context, client, record, output, has_command=True)
             return
         # Imported here: what sends mail is loaded only to activate.
         from egec_cli.commands.activate import FirstMail, load_sent_text, report_sent, send_first
@@ -89,10 +91,22 @@ def create_command(
             issued = send_first(context, client, hashing, is_new=is_new)
         finally:
             # The client exists even if the mail failed, and a script needs the identifier.
-            record = records.load_record(records.find_client(client.identifier), context.clock())
+            client = records.find_client(client.identifier)
+            record = records.load_record(client, context.clock())
             if output is OutputFormat.TABLE:
-                render(record, output)
+                _show(context, client, record, output, has_command=False)
             else:
                 render(record._asdict() | FirstMail(issued)._asdict(), output)
         if output is OutputFormat.TABLE:
-            report_sent(context, sent_text, issued)
+            report_sent(context, client, "" if is_for_terminal(output) else sent_text, issued)
+
+
+def _show(context: Context, client: Client, record: ClientRecord, output: OutputFormat, *, has_command: bool) -> None:
+    """Show a client, as a card at a terminal."""
+    if is_for_terminal(output):
+        # Imported here: only a terminal needs it.
+        from egec_cli.commands.client_card import show_card
+
+        show_card(context, client, has_command=has_command)
+    else:
+        render(record, output)

@@ -8,11 +8,18 @@ import typer
 from egec_cli.clients import history, records
 from egec_cli.clients.history import HistoryEntry, MailRecord
 from egec_cli.clock import to_rfc3339_or_none
+from egec_cli.commands.find import MatchOption, find_client
 from egec_cli.commands.options import OUTPUT, ClientArgument, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.logins.limits import load_limits
-from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
+from egec_cli.output.formats import (
+    OutputFormat,
+    is_for_terminal,
+    print_unless_quiet,
+    render,
+    render_all,
+)
 from egec_cli.output.messages import note
 
 app = new_app()
@@ -46,12 +53,22 @@ def show_command(
         bool,
         typer.Option("--full", help="Show the whole history (default: the latest entries).", rich_help_panel=OUTPUT),
     ] = False,
+    match: MatchOption = False,
     fields: FieldsOption = "",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Show a client and its history: changes, mails and logins."""
+    """Show a client and its history: changes, mails and logins.
+
+    A terminal shows what the status means, the latest events, and the command that helps.
+    """
     with open_context(only_read=True) as context:
-        found = records.find_client(client)
+        found = find_client(client, match=match, output=output)
+        if is_for_terminal(output) and not fields:
+            # Imported here: only a terminal needs it.
+            from egec_cli.commands.client_card import show_client
+
+            show_client(context, found, full=full)
+            return
         record = records.load_record(found, context.clock())
         limits = load_limits(found, context.clock())
         bounced_at = to_rfc3339_or_none(found.email_bounced_at)

@@ -85,7 +85,8 @@ READING = {
 _Exits = dict[int, str]
 
 _SETTINGS_ALONE = ("settings",)
-_NO_CLIENT: _Exits = {ExitCode.UNKNOWN_CLIENT: "unknown client"}
+_NO_CLIENT: _Exits = {ExitCode.UNKNOWN_CLIENT: "unknown client, or several clients match"}
+_DECLINED: _Exits = {ExitCode.REFUSED: "the operator did not confirm"}
 _MAILING: _Exits = {
     ExitCode.INVALID_INPUT: "the address is refused",
     ExitCode.TEMPORARY_FAILURE: "the mail server is unavailable, or its answer was lost",
@@ -99,7 +100,8 @@ _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
 _CHANGING: _Exits = {
     ExitCode.PARTLY_DONE: "some lines failed; each is reported",
     ExitCode.INVALID_INPUT: "the list is invalid",
-    ExitCode.UNKNOWN_CLIENT: "unknown client",
+    **_NO_CLIENT,
+    **_DECLINED,
 }
 _ERASED: _Exits = {ExitCode.NOT_PERMITTED: "the client was erased"}
 
@@ -140,7 +142,8 @@ CONTRACT: Mapping[str, Contract] = {
         {
             ExitCode.PARTLY_DONE: "the client was changed, but the notice to the previous address failed",
             ExitCode.INVALID_INPUT: "a field is invalid",
-            ExitCode.UNKNOWN_CLIENT: "unknown client",
+            **_NO_CLIENT,
+            **_DECLINED,
             ExitCode.ALREADY_EXISTS: "the e-mail or the reference already exists",
             ExitCode.NOT_PERMITTED: "the client was erased, or --identifier was given",
         },
@@ -152,7 +155,6 @@ CONTRACT: Mapping[str, Contract] = {
         _CHANGED,
         _CHANGING
         | {
-            ExitCode.REFUSED: "the operator did not confirm",
             ExitCode.TEMPORARY_FAILURE: "a mail to the client is in progress, or copies of erased data remain on disk",
         },
     ),
@@ -160,6 +162,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((IssueResult,)), Result((IssueResult, ShownPassword), "--no-mail --show-password")),
         _MAILING
         | _NO_CLIENT
+        | _DECLINED
         | {ExitCode.NOT_PERMITTED: "the client is disabled or was erased, or too many deliveries are in doubt"},
     ),
     "verify": Contract(
@@ -172,6 +175,7 @@ CONTRACT: Mapping[str, Contract] = {
             ExitCode.REFUSED: "the login is refused",
             ExitCode.PARTLY_DONE: "with --batch: some logins are refused",
             ExitCode.INVALID_INPUT: "no login was given",
+            ExitCode.UNKNOWN_CLIENT: "several clients match",
             ExitCode.TEMPORARY_FAILURE: "too many logins to the account are in progress: this one was not checked",
             111: "with --checkpassword: it could not be checked",
         },
@@ -286,6 +290,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_refused": (ExitCode.INVALID_INPUT, "the mail server refuses this address; correct it"),
     "smtputf8_not_offered": (ExitCode.INVALID_INPUT, "the mail server supports only ASCII addresses"),
     "unknown_client": (ExitCode.UNKNOWN_CLIENT, "unknown client"),
+    "ambiguous_client": (ExitCode.UNKNOWN_CLIENT, "several clients match; name one by its identifier"),
     "internal_error": (ExitCode.INTERNAL_ERROR, "internal error"),
     "already_exists": (ExitCode.ALREADY_EXISTS, "it already exists"),
     "identifier_reserved": (ExitCode.ALREADY_EXISTS, "the identifier is reserved for an erased client"),

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from egec_cli import clock
-from egec_cli.clients import records
 from egec_cli.commands.doctor import VerboseOption, show_findings
+from egec_cli.commands.find import find_client
 from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
@@ -60,7 +60,7 @@ def check_command(
 def preview_command(
     client: Annotated[
         str,
-        typer.Argument(metavar="[CLIENT]", help="E-mail, identifier or ref:REFERENCE (default: a fictitious client)."),
+        typer.Argument(metavar="[CLIENT]", help="Client, named as in `client show` (default: a fictitious one)."),
     ] = "",
     language: LanguageOption = "",
     kind: KindOption = Kind.CREDENTIALS,
@@ -90,7 +90,7 @@ def _compose_preview(client: str, kind: Kind, language: str, sentence: str) -> M
         return mail.preview_mail(settings, kind, language=language, sentence=sentence, client=None, at=clock.now())
     with open_context(settings, only_read=True) as context:
         return mail.preview_mail(
-            settings, kind, language=language, sentence=sentence, client=records.find_client(client), at=context.clock()
+            settings, kind, language=language, sentence=sentence, client=find_client(client), at=context.clock()
         )
 
 

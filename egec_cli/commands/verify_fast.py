@@ -7,7 +7,7 @@ calls `verify` directly if `parse_program_call` recognizes the arguments.
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from enum import Enum
 from typing import BinaryIO
@@ -56,14 +56,27 @@ def parse_program_call(words: Sequence[str]) -> tuple[Source, str] | None:
 
 
 def verify(
-    source: Source, identifier: str = "", *, explain: bool = False, output: OutputFormat = OutputFormat.TABLE
+    source: Source,
+    identifier: str = "",
+    *,
+    explain: bool = False,
+    count: bool = True,
+    output: OutputFormat = OutputFormat.TABLE,
+    find: Callable[[str], str] | None = None,
 ) -> int:
-    """Check one login, show the result, and return the exit code."""
+    """Check one login, show the result, and return the exit code.
+
+    Args:
+        count: with `explain`, count a failure; otherwise nothing but the audit log changes.
+        find: returns the identifier for what an operator typed instead.
+    """
     with open_context() as context:
         if source is Source.PAM:
             identifier = os.environ.get("PAM_USER", "")
         elif source is Source.TWO_LINES:
             identifier = _read_line()
+        if find is not None:
+            identifier = find(identifier)
         password = _ask_password() if source is Source.TERMINAL else _read_line()
         if source is Source.PAM:
             # Older releases of pam_exec send the NUL at the password's end along; a password contains no NUL.
@@ -71,7 +84,7 @@ def verify(
         if explain:
             from egec_cli.logins.explain import explain_login
 
-            explanation = explain_login(context, identifier, password)
+            explanation = explain_login(context, identifier, password, count=count)
             render(explanation, output)
             accepted = explanation.accepted
         else:

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
 # not here, because their hints say all that there is to do.
 ERRORS: Mapping[str, str] = {
     "rejected": "import",
+    "ambiguous_client": "ambiguous_client",
     "mail_refused": "mail_refused",
     "smtputf8_not_offered": "smtputf8_not_offered",
     "run_exists": "runs",

@@ -1,4 +1,4 @@
-"""Explain to the help desk why a login fails; only operators see it, and it counts as an attempt.
+"""Explain to the help desk why a login fails; only operators see it, and it counts as an attempt unless they say no.
 
 The password is compared only if the limits allow the attempt: with the current password, those of deliveries in
 doubt, and at most two earlier ones.
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from operator import ne
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from egec_cli import clock, hashing, identifier
 from egec_cli.audit.record import record_event
@@ -51,16 +51,21 @@ class Explanation(NamedTuple):
     hint: str
 
 
-def explain_login(context: Context, given_identifier: str, given_password: str) -> Explanation:
+def explain_login(context: Context, given_identifier: str, given_password: str, *, count: bool = True) -> Explanation:
     """Check a login as `verify_login` does, and return why it fails.
+
+    Args:
+        count: count a failure, and sign in if the login is accepted. Otherwise nothing but the audit log changes.
 
     Raises:
         AccountBusy: too many logins to this account are in progress.
     """
-    ended = verify.check_login(context, given_identifier, given_password)
+    check = verify.check_login if count else verify.try_login
+    ended = check(context, given_identifier, given_password)
     reason, hint = _explain(context, ended, verify.trim(given_identifier), verify.trim(given_password))
     with context.database.atomic():
-        record_event(context, "login.explain", reason, client=ended.client)
+        details: dict[str, Any] = {} if count else {"counted": False}
+        record_event(context, "login.explain", reason, client=ended.client, **details)
     return Explanation(ended.reason is LoginReason.ACCEPTED, reason, hint)
 
 

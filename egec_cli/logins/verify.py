@@ -95,6 +95,25 @@ def check_login(context: Context, given_identifier: str, given_password: str) ->
     return settle_login(context, started, compare_hashes(context, started))
 
 
+def try_login(context: Context, given_identifier: str, given_password: str) -> LoginResult:
+    """Return the outcome that a login would have, without changing or recording anything.
+
+    A wait or block holds for it too, but it takes no place and counts no failure. The caller has to record it.
+    """
+    wanted, password = trim(given_identifier), trim(given_password)
+    client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
+    if client is None:
+        return LoginResult(LoginReason.UNKNOWN_IDENTIFIER)
+    now = context.clock()
+    until = client.blocked_until
+    if until is not None and until > now:
+        return LoginResult(_reason_for_wait(until), client, until)
+    candidates = states.usable_credentials(client, now)
+    if not any(hashing.matches_hash(password, one.password_hash or "") for one in candidates):
+        return LoginResult(LoginReason.WRONG_PASSWORD if candidates else LoginReason.NO_PASSWORD, client)
+    return LoginResult(LoginReason.ACCEPTED if client.disabled_at is None else LoginReason.DISABLED, client)
+
+
 def start_login(
     context: Context, given_identifier: str, given_password: str, *, patience: float | None = None
 ) -> StartedLogin:
@@ -151,9 +170,7 @@ def settle_login(context: Context, started: StartedLogin, compared: ComparedLogi
         if started.client is None:
             ended = LoginResult(LoginReason.UNKNOWN_IDENTIFIER)
         elif started.blocked_until is not None:
-            is_for_good = started.blocked_until == limits.UNTIL_NEW_CREDENTIAL
-            reason = LoginReason.BLOCKED if is_for_good else LoginReason.WAITING
-            ended = LoginResult(reason, started.client, started.blocked_until)
+            ended = LoginResult(_reason_for_wait(started.blocked_until), started.client, started.blocked_until)
         else:
             ended = LoginResult(_reason(context, started.client, started, compared), started.client)
         is_accepted = ended.reason is LoginReason.ACCEPTED
@@ -163,6 +180,10 @@ def settle_login(context: Context, started: StartedLogin, compared: ComparedLogi
         outcome = "accepted" if is_accepted else "refused"
         record_event(context, "login", outcome, client=started.client, reason=ended.reason, **details)
     return ended
+
+
+def _reason_for_wait(until: datetime) -> LoginReason:
+    return LoginReason.BLOCKED if until == limits.UNTIL_NEW_CREDENTIAL else LoginReason.WAITING
 
 
 def _arrived_mail(compared: ComparedLogin) -> dict[str, Any]:

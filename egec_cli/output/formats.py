@@ -46,7 +46,12 @@ def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> Non
     row = {name: _with_names(row[name]) for name in _known(chosen, row)}
     if is_hidden(output):
         return
-    if output is OutputFormat.TABLE:
+    if output is OutputFormat.TABLE and is_at_terminal():
+        # Imported here: only a terminal needs it.
+        from egec_cli.output.terminal import Labelled, label_lines, show_lines, text_for_people
+
+        show_lines(label_lines(Labelled(name, text_for_people(value)) for name, value in row.items()))
+    elif output is OutputFormat.TABLE:
         width = max(map(len, row))
         for name, value in row.items():
             print_line(f"{name.ljust(width)}  {to_text(value)}")
@@ -150,6 +155,11 @@ def is_hidden(output: OutputFormat) -> bool:
 def is_at_terminal() -> bool:
     """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
+
+
+def is_for_terminal(output: OutputFormat) -> bool:
+    """Return whether a person at a terminal reads the results, which are not hidden."""
+    return output is OutputFormat.TABLE and is_at_terminal() and not is_hidden(output)
 
 
 def has_reader() -> bool:

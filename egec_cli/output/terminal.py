@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, islice
@@ -259,6 +259,34 @@ def _describe_pace(rate: float) -> Words | str:
     return Words(", {rate:.2g}/min", rate=rate * 60) if rate else ""
 
 
+def show_table_on_stderr(rows: Sequence[Sequence[Any]], names: Sequence[str], *, optional: Sequence[str] = ()) -> None:
+    """Show a few rows on stderr below the names of their columns, as `show_table` does, without colours."""
+    is_terminal = sys.stderr.isatty()
+    table = _Table(names, [[text_for_people(value) for value in row] for row in rows])
+    if is_terminal:
+        table.fit(size_of_the_terminal()[0], optional)
+    for row in [names, *table.rows]:
+        sys.stderr.write(f"{_GAP.join(table.cells(row))}\n")
+
+
+class Line(NamedTuple):
+    """A line for a terminal: a text, and a word such as `accepted` or `refused` whose colour it has, or a style."""
+
+    text: str
+    colour_of: str = ""
+    style: str = ""
+
+
+def show_lines(lines: Iterable[Line]) -> None:
+    """Show lines on stdout at a terminal, in colour if it has any."""
+    # Imported here, for terminals only: it takes as long as the rest of a command.
+    from rich.text import Text
+
+    console = open_console()
+    for line in lines:
+        console.print(Text(line.text, style=line.style or _COLOUR_OF.get(line.colour_of, "")))
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Return a text as lines of at most this many columns, broken between words; longer words are cut into pieces."""
     lines = [""]
@@ -372,3 +400,44 @@ def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator
 
 def _cut_if_longer(text: str, width: int) -> str:
     return columns.cut(text, width) if columns.width(text) > width else text
+
+
+def wrap_for_stderr(text: str) -> list[str]:
+    """Return a text as lines that fit the terminal of stderr."""
+    return wrap(text, size_of_the_terminal()[0])
+
+
+class Labelled(NamedTuple):
+    """A value and its label, and a word such as `refused` whose colour the value has."""
+
+    label: str
+    value: str
+    colour_of: str = ""
+
+
+def label_lines(values: Iterable[Labelled]) -> list[Line]:
+    """Return lines with a label and a value each, aligned, and wrapped at words to fit the terminal."""
+    shown = [one._replace(label=translate(one.label), value=to_text(one.value)) for one in values]
+    margin = max((columns.width(one.label) for one in shown), default=0) + len(_GAP)
+    width = max(size_of_the_terminal()[0] - margin, _NARROWEST_COLUMN)
+    lines = []
+    for one in shown:
+        for number, part in enumerate(wrap(one.value, width)):
+            head = "" if number else one.label
+            lines.append(Line(f"{head}{' ' * (margin - columns.width(head))}{part}".rstrip(), one.colour_of))
+    return lines
+
+
+def bold_lines(text: str) -> list[Line]:
+    """Return a text as bold lines, wrapped at words to fit the terminal."""
+    return [Line(line, style="bold") for line in wrap(to_text(text), size_of_the_terminal()[0])]
+
+
+def show_paged(lines: Sequence[Line]) -> None:
+    """Show lines on stdout at a terminal, in the pager if they do not fit the screen."""
+    if len(lines) < size_of_the_terminal()[1]:
+        show_lines(lines)
+    else:
+        with pager():
+            for line in lines:
+                sys.stdout.write(f"{line.text}\n")

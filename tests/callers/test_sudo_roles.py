@@ -41,6 +41,8 @@ HELPDESK = lines(f"""
     activate jeanne@example.org
     client unblock {CLIENT}
     verify {CLIENT} --explain
+    verify {CLIENT} --explain --no-count
+    verify jeanne@example.org --explain
 """)
 AUDITOR = lines(f"""
     audit list
@@ -128,7 +130,9 @@ NOT_FOR_HELPDESK = lines(f"""
     client show {CLIENT} --full=x
     verify {CLIENT}
     verify {CLIENT} --password-stdin
-    verify jeanne@example.org --explain
+    verify {CLIENT} --no-count
+    verify --explain --stdin
+    verify {CLIENT} --explain --stdin
     client list --from -
     client list --status
     client list --search --from

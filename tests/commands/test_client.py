@@ -245,9 +245,9 @@ def test_the_error_for_an_unknown_client_says_how_to_find_one(egec: Egec, wanted
     assert "egec client list --search PART" in json.loads(ended.err)["error"]["hint"]
 
 
-def test_the_error_for_a_reference_without_its_prefix_says_what_to_type(egec: Egec) -> None:
+def test_a_reference_is_found_with_and_without_its_prefix(egec: Egec) -> None:
     egec("client", "create", "jeanne@example.org", "--reference", "D-005")
-    ended = egec("client", "show", "D-005")
+    assert egec("client", "show", "D-005").out == egec("client", "show", "ref:D-005").out
+    ended = egec("client", "show", "D-006")
     assert ended.code == 67
-    assert ended.err.splitlines()[-1].strip() == "For a reference, type ref:D-005."
-    assert egec("client", "show", "ref:D-005").code == 0
+    assert ended.err.splitlines()[0] == "egec: no client has the e-mail, identifier or reference 'D-006'"

@@ -97,6 +97,17 @@ CASES = [
         )
     ),
     *(Case(f"client {act} {ZOE}", 77) for act in ("disable --reason left", "enable", "unblock")),
+    *(
+        Case(f"{act} jeanne", 1, answer="n")
+        for act in (
+            "client update --last-name Petit",
+            "client disable --reason left",
+            "client enable",
+            "client unblock",
+            "activate",
+        )
+    ),
+    Case("client show example --match", 67),
     Case(f"client erase --yes {BUSY}", 75),
     Case(f"client erase {JEANNE}", 1, answer="n"),
     Case(f"activate {JEANNE}", 0, 0),
@@ -109,6 +120,8 @@ CASES = [
     Case(f"verify {JEANNE} --password-stdin", 1, 0, stdin="some.txt"),
     Case(f"verify {JEANNE} --password-stdin --explain", 1, 1, stdin="some.txt"),
     Case("verify --stdin --explain", 0, 1, stdin="login.txt"),
+    Case("verify jeanne@example.org --password-stdin --explain --no-count", 1, 1, stdin="some.txt"),
+    Case("verify example --match --password-stdin --explain", 67, stdin="some.txt"),
     Case("verify --batch logins.csv", 3, 2),
     Case("verify --batch no-logins.csv", 65, 2),
     Case("verify --checkpassword true", 0, stdin="checkpassword"),

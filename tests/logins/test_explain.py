@@ -209,3 +209,53 @@ def test_the_password_of_a_delivery_in_doubt_that_has_expired_is_recognised(open
     issued(opened, client, clear, CredentialState.IN_DOUBT)
     moment = opened.clock() + timedelta(days=31)
     assert explained(opened._replace(clock=lambda: moment), IDENTIFIER, clear) == (False, "expired")
+
+
+def state_of(client: Client) -> list[object]:
+    """Return all that a login could change."""
+    clients = Client.select().where(Client.id == client.id)
+    credentials = Credential.select().where(Credential.client == client).order_by(Credential.id)
+    return [*clients.tuples(), *credentials.tuples()]
+
+
+@pytest.mark.parametrize("typed", [LAST, EARLIER, LAST.swapcase(), "wrong", ""])
+@pytest.mark.parametrize("failures", [0, 4, 9])
+def test_a_test_that_does_not_count_changes_nothing_but_the_audit_log(
+    opened: Context, client: Client, typed: str, failures: int
+) -> None:
+    Client.update(failed_logins=failures).where(Client.id == client.id).execute()
+    # A mail whose password is right, but not known to have arrived.
+    issued(opened, client, OLDEST[::-1], CredentialState.IN_DOUBT)
+    before = state_of(client)
+    counted = explain_login(opened, IDENTIFIER, typed, count=False)
+    assert state_of(client) == before
+    events = Event.select().where(Event.action.startswith("login"))
+    assert [(one.action, one.outcome, one.details) for one in events] == [
+        ("login.explain", counted.reason, '{"counted": false}')
+    ]
+    assert counted == explain_login(opened, IDENTIFIER, typed)
+
+
+def test_a_test_that_does_not_count_accepts_a_mail_in_doubt_without_settling_it(
+    opened: Context, client: Client
+) -> None:
+    issued(opened, client, OLDEST[::-1], CredentialState.IN_DOUBT)
+    before = state_of(client)
+    assert explain_login(opened, IDENTIFIER, OLDEST[::-1], count=False).accepted
+    assert state_of(client) == before
+
+
+@pytest.mark.parametrize("until", [timedelta(minutes=1), None])
+def test_a_wait_or_block_holds_for_a_test_that_does_not_count_too(
+    opened: Context, client: Client, until: timedelta | None
+) -> None:
+    end = limits.UNTIL_NEW_CREDENTIAL if until is None else opened.clock() + until
+    Client.update(blocked_until=end).where(Client.id == client.id).execute()
+    found = explain_login(opened, IDENTIFIER, LAST, count=False)
+    assert (found.accepted, found.reason) == (False, "blocked" if until is None else "waiting")
+
+
+def test_a_disabled_or_unknown_client_fails_a_test_that_does_not_count(opened: Context, client: Client) -> None:
+    assert explain_login(opened, "1111111111", LAST, count=False).reason == "unknown_identifier"
+    Client.update(disabled_at=opened.clock()).where(Client.id == client.id).execute()
+    assert explain_login(opened, IDENTIFIER, LAST, count=False).reason == "disabled"

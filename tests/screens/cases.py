@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.screens import runs
+from tests.screens.clients import add_states
 from tests.screens.emulator import PROGRAM, Seen, see
+from tests.smtp_server import MailServer
 
 FOLDER = Path(__file__).parent / "kept"
 SIZES = {"80x24": (80, 24), "140x50": (140, 50)}
@@ -20,7 +22,7 @@ LANGUAGES = {"en": "C.UTF-8", "fr": "fr_FR.UTF-8"}
 # The name of each screen, and the arguments of its command.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "client-list": ("client", "list"),
-    "client-list-empty": ("client", "list", "--status", "disabled"),
+    "client-list-empty": ("client", "list", "--search", "nobody"),
     "client-list-limited": ("client", "list", "--limit", "3"),
     "client-list-fields": ("client", "list", "--fields", "identifier,created_at,email,reference,last_name"),
     "client-import-rejected": ("client", "import", "office.csv", "--dry-run"),
@@ -28,6 +30,24 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reissue-status-empty": ("reissue", "status"),
     "stats": ("stats",),
     "stats-help": ("stats", "--help"),
+    "client-show-waiting": ("client", "show", "1000000030"),
+    "client-show-blocked": ("client", "show", "D-31"),
+    "client-show-expired": ("client", "show", "ref:D-32"),
+    "client-show-bounced": ("client", "show", "1000000033"),
+    "client-show-disabled": ("client", "show", "1000000034"),
+    "client-show-used": ("client", "show", "1000000035"),
+    "client-show-in-doubt": ("client", "show", "1000000036"),
+    "client-show-ambiguous": ("client", "show", "petit"),
+    "activate": ("activate", "1000000035"),
+    "activate-relay": ("activate", "1000000035", "--relay"),
+    "activate-part": ("activate", "lepetit"),
+    "client-update": ("client", "update", "D-31", "--email", "new@example.org", "--first-name", "", "--no-mail"),
+    "client-create": ("client", "create", "anne@example.org", "--last-name", "Durand", "--identifier", "2000000000"),
+    "client-create-activate": ("client", "create", "anne@example.org", "--activate", "--identifier", "2000000000"),
+    "client-disable-part": ("client", "disable", "lepetit", "--reason", "left"),
+    "client-erase": ("client", "erase", "lepetit"),
+    "verify-explain-no-count": ("verify", "petit-durand", "--explain", "--no-count"),
+    "verify-waiting": ("verify", "client30@example0.org", "--explain", "--no-count"),
     "help": ("--help",),
     "client-help": ("client", "--help"),
     "client-list-help": ("client", "list", "--help"),
@@ -83,8 +103,21 @@ _FROM_AN_OFFICE = (
 BUSY_DATABASE = {"stats"}
 # The screens that show a database with runs; each command gets a copy of it.
 WITH_RUNS = {name for name in COMMANDS if name.startswith("reissue-") and not name.endswith(("-empty", "-help"))}
-# What is typed at the question of a command.
-TYPED = {"reissue-question": "n\n"}
+
+# What is typed at the questions of a command.
+TYPED = {
+    "reissue-question": "n\n",
+    "activate-part": "y\n",
+    "client-disable-part": "y\n",
+    "client-erase": "y\n",
+    "verify-explain-no-count": "fG69a*6jH\n",
+    "verify-waiting": "fG69a*6jH\n",
+}
+# The commands that change the database; each case has a copy of its own. They mail to a server.
+CHANGING = {
+    "activate", "activate-relay", "activate-part", "client-update", "client-create", "client-create-activate",
+    "client-disable-part", "client-erase", "verify-explain-no-count", "verify-waiting",
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -108,9 +141,11 @@ class Case(NamedTuple):
         variables = variables | {"LANG": LANGUAGES[self.language], "LC_ALL": ""} | VARIABLES.get(self.name, {})
         if self.name in BUSY_DATABASE:
             variables["EGEC_DATABASE_URL"] = f"sqlite:///{variables['HOME']}/busy.db"
-        more: AbstractContextManager[dict[str, str]] = (
-            runs.copied(Path(variables["HOME"])) if self.name in WITH_RUNS else nullcontext({})
-        )
+        more: AbstractContextManager[dict[str, str]] = nullcontext({})
+        if self.name in WITH_RUNS:
+            more = runs.copied(Path(variables["HOME"]))
+        elif self.name in CHANGING:
+            more = self._copy(variables)
         with more as added:
             return see(
                 [*PROGRAM, *(one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name])],
@@ -118,17 +153,26 @@ class Case(NamedTuple):
                 lines=lines,
                 variables=variables | added,
                 folder=Path(variables["HOME"]),
-                typed=TYPED.get(self.name, ""),
-                prompt="/N]:" if self.name in TYPED else "",
+                typed=TYPED.get(self.name, "").replace("y", "o" if self.language == "fr" else "y"),
             )
+
+    @contextmanager
+    def _copy(self, variables: dict[str, str]) -> Iterator[dict[str, str]]:
+        """Copy the database and start a mail server; yield the variables with which a command finds them."""
+        original = variables["EGEC_DATABASE_URL"].removeprefix("sqlite:///")
+        with tempfile.TemporaryDirectory() as folder, MailServer() as server:
+            with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(f"{folder}/egec.db")) as copy:
+                source.backup(copy)
+            yield {"EGEC_DATABASE_URL": f"sqlite:///{folder}/egec.db", "EGEC_MAIL_URL": server.url}
 
 
 def cases() -> Iterator[Case]:
-    """Yield every case: both languages at 80x24, English at 140x50."""
+    """Yield every case: both languages at 80x24; English at 140x50, unless a command shows little."""
     for name in COMMANDS:
         for language in LANGUAGES:
             yield Case(name, language, "80x24")
-        yield Case(name, "en", "140x50")
+        if name not in CHANGING:
+            yield Case(name, "en", "140x50")
 
 
 @contextmanager
@@ -162,6 +206,7 @@ def prepare(folder: Path) -> dict[str, str]:
     shutil.copy(folder / "egec.db", folder / "busy.db")
     _fill_busy_database(folder / "busy.db")
     runs.prepare(folder, variables)
+    add_states(folder / "egec.db")
     return variables
 
 

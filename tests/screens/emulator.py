@@ -22,6 +22,8 @@ PROGRAM = [sys.executable, "-m", "egec_cli"]
 # Long enough for a busy machine; a command that lets it pass is ended, and its screen shows that.
 PATIENCE = 60.0
 _LINES_KEPT = 500
+# How long nothing is shown before the screen counts as complete once the command has ended, in seconds.
+_PAUSE = 0.05
 
 # A date in a mail. Its length decides where its paragraph is broken into lines.
 _MONTHS = "janvier février mars avril mai juin juillet août septembre octobre novembre décembre"
@@ -30,7 +32,9 @@ _DATE = rf"\d{{1,2}}(?:er)? (?:{_MONTHS.replace(' ', '|')}) \d{{4}}"
 
 # What differs from run to run, and what stands for it; in a table at the same width.
 _CHANGING = [
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:)"), "2026-11-25 05:30"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:\d)"), "2026-11-25 05:30"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:2525"),
+    (re.compile(r"\b[3-5]\d min\b"), "44 min"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
     (re.compile(r"/tmp/egec-\w{8}"), "/srv/egec-12345678"),
     (re.compile(r"SQLite \d\.\d\d\.\d"), "SQLite 3.40.1"),
@@ -80,7 +84,6 @@ def see(
     variables: Mapping[str, str] | None = None,
     folder: Path | None = None,
     typed: str = "",
-    prompt: str = "",
 ) -> Seen:
     """Run a command at a terminal until it ends, and return what was shown.
 
@@ -90,8 +93,7 @@ def see(
         lines: the height of the terminal.
         variables: what the environment has beside that of the tests.
         folder: where it runs; by default, where the tests do.
-        typed: what is typed for the questions to come: at once, or when the prompt is there.
-        prompt: what a question ends with.
+        typed: what is typed at the first question, which ends with a colon.
     """
     keyboard, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -111,20 +113,18 @@ def see(
     )
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
-    if typed and not prompt:
-        os.write(keyboard, typed.encode())
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)
     stream = pyte.ByteStream(screen)
     # The follower stays open here until all is read: Linux may drop what is unread when the last process closes it.
     while True:
         ended = process.poll() is not None
-        if select.select([keyboard], [], [], 0.05)[0]:
+        if select.select([keyboard], [], [], _PAUSE)[0]:
             stream.feed(os.read(keyboard, 65536))
         elif ended:
             break
-        if prompt and prompt in screen.display[screen.cursor.y]:
+        if typed and screen.display[screen.cursor.y].rstrip().endswith(":"):
             os.write(keyboard, typed.encode())
-            prompt = ""
+            typed = ""
     code = process.wait()
     os.close(follower)
     watchdog.cancel()
