@@ -30,8 +30,13 @@ EXECUTED_HERE = {"sh", "console", "cron", "dns"}
 PICTURE = "text"
 AFTER_THE_FIRST_COMMAND = "after the first command"
 PAUL_IS_REFUSED = f"the mail server refuses {office.PAULS_EMAIL}"
+AFTER_A_RUN = "after the run spring-2026"
+# The run that such an example finds done.
+THE_RUN = "egec reissue start spring-2026 --all --yes > /dev/null 2>&1"
 # Marks of examples that are executed here.
-SITUATIONS = {"", AFTER_THE_FIRST_COMMAND, PAUL_IS_REFUSED}
+SITUATIONS = {
+    "", AFTER_THE_FIRST_COMMAND, PAUL_IS_REFUSED, AFTER_A_RUN, f"{AFTER_A_RUN}; {PAUL_IS_REFUSED}",
+}  # fmt: skip
 FIRST_COMMAND = next(block.text for block in BLOCKS if block.mark == "first command").rpartition("&& .venv/bin/")[2]
 
 
@@ -109,6 +114,8 @@ def test_a_shell_example_works(block: Block, furnished: Office, stand_ins: Calla
     options = [] if block.is_script else ["-euo", "pipefail"]
     program = "sh" if block.is_script else "bash"
     require_programs_in(block.text, beside=[] if block.is_script else ["bash"])
+    if block.mark == AFTER_A_RUN:
+        assert Dialogue(furnished).type(THE_RUN).code == 0
     ended = type_in(
         [program, *options, "-c", stand_ins(block.text)],
         folder=furnished.folder,
@@ -143,12 +150,14 @@ def test_a_dialogue_goes_as_it_is_shown(block: Block, tmp_path: Path, request: p
     require_programs_in(block.text, beside=["bash"])
     first = block.mark == AFTER_THE_FIRST_COMMAND
     where = office.bare(tmp_path) if first else request.getfixturevalue("furnished")
-    if block.mark == PAUL_IS_REFUSED:
+    if block.mark.endswith(PAUL_IS_REFUSED):
         server: MailServer = request.getfixturevalue("server")
         server.fail_always(Fault.RCPT_550_USER_UNKNOWN, recipient=office.PAULS_EMAIL)
     dialogue = Dialogue(where)
     if first:
         assert dialogue.type(FIRST_COMMAND).code == 0
+    if block.mark.startswith(AFTER_A_RUN):
+        assert dialogue.type(THE_RUN).code == 3
     for typed in block.text.removeprefix("$ ").split("\n$ "):
         command, *shown = typed.rstrip("\n").split("\n")
         ended = dialogue.type(command)

@@ -24,7 +24,7 @@ from tests.programs import require_program, require_programs_in
 from tests.smtp_server import MailServer
 
 (
-    APACHE_SCRIPT, SUDOERS, APACHE, APACHE_CACHE,
+    SUDOERS, APACHE_SCRIPT, APACHE, APACHE_CACHE,
     PAM_SCRIPT, PAM, NGINX,
     DOVECOT_SCRIPT, DOVECOT,
 ) = executed_by("tests/callers/test_recipes.py")  # fmt: skip

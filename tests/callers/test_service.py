@@ -174,12 +174,12 @@ def test_a_backup_is_restored_on_this_host_and_on_another(installation: Installa
     before = identifiers(server)
     assert server.egec("db", "backup", f"{STATE}/backup-2026-11-25.db").code == 0
     assert server.egec("client", "create", "marc@example.org").code == 0
-    server.machine.must(["cp", f"{STATE}/backup-2026-11-25.db", "/srv/moving.db"])
+    server.machine.must(["cp", f"{STATE}/backup-2026-11-25.db", f"{STATE}/moving.db"])
     server.types(RESTORE.text)
     assert identifiers(server) == before
     assert server.machine.must(["sh", "-c", f"ls {STATE}"]).count("egec.db.before-restore-") == 1
     assert server.egec("client", "create", "marc@example.org").code == 0
-    server.types(MOVE.text, folder="/srv")
+    server.types(MOVE.text)
     assert identifiers(server) == before
 
 

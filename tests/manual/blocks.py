@@ -22,6 +22,7 @@ Every example is executed, so that it stays true. Either
 - let a test of your own execute it: the line above the fence is `<!-- executed by tests/…/test_….py -->`, and that test
   takes the block by `executed_by("tests/…/test_….py")` from tests/manual/blocks.py; or
 - tag a picture, which has nothing to execute, with the language text; or
+- use a mark of SITUATIONS in tests/test_manual.py, if it needs a finished run or a mail server that refuses; or
 - let .ci/run execute it: the line above the fence is `<!-- some name -->`, and .ci/run takes the block by that name.
 What the examples find (clients, files, variables) is in tests/manual/office.py: add what yours needs.
 """
