@@ -39,7 +39,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.{module}" for module in ("cards", "pager", "terminal", "wrapping")},
+    "rich": {f"{NAME}.output.{module}" for module in ("cards", "pager", "screen", "terminal", "wrapping")},
     "click": set[str](),
     "typer._click": set[str](),
 }

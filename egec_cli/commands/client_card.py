@@ -1,5 +1,6 @@
 """A client at a terminal: a card, the latest events, and the command that helps now; no pipe loads this module."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -12,18 +13,10 @@ from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clock import parse_time
 from egec_cli.context import Context
 from egec_cli.logins import limits
+from egec_cli.output.cards import Line, Part, card_lines, count_rows, labelled_line, make_line, show_lines, show_paged
 from egec_cli.output.messages import to_text
-from egec_cli.output.pager import size_of_the_terminal
-from egec_cli.output.terminal import (
-    Labelled,
-    Line,
-    bold_lines,
-    label_lines,
-    show_lines,
-    show_paged,
-    text_for_people,
-    wrap,
-)
+from egec_cli.output.screen import size_of_the_terminal
+from egec_cli.output.terminal import colour_of, text_for_people
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import Client, Credential, CredentialState
 from egec_cli.translation import Words, join_words, translate
@@ -33,7 +26,6 @@ if TYPE_CHECKING:
 
 # A time of the timeline: `2026-11-25 05:30`, and the gap behind it.
 _MARGIN = 18
-_NARROWEST_TEXT = 20
 
 FIELD_NAMES = {
     "identifier": Words("identifier"),
@@ -95,46 +87,43 @@ def show_client(context: Context, client: Client, *, full: bool) -> None:
     events = history.load_history(context, client, most=None if full else history.EVENTS_SHOWN)
     mails = history.list_mails(context, client)
     card, meaning = _describe(context, client, mails, events)
-    columns, rows = size_of_the_terminal()
-    blocks = [_event_lines(one, columns) for one in _fold(_happened(events.entries))]
-    end = [Line(""), *_command_lines(meaning.command)] if meaning.command else []
+    happened = [_event_line(one) for one in _fold(_happened(events.entries))]
+    end = [make_line(), _command_line(meaning.command)] if meaning.command else []
     is_cut = events.is_cut
     if not full:
         # A line for the prompt, and two for the heading and what is left out.
-        left = rows - len(card) - len(end) - 3
-        fitting = _count_fitting(blocks, left)
-        is_cut |= fitting < len(blocks)
-        blocks = blocks[len(blocks) - fitting :]
+        _, rows = size_of_the_terminal()
+        fitting = _count_fitting(happened, rows - count_rows([*card, *end]) - 3)
+        is_cut |= fitting < len(happened)
+        happened = happened[len(happened) - fitting :]
     heading = Words("Latest events; add --full to see all:") if is_cut else Words("Events:")
-    lines = [
-        *card,
-        Line(""),
-        *bold_lines(heading),
-        *(line for block in blocks for line in block),
-        *end,
-    ]
+    lines = [*card, make_line(), _bold_line(heading), *happened, *end]
     if full:
         show_paged(lines)
     else:
-        show_lines(lines)
+        show_lines(lines, sys.stdout)
 
 
 def show_card(context: Context, client: Client, *, has_command: bool) -> None:
     """Show a client and its status, without events; `has_command` adds the command that helps now."""
     mails = history.list_mails(context, client)
     card, meaning = _describe(context, client, mails, History([], is_cut=False))
-    show_lines([*card, Line(""), *(_command_lines(meaning.command) if has_command else [])])
+    show_lines([*card, make_line(), *([_command_line(meaning.command)] if has_command else [])], sys.stdout)
 
 
-def _command_lines(command: str) -> list[Line]:
-    return bold_lines(Words("Next: {command}", command=command))
+def _bold_line(text: str) -> Line:
+    return make_line(Part(text, "bold"))
 
 
-def _count_fitting(blocks: Sequence[Sequence[Line]], rows: int) -> int:
-    """Return how many of the last blocks fit into this many rows; the last one is always shown."""
+def _command_line(command: str) -> Line:
+    return _bold_line(Words("Next: {command}", command=command))
+
+
+def _count_fitting(lines: Sequence[Line], rows: int) -> int:
+    """Return how many of the last lines fit into this many rows of the screen; the last one is always shown."""
     number = 0
-    for block in reversed(blocks):
-        rows -= len(block)
+    for line in reversed(lines):
+        rows -= count_rows([line])
         if rows < 0 and number:
             break
         number += 1
@@ -148,22 +137,22 @@ def _describe(
     moment = context.clock()
     record = records.load_record(client, moment)
     meaning = _explain_status(context, client, record, mails, events)
-    values = [Labelled(FIELD_NAMES["identifier"], record.identifier)]
-    status = Labelled(Words("status"), meaning.text, meaning.colour_of)
+    values: list[tuple[str, Part | str]] = [(FIELD_NAMES["identifier"], record.identifier)]
+    status = (Words("status"), Part(meaning.text, colour_of(meaning.colour_of)))
     if record.email is None:
-        return label_lines([*values, status]), meaning
-    values.append(Labelled(FIELD_NAMES["email"], record.email))
+        return card_lines([*values, status], indent=0), meaning
+    values.append((FIELD_NAMES["email"], record.email))
     if client.email_bounced_at is not None:
-        values.append(Labelled(Words("bounced"), _explain_bounce(client, mails), "bounced"))
+        values.append((Words("bounced"), Part(_explain_bounce(client, mails), colour_of("bounced"))))
     values += [
-        Labelled(FIELD_NAMES[name], value)
+        (FIELD_NAMES[name], value)
         for name, value in (("reference", record.reference), ("language", record.language))
         if value
     ]
     login = text_for_people(record.last_login_at) if record.last_login_at else Words("never")
-    values += [status, Labelled(Words("last login"), login)]
+    values += [status, (Words("last login"), login)]
     name = _name(record)
-    return (bold_lines(name) if name else []) + label_lines(values), meaning
+    return [*([_bold_line(name)] if name else []), *card_lines(values, indent=0)], meaning
 
 
 def _name(client: Client | ClientRecord) -> str:
@@ -273,10 +262,8 @@ def _fold(happened: Sequence[_Happened]) -> Iterator[_Happened]:
         yield last._replace(text=f"{last.text} \N{MULTIPLICATION SIGN}{len(same)}") if len(same) > 1 else last
 
 
-def _event_lines(one: _Happened, columns: int) -> list[Line]:
-    parts = wrap(one.text, max(columns - _MARGIN, _NARROWEST_TEXT))
-    at = text_for_people(one.at)
-    return [Line(f"{'' if number else at}".ljust(_MARGIN) + part, one.colour_of) for number, part in enumerate(parts)]
+def _event_line(one: _Happened) -> Line:
+    return labelled_line(text_for_people(one.at), Part(one.text, colour_of(one.colour_of)), _MARGIN)
 
 
 def _happened(entries: Sequence[HistoryEntry]) -> list[_Happened]:
@@ -400,19 +387,20 @@ def _describe_shown_password(number: dict[str, Any], state: object) -> _Event:
 
 def show_outcome(name: str, outcome: str) -> None:
     """Show what happened to a client."""
-    show_lines(bold_lines(Words("{client}: {outcome}", client=name, outcome=outcome)))
+    show_lines([_bold_line(Words("{client}: {outcome}", client=name, outcome=outcome))], sys.stdout)
 
 
 def show_difference(before: ClientRecord, after: ClientRecord) -> None:
     """Show the changed fields of a client as `before → after`."""
     nothing = Words("(empty)")
     values = [
-        Labelled(label, join_words(" → ", [getattr(before, name) or nothing, getattr(after, name) or nothing]))
+        (label, join_words(" → ", [getattr(before, name) or nothing, getattr(after, name) or nothing]))
         for name, label in FIELD_NAMES.items()
         if getattr(before, name) != getattr(after, name)
     ]
-    show_lines(bold_lines(", ".join(filter(None, (_name(after), after.identifier)))))
-    show_lines(label_lines(values) or [Line(translate(Words("unchanged: it already has these values")))])
+    heading = _bold_line(", ".join(filter(None, (_name(after), after.identifier))))
+    changes = card_lines(values, indent=0) or [make_line(Words("unchanged: it already has these values"))]
+    show_lines([heading, *changes], sys.stdout)
 
 
 def show_activation(context: Context, client: Client, issued: "IssueResult") -> None:
@@ -424,10 +412,10 @@ def show_activation(context: Context, client: Client, issued: "IssueResult") -> 
         client=", ".join(filter(None, (_name(client), client.identifier))),
     )
     server = context.settings.mail_server
-    values = [Labelled(Words("to"), issued.email)]
+    values: list[tuple[str, str]] = [(Words("to"), issued.email)]
     if not isinstance(server, MaildirFolder):
-        values += [Labelled(Words("server"), str(server)), Labelled(Words("reply"), issued.server_reply or "")]
+        values += [(Words("server"), str(server)), (Words("reply"), issued.server_reply or "")]
     expires: str = Words("never")
     if credential.expires_at is not None:
         expires = Words("{at}, if it is not used before", at=_moment(credential.expires_at))
-    show_lines(bold_lines(heading) + label_lines([*values, Labelled(Words("expires"), expires)]))
+    show_lines([_bold_line(heading), *card_lines([*values, (Words("expires"), expires)], indent=0)], sys.stdout)

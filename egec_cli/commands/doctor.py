@@ -1,6 +1,7 @@
 """`egec doctor`, and the display of findings that `egec mail check` shares."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple, NoReturn
 
@@ -10,10 +11,11 @@ from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_
 from egec_cli.commands.root import apply_verbosity, new_app
 from egec_cli.doctor.examine import examine_installation
 from egec_cli.doctor.findings import Finding, NotedFinding, Severity, exit_code
+from egec_cli.output.cards import show_text
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden, render_all
 from egec_cli.output.messages import is_verbose, to_text, warn
 from egec_cli.output.terminal import text_for_people
-from egec_cli.output.wrapping import show_text, wrap_to_terminal
+from egec_cli.output.wrapping import wrap_for
 from egec_cli.translation import Words, join_words
 
 app = new_app()
@@ -145,18 +147,18 @@ def _is_command(fix: str) -> bool:
 
 def _describe_problem(group: _Group, one: Finding) -> Iterator[str]:
     what = Words("{group}: {details}", group=group.title, details=one.details)
-    yield from wrap_to_terminal(to_text(what), f"{_MARKS[one.verdict]} ")
+    yield from wrap_for(sys.stdout, to_text(what), f"{_MARKS[one.verdict]} ")
     if _is_command(one.fix):
         # Whole, so that it can be copied.
         yield f"{_BELOW_MARK}{to_text(one.fix)}"
     elif one.fix:
-        yield from wrap_to_terminal(to_text(one.fix), _BELOW_MARK)
+        yield from wrap_for(sys.stdout, to_text(one.fix), _BELOW_MARK)
 
 
 def _describe_unchecked(titles: Sequence[str]) -> Iterator[str]:
     if titles:
         words = Words("Not checked because of the errors: {groups}", groups=join_words(", ", titles))
-        yield from wrap_to_terminal(to_text(words), f"{_NOT_CHECKED} ")
+        yield from wrap_for(sys.stdout, to_text(words), f"{_NOT_CHECKED} ")
 
 
 def _describe_group(group: _Group, members: Sequence[Finding], verbose: bool) -> Iterator[str]:
@@ -172,14 +174,14 @@ def _describe_group(group: _Group, members: Sequence[Finding], verbose: bool) ->
         noted.sort(key=lambda one: [not one.check.startswith(name) for name in group.names])
         notes = ", ".join(text_for_people(one.note) for one in noted)
         words = Words("{group}: {details}", group=title, details=notes) if notes else title
-        yield from wrap_to_terminal(to_text(words), f"{_MARKS[worst]} ")
+        yield from wrap_for(sys.stdout, to_text(words), f"{_MARKS[worst]} ")
     elif verbose and passed:
         yield f"{_MARKS[worst]} {to_text(group.title)}"
     if verbose:
         width = min(max((len(one.check) for one in passed), default=0), _WIDEST_NAME)
         for one in passed:
             first = f"{_BELOW_GROUP}{one.check:{width}}  "
-            yield from wrap_to_terminal(text_for_people(one.details), first, " " * (len(_BELOW_GROUP) + width + 2))
+            yield from wrap_for(sys.stdout, text_for_people(one.details), first, " " * (len(_BELOW_GROUP) + width + 2))
 
 
 def _describe_verdict(found: Sequence[Finding], verbose: bool) -> Words:

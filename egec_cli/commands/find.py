@@ -10,6 +10,7 @@ from egec_cli.commands.options import CLIENT_IN_TABLE, SELECTION, can_ask, confi
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal
 from egec_cli.output.messages import note, to_text
+from egec_cli.output.wrapping import wrap_for
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
 
@@ -64,13 +65,8 @@ def choose_client(
 
 def show_named(client: Client) -> None:
     """Show on stderr the client that the operator has named."""
-    words = to_text(search.describe_client(client))
-    if sys.stderr.isatty():
-        # Imported here: only a terminal needs it.
-        from egec_cli.output.terminal import wrap_for_stderr
-
-        words = "\n".join(wrap_for_stderr(words))
-    sys.stderr.write(f"{words}\n")
+    for line in wrap_for(sys.stderr, to_text(search.describe_client(client))):
+        sys.stderr.write(f"{line}\n")
 
 
 def is_typed() -> bool:

@@ -1,7 +1,6 @@
 """`egec help`: lists the guides, and shows the one about a topic, a command or a code."""
 
-import shutil
-import textwrap
+import sys
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -10,8 +9,9 @@ import typer
 from egec_cli.commands.root import new_app
 from egec_cli.errors import ExitCode, UsageError
 from egec_cli.guides import pages
-from egec_cli.output.formats import is_at_terminal, print_line
+from egec_cli.output.formats import print_line
 from egec_cli.output.pager import show_markdown
+from egec_cli.output.wrapping import wrap_for
 from egec_cli.translation import Words, translate
 
 app = new_app()
@@ -45,16 +45,10 @@ def help_command(
 def _list_lines() -> Iterator[str]:
     guides = pages.list_guides()
     width = max(len(guide.name) for guide in guides)
-    # A pipe gets one line for each guide.
-    columns = shutil.get_terminal_size().columns if is_at_terminal() else None
-    yield from _wrap(translate(_HOW_TO_READ), "", columns)
+    yield from wrap_for(sys.stdout, translate(_HOW_TO_READ))
     yield ""
     for guide in guides:
-        yield from _wrap(f"{guide.name:{width}}  {guide.summary}", " " * (width + 2), columns)
-
-
-def _wrap(line: str, indent: str, columns: int | None) -> list[str]:
-    return [line] if columns is None else textwrap.wrap(line, max(columns, 40), subsequent_indent=indent)
+        yield from wrap_for(sys.stdout, guide.summary, f"{guide.name:{width}}  ")
 
 
 def _find(typed: str) -> str:

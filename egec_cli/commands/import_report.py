@@ -10,7 +10,7 @@ from egec_cli.imports.reasons import OTHER_REASONS, CountedReason, RejectionReas
 from egec_cli.imports.run import ImportResult, RejectedRow
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden
 from egec_cli.output.messages import format_message, warn
-from egec_cli.output.terminal import write_wrapped
+from egec_cli.output.wrapping import wrap_for
 from egec_cli.translation import Words, format_number, translate
 
 _LONGEST_VALUE = 80
@@ -85,9 +85,9 @@ class RejectionReport:
         reasons = self._reasons_to_show()
         digits = max((len(str(counted.number)) for counted in reasons), default=0)
         for counted in reasons:
-            write_wrapped(
-                f"  {counted.number:>{digits}} \N{MULTIPLICATION SIGN} ", format_message(counted.reason), sys.stdout
-            )
+            beginning = f"  {counted.number:>{digits}} {_TIMES} "
+            for line in wrap_for(sys.stdout, format_message(counted.reason), beginning):
+                sys.stdout.write(f"{line}\n")
 
     def _reasons_to_show(self) -> Sequence[CountedReason]:
         """Return the reasons, the most frequent first; at a terminal, the rare ones of many as one."""
@@ -103,7 +103,7 @@ class RejectionReport:
         self._lines.seek(0)
         shown = _ROWS_OF_MANY if self._number > _FEW_ROWS and sys.stderr.isatty() else self._number
         for _, line in zip(range(shown), self._lines, strict=False):
-            write_wrapped(_BEGINNING, line.rstrip("\n").removeprefix(_BEGINNING), sys.stderr)
+            _write_wrapped(line.rstrip("\n"))
         if shown < self._number:
             more = format_number(self._number - shown)
             if self._rejects is None:
@@ -117,7 +117,12 @@ class RejectionReport:
 
 def warn_wrapped(message: Words) -> None:
     """Write a line to stderr as `warn` does; at a terminal it is wrapped at words."""
-    write_wrapped(_BEGINNING, format_message(message).removeprefix(_BEGINNING), sys.stderr)
+    _write_wrapped(format_message(message))
+
+
+def _write_wrapped(message: str) -> None:
+    for line in wrap_for(sys.stderr, message.removeprefix(_BEGINNING), _BEGINNING):
+        sys.stderr.write(f"{line}\n")
 
 
 def _show_number(number: int) -> str:

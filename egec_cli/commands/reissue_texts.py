@@ -95,7 +95,7 @@ def reason_lines(failures: Sequence[FailureGroup]) -> list[Line]:
     if others := failures[_MOST_REASONS:]:
         clients = count_clients(sum(one.clients for one in others))
         text = Words("{clients} for other reasons", clients=clients)
-        lines.append(make_line(f"{' ' * _INDENT}{translate(text)}", indent=_INDENT))
+        lines.append(make_line(translate(text), indent=_INDENT, label=" " * _INDENT))
     return lines
 
 
@@ -253,7 +253,7 @@ def preview_lines(
             total=format_number(existing.total),
             failed=format_number(existing.failed),
         )
-        lines.append(make_line(f"{' ' * _INDENT}{translate(text)}", indent=_INDENT))
+        lines.append(make_line(translate(text), indent=_INDENT, label=" " * _INDENT))
     return [*lines, *card_lines(rows)]
 
 

@@ -48,9 +48,10 @@ def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> Non
         return
     if output is OutputFormat.TABLE and is_at_terminal():
         # Imported here: only a terminal needs it.
-        from egec_cli.output.terminal import Labelled, label_lines, show_lines, text_for_people
+        from egec_cli.output.cards import card_lines, show_lines
+        from egec_cli.output.terminal import text_for_people
 
-        show_lines(label_lines(Labelled(name, text_for_people(value)) for name, value in row.items()))
+        show_lines(card_lines([(name, text_for_people(value)) for name, value in row.items()], indent=0), sys.stdout)
     elif output is OutputFormat.TABLE:
         width = max(map(len, row))
         for name, value in row.items():

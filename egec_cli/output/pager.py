@@ -15,14 +15,6 @@ _CUT = "FRSX"
 READABLE_CYAN = "color(30)"
 
 
-def size_of_the_terminal() -> tuple[int, int]:
-    """Return the width and the height of the terminal, in characters."""
-    # Imported here: only for a terminal.
-    from shutil import get_terminal_size
-
-    return get_terminal_size()
-
-
 @contextmanager
 def pager(*, cuts_lines: bool = True) -> Iterator[None]:
     """Send what the block writes to a pager, if there is one and standard input is a terminal.

@@ -3,20 +3,18 @@
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
+from typing import Any, NamedTuple, Self
 
 from egec_cli.output import columns
 from egec_cli.output.messages import is_quiet, note, to_text
-from egec_cli.output.pager import pager, size_of_the_terminal
+from egec_cli.output.pager import pager
 from egec_cli.output.progress import ProgressLine, can_show_progress
+from egec_cli.output.screen import open_console, size_of_the_terminal
 from egec_cli.translation import Words, format_number, translate
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -30,8 +28,6 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[
 # Values of a table that are never cut: numbers and local times.
 _WHOLE = re.compile(r"[0-9 :-]*")
 
-# Of the colours of 256, those that can be read on white and on black alike. A terminal of 16 shows its own instead.
-_READABLE = {"green": "color(28)", "yellow": "color(130)", "red": "color(160)"}
 # The colours of words for states and outcomes; others have none.
 _COLOURS = {
     "green": "accepted active created done enabled erased ok sent unblocked updated",
@@ -165,14 +161,9 @@ def text_for_people(value: Any) -> str:
     return text
 
 
-def open_console(stream: TextIO | None = None) -> "Console":
-    """Return a console of rich for stdout or another stream, with a green, a yellow and a red that can be read."""
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.console import Console
-    from rich.theme import Theme
-
-    styles = {f"{bold}{name}": f"{bold}{colour}" for bold in ("", "bold ") for name, colour in _READABLE.items()}
-    return Console(file=stream, theme=Theme(styles), highlight=False, soft_wrap=True)
+def colour_of(word: str) -> str:
+    """Return the colour of a word for a state or an outcome, such as `accepted` or `refused`; empty for others."""
+    return _COLOUR_OF.get(word, "")
 
 
 def _print_in_colour(table: _Table) -> None:
@@ -181,7 +172,7 @@ def _print_in_colour(table: _Table) -> None:
     console = open_console()
     console.print(Text(_GAP.join(table.cells(table.names)), style="bold"))
     for row in table.rows:
-        line = Text(_GAP).join(Text(cell, style=_COLOUR_OF.get(cell.strip(), "")) for cell in table.cells(row))
+        line = Text(_GAP).join(Text(cell, style=colour_of(cell.strip())) for cell in table.cells(row))
         console.print(line)
 
 
@@ -269,61 +260,6 @@ def show_table_on_stderr(rows: Sequence[Sequence[Any]], names: Sequence[str], *,
         sys.stderr.write(f"{_GAP.join(table.cells(row))}\n")
 
 
-class Line(NamedTuple):
-    """A line for a terminal: a text, and a word such as `accepted` or `refused` whose colour it has, or a style."""
-
-    text: str
-    colour_of: str = ""
-    style: str = ""
-
-
-def show_lines(lines: Iterable[Line]) -> None:
-    """Show lines on stdout at a terminal, in colour if it has any."""
-    # Imported here, for terminals only: it takes as long as the rest of a command.
-    from rich.text import Text
-
-    console = open_console()
-    for line in lines:
-        console.print(Text(line.text, style=line.style or _COLOUR_OF.get(line.colour_of, "")))
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Return a text as lines of at most this many columns, broken between words; longer words are cut into pieces."""
-    lines = [""]
-    for word in text.split(" "):
-        rest = word
-        while rest:
-            joined = f"{lines[-1]} {rest}" if lines[-1] else rest
-            if columns.width(joined) <= width:
-                lines[-1], rest = joined, ""
-            elif lines[-1]:
-                lines.append("")
-            else:
-                piece = _beginning(rest, width)
-                lines[-1], rest = piece, rest[len(piece) :]
-                lines.append("")
-    return lines if lines[-1] or len(lines) == 1 else lines[:-1]
-
-
-def _beginning(text: str, width: int) -> str:
-    """Return as much of a text as fits this width, and at least one character."""
-    kept = text[:1]
-    for character in text[1:]:
-        if columns.width(kept + character) > width:
-            break
-        kept += character
-    return kept
-
-
-def write_wrapped(beginning: str, text: str, stream: TextIO) -> None:
-    """Write a beginning and a text as a line; at a terminal, the text is wrapped at words behind the beginning."""
-    parts = [text]
-    if stream.isatty():
-        parts = wrap(text, max(size_of_the_terminal()[0] - columns.width(beginning), _NARROWEST_COLUMN))
-    for number, part in enumerate(parts):
-        stream.write(f"{' ' * columns.width(beginning) if number else beginning}{part}\n")
-
-
 class Bar(NamedTuple):
     """A number below others, with a bar of its size; `colour_of` is the state or outcome that gives the colour."""
 
@@ -393,51 +329,10 @@ def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator
         padded = name + " " * missing if missing >= 0 else columns.cut(name, widths.name)
         # In halves of a character, at least one: these two blocks are in every font.
         halves = max(round(2 * widths.bar * bar.number / largest), 1) if widths.bar else 0
-        style = _COLOUR_OF.get(bar.colour_of, "")
+        style = colour_of(bar.colour_of)
         number = format_number(bar.number).rjust(widths.number)
         yield [(f"{_GAP}{padded}{_GAP}{number}{_GAP}", ""), ("█" * (halves // 2) + "▌" * (halves % 2), style)]
 
 
 def _cut_if_longer(text: str, width: int) -> str:
     return columns.cut(text, width) if columns.width(text) > width else text
-
-
-def wrap_for_stderr(text: str) -> list[str]:
-    """Return a text as lines that fit the terminal of stderr."""
-    return wrap(text, size_of_the_terminal()[0])
-
-
-class Labelled(NamedTuple):
-    """A value and its label, and a word such as `refused` whose colour the value has."""
-
-    label: str
-    value: str
-    colour_of: str = ""
-
-
-def label_lines(values: Iterable[Labelled]) -> list[Line]:
-    """Return lines with a label and a value each, aligned, and wrapped at words to fit the terminal."""
-    shown = [one._replace(label=translate(one.label), value=to_text(one.value)) for one in values]
-    margin = max((columns.width(one.label) for one in shown), default=0) + len(_GAP)
-    width = max(size_of_the_terminal()[0] - margin, _NARROWEST_COLUMN)
-    lines = []
-    for one in shown:
-        for number, part in enumerate(wrap(one.value, width)):
-            head = "" if number else one.label
-            lines.append(Line(f"{head}{' ' * (margin - columns.width(head))}{part}".rstrip(), one.colour_of))
-    return lines
-
-
-def bold_lines(text: str) -> list[Line]:
-    """Return a text as bold lines, wrapped at words to fit the terminal."""
-    return [Line(line, style="bold") for line in wrap(to_text(text), size_of_the_terminal()[0])]
-
-
-def show_paged(lines: Sequence[Line]) -> None:
-    """Show lines on stdout at a terminal, in the pager if they do not fit the screen."""
-    if len(lines) < size_of_the_terminal()[1]:
-        show_lines(lines)
-    else:
-        with pager():
-            for line in lines:
-                sys.stdout.write(f"{line.text}\n")

@@ -1,24 +1,27 @@
 """Sentences at a terminal: wrapped at words, in colours, with commands to type in bold."""
 
-import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from egec_cli.output import columns
-from egec_cli.output.pager import pager, size_of_the_terminal
+from egec_cli.output.screen import open_console, width_of
 
 _TYPED = r"`[^`\n]+`"
 # A command to type stays on one line. A no-break space belongs to its word.
 _WORD = re.compile(rf"([ \n]*)((?:{_TYPED}|[^ \n])+)")
 _NAME = "egec: "
-_USUAL_WIDTH = 80
+# Behind an indent or a label, on a very narrow terminal.
+NARROWEST_TEXT = 8
 # The severity of a finding, as `egec --quiet doctor` writes it.
 _SEVERITIES = {r"(?<=: )error(?=: )": "bold red", r"(?<=: )warning(?=: )": "bold yellow"}
 
 
 def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Break a text between words into lines of this width; a longer word stays whole.
+    """Break a text between words into lines of this width; a longer word is cut into pieces.
+
+    A command between backticks stays whole, even if it is longer. A no-break space is a part of its word.
 
     Args:
         first: what the first line begins with.
@@ -27,13 +30,33 @@ def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> lis
     rest = " " * columns.width(first) if rest is None else rest
     lines, line = [], first
     is_empty = True
-    for gap, word in _WORD.findall(text):
-        if not is_empty and columns.width(line) + len(gap) + columns.width(word) > width:
+    for number, (blanks, word) in enumerate(_WORD.findall(text)):
+        # Blanks at the beginning of the text are an indent.
+        gap = blanks.replace("\n", " ") if number == 0 or not is_empty else ""
+        if columns.width(line) + len(gap) + columns.width(word) <= width:
+            line, is_empty = line + gap + word, False
+            continue
+        if not is_empty:
             lines.append(line)
-            line, is_empty = rest, True
-        line += word if is_empty else gap.replace("\n", " ") + word
-        is_empty = False
+            line = rest
+        *pieces, last = [word] if re.search(_TYPED, word) else _cut(word, width, line, rest)
+        for piece in pieces:
+            lines.append(line + piece)
+            line = rest
+        line, is_empty = line + last, False
     return [*lines, line]
+
+
+def _cut(word: str, width: int, first: str, rest: str) -> list[str]:
+    """Return the pieces of a word that fit this width behind `first` and `rest`; each has at least one character."""
+    pieces = [""]
+    room = width - columns.width(first)
+    for character in word:
+        if pieces[-1] and columns.width(pieces[-1] + character) > room:
+            pieces.append("")
+            room = width - columns.width(rest)
+        pieces[-1] += character
+    return pieces
 
 
 def with_styles(text: str, styles: Mapping[str, str], *, on_stderr: bool = False) -> str:
@@ -43,8 +66,6 @@ def with_styles(text: str, styles: Mapping[str, str], *, on_stderr: bool = False
     """
     # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.text import Text
-
-    from egec_cli.output.terminal import open_console
 
     console = open_console(sys.stderr if on_stderr else sys.stdout)
     shown = Text(text)
@@ -61,7 +82,7 @@ def message_for_people(text: str, colour: str | None) -> str:
     Args:
         colour: that of `egec:`; empty for none, None for no bold words either.
     """
-    width = _width_of_stderr()
+    width = width_of(sys.stderr)
     lines: list[str] = []
     for line in text.split("\n"):
         if columns.width(line) <= width:
@@ -81,25 +102,12 @@ def message_for_people(text: str, colour: str | None) -> str:
     return with_styles(wrapped, {"(?m)^egec:": f"bold {colour}", **_SEVERITIES} if colour else {}, on_stderr=True)
 
 
-def _width_of_stderr() -> int:
-    if sys.stdout.isatty():
-        return size_of_the_terminal()[0]
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
-    except OSError:
-        return _USUAL_WIDTH
+def wrap_for(stream: TextIO, text: str, first: str = "", rest: str | None = None) -> list[str]:
+    """Return the lines of a text for a terminal, or one line for another stream; arguments as for `wrap`.
 
-
-def wrap_to_terminal(text: str, first: str = "", rest: str | None = None) -> list[str]:
-    """Return the lines of a text for stdout at a terminal; arguments as for `wrap`."""
-    return wrap(text, size_of_the_terminal()[0], first, rest)
-
-
-def show_text(text: str, styles: Mapping[str, str]) -> None:
-    """Show a text on stdout at a terminal, in the pager if it is long; styles as for `with_styles`."""
-    shown = with_styles(text, styles)
-    if text.count("\n") < size_of_the_terminal()[1]:
-        sys.stdout.write(shown)
-        return
-    with pager(cuts_lines=False):
-        sys.stdout.write(shown)
+    On a very narrow terminal, lines are longer than the screen rather than a few characters each.
+    """
+    if not stream.isatty():
+        return [first + text]
+    beginning = max(columns.width(first), columns.width(rest or ""))
+    return wrap(text, max(width_of(stream), beginning + NARROWEST_TEXT), first, rest)

@@ -87,7 +87,7 @@ def test_the_list_fits_a_terminal(egec_process: Egec) -> None:
     shown = at_terminal().splitlines()
     assert max(map(width, shown)) <= COLUMNS
     assert " ".join(" ".join(shown).split()) == " ".join(egec_process("help").out.split())
-    assert all(line.startswith(" ") or not line or line.split()[0] in {*NAMES, "Type", "COMMAND"} for line in shown)
+    assert all(line.startswith(" ") or not line or line.split()[0] in {*NAMES, "Type", "`egec"} for line in shown)
 
 
 @pytest.mark.parametrize("name", NAMES)

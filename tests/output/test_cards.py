@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line, show_lines
+from egec_cli.output.cards import Line, Part, card_lines, count_rows, describe_duration, make_line, show_lines
 
 
 class Terminal(io.StringIO):
@@ -41,6 +41,22 @@ def test_a_word_longer_than_the_terminal_is_broken(terminal: Terminal) -> None:
     assert all(len(line) <= 20 for line in shown([make_line("x" * 70, indent=4)], terminal))
 
 
+def test_a_line_does_not_end_at_a_no_break_space(terminal: Terminal) -> None:
+    text = "Cliquez donc sur \N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{NO-BREAK SPACE}oui"
+    assert shown([make_line(text)], terminal) == [text[:16], text[17:]]
+
+
+def test_each_part_keeps_its_style_on_every_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    lines = shown([make_line("one ", Part("two three four five six", "bold"), " seven", indent=2)], terminal)
+    assert lines == ["one \x1b[1mtwo three four\x1b[0m", "  \x1b[1mfive six\x1b[0m seven"]
+
+
+def test_rows_of_the_screen_are_counted(terminal: Terminal) -> None:
+    lines = [make_line(LONG), make_line(), make_line(LONG, is_whole=True)]
+    assert count_rows(lines) == len(shown(lines, terminal)) == 4
+
+
 def test_a_whole_line_is_cut(terminal: Terminal) -> None:
     assert shown([make_line(LONG, is_whole=True)], terminal) == ["one two three four …"]
 
@@ -64,7 +80,7 @@ def test_a_line_cannot_control_the_terminal() -> None:
 def test_colours_are_used_at_a_terminal_only(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown([make_line(Part("done", "green"))], terminal) == ["done"]
     monkeypatch.delenv("NO_COLOR")
-    assert shown([make_line(Part("done", "green"))], Terminal()) == ["\x1b[32mdone\x1b[0m"]
+    assert shown([make_line(Part("done", "green"))], Terminal()) == ["\x1b[38;5;28mdone\x1b[0m"]
     assert shown([make_line(Part("done", "green"))], io.StringIO()) == ["done"]
 
 

@@ -7,38 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from egec_cli.output.wrapping import wrap
 from tests.conftest import Egec
 from tests.screens.emulator import PROGRAM, see
 
 FAULTY = {"EGEC_MAIL_TIMEOUT": "soon", "EGEC_LANGUAGE": "de"}
 HINT = "Correct them in the environment; `egec help settings` explains every setting."
-words = st.text(st.characters(codec="ascii", exclude_characters=" `", exclude_categories=["Cc"]), min_size=1)
-
-
-@given(st.lists(words, min_size=1, max_size=30), st.integers(10, 60))
-def test_lines_hold_all_words_and_are_no_longer_than_wanted(found: list[str], width: int) -> None:
-    lines = wrap(" ".join(found), width, "[!] ")
-    assert " ".join(line[4:] for line in lines) == " ".join(found)
-    assert [line[:4] for line in lines] == ["[!] ", *["    "] * (len(lines) - 1)]
-    assert all(len(line) <= width or " " not in line[4:] for line in lines)
-
-
-@given(st.integers(5, 100))
-def test_a_command_stays_on_one_line(width: int) -> None:
-    lines = wrap("Type `egec client list --search PART`, or give another address.", width)
-    assert sum("`egec client list --search PART`," in line for line in lines) == 1
-
-
-def test_a_no_break_space_does_not_end_a_line() -> None:
-    assert wrap("La base\N{NO-BREAK SPACE}: rien", 8) == ["La", "base\N{NO-BREAK SPACE}:", "rien"]
-
-
-def test_wide_characters_count_twice() -> None:
-    assert wrap("山田 山田 山田", 10) == ["山田 山田", "山田"]
 
 
 def test_a_wrapped_message_has_continuation_lines_below_its_words() -> None:

@@ -14,7 +14,7 @@ from rich.color import Color
 from wcwidth import wcswidth
 
 import egec_cli
-from egec_cli.output import columns, pager, terminal
+from egec_cli.output import columns, pager, screen, terminal
 from egec_cli.output.terminal import _Table, show_table, text_for_people
 
 NUMBERS = st.integers(0, 10**12).map(str)
@@ -231,7 +231,7 @@ def luminance(colour: Color) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("name", [*terminal._READABLE.values(), pager.READABLE_CYAN])
+@pytest.mark.parametrize("name", [*screen.READABLE.values(), pager.READABLE_CYAN])
 def test_a_colour_can_be_read_on_white_and_on_black(name: str) -> None:
     # WCAG 2.1, 1.4.11 asks for a contrast of 3 : 1.
     own = luminance(Color.parse(name))
@@ -240,12 +240,12 @@ def test_a_colour_can_be_read_on_white_and_on_black(name: str) -> None:
 
 
 def test_states_have_colours_that_can_be_read() -> None:
-    assert set(terminal._COLOUR_OF.values()) == set(terminal._READABLE)
+    assert set(terminal._COLOUR_OF.values()) == set(screen.READABLE)
 
 
 def test_every_console_has_the_colours_that_can_be_read() -> None:
-    console = terminal.open_console()
-    for name, colour in terminal._READABLE.items():
+    console = screen.open_console()
+    for name, colour in screen.READABLE.items():
         assert console.get_style(name).color == Color.parse(colour)
         assert console.get_style(f"bold {name}").color == Color.parse(colour)
         assert console.get_style(f"bold {name}").bold
@@ -253,7 +253,7 @@ def test_every_console_has_the_colours_that_can_be_read() -> None:
 
 def test_no_style_has_a_colour_that_cannot_be_read() -> None:
     """Styles are texts, so every text of the modules of output is looked at."""
-    unreadable = COLOUR_NAMES - set(terminal._READABLE)
+    unreadable = COLOUR_NAMES - set(screen.READABLE)
     for path in SOURCES:
         if path.parent.name != "output":
             continue
@@ -273,4 +273,4 @@ def test_every_console_is_opened_with_these_colours() -> None:
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console"
     }
-    assert opened <= {"terminal.py:open_console", "pager.py:_render", "terminal.py:_progress_bar"}
+    assert opened <= {"screen.py:open_console", "pager.py:_render", "terminal.py:_progress_bar"}
