@@ -105,7 +105,7 @@ def test_ten_logins_that_die_are_not_failures_and_the_next_right_one_is_accepted
         pytest.skip("SQLite has no server to lose")
     for _ in range(2):
         # Processes that lose their database finish their comparison.
-        with slow_logins(monkeypatch, 13 if strike is disconnect else 14):
+        with slow_logins(monkeypatch, 14):
             victims = [start_verify(client[0], "wrong") for _ in range(PLACES)]
             wait_until(lambda: LoginPlace.select().count() == PLACES)
             strike(location, victims)

@@ -22,6 +22,7 @@ from egec_cli.errors import (
     PermissionDenied,
     StorageError,
     TemporaryFailure,
+    damaged_file,
     database_busy,
 )
 from egec_cli.files import HiddenFile
@@ -150,12 +151,16 @@ def copy_database(
     Raises:
         AlreadyExists: the file exists.
         PermissionDenied, StorageError: it cannot be created.
+        ConfigError: the database is damaged.
         TemporaryFailure: another process holds a lock for too long.
     """
     try:
         with files.create_file(target) as copy:
             fill_copy(source, copy, patience=patience, report=report)
     except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            [(_, _, path)] = source.execute("PRAGMA database_list").fetchall()
+            raise damaged_file(path, str(error)) from None
         raise StorageError(
             "{target} could not be written: {error}", "Free some space.", target=target, error=error
         ) from None

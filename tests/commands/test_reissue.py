@@ -13,14 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from egec_cli.output import progress
 from egec_cli.reissue import settle, threads
 from egec_cli.settings.schema import Database
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
+from tests.processes import egec_after, replace
 from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer, Point
 
 PROGRAM = [sys.executable, "-m", "egec_cli"]
+# The program, which shows its progress at once, not after a second.
+WITH_PROGRESS = egec_after(replace(progress, "PATIENCE", 0.0))
 
 
 @pytest.fixture
@@ -131,7 +135,7 @@ def test_at_a_terminal_the_operator_must_confirm(
 ) -> None:
     controller, terminal = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+        [*WITH_PROGRESS, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
     ) as process:
         os.close(terminal)
         assert b"Mail first passwords to 3 clients? [y/N]" in shown_until(controller, b"[y/N]")
@@ -342,7 +346,7 @@ def test_the_last_line_of_a_resumed_run_agrees_with_its_summary(egec: Egec) -> N
 def test_the_progress_bar_of_a_resumed_run_agrees_with_its_summary() -> None:
     controller, terminal = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, "reissue", "resume", "spring"], stdout=subprocess.PIPE, stderr=terminal
+        [*WITH_PROGRESS, "reissue", "resume", "spring"], stdout=subprocess.PIPE, stderr=terminal
     ) as process:
         os.close(terminal)
         shown = shown_on(controller)
@@ -483,7 +487,10 @@ def test_after_an_interruption_the_bar_and_the_summary_of_the_resumed_run_agree(
         assert "\nNext: egec reissue resume spring\n" in err
     controller, terminal = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, "reissue", "resume", "spring", "--rate", "0"], stdin=terminal, stdout=terminal, stderr=terminal
+        [*WITH_PROGRESS, "reissue", "resume", "spring", "--rate", "0"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     ) as resumed:
         os.close(terminal)
         shown = re.sub(r"\x1b\[[0-9;]*m", "", shown_on(controller).decode())
@@ -552,7 +559,10 @@ def test_the_question_counts_first_and_new_passwords(egec: Egec, server: MailSer
     def asked() -> bytes:
         controller, terminal = pty.openpty()
         with subprocess.Popen(
-            [*PROGRAM, "reissue", "start", "spring", "--all"], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+            [*WITH_PROGRESS, "reissue", "start", "spring", "--all"],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
         ) as process:
             os.close(terminal)
             question = shown_until(controller, b"[y/N]")
