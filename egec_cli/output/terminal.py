@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Self
 from egec_cli.output import columns
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.pager import pager
-from egec_cli.output.progress import ProgressLine, can_show_progress
 from egec_cli.output.screen import open_console, size_of_the_terminal
 from egec_cli.translation import Words, format_number, translate
 
@@ -201,6 +200,9 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
+        # Imported here: lists do not need it.
+        from egec_cli.output.progress import ProgressLine, can_show_progress
+
         if can_show_progress():
             self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
             self._bar.__enter__()
