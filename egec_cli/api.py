@@ -87,7 +87,7 @@ def verify_login(context: Context, identifier: str, password: str) -> bool:
     White space around both is ignored; case counts. Every refusal takes the same time.
 
     Raises:
-        TemporaryFailure: too many logins to this account are in progress. It is no refusal; try again.
+        TemporaryFailure: too many logins to this account are in progress. The login is not refused; try again.
     """
     with _connection(context):
         return verify.verify_login(context, identifier, password).accepted

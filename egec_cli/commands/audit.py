@@ -37,8 +37,6 @@ from egec_cli.translation import Words
 app = new_app("List and prune the audit log.")
 
 _IN_TABLE = ("at", "action", "outcome", "client", "run", "actor", "details")
-# Those of them that a narrow terminal leaves out.
-_OPTIONAL = ("run", "actor")
 
 
 @app.command(
@@ -140,7 +138,8 @@ def list_command(
             output,
             split_fields(fields),
             in_table=_IN_TABLE,
-            optional=_OPTIONAL,
+            # With --client, each row has the same one.
+            optional=("run", "client") if client else ("run",),
             empty=Words("No such events."),
         )
         if isinstance(events, list) and len(events) == ROWS_AT_TERMINAL:

@@ -29,7 +29,7 @@ from egec_cli.credentials import mail_route
 from egec_cli.errors import EgecError, ExitCode, UsageError, database_busy, quoted
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import is_quiet, note, warn
-from egec_cli.output.terminal import Progress
+from egec_cli.output.progress import Progress
 from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
@@ -129,14 +129,28 @@ def resume_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Continue a run; several machines that share a database can work on it at the same time."""
+    _continue(name, rate, output, dry_run=dry_run, with_list=with_list)
+
+
+def _continue(
+    name: str, rate: int | None, output: OutputFormat, *, dry_run: bool, with_list: bool, with_failed: bool = False
+) -> None:
+    """Mail the clients that are left of a run or, with `dry_run`, show what would be mailed.
+
+    Args:
+        with_failed: also the clients whose mail failed.
+    """
     _require_dry_run(with_list, dry_run)
     with open_context(only_read=dry_run) as context:
         mail_route.require(context)
         run = runs.find_run(name)
         if dry_run:
             runs.require_not_cancelled(run)
-            _show_dry_run(context, _Plan.for_rest(run, rate), output, with_list=with_list)
+            plan = _Plan.for_rest(run, rate, with_failed=with_failed)
+            _show_dry_run(context, plan, output, with_list=with_list)
             return
+        if with_failed:
+            runs.retry_run(context, run)
         runs.resume_run(context, run, rate=rate)
         _work(context, run, output)
 
@@ -250,17 +264,7 @@ def retry_command(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Retry the clients of a run whose mail failed, and continue the run."""
-    _require_dry_run(with_list, dry_run)
-    with open_context(only_read=dry_run) as context:
-        mail_route.require(context)
-        run = runs.find_run(name)
-        if dry_run:
-            runs.require_not_cancelled(run)
-            _show_dry_run(context, _Plan.for_rest(run, rate, with_failed=True), output, with_list=with_list)
-            return
-        runs.retry_run(context, run)
-        runs.resume_run(context, run, rate=rate)
-        _work(context, run, output)
+    _continue(name, rate, output, dry_run=dry_run, with_list=with_list, with_failed=True)
 
 
 @app.command("cancel", epilog="egec reissue cancel spring-2026")

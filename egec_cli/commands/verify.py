@@ -89,7 +89,7 @@ def verify_command(
 
 
 def _find_identifier(typed: str, *, match: bool, output: OutputFormat) -> str:
-    """Return the identifier of the client that an operator names; the text itself if there is no such client.
+    """Return the identifier of the client that an operator names; the text itself for an unknown client.
 
     Raises:
         ClientNotFound: several clients match.

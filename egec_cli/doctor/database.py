@@ -142,7 +142,8 @@ def check_open_credentials() -> Iterator[Finding]:
     if not identifiers:
         details = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
         none = Words("no deliveries in doubt")
-        short = Words("{number} deliveries in doubt", number=number) if number else none
+        some = Words("1 delivery in doubt") if number == 1 else Words("{number} deliveries in doubt", number=number)
+        short = some if number else none
         yield add_note(Finding("open_credentials", Severity.OK, details if number else none), short)
 
 

@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from threading import Event, RLock, Thread
 from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
 from egec_cli.output.columns import cut, width
-from egec_cli.output.messages import is_quiet, to_text
+from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.translation import Words, format_number, is_english, translate
 
 # In seconds: short commands show nothing; the time between two drawings; the time over which a rate is measured.
@@ -320,3 +321,72 @@ def _count_columns(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
+
+
+_SECONDS_BETWEEN_LINES = 30.0
+# One decimal would show less as 0.0.
+_SLOWEST_PER_SECOND = 0.1
+
+
+class Progress:
+    """The progress of a command: a bar on a terminal, otherwise, with `has_lines`, a line every 30 seconds."""
+
+    def __init__(self, name: str, total: int, done: int, failed: int, *, has_lines: bool) -> None:
+        """Start from the numbers of earlier commands; `done` includes `failed`."""
+        self._name = name
+        self._total = total
+        self._done = done
+        self._failed = failed
+        self._done_here = 0
+        self._started = self._shown_at = time.monotonic()
+        self._has_lines = has_lines and not is_quiet()
+        self._bar: ProgressLine | None = None
+
+    def __enter__(self) -> Self:
+        if can_show_progress():
+            self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
+            self._bar.__enter__()
+            self.correct(self._done, self._failed)
+        return self
+
+    def advance(self, *, failed: bool) -> None:
+        """Count one more as done."""
+        self._done_here += 1
+        self.correct(self._done + 1, self._failed + failed)
+        if self._has_lines and self._bar is None and time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self._show_line()
+
+    def correct(self, done: int, failed: int) -> None:
+        """Show these numbers, which include the work of other processes."""
+        self._done, self._failed = done, failed
+        if self._bar is not None:
+            self._bar.done, self._bar.detail = done, Words("{number} failed", number=failed)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(error)
+        elif self._has_lines and self._done_here:
+            self._show_line()
+
+    def _show_line(self) -> None:
+        self._shown_at = time.monotonic()
+        rate = self._done_here / max(self._shown_at - self._started, 0.001)
+        remaining = self._total - self._done
+        is_known = rate and remaining
+        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
+        note(
+            "egec: {name}: {done} of {total} done, {failed} failed{pace}{left}",
+            name=self._name,
+            done=self._done,
+            total=self._total,
+            failed=self._failed,
+            pace=_describe_pace(rate),
+            left=left,
+        )
+
+
+def _describe_pace(rate: float) -> Words | str:
+    """Return a number per second, or per minute if it is small; nothing for 0."""
+    if rate >= _SLOWEST_PER_SECOND:
+        return Words(", {rate:.1f}/s", rate=rate)
+    return Words(", {rate:.2g}/min", rate=rate * 60) if rate else ""

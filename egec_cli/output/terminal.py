@@ -1,19 +1,18 @@
-"""What people see: tables that fit the terminal, long ones in the pager, and progress on stderr."""
+"""What people see: tables that fit the terminal, long ones in the pager, and bars."""
 
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from egec_cli.output import columns
-from egec_cli.output.messages import is_quiet, note, to_text
+from egec_cli.output.messages import to_text
 from egec_cli.output.pager import pager
 from egec_cli.output.screen import open_console, size_of_the_terminal
-from egec_cli.translation import Words, format_number, translate
+from egec_cli.translation import format_number, translate
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -180,78 +179,6 @@ def _write_lines(table: _Table, further: Iterator[Sequence[str]]) -> None:
         sys.stdout.write(f"{_GAP.join(table.cells(row))}\n")
 
 
-_SECONDS_BETWEEN_LINES = 30.0
-# One decimal would show less as 0.0.
-_SLOWEST_PER_SECOND = 0.1
-
-
-class Progress:
-    """The progress of a command: a bar on a terminal, otherwise, with `has_lines`, a line every 30 seconds."""
-
-    def __init__(self, name: str, total: int, done: int, failed: int, *, has_lines: bool) -> None:
-        """Start from the numbers of earlier commands; `done` includes `failed`."""
-        self._name = name
-        self._total = total
-        self._done = done
-        self._failed = failed
-        self._done_here = 0
-        self._started = self._shown_at = time.monotonic()
-        self._has_lines = has_lines and not is_quiet()
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        # Imported here: lists do not need it.
-        from egec_cli.output.progress import ProgressLine, can_show_progress
-
-        if can_show_progress():
-            self._bar = ProgressLine(self._name, Words("clients"), total=self._total, done=self._done)
-            self._bar.__enter__()
-            self.correct(self._done, self._failed)
-        return self
-
-    def advance(self, *, failed: bool) -> None:
-        """Count one more as done."""
-        self._done_here += 1
-        self.correct(self._done + 1, self._failed + failed)
-        if self._has_lines and self._bar is None and time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES:
-            self._show_line()
-
-    def correct(self, done: int, failed: int) -> None:
-        """Show these numbers, which include the work of other processes."""
-        self._done, self._failed = done, failed
-        if self._bar is not None:
-            self._bar.done, self._bar.detail = done, Words("{number} failed", number=failed)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(*error)
-        elif self._has_lines and self._done_here:
-            self._show_line()
-
-    def _show_line(self) -> None:
-        self._shown_at = time.monotonic()
-        rate = self._done_here / max(self._shown_at - self._started, 0.001)
-        remaining = self._total - self._done
-        is_known = rate and remaining
-        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
-        note(
-            "egec: {name}: {done} of {total} done, {failed} failed{pace}{left}",
-            name=self._name,
-            done=self._done,
-            total=self._total,
-            failed=self._failed,
-            pace=_describe_pace(rate),
-            left=left,
-        )
-
-
-def _describe_pace(rate: float) -> Words | str:
-    """Return a number per second, or per minute if it is small; nothing for 0."""
-    if rate >= _SLOWEST_PER_SECOND:
-        return Words(", {rate:.1f}/s", rate=rate)
-    return Words(", {rate:.2g}/min", rate=rate * 60) if rate else ""
-
-
 def show_table_on_stderr(rows: Sequence[Sequence[Any]], names: Sequence[str], *, optional: Sequence[str] = ()) -> None:
     """Show a few rows on stderr below the names of their columns, as `show_table` does, without colours."""
     is_terminal = sys.stderr.isatty()
@@ -305,7 +232,7 @@ def show_bars(sections: Sequence[Bars]) -> None:
 
 
 class _BarWidths(NamedTuple):
-    """The widths of the columns of names, numbers and bars; the last is 0 if there is no room for bars."""
+    """The widths of the columns of names, numbers and bars; the last is 0 on a screen too narrow for bars."""
 
     name: int
     number: int

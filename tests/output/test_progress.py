@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from egec_cli.output import progress, terminal
+from egec_cli.output import progress
 from egec_cli.output.columns import width
 from egec_cli.output.pager import pager
-from egec_cli.output.progress import ProgressLine
-from egec_cli.output.terminal import Progress
+from egec_cli.output.progress import Progress, ProgressLine
 from egec_cli.settings.schema import LogStyle
 from tests.conftest import Egec
 from tests.manual.terminal import type_in
@@ -307,7 +306,7 @@ def test_a_slow_run_shows_its_mails_per_minute_and_names_the_run(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with terminal.Progress("spring", 10, 4, 1, has_lines=True) as shown:
+    with Progress("spring", 10, 4, 1, has_lines=True) as shown:
         now[0] = 40.0
         shown.advance(failed=False)
         now[0] = 40.5
@@ -319,6 +318,6 @@ def test_a_slow_run_shows_its_mails_per_minute_and_names_the_run(
 
 
 def test_a_command_that_did_nothing_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.Progress("spring", 10, 10, 1, has_lines=True):
+    with Progress("spring", 10, 10, 1, has_lines=True):
         pass
     assert capsys.readouterr().err == ""

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "client-import-rejected": ("client", "import", "office.csv", "--dry-run"),
     "client-import-update": ("client", "import", "moved.csv", "--dry-run", "--on-conflict", "update"),
     "reissue-status-empty": ("reissue", "status"),
+    "audit-list": ("audit", "list", "--client", "1000000035", "--limit", "4"),
     "stats": ("stats",),
     "stats-help": ("stats", "--help"),
     "client-show-waiting": ("client", "show", "1000000030"),
