@@ -1,5 +1,6 @@
 """`egec mail`: check, preview, test, bounces."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat, print_line, render, render_all
 from egec_cli.output.messages import is_verbose, warn
+from egec_cli.output.wrapping import wrap_for
 from egec_cli.translation import Words
 
 app = new_app("Check, preview and test mails; read bounces.")
@@ -77,7 +79,9 @@ def preview_command(
         raise UsageError("mails of kind {kind} have no sentence", "Omit --sentence.", kind=kind)
     mail = _compose_preview(client, kind, language, sentence)
     if text or not (html or eml):
-        print_line(sample.render_as_text(mail).rstrip("\n"))
+        for line in sample.render_as_text(mail).rstrip("\n").split("\n"):
+            for part in wrap_for(sys.stdout, line):
+                print_line(part)
     for path, content in ((html, sample.extract_html(mail)), (eml, mail.content.decode())):
         if path is not None:
             with atomic_write(path, force=force) as file:

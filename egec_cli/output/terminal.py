@@ -12,7 +12,7 @@ from egec_cli.output import columns
 from egec_cli.output.messages import to_text
 from egec_cli.output.pager import pager
 from egec_cli.output.screen import open_console, size_of_the_terminal
-from egec_cli.translation import format_number, translate
+from egec_cli.translation import Words, format_number, translate
 
 # The first rows, kept in memory to set the width of the columns.
 _ROWS_FOR_WIDTHS = 200
@@ -150,7 +150,14 @@ class _Table:
 
 
 def text_for_people(value: Any) -> str:
-    """Return a value as `to_text` does, with times in the local time zone: `2026-11-25 05:30`."""
+    """Return a value as text for a terminal: times in the local time zone (`2026-11-25 05:30`), lists without brackets.
+
+    Everything else is as `to_text` returns it.
+    """
+    if isinstance(value, bool):
+        value = Words("yes") if value else Words("no")
+    elif isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = ", ".join(value)
     text = to_text(value)
     if _MOMENT.fullmatch(text):
         # A reference of a client may look like a time.

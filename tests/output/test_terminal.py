@@ -274,3 +274,9 @@ def test_every_console_is_opened_with_these_colours() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console"
     }
     assert opened <= {"screen.py:open_console", "pager.py:_render", "terminal.py:_progress_bar"}
+
+
+def test_lists_and_answers_are_words_for_people() -> None:
+    assert text_for_people(["0001_initial", "0002_bounces"]) == "0001_initial, 0002_bounces"
+    assert text_for_people([]) == ""
+    assert (text_for_people(True), text_for_people(False), text_for_people(0)) == ("yes", "no", "0")
