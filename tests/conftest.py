@@ -52,6 +52,7 @@ REAL_PROGRAMS = (
 # others.
 LONG = (
     "tests/test_week.py",
+    "tests/test_screens.py",
     "tests/credentials/test_promises.py",
     "tests/postfix/",
     "tests/mail/test_in_browser.py",

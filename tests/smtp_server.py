@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
@@ -427,8 +428,10 @@ class _Dialogue(SMTP):
 
     def break_off(self) -> None:
         """Cut the connection immediately."""
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        # asyncio of Python 3.11.2 fails for a connection with TLS that was closed twice: there is nothing left to cut.
+        with suppress(AttributeError):
+            if isinstance(self.transport, asyncio.Transport):
+                self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

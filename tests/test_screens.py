@@ -8,6 +8,9 @@ import pytest
 from tests.screens.cases import FOLDER, Case, cases, prepare, screens_folder
 from tests.screens.emulator import PROGRAM, see
 
+# One worker runs all of them, as the database takes long to prepare.
+pytestmark = pytest.mark.xdist_group("screens")
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[dict[str, str]]:
