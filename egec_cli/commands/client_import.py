@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from egec_cli.commands.import_report import RejectionReport, warn_wrapped
+from egec_cli.commands.import_report import RejectionReport
 from egec_cli.commands.options import OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
@@ -20,7 +20,7 @@ from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
 from egec_cli.imports.tables import open_rejects_file
 from egec_cli.output.formats import OutputFormat, render
-from egec_cli.output.messages import note
+from egec_cli.output.messages import note, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.translation import Words
 
@@ -190,6 +190,6 @@ def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange
             previous=one.previous_email,
             email=one.email,
         )
-        warn_wrapped(message)
+        warn(message)
 
     return report

@@ -47,7 +47,7 @@ class RejectionReport:
                     message = Words(
                         "egec: {number} {times} {reason}", number=counted.number, times=_TIMES, reason=counted.reason
                     )
-                    warn_wrapped(message)
+                    warn(message)
                 self._show_rows()
 
     def add(self, row: RejectedRow) -> str:
@@ -103,7 +103,8 @@ class RejectionReport:
         self._lines.seek(0)
         shown = _ROWS_OF_MANY if self._number > _FEW_ROWS and sys.stderr.isatty() else self._number
         for _, line in zip(range(shown), self._lines, strict=False):
-            _write_wrapped(line.rstrip("\n"))
+            for part in wrap_for(sys.stderr, line.rstrip("\n").removeprefix(_BEGINNING), _BEGINNING):
+                sys.stderr.write(f"{part}\n")
         if shown < self._number:
             more = format_number(self._number - shown)
             if self._rejects is None:
@@ -112,22 +113,7 @@ class RejectionReport:
                 message = Words(
                     "egec: {more} more rows were rejected; all are in {file}", more=more, file=self._rejects
                 )
-            warn_wrapped(message)
-
-
-def warn_wrapped(message: Words) -> None:
-    """Write a line to stderr as `warn` does; at a terminal it is wrapped at words."""
-    _write_wrapped(format_message(message))
-
-
-def _write_wrapped(message: str) -> None:
-    for line in wrap_for(sys.stderr, message.removeprefix(_BEGINNING), _BEGINNING):
-        sys.stderr.write(f"{line}\n")
-
-
-def _show_number(number: int) -> str:
-    """Return a number on stdout: easy to read at a terminal, easy to parse elsewhere."""
-    return format_number(number) if is_at_terminal() else str(number)
+            warn(message)
 
 
 def _describe_rejection(row: RejectedRow) -> str:
