@@ -101,7 +101,11 @@ class Client(Table):
 
 
 class ReissueRun(Table):
-    """A named run that issues credentials for many clients; its workers renew `worked_until` before that moment."""
+    """A named run that issues credentials for many clients; its workers renew `worked_until` before that moment.
+
+    After a pause, the run tries again at `paused_until`; `pauses` counts those since the last accepted mail. `throttle`
+    is the slower rate that the mail server asked for, as JSON.
+    """
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -111,6 +115,9 @@ class ReissueRun(Table):
     created_at = TimeField()
     worked_until = TimeField(null=True)
     finished_at = TimeField(null=True)
+    paused_until = TimeField(null=True)
+    pauses = peewee.IntegerField(default=0)
+    throttle = peewee.TextField(null=True)
 
 
 class Credential(Table):
@@ -142,7 +149,10 @@ class Credential(Table):
 
 
 class ReissueItem(Table):
-    """One client of a run; `attempts` counts those that failed, `line` is that of the client in a file."""
+    """One client of a run.
+
+    `attempts` counts those that failed, the first of them at `tried_since`; `line` is that of the client in a file.
+    """
 
     id = peewee.AutoField()
     run = peewee.ForeignKeyField(ReissueRun, backref="items")
@@ -155,6 +165,7 @@ class ReissueItem(Table):
     failure = peewee.TextField(null=True)
     details = peewee.TextField(null=True)
     line = peewee.IntegerField(null=True)
+    tried_since = TimeField(null=True)
 
     class Meta:
         indexes = ((("run", "client"), True),)
@@ -173,6 +184,14 @@ class MailPace(Table):
 
     id = peewee.AutoField()
     next_at = TimeField()
+
+
+class MailCount(Table):
+    """Mails that count towards the quotas: they reached the mail server, or still may, before `ends_at`."""
+
+    id = peewee.AutoField()
+    ends_at = TimeField(index=True)
+    mails = peewee.IntegerField()
 
 
 class Event(Table):
@@ -209,4 +228,4 @@ class Installation(Table):
     value = peewee.TextField()
 
 
-TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace, LoginPlace, Installation)
+TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace, MailCount, LoginPlace, Installation)

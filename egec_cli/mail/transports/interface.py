@@ -29,6 +29,22 @@ class DeliveryOutcome(StrEnum):
     IN_DOUBT = "in_doubt"
 
 
+class Cause(StrEnum):
+    """Why a mail server refused a mail, permanently or for now: what decides whether other mails would be refused too.
+
+    `RECIPIENT`: only this recipient, also for now, as by greylisting. `THROTTLED`: we send too much or too fast.
+    `CONNECTIONS`: too many connections; the others go on. `BLOCKED`: our sender, address or login. `UNREACHABLE`: no
+    connection, or it was lost. `UNCLEAR`: one of these, to be told from the answers for other recipients.
+    """
+
+    RECIPIENT = "recipient"
+    THROTTLED = "throttled"
+    CONNECTIONS = "connections"
+    BLOCKED = "blocked"
+    UNREACHABLE = "unreachable"
+    UNCLEAR = "unclear"
+
+
 class Reply(NamedTuple):
     """The reply to an accepted mail, as one line of harmless characters."""
 
