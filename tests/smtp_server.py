@@ -197,6 +197,12 @@ class Fault(Enum):
         return any(step is HUSH or isinstance(step, Drip) for step in self.steps)
 
 
+class Answer(NamedTuple):
+    """What the server sends and does instead of its answer; without steps, it answers as usual."""
+
+    steps: tuple[bytes | Step | Drip, ...] = ()
+
+
 class Accepted(NamedTuple):
     """A mail that the server keeps, whether or not the client got the answer."""
 
@@ -348,17 +354,21 @@ class MailServer:
 
     async def _serve(self, listening: socket.socket) -> None:
         implicit = self._context if self.tls is Tls.IMPLICIT else None
-        server = await self._loop.create_server(lambda: _Dialogue(self, self._loop), sock=listening, ssl=implicit)
+        server = await self._loop.create_server(lambda: Dialogue(self, self._loop), sock=listening, ssl=implicit)
         await self._stopping.wait()
         server.close()
         while self._open:
             for busy in list(self._open):
-                if isinstance(busy, _Dialogue):
+                if isinstance(busy, Dialogue):
                     busy.break_off()
             await asyncio.sleep(0.001)
         await server.wait_closed()
 
-    # The methods below are for `_Dialogue`, in the server's thread.
+    async def answer_at(self, point: Point, dialogue: "Dialogue") -> Fault | Answer:
+        """Return what the server does instead of its answer when a client reaches a point."""
+        return self._fault_at(point, dialogue.recipient)
+
+    # The methods below are for `Dialogue`, in the server's thread.
 
     def _opened(self, busy: object) -> None:
         with self._changed:
@@ -395,8 +405,12 @@ class MailServer:
         return Fault.NONE
 
 
-class _Dialogue(SMTP):
-    """One connection."""
+class Dialogue(SMTP):
+    """One connection.
+
+    Attributes:
+        recipient: the address of the last RCPT command.
+    """
 
     def __init__(self, server: MailServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -412,7 +426,7 @@ class _Dialogue(SMTP):
         )
         self._server = server
         self._greeted = False
-        self._recipient = ""
+        self.recipient = ""
         self._heard = b""
         self._hears = asyncio.Event()
 
@@ -487,11 +501,11 @@ class _Dialogue(SMTP):
         await super().smtp_MAIL(arg)
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        self._recipient = (arg or "").partition("<")[2].partition(">")[0]
+        self.recipient = (arg or "").partition("<")[2].partition(">")[0]
         fault = await self._come_to(Point.RCPT)
         if fault is Fault.RCPT_251:
             assert self.envelope is not None
-            self.envelope.rcpt_tos.append(self._recipient)
+            self.envelope.rcpt_tos.append(self.recipient)
         if not await self._play(fault):
             await super().smtp_RCPT(arg)
 
@@ -514,9 +528,9 @@ class _Dialogue(SMTP):
         self._heard = envelope.content
         return None if await self._play(fault) else "250 OK"
 
-    async def _keep(self, envelope: Envelope) -> Fault:
+    async def _keep(self, envelope: Envelope) -> Fault | Answer:
         fault = await self._come_to(Point.MESSAGE)
-        if fault is not Fault.NONE:
+        if fault.steps:
             return fault
         self._server._keep(envelope)
         return await self._come_to(Point.KEPT)
@@ -524,12 +538,12 @@ class _Dialogue(SMTP):
     async def _reach(self, point: Point) -> bool:
         return await self._play(await self._come_to(point))
 
-    async def _come_to(self, point: Point) -> Fault:
+    async def _come_to(self, point: Point) -> Fault | Answer:
         for call in self._server._calls_at(point):
             await self._server._loop.run_in_executor(None, call)
-        return self._server._fault_at(point, self._recipient)
+        return await self._server.answer_at(point, self)
 
-    async def _play(self, fault: Fault) -> bool:
+    async def _play(self, fault: Fault | Answer) -> bool:
         """Let the fault occur; return whether it answered instead of the server."""
         for step in fault.steps:
             if isinstance(step, bytes):
@@ -576,7 +590,7 @@ class _Handler:
         self._server = server
 
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name, as that below
-        self, dialogue: _Dialogue, session: Session, envelope: Envelope, hostname: str, lines: list[str]
+        self, dialogue: Dialogue, session: Session, envelope: Envelope, hostname: str, lines: list[str]
     ) -> list[str]:
         session.host_name = hostname
         lines = [line for line in lines if not line.startswith("250-AUTH")]
@@ -588,7 +602,7 @@ class _Handler:
             lines = [line for line in lines if line != "250-8BITMIME"]
         return lines
 
-    async def handle_DATA(self, dialogue: _Dialogue, session: Session, envelope: Envelope) -> str | None:  # noqa: N802
+    async def handle_DATA(self, dialogue: Dialogue, session: Session, envelope: Envelope) -> str | None:  # noqa: N802
         assert isinstance(envelope.content, bytes)
         if not (self._server.eight_bit or envelope.smtp_utf8 or envelope.content.isascii()):
             return "554 5.6.1 8-bit content, which is not offered"
@@ -602,7 +616,7 @@ class _Handler:
 
 def _authenticator(login: Login | None) -> Callable[..., AuthResult]:
     def authenticate(
-        dialogue: _Dialogue, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
+        dialogue: Dialogue, session: Session, envelope: Envelope, mechanism: str, given: LoginPassword
     ) -> AuthResult:
         return AuthResult(success=login == (given.login.decode(), given.password.decode()), handled=False)
 
