@@ -21,7 +21,14 @@ from egec_cli.hashing import Hashing
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.choose import open_transport
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, Transport, without_secret
+from egec_cli.mail.transports.interface import (
+    Cause,
+    DeliveryRefused,
+    DeliveryUnknown,
+    Reply,
+    Transport,
+    without_secret,
+)
 from egec_cli.password import Password
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
@@ -160,12 +167,12 @@ class SendResult(NamedTuple):
     """The outcome of sending a password, and the error to report.
 
     Attributes:
-        server_unavailable: the server would have refused any other mail at this moment too.
+        cause: why the mail was refused; None if it was accepted or is in doubt.
     """
 
     outcome: MailOutcome
     error: EgecError | None = None
-    server_unavailable: bool = False
+    cause: Cause | None = None
 
 
 def send_recorded(recorded: RecordedCredential, send: Callable[[], Reply], secret: Password) -> SendResult:
@@ -179,7 +186,7 @@ def send_recorded(recorded: RecordedCredential, send: Callable[[], Reply], secre
         words = None if refusal.reply is None else without_secret(refusal.reply, secret)
         refusal.error.message = without_secret(refusal.error.message, secret)
         outcome = MailOutcome(recorded, CredentialState.REFUSED, refusal.error.code, words)
-        return SendResult(outcome, refusal.error, refusal.server_unavailable)
+        return SendResult(outcome, refusal.error, refusal.cause)
     except DeliveryUnknown as loss:
         error = TemporaryFailure(
             "{loss}. The mail may have left",

@@ -208,7 +208,7 @@ class Senders:
 
 
 def _is_temporarily_unavailable(error: BaseException) -> bool:
-    return isinstance(error, DeliveryRefused) and error.server_unavailable and isinstance(error.error, TemporaryFailure)
+    return isinstance(error, DeliveryRefused) and error.cause is Cause.UNREACHABLE and isinstance(error.error, TemporaryFailure)
 
 
 def _take_all(queue: "SimpleQueue[_Work | None]") -> list[_Work]:

@@ -58,14 +58,14 @@ class DeliveryRefused(Exception):
         error: the reason; its exit code is 65 for the address, 74 or 75 for a temporary failure, 77 or 78 for our
             configuration.
         reply: the server's text, if any.
-        server_unavailable: the server would have refused any mail at this moment.
+        cause: whether other mails would be refused too; `RECIPIENT` also for an error in this mail.
     """
 
-    def __init__(self, error: EgecError, reply: str | None = None, *, server_unavailable: bool = False) -> None:
+    def __init__(self, error: EgecError, reply: str | None = None, *, cause: Cause = Cause.RECIPIENT) -> None:
         super().__init__(error.message)
         self.error = error
         self.reply = reply
-        self.server_unavailable = server_unavailable
+        self.cause = cause
 
 
 class DeliveryUnknown(Exception):

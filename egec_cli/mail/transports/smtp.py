@@ -15,7 +15,15 @@ from typing import NamedTuple
 
 from egec_cli.errors import AddressRefused, ConfigError, EgecError, InvalidInput, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, to_one_line, without_secret
+from egec_cli.mail.transports.answers import Stage, classify
+from egec_cli.mail.transports.interface import (
+    Cause,
+    DeliveryRefused,
+    DeliveryUnknown,
+    Reply,
+    to_one_line,
+    without_secret,
+)
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.settings.schema import SmtpServer, Tls
 from egec_cli.translation import Words
@@ -32,6 +40,7 @@ _POLICY = re.compile(rb"5\.7\.")
 _QUIT_TIMEOUT = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
 _SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
+_STAGES = {_SENDER: Stage.SENDER, _RECIPIENT: Stage.RECIPIENT, _MESSAGE: Stage.MESSAGE}
 
 # A command, the expected reply codes, and its subject.
 _Step = tuple[str, set[int], str]
@@ -89,7 +98,8 @@ class SmtpTransport:
         try:
             smtp = self._start_message(mail)
         except DeliveryRefused as refusal:
-            if not (refusal.server_unavailable and self._is_used and self._smtp is None):
+            # Nothing of the mail has left. The server may allow a number of mails or some time per connection.
+            if refusal.cause is Cause.RECIPIENT or not self._is_used or self._smtp is not None:
                 raise
             smtp = self._start_message(mail)
         self._is_used = True
@@ -110,12 +120,10 @@ class SmtpTransport:
                     server=self._server,
                     reason=_describe(error),
                 ),
-                server_unavailable=True,
+                cause=Cause.UNREACHABLE,
             ) from None
-        except DeliveryRefused as refusal:
+        except DeliveryRefused:
             self._must_reset = True
-            if refusal.server_unavailable:
-                self._drop()
             raise
         except BaseException:
             self._drop()
@@ -144,7 +152,7 @@ class SmtpTransport:
             try:
                 self._smtp = self._connect()
             except EgecError as error:
-                raise DeliveryRefused(error, server_unavailable=True) from None
+                raise DeliveryRefused(error, cause=Cause.UNREACHABLE) from None
             self._is_used = self._must_reset = False
         return self._smtp
 
@@ -325,8 +333,6 @@ class SmtpTransport:
             raise DeliveryUnknown(
                 "the mail server {server} gave no clear answer: {code}", server=self._server, code=code
             )
-        if code == _CLOSING:
-            self._drop()
         self._expect((code, answer), {_OK}, _MESSAGE, mail)
         return Reply(f"{code} {to_one_line(answer)}")
 
@@ -334,7 +340,10 @@ class SmtpTransport:
         code, words = answer
         if code in wanted:
             return
-        reply = f"{code} {to_one_line(words)}"
+        if code == _CLOSING:
+            self._drop()
+        text = to_one_line(words)
+        reply = f"{code} {text}"
         if subject == _SENDER and code == _TOO_LARGE:
             error: EgecError = ConfigError(
                 "a mail of {octets} bytes is too large for the mail server {server}: {reply}",
@@ -378,7 +387,7 @@ class SmtpTransport:
                 subject=subject,
                 reply=reply,
             )
-        raise DeliveryRefused(error, reply, server_unavailable=code == _CLOSING)
+        raise DeliveryRefused(error, reply, cause=classify(_STAGES[subject], code, text))
 
 
 _TRY_LATER = Words("Try again later.")
