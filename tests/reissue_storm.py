@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ from egec_cli.context import Context, open_context
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import settle, threads
 from egec_cli.settings import load
-from egec_cli.store.models import Client, Credential, ReissueItem
+from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples
-from tests.activations import letters
+from tests.activations import Letter, letters
 from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer
 
@@ -40,6 +40,7 @@ WORKER = egec_after(*QUICK)
 NAME = "storm"
 REFUSALS = (Fault.RCPT_550, Fault.MESSAGE_554)
 REFUSALS_FOR_NOW = (Fault.RCPT_451, Fault.MESSAGE_451, Fault.DATA_451)
+FAILURES = frozenset({"mail_refused", "mail_deferred", "in_doubt"})
 LOST_ANSWERS = (Fault.CUT_AFTER_KEEPING, Fault.CUT_BEFORE_KEEPING, Fault.CUT_IN_ANSWER, Fault.CUT_IN_MESSAGE)
 
 
@@ -51,6 +52,14 @@ class StormResult(NamedTuple):
     mailed_twice: int
     kills: int
     exit_code: int
+
+
+class Mailed(NamedTuple):
+    """How many clients of a run have the mail, failed, and got it more than once."""
+
+    accepted: int
+    failed: int
+    mailed_twice: int
 
 
 def draw_faults(mails: int, chance: random.Random) -> list[Fault]:
@@ -93,12 +102,14 @@ def storm(server: MailServer, *, people: int, workers: int, kills: int, kept_wor
         struck += crew[victim].poll() is None
         crew[victim].kill()
         crew[victim].communicate()
-        may_be_twice |= _clients_with_mail_under_way()
+        may_be_twice |= clients_with_mail_under_way()
         crew[victim] = _start_worker()
     codes = [_wait_for(worker) for worker in crew]
     server.wait_until_quiet()
     server.work_again()
-    return _check_promises(server, before, earlier, may_be_twice, struck, codes)
+    mailed = check_promises(NAME, letters(server)[before:], earlier, may_be_twice, FAILURES)
+    assert set(codes) == {3 if mailed.failed else 0}
+    return StormResult(*mailed, struck, codes[0])
 
 
 def _start_worker(name: str = NAME) -> "subprocess.Popen[bytes]":
@@ -116,7 +127,7 @@ def _complete_run(name: str) -> None:
     assert _wait_for(_start_worker(name)) == 0
 
 
-def _clients_with_mail_under_way() -> set[int]:
+def clients_with_mail_under_way() -> set[int]:
     """Return the keys of the clients whose mail may be under way now, without an answer."""
     with open_context(load.load_settings()):
         rows = (
@@ -127,36 +138,53 @@ def _clients_with_mail_under_way() -> set[int]:
         return {key for (key,) in fetch_tuples(rows)}
 
 
-def _check_promises(
-    server: MailServer, before: int, earlier: dict[str, str], may_be_twice: set[int], struck: int, codes: Sequence[int]
-) -> StormResult:
-    received = letters(server)[before:]
+def check_promises(
+    name: str,
+    received: Sequence[Letter],
+    earlier: Mapping[str, str],
+    may_be_twice: Collection[int],
+    failures: Collection[str],
+) -> Mailed:
+    """Check a run that is over: each client has one mail or failed, and signs in with the newest password.
+
+    Args:
+        name: the name of the run.
+        received: the mails of the run, the oldest first.
+        earlier: each client's password from before the run.
+        may_be_twice: the keys of clients who may have more than one mail, besides those whose answer was lost.
+        failures: why a client may have failed.
+    """
     mails = Counter(letter.identifier for letter in received)
     last = {letter.identifier: letter.password for letter in received}
     with open_context(load.load_settings()) as context:
+        run = ReissueRun.get(ReissueRun.name == name)
         lost = Credential.select(Credential.client).where(Credential.failure == "in_doubt")
-        may_be_twice |= {key for (key,) in fetch_tuples(lost)}
-        items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == 2))
+        allowed = {*may_be_twice, *(key for (key,) in fetch_tuples(lost))}
+        items = list(ReissueItem.select(ReissueItem, Client).join(Client).where(ReissueItem.run == run))
         assert {item.state for item in items} <= {"accepted", "failed"}
         for item in items:
-            _check_item(context, item, earlier, last)
-            assert mails[item.client.identifier] <= 1 or item.client.id in may_be_twice, item.client.identifier
+            _check_item(context, item, earlier, last, failures)
+            assert mails[item.client.identifier] <= 1 or item.client.id in allowed, item.client.identifier
         assert Credential.select().where(Credential.state == "sending").count() == 0
         assert Client.select().where(Client.lease_owner.is_null(False)).count() == 0
     states = Counter(item.state for item in items)
     assert states.total() == len(earlier)
-    assert set(codes) == {3 if states["failed"] else 0}
-    twice = sum(number > 1 for number in mails.values())
-    return StormResult(states["accepted"], states["failed"], twice, struck, codes[0])
+    return Mailed(states["accepted"], states["failed"], sum(number > 1 for number in mails.values()))
 
 
-def _check_item(context: Context, item: ReissueItem, earlier: dict[str, str], last: dict[str, str]) -> None:
+def _check_item(
+    context: Context,
+    item: ReissueItem,
+    earlier: Mapping[str, str],
+    last: Mapping[str, str],
+    failures: Collection[str],
+) -> None:
     """Check that the client can sign in with the last mail, or else with the earlier password."""
     identifier = item.client.identifier
     if item.state == "accepted":
         assert identifier in last
     else:
-        assert item.failure in {"mail_refused", "mail_deferred", "in_doubt"}
+        assert item.failure in failures, (identifier, item.failure, item.details)
     password = last.get(identifier, earlier[identifier])
     assert verify_login(context, identifier, password).accepted, (identifier, item.state, item.failure)
 
