@@ -50,8 +50,9 @@ class Attempt(NamedTuple):
 
     @property
     def is_mail(self) -> bool:
-        """Whether a client tried to send a mail, so that it counts towards quotas."""
-        return self.stage not in _BEFORE_MAIL
+        """Whether it counts towards quotas: the client got beyond a connection that the server was about to close."""
+        is_closed_early = self.stage is Point.MAIL and self.answer.startswith((_CLOSING, CLOSED))
+        return self.stage not in _BEFORE_MAIL and not is_closed_early
 
 
 class Visit:
@@ -80,9 +81,6 @@ class Rule:
         """Return how many seconds the server waits at a point."""
         return 0.0
 
-    def count(self, attempt: Attempt) -> None:
-        """Take note of an attempt that begins."""
-
     def answer(self, point: Point, visit: Visit, now: float) -> str | None:
         """Return what the server answers instead of its usual answer; None to leave it to the next rules."""
         return None
@@ -109,7 +107,7 @@ class Greylisting(Rule):
 class MailLimit(Rule):
     """Refuse mails for now above any of these limits, each a number of attempts and a number of seconds.
 
-    Every attempt counts, refused or not. Change `limits` to relent.
+    Every attempt counts, refused or not, unless an earlier rule refused it at MAIL. Change `limits` to relent.
     """
 
     def __init__(self, *limits: tuple[int, float], answer: str = OVER_QUOTA, at: Point = Point.RCPT) -> None:
@@ -118,10 +116,9 @@ class MailLimit(Rule):
         self.point = at
         self._times: deque[float] = deque()
 
-    def count(self, attempt: Attempt) -> None:
-        self._times.append(attempt.at)
-
     def answer(self, point: Point, visit: Visit, now: float) -> str | None:
+        if point is Point.MAIL:
+            self._times.append(visit.attempt.at)
         if point is not self.point:
             return None
         oldest = visit.attempt.at - max((seconds for _, seconds in self.limits), default=0)
@@ -274,8 +271,6 @@ class ProviderServer(MailServer):
         visit = self._visit(dialogue)
         if point is Point.MAIL:
             self._begin(visit)
-            for rule in self.rules:
-                rule.count(visit.attempt)
         elif point is Point.RCPT:
             self._update(visit, recipient=dialogue.recipient, stage=point)
         if seconds := sum(rule.delay(point) for rule in self.rules):

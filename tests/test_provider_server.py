@@ -145,6 +145,7 @@ def test_a_connection_closes_after_some_mails_with_an_answer_or_without() -> Non
         with connection(server) as client:
             assert [send(client) for _ in range(4)] == [ACCEPTED, ACCEPTED, TOO_MANY_ON_CONNECTION, CLOSED]
         assert mail(server) == ACCEPTED
+        assert [len(server.attempts), len(server.mails_tried)] == [4, 3]
     with ProviderServer(ClosesAfter(2, None)) as server:
         with connection(server) as client:
             assert [send(client) for _ in range(3)] == [ACCEPTED, ACCEPTED, CLOSED]
