@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import typer
@@ -56,6 +57,21 @@ RateOption = Annotated[
         help="Maximum mails per second, across all workers; 0 for no limit.",
     ),
 ]
+# In minutes.
+DEFAULT_WAIT = 10
+WaitOption = Annotated[
+    int,
+    typer.Option(
+        "--wait",
+        metavar="MINUTES",
+        min=0,
+        max=24 * 60,
+        help="How long to wait for deferred mail, or for a paused run, before ending with 75.",
+    ),
+]
+NowOption = Annotated[
+    bool, typer.Option("--now", help="Try deferred mail and a paused run now instead of when they are due.")
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be mailed, with a sample mail, without mailing.")
 ]
@@ -92,12 +108,15 @@ def start_command(
             "--sentence", metavar="TEXT", help="First sentence of each mail (default: that of the templates)."
         ),
     ] = "",
+    wait: WaitOption = DEFAULT_WAIT,
+    now: NowOption = False,
     yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Start a run that mails a first or new password to each selected client.
 
-    Run the same command again to continue an interrupted run; it does nothing once the run is done.
+    Run the same command again to continue the run, whether it was interrupted, paused or has deferred mail; it does
+    nothing once the run is done.
     """
     _require_dry_run(with_list, dry_run)
     if not (yes or dry_run or can_ask()):
@@ -116,8 +135,8 @@ def start_command(
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
         run = runs.start_run(context, name, selected, expect=expect, rate=rate, sentence=sentence)
-        runs.resume_run(context, run, rate=rate)
-        _work(context, run, output, selected)
+        runs.resume_run(context, run, rate=rate, now=now)
+        _work(context, run, output, wait, selected)
 
 
 @app.command("resume", epilog="egec reissue resume spring-2026\negec reissue resume spring-2026 --rate 5")
@@ -126,18 +145,33 @@ def resume_command(
     dry_run: DryRunOption = False,
     with_list: ListOption = False,
     rate: RateOption = None,
+    wait: WaitOption = DEFAULT_WAIT,
+    now: NowOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Continue a run; several machines that share a database can work on it at the same time."""
-    _continue(name, rate, output, dry_run=dry_run, with_list=with_list)
+    """Continue a run as `start` does, without selectors.
+
+    Several machines that share a database can work on a run at the same time.
+    """
+    _continue(name, rate, output, wait, now=now, dry_run=dry_run, with_list=with_list)
 
 
 def _continue(
-    name: str, rate: int | None, output: OutputFormat, *, dry_run: bool, with_list: bool, with_failed: bool = False
+    name: str,
+    rate: int | None,
+    output: OutputFormat,
+    wait: int,
+    *,
+    now: bool,
+    dry_run: bool,
+    with_list: bool,
+    with_failed: bool = False,
 ) -> None:
     """Mail the clients that are left of a run or, with `dry_run`, show what would be mailed.
 
     Args:
+        wait: how long to wait for deferred mail or a paused run, in minutes.
+        now: try them now.
         with_failed: also the clients whose mail failed.
     """
     _require_dry_run(with_list, dry_run)
@@ -150,9 +184,10 @@ def _continue(
             _show_dry_run(context, plan, output, with_list=with_list)
             return
         if with_failed:
-            runs.retry_run(context, run)
-        runs.resume_run(context, run, rate=rate)
-        _work(context, run, output)
+            number = runs.retry_run(context, run)
+            note("egec: clients tried again: {number}", number=number)
+        runs.resume_run(context, run, rate=rate, now=now)
+        _work(context, run, output, wait)
 
 
 @app.command(
@@ -200,11 +235,12 @@ def _show_failures(context: Context, run: ReissueRun, fields: str, output: Outpu
         return
     # Imported here, as below: only people read it.
     from egec_cli.commands import reissue_texts
+    from egec_cli.mail.transports.interface import without_addresses
     from egec_cli.output.cards import show_lines
     from egec_cli.reissue import report
 
     # The client's address is in the line already.
-    _show_items((one._replace(details=report.without_addresses(one.details or "")) for one in failures), empty, fields)
+    _show_items((one._replace(details=without_addresses(one.details or "")) for one in failures), empty, fields)
     found = report.report_run(context, run)
     if found.failures:
         show_total(found.run.failed, None)
@@ -261,10 +297,12 @@ def retry_command(
     dry_run: DryRunOption = False,
     with_list: ListOption = False,
     rate: RateOption = None,
+    wait: WaitOption = DEFAULT_WAIT,
+    now: NowOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Retry the clients of a run whose mail failed, and continue the run."""
-    _continue(name, rate, output, dry_run=dry_run, with_list=with_list, with_failed=True)
+    """Retry the clients of a run whose mail failed, after correcting their addresses, and continue the run."""
+    _continue(name, rate, output, wait, now=now, dry_run=dry_run, with_list=with_list, with_failed=True)
 
 
 @app.command("cancel", epilog="egec reissue cancel spring-2026")
@@ -276,8 +314,14 @@ def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE
         _show_run(context, run, "", output)
 
 
-def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Selected | None = None) -> None:
-    """Work through a run, show the outcome of each client, and end with the right exit code."""
+def _work(
+    context: Context, run: ReissueRun, output: OutputFormat, wait: int, selected: Selected | None = None
+) -> None:
+    """Work through a run, show the outcome of each client, and end with the right exit code.
+
+    Args:
+        wait: how long to wait for deferred mail or a paused run, in minutes.
+    """
     # Imported here, as below: `status` and completion do not load what sends mail.
     from egec_cli.mail.transports import choose
     from egec_cli.reissue import worker
@@ -296,17 +340,18 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
     new_transport = choose.transport_factory(context.settings)
     unmatched = 0
     has_ended = False
-    done = before.accepted + before.failed
+    done = before.total - before.remaining
     has_lines = output is OutputFormat.TABLE
     progress = Progress(run.name, before.total, done, before.failed, has_lines=has_lines)
     try:
         with stop_on_signal() as stop, progress:
             unmatched = report_unmatched(selected) if selected else 0
-            with closing(worker.work_on_run(context, run, new_transport, stop)) as outcomes:
+            patience = timedelta(minutes=wait)
+            with closing(worker.work_on_run(context, run, new_transport, stop, patience=patience, tell=_tell)) as outcomes:
                 _show_outcomes(_track_progress(outcomes, progress), output)
             has_ended = True
             after = runs.load_run(context, run)
-            progress.correct(after.accepted + after.failed, after.failed)
+            progress.correct(after.total - after.remaining, after.failed)
     except EgecError as error:
         if has_lines and error.code != database_busy().code:
             _try_to_summarise(context, run, unmatched, error.exit_code, with_next=False)
@@ -327,6 +372,10 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, selected: Sel
         _summarise(context, run, unmatched, code)
     if code:
         raise typer.Exit(code)
+
+
+def _tell(words: Words) -> None:
+    note("egec: {words}", words=words)
 
 
 def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:

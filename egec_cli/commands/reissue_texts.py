@@ -58,6 +58,7 @@ def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
         (kinds[FailureKind.LEFT_OUT], "red", Words("1 disabled or erased"), Words("{number} disabled or erased")),
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
+        (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
         (left, "yellow", Words("1 left"), Words("{number} left")),
     ):
         if number:
@@ -160,9 +161,12 @@ def run_lines(report: RunReport) -> list[Line]:
     rows: list[tuple[str, Part | str]] = [(Words("Mailed"), share)]
     if run.failed:
         rows.append((Words("Failed"), Part(format_number(run.failed), "red")))
+    if run.skipped:
+        text = Words("{number} (they have a newer password)", number=format_number(run.skipped))
+        rows.append((Words("Skipped"), text))
     if run.remaining:
-        rows.append((Words("Left"), Part(format_number(run.remaining), "yellow")))
-    rows.append((Words("Rate"), _describe_rate(report.rate)))
+        rows.append((Words("Left"), Part(translate(_describe_rest(run)), "yellow")))
+    rows.append((Words("Rate"), _describe_present_rate(run)))
     rows.append((Words("Started"), _describe_act(report.started, run.created_at)))
     if run.finished_at:
         took = clock.parse_time(run.finished_at) - clock.parse_time(run.created_at)
@@ -206,6 +210,27 @@ def _describe_state(report: RunReport) -> tuple[Words, str]:
         code = report.paused.outcome
         return Words("paused: {reason}", reason=_PAUSES.get(code, code)), "yellow"
     return Words("stopped before its end; no worker is active"), "yellow"
+
+
+def _describe_rest(run: RunRecord) -> Words | str:
+    number = format_number(run.remaining)
+    if run.deferred:
+        number = Words("{number}, of which {deferred} deferred", number=number, deferred=format_number(run.deferred))
+    if run.next_attempt_at is None:
+        return number
+    return Words("{number}; next attempt at {moment}", number=number, moment=text_for_people(run.next_attempt_at))
+
+
+def _describe_present_rate(run: RunRecord) -> Words:
+    asked = _describe_rate(run.rate)
+    if run.throttled_rate is None:
+        return asked
+    return Words(
+        "{rate}/min, slowed down by the mail server ({asked} asked): {reply}",
+        rate=f"{run.throttled_rate:g}",
+        asked=asked,
+        reply=run.throttled_by,
+    )
 
 
 def _describe_act(act: Act | None, moment: str) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from egec_cli import clock
 from egec_cli.output import columns
 from egec_cli.output.messages import to_text
 from egec_cli.output.pager import pager
@@ -162,7 +163,7 @@ def text_for_people(value: Any) -> str:
     if _MOMENT.fullmatch(text):
         # A reference of a client may look like a time.
         with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+            return clock.to_local_text(datetime.fromisoformat(text))
     return text
 
 

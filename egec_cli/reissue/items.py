@@ -21,12 +21,21 @@ _NO_LEASE = {"lease_owner": None, "lease_until": None}
 
 
 class ClaimedItem(NamedTuple):
-    """A claimed item: its key, its client's key, the line of `--from` that named the client, its failed attempts."""
+    """A claimed item.
+
+    Attributes:
+        key: its key.
+        client: its client's key.
+        line: the line of `--from` that named the client.
+        attempts: its failed attempts.
+        tried_since: the moment of the first of them.
+    """
 
     key: int
     client: int
     line: int | None
     attempts: int
+    tried_since: datetime | None
 
 
 class AbandonedItem(NamedTuple):
@@ -44,7 +53,8 @@ class ItemRecord(NamedTuple):
         identifier: the client's identifier.
         email: the registered e-mail; None if the client was erased.
         line: the line of the `--from` file that named the client; None without such a file.
-        outcome: the state of the mail: `accepted` or `failed` at the end.
+        outcome: the state of the mail: at the end `accepted`, `failed`, or `skipped` if the client has got a newer
+            password since the start of the run.
         failure: why it failed, as an error code.
         details: the mail server's reply.
         attempts: how often a mail was tried, including the accepted one, since the start or the last retry.
@@ -67,7 +77,9 @@ def claim_items(run: ReissueRun, owner: str, limit: int, *, at: datetime, until:
     if limit <= 0:
         return []
     due = (
-        ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.line, ReissueItem.attempts)
+        ReissueItem.select(
+            ReissueItem.id, ReissueItem.client, ReissueItem.line, ReissueItem.attempts, ReissueItem.tried_since
+        )
         .where((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before <= at))
         .order_by(ReissueItem.not_before, ReissueItem.id)
         .limit(limit)
@@ -83,6 +95,23 @@ def has_items_left(run: ReissueRun) -> bool:
     """Return whether the run has unfinished items."""
     left = (ReissueItem.select().where((ReissueItem.run == run) & condition) for condition in (IS_WAITING, IS_HELD))
     return any(items.exists() for items in left)
+
+
+def next_due(run: ReissueRun) -> datetime | None:
+    """Return when the next waiting client of the run is due; None if no client waits."""
+    due: datetime | None = (
+        ReissueItem.select(ReissueItem.not_before)
+        .where((ReissueItem.run == run) & IS_WAITING)
+        .order_by(ReissueItem.not_before)
+        .limit(1)
+        .scalar()
+    )
+    return due
+
+
+def make_due(run: ReissueRun, moment: datetime) -> None:
+    """Make all waiting clients of the run due."""
+    _update_unlocked((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before > moment), not_before=moment)
 
 
 def free_abandoned_items(run: ReissueRun, moment: datetime) -> Sequence[AbandonedItem]:
@@ -116,10 +145,15 @@ def _lease_owners(run: ReissueRun) -> list[str]:
 def end_waits_too_long(run: ReissueRun, moment: datetime, longest: Mapping[int, timedelta]) -> None:
     """Make items due that wait longer than `longest` allows for their number of failed attempts.
 
-    They were deferred before the clock was set back.
+    They were deferred before the clock was set back. The longest wait is that of all higher numbers too.
     """
     bounds = {attempts: moment + wait + TOLERANCE for attempts, wait in longest.items()}
-    too_long = [(ReissueItem.attempts == attempts) & (ReissueItem.not_before > end) for attempts, end in bounds.items()]
+    most = max(bounds)
+    too_long = [
+        ((ReissueItem.attempts >= attempts) if attempts == most else (ReissueItem.attempts == attempts))
+        & (ReissueItem.not_before > end)
+        for attempts, end in bounds.items()
+    ]
     is_due_late = (ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before > min(bounds.values()))
     _update_unlocked(is_due_late & reduce(or_, too_long), not_before=moment)
 
@@ -156,15 +190,35 @@ def fail_item(item: ClaimedItem, owner: str, failure: str, details: str) -> None
     _update_held([item.key], owner, state=ItemState.FAILED, **new, **_NO_LEASE)
 
 
+def skip_item(item: ClaimedItem, owner: str) -> None:
+    """Mark an item as skipped."""
+    new = {"failure": None, "details": None, "attempts": item.attempts}
+    _update_held([item.key], owner, state=ItemState.SKIPPED, **new, **_NO_LEASE)
+
+
 def defer_item(item: ClaimedItem, owner: str, until: datetime, failure: str, details: str | None) -> None:
     """Let an item wait for its next attempt, with the failure of the last one."""
     new = {"not_before": until, "failure": failure, "details": details, "attempts": item.attempts}
-    _update_held([item.key], owner, state=ItemState.WAITING, **new, **_NO_LEASE)
+    _update_held([item.key], owner, state=ItemState.WAITING, tried_since=item.tried_since, **new, **_NO_LEASE)
 
 
 def give_back_items(keys: Collection[int], owner: str) -> None:
     """Make these items free for any worker now."""
     _update_held(keys, owner, state=ItemState.WAITING, **_NO_LEASE)
+
+
+def take_back_attempts(deferred: Mapping[int, int], moment: datetime) -> None:
+    """Make deferred items due, with the number of failed attempts that they had before: the last one does not count.
+
+    Items that were claimed again meanwhile stay as they are.
+
+    Args:
+        deferred: the failed attempts by item key, the last one included.
+    """
+    for key, attempts in deferred.items():
+        ReissueItem.update(attempts=attempts - 1, not_before=moment).where(
+            (ReissueItem.id == key) & IS_WAITING & (ReissueItem.attempts == attempts)
+        ).execute()
 
 
 def accept_proven_item(item: ClaimedItem, owner: str) -> int:

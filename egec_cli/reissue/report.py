@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from egec_cli.context import Context
 from egec_cli.credentials import leases
+from egec_cli.mail.transports.interface import without_addresses
 from egec_cli.reissue import runs
 from egec_cli.reissue.runs import RunRecord
 from egec_cli.store import peewee
@@ -56,12 +57,6 @@ class FailureGroup(NamedTuple):
 
 # An SMTP reply: its code, and its enhanced status code (RFC 3463), if any.
 _REPLY = re.compile(r"([45]\d\d)(?:[ -]([245]\.\d{1,3}\.\d{1,3}))?(?![\w.])")
-_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
-
-
-def without_addresses(reply: str) -> str:
-    """Return a server's reply with `…` for each address."""
-    return _ADDRESS.sub("…", reply)
 
 
 def group_failures(run: ReissueRun) -> list[FailureGroup]:
@@ -124,7 +119,7 @@ _WORK = ("reissue.start", "reissue.resume", "reissue.retry", "reissue.pause", "r
 
 def report_run(context: Context, run: ReissueRun) -> RunReport:
     """Return the state of a run with what people ask about it."""
-    record, rate = runs.load_run(context, run), runs.load_state_and_rate(context, run).rate
+    record, rate = runs.load_run(context, run), runs.load_orders(context, run).rate
     is_worked_on = record.state is RunState.RUNNING
     return RunReport(
         run=record,

@@ -1,7 +1,7 @@
 """Runs: record them under a name, find, show, resume, retry, pause and cancel them. `worker` works through them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
@@ -12,10 +12,11 @@ from egec_cli.clients.select import SELECTED_LINE, Selected
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
-from egec_cli.reissue import items
+from egec_cli.reissue import items, schedule
+from egec_cli.reissue.throttle import Throttle
 from egec_cli.store import peewee
-from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
-from egec_cli.store.sql import fetch_tuples
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState, TimeField
+from egec_cli.store.sql import fetch_tuples, lock_rows
 from egec_cli.translation import Words
 
 
@@ -28,7 +29,13 @@ class RunRecord(NamedTuple):
         total: the number of clients.
         accepted: clients whose mail the mail server accepted.
         failed: clients who could not be mailed.
+        skipped: clients who need no mail of the run, as they have got a newer password since its start.
         remaining: clients not mailed yet.
+        deferred: those of them whose mail was deferred, and is tried again later.
+        rate: the maximum rate of mails.
+        throttled_rate: the slower rate that the mail server has forced, in mails per minute; None at the normal rate.
+        throttled_by: the mail server's words; None at the normal rate.
+        next_attempt_at: when the run can go on, if it waits for that; None otherwise.
         created_at: when the run was started.
         finished_at: when the run ended.
     """
@@ -38,7 +45,13 @@ class RunRecord(NamedTuple):
     total: int
     accepted: int
     failed: int
+    skipped: int
     remaining: int
+    deferred: int
+    rate: int
+    throttled_rate: float | None
+    throttled_by: str | None
+    next_attempt_at: str | None
     created_at: str
     finished_at: str | None
 
@@ -273,30 +286,50 @@ def list_runs(context: Context) -> Iterator[RunRecord]:
 
 
 def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
-    numbers = {
-        state: peewee.fn.COUNT(peewee.Case(None, [(ReissueItem.state == state, 1)]))
-        for state in (ItemState.ACCEPTED, ItemState.FAILED)
-    }
+    at = context.clock()
+    item = ReissueItem
+    is_deferred = (item.state == ItemState.WAITING) & (item.not_before > at) & (item.attempts > 0)
+    cases = [item.state == state for state in (ItemState.ACCEPTED, ItemState.FAILED, ItemState.SKIPPED)]
+    numbers = [peewee.fn.COUNT(peewee.Case(None, [(case, 1)])) for case in (*cases, is_deferred)]
+    waiting = peewee.fn.MIN(peewee.Case(None, [(item.state == ItemState.WAITING, item.not_before)]))
     query = (
-        ReissueRun.select(ReissueRun, peewee.fn.COUNT(ReissueItem.id), *numbers.values())
-        .join(ReissueItem, peewee.JOIN.LEFT_OUTER)
+        ReissueRun.select(ReissueRun, peewee.fn.COUNT(item.id), *numbers, waiting)
+        .join(item, peewee.JOIN.LEFT_OUTER)
         .where(condition if condition is not None else peewee.SQL("1 = 1"))
         .group_by(ReissueRun.id)
         .order_by(ReissueRun.id)
     )
     columns = [field.name for field in ReissueRun._meta.sorted_fields]
     for row in fetch_tuples(query):
-        run, (total, accepted, failed) = dict(zip(columns, row[: len(columns)], strict=True)), row[len(columns) :]
+        run = ReissueRun(**dict(zip(columns, row[: len(columns)], strict=True)))
+        total, accepted, failed, skipped, deferred, due = row[len(columns) :]
+        throttle = Throttle.parse(run.throttle)
+        remaining = total - accepted - failed - skipped
+        next_attempt = _next_attempt(run, TimeField().python_value(due), at) if remaining else None
         yield RunRecord(
-            name=run["name"],
-            state=displayed_state(run["state"], run["worked_until"], context.clock()),
+            name=run.name,
+            state=displayed_state(run.state, run.worked_until, at),
             total=total,
             accepted=accepted,
             failed=failed,
-            remaining=total - accepted - failed,
-            created_at=clock.to_rfc3339(run["created_at"]),
-            finished_at=clock.to_rfc3339_or_none(run["finished_at"]),
+            skipped=skipped,
+            remaining=remaining,
+            deferred=deferred,
+            rate=_rate(context, run.options),
+            throttled_rate=None if throttle is None else round(throttle.rate * 60, 1),
+            throttled_by=None if throttle is None else throttle.reply,
+            next_attempt_at=clock.to_rfc3339_or_none(next_attempt),
+            created_at=clock.to_rfc3339(run.created_at),
+            finished_at=clock.to_rfc3339_or_none(run.finished_at),
         )
+
+
+def _next_attempt(run: ReissueRun, due: datetime | None, at: datetime) -> datetime | None:
+    """Return when an unfinished run can go on, if that is later than `at`; `due` is when the next client is due."""
+    if run.state not in {RunState.RUNNING, RunState.PAUSED}:
+        return None
+    moments = [one for one in (run.paused_until, due) if one is not None and one > at]
+    return max(moments, default=None)
 
 
 def displayed_state(stored: str, worked_until: datetime | None, moment: datetime) -> RunState:
@@ -306,8 +339,13 @@ def displayed_state(stored: str, worked_until: datetime | None, moment: datetime
     return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
 
 
-def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) -> None:
+def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None, now: bool = False) -> None:
     """Continue a paused run, from now on with this maximum of mails per second. A finished run stays finished.
+
+    After a refusal of the mail server, it goes on when that is due.
+
+    Args:
+        now: go on immediately, also with the clients whose mail was deferred.
 
     Raises:
         PermissionDenied: the run was cancelled.
@@ -315,11 +353,14 @@ def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) ->
     with context.database.atomic():
         require_not_cancelled(run)
         was_left = _was_left_by_workers(ReissueRun.get_by_id(run.id), context.clock())
-        before = load_state_and_rate(context, run).rate
+        before = load_orders(context, run).rate
         if rate is not None:
             options = RunOptions.parse(run.options)._replace(rate=rate)
             ReissueRun.update(options=options.to_json()).where(ReissueRun.id == run.id).execute()
-        after = load_state_and_rate(context, run).rate
+        if now:
+            items.make_due(run, context.clock())
+            ReissueRun.update(paused_until=None).where(ReissueRun.id == run.id).execute()
+        after = load_orders(context, run).rate
         if _change_state(run, RunState.PAUSED, RunState.RUNNING) or was_left or after != before:
             record_event(context, "reissue.resume", "resumed", run=run, rate=after)
 
@@ -350,7 +391,12 @@ def retry_run(context: Context, run: ReissueRun) -> int:
         require_not_cancelled(run)
         number: int = (
             ReissueItem.update(
-                state=ItemState.WAITING, attempts=0, not_before=context.clock(), failure=None, details=None
+                state=ItemState.WAITING,
+                attempts=0,
+                tried_since=None,
+                not_before=context.clock(),
+                failure=None,
+                details=None,
             )
             .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))
             .execute()
@@ -410,20 +456,43 @@ def is_worked_on(worked_until: datetime | None, moment: datetime) -> bool:
     return clock.lies_ahead(worked_until, moment, at_most=HEARTBEAT_LIFETIME)
 
 
-class StateAndRate(NamedTuple):
-    """What a worker reads at every turn: the state of the run, and the maximum mails per second; 0 for no limit."""
+class Orders(NamedTuple):
+    """What a worker reads at every turn.
+
+    Attributes:
+        state: the state of the run.
+        rate: the maximum mails per second; 0 for no limit.
+        paused_until: the run waits until then, as the mail server refused all mails.
+        has_paused: whether it has paused since the last accepted mail.
+        throttle: the slower rate that the mail server has forced; None at the normal rate.
+    """
 
     state: RunState
     rate: int
+    paused_until: datetime | None
+    has_paused: bool
+    throttle: Throttle | None
 
 
-def load_state_and_rate(context: Context, run: ReissueRun) -> StateAndRate:
-    """Return the present state and rate of a run: other processes may have changed them."""
-    state, options = next(
-        fetch_tuples(ReissueRun.select(ReissueRun.state, ReissueRun.options).where(ReissueRun.id == run.id))
-    )
+def load_orders(context: Context, run: ReissueRun) -> Orders:
+    """Return what a worker has to obey at present: other processes may have changed it."""
+    run = ReissueRun.get_by_id(run.id)
+    throttle = Throttle.parse(run.throttle)
+    return Orders(RunState(run.state), _rate(context, run.options), run.paused_until, run.pauses > 0, throttle)
+
+
+def _rate(context: Context, options: str) -> int:
     rate = RunOptions.parse(options).rate
-    return StateAndRate(RunState(state), context.settings.mail_rate if rate is None else rate)
+    return context.settings.mail_rate if rate is None else rate
+
+
+def change_throttle(run: ReissueRun, change: Callable[[Throttle | None], Throttle | None]) -> Throttle | None:
+    """Change the slower rate of a run, in one transaction with other workers, and return it."""
+    query = lock_rows(ReissueRun.select(ReissueRun.throttle).where(ReissueRun.id == run.id))
+    (stored,) = next(fetch_tuples(query))
+    new = change(Throttle.parse(stored))
+    ReissueRun.update(throttle=None if new is None else new.to_json()).where(ReissueRun.id == run.id).execute()
+    return new
 
 
 def mark_alive(context: Context, run: ReissueRun, *, alive: bool = True) -> None:
@@ -432,10 +501,26 @@ def mark_alive(context: Context, run: ReissueRun, *, alive: bool = True) -> None
     ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
 
 
-def pause_run(context: Context, run: ReissueRun, reason: str) -> None:
-    """Stop all workers of a run until it is resumed. `reason` is an error code."""
+def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = "", waits: bool = False) -> datetime | None:
+    """Stop all workers of a run until it is resumed, and return when it can go on; None for immediately.
+
+    Args:
+        reason: an error code.
+        reply: the words of the mail server.
+        waits: whether waiting may help; each pause without an accepted mail since the one before is longer.
+    """
     if _change_state(run, RunState.RUNNING, RunState.PAUSED):
-        record_event(context, "reissue.pause", reason, run=run)
+        (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
+        until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
+        ReissueRun.update(pauses=pauses + 1, paused_until=until).where(ReissueRun.id == run.id).execute()
+        record_event(context, "reissue.pause", reason, run=run, reply=reply)
+        return until
+    return load_orders(context, run).paused_until
+
+
+def forget_pauses(run: ReissueRun) -> None:
+    """Note that the mail server accepts mail again."""
+    ReissueRun.update(pauses=0, paused_until=None).where((ReissueRun.id == run.id) & (ReissueRun.pauses > 0)).execute()
 
 
 def finish_if_done(context: Context, run: ReissueRun) -> bool:

@@ -1,6 +1,5 @@
 """Issue credentials to the clients of a run: record them, build their mails, and settle them."""
 
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -24,23 +23,15 @@ from egec_cli.errors import ExitCode, PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.reissue import items, runs
+from egec_cli.mail.transports.interface import Cause
+from egec_cli.reissue import items, runs, schedule
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue.server_watch import is_doubtful, is_for_now
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list
 
-# How often a mail is tried that is refused temporarily, or whose answer is lost.
-MOST_ATTEMPTS = 4
-# How long it waits after the first attempt, in seconds: three times as long after each further one.
-FIRST_WAIT = 10.0
-# The range of the factor that varies each wait, so that mails that failed together do not return together.
-_SPREAD = (0.5, 1.5)
-# How long a client waits while another process is mailing it, in seconds.
-WAIT_FOR_ANOTHER = 2.0
-
-_RANDOM = secrets.SystemRandom()
 _RECIPIENT_COLUMNS = (
     Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
     Client.language, Client.disabled_at, Client.active_sequence,
@@ -85,8 +76,12 @@ class Issuer:
         self._owner = owner
         self._forms = prepare_forms(context.settings, runs.RunOptions.parse(run.options).sentence)
 
-    def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime) -> list[ItemRecord]:
-        """Settle the outcomes of mails, and return the clients who are finished."""
+    def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime, *, is_pausing: bool) -> list[ItemRecord]:
+        """Settle the outcomes of mails, and return the clients who are finished.
+
+        Clients whose mail was refused for good, maybe for a reason that concerns everybody, stay claimed: their items
+        are for `fail_clients`, or are given back when the run pauses.
+        """
         self._record_events(settle_credentials([_outcome(one) for one in finished], at=at))
         leases.release_leases([one.job.item.client for one in finished], self._owner)
         accepted = [one.job for one in finished if is_accepted(one)]
@@ -95,19 +90,33 @@ class Issuer:
             _record(job.item._replace(attempts=job.item.attempts + 1), job.recipient, ItemState.ACCEPTED)
             for job in accepted
         ]
-        for job, result in finished:
-            if result is None or is_server_wide(result):
-                items.give_back_items([job.item.key], self._owner)
-            elif result.error is not None:
-                item = job.item._replace(attempts=job.item.attempts + 1)
-                reply = result.outcome.server_reply
-                details = result.error.message if reply is None else reply
-                if result.error.exit_code is ExitCode.TEMPORARY_FAILURE and item.attempts < MOST_ATTEMPTS:
-                    wait = _wait_after(item.attempts) * _RANDOM.uniform(*_SPREAD)
-                    items.defer_item(item, self._owner, at + wait, result.error.code, details)
-                else:
-                    records.append(self._fail(item, job.recipient, result.error.code, details))
+        for one in finished:
+            if one.result is None or is_server_wide(one.result) or (is_pausing and is_doubtful(one)):
+                items.give_back_items([one.job.item.key], self._owner)
+            elif is_for_now(one):
+                records += self._defer_client(one, at)
+            elif one.result.error is not None and not is_doubtful(one):
+                records += self.fail_clients([one])
         return records
+
+    def _defer_client(self, finished: FinishedJob, at: datetime) -> list[ItemRecord]:
+        """Let a client wait for the next attempt; return the client if the mail has been tried for long enough."""
+        item = finished.job.item
+        since, failures = item.tried_since or at, item.attempts + 1
+        until = schedule.next_attempt(failures, since, at, self._context.settings.mail_retry_hours)
+        if until is None:
+            return self.fail_clients([finished])
+        code, details = _failure(finished)
+        item = item._replace(attempts=failures, tried_since=since)
+        items.defer_item(item, self._owner, until, code, details)
+        return []
+
+    def fail_clients(self, finished: Sequence[FinishedJob]) -> list[ItemRecord]:
+        """Let clients fail with the answer to their mail, and return them."""
+        return [
+            self._fail(one.job.item._replace(attempts=one.job.item.attempts + 1), one.job.recipient, *_failure(one))
+            for one in finished
+        ]
 
     def _record_events(self, states: Mapping[RecordedCredential, CredentialState]) -> None:
         settled = [SettledIssue(one.client, one.sequence, state) for one, state in states.items()]
@@ -115,7 +124,7 @@ class Issuer:
 
     def settle_abandoned_items(self, at: datetime) -> None:
         """Give back the items of workers that have ended, and settle those whose mail was accepted."""
-        items.end_waits_too_long(self._run, at, _longest_waits())
+        items.end_waits_too_long(self._run, at, schedule.longest_waits())
         sent = items.free_abandoned_items(self._run, at)
         if not sent:
             return
@@ -146,7 +155,7 @@ class Issuer:
         free = leases.take_leases(self._context, list(by_client), self._owner)
         for one in hashed:
             if one.item.client not in free:
-                later = at + timedelta(seconds=WAIT_FOR_ANOTHER)
+                later = at + timedelta(seconds=schedule.WAIT_FOR_ANOTHER)
                 items.defer_item(one.item, self._owner, later, "client_busy", None)
         rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS).where(in_list(Client.id, free)))
         recipients = {row[0]: Recipient(*row) for row in rows}
@@ -184,17 +193,23 @@ class Issuer:
 
     def _finish_without_mail(self, recipients: Sequence[tuple[ClaimedItem, Recipient]]) -> Iterator[ItemRecord]:
         """Finish and yield the clients who need no further mail, or may not get one."""
-        reached = Credential.select(Credential.client).where(
+        is_of_this_run = Credential.run == self._run
+        reached = Credential.select(Credential.client, Credential.run).where(
             in_list(Credential.client, [one.key for _, one in recipients])
-            & (Credential.run == self._run)
             & (Credential.state == CredentialState.ACCEPTED)
+            & (is_of_this_run | (Credential.created_at > self._run.created_at))
         )
-        # Their mail was in doubt until a login proved that it had arrived.
-        arrived = {key for (key,) in fetch_tuples(reached)}
+        runs_by_client = dict(fetch_tuples(reached))
         for item, one in recipients:
-            if one.key in arrived:
+            if runs_by_client.get(one.key) == self._run.id:
+                # The mail was in doubt until a login proved that it had arrived.
                 attempts = items.accept_proven_item(item, self._owner)
                 yield _record(item._replace(attempts=attempts), one, ItemState.ACCEPTED)
+                continue
+            if one.key in runs_by_client:
+                # Activated, imported or mailed by another run since the start: a mail of this one would replace that.
+                items.skip_item(item, self._owner)
+                yield _record(item, one, ItemState.SKIPPED)
                 continue
             try:
                 issue.require_email(one.identifier, one.email, one.disabled_at)
@@ -235,26 +250,23 @@ class Issuer:
         )
 
 
-def _wait_after(attempts: int) -> timedelta:
-    """Return the mean wait of a mail after this number of failed attempts."""
-    return timedelta(seconds=FIRST_WAIT * 3 ** (attempts - 1))
-
-
-def _longest_waits() -> dict[int, timedelta]:
-    """Return the longest wait for each number of failed attempts."""
-    least = timedelta(seconds=WAIT_FOR_ANOTHER)
-    after_failures = {attempts: _wait_after(attempts) * _SPREAD[1] for attempts in range(1, MOST_ATTEMPTS)}
-    return {0: least} | {attempts: max(least, wait) for attempts, wait in after_failures.items()}
-
-
 def is_server_wide(result: SendResult) -> bool:
-    """Return whether a mail failed for a reason that would stop any other mail too."""
+    """Return whether a mail failed for a reason that would certainly stop any other mail too."""
     if result.error is None:
         return False
-    return result.server_unavailable or result.error.exit_code not in {
+    return result.cause is Cause.UNREACHABLE or result.error.exit_code not in {
         ExitCode.INVALID_INPUT,
         ExitCode.TEMPORARY_FAILURE,
+        ExitCode.NOT_PERMITTED,
     }
+
+
+def _failure(finished: FinishedJob) -> tuple[str, str]:
+    """Return the error code of a refused mail, and the server's reply or else the reason."""
+    assert finished.result is not None
+    assert finished.result.error is not None
+    reply = finished.result.outcome.server_reply
+    return finished.result.error.code, finished.result.error.message if reply is None else reply
 
 
 def is_accepted(finished: FinishedJob) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import NamedTuple, TypeVar
 
 from tenacity import (
@@ -25,7 +25,7 @@ from egec_cli.credentials.states import RecordedCredential
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, Reply, Transport
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, Reply, Transport
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
@@ -78,10 +78,18 @@ class MailJob(NamedTuple):
 
 
 class FinishedJob(NamedTuple):
-    """A job and its result; None if it was not started."""
+    """A job and its result.
+
+    Attributes:
+        result: None if the mail was not sent: nothing of it reached the server.
+        began_at: when sending began, on the monotonic clock, in seconds.
+        ended_at: when the answer came, likewise.
+    """
 
     job: MailJob
     result: SendResult | None
+    began_at: float = 0.0
+    ended_at: float = 0.0
 
 
 class ThreadFailure(NamedTuple):
@@ -132,7 +140,8 @@ class Hashers:
 class Senders:
     """Threads that send mails, each by its own transport.
 
-    If the server is unavailable, they try the same mail again for a while: nothing of it has left.
+    If the server is unreachable, they try the same mail again for a while: nothing of it has left. At first, and while
+    the server throttles us, only one of them works.
     """
 
     def __init__(
@@ -145,8 +154,14 @@ class Senders:
         self._waiting: SimpleQueue[MailJob | None] = SimpleQueue()
         self._stopping = Event()
         self.seconds_each = _Mean()
-        number = settings.mail_connections
-        self._threads = [Thread(target=self._run, name=f"mail {n}", daemon=True) for n in range(number)]
+        # The threads that may work at the same time: as many as the settings say, as far as the server allows them.
+        self._allowed_by_server = settings.mail_connections
+        self._limit = 1
+        self._working = 0
+        self._changed = Condition()
+        self._threads = [
+            Thread(target=self._run, name=f"mail {n}", daemon=True) for n in range(settings.mail_connections)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -155,15 +170,34 @@ class Senders:
         for job in jobs:
             self._waiting.put(job)
 
+    def use_one_connection(self) -> None:
+        """Send one mail at a time from now on, and give the waiting jobs back."""
+        self._limit_threads(1)
+        self._give_back_waiting()
+
+    def use_all_connections(self) -> None:
+        """Send as many mails at a time as the settings say, as far as the server allows them."""
+        if self._limit < self._allowed_by_server:
+            self._limit_threads(self._allowed_by_server)
+
+    def _limit_threads(self, number: int) -> None:
+        with self._changed:
+            self._limit = number
+            self._changed.notify_all()
+
+    def _give_back_waiting(self) -> None:
+        for job in _take_all(self._waiting):
+            self._inbox.put(FinishedJob(job, None))
+
     def stop(self) -> None:
         """Start no further mail; waiting jobs come back now, those under way when they are finished."""
         self._stopping.set()
-        for job in _take_all(self._waiting):
-            self._inbox.put(FinishedJob(job, None))
+        self._give_back_waiting()
 
     def close(self) -> None:
         """Stop, and wait until the connections are closed."""
         self.stop()
+        self._limit_threads(len(self._threads))
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -173,7 +207,7 @@ class Senders:
         try:
             transport = self._transport()
             retrying = Retrying(
-                retry=retry_if_exception(_is_temporarily_unavailable),
+                retry=retry_if_exception(_is_unreachable_for_now),
                 stop=stop_after_attempt(MOST_SERVER_ATTEMPTS) | stop_when_event_set(self._stopping),
                 wait=wait_exponential_jitter(
                     multiplier=FIRST_WAIT_FOR_SERVER, max=LONGEST_WAIT_FOR_SERVER, jitter=FIRST_WAIT_FOR_SERVER
@@ -182,19 +216,52 @@ class Senders:
                 reraise=True,
             )
             try:
-                while (job := self._waiting.get()) is not None:
-                    self._inbox.put(FinishedJob(job, self._send(transport, retrying, job)))
+                while self._work_once(transport, retrying):
+                    pass
             finally:
                 transport.close()
         except BaseException as error:  # noqa: BLE001 - it is raised again where the inbox is read
             self._inbox.put(ThreadFailure(error))
 
-    def _send(self, transport: Transport, retrying: Retrying, job: MailJob) -> SendResult | None:
+    def _work_once(self, transport: Transport, retrying: Retrying) -> bool:
+        """Send the next mail when this thread may; return False when there is none any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._working < self._limit)
+            self._working += 1
+        try:
+            job = self._waiting.get()
+            if job is None:
+                return False
+            if self._working > self._limit:
+                # Lowered while this thread waited for a job.
+                self._waiting.put(job)
+                return True
+            finished = self._send(transport, retrying, job)
+            if finished.result is not None and finished.result.cause is Cause.CONNECTIONS and self._give_up_one():
+                self._waiting.put(job)
+            else:
+                self._inbox.put(finished)
+            return True
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify()
+
+    def _give_up_one(self) -> bool:
+        """Use one connection fewer, as the server turned one away; return whether another one is left."""
+        with self._changed:
+            if self._limit == 1:
+                return False
+            self._limit -= 1
+            self._allowed_by_server = self._limit
+            return True
+
+    def _send(self, transport: Transport, retrying: Retrying, job: MailJob) -> FinishedJob:
         wait = job.leaves_at - time.monotonic()
         if wait > 0:
             self._stopping.wait(wait)
         if self._stopping.is_set():
-            return None
+            return FinishedJob(job, None)
 
         def deliver() -> Reply:
             try:
@@ -204,11 +271,17 @@ class Senders:
             with self.seconds_each.timed():
                 return retrying(transport.deliver, mail)
 
-        return send_recorded(job.recorded, deliver, job.password)
+        began_at = time.monotonic()
+        result = send_recorded(job.recorded, deliver, job.password)
+        return FinishedJob(job, result, began_at, time.monotonic())
 
 
-def _is_temporarily_unavailable(error: BaseException) -> bool:
-    return isinstance(error, DeliveryRefused) and error.cause is Cause.UNREACHABLE and isinstance(error.error, TemporaryFailure)
+def _is_unreachable_for_now(error: BaseException) -> bool:
+    return (
+        isinstance(error, DeliveryRefused)
+        and error.cause is Cause.UNREACHABLE
+        and isinstance(error.error, TemporaryFailure)
+    )
 
 
 def _take_all(queue: "SimpleQueue[_Work | None]") -> list[_Work]:

@@ -10,7 +10,7 @@ claimed items are given back, and recorded credentials are in doubt, as after th
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -24,14 +24,19 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from egec_cli import clock
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, states
+from egec_cli.credentials.issue import SendResult
 from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
-from egec_cli.mail.transports.interface import Transport
+from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue.runs import Orders
+from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_throttled
 from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
+from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -47,6 +52,10 @@ _LONGEST_PAUSE = 0.4
 _SHORTEST_PAUSE = 0.02
 # An accepted mail is marked within about this many seconds.
 _MARK_INTERVAL = 0.01
+# How long a worker waits for deferred mail or for a paused run when nothing else is left to do.
+PATIENCE = timedelta(minutes=10)
+# A wait up to this long needs no words.
+_UNTOLD_WAIT = timedelta(seconds=10)
 # The longest that a worker sleeps before it checks whether to continue, in seconds.
 _LONGEST_SLEEP = 0.5
 # At most this many claimed items wait to be hashed, and as many recorded mails wait to leave.
@@ -54,18 +63,45 @@ _MOST_AT_ONCE = 500
 
 
 class _TurnResult(NamedTuple):
-    """What a turn has changed in the database, for the worker to use once it is committed."""
+    """What a turn has changed in the database, for the worker to use once it is committed.
+
+    Attributes:
+        finished: the clients who are finished.
+        recorded: the number of hashed passwords that were recorded.
+        jobs: their mails.
+        claimed: new items.
+        decided: refusals that were withheld until now.
+        state: the state of the run.
+        throttle: its slower rate.
+        paused_until: when it tries again, if this turn has paused it.
+        next_due: when the next client is due, if nothing else is left to do until then.
+        is_done: whether the run is done.
+    """
 
     finished: list[ItemRecord]
     recorded: int
     jobs: list[MailJob]
     claimed: Sequence[ClaimedItem]
+    decided: Sequence[FinishedJob]
     state: RunState
+    throttle: Throttle | None
+    paused_until: datetime | None
+    next_due: datetime | None
     is_done: bool
 
 
+def _ignore(_words: Words) -> None:
+    pass
+
+
 def work_on_run(
-    context: Context, run: ReissueRun, transport: Callable[[], Transport], stop: Event
+    context: Context,
+    run: ReissueRun,
+    transport: Callable[[], Transport],
+    stop: Event,
+    *,
+    patience: timedelta = PATIENCE,
+    tell: Callable[[Words], None] = _ignore,
 ) -> Generator[ItemRecord]:
     """Work through a run, together with any other workers; yield each client that this worker finishes.
 
@@ -73,14 +109,17 @@ def work_on_run(
         run: the run; a finished one ends immediately.
         transport: creates a transport; each mail thread has its own.
         stop: set it to stop the work: mails under way are settled, and all other items are given back.
+        patience: how long to wait for deferred mail, or for a paused run, when nothing else is left to do.
+        tell: is called with what an operator should know meanwhile.
 
     Raises:
         ConfigError: a template is faulty; no mail has left.
-        TemporaryFailure: the mail server is unavailable, and the run is paused; or the database is unavailable.
+        TemporaryFailure: the mail server is unreachable or refuses all mails, and the run is paused; or clients are
+            left whose mail is due later; or the database is unavailable.
         PermissionDenied: the run was cancelled.
         EgecError: the mail server refuses our configuration, and the run is paused.
     """
-    worker = _Worker(context, run, transport, stop)
+    worker = _Worker(context, run, transport, stop, patience, tell)
     try:
         while not worker.is_over:
             worker.wait()
@@ -108,7 +147,15 @@ class _Worker:
         error: why it ended before the run was done, if that is an error.
     """
 
-    def __init__(self, context: Context, run: ReissueRun, transport: Callable[[], Transport], stop: Event) -> None:
+    def __init__(
+        self,
+        context: Context,
+        run: ReissueRun,
+        transport: Callable[[], Transport],
+        stop: Event,
+        patience: timedelta,
+        tell: Callable[[Words], None],
+    ) -> None:
         self._context = context
         self._run = run
         self._asked_to_stop = stop
@@ -122,6 +169,15 @@ class _Worker:
         self._hashed: list[HashedPassword] = []
         self._sending: dict[int, MailJob] = {}
         self._finished: list[FinishedJob] = []
+        # Refusals for good that may concern everybody: their clients fail once it is certain that they do not.
+        self._withheld: dict[int, FinishedJob] = {}
+        self._watch = ServerWatch()
+        self._pauses_for: FinishedJob | None = None
+        self._patience = patience
+        self._tell = tell
+        self._told_due: datetime | None = None
+        self._throttle: Throttle | None = None
+        self._server_works = False
         self._is_stopping = False
         self._next_turn = self._next_heartbeat = self._frees_abandoned_from = time.monotonic()
         self._most_attempts = MOST_DATABASE_ATTEMPTS
@@ -230,17 +286,29 @@ class _Worker:
             self._hashed.append(done)
             return done
         self._finished.append(done)
-        if done.result is not None and is_server_wide(done.result) and self.error is None:
-            # The next mail would fail too.
-            self.error = done.result.error
-            assert self.error is not None
-            resume = Words(
-                "The run is paused and nothing is lost. Later: egec reissue resume {name}", name=quoted(self._run.name)
-            )
-            is_to_fix = self.error.exit_code is not ExitCode.TEMPORARY_FAILURE
-            self.error.hint = join_words(" ", [self.error.hint, resume]) if is_to_fix else resume
-            self.stop()
+        if done.result is not None:
+            self._judge_answer(done, done.result)
         return done
+
+    def _judge_answer(self, done: FinishedJob, result: SendResult) -> None:
+        """Stop or slow down if the answer to a mail concerns the next ones too."""
+        self._watch.add(done)
+        if is_server_wide(result):
+            self._pause_for(done)
+        elif not is_doubtful(done):
+            self._server_works = self._server_works or result.cause is not None or is_accepted(done)
+        elif self._watch.refusal is not None:
+            self._pause_for(self._watch.refusal)
+        elif is_throttled(done):
+            self._senders.use_one_connection()
+        if is_doubtful(done) and not is_for_now(done):
+            self._withheld[done.job.item.key] = done
+
+    def _pause_for(self, refusal: FinishedJob) -> None:
+        """Pause the run, as the next mail would be refused too."""
+        if self._pauses_for is None:
+            self._pauses_for = refusal
+            self.stop()
 
     def _connect_and_turn(self) -> _TurnResult:
         database = self._context.database
@@ -262,47 +330,164 @@ class _Worker:
         if self._is_heartbeat_due:
             synchronize(self._context)
         at = self._context.clock()
-        if self.error is not None:
-            runs.pause_run(self._context, self._run, self.error.code)
-        state, rate = runs.load_state_and_rate(self._context, self._run)
-        is_running = state is RunState.RUNNING and not self._is_stopping
-        hashed = self._hashed[: self._room_to_record(rate, at)] if is_running else []
+        paused_until = self._pause_run()
+        orders = runs.load_orders(self._context, self._run)
+        throttle = self._adapt_rate(orders, at)
+        rate = orders.rate
+        is_running = orders.state is RunState.RUNNING and not self._is_stopping
+        is_open = is_running and (orders.paused_until is None or orders.paused_until <= at)
+        hashed = self._hashed[: self._room_to_record(rate, at)] if is_open else []
         # All at once and in one order, so that two workers never deadlock.
         clients = {one.job.item.client for one in self._finished} | {one.item.client for one in hashed}
         states.lock_clients(sorted(clients))
-        finished = self._issuer.settle_jobs(self._finished, at) if self._finished else []
+        finished = self._settle_jobs(at)
         jobs, unmailed = self._issuer.record_passwords(hashed, rate, at) if hashed else ([], [])
         self._send_heartbeat(at)
         claimed: Sequence[ClaimedItem] = []
-        if is_running:
+        if is_open:
             room = self._room_to_claim(len(self._hashed) - len(hashed), rate)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
         elif self._is_stopping and self._all_jobs_are_finished:
-            items.give_back_items([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
+            unfinished = [*self._hashing, *(one.item.key for one in self._hashed), *self._withheld]
+            items.give_back_items(unfinished, self._owner)
             runs.mark_alive(self._context, self._run, alive=False)
-        is_done = (
+        has_nothing_left = (
             is_running
             and not (claimed or jobs or self._hashing or len(self._hashed) > len(hashed))
             and self._all_jobs_are_finished
-            and runs.finish_if_done(self._context, self._run)
         )
-        return _TurnResult(finished + unmailed, len(hashed), jobs, claimed, state, is_done)
+        decided = self._decided_refusals(has_nothing_left=has_nothing_left)
+        finished += self._issuer.fail_clients(decided)
+        has_nothing_left = has_nothing_left and len(decided) == len(self._withheld)
+        is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
+        next_due = self._next_due(orders, at) if has_nothing_left and not is_done else None
+        return _TurnResult(
+            finished + unmailed, len(hashed), jobs, claimed, decided, orders.state, throttle, paused_until, next_due,
+            is_done,
+        )  # fmt: skip
+
+    def _pause_run(self) -> datetime | None:
+        """Pause the run if the mail server refuses all mails; return when it tries again."""
+        refusal = self._pauses_for
+        if refusal is None or refusal.result is None or refusal.result.error is None:
+            return None
+        return runs.pause_run(
+            self._context,
+            self._run,
+            refusal.result.error.code,
+            reply=without_addresses(refusal.result.outcome.server_reply or ""),
+            waits=is_doubtful(refusal) or is_for_now(refusal),
+        )
+
+    def _settle_jobs(self, at: datetime) -> list[ItemRecord]:
+        """Settle finished jobs; when the run pauses, no client has failed by the answer that all would get."""
+        is_pausing = self._pauses_for is not None
+        if is_pausing:
+            deferred = {one.job.item.key: one.job.item.attempts + 1 for one in self._watch.deferred}
+            items.take_back_attempts(deferred, at)
+        return self._issuer.settle_jobs(self._finished, at, is_pausing=is_pausing) if self._finished else []
+
+    def _decided_refusals(self, *, has_nothing_left: bool) -> list[FinishedJob]:
+        """Return the withheld refusals that concern only their recipients."""
+        if self._pauses_for is not None:
+            return []
+        return [
+            one
+            for one in self._withheld.values()
+            if not self._watch.is_undecided(one) or (has_nothing_left and not self._seems_blocked(one))
+        ]
+
+    def _seems_blocked(self, refusal: FinishedJob) -> bool:
+        is_about_us = refusal.result is not None and refusal.result.cause is Cause.BLOCKED
+        return is_about_us and not self._watch.has_accepted_since(refusal)
+
+    def _next_due(self, orders: Orders, at: datetime) -> datetime | None:
+        """Return when the next client is due, if that is not now; None if others work on the rest."""
+        due = items.next_due(self._run)
+        if due is None:
+            return None
+        due = max(due, orders.paused_until or due)
+        return due if due > at else None
+
+    def _adapt_rate(self, orders: Orders, at: datetime) -> Throttle | None:
+        """Slow the run down for each refusal that asks for it, and speed it up again for accepted mails."""
+        accepted = sum(map(is_accepted, self._finished))
+        if accepted and orders.has_paused:
+            runs.forget_pauses(self._run)
+        throttled = [one for one in self._finished if is_throttled(one)]
+        if not throttled and (orders.throttle is None or not accepted):
+            return orders.throttle
+        now = time.monotonic()
+
+        def change(throttle: Throttle | None) -> Throttle | None:
+            if throttle is not None and accepted:
+                throttle = speed_up(throttle, accepted)
+            for one in throttled:
+                began_at = at - timedelta(seconds=now - one.began_at)
+                # Mails that were under way when the rate was halved say nothing about the new one.
+                if throttle is None or began_at >= throttle.refused_at:
+                    throttle = slow_down(throttle, self._speed(orders), _words_of(one), at)
+            return throttle
+
+        return runs.change_throttle(self._run, change)
+
+    def _speed(self, orders: Orders) -> float:
+        """Return the present speed, in mails per second."""
+        speed = self._watch.accepted_per_second() or 1.0
+        return min(speed, orders.rate) if orders.rate else speed
 
     def _start_work(self, turn: _TurnResult) -> None:
         """Give the threads the work that a turn has prepared, now that it is committed."""
         for one in self._finished:
             del self._sending[one.job.item.key]
         self._finished = []
+        for decided in turn.decided:
+            del self._withheld[decided.job.item.key]
         del self._hashed[: turn.recorded]
         self._sending |= {job.item.key: job for job in turn.jobs}
         self._senders.put(turn.jobs)
         self._hashing |= {item.key: item for item in turn.claimed}
         self._hashers.put(turn.claimed)
+        self._set_connections(turn.throttle)
+        if self._pauses_for is not None and self.error is None:
+            self._withheld.clear()
+            self.error = _pause_error(self._run, self._pauses_for, turn.paused_until)
         if turn.is_done or (self._is_stopping and not self._sending):
             self.is_over = True
         elif turn.state is not RunState.RUNNING:
             self.error = self.error or _error_of_state(self._run, turn.state)
             self.stop()
+        elif turn.next_due is not None:
+            self._wait_until(turn.next_due)
+        elif self._withheld and not (self._hashing or self._hashed or self._sending):
+            # Nothing else is left, and the last answers say that the server blocks us.
+            self._pause_for(next(iter(self._withheld.values())))
+
+    def _set_connections(self, throttle: Throttle | None) -> None:
+        """Use one connection while the server throttles us or has not shown that it works, and all of them otherwise."""
+        if throttle is None and self._server_works:
+            self._senders.use_all_connections()
+        elif throttle is not None and self._throttle is None:
+            self._senders.use_one_connection()
+        if throttle is not None and (self._throttle is None or throttle.refused_at != self._throttle.refused_at):
+            self._tell(
+                Words(
+                    "the mail server asks for fewer mails; {number} per minute from now on: {reply}",
+                    number=f"{throttle.rate * 60:.0f}",
+                    reply=throttle.reply,
+                )
+            )
+        self._throttle = throttle
+
+    def _wait_until(self, due: datetime) -> None:
+        """Wait for deferred mail, or end if it is due too late."""
+        if due > self._context.clock() + self._patience:
+            self.error = _deferred_error(self._run, due)
+            self.stop()
+        elif due != self._told_due:
+            self._told_due = due
+            if due > self._context.clock() + _UNTOLD_WAIT:
+                self._tell(Words("waiting for deferred mail until {moment}", moment=clock.to_local_text(due)))
 
     def _pause_until_half_hashed(self) -> float:
         """Return the pause before the next turn, in seconds: until the hashers have finished half of their work."""
@@ -321,7 +506,7 @@ class _Worker:
         runs.mark_alive(self._context, self._run)
 
     def _held_items(self) -> list[int]:
-        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending]
+        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending, *self._withheld]
 
     def _clients_being_mailed(self) -> list[int]:
         return [job.item.client for job in self._sending.values()]
@@ -346,6 +531,49 @@ def _work_per_second(threads: int, seconds_each: float | None) -> int:
     if seconds_each is None:
         return least
     return min(max(least, int(threads / max(seconds_each, 1e-6))), max(least, _MOST_AT_ONCE))
+
+
+def _words_of(finished: FinishedJob) -> str:
+    """Return the words of the mail server, or of the error, in a refusal."""
+    assert finished.result is not None
+    assert finished.result.error is not None
+    return without_addresses(finished.result.outcome.server_reply or finished.result.error.message)
+
+
+def _pause_error(run: ReissueRun, refusal: FinishedJob, until: datetime | None) -> EgecError:
+    """Return the error that ends a command because the mail server refuses all mails."""
+    assert refusal.result is not None
+    assert refusal.result.error is not None
+    error = refusal.result.error
+    if is_doubtful(refusal):
+        error = TemporaryFailure(
+            "the mail server refuses all mails at present: {reply}",
+            error.hint if refusal.result.cause is Cause.BLOCKED else "",
+            code="mail_server_refuses",
+            reply=_words_of(refusal),
+        )
+    if until is None:
+        resume = Words("The run is paused and nothing is lost. Then: egec reissue resume {name}", name=quoted(run.name))
+    else:
+        resume = Words(
+            "The run is paused until {moment} and nothing is lost. Then: egec reissue resume {name}",
+            moment=clock.to_local_text(until),
+            name=quoted(run.name),
+        )
+    is_to_fix = error.exit_code is not ExitCode.TEMPORARY_FAILURE or refusal.result.cause is Cause.BLOCKED
+    error.hint = join_words(" ", [error.hint, resume]) if is_to_fix and error.hint else resume
+    return error
+
+
+def _deferred_error(run: ReissueRun, due: datetime) -> TemporaryFailure:
+    return TemporaryFailure(
+        "the rest of the run {name} is due at {moment}",
+        "Later: egec reissue resume {quoted}",
+        code="run_deferred",
+        name=run.name,
+        quoted=quoted(run.name),
+        moment=clock.to_local_text(due),
+    )
 
 
 def _error_of_state(run: ReissueRun, state: RunState) -> EgecError | None:

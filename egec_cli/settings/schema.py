@@ -142,6 +142,7 @@ class Settings(NamedTuple):
     workers: int
     mail_connections: int
     mail_rate: int
+    mail_retry_hours: int
     audit_days: int
     log: LogStyle | None
     env_file: Path | None

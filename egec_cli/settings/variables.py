@@ -116,6 +116,13 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         "Maximum mails per second, across all runs of the database; 0 = no limit.",
     ),
     Setting(
+        "EGEC_MAIL_RETRY_HOURS",
+        schema.number_parser(1, 240),
+        "24",
+        "24",
+        "Hours for which a run retries a mail that the mail server defers.",
+    ),
+    Setting(
         "EGEC_DKIM_KEY",
         schema.parse_private_key,
         Words("none"),

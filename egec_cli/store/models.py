@@ -35,13 +35,18 @@ class RunState(StrEnum):
 
 
 class ItemState(StrEnum):
-    """The state of a client in a run; `sent`: the server accepted the mail, but it is not settled yet."""
+    """The state of a client in a run.
+
+    `sent`: the server accepted the mail, but it is not settled yet. `skipped`: the client has got a newer password since
+    the start of the run, and needs none of its mails.
+    """
 
     WAITING = "waiting"
     WORKING = "working"
     SENT = "sent"
     ACCEPTED = "accepted"
     FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class TimeField(peewee.Field):

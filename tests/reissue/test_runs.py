@@ -41,7 +41,7 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
-from egec_cli.reissue import items, preview, runs, settle, threads, worker
+from egec_cli.reissue import items, preview, runs, schedule, settle, threads, throttle, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
@@ -65,8 +65,9 @@ PROMISED_SECONDS = 120
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waits."""
-    monkeypatch.setattr(settle, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(settle, "WAIT_FOR_ANOTHER", 0.02)
+    monkeypatch.setattr(schedule, "WAITS", (0.02, 0.02, 0.02))
+    monkeypatch.setattr(schedule, "WAIT_FOR_ANOTHER", 0.02)
+    monkeypatch.setattr(throttle, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.01)
     monkeypatch.setattr(threads, "LONGEST_WAIT_FOR_SERVER", 0.02)
 

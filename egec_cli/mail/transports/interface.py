@@ -105,6 +105,14 @@ def to_one_line(answer: bytes | str) -> str:
     return re.sub(" +", " ", clean).strip()
 
 
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
+
+
+def without_addresses(reply: str) -> str:
+    """Return a server's reply with `…` for each address."""
+    return _ADDRESS.sub("…", reply)
+
+
 # Longer replies are of no more use.
 LONGEST = 600
 # A trace has `_IN_A_ROW` consecutive characters, or all of them with at most `_MOST_BETWEEN` others between two.

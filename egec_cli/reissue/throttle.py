@@ -1,0 +1,75 @@
+"""The slower rate of a run while the mail server throttles it.
+
+Each refusal halves the rate, after a wait that doubles: 5, 10, 20, 40 seconds. Each accepted mail raises it by a fiftieth
+of the normal rate, until that is reached. This is how TCP shares a line whose capacity is unknown (additive increase,
+multiplicative decrease). All workers of a run share the rate through its row.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import NamedTuple, Self
+
+from egec_cli import clock
+
+# The wait after the first refusal in a row, in seconds.
+FIRST_WAIT = 5.0
+_LONGEST_WAIT = 60.0
+# The share of the normal rate by which an accepted mail raises the rate.
+_RISE = 0.02
+# Mails per second: a slower run would send fewer mails than a mail server's client retries.
+_LEAST_RATE = 1 / 60
+
+
+class Throttle(NamedTuple):
+    """The slower rate of a run.
+
+    Attributes:
+        rate: mails per second.
+        normal: mails per second before the first refusal.
+        reply: the mail server's last refusal.
+        refused_at: when it came.
+        refusals: how many have come since the last accepted mail.
+    """
+
+    rate: float
+    normal: float
+    reply: str
+    refused_at: datetime
+    refusals: int
+
+    @classmethod
+    def parse(cls, stored: str | None) -> Self | None:
+        """Parse what a run's row stores."""
+        if stored is None:
+            return None
+        values = json.loads(stored)
+        return cls(**values | {"refused_at": clock.parse_time(values["refused_at"])})
+
+    def to_json(self) -> str:
+        """Return the text that a run's row stores."""
+        return json.dumps(self._asdict() | {"refused_at": clock.to_rfc3339(self.refused_at)})
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether only one mail may be under way: none was accepted since the last refusal."""
+        return self.refusals > 0
+
+    @property
+    def next_mail_at(self) -> datetime:
+        """When the next mail may leave at the earliest."""
+        if not self.refusals:
+            return self.refused_at
+        wait = min(FIRST_WAIT * 2 ** (self.refusals - 1), _LONGEST_WAIT)
+        return self.refused_at + timedelta(seconds=wait)
+
+
+def slow_down(before: Throttle | None, speed: float, reply: str, at: datetime) -> Throttle:
+    """Return the rate after a refusal; `speed` is that of the run at present, in mails per second."""
+    rate, normal, refusals = (speed, speed, 0) if before is None else (before.rate, before.normal, before.refusals)
+    return Throttle(max(rate / 2, _LEAST_RATE), normal, reply, at, refusals + 1)
+
+
+def speed_up(throttle: Throttle, mails: int) -> Throttle | None:
+    """Return the rate after this number of accepted mails; None once it is normal again."""
+    rate = throttle.rate + mails * _RISE * throttle.normal
+    return None if rate >= throttle.normal else throttle._replace(rate=rate, refusals=0)
