@@ -1,0 +1,155 @@
+"""Runs at mail servers that behave like those of providers: no run fails for many, and every client is mailed once."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from egec_cli.settings.schema import Database, SqliteFile
+from tests.activations import letters
+from tests.conftest import Egec, Ended
+from tests.processes import run_with
+from tests.provider_server import (
+    BLOCKED,
+    OVER_QUOTA,
+    Block,
+    ConnectionLimit,
+    Greylisting,
+    MailLimit,
+    ProviderServer,
+    RefusedShare,
+)
+from tests.provider_storm import CHANGES, PROFILES, create_clients, storm
+
+# Before a run pauses, the server may refuse this many clients.
+MOST_TRIED = 10
+PEOPLE = 40
+
+
+def start(*more: str) -> Ended:
+    return run_with(CHANGES, "reissue", "start", "spring", "--all", "--yes", "--format", "json", *more)
+
+
+def status(egec: Egec) -> Mapping[str, object]:
+    found: dict[str, object] = json.loads(egec("reissue", "status", "spring", "--format", "json").out)
+    return found
+
+
+def pauses(egec: Egec) -> int:
+    """Return how often the run has paused."""
+    events = json.loads(egec("audit", "list", "--format", "json").out)
+    return Counter(event["action"] for event in events)["reissue.pause"]
+
+
+def require_each_mailed_once(server: ProviderServer, people: int = PEOPLE) -> None:
+    mails = Counter(letter.identifier for letter in letters(server))
+    assert (len(mails), mails.total()) == (people, people)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_run_killed_at_a_provider_mails_each_client_once_within_its_quotas(location: Database, name: str) -> None:
+    workers = 1 if isinstance(location, SqliteFile) else 2
+    seen = storm(PROFILES[name](60), people=60, workers=workers, kills=2, seed=1)
+    assert seen.accepted + seen.failed == 60
+
+
+@pytest.mark.parametrize("answer", [OVER_QUOTA, "452 4.3.1 Insufficient system storage", "421 4.7.0 Try again later"])
+def test_a_used_up_quota_pauses_the_run_before_it_has_tried_many(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, answer: str
+) -> None:
+    create_clients(PEOPLE)
+    limit = MailLimit((0, 86_400), answer=answer)
+    with ProviderServer(limit) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = start()
+        assert ended.code == 75, ended
+        assert len({one.recipient for one in server.mails_tried}) <= MOST_TRIED
+        found = status(egec)
+        assert (found["state"], found["accepted"], found["failed"]) == ("paused", 0, 0)
+        limit.limits = ()
+        ended = start()
+        assert ended.code == 0, ended
+    require_each_mailed_once(server)
+
+
+def test_a_block_pauses_the_run_before_it_has_tried_many(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    create_clients(PEOPLE)
+    block = Block(answer=BLOCKED)
+    with ProviderServer(block) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        for _ in range(2):
+            before = len(server.mails_tried)
+            ended = start()
+            assert ended.code == 75, ended
+            assert len({one.recipient for one in server.mails_tried[before:]}) <= MOST_TRIED
+            found = status(egec)
+            assert (found["state"], found["accepted"], found["failed"]) == ("paused", 0, 0)
+        block.relent()
+        ended = start()
+        assert ended.code == 0, ended
+    require_each_mailed_once(server)
+
+
+def test_a_quota_that_ends_in_the_middle_of_a_run_fails_nobody(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    create_clients(PEOPLE)
+    limit = MailLimit((PEOPLE // 2, 86_400))
+    with ProviderServer(limit) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = start()
+        assert ended.code == 75, ended
+        assert len({one.recipient for one in server.mails_tried}) <= PEOPLE // 2 + MOST_TRIED
+        assert (status(egec)["accepted"], status(egec)["failed"]) == (PEOPLE // 2, 0)
+        limit.limits = ()
+        ended = start()
+        assert ended.code == 0, ended
+    require_each_mailed_once(server)
+
+
+def test_a_run_waits_until_a_greylist_opens_and_ends_with_0(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    create_clients(PEOPLE)
+    with ProviderServer(Greylisting(1.0)) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = start()
+    assert ended.code == 0, ended
+    require_each_mailed_once(server)
+    assert pauses(egec) == 0
+    # At once, after a minute, and after five more.
+    assert len(server.mails_tried) <= 3 * PEOPLE
+
+
+@pytest.mark.parametrize("percent", [60, 100])
+def test_many_refused_recipients_never_pause_a_run(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, percent: int
+) -> None:
+    create_clients(PEOPLE)
+    share = RefusedShare(percent)
+    with ProviderServer(share) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = start()
+    assert ended.code == 3, ended
+    assert pauses(egec) == 0
+    refused = sum(share.refuses(f"c{number}@example.org") for number in range(PEOPLE))
+    assert (status(egec)["failed"], status(egec)["accepted"]) == (refused, PEOPLE - refused)
+    assert len(server.mails_tried) == PEOPLE
+
+
+def test_connections_that_the_server_turns_away_are_no_trouble(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    create_clients(PEOPLE)
+    monkeypatch.setenv("EGEC_MAIL_CONNECTIONS", "4")
+    with ProviderServer(ConnectionLimit(2)) as server:
+        # Slow enough for all connections to open.
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        ended = start()
+    assert ended.code == 0, ended
+    require_each_mailed_once(server)
+    assert pauses(egec) == 0
+    assert len(server.mails_tried) == PEOPLE
