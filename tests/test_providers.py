@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import cycle
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.provider_storm import CHANGES, PROFILES, create_clients, storm
 # Before a run pauses, the server may refuse this many clients.
 MOST_TRIED = 10
 PEOPLE = 40
+ENGINES = ("sqlite", "postgresql")
 
 
 def start(*more: str) -> Ended:
@@ -47,14 +49,15 @@ def require_each_mailed_once(server: ProviderServer, people: int = PEOPLE) -> No
     assert (len(mails), mails.total()) == (people, people)
 
 
-@pytest.mark.parametrize("name", PROFILES)
+# `python -m tests.provider_storm` takes each profile with both databases.
+@pytest.mark.parametrize(("name", "location"), list(zip(PROFILES, cycle(ENGINES))), indirect=["location"])
 def test_a_run_killed_at_a_provider_mails_each_client_once_within_its_quotas(location: Database, name: str) -> None:
     workers = 1 if isinstance(location, SqliteFile) else 2
-    seen = storm(PROFILES[name](60), people=60, workers=workers, kills=2, seed=1)
-    assert seen.accepted + seen.failed == 60
+    seen = storm(PROFILES[name](PEOPLE), people=PEOPLE, workers=workers, kills=2, seed=1)
+    assert seen.accepted + seen.failed == PEOPLE
 
 
-@pytest.mark.parametrize("answer", [OVER_QUOTA, "452 4.3.1 Insufficient system storage", "421 4.7.0 Try again later"])
+@pytest.mark.parametrize("answer", [OVER_QUOTA, "421 4.7.0 Try again later"])
 def test_a_used_up_quota_pauses_the_run_before_it_has_tried_many(
     location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, answer: str
 ) -> None:
@@ -146,7 +149,6 @@ def test_connections_that_the_server_turns_away_are_no_trouble(
     create_clients(PEOPLE)
     monkeypatch.setenv("EGEC_MAIL_CONNECTIONS", "4")
     with ProviderServer(ConnectionLimit(2)) as server:
-        # Slow enough for all connections to open.
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         ended = start()
     assert ended.code == 0, ended
