@@ -50,16 +50,17 @@ def summary_lines(report: RunReport, *, unmatched: int = 0, code: int = 0, with_
 
 def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     kinds = {kind: sum(one.clients for one in report.failures if one.kind is kind) for kind in FailureKind}
-    mailed, left = report.run.accepted, report.run.remaining
+    mailed, left, deferred = report.run.accepted, report.run.remaining, report.run.deferred
     yield _counted(mailed, "green" if mailed else "", Words("1 mailed"), Words("{number} mailed"))
     for number, style, one, many in (
         (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
-        (kinds[FailureKind.DEFERRED], "red", Words("1 deferred"), Words("{number} deferred")),
+        (kinds[FailureKind.DEFERRED], "red", Words("1 not accepted in time"), Words("{number} not accepted in time")),
         (kinds[FailureKind.LEFT_OUT], "red", Words("1 disabled or erased"), Words("{number} disabled or erased")),
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
         (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
-        (left, "yellow", Words("1 left"), Words("{number} left")),
+        (deferred, "yellow", Words("1 deferred"), Words("{number} deferred")),
+        (left - deferred, "yellow", Words("1 left"), Words("{number} left")),
     ):
         if number:
             yield _counted(number, style, one, many)
