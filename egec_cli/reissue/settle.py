@@ -26,7 +26,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
+from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient, is_unavailable
 from egec_cli.settings.schema import LANGUAGES, Settings
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list
@@ -251,7 +251,7 @@ def is_server_wide(result: SendResult) -> bool:
     """Return whether a mail failed for a reason that would stop any other mail too."""
     if result.error is None:
         return False
-    return result.server_unavailable or result.error.exit_code not in {
+    return is_unavailable(result.cause, result.outcome.server_reply) or result.error.exit_code not in {
         ExitCode.INVALID_INPUT,
         ExitCode.TEMPORARY_FAILURE,
     }

@@ -25,7 +25,7 @@ from egec_cli.credentials.states import RecordedCredential
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, Reply, Transport
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, Reply, Transport
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
@@ -208,7 +208,16 @@ class Senders:
 
 
 def _is_temporarily_unavailable(error: BaseException) -> bool:
-    return isinstance(error, DeliveryRefused) and error.cause is Cause.UNREACHABLE and isinstance(error.error, TemporaryFailure)
+    if not isinstance(error, DeliveryRefused) or not isinstance(error.error, TemporaryFailure):
+        return False
+    return is_unavailable(error.cause, error.reply)
+
+
+def is_unavailable(cause: Cause | None, reply: str | None) -> bool:
+    """Return whether the server would have refused any mail: there is no connection, or it was closed with 421."""
+    if cause in {Cause.UNREACHABLE, Cause.CONNECTIONS}:
+        return True
+    return cause is Cause.THROTTLED and reply is not None and reply.startswith("421 ")
 
 
 def _take_all(queue: "SimpleQueue[_Work | None]") -> list[_Work]:
