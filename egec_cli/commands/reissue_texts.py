@@ -77,6 +77,9 @@ _REASONS = {
     "client_erased": Words("client erased"),
     "smtputf8_not_offered": Words("the mail server supports only ASCII addresses"),
     "mail_deferred": Words("the mail server deferred the mail"),
+    "mail_throttled": Words("the mail server accepts no more mail for now"),
+    "too_many_connections": Words("the mail server accepts no more connections for now"),
+    "mail_blocked": Words("blocked by the mail server"),
     "mail_refused": Words("refused by the mail server"),
     "invalid_input": Words("invalid address"),
 }
@@ -194,6 +197,9 @@ def run_lines(report: RunReport) -> list[Line]:
 # Why a run was paused, by error code.
 _PAUSES = {
     "mail_server_unavailable": Words("the mail server is unavailable"),
+    "mail_throttled": Words("the mail server accepts no more mail for now"),
+    "too_many_connections": Words("the mail server accepts no more connections for now"),
+    "mail_blocked": Words("the mail server blocks our mail"),
     "mail_refused": Words("the mail server refuses all mails"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }
