@@ -50,16 +50,17 @@ def summary_lines(report: RunReport, *, unmatched: int = 0, code: int = 0, with_
 
 def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     kinds = {kind: sum(one.clients for one in report.failures if one.kind is kind) for kind in FailureKind}
-    mailed, left = report.run.accepted, report.run.remaining
+    mailed, left, deferred = report.run.accepted, report.run.remaining, report.run.deferred
     yield _counted(mailed, "green" if mailed else "", Words("1 mailed"), Words("{number} mailed"))
     for number, style, one, many in (
         (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
-        (kinds[FailureKind.DEFERRED], "red", Words("1 deferred"), Words("{number} deferred")),
+        (kinds[FailureKind.DEFERRED], "red", Words("1 not accepted in time"), Words("{number} not accepted in time")),
         (kinds[FailureKind.LEFT_OUT], "red", Words("1 disabled or erased"), Words("{number} disabled or erased")),
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
         (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
-        (left, "yellow", Words("1 left"), Words("{number} left")),
+        (deferred, "yellow", Words("1 deferred"), Words("{number} deferred")),
+        (left - deferred, "yellow", Words("1 left"), Words("{number} left")),
     ):
         if number:
             yield _counted(number, style, one, many)
@@ -76,6 +77,9 @@ _REASONS = {
     "client_erased": Words("client erased"),
     "smtputf8_not_offered": Words("the mail server supports only ASCII addresses"),
     "mail_deferred": Words("the mail server deferred the mail"),
+    "mail_throttled": Words("the mail server accepts no more mail for now"),
+    "too_many_connections": Words("the mail server accepts no more connections for now"),
+    "mail_blocked": Words("blocked by the mail server"),
     "mail_refused": Words("refused by the mail server"),
     "invalid_input": Words("invalid address"),
 }
@@ -193,6 +197,9 @@ def run_lines(report: RunReport) -> list[Line]:
 # Why a run was paused, by error code.
 _PAUSES = {
     "mail_server_unavailable": Words("the mail server is unavailable"),
+    "mail_throttled": Words("the mail server accepts no more mail for now"),
+    "too_many_connections": Words("the mail server accepts no more connections for now"),
+    "mail_blocked": Words("the mail server blocks our mail"),
     "mail_refused": Words("the mail server refuses all mails"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }

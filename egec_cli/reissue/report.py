@@ -32,6 +32,8 @@ _KINDS = {
     "client_disabled": FailureKind.LEFT_OUT,
     "client_erased": FailureKind.LEFT_OUT,
     "mail_deferred": FailureKind.DEFERRED,
+    "mail_throttled": FailureKind.DEFERRED,
+    "too_many_connections": FailureKind.DEFERRED,
     "temporary_failure": FailureKind.DEFERRED,
 }
 

@@ -22,10 +22,23 @@ _LARGEST_SHARE = 0.2
 _DOUBTFUL = {Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.UNCLEAR}
 
 
+def is_server_wide(finished: FinishedJob) -> bool:
+    """Return whether a mail failed for a reason that certainly concerns any other mail too."""
+    result = finished.result
+    if result is None or result.error is None:
+        return False
+    return result.cause is Cause.UNREACHABLE or result.error.exit_code not in {
+        ExitCode.INVALID_INPUT,
+        ExitCode.TEMPORARY_FAILURE,
+        ExitCode.NOT_PERMITTED,
+    }
+
+
 def is_doubtful(finished: FinishedJob) -> bool:
     """Return whether a mail was refused for a reason that may concern other mails too."""
     result = finished.result
-    return result is not None and result.error is not None and result.cause in _DOUBTFUL
+    is_refused = result is not None and result.error is not None and result.cause in _DOUBTFUL
+    return is_refused and not is_server_wide(finished)
 
 
 def is_throttled(finished: FinishedJob) -> bool:

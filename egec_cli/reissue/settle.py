@@ -10,7 +10,6 @@ from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases
-from egec_cli.credentials.issue import SendResult
 from egec_cli.credentials.states import (
     MailOutcome,
     NewCredential,
@@ -19,14 +18,13 @@ from egec_cli.credentials.states import (
     record_credentials,
     settle_credentials,
 )
-from egec_cli.errors import ExitCode, PermissionDenied
+from egec_cli.errors import PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.mail.transports.interface import Cause
 from egec_cli.reissue import items, runs, schedule
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.server_watch import is_doubtful, is_for_now
+from egec_cli.reissue.server_watch import is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
@@ -91,7 +89,7 @@ class Issuer:
             for job in accepted
         ]
         for one in finished:
-            if one.result is None or is_server_wide(one.result) or (is_pausing and is_doubtful(one)):
+            if one.result is None or is_server_wide(one) or (is_pausing and is_doubtful(one)):
                 items.give_back_items([one.job.item.key], self._owner)
             elif is_for_now(one):
                 records += self._defer_client(one, at)
@@ -248,17 +246,6 @@ class Issuer:
             issued_at=job.issued_at,
             message_id=job.message_id,
         )
-
-
-def is_server_wide(result: SendResult) -> bool:
-    """Return whether a mail failed for a reason that would certainly stop any other mail too."""
-    if result.error is None:
-        return False
-    return result.cause is Cause.UNREACHABLE or result.error.exit_code not in {
-        ExitCode.INVALID_INPUT,
-        ExitCode.TEMPORARY_FAILURE,
-        ExitCode.NOT_PERMITTED,
-    }
 
 
 def _failure(finished: FinishedJob) -> tuple[str, str]:

@@ -33,8 +33,8 @@ from egec_cli.mail.transports.interface import Cause, Transport, without_address
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.runs import Orders
-from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_throttled
-from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
+from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_server_wide, is_throttled
+from egec_cli.reissue.settle import Issuer, is_accepted
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
 from egec_cli.store import peewee
@@ -293,7 +293,7 @@ class _Worker:
     def _judge_answer(self, done: FinishedJob, result: SendResult) -> None:
         """Stop or slow down if the answer to a mail concerns the next ones too."""
         self._watch.add(done)
-        if is_server_wide(result):
+        if is_server_wide(done):
             self._pause_for(done)
         elif not is_doubtful(done):
             self._server_works = self._server_works or result.cause is not None or is_accepted(done)
@@ -376,7 +376,7 @@ class _Worker:
             self._run,
             refusal.result.error.code,
             reply=without_addresses(refusal.result.outcome.server_reply or ""),
-            waits=is_doubtful(refusal) or is_for_now(refusal),
+            waits=is_doubtful(refusal),
         )
 
     def _settle_jobs(self, at: datetime) -> list[ItemRecord]:

@@ -11,6 +11,8 @@ from egec_cli.password import Alphabet
 from egec_cli.settings import trust
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
+    MAIL_FINAL_TIMEOUT,
+    MAIL_TIMEOUT,
     NOT_TEXT,
     DkimKey,
     Fault,
@@ -81,13 +83,15 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     found = _find_env_file(environ)
     in_file, faults = ({}, []) if found is None else _parse_env_file(found.path, found.text)
     reader = _Reader(environ, in_file, found)
+    mail_timeout = reader.value("EGEC_MAIL_TIMEOUT")
     settings = Settings(
         database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db"),
         mail_server=reader.value("EGEC_MAIL_URL") or MaildirFolder(data_folder() / "mail", is_default=True),
         mail_from=reader.value("EGEC_MAIL_FROM"),
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO") or "",
         mail_bounces=reader.value("EGEC_MAIL_BOUNCES") or "",
-        mail_timeout=reader.value("EGEC_MAIL_TIMEOUT"),
+        mail_timeout=mail_timeout or MAIL_TIMEOUT,
+        mail_final_timeout=mail_timeout or MAIL_FINAL_TIMEOUT,
         dkim=reader.dkim(),
         app_name=reader.value("EGEC_APP_NAME"),
         app_url=reader.value("EGEC_APP_URL"),

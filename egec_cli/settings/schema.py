@@ -18,6 +18,10 @@ from egec_cli.translation import Words, system_message
 ENV_FILE_VARIABLE = "EGEC_ENV_FILE"
 LANGUAGES = ("fr", "en")
 DEFAULT_TIMEZONE = "Europe/Paris"
+# How long to wait for each answer of the mail server, in seconds, and for the one that decides whether it accepted a
+# mail: it may deliver the mail before it answers (RFC 5321, 4.5.3.2.6).
+MAIL_TIMEOUT = 60
+MAIL_FINAL_TIMEOUT = 600
 # Names of cities, which clients understand. There are others, such as CET, US/Pacific and right/Europe/Paris.
 _TIMEZONE = re.compile(
     r"UTC|(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific)(?:/[A-Za-z0-9_+-]+){1,2}"
@@ -120,7 +124,8 @@ class SettingsWarning(NamedTuple):
 class Settings(NamedTuple):
     """Every setting, parsed.
 
-    `env_file` is the file that was read; `acting_for` is the person that the calling program names.
+    `env_file` is the file that was read; `acting_for` is the person that the calling program names. `mail_timeout` and
+    `mail_final_timeout` are in seconds; the latter is for the answer that decides whether a mail was accepted.
     """
 
     database: Database
@@ -129,6 +134,7 @@ class Settings(NamedTuple):
     mail_reply_to: str
     mail_bounces: str
     mail_timeout: float
+    mail_final_timeout: float
     dkim: DkimKey | None
     app_name: str
     app_url: str

@@ -185,7 +185,7 @@ FOR_EXPERTS: tuple[Setting, ...] = (
     Setting(
         "EGEC_MAIL_TIMEOUT",
         schema.number_parser(1, 3600),
-        "60",
+        Words("60, and 600 for the answer to a mail"),
         "60",
         "Maximum time for each complete answer of the mail server, in seconds.",
     ),

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from egec_cli import clock
 from egec_cli.output import progress
-from egec_cli.reissue import settle, threads
+from egec_cli.reissue import threads
 from egec_cli.settings.schema import Database
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
@@ -506,15 +508,19 @@ def test_retry_takes_a_rate(egec: Egec, server: MailServer, people: list[str]) -
     assert "  Rate             7 mails per second\n" in egec("reissue", "retry", "spring", "--dry-run").out
 
 
-def test_a_run_whose_mails_were_deferred_names_the_retry(
-    egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_whose_mails_were_deferred_ends_with_75_and_says_when_they_are_due(
+    egec: Egec, server: MailServer, people: list[str]
 ) -> None:
-    monkeypatch.setattr(settle, "FIRST_WAIT", 0.01)
     server.fail_always(Fault.RCPT_451, recipient="c1@example.org")
-    ended = egec("reissue", "start", "spring", "--all", "--yes")
-    lines = ended.err.splitlines()[-3:]
-    assert lines[0] == "spring: 2 mailed, 1 deferred (exit 3)"
-    assert lines[2] == "Next: egec reissue retry spring"
+    ended = egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0")
+    assert ended.code == 75
+    assert "spring: 2 mailed, 1 deferred (exit 75)" in ended.err
+    due = json.loads(egec("reissue", "status", "spring", "--format", "json").out)["next_attempt_at"]
+    moment = clock.to_local_text(clock.parse_time(due))
+    assert f"the rest of the run spring is due at {moment}" in ended.err
+    server.work_again()
+    assert egec("reissue", "start", "spring", "--all", "--yes", "--now").code == 0
+    assert Counter(mail.recipient for mail in server.accepted).most_common(1)[0][1] == 1
 
 
 def test_a_run_without_failures_but_with_unknown_lines_says_what_to_do(

@@ -59,7 +59,9 @@ def transport_of() -> Iterator[TransportOf]:
     made: list[Transport] = []
 
     def make(url: str, timeout: float = PATIENCE) -> Transport:
-        made.append(choose.open_transport(load.load_settings({"EGEC_MAIL_URL": url})._replace(mail_timeout=timeout)))
+        settings = load.load_settings({"EGEC_MAIL_URL": url})
+        settings = settings._replace(mail_timeout=timeout, mail_final_timeout=timeout)
+        made.append(choose.open_transport(settings))
         return made[-1]
 
     yield make

@@ -100,6 +100,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "mail/transports/test_sendmail.py",
         "mail/transports/test_maildir.py",
     ),
+    "mail/transports/answers.py": ("mail/transports/test_answers.py", "mail/transports/test_smtp.py"),
     "mail/transports/smtp.py": ("mail/transports/test_smtp.py", "commands/test_mail.py"),
     "mail/transports/smtp_connection.py": ("mail/transports/test_smtp_connection.py", "mail/transports/test_smtp.py"),
     # settings

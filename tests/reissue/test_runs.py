@@ -278,10 +278,19 @@ def test_a_mail_that_is_temporarily_refused_each_time_fails_and_stops_no_other(
 ) -> None:
     server.fail_always(Fault.RCPT_451, recipient="c0@example.org")
     run = start(context)
-    records = work(context, run)
+    tries = 0
+
+    def count_tries() -> None:
+        nonlocal tries
+        tries += 1
+
+    server.at(Point.RCPT, count_tries)
+    clock_of_day = context.clock
+    late = context._replace(clock=lambda: clock_of_day() + timedelta(hours=25 * (tries >= 4 + 3)))
+    records = work(late, run)
     assert summary(context, run) == ("done", 4, 1, 0)
     assert outcomes(records)["c0@example.org"] == ("failed", "mail_deferred")
-    assert Credential.select().where(Credential.client == client(0)).count() == settle.MOST_ATTEMPTS
+    assert Credential.select().where(Credential.client == client(0)).count() == 3
 
 
 def test_a_mail_whose_answer_was_lost_is_sent_again_and_the_last_one_signs_in(
@@ -299,7 +308,7 @@ def test_a_mail_whose_answer_was_lost_is_sent_again_and_the_last_one_signs_in(
 def test_a_login_that_proves_a_delivery_in_doubt_prevents_a_second_mail(
     context: Context, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settle, "FIRST_WAIT", 2.0)
+    monkeypatch.setattr(schedule, "WAITS", (2.0,))
     server.fail_next(Fault.CUT_AFTER_KEEPING)
     run = start(context)
 

@@ -76,6 +76,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         mail_reply_to="",
         mail_bounces="",
         mail_timeout=60,
+        mail_final_timeout=600,
         dkim=None,
         app_name="eGEC",
         app_url="www.egec.pro",

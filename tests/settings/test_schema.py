@@ -140,6 +140,7 @@ def test_an_invalid_database_url_is_refused_with_the_reason_and_an_example(url: 
         ("EGEC_BCRYPT_COST", "4", "bcrypt_cost", 4),
         ("EGEC_BCRYPT_COST", "16", "bcrypt_cost", 16),
         ("EGEC_MAIL_TIMEOUT", "3600", "mail_timeout", 3600),
+        ("EGEC_MAIL_TIMEOUT", "45", "mail_final_timeout", 45),
         ("EGEC_UNUSED_PASSWORD_DAYS", "0", "unused_password_days", 0),
         ("EGEC_LANGUAGE", "en", "language", "en"),
         ("EGEC_TIMEZONE", "Indian/Reunion", "timezone", "Indian/Reunion"),

@@ -42,7 +42,7 @@ class Rule(NamedTuple):
         cause: why the server refused.
         source: where these answers are documented.
         stages: the stages at which they occur.
-        code: a pattern of the whole reply code.
+        codes: a pattern of the whole reply code.
         status: a pattern of the enhanced status code without its first digit, such as `7.1`.
         words: a pattern that occurs in the text, in any case; addresses are taken out before.
     """
@@ -50,7 +50,7 @@ class Rule(NamedTuple):
     cause: Cause
     source: str
     stages: frozenset[Stage] = _ANY
-    code: str = ""
+    codes: str = ""
     status: str = ""
     words: str = ""
 
@@ -58,7 +58,7 @@ class Rule(NamedTuple):
         """Return whether an answer is one of these."""
         return (
             stage in self.stages
-            and (not self.code or re.fullmatch(self.code, str(code)) is not None)
+            and (not self.codes or re.fullmatch(self.codes, str(code)) is not None)
             and (not self.status or re.fullmatch(self.status, status) is not None)
             and (not self.words or re.search(self.words, words, re.IGNORECASE) is not None)
         )
@@ -130,9 +130,9 @@ _ABOUT_A_POLICY = r"polic(y|ies)|access denied|prohibit|spam|virus|content (deni
 
 RULES = (
     # The login, wherever it is asked for.
-    Rule(Cause.BLOCKED, "RFC 4954, 6", code="530|534|535|538"),
+    Rule(Cause.BLOCKED, "RFC 4954, 6", codes="530|534|535|538"),
     # Greylisting concerns one sender, recipient and address at a time, and ends by itself.
-    Rule(Cause.RECIPIENT, "RFC 6647; postgrey, milter-greylist, rspamd, Exim", code=_FOR_NOW, words=_GREYLIST),
+    Rule(Cause.RECIPIENT, "RFC 6647; postgrey, milter-greylist, rspamd, Exim", codes=_FOR_NOW, words=_GREYLIST),
     # About the recipient.
     Rule(Cause.RECIPIENT, "Gmail, Microsoft 365: limits of the recipient", _MAILING, words=_RECEIVES_TOO_MUCH),
     Rule(Cause.RECIPIENT, "Microsoft 365: limits of the recipient", _MAILING, _FOR_GOOD, r"2\.12[12]"),
@@ -153,24 +153,24 @@ RULES = (
         words=_CONNECTION_LIMIT,
     ),
     # The connection ended, and so nothing is said about the mail.
-    Rule(Cause.UNREACHABLE, "RFC 5321, 3.8", code="421", words=_TIMED_OUT_OR_ENDING),
-    Rule(Cause.UNREACHABLE, "RFC 3463, 3.5", code="421", status=r"4\.2"),
+    Rule(Cause.UNREACHABLE, "RFC 5321, 3.8", codes="421", words=_TIMED_OUT_OR_ENDING),
+    Rule(Cause.UNREACHABLE, "RFC 3463, 3.5", codes="421", status=r"4\.2"),
     # Blocks with a code of their own.
     Rule(
         Cause.BLOCKED,
         "Microsoft 365: 5.1.8, 5.7.5xx-5.7.7xx: our account, organisation or address is blocked",
-        code=_FOR_GOOD,
+        codes=_FOR_GOOD,
         status=r"1\.[78]|7\.(5\d\d|6\d\d|70\d|750)",
     ),
     Rule(
         Cause.BLOCKED,
         "Orange and La Poste: 102, 103 address; 305, 402 login; 401, 517 SPF, DMARC; 403, 405, 415, 421 sender; "
         "506, 510, 513, 999 reputation",
-        code=_FOR_GOOD,
+        codes=_FOR_GOOD,
         words=r"\b(OFR|LPN)[ _]?(\d{3}[-_ ])?(102|103|305|401|402|403|405|415|421|506|510|513|517|999)\b",
     ),
-    Rule(Cause.BLOCKED, "RFC 1870, 6.1; RFC 3463, 3.4: no mail of this size", code=_FOR_GOOD, status=r"3\.4"),
-    Rule(Cause.BLOCKED, "RFC 1870, 6.1: no mail of this size", code="552|554", words=_ABOUT_THE_SIZE),
+    Rule(Cause.BLOCKED, "RFC 1870, 6.1; RFC 3463, 3.4: no mail of this size", codes=_FOR_GOOD, status=r"3\.4"),
+    Rule(Cause.BLOCKED, "RFC 1870, 6.1: no mail of this size", codes="552|554", words=_ABOUT_THE_SIZE),
     # Too many mails.
     Rule(Cause.RECIPIENT, "Ionos: a full mailbox", _MAILING, _FOR_GOOD, words=r"^\W*quota (is )?exceeded"),
     Rule(
@@ -178,7 +178,7 @@ RULES = (
         "Gmail 4.7.28, 5.4.5; Microsoft 365 5.1.90; SES 454; Postfix anvil(8); cPanel; Ionos; mailcow; OVH",
         words=_SENT_TOO_MUCH,
     ),
-    Rule(Cause.THROTTLED, "Microsoft 365: our daily limit", code=_FOR_GOOD, status=r"1\.90|7\.23[23]"),
+    Rule(Cause.THROTTLED, "Microsoft 365: our daily limit", codes=_FOR_GOOD, status=r"1\.90|7\.23[23]"),
     # A server may greylist without the word.
     Rule(
         Cause.RECIPIENT,
@@ -189,18 +189,18 @@ RULES = (
         r"(try|come back|retry)\b.{0,30}\b(in|after) \d+ ?(s|sec|seconds|m|min|minutes)\b",
     ),
     # Blocks by their words.
-    Rule(Cause.BLOCKED, "Spamhaus and other block lists; Gmail; Outlook; Free; Yahoo", code=_FOR_GOOD, words=_BLOCK),
+    Rule(Cause.BLOCKED, "Spamhaus and other block lists; Gmail; Outlook; Free; Yahoo", codes=_FOR_GOOD, words=_BLOCK),
     Rule(Cause.BLOCKED, "Postfix access(5); Exim; RFC 7208, 8.4; RFC 7489, 10.3", words=_ABOUT_US),
-    Rule(Cause.BLOCKED, "Spamhaus and other block lists", code=_FOR_NOW, status=r"7\.\d+", words=r"blocked using"),
-    Rule(Cause.BLOCKED, "RFC 3463, 3.2: our address is faulty", code=_FOR_NOW, status=r"1\.[78]"),
+    Rule(Cause.BLOCKED, "Spamhaus and other block lists", codes=_FOR_NOW, status=r"7\.\d+", words=r"blocked using"),
+    Rule(Cause.BLOCKED, "RFC 3463, 3.2: our address is faulty", codes=_FOR_NOW, status=r"1\.[78]"),
     # By status.
-    Rule(Cause.THROTTLED, "RFC 3463, 3.8: a policy, for now", code=_FOR_NOW, status=r"7\.\d+"),
-    Rule(Cause.THROTTLED, "RFC 3463, 3.4 and 3.6: full, closed, too many", code=_FOR_NOW, status=r"3\.[12]|5\.3"),
+    Rule(Cause.THROTTLED, "RFC 3463, 3.8: a policy, for now", codes=_FOR_NOW, status=r"7\.\d+"),
+    Rule(Cause.THROTTLED, "RFC 3463, 3.4 and 3.6: full, closed, too many", codes=_FOR_NOW, status=r"3\.[12]|5\.3"),
     Rule(Cause.UNCLEAR, "RFC 3463, 3.4: the state of a server, ours or another", _MAILING, _FOR_NOW, r"3\.\d+"),
     # By stage.
-    Rule(Cause.THROTTLED, "RFC 5321, 3.8", code="421"),
+    Rule(Cause.THROTTLED, "RFC 5321, 3.8", codes="421"),
     Rule(Cause.UNREACHABLE, "RFC 3207, 4: no TLS at present", frozenset({Stage.HELLO}), "454"),
-    Rule(Cause.THROTTLED, "RFC 5321, 4.2.3; RFC 4954, 6", code="452|454"),
+    Rule(Cause.THROTTLED, "RFC 5321, 4.2.3; RFC 4954, 6", codes="452|454"),
     Rule(Cause.UNREACHABLE, "RFC 5321, 4.2", _CONNECTING, _FOR_NOW),
     Rule(Cause.BLOCKED, "RFC 5321, 4.2", _OPENING, _FOR_GOOD),
     Rule(Cause.UNCLEAR, "RFC 5321, 4.3.2: commands out of order or unknown", _RECIPIENT, "50[0234]"),
@@ -228,6 +228,11 @@ def classify(stage: Stage, code: int, text: str) -> Cause:
         words = words.replace(f"{found[1]}.{status}", " ")
     words = " ".join(words.split())
     return next(rule.cause for rule in RULES if rule.fits(stage, code, status, words))
+
+
+def names_a_block(text: str) -> bool:
+    """Return whether a refusal names a block, or the reputation of our server, and not only our sender."""
+    return re.search(_BLOCK, text[:LONGEST], re.IGNORECASE) is not None
 
 
 # Parts of an answer that differ from mail to mail: quoted text, and words with a digit, a dot or a sign of an

@@ -69,11 +69,11 @@ def _open_unsigned(settings: Settings) -> Transport:
     if isinstance(server, SmtpServer):
         from egec_cli.mail.transports.smtp import SmtpTransport
 
-        return SmtpTransport(server, settings.mail_timeout)
+        return SmtpTransport(server, settings.mail_timeout, settings.mail_final_timeout)
     if isinstance(server, SendmailProgram):
         from egec_cli.mail.transports.sendmail import SendmailTransport
 
-        return SendmailTransport(server, settings.mail_timeout)
+        return SendmailTransport(server, settings.mail_final_timeout)
     assert isinstance(server, MaildirFolder)
     from egec_cli.mail.transports.maildir import MaildirTransport
 

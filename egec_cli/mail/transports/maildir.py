@@ -16,7 +16,7 @@ from pathlib import Path
 from egec_cli.errors import PermissionDenied, StorageError
 from egec_cli.files import make_folders
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown, Reply
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.translation import system_message
 
@@ -60,7 +60,8 @@ class MaildirTransport:
             raise DeliveryRefused(
                 PermissionDenied(
                     "{path} cannot be written", "Choose another Maildir with EGEC_MAIL_URL.", path=error.filename
-                )
+                ),
+                cause=Cause.BLOCKED,
             ) from None
         except OSError as error:
             raise DeliveryRefused(
@@ -69,7 +70,8 @@ class MaildirTransport:
                     "Free some space, or choose another Maildir with EGEC_MAIL_URL.",
                     folder=self._folder,
                     reason=system_message(error),
-                )
+                ),
+                cause=Cause.UNREACHABLE,
             ) from None
         try:
             _sync_folder(finished.parent)

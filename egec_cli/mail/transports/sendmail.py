@@ -8,7 +8,7 @@ from typing import IO
 
 from egec_cli.errors import AddressRefused, ConfigError, EgecError, ExitCode, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, to_one_line
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown, Reply, to_one_line
 from egec_cli.settings.schema import SendmailProgram
 from egec_cli.translation import Words, system_message
 
@@ -51,7 +51,8 @@ class SendmailTransport:
                     "Correct EGEC_MAIL_URL.",
                     program=self._program,
                     reason=system_message(error),
-                )
+                ),
+                cause=Cause.BLOCKED,
             ) from None
         if code < 0:
             raise DeliveryUnknown("{program} was killed by signal {signal}", program=self._program, signal=-code)
@@ -111,6 +112,7 @@ def _failure(code: int, reply: str, recipient: str) -> DeliveryRefused | Deliver
         Words("exit code {code}: {reply}", code=code, reply=reply) if reply else Words("exit code {code}", code=code)
     )
     if code in _ADDRESS_REFUSED:
+        cause = Cause.RECIPIENT
         error: EgecError = AddressRefused(
             "the mail program refuses the address {recipient}: {words}",
             "Correct the address.",
@@ -118,6 +120,8 @@ def _failure(code: int, reply: str, recipient: str) -> DeliveryRefused | Deliver
             words=words,
         )
     elif code in _UNAVAILABLE:
+        # msmtp ends so whatever the server refused.
+        cause = Cause.UNCLEAR
         error = TemporaryFailure(
             "the mail program is temporarily unavailable: {words}",
             "Try again later.",
@@ -125,7 +129,8 @@ def _failure(code: int, reply: str, recipient: str) -> DeliveryRefused | Deliver
             words=words,
         )
     elif code in _MISCONFIGURED:
+        cause = Cause.BLOCKED
         error = ConfigError("the mail program failed: {words}", "Check EGEC_MAIL_URL and the program.", words=words)
     else:
         return DeliveryUnknown("the mail program did not report whether it accepted the mail: {words}", words=words)
-    return DeliveryRefused(error, reply)
+    return DeliveryRefused(error, reply, cause=cause)

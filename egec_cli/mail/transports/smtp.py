@@ -13,9 +13,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from egec_cli.errors import AddressRefused, ConfigError, EgecError, InvalidInput, TemporaryFailure
+from egec_cli.errors import (
+    AddressRefused,
+    ConfigError,
+    EgecError,
+    InvalidInput,
+    PermissionDenied,
+    TemporaryFailure,
+)
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.answers import Stage, classify
+from egec_cli.mail.transports.answers import Stage, classify, names_a_block
 from egec_cli.mail.transports.interface import (
     Cause,
     DeliveryRefused,
@@ -35,15 +42,17 @@ _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
 _TOO_LARGE = 552
-# A refusal because of the sender or the content, not because of the address (RFC 3463, 3.8).
-_POLICY = re.compile(rb"5\.7\.")
 _QUIT_TIMEOUT = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
-_SENDER, _RECIPIENT, _MESSAGE = Words("the sender"), Words("the recipient"), Words("the message")
-_STAGES = {_SENDER: Stage.SENDER, _RECIPIENT: Stage.RECIPIENT, _MESSAGE: Stage.MESSAGE}
+_SUBJECTS = {
+    Stage.SENDER: Words("the sender"),
+    Stage.RECIPIENT: Words("the recipient"),
+    Stage.DATA: Words("the message"),
+    Stage.MESSAGE: Words("the message"),
+}
 
-# A command, the expected reply codes, and its subject.
-_Step = tuple[str, set[int], str]
+# A command, the expected reply codes, and the stage that it begins.
+_Step = tuple[str, set[int], Stage]
 
 
 class ServerGreeting(NamedTuple):
@@ -65,9 +74,18 @@ class ServerGreeting(NamedTuple):
 class SmtpTransport:
     """A connection to one server, opened for the first mail and kept for the next ones."""
 
-    def __init__(self, server: SmtpServer, timeout: float) -> None:
+    def __init__(self, server: SmtpServer, timeout: float, final_timeout: float | None = None) -> None:
+        """Talk to a server; it connects later.
+
+        Args:
+            server: the server and the login.
+            timeout: the maximum time for each step of the dialogue, in seconds.
+            final_timeout: the same for the answer to the final dot, during which a server may deliver the mail
+                (default: `timeout`).
+        """
         self._server = server
         self._timeout = timeout
+        self._final_timeout = timeout if final_timeout is None else final_timeout
         self._smtp: SmtpConnection | None = None
         # Whether this connection has sent a mail, and whether a refusal left a mail transaction open on it.
         self._is_used = False
@@ -98,8 +116,7 @@ class SmtpTransport:
         try:
             smtp = self._start_message(mail)
         except DeliveryRefused as refusal:
-            # Nothing of the mail has left. The server may allow a number of mails or some time per connection.
-            if refusal.cause is Cause.RECIPIENT or not self._is_used or self._smtp is not None:
+            if not (_closed_the_connection(refusal) and self._is_used):
                 raise
             smtp = self._start_message(mail)
         self._is_used = True
@@ -112,16 +129,7 @@ class SmtpTransport:
             self._converse(smtp, mail)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise DeliveryRefused(
-                TemporaryFailure(
-                    "the mail server {server} closed the connection: {reason}",
-                    _TRY_LATER,
-                    code="mail_server_unavailable",
-                    server=self._server,
-                    reason=_describe(error),
-                ),
-                cause=Cause.UNREACHABLE,
-            ) from None
+            raise DeliveryRefused(self._closed(_describe(error)), cause=Cause.UNREACHABLE) from None
         except DeliveryRefused:
             self._must_reset = True
             raise
@@ -149,10 +157,7 @@ class SmtpTransport:
 
     def _open_connection(self) -> SmtpConnection:
         if self._smtp is None:
-            try:
-                self._smtp = self._connect()
-            except EgecError as error:
-                raise DeliveryRefused(error, cause=Cause.UNREACHABLE) from None
+            self._smtp = self._connect()
             self._is_used = self._must_reset = False
         return self._smtp
 
@@ -161,30 +166,41 @@ class SmtpTransport:
         try:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                "the CA file {ca_file} cannot be used: {reason}",
-                "Correct ca= in EGEC_MAIL_URL.",
-                ca_file=server.ca_file,
-                reason=_describe(error),
+            raise DeliveryRefused(
+                ConfigError(
+                    "the CA file {ca_file} cannot be used: {reason}",
+                    "Correct ca= in EGEC_MAIL_URL.",
+                    ca_file=server.ca_file,
+                    reason=_describe(error),
+                ),
+                cause=Cause.BLOCKED,
             ) from None
         smtp: SmtpConnection | None = None
+        stage = Stage.GREETING
         try:
             smtp = SmtpConnection(
                 server.host, server.port, _client_name(), timeout=self._timeout, tls=server.tls, context=tls
             )
+            stage = Stage.HELLO
             smtp.ehlo_or_helo_if_needed()
             if tls is not None and server.tls is Tls.STARTTLS:
                 smtp.starttls(context=tls)
                 smtp.ehlo()
+            stage = Stage.LOGIN
             if server.user:
                 smtp.login(server.user, server.password.reveal())
         except (smtplib.SMTPException, OSError, UnicodeError) as error:
             if smtp is not None:
                 smtp.close()
-            raise self._connection_failure(error) from None
+            if isinstance(error, smtplib.SMTPResponseException):
+                raise self._refusal_to_connect(error, stage) from None
+            fault = self._connection_fault(error)
+            is_ours = isinstance(fault, ConfigError)
+            raise DeliveryRefused(fault, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
         return smtp
 
-    def _connection_failure(self, error: Exception) -> EgecError:
+    def _connection_fault(self, error: Exception) -> EgecError:
+        """Return the error for a connection that failed without a refusal of the server."""
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConfigError(
@@ -222,53 +238,98 @@ class SmtpTransport:
                 "Otherwise try TLS, which some servers require for logins: smtps://, or ?tls=required.",
                 server=server,
             )
+        return self._unavailable(_describe(error))
+
+    def _refusal_to_connect(self, error: smtplib.SMTPResponseException, stage: Stage) -> DeliveryRefused:
+        server, code, text = self._server, error.smtp_code, to_one_line(error.smtp_error)
+        cause = classify(stage, code, text)
         # A server may quote the login (RFC 4616, RFC 4954).
-        words = without_secret(_describe(error), server.password)
-        if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
-            return ConfigError(
+        reply = without_secret(f"{code} {text}", server.password)
+        if code in _AUTHENTICATION_CODES:
+            fault: EgecError = ConfigError(
                 "the mail server {server} refuses the login of {user!r}: {words}",
                 "Check the user name and password in EGEC_MAIL_URL.",
                 server=server,
                 user=server.user,
-                words=words,
+                words=reply,
             )
-        if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-            return ConfigError(
+        elif limit := self._limit_error(cause, reply):
+            fault = limit
+        elif isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
+            fault = ConfigError(
                 "the mail server {server} refuses the login: {words}",
                 "Check the user name and password in EGEC_MAIL_URL.",
                 server=server,
-                words=words,
+                words=reply,
             )
+        elif cause is Cause.BLOCKED and code >= 500:
+            fault = self._blocked(reply)
+        else:
+            fault = self._unavailable(reply)
+        return DeliveryRefused(fault, reply, cause=cause)
+
+    def _unavailable(self, words: str) -> TemporaryFailure:
         return TemporaryFailure(
             "the mail server {server} cannot be reached: {words}",
             _TRY_LATER,
             code="mail_server_unavailable",
-            server=server,
+            server=self._server,
             words=words,
         )
+
+    def _blocked(self, reply: str) -> PermissionDenied:
+        return PermissionDenied(
+            "the mail server {server} blocks our mail: {reply}",
+            "Show its words to the administrator of the mail server, or to your mail provider.",
+            code="mail_blocked",
+            server=self._server,
+            reply=reply,
+        )
+
+    def _limit_error(self, cause: Cause, reply: str) -> TemporaryFailure | None:
+        """Return the error for a limit of the server that we exceed; None for any other cause."""
+        if cause is Cause.THROTTLED:
+            return TemporaryFailure(
+                "the mail server {server} accepts no more mail for now: {reply}",
+                "Try again later. If it asks to send more slowly, lower EGEC_MAIL_RATE.",
+                code="mail_throttled",
+                server=self._server,
+                reply=reply,
+            )
+        if cause is Cause.CONNECTIONS:
+            return TemporaryFailure(
+                "the mail server {server} accepts no more connections for now: {reply}",
+                "Try again later. In runs, lower EGEC_MAIL_CONNECTIONS.",
+                code="too_many_connections",
+                server=self._server,
+                reply=reply,
+            )
+        return None
 
     def _converse(self, smtp: SmtpConnection, mail: Mail) -> None:
         """Send the commands up to DATA and require 354."""
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_smtputf8:
             if not smtp.has_extn("smtputf8"):
-                raise DeliveryRefused(self._smtputf8_error(mail))
+                error = self._smtputf8_error(mail)
+                is_ours = isinstance(error, ConfigError)
+                raise DeliveryRefused(error, cause=Cause.BLOCKED if is_ours else Cause.RECIPIENT)
             # A server with SMTPUTF8 must offer 8BITMIME (RFC 6531, 3.1); our body is always ASCII.
             options += ["SMTPUTF8", *(["BODY=8BITMIME"] if smtp.has_extn("8bitmime") else [])]
         dialogue = [
-            (" ".join([f"MAIL FROM:<{mail.sender}>", *options]), {_OK}, _SENDER),
-            (f"RCPT TO:<{mail.recipient}>", {_OK, _WILL_FORWARD}, _RECIPIENT),
-            ("DATA", {_GO_AHEAD}, _MESSAGE),
+            (" ".join([f"MAIL FROM:<{mail.sender}>", *options]), {_OK}, Stage.SENDER),
+            (f"RCPT TO:<{mail.recipient}>", {_OK, _WILL_FORWARD}, Stage.RECIPIENT),
+            ("DATA", {_GO_AHEAD}, Stage.DATA),
         ]
         if self._must_reset:
-            dialogue.insert(0, ("RSET", {_OK}, _SENDER))
+            dialogue.insert(0, ("RSET", {_OK}, Stage.SENDER))
             self._must_reset = False
         if smtp.has_extn("pipelining"):
             self._pipeline(smtp, dialogue, mail)
         else:
-            for command, wanted, subject in dialogue:
+            for command, wanted, stage in dialogue:
                 smtp.send(f"{command}\r\n".encode())
-                self._expect(smtp.getreply(), wanted, subject, mail)
+                self._expect(smtp.getreply(), wanted, stage, mail)
 
     def _smtputf8_error(self, mail: Mail) -> EgecError:
         not_accepted = Words(
@@ -294,10 +355,10 @@ class SmtpTransport:
         smtp.send("".join(f"{command}\r\n" for command, _, _ in dialogue).encode())
         refusal: DeliveryRefused | None = None
         code = 0
-        for _, wanted, subject in dialogue:
+        for _, wanted, stage in dialogue:
             try:
                 code, words = smtp.getreply()
-                self._expect((code, words), wanted, subject, mail)
+                self._expect((code, words), wanted, stage, mail)
             except DeliveryRefused as new:
                 refusal = refusal or new
             except (smtplib.SMTPException, OSError):
@@ -316,7 +377,7 @@ class SmtpTransport:
         """Send the message itself; from here on, a lost answer means in doubt."""
         try:
             smtp.send(_LINE_START_DOT.sub(b"..", mail.content) + b".\r\n")
-            code, answer = smtp.getreply()
+            code, answer = smtp.getreply(self._final_timeout)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise DeliveryUnknown(
@@ -333,61 +394,89 @@ class SmtpTransport:
             raise DeliveryUnknown(
                 "the mail server {server} gave no clear answer: {code}", server=self._server, code=code
             )
-        self._expect((code, answer), {_OK}, _MESSAGE, mail)
+        self._expect((code, answer), {_OK}, Stage.MESSAGE, mail)
         return Reply(f"{code} {to_one_line(answer)}")
 
-    def _expect(self, answer: tuple[int, bytes], wanted: set[int], subject: str, mail: Mail) -> None:
+    def _expect(self, answer: tuple[int, bytes], wanted: set[int], stage: Stage, mail: Mail) -> None:
         code, words = answer
         if code in wanted:
             return
         if code == _CLOSING:
             self._drop()
         text = to_one_line(words)
-        reply = f"{code} {text}"
-        if subject == _SENDER and code == _TOO_LARGE:
-            error: EgecError = ConfigError(
+        cause = classify(stage, code, text)
+        raise DeliveryRefused(self._refusal(stage, code, text, cause, mail), f"{code} {text}", cause=cause)
+
+    def _refusal(self, stage: Stage, code: int, text: str, cause: Cause, mail: Mail) -> EgecError:
+        """Return the error for an answer of 4xx or 5xx, or one that does not fit."""
+        server, reply, is_permanent = self._server, f"{code} {text}", 500 <= code <= 599
+        if stage is Stage.SENDER and code == _TOO_LARGE:
+            return ConfigError(
                 "a mail of {octets} bytes is too large for the mail server {server}: {reply}",
                 "Shorten the templates, or ask the administrator of the mail server.",
                 octets=len(mail.content),
-                server=self._server,
+                server=server,
                 reply=reply,
             )
-        elif (subject == _SENDER and code >= 500) or code in _AUTHENTICATION_CODES:
-            error = ConfigError(
+        if limit := self._limit_error(cause, reply):
+            return limit
+        if cause is Cause.BLOCKED and is_permanent:
+            is_setting = code in _AUTHENTICATION_CODES or (stage is Stage.SENDER and not names_a_block(text))
+            if not is_setting:
+                return self._blocked(reply)
+            return ConfigError(
                 "the mail server {server} refuses the sender {sender}: {reply}",
                 "Correct EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
-                server=self._server,
+                server=server,
                 sender=mail.sender,
                 reply=reply,
             )
-        elif subject == _RECIPIENT and 500 <= code <= 599 and not _POLICY.match(words):
-            error = AddressRefused(
+        if cause is Cause.RECIPIENT and is_permanent:
+            return AddressRefused(
                 "the mail server {server} refuses the address {recipient}: {reply}",
                 "Correct the address.",
-                server=self._server,
+                server=server,
                 recipient=mail.recipient,
                 reply=reply,
             )
-        elif 500 <= code <= 599:
-            error = InvalidInput(
+        if is_permanent:
+            return InvalidInput(
                 "the mail server {server} refuses {subject} for {recipient}: {reply}",
                 "Ask the administrator of the mail server.",
                 code="mail_refused",
-                server=self._server,
-                subject=subject,
+                server=server,
+                subject=_SUBJECTS[stage],
                 recipient=mail.recipient,
                 reply=reply,
             )
-        else:
-            error = TemporaryFailure(
-                "the mail server {server} temporarily refuses {subject}: {reply}",
-                _TRY_LATER,
-                code="mail_deferred",
-                server=self._server,
-                subject=subject,
-                reply=reply,
-            )
-        raise DeliveryRefused(error, reply, cause=classify(_STAGES[subject], code, text))
+        if cause is Cause.UNREACHABLE:
+            return self._closed(reply)
+        return TemporaryFailure(
+            "the mail server {server} temporarily refuses {subject}: {reply}",
+            "Try again later. If it lasts, ask the administrator of the mail server."
+            if cause is Cause.BLOCKED
+            else _TRY_LATER,
+            code="mail_deferred",
+            server=server,
+            subject=_SUBJECTS[stage],
+            reply=reply,
+        )
+
+    def _closed(self, reason: str) -> TemporaryFailure:
+        return TemporaryFailure(
+            "the mail server {server} closed the connection: {reason}",
+            _TRY_LATER,
+            code="mail_server_unavailable",
+            server=self._server,
+            reason=reason,
+        )
+
+
+def _closed_the_connection(refusal: DeliveryRefused) -> bool:
+    """Return whether the server ended the connection: with 421 or without a word."""
+    if refusal.reply is None:
+        return refusal.cause is Cause.UNREACHABLE
+    return refusal.reply.startswith(f"{_CLOSING} ")
 
 
 _TRY_LATER = Words("Try again later.")

@@ -76,10 +76,13 @@ class SmtpConnection(smtplib.SMTP):
             self.close()
             raise
 
-    def getreply(self) -> tuple[int, bytes]:
+    def getreply(self, timeout: float | None = None) -> tuple[int, bytes]:
         """Read one complete answer (RFC 5321, 4.2) and return its code and its text, line by line.
 
         smtplib's own method accepts a line that was cut short, and any number of lines.
+
+        Args:
+            timeout: the maximum time for this answer, in seconds (default: that of the connection).
 
         Raises:
             SMTPServerDisconnected: the connection ended first.
@@ -89,7 +92,8 @@ class SmtpConnection(smtplib.SMTP):
         # When TLS starts, smtplib drops its file, and with it everything received in clear text.
         if self.file is None:
             self.file = _Incoming()
-        deadline = time.monotonic() + self.timeout
+        seconds = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
         try:
             answer = self._read_answer(self.file, deadline)
             if self.sock is not None:
@@ -97,7 +101,7 @@ class SmtpConnection(smtplib.SMTP):
                 self.sock.settimeout(self.timeout)
         except TimeoutError:
             self.close()
-            raise TimeoutError(Words("no complete answer within {seconds:g} s", seconds=self.timeout)) from None
+            raise TimeoutError(Words("no complete answer within {seconds:g} s", seconds=seconds)) from None
         except BaseException:
             self.close()
             raise

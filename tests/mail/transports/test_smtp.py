@@ -18,7 +18,7 @@ import pytest
 from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.template import Kind
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown
 from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
 from tests import children
@@ -30,9 +30,10 @@ from tests.smtp_server import Accepted, Drip, Fault, MailServer, Point, authorit
 IMPATIENCE = 0.5
 SECRET = "Pa55:wo/rd"
 
-INVALID_INPUT, TEMPORARY_FAILURE, CONFIGURATION = (
+INVALID_INPUT, TEMPORARY_FAILURE, NOT_PERMITTED, CONFIGURATION = (
     ExitCode.INVALID_INPUT,
     ExitCode.TEMPORARY_FAILURE,
+    ExitCode.NOT_PERMITTED,
     ExitCode.CONFIGURATION,
 )
 
@@ -40,7 +41,7 @@ REFUSED_BEFORE_354 = {
     Fault.NO_BANNER: TEMPORARY_FAILURE,
     Fault.CUT_AT_BANNER: TEMPORARY_FAILURE,
     Fault.BANNER_421: TEMPORARY_FAILURE,
-    Fault.BANNER_554: TEMPORARY_FAILURE,
+    Fault.BANNER_554: NOT_PERMITTED,
     Fault.BANNER_OF_ANOTHER_PROTOCOL: TEMPORARY_FAILURE,
     Fault.DRIPPED_BANNER: TEMPORARY_FAILURE,
     Fault.DRIPPED_BANNER_LINES: TEMPORARY_FAILURE,
@@ -74,7 +75,7 @@ REFUSED_BEFORE_354 = {
     Fault.RCPT_451: TEMPORARY_FAILURE,
     Fault.RCPT_550: INVALID_INPUT,
     Fault.RCPT_550_USER_UNKNOWN: INVALID_INPUT,
-    Fault.RCPT_550_POLICY: INVALID_INPUT,
+    Fault.RCPT_550_POLICY: NOT_PERMITTED,
     Fault.SILENT_AT_RCPT: TEMPORARY_FAILURE,
     Fault.DRIPPED_RCPT: TEMPORARY_FAILURE,
     Fault.CUT_AT_RCPT: TEMPORARY_FAILURE,
@@ -317,7 +318,8 @@ def test_a_failure_to_connect_is_reported_and_the_next_try_connects_again(
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused, match="421 Too busy") as refusal:
         transport.connect()
-    assert refusal.value.server_unavailable
+    assert refusal.value.cause is Cause.THROTTLED
+    assert refusal.value.reply == "421 Too busy"
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
 
@@ -334,19 +336,30 @@ def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
     mail_server.fail_always(fault)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to())
-    assert refusal.value.server_unavailable
+    assert refusal.value.cause is Cause.UNREACHABLE
     assert len(mail_server.accepted) == 2
 
 
-@pytest.mark.parametrize("fault", [Fault.MAIL_451, Fault.RCPT_550, Fault.RCPT_451, Fault.DATA_554, Fault.MESSAGE_554])
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault.MAIL_451, Cause.THROTTLED),
+        (Fault.RCPT_550, Cause.RECIPIENT),
+        (Fault.RCPT_550_POLICY, Cause.BLOCKED),
+        (Fault.RCPT_451, Cause.RECIPIENT),
+        (Fault.DATA_554, Cause.UNCLEAR),
+        (Fault.MESSAGE_451, Cause.UNCLEAR),
+        (Fault.MESSAGE_554, Cause.UNCLEAR),
+    ],
+)
 def test_the_connection_goes_on_after_a_refusal_of_one_mail(
-    fault: Fault, mail_server: MailServer, transport_of: TransportOf
+    fault: Fault, cause: Cause, mail_server: MailServer, transport_of: TransportOf
 ) -> None:
     mail_server.fail_next(fault)
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to("first@example.org"))
-    assert not refusal.value.server_unavailable
+    assert refusal.value.cause is cause
     assert end_of_delivery(transport, mail_to("second@example.org")) == End.ACCEPTED
     assert [kept.recipient for kept in mail_server.accepted] == ["second@example.org"]
     assert mail_server.connections == 1
@@ -663,7 +676,7 @@ def test_a_non_ascii_address_is_refused_if_the_server_does_not_offer_smtputf8(tr
         error = refusal.value.error
         assert (error.exit_code, error.code) == (INVALID_INPUT, "smtputf8_not_offered")
         assert error.hint.startswith("Use another address for this client")
-        assert refusal.value.server_unavailable is False
+        assert refusal.value.cause is Cause.RECIPIENT
         assert b"mail FROM" not in server.heard_in_clear
         assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
