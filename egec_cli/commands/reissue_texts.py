@@ -9,7 +9,7 @@ from egec_cli.output.cards import Line, Part, card_lines, describe_duration, mak
 from egec_cli.output.terminal import text_for_people
 from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunReport
 from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import MaildirFolder, Settings
+from egec_cli.settings.schema import MaildirFolder, Rate, Settings, format_rate
 from egec_cli.store.models import RunState
 from egec_cli.translation import Words, format_number, translate
 
@@ -268,10 +268,8 @@ def _describe_server(found: "RunPreview", settings: Settings) -> Part | str:
     return Words("{server}, answers within {milliseconds:.0f} ms", server=server, milliseconds=milliseconds)
 
 
-def _describe_rate(rate: int) -> Words:
-    if not rate:
-        return Words("no limit")
-    return Words("1 mail per second") if rate == 1 else Words("{rate} mails per second", rate=format_number(rate))
+def _describe_rate(rate: Rate) -> str:
+    return format_rate(rate) if rate else Words("no limit")
 
 
 def _describe_expected_duration(found: "RunPreview") -> Words:

@@ -13,6 +13,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items
+from egec_cli.settings.schema import Rate, format_rate, parse_rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples
@@ -47,21 +48,24 @@ class RunOptions(NamedTuple):
     """The settings of one run.
 
     Attributes:
-        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail; empty for the sentence of the templates.
     """
 
-    rate: int | None = None
+    rate: Rate | None = None
     sentence: str = ""
 
     @classmethod
     def parse(cls, stored: str) -> Self:
         """Parse the options that a run's row stores."""
-        return cls(**json.loads(stored))
+        options = json.loads(stored)
+        rate = options.get("rate")
+        # Versions before 0.1.0 stored a number of mails per second.
+        return cls(None if rate is None else parse_rate(str(rate)), options.get("sentence", ""))
 
     def to_json(self) -> str:
         """Return the options as a run's row stores them."""
-        return json.dumps(self._asdict())
+        return json.dumps({"rate": None if self.rate is None else format_rate(self.rate), "sentence": self.sentence})
 
 
 def start_run(
@@ -70,14 +74,14 @@ def start_run(
     selected: Selected,
     *,
     expect: int | None = None,
-    rate: int | None = None,
+    rate: Rate | None = None,
     sentence: str = "",
 ) -> ReissueRun:
     """Record a run and its clients, or return the run of this name that was started with the same selectors.
 
     Args:
         expect: the number of clients that the run must have: the selected ones, or all of an existing run.
-        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail; empty for that of the templates or of the existing run.
 
     Raises:
@@ -101,7 +105,7 @@ def start_run(
 
 
 def find_existing_run(
-    name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None, sentence: str = ""
+    name: str, selected: Selected, *, expect: int | None = None, rate: Rate | None = None, sentence: str = ""
 ) -> ReissueRun | None:
     """Return the run that `start_run` would continue, or None if it would record a new one.
 
@@ -206,7 +210,7 @@ def _clean_name(name: str) -> str:
     return clean_name
 
 
-def _clean_options(rate: int | None, sentence: str) -> RunOptions:
+def _clean_options(rate: Rate | None, sentence: str) -> RunOptions:
     return RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
 
 
@@ -306,8 +310,8 @@ def displayed_state(stored: str, worked_until: datetime | None, moment: datetime
     return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
 
 
-def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) -> None:
-    """Continue a paused run, from now on with this maximum of mails per second. A finished run stays finished.
+def resume_run(context: Context, run: ReissueRun, *, rate: Rate | None = None) -> None:
+    """Continue a paused run, from now on with these quotas of mails. A finished run stays finished.
 
     Raises:
         PermissionDenied: the run was cancelled.
@@ -321,7 +325,7 @@ def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None) ->
             ReissueRun.update(options=options.to_json()).where(ReissueRun.id == run.id).execute()
         after = load_state_and_rate(context, run).rate
         if _change_state(run, RunState.PAUSED, RunState.RUNNING) or was_left or after != before:
-            record_event(context, "reissue.resume", "resumed", run=run, rate=after)
+            record_event(context, "reissue.resume", "resumed", run=run, rate=format_rate(after))
 
 
 def has_no_worker(context: Context, run: ReissueRun) -> bool:
@@ -411,10 +415,10 @@ def is_worked_on(worked_until: datetime | None, moment: datetime) -> bool:
 
 
 class StateAndRate(NamedTuple):
-    """What a worker reads at every turn: the state of the run, and the maximum mails per second; 0 for no limit."""
+    """What a worker reads at every turn: the state of the run, and the quotas of its mails."""
 
     state: RunState
-    rate: int
+    rate: Rate
 
 
 def load_state_and_rate(context: Context, run: ReissueRun) -> StateAndRate:

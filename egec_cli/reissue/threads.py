@@ -66,6 +66,7 @@ class MailJob(NamedTuple):
 
     Attributes:
         leaves_at: the earliest moment to send it, on the monotonic clock, in seconds.
+        reservation: the key of its place in the quotas; None without quotas.
     """
 
     item: ClaimedItem
@@ -75,13 +76,15 @@ class MailJob(NamedTuple):
     message_id: str
     issued_at: datetime
     leaves_at: float
+    reservation: int | None
 
 
 class FinishedJob(NamedTuple):
-    """A job and its result; None if it was not started."""
+    """A job and its result, None if it was not started, and when it was finished, on the monotonic clock in seconds."""
 
     job: MailJob
     result: SendResult | None
+    finished_at: float
 
 
 class ThreadFailure(NamedTuple):
@@ -159,7 +162,7 @@ class Senders:
         """Start no further mail; waiting jobs come back now, those under way when they are finished."""
         self._stopping.set()
         for job in _take_all(self._waiting):
-            self._inbox.put(FinishedJob(job, None))
+            self._inbox.put(FinishedJob(job, None, time.monotonic()))
 
     def close(self) -> None:
         """Stop, and wait until the connections are closed."""
@@ -183,7 +186,8 @@ class Senders:
             )
             try:
                 while (job := self._waiting.get()) is not None:
-                    self._inbox.put(FinishedJob(job, self._send(transport, retrying, job)))
+                    result = self._send(transport, retrying, job)
+                    self._inbox.put(FinishedJob(job, result, time.monotonic()))
             finally:
                 transport.close()
         except BaseException as error:  # noqa: BLE001 - it is raised again where the inbox is read

@@ -10,7 +10,8 @@ claimed items are given back, and recorded credentials are in doubt, as after th
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -25,12 +26,13 @@ from tenacity import (
 )
 
 from egec_cli.context import Context, synchronize
-from egec_cli.credentials import leases, states
+from egec_cli.credentials import leases, quotas, states
+from egec_cli.credentials.quotas import Limits
 from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Transport
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.settle import Issuer, is_accepted, is_server_wide
+from egec_cli.reissue.settle import Departures, Issuer, is_accepted, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
@@ -45,6 +47,8 @@ HEARTBEAT = leases.LEASE.total_seconds() / 4
 # shorter when the hashers would run out of work, and at the end.
 _LONGEST_PAUSE = 0.4
 _SHORTEST_PAUSE = 0.02
+# The pause while mails wait for their quota: short enough that each is planned before it may leave.
+_PAUSE_FOR_QUOTA = quotas.FURTHEST_AHEAD.total_seconds() / 2
 # An accepted mail is marked within about this many seconds.
 _MARK_INTERVAL = 0.01
 # The longest that a worker sleeps before it checks whether to continue, in seconds.
@@ -62,6 +66,7 @@ class _TurnResult(NamedTuple):
     claimed: Sequence[ClaimedItem]
     state: RunState
     is_done: bool
+    waits_for_quota: bool
 
 
 def work_on_run(
@@ -179,17 +184,22 @@ class _Worker:
         )
         result = retrying(self._connect_and_turn)
         self._start_work(result)
-        self._next_turn = time.monotonic() + (_LONGEST_SLEEP if self._is_idle else self._pause_until_half_hashed())
+        if self._is_idle:
+            pause = _LONGEST_SLEEP
+        else:
+            pause = _PAUSE_FOR_QUOTA if result.waits_for_quota else self._pause_until_half_hashed()
+        self._next_turn = time.monotonic() + pause
         return result.finished
 
     def leases_renewed(self) -> AbstractContextManager[None]:
         """Renew the leases of all work under way while the block runs, which takes no turn."""
-        keys, clients = self._held_items(), self._clients_being_mailed()
+        keys, clients, reservations = self._held_items(), self._clients_being_mailed(), self._reservations()
 
         def renew() -> None:
             with self._context.database.atomic():
                 items.extend_items(keys, self._owner, self._context.clock() + leases.LEASE)
                 leases.extend_leases(self._context, clients, self._owner)
+                quotas.extend_reservations(reservations, self._owner, self._context.clock())
                 runs.mark_alive(self._context, self._run)
 
         return leases.renewing(self._context, renew, every=HEARTBEAT)
@@ -261,21 +271,24 @@ class _Worker:
         """Do a turn's work in the database only, so that it can be repeated after a failure."""
         if self._is_heartbeat_due:
             synchronize(self._context)
-        at = self._context.clock()
+        at, now = self._context.clock(), time.monotonic()
         if self.error is not None:
             runs.pause_run(self._context, self._run, self.error.code)
         state, rate = runs.load_state_and_rate(self._context, self._run)
         is_running = state is RunState.RUNNING and not self._is_stopping
-        hashed = self._hashed[: self._room_to_record(rate, at)] if is_running else []
+        self._issuer.settle_reservations(self._finished, at, now)
+        limits = Limits(rate, self._context.settings.mail_reserve)
+        departures = Departures(limits, self._plan_departures(limits, at) if is_running else [], at, now)
+        hashed = self._hashed[: len(departures.moments)]
         # All at once and in one order, so that two workers never deadlock.
         clients = {one.job.item.client for one in self._finished} | {one.item.client for one in hashed}
         states.lock_clients(sorted(clients))
         finished = self._issuer.settle_jobs(self._finished, at) if self._finished else []
-        jobs, unmailed = self._issuer.record_passwords(hashed, rate, at) if hashed else ([], [])
+        jobs, unmailed = self._issuer.record_passwords(hashed, departures, at) if hashed else ([], [])
         self._send_heartbeat(at)
         claimed: Sequence[ClaimedItem] = []
         if is_running:
-            room = self._room_to_claim(len(self._hashed) - len(hashed), rate)
+            room = self._room_to_claim(len(self._hashed) - len(hashed), limits)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
         elif self._is_stopping and self._all_jobs_are_finished:
             items.give_back_items([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
@@ -286,7 +299,8 @@ class _Worker:
             and self._all_jobs_are_finished
             and runs.finish_if_done(self._context, self._run)
         )
-        return _TurnResult(finished + unmailed, len(hashed), jobs, claimed, state, is_done)
+        waits_for_quota = is_running and limits.is_limited and len(hashed) < len(self._hashed)
+        return _TurnResult(finished + unmailed, len(hashed), jobs, claimed, state, is_done, waits_for_quota)
 
     def _start_work(self, turn: _TurnResult) -> None:
         """Give the threads the work that a turn has prepared, now that it is committed."""
@@ -316,6 +330,7 @@ class _Worker:
         self._next_heartbeat = time.monotonic() + HEARTBEAT
         items.extend_items(self._held_items(), self._owner, at + leases.LEASE)
         leases.extend_leases(self._context, self._clients_being_mailed(), self._owner)
+        quotas.extend_reservations(self._reservations(), self._owner, at)
         if time.monotonic() >= self._frees_abandoned_from:
             self._issuer.settle_abandoned_items(at)
         runs.mark_alive(self._context, self._run)
@@ -326,16 +341,28 @@ class _Worker:
     def _clients_being_mailed(self) -> list[int]:
         return [job.item.client for job in self._sending.values()]
 
-    def _most_sending(self, rate: int) -> int:
-        most = _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
-        return min(most, rate) if rate else most
+    def _reservations(self) -> set[int]:
+        return {job.reservation for job in self._sending.values() if job.reservation is not None}
 
-    def _room_to_record(self, rate: int, at: datetime) -> int:
-        room = self._most_sending(rate) - (len(self._sending) - len(self._finished))
-        return max(0, min(room, items.free_slots(rate, at)) if rate else room)
+    def _most_sending(self) -> int:
+        return _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
 
-    def _room_to_claim(self, waiting: int, rate: int) -> int:
-        if waiting >= self._most_sending(rate):
+    def _plan_departures(self, limits: Limits, at: datetime) -> list[datetime]:
+        """Return when the mails of hashed passwords may leave: immediately without quotas."""
+        under_way = len(self._sending)
+        room = min(len(self._hashed), self._most_sending() - (under_way - len(self._finished)))
+        if not limits.is_limited:
+            return [at] * room
+        # Mails under way count already.
+        return quotas.plan_departures(
+            limits, at, wanted=room, has_more_than=lambda number: items.has_more_left(self._run, number + under_way)
+        )
+
+    def _room_to_claim(self, waiting: int, limits: Limits) -> int:
+        most = self._most_sending()
+        if limits.is_limited:
+            most = min(most, ceil(timedelta(seconds=1) / limits.interval))
+        if waiting >= most:
             return 0
         return _work_per_second(self._context.settings.workers, self._hashers.seconds_each.value) - len(self._hashing)
 

@@ -101,6 +101,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         workers=reader.value("EGEC_WORKERS") or os.cpu_count() or 1,
         mail_connections=reader.value("EGEC_MAIL_CONNECTIONS"),
         mail_rate=reader.value("EGEC_MAIL_RATE"),
+        mail_reserve=reader.value("EGEC_MAIL_RESERVE"),
         audit_days=reader.value("EGEC_AUDIT_DAYS"),
         log=reader.value("EGEC_LOG"),
         env_file=found.path if found else None,
