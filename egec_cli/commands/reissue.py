@@ -35,7 +35,7 @@ from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import MaildirFolder
+from egec_cli.settings.schema import Fault, MaildirFolder, Rate, parse_rate
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ItemState, ReissueRun, RunState
@@ -48,13 +48,11 @@ app = new_app("Mail new passwords to many clients: start, resume, status, retry,
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
 RateOption = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--rate",
-        metavar="N",
-        min=0,
-        max=100_000,
-        help="Maximum mails per second, across all workers; 0 for no limit.",
+        metavar="RATE",
+        help="Maximum mails per s, min, h or d, such as 30/min,500/h, across all workers; 0 for no limit.",
     ),
 ]
 # In minutes.
@@ -87,7 +85,7 @@ _SUMMARISED = {OutputFormat.TABLE, OutputFormat.JSON}
     "start",
     epilog=(
         "egec reissue start spring-2026 --all --dry-run\n"
-        "egec reissue start spring-2026 --all --expect 48213 --rate 20\n"
+        "egec reissue start spring-2026 --all --expect 48213 --rate 20/s\n"
         "egec reissue start letter --from letter.csv --column courriel --yes"
     ),
 )
@@ -119,6 +117,7 @@ def start_command(
     nothing once the run is done.
     """
     _require_dry_run(with_list, dry_run)
+    quotas = _parse_rate_option(rate)
     if not (yes or dry_run or can_ask()):
         raise no_terminal()
     with open_selection(selectors) as selection, open_context(only_read=dry_run) as context:
@@ -126,20 +125,20 @@ def start_command(
         selected = Selected(context, selection)
         if dry_run or not yes:
             # With --yes, `start_run` checks the same.
-            before = runs.find_existing_run(name, selected, expect=expect, rate=rate, sentence=sentence)
-            plan = _Plan.for_start(name, selected, before, rate, sentence)
+            before = runs.find_existing_run(name, selected, expect=expect, rate=quotas, sentence=sentence)
+            plan = _Plan.for_start(name, selected, before, quotas, sentence)
             if dry_run:
                 _show_dry_run(context, plan, output, with_list=with_list)
                 return
             if not _confirm_start(context, plan):
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
-        run = runs.start_run(context, name, selected, expect=expect, rate=rate, sentence=sentence)
-        runs.resume_run(context, run, rate=rate, now=now)
+        run = runs.start_run(context, name, selected, expect=expect, rate=quotas, sentence=sentence)
+        runs.resume_run(context, run, rate=quotas, now=now)
         _work(context, run, output, wait, selected)
 
 
-@app.command("resume", epilog="egec reissue resume spring-2026\negec reissue resume spring-2026 --rate 5")
+@app.command("resume", epilog="egec reissue resume spring-2026\negec reissue resume spring-2026 --rate 300/h")
 def resume_command(
     name: NameArgument,
     dry_run: DryRunOption = False,
@@ -158,7 +157,7 @@ def resume_command(
 
 def _continue(
     name: str,
-    rate: int | None,
+    rate: str | None,
     output: OutputFormat,
     wait: int,
     *,
@@ -175,18 +174,19 @@ def _continue(
         with_failed: also the clients whose mail failed.
     """
     _require_dry_run(with_list, dry_run)
+    quotas = _parse_rate_option(rate)
     with open_context(only_read=dry_run) as context:
         mail_route.require(context)
         run = runs.find_run(name)
         if dry_run:
             runs.require_not_cancelled(run)
-            plan = _Plan.for_rest(run, rate, with_failed=with_failed)
+            plan = _Plan.for_rest(run, quotas, with_failed=with_failed)
             _show_dry_run(context, plan, output, with_list=with_list)
             return
         if with_failed:
             number = runs.retry_run(context, run)
             note("egec: clients tried again: {number}", number=number)
-        runs.resume_run(context, run, rate=rate, now=now)
+        runs.resume_run(context, run, rate=quotas, now=now)
         _work(context, run, output, wait)
 
 
@@ -291,7 +291,7 @@ def _show_items(
     render_all(items, ItemRecord, output, split_fields(fields), optional=optional, empty=empty)
 
 
-@app.command("retry", epilog="egec reissue retry spring-2026 --dry-run\negec reissue retry spring-2026 --rate 5")
+@app.command("retry", epilog="egec reissue retry spring-2026 --dry-run\negec reissue retry spring-2026 --rate 300/h")
 def retry_command(
     name: NameArgument,
     dry_run: DryRunOption = False,
@@ -314,9 +314,7 @@ def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE
         _show_run(context, run, "", output)
 
 
-def _work(
-    context: Context, run: ReissueRun, output: OutputFormat, wait: int, selected: Selected | None = None
-) -> None:
+def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, selected: Selected | None = None) -> None:
     """Work through a run, show the outcome of each client, and end with the right exit code.
 
     Args:
@@ -346,8 +344,8 @@ def _work(
     try:
         with stop_on_signal() as stop, progress:
             unmatched = report_unmatched(selected) if selected else 0
-            patience = timedelta(minutes=wait)
-            with closing(worker.work_on_run(context, run, new_transport, stop, patience=patience, tell=_tell)) as outcomes:
+            work = worker.work_on_run(context, run, new_transport, stop, patience=timedelta(minutes=wait), tell=_tell)
+            with closing(work) as outcomes:
                 _show_outcomes(_track_progress(outcomes, progress), output)
             has_ended = True
             after = runs.load_run(context, run)
@@ -432,7 +430,7 @@ class _Plan(NamedTuple):
         wanted: the clients: those selected, or those left of an existing run.
         selected: the selection, whose lists may name unknown clients; None without one.
         existing: the run, if it exists.
-        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail.
     """
 
@@ -440,12 +438,12 @@ class _Plan(NamedTuple):
     wanted: Selected
     selected: Selected | None
     existing: ReissueRun | None
-    rate: int | None
+    rate: Rate | None
     sentence: str
 
     @classmethod
     def for_start(
-        cls, name: str, selected: Selected, existing: ReissueRun | None, rate: int | None, sentence: str
+        cls, name: str, selected: Selected, existing: ReissueRun | None, rate: Rate | None, sentence: str
     ) -> Self:
         """Return the plan of `start`; `existing` is the run of this name, if there is one."""
         if existing is None:
@@ -453,7 +451,7 @@ class _Plan(NamedTuple):
         return cls.for_rest(existing, rate)._replace(selected=selected)
 
     @classmethod
-    def for_rest(cls, run: ReissueRun, rate: int | None, *, with_failed: bool = False) -> Self:
+    def for_rest(cls, run: ReissueRun, rate: Rate | None, *, with_failed: bool = False) -> Self:
         """Return the plan for the rest of a run, which may include the clients whose mail failed."""
         from egec_cli.reissue import preview
 
@@ -468,6 +466,14 @@ class _Plan(NamedTuple):
 
         transport = choose.open_transport(context.settings)
         return preview.preview_run(context, self.wanted, transport, rate=self.rate, sentence=self.sentence)
+
+
+def _parse_rate_option(text: str | None) -> Rate | None:
+    """Return the quotas of `--rate`."""
+    try:
+        return None if text is None else parse_rate(text)
+    except Fault as fault:
+        raise UsageError("--rate {fault}", "Example: --rate 30/min,500/h", fault=fault.words) from None
 
 
 def _require_dry_run(with_list: bool, dry_run: bool) -> None:

@@ -9,7 +9,7 @@ from egec_cli.output.cards import Line, Part, card_lines, describe_duration, mak
 from egec_cli.output.terminal import text_for_people
 from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunReport
 from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import MaildirFolder, Settings
+from egec_cli.settings.schema import MaildirFolder, Rate, Settings, format_rate
 from egec_cli.store.models import RunState
 from egec_cli.translation import Words, format_number, translate
 
@@ -170,7 +170,7 @@ def run_lines(report: RunReport) -> list[Line]:
         rows.append((Words("Skipped"), text))
     if run.remaining:
         rows.append((Words("Left"), Part(translate(_describe_rest(run)), "yellow")))
-    rows.append((Words("Rate"), _describe_present_rate(run)))
+    rows.append((Words("Rate"), _describe_present_rate(report)))
     rows.append((Words("Started"), _describe_act(report.started, run.created_at)))
     if run.finished_at:
         took = clock.parse_time(run.finished_at) - clock.parse_time(run.created_at)
@@ -228,8 +228,8 @@ def _describe_rest(run: RunRecord) -> Words | str:
     return Words("{number}; next attempt at {moment}", number=number, moment=text_for_people(run.next_attempt_at))
 
 
-def _describe_present_rate(run: RunRecord) -> Words:
-    asked = _describe_rate(run.rate)
+def _describe_present_rate(report: RunReport) -> str:
+    run, asked = report.run, _describe_rate(report.rate)
     if run.throttled_rate is None:
         return asked
     return Words(
@@ -300,10 +300,8 @@ def _describe_server(found: "RunPreview", settings: Settings) -> Part | str:
     return Words("{server}, answers within {milliseconds:.0f} ms", server=server, milliseconds=milliseconds)
 
 
-def _describe_rate(rate: int) -> Words:
-    if not rate:
-        return Words("no limit")
-    return Words("1 mail per second") if rate == 1 else Words("{rate} mails per second", rate=format_number(rate))
+def _describe_rate(rate: Rate) -> str:
+    return format_rate(rate) if rate else Words("no limit")
 
 
 def _describe_expected_duration(found: "RunPreview") -> Words:

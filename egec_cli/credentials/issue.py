@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from egec_cli import email_address
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import leases, states
+from egec_cli.credentials import leases, quotas, states
 from egec_cli.credentials.leases import Lease
+from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import MailOutcome, NewCredential, RecordedCredential
 from egec_cli.errors import AddressRefused, EgecError, PermissionDenied, StorageError, TemporaryFailure
 from egec_cli.hashing import Hashing
@@ -90,7 +91,8 @@ def issue_by_mail(
 
     Raises:
         PermissionDenied: the client is erased or disabled, or has too many deliveries in doubt.
-        TemporaryFailure: another issuer is mailing this client, the mail server is unavailable, or its answer was lost.
+        TemporaryFailure: another issuer is mailing this client, the quotas allow no mail for longer than
+            `quotas.PATIENCE`, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
     """
 
@@ -110,7 +112,7 @@ def issue_by_mail(
 
         return mail.message_id, deliver
 
-    return _issue(context, client, prepare, hashing=hashing, revoke=revoke)
+    return _issue(context, client, prepare, hashing=hashing, revoke=revoke, is_mail=True)
 
 
 def issue_to_operator(
@@ -125,31 +127,33 @@ def issue_to_operator(
         show(NewPassword(client.identifier, _registered_email(client), sequence, hashing.password))
         return Reply("shown to the operator")
 
-    return _issue(context, client, lambda: (None, show_password), hashing=hashing, revoke=revoke)
+    return _issue(context, client, lambda: (None, show_password), hashing=hashing, revoke=revoke, is_mail=False)
 
 
 def _issue(
-    context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool
+    context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool, is_mail: bool
 ) -> IssueResult:
     email = _registered_email(client)
     lease = leases.take_lease(context, client)
+    unused: Place | None = None
     try:
-        with lease.renewed(context):
+        # Before anything is recorded. The password is being hashed meanwhile.
+        place = unused = quotas.take_place(context, lease.owner) if is_mail else None
+        with lease.renewed(context, also=[place.extend] if place else []):
             message_id, hand_over = prepare()
             new = NewCredential(client.id, hashing.result(), message_id)
-            recorded = _record(context, client, new, revoke=revoke, is_shown=message_id is None)
+            recorded = _record(context, client, new, revoke=revoke, is_shown=not is_mail)
+            unused = None
             try:
                 outcome, error, _ = send_recorded(recorded, lambda: hand_over(recorded.sequence), hashing.password)
             except BaseException as interruption:
                 outcome = MailOutcome(recorded, CredentialState.IN_DOUBT, _failure_code(interruption))
-                settled = _settle(context, client, outcome, lease, is_mail=message_id is not None)
+                settled = _settle(context, client, outcome, lease, place)
                 if isinstance(interruption, KeyboardInterrupt):
                     # `main` prints it.
-                    interruption.args = (
-                        _explain_interruption(settled, client, revoke=revoke, is_mail=bool(message_id)),
-                    )
+                    interruption.args = (_explain_interruption(settled, client, revoke=revoke, is_mail=is_mail),)
                 raise
-        settled = _settle(context, client, outcome, lease, is_mail=message_id is not None)
+        settled = _settle(context, client, outcome, lease, place)
         if error is not None:
             if settled.has_no_room:
                 error.hint = revoke_hint(client.identifier)
@@ -160,6 +164,8 @@ def _issue(
         # Report the first error even if the database fails again; an unreleased lease expires.
         with suppress(peewee.PeeweeException):
             lease.release()
+            if unused is not None:
+                unused.give_back(context)
         raise
 
 
@@ -353,12 +359,14 @@ def too_many_in_doubt(identifier: str) -> PermissionDenied:
     )
 
 
-def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease, *, is_mail: bool) -> _Settled:
+def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease, place: Place | None) -> _Settled:
     with context.database.atomic():
         lease.release()
         at = context.clock()
+        if place is not None:
+            place.settle(at)
         state = states.settle_credentials([outcome], at=at)[outcome.credential]
-        details: dict[str, Any] = {"sequence": outcome.credential.sequence} | ({} if is_mail else {"mailed": False})
+        details: dict[str, Any] = {"sequence": outcome.credential.sequence} | ({} if place else {"mailed": False})
         record_event(context, "credential.issue", state, client=client, **details)
         if state not in {CredentialState.REFUSED, CredentialState.IN_DOUBT}:
             return _Settled(state, previous_works=False, has_no_room=False)

@@ -45,10 +45,19 @@ class Lease:
         release_leases([self.client.id], self.owner)
 
     @contextmanager
-    def renewed(self, context: Context) -> Iterator[None]:
-        """Renew the lease while the block runs; a block shorter than a third of the lease costs no statement."""
-        every = LEASE.total_seconds() / _RENEWALS
-        with renewing(context, lambda: extend_leases(context, [self.client.id], self.owner), every=every):
+    def renewed(self, context: Context, *, also: Sequence[Callable[[Context], object]] = ()) -> Iterator[None]:
+        """Renew the lease while the block runs; a block shorter than a third of the lease costs no statement.
+
+        Args:
+            also: what else to renew.
+        """
+
+        def renew() -> None:
+            extend_leases(context, [self.client.id], self.owner)
+            for extend in also:
+                extend(context)
+
+        with renewing(context, renew, every=LEASE.total_seconds() / _RENEWALS):
             yield
 
 

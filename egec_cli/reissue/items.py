@@ -1,8 +1,7 @@
 """The clients of a run, as items that workers claim, defer, give back and finish.
 
 Every function here runs inside its caller's transaction. A worker holds its items under a lease, which it renews
-while it works. When the lease or the worker has certainly ended, other workers take over its items. All workers of a
-database together keep to a rate of mails per second: each reserves the times at which its mails may leave.
+while it works. When the lease or the worker has certainly ended, other workers take over its items.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from egec_cli.clock import TOLERANCE
 from egec_cli.credentials import leases
 from egec_cli.store import peewee
-from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, MailPace, ReissueItem, ReissueRun
+from egec_cli.store.models import IS_HELD, IS_WAITING, Client, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, lock_rows, stream_rows
 
 _NO_LEASE = {"lease_owner": None, "lease_until": None}
@@ -112,6 +111,13 @@ def next_due(run: ReissueRun) -> datetime | None:
 def make_due(run: ReissueRun, moment: datetime) -> None:
     """Make all waiting clients of the run due."""
     _update_unlocked((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before > moment), not_before=moment)
+
+
+def has_more_left(run: ReissueRun, number: int) -> bool:
+    """Return whether more than this number of items of the run are unfinished."""
+    of_run = ReissueItem.select(ReissueItem.id).where(ReissueItem.run == run)
+    waiting = number - of_run.where(IS_HELD).count()
+    return waiting < 0 or any(fetch_tuples(of_run.where(IS_WAITING).limit(1).offset(waiting)))
 
 
 def free_abandoned_items(run: ReissueRun, moment: datetime) -> Sequence[AbandonedItem]:
@@ -252,33 +258,3 @@ def _load_records(condition: Any) -> Iterator[ItemRecord]:
     for identifier, email, line, state, failure, details, failed_attempts in stream_rows(query):
         attempts = failed_attempts + (state in {ItemState.ACCEPTED, ItemState.SENT})
         yield ItemRecord(identifier, email, line, ItemState(state), failure, details, attempts)
-
-
-# The rate limit of mails.
-
-_ONLY_ROW = 1
-# Workers reserve at most this far ahead, so that the unused reservations of a dead worker cost little time.
-_FURTHEST_AHEAD = timedelta(seconds=1)
-# A reservation further ahead than this was made by a wrong clock and is ignored.
-_FURTHEST_VALID = _FURTHEST_AHEAD + TOLERANCE
-
-
-def free_slots(rate: int, moment: datetime) -> int:
-    """Return how many mails may be reserved now, at `rate` per second; 0 or less if other workers reserved them all.
-
-    No other worker can reserve any until the caller's transaction ends.
-    """
-    return int((_FURTHEST_AHEAD - (_next_slot(moment) - moment)) / timedelta(seconds=1) * rate)
-
-
-def reserve_slots(mails: int, rate: int, moment: datetime) -> list[datetime]:
-    """Reserve and return the moments at which these mails may leave, at `rate` per second, after those of others."""
-    first, interval = _next_slot(moment), timedelta(seconds=1) / rate
-    MailPace.update(next_at=first + mails * interval).where(MailPace.id == _ONLY_ROW).execute()
-    return [first + number * interval for number in range(mails)]
-
-
-def _next_slot(moment: datetime) -> datetime:
-    MailPace.insert(id=_ONLY_ROW, next_at=moment).on_conflict_ignore().execute()
-    (reserved,) = next(fetch_tuples(lock_rows(MailPace.select(MailPace.next_at).where(MailPace.id == _ONLY_ROW))))
-    return max(moment, reserved) if reserved - moment <= _FURTHEST_VALID else moment

@@ -8,12 +8,14 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
+from egec_cli.credentials.quotas import Limits, expected_duration
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, Transport
 from egec_cli.password import generate_password
 from egec_cli.reissue import settle
+from egec_cli.settings.schema import Rate
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import stream_rows
 
@@ -65,7 +67,7 @@ class RunPreview(NamedTuple):
         hash_seconds: how long one hash takes on one core.
         mail_seconds: about how long one mail takes on one connection; None if the server is unavailable.
         seconds: about how long the run takes.
-        rate: maximum mails per second; 0 for no limit.
+        rate: the quotas of mails.
         bounced: the number of clients whose address has bounced a mail.
         sample: the plain text of a mail of the kind that most clients would get, with a made-up password.
         fault: why no mail would leave now.
@@ -75,7 +77,7 @@ class RunPreview(NamedTuple):
     hash_seconds: float
     mail_seconds: float | None
     seconds: float
-    rate: int
+    rate: Rate
     bounced: int
     sample: str
     fault: str | None
@@ -89,7 +91,7 @@ def list_planned_clients(context: Context, selected: Selected) -> Iterator[Plann
 
 
 def preview_run(
-    context: Context, selected: Selected, transport: Transport, *, rate: int | None, sentence: str = ""
+    context: Context, selected: Selected, transport: Transport, *, rate: Rate | None, sentence: str = ""
 ) -> RunPreview:
     """Count the mails of a run, measure how long they take, and render one of the most frequent kind.
 
@@ -111,11 +113,11 @@ def preview_run(
     mail_seconds, fault = _time_to_connect(transport)
     rate = settings.mail_rate if rate is None else rate
     seconds = max(
-        hash_seconds / settings.workers,
-        (mail_seconds or 0) / settings.mail_connections,
-        1 / rate if rate else 0,
+        total * hash_seconds / settings.workers,
+        total * (mail_seconds or 0) / settings.mail_connections,
+        expected_duration(Limits(rate, settings.mail_reserve), total),
     )
-    return RunPreview(mails, hash_seconds, mail_seconds, total * seconds, rate, selected.count_bounced(), sample, fault)
+    return RunPreview(mails, hash_seconds, mail_seconds, seconds, rate, selected.count_bounced(), sample, fault)
 
 
 def _time_to_connect(transport: Transport) -> tuple[float | None, str | None]:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from egec_cli.context import Context
 from egec_cli.credentials import leases
+from egec_cli.credentials.quotas import Limits, expected_duration
 from egec_cli.mail.transports.interface import without_addresses
 from egec_cli.reissue import runs
 from egec_cli.reissue.runs import RunRecord
+from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Credential, Event, ItemState, ReissueItem, ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples, stream_rows
@@ -98,7 +100,7 @@ class RunReport(NamedTuple):
     Attributes:
         run: the numbers.
         failures: the failures by reason, the most frequent first.
-        rate: maximum mails per second; 0 for no limit.
+        rate: the quotas of mails.
         has_no_worker: whether it is unfinished and has no active worker.
         started: who started it; None if the audit log has no entry any more.
         worked: who worked on it last.
@@ -108,7 +110,7 @@ class RunReport(NamedTuple):
 
     run: RunRecord
     failures: list[FailureGroup]
-    rate: int
+    rate: Rate
     has_no_worker: bool
     started: Act | None
     worked: Act | None
@@ -131,7 +133,7 @@ def report_run(context: Context, run: ReissueRun) -> RunReport:
         started=_find_act(run, "reissue.start", order=Event.id),
         worked=_find_act(run, *_WORK),
         paused=_find_act(run, "reissue.pause") if _is_paused(run) else None,
-        seconds_left=_estimate(run, record.remaining, rate, context.clock()) if is_worked_on else None,
+        seconds_left=_estimate(context, run, record.remaining, rate) if is_worked_on else None,
     )
 
 
@@ -153,8 +155,9 @@ _PASSWORDS_MEASURED = 200
 _MEASURED_WITHIN = leases.LEASE
 
 
-def _estimate(run: ReissueRun, remaining: int, rate: int, moment: datetime) -> float | None:
+def _estimate(context: Context, run: ReissueRun, remaining: int, rate: Rate) -> float | None:
     """Return how long the rest of a run takes at its present speed, in seconds."""
+    moment = context.clock()
     query = Credential.select(Credential.created_at).where(Credential.run == run)
     last = fetch_tuples(query.order_by(Credential.id.desc()).limit(_PASSWORDS_MEASURED))
     made = [at for (at,) in last if at > moment - _MEASURED_WITHIN]
@@ -162,4 +165,4 @@ def _estimate(run: ReissueRun, remaining: int, rate: int, moment: datetime) -> f
     if took <= timedelta():
         return None
     seconds = remaining * took.total_seconds() / len(made)
-    return max(seconds, remaining / rate) if rate else seconds
+    return max(seconds, expected_duration(Limits(rate, context.settings.mail_reserve), remaining))

@@ -14,6 +14,7 @@ from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items, schedule
 from egec_cli.reissue.throttle import Throttle
+from egec_cli.settings.schema import Rate, format_rate, parse_rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState, TimeField
 from egec_cli.store.sql import fetch_tuples, lock_rows
@@ -32,7 +33,7 @@ class RunRecord(NamedTuple):
         skipped: clients who need no mail of the run, as they have got a newer password since its start.
         remaining: clients not mailed yet.
         deferred: those of them whose mail was deferred, and is tried again later.
-        rate: the maximum rate of mails.
+        rate: the quotas of mails, such as `30/min,500/h`; `0` for no limit.
         throttled_rate: the slower rate that the mail server has forced, in mails per minute; None at the normal rate.
         throttled_by: the mail server's words; None at the normal rate.
         next_attempt_at: when the run can go on, if it waits for that; None otherwise.
@@ -48,7 +49,7 @@ class RunRecord(NamedTuple):
     skipped: int
     remaining: int
     deferred: int
-    rate: int
+    rate: str
     throttled_rate: float | None
     throttled_by: str | None
     next_attempt_at: str | None
@@ -60,21 +61,24 @@ class RunOptions(NamedTuple):
     """The settings of one run.
 
     Attributes:
-        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail; empty for the sentence of the templates.
     """
 
-    rate: int | None = None
+    rate: Rate | None = None
     sentence: str = ""
 
     @classmethod
     def parse(cls, stored: str) -> Self:
         """Parse the options that a run's row stores."""
-        return cls(**json.loads(stored))
+        options = json.loads(stored)
+        rate = options.get("rate")
+        # Versions before 0.1.0 stored a number of mails per second.
+        return cls(None if rate is None else parse_rate(str(rate)), options.get("sentence", ""))
 
     def to_json(self) -> str:
         """Return the options as a run's row stores them."""
-        return json.dumps(self._asdict())
+        return json.dumps({"rate": None if self.rate is None else format_rate(self.rate), "sentence": self.sentence})
 
 
 def start_run(
@@ -83,14 +87,14 @@ def start_run(
     selected: Selected,
     *,
     expect: int | None = None,
-    rate: int | None = None,
+    rate: Rate | None = None,
     sentence: str = "",
 ) -> ReissueRun:
     """Record a run and its clients, or return the run of this name that was started with the same selectors.
 
     Args:
         expect: the number of clients that the run must have: the selected ones, or all of an existing run.
-        rate: maximum mails per second; None for EGEC_MAIL_RATE.
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
         sentence: the organisation's sentence in each mail; empty for that of the templates or of the existing run.
 
     Raises:
@@ -114,7 +118,7 @@ def start_run(
 
 
 def find_existing_run(
-    name: str, selected: Selected, *, expect: int | None = None, rate: int | None = None, sentence: str = ""
+    name: str, selected: Selected, *, expect: int | None = None, rate: Rate | None = None, sentence: str = ""
 ) -> ReissueRun | None:
     """Return the run that `start_run` would continue, or None if it would record a new one.
 
@@ -219,7 +223,7 @@ def _clean_name(name: str) -> str:
     return clean_name
 
 
-def _clean_options(rate: int | None, sentence: str) -> RunOptions:
+def _clean_options(rate: Rate | None, sentence: str) -> RunOptions:
     return RunOptions(rate, fields.clean_sentence(sentence) if sentence else "")
 
 
@@ -315,7 +319,7 @@ def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
             skipped=skipped,
             remaining=remaining,
             deferred=deferred,
-            rate=_rate(context, run.options),
+            rate=format_rate(_rate(context, run.options)),
             throttled_rate=None if throttle is None else round(throttle.rate * 60, 1),
             throttled_by=None if throttle is None else throttle.reply,
             next_attempt_at=clock.to_rfc3339_or_none(next_attempt),
@@ -339,8 +343,8 @@ def displayed_state(stored: str, worked_until: datetime | None, moment: datetime
     return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
 
 
-def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None, now: bool = False) -> None:
-    """Continue a paused run, from now on with this maximum of mails per second. A finished run stays finished.
+def resume_run(context: Context, run: ReissueRun, *, rate: Rate | None = None, now: bool = False) -> None:
+    """Continue a paused run, from now on with these quotas of mails. A finished run stays finished.
 
     After a refusal of the mail server, it goes on when that is due.
 
@@ -362,7 +366,7 @@ def resume_run(context: Context, run: ReissueRun, *, rate: int | None = None, no
             ReissueRun.update(paused_until=None).where(ReissueRun.id == run.id).execute()
         after = load_orders(context, run).rate
         if _change_state(run, RunState.PAUSED, RunState.RUNNING) or was_left or after != before:
-            record_event(context, "reissue.resume", "resumed", run=run, rate=after)
+            record_event(context, "reissue.resume", "resumed", run=run, rate=format_rate(after))
 
 
 def has_no_worker(context: Context, run: ReissueRun) -> bool:
@@ -461,14 +465,14 @@ class Orders(NamedTuple):
 
     Attributes:
         state: the state of the run.
-        rate: the maximum mails per second; 0 for no limit.
+        rate: the quotas of its mails.
         paused_until: the run waits until then, as the mail server refused all mails.
         has_paused: whether it has paused since the last accepted mail.
         throttle: the slower rate that the mail server has forced; None at the normal rate.
     """
 
     state: RunState
-    rate: int
+    rate: Rate
     paused_until: datetime | None
     has_paused: bool
     throttle: Throttle | None
@@ -476,12 +480,12 @@ class Orders(NamedTuple):
 
 def load_orders(context: Context, run: ReissueRun) -> Orders:
     """Return what a worker has to obey at present: other processes may have changed it."""
-    run = ReissueRun.get_by_id(run.id)
-    throttle = Throttle.parse(run.throttle)
-    return Orders(RunState(run.state), _rate(context, run.options), run.paused_until, run.pauses > 0, throttle)
+    found = ReissueRun.get_by_id(run.id)
+    throttle = Throttle.parse(found.throttle)
+    return Orders(RunState(found.state), _rate(context, found.options), found.paused_until, found.pauses > 0, throttle)
 
 
-def _rate(context: Context, options: str) -> int:
+def _rate(context: Context, options: str) -> Rate:
     rate = RunOptions.parse(options).rate
     return context.settings.mail_rate if rate is None else rate
 
@@ -501,8 +505,8 @@ def mark_alive(context: Context, run: ReissueRun, *, alive: bool = True) -> None
     ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
 
 
-def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = "", waits: bool = False) -> datetime | None:
-    """Stop all workers of a run until it is resumed, and return when it can go on; None for immediately.
+def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = "", waits: bool = False) -> None:
+    """Stop all workers of a run until it is resumed.
 
     Args:
         reason: an error code.
@@ -514,8 +518,6 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
         until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
         ReissueRun.update(pauses=pauses + 1, paused_until=until).where(ReissueRun.id == run.id).execute()
         record_event(context, "reissue.pause", reason, run=run, reply=reply)
-        return until
-    return load_orders(context, run).paused_until
 
 
 def forget_pauses(run: ReissueRun) -> None:

@@ -1,9 +1,9 @@
 """Tell refusals of one recipient from refusals of us, by whether different clients get the same answer.
 
-A server that refuses everybody (a used-up quota, a blocked sender) must not make a run fail for thousands of clients. So
-the answers that may concern other mails too are compared: the run has to pause once the same answer has come for
-`MOST_IN_A_ROW` different clients in a row, or for more clients than `_LARGEST_SHARE` of the last `_LAST` mails. Refusals
-that concern only their recipient never count.
+A server that refuses everybody (a used-up quota, a blocked sender) must not make a run fail for thousands of clients.
+So the answers that may concern other mails too are compared: the run has to pause once the same answer has come for
+`MOST_IN_A_ROW` different clients in a row, or for more clients than `_LARGEST_SHARE` of the last `_LAST` mails.
+Refusals that concern only their recipient never count.
 """
 
 from collections import deque

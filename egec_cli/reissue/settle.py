@@ -1,15 +1,16 @@
 """Issue credentials to the clients of a run: record them, build their mails, and settle them."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
+from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
-from egec_cli.credentials import issue, leases
+from egec_cli.credentials import issue, leases, quotas
+from egec_cli.credentials.quotas import Limits
 from egec_cli.credentials.states import (
     MailOutcome,
     NewCredential,
@@ -59,6 +60,30 @@ def prepare_forms(settings: Settings, sentence: str) -> Mapping[tuple[Kind, str]
         for kind in KINDS_OF_A_RUN
         for language in LANGUAGES
     }
+
+
+class Departures(NamedTuple):
+    """When the next mails of a turn may leave.
+
+    Attributes:
+        limits: what limits them, if anything.
+        moments: the moments.
+        at: the time of the turn.
+        now: the same on the monotonic clock, in seconds.
+    """
+
+    limits: Limits
+    moments: Sequence[datetime]
+    at: datetime
+    now: float
+
+    def reserve(self, mails: int, owner: str) -> int | None:
+        """Reserve the first of them for this number of mails; return the key of the reservation, None without one."""
+        return quotas.reserve(self.limits, self.moments[:mails], owner) if self.limits.is_limited else None
+
+    def on_monotonic_clock(self) -> list[float]:
+        """Return the moments on the monotonic clock, in seconds."""
+        return [self.now + (moment - self.at).total_seconds() for moment in self.moments]
 
 
 class Issuer:
@@ -116,6 +141,15 @@ class Issuer:
             for one in finished
         ]
 
+    def settle_reservations(self, finished: Sequence[FinishedJob], at: datetime, now: float) -> None:
+        """Count the mails of finished jobs until their answers; `now` is the moment `at` on the monotonic clock."""
+        mails = [
+            (one.job.reservation, None if one.result is None else at - timedelta(seconds=now - one.ended_at))
+            for one in finished
+            if one.job.reservation is not None
+        ]
+        quotas.settle_mails(mails, self._owner, at)
+
     def _record_events(self, states: Mapping[RecordedCredential, CredentialState]) -> None:
         settled = [SettledIssue(one.client, one.sequence, state) for one, state in states.items()]
         audit.record_issues(self._context, self._run, settled)
@@ -140,13 +174,13 @@ class Issuer:
             items.accept_items([item.key], item.owner)
 
     def record_passwords(
-        self, hashed: Sequence[HashedPassword], rate: int, at: datetime
+        self, hashed: Sequence[HashedPassword], departures: Departures, at: datetime
     ) -> tuple[list[MailJob], list[ItemRecord]]:
         """Record credentials, and return their mails and the clients who are finished without a mail.
 
         Args:
             hashed: the passwords, each of a different client.
-            rate: maximum mails per second; 0 for no limit.
+            departures: when the mails may leave, at least one for each password.
             at: the moment of the issue.
         """
         by_client = {one.item.client: one for one in hashed}
@@ -175,6 +209,7 @@ class Issuer:
             error = issue.too_many_in_doubt(recipients[key].identifier)
             unmailed.append(self._fail(by_client[key].item, recipients[key], error.code, error.message))
         leases.release_leases([key for key in free if key not in recorded], self._owner)
+        reservation = departures.reserve(len(recorded), self._owner) if recorded else None
         jobs = [
             MailJob(
                 by_client[key].item,
@@ -184,8 +219,9 @@ class Issuer:
                 new[key].message_id or "",
                 issued_at=at,
                 leaves_at=leaves_at,
+                reservation=reservation,
             )
-            for (key, one), leaves_at in zip(recorded.items(), self._departures(len(recorded), rate, at), strict=True)
+            for (key, one), leaves_at in zip(recorded.items(), departures.on_monotonic_clock(), strict=False)
         ]
         return jobs, unmailed
 
@@ -217,13 +253,6 @@ class Issuer:
     def _fail(self, item: ClaimedItem, recipient: Recipient, failure: str, details: str) -> ItemRecord:
         items.fail_item(item, self._owner, failure, details)
         return _record(item, recipient, ItemState.FAILED, failure, details)
-
-    def _departures(self, mails: int, rate: int, at: datetime) -> list[float]:
-        """Return when each mail may leave, on the monotonic clock, in seconds."""
-        now = time.monotonic()
-        if not rate:
-            return [now] * mails
-        return [now + (moment - at).total_seconds() for moment in items.reserve_slots(mails, rate, at)]
 
     def _form(self, recipient: Recipient) -> MailForm:
         # The client's row was locked when it was read, so the kind was decided when the credential was recorded.

@@ -66,6 +66,7 @@ class MailJob(NamedTuple):
 
     Attributes:
         leaves_at: the earliest moment to send it, on the monotonic clock, in seconds.
+        reservation: the key of its place in the quotas; None without quotas.
     """
 
     item: ClaimedItem
@@ -75,6 +76,7 @@ class MailJob(NamedTuple):
     message_id: str
     issued_at: datetime
     leaves_at: float
+    reservation: int | None
 
 
 class FinishedJob(NamedTuple):

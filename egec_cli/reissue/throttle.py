@@ -1,8 +1,8 @@
 """The slower rate of a run while the mail server throttles it.
 
-Each refusal halves the rate, after a wait that doubles: 5, 10, 20, 40 seconds. Each accepted mail raises it by a fiftieth
-of the normal rate, until that is reached. This is how TCP shares a line whose capacity is unknown (additive increase,
-multiplicative decrease). All workers of a run share the rate through its row.
+Each refusal halves the rate, after a wait that doubles: 5, 10, 20, 40 seconds. Each accepted mail raises it by a
+fiftieth of the normal rate, until that is reached. This is how TCP shares a line whose capacity is unknown (additive
+increase, multiplicative decrease). All workers of a run share the rate through its row.
 """
 
 import json

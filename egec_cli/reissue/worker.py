@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
+from math import ceil
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -26,21 +27,22 @@ from tenacity import (
 
 from egec_cli import clock
 from egec_cli.context import Context, synchronize
-from egec_cli.credentials import leases, states
+from egec_cli.credentials import leases, quotas, states
 from egec_cli.credentials.issue import SendResult
-from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
+from egec_cli.credentials.quotas import Limits
+from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
-from egec_cli.reissue import items, runs
+from egec_cli.reissue import endings, items, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_server_wide, is_throttled
-from egec_cli.reissue.settle import Issuer, is_accepted
+from egec_cli.reissue.settle import Departures, Issuer, is_accepted
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
 from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words
 
 # How often a worker tries a database that is busy or unavailable before it gives up: for about a minute.
 MOST_DATABASE_ATTEMPTS = 8
@@ -50,6 +52,8 @@ HEARTBEAT = leases.LEASE.total_seconds() / 4
 # shorter when the hashers would run out of work, and at the end.
 _LONGEST_PAUSE = 0.4
 _SHORTEST_PAUSE = 0.02
+# The pause while mails wait for their quota: short enough that each is planned before it may leave.
+_PAUSE_FOR_QUOTA = quotas.FURTHEST_AHEAD.total_seconds() / 2
 # An accepted mail is marked within about this many seconds.
 _MARK_INTERVAL = 0.01
 # How long a worker waits for deferred mail or for a paused run when nothing else is left to do.
@@ -71,10 +75,9 @@ class _TurnResult(NamedTuple):
         jobs: their mails.
         claimed: new items.
         decided: refusals that were withheld until now.
-        state: the state of the run.
-        throttle: its slower rate.
-        paused_until: when it tries again, if this turn has paused it.
+        orders: what the run has to obey.
         next_due: when the next client is due, if nothing else is left to do until then.
+        waits_for_quota: whether mails are left that may not leave yet.
         is_done: whether the run is done.
     """
 
@@ -83,10 +86,9 @@ class _TurnResult(NamedTuple):
     jobs: list[MailJob]
     claimed: Sequence[ClaimedItem]
     decided: Sequence[FinishedJob]
-    state: RunState
-    throttle: Throttle | None
-    paused_until: datetime | None
+    orders: Orders
     next_due: datetime | None
+    waits_for_quota: bool
     is_done: bool
 
 
@@ -235,17 +237,22 @@ class _Worker:
         )
         result = retrying(self._connect_and_turn)
         self._start_work(result)
-        self._next_turn = time.monotonic() + (_LONGEST_SLEEP if self._is_idle else self._pause_until_half_hashed())
+        if self._is_idle:
+            pause = _LONGEST_SLEEP
+        else:
+            pause = _PAUSE_FOR_QUOTA if result.waits_for_quota else self._pause_until_half_hashed()
+        self._next_turn = time.monotonic() + pause
         return result.finished
 
     def leases_renewed(self) -> AbstractContextManager[None]:
         """Renew the leases of all work under way while the block runs, which takes no turn."""
-        keys, clients = self._held_items(), self._clients_being_mailed()
+        keys, clients, reservations = self._held_items(), self._clients_being_mailed(), self._reservations()
 
         def renew() -> None:
             with self._context.database.atomic():
                 items.extend_items(keys, self._owner, self._context.clock() + leases.LEASE)
                 leases.extend_leases(self._context, clients, self._owner)
+                quotas.extend_reservations(reservations, self._owner, self._context.clock())
                 runs.mark_alive(self._context, self._run)
 
         return leases.renewing(self._context, renew, every=HEARTBEAT)
@@ -329,23 +336,26 @@ class _Worker:
         """Do a turn's work in the database only, so that it can be repeated after a failure."""
         if self._is_heartbeat_due:
             synchronize(self._context)
-        at = self._context.clock()
-        paused_until = self._pause_run()
+        at, now = self._context.clock(), time.monotonic()
+        self._pause_run()
         orders = runs.load_orders(self._context, self._run)
-        throttle = self._adapt_rate(orders, at)
-        rate = orders.rate
+        orders = orders._replace(throttle=self._adapt_rate(orders, at))
         is_running = orders.state is RunState.RUNNING and not self._is_stopping
         is_open = is_running and (orders.paused_until is None or orders.paused_until <= at)
-        hashed = self._hashed[: self._room_to_record(rate, at)] if is_open else []
+        self._issuer.settle_reservations(self._finished, at, now)
+        limits = self._limits(orders)
+        planned = self._plan_departures(limits, orders.throttle, at) if is_open else []
+        hashed = self._hashed[: len(planned)]
         # All at once and in one order, so that two workers never deadlock.
         clients = {one.job.item.client for one in self._finished} | {one.item.client for one in hashed}
         states.lock_clients(sorted(clients))
         finished = self._settle_jobs(at)
-        jobs, unmailed = self._issuer.record_passwords(hashed, rate, at) if hashed else ([], [])
+        departures = Departures(limits, planned, at, now)
+        jobs, unmailed = self._issuer.record_passwords(hashed, departures, at) if hashed else ([], [])
         self._send_heartbeat(at)
         claimed: Sequence[ClaimedItem] = []
         if is_open:
-            room = self._room_to_claim(len(self._hashed) - len(hashed), rate)
+            room = self._room_to_claim(len(self._hashed) - len(hashed), limits)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
         elif self._is_stopping and self._all_jobs_are_finished:
             unfinished = [*self._hashing, *(one.item.key for one in self._hashed), *self._withheld]
@@ -360,18 +370,22 @@ class _Worker:
         finished += self._issuer.fail_clients(decided)
         has_nothing_left = has_nothing_left and len(decided) == len(self._withheld)
         is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
-        next_due = self._next_due(orders, at) if has_nothing_left and not is_done else None
+        waits_for_quota = is_open and limits.is_limited and len(hashed) < len(self._hashed)
+        next_due = None
+        if has_nothing_left and not is_done:
+            next_due = self._next_due(orders, at)
+        elif waits_for_quota and not self._sending:
+            next_due = quotas.find_next_departure(limits, at)
         return _TurnResult(
-            finished + unmailed, len(hashed), jobs, claimed, decided, orders.state, throttle, paused_until, next_due,
-            is_done,
-        )  # fmt: skip
+            finished + unmailed, len(hashed), jobs, claimed, decided, orders, next_due, waits_for_quota, is_done
+        )
 
-    def _pause_run(self) -> datetime | None:
-        """Pause the run if the mail server refuses all mails; return when it tries again."""
+    def _pause_run(self) -> None:
+        """Pause the run if the mail server refuses all mails."""
         refusal = self._pauses_for
         if refusal is None or refusal.result is None or refusal.result.error is None:
-            return None
-        return runs.pause_run(
+            return
+        runs.pause_run(
             self._context,
             self._run,
             refusal.result.error.code,
@@ -426,7 +440,7 @@ class _Worker:
                 began_at = at - timedelta(seconds=now - one.began_at)
                 # Mails that were under way when the rate was halved say nothing about the new one.
                 if throttle is None or began_at >= throttle.refused_at:
-                    throttle = slow_down(throttle, self._speed(orders), _words_of(one), at)
+                    throttle = slow_down(throttle, self._speed(orders), endings.refusal_words(one), at)
             return throttle
 
         return runs.change_throttle(self._run, change)
@@ -434,7 +448,12 @@ class _Worker:
     def _speed(self, orders: Orders) -> float:
         """Return the present speed, in mails per second."""
         speed = self._watch.accepted_per_second() or 1.0
-        return min(speed, orders.rate) if orders.rate else speed
+        limits = self._limits(orders._replace(throttle=None))
+        return min(speed, timedelta(seconds=1) / limits.interval) if limits.is_limited else speed
+
+    def _limits(self, orders: Orders) -> Limits:
+        slowest = None if orders.throttle is None else orders.throttle.rate
+        return Limits(orders.rate, self._context.settings.mail_reserve, slowest)
 
     def _start_work(self, turn: _TurnResult) -> None:
         """Give the threads the work that a turn has prepared, now that it is committed."""
@@ -448,14 +467,14 @@ class _Worker:
         self._senders.put(turn.jobs)
         self._hashing |= {item.key: item for item in turn.claimed}
         self._hashers.put(turn.claimed)
-        self._set_connections(turn.throttle)
+        self._set_connections(turn.orders.throttle)
         if self._pauses_for is not None and self.error is None:
             self._withheld.clear()
-            self.error = _pause_error(self._run, self._pauses_for, turn.paused_until)
+            self.error = endings.pause_error(self._run, self._pauses_for, turn.orders.paused_until)
         if turn.is_done or (self._is_stopping and not self._sending):
             self.is_over = True
-        elif turn.state is not RunState.RUNNING:
-            self.error = self.error or _error_of_state(self._run, turn.state)
+        elif turn.orders.state is not RunState.RUNNING:
+            self.error = self.error or endings.error_of_state(self._run, turn.orders.state)
             self.stop()
         elif turn.next_due is not None:
             self._wait_until(turn.next_due)
@@ -464,7 +483,7 @@ class _Worker:
             self._pause_for(next(iter(self._withheld.values())))
 
     def _set_connections(self, throttle: Throttle | None) -> None:
-        """Use one connection while the server throttles us or has not shown that it works, and all of them otherwise."""
+        """Use one connection while the server throttles us or has not shown that it works; otherwise all of them."""
         if throttle is None and self._server_works:
             self._senders.use_all_connections()
         elif throttle is not None and self._throttle is None:
@@ -482,7 +501,7 @@ class _Worker:
     def _wait_until(self, due: datetime) -> None:
         """Wait for deferred mail, or end if it is due too late."""
         if due > self._context.clock() + self._patience:
-            self.error = _deferred_error(self._run, due)
+            self.error = endings.deferral_error(self._run, due)
             self.stop()
         elif due != self._told_due:
             self._told_due = due
@@ -501,6 +520,7 @@ class _Worker:
         self._next_heartbeat = time.monotonic() + HEARTBEAT
         items.extend_items(self._held_items(), self._owner, at + leases.LEASE)
         leases.extend_leases(self._context, self._clients_being_mailed(), self._owner)
+        quotas.extend_reservations(self._reservations(), self._owner, at)
         if time.monotonic() >= self._frees_abandoned_from:
             self._issuer.settle_abandoned_items(at)
         runs.mark_alive(self._context, self._run)
@@ -511,16 +531,34 @@ class _Worker:
     def _clients_being_mailed(self) -> list[int]:
         return [job.item.client for job in self._sending.values()]
 
-    def _most_sending(self, rate: int) -> int:
-        most = _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
-        return min(most, rate) if rate else most
+    def _reservations(self) -> set[int]:
+        return {job.reservation for job in self._sending.values() if job.reservation is not None}
 
-    def _room_to_record(self, rate: int, at: datetime) -> int:
-        room = self._most_sending(rate) - (len(self._sending) - len(self._finished))
-        return max(0, min(room, items.free_slots(rate, at)) if rate else room)
+    def _most_sending(self) -> int:
+        return _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
 
-    def _room_to_claim(self, waiting: int, rate: int) -> int:
-        if waiting >= self._most_sending(rate):
+    def _plan_departures(self, limits: Limits, throttle: Throttle | None, at: datetime) -> list[datetime]:
+        """Return when the mails of hashed passwords may leave: immediately without quotas."""
+        under_way = len(self._sending)
+        most = self._most_sending()
+        if throttle is not None:
+            if throttle.next_mail_at > at:
+                return []
+            if throttle.is_probing:
+                most = 1
+        room = min(len(self._hashed), most - (under_way - len(self._finished)))
+        if not limits.is_limited:
+            return [at] * room
+        # Mails under way count already.
+        return quotas.plan_departures(
+            limits, at, wanted=room, has_more_than=lambda number: items.has_more_left(self._run, number + under_way)
+        )
+
+    def _room_to_claim(self, waiting: int, limits: Limits) -> int:
+        most = self._most_sending()
+        if limits.is_limited:
+            most = min(most, ceil(timedelta(seconds=1) / limits.interval))
+        if waiting >= most:
             return 0
         return _work_per_second(self._context.settings.workers, self._hashers.seconds_each.value) - len(self._hashing)
 
@@ -531,60 +569,3 @@ def _work_per_second(threads: int, seconds_each: float | None) -> int:
     if seconds_each is None:
         return least
     return min(max(least, int(threads / max(seconds_each, 1e-6))), max(least, _MOST_AT_ONCE))
-
-
-def _words_of(finished: FinishedJob) -> str:
-    """Return the words of the mail server, or of the error, in a refusal."""
-    assert finished.result is not None
-    assert finished.result.error is not None
-    return without_addresses(finished.result.outcome.server_reply or finished.result.error.message)
-
-
-def _pause_error(run: ReissueRun, refusal: FinishedJob, until: datetime | None) -> EgecError:
-    """Return the error that ends a command because the mail server refuses all mails."""
-    assert refusal.result is not None
-    assert refusal.result.error is not None
-    error = refusal.result.error
-    if is_doubtful(refusal):
-        error = TemporaryFailure(
-            "the mail server refuses all mails at present: {reply}",
-            error.hint if refusal.result.cause is Cause.BLOCKED else "",
-            code="mail_server_refuses",
-            reply=_words_of(refusal),
-        )
-    if until is None:
-        resume = Words("The run is paused and nothing is lost. Then: egec reissue resume {name}", name=quoted(run.name))
-    else:
-        resume = Words(
-            "The run is paused until {moment} and nothing is lost. Then: egec reissue resume {name}",
-            moment=clock.to_local_text(until),
-            name=quoted(run.name),
-        )
-    is_to_fix = error.exit_code is not ExitCode.TEMPORARY_FAILURE or refusal.result.cause is Cause.BLOCKED
-    error.hint = join_words(" ", [error.hint, resume]) if is_to_fix and error.hint else resume
-    return error
-
-
-def _deferred_error(run: ReissueRun, due: datetime) -> TemporaryFailure:
-    return TemporaryFailure(
-        "the rest of the run {name} is due at {moment}",
-        "Later: egec reissue resume {quoted}",
-        code="run_deferred",
-        name=run.name,
-        quoted=quoted(run.name),
-        moment=clock.to_local_text(due),
-    )
-
-
-def _error_of_state(run: ReissueRun, state: RunState) -> EgecError | None:
-    if state is RunState.CANCELLED:
-        return runs.cancelled_error(run)
-    if state is RunState.PAUSED:
-        return TemporaryFailure(
-            "the run {name} was paused by another worker, which reports the reason",
-            "Type `egec reissue resume {quoted}` to continue.",
-            code="run_paused",
-            name=run.name,
-            quoted=quoted(run.name),
-        )
-    return None

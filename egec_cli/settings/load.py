@@ -105,6 +105,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         workers=reader.value("EGEC_WORKERS") or os.cpu_count() or 1,
         mail_connections=reader.value("EGEC_MAIL_CONNECTIONS"),
         mail_rate=reader.value("EGEC_MAIL_RATE"),
+        mail_reserve=reader.value("EGEC_MAIL_RESERVE"),
         mail_retry_hours=reader.value("EGEC_MAIL_RETRY_HOURS"),
         audit_days=reader.value("EGEC_AUDIT_DAYS"),
         log=reader.value("EGEC_LOG"),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -104,6 +105,17 @@ class DkimKey(NamedTuple):
     selector: str
 
 
+class Quota(NamedTuple):
+    """At most this number of mails in any window of this length, in seconds."""
+
+    mails: int
+    seconds: int
+
+
+# The quotas that hold together, the shortest window first; none means no limit.
+Rate = tuple[Quota, ...]
+
+
 class LogStyle(StrEnum):
     """The format of the log."""
 
@@ -147,7 +159,8 @@ class Settings(NamedTuple):
     unused_password_days: int
     workers: int
     mail_connections: int
-    mail_rate: int
+    mail_rate: Rate
+    mail_reserve: int
     mail_retry_hours: int
     audit_days: int
     log: LogStyle | None
@@ -254,6 +267,42 @@ def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
         return int(text)
 
     return parse
+
+
+# The windows of quotas, in seconds, by their units.
+_WINDOWS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+LONGEST_WINDOW = max(_WINDOWS.values())
+_UNITS = {seconds: unit for unit, seconds in _WINDOWS.items()}
+_MOST_MAILS = 1_000_000
+_QUOTA = re.compile(r"\s*([0-9]{1,9})(?:\s*/\s*([A-Za-z]+))?\s*")
+
+
+def parse_rate(text: str, _folder: Folder = None) -> Rate:
+    """Return the quotas of a text such as `30/min,500/h`; a number alone is per second, 0 means no limit."""
+    if text.strip() == "0":
+        return ()
+    quotas = sorted(map(_parse_quota, text.split(",")), key=lambda quota: quota.seconds)
+    for quota, following in pairwise(quotas):
+        if quota.seconds == following.seconds:
+            raise Fault("has two quotas per {unit}", unit=_UNITS[quota.seconds])
+    return tuple(quotas)
+
+
+def _parse_quota(text: str) -> Quota:
+    found = _QUOTA.fullmatch(text)
+    if not found:
+        raise Fault("must be mails per s, min, h or d, such as 30/min, or several separated by commas; 0 = no limit")
+    mails, unit = int(found[1]), found[2] or "s"
+    if unit not in _WINDOWS:
+        raise Fault("has an unknown unit {unit}: use s, min, h or d", unit=unit)
+    if not 1 <= mails <= _MOST_MAILS:
+        raise Fault("must allow from 1 to {most} mails per {unit}; 0 alone = no limit", most=_MOST_MAILS, unit=unit)
+    return Quota(mails, _WINDOWS[unit])
+
+
+def format_rate(rate: Rate) -> str:
+    """Return quotas as `parse_rate` reads them: `30/min,500/h`, or `0` for no limit."""
+    return ",".join(f"{quota.mails}/{_UNITS[quota.seconds]}" for quota in rate) or "0"
 
 
 def parse_yes_or_no(text: str, _folder: Folder) -> bool:

@@ -110,10 +110,17 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_RATE",
-        schema.number_parser(0, 100_000),
+        schema.parse_rate,
         "0",
-        "50",
-        "Maximum mails per second, across all runs of the database; 0 = no limit.",
+        "30/min,500/h,10000/d",
+        "Maximum mails per `s`, `min`, `h` or `d`, across all mails of the database; 0 = no limit.",
+    ),
+    Setting(
+        "EGEC_MAIL_RESERVE",
+        schema.number_parser(0, 90),
+        "10",
+        "10",
+        "Percent of the quotas per hour and day that runs leave for single activations.",
     ),
     Setting(
         "EGEC_MAIL_RETRY_HOURS",

@@ -37,8 +37,8 @@ class RunState(StrEnum):
 class ItemState(StrEnum):
     """The state of a client in a run.
 
-    `sent`: the server accepted the mail, but it is not settled yet. `skipped`: the client has got a newer password since
-    the start of the run, and needs none of its mails.
+    `sent`: the server accepted the mail, but it is not settled yet. `skipped`: the client has got a newer password
+    since the start of the run, and needs none of its mails.
     """
 
     WAITING = "waiting"
@@ -185,18 +185,26 @@ ReissueItem.add_index(ReissueItem.run, where=IS_HELD, name="item_held")
 
 
 class MailPace(Table):
-    """When the next mail of any run may leave, if their rate is limited; at most one row."""
+    """When the last mail of runs with a limited rate left, or leaves; at most one row."""
 
     id = peewee.AutoField()
-    next_at = TimeField()
+    last_at = TimeField()
 
 
 class MailCount(Table):
-    """Mails that count towards the quotas: they reached the mail server, or still may, before `ends_at`."""
+    """Mails that count towards the quotas: they reached the mail server, or still may, before `ends_at`.
+
+    `owner` is the issuer that still sends them, in the format of a lease; None once they were answered.
+    """
 
     id = peewee.AutoField()
-    ends_at = TimeField(index=True)
+    ends_at = TimeField()
     mails = peewee.IntegerField()
+    owner = peewee.TextField(null=True)
+
+    # Both columns, so that the mails in a window are summed from the index alone.
+    class Meta:
+        indexes = ((("ends_at", "mails"), False),)
 
 
 class Event(Table):

@@ -20,7 +20,7 @@ from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import runs
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.schema import Database, parse_rate
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 
@@ -79,8 +79,8 @@ def test_a_resumed_run_or_a_new_rate_is_recorded_and_the_first_start_is_not(open
     run = runs.start_run(opened, "spring", Selected(opened, Selection(everyone=True)))
     runs.resume_run(opened, run)
     assert ("reissue.resume", "resumed") not in recorded()
-    runs.resume_run(opened, run, rate=5)
-    runs.resume_run(opened, run, rate=5)
+    runs.resume_run(opened, run, rate=parse_rate("5"))
+    runs.resume_run(opened, run, rate=parse_rate("5"))
     assert recorded().count(("reissue.resume", "resumed")) == 1
     runs.pause_run(opened, run, "mail_server_unavailable")
     runs.resume_run(opened, run)

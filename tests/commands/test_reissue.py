@@ -208,7 +208,7 @@ def test_a_dry_run_shows_the_numbers_and_a_sample_and_changes_nothing(
         "  Replacements     0",
         f"  Mail server      127.0.0.1:{server.port}, answers within 1 ms",
         "  Sender           eGEC <ne-pas-repondre@egec.pro>",
-        "  Rate             1 mail per second",
+        "  Rate             1/s",
         "  Duration         about 2 s (a hash takes 1 ms)",
     ]
     assert not any(client in ended.out for client in people)
@@ -276,7 +276,7 @@ def test_a_dry_run_of_resume_and_of_retry_shows_whom_they_would_mail(
     assert "spring: 3 clients\n  The run spring already exists. State: paused; clients left: 2 of 3; failed: 1.\n" in (
         shown.out
     )
-    assert "  Rate             7 mails per second\n" in shown.out
+    assert "  Rate             7/s\n" in shown.out
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["failed"] == 1
     assert server.accepted == []
 
@@ -505,7 +505,7 @@ def test_retry_takes_a_rate(egec: Egec, server: MailServer, people: list[str]) -
     server.fail_always(Fault.RCPT_550, recipient="c1@example.org")
     egec("reissue", "start", "spring", "--all", "--yes")
     egec("reissue", "retry", "spring", "--rate", "7")
-    assert "  Rate             7 mails per second\n" in egec("reissue", "retry", "spring", "--dry-run").out
+    assert "  Rate             7/s\n" in egec("reissue", "retry", "spring", "--dry-run").out
 
 
 def test_a_run_whose_mails_were_deferred_ends_with_75_and_says_when_they_are_due(

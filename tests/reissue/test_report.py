@@ -11,6 +11,7 @@ from egec_cli.clients.records import create_client
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.reissue import report, runs
+from egec_cli.settings.schema import parse_rate
 from egec_cli.store.models import Credential, CredentialState, ItemState, ReissueItem, ReissueRun, RunState
 
 
@@ -104,7 +105,7 @@ def test_the_expected_duration_is_that_of_the_last_minute(opened: Context, run: 
 
 
 def test_the_rate_limit_bounds_the_expected_duration(opened: Context, run: ReissueRun) -> None:
-    runs.resume_run(opened, run, rate=1)
+    runs.resume_run(opened, run, rate=parse_rate("1"))
     mail(run, 0.003, 0.002, 0.001)
     seconds = report.report_run(opened, run).seconds_left
     assert seconds is not None

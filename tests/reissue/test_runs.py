@@ -41,11 +41,11 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
-from egec_cli.reissue import items, preview, runs, schedule, settle, threads, throttle, worker
+from egec_cli.reissue import items, preview, runs, schedule, threads, throttle, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
-from egec_cli.settings.schema import PostgresqlServer
+from egec_cli.settings.schema import PostgresqlServer, parse_rate
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
@@ -641,7 +641,7 @@ def test_a_clock_set_back_during_a_run_delays_no_mail(context: Context, server: 
     context = context._replace(clock=stepping)
     server.fail_next(Fault.RCPT_451, Fault.MESSAGE_451)
     server.at(Point.KEPT, once(lambda: stepping.set_back(step)))
-    run = runs.start_run(context, "spring", Selected(context, EVERYONE), rate=20)
+    run = runs.start_run(context, "spring", Selected(context, EVERYONE), rate=parse_rate("20/s"))
     stop = Event()
     # A run that waits for the clock to catch up fails.
     timer = threading.Timer(PATIENCE / 2, stop.set)
@@ -703,7 +703,7 @@ def test_workers_with_different_clocks_neither_mail_twice_nor_wait(context: Cont
 def test_a_worker_asked_to_stop_sends_no_mail_that_waits_for_the_rate_limit(
     context: Context, server: MailServer
 ) -> None:
-    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=2)
+    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=parse_rate("2/s"))
     stop = Event()
     # The next one leaves half a second later.
     server.at(Point.KEPT, stop.set)
@@ -715,7 +715,7 @@ def test_a_worker_asked_to_stop_sends_no_mail_that_waits_for_the_rate_limit(
 
 def test_a_mail_that_was_never_started_changes_nothing_for_its_client(context: Context, server: MailServer) -> None:
     """P3: its credential is refused, and takes none of the places of deliveries in doubt."""
-    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=2)
+    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=parse_rate("2/s"))
     stop = Event()
     # Two credentials are recorded; the second mail would leave half a second later.
     server.at(Point.KEPT, stop.set)
@@ -725,7 +725,7 @@ def test_a_mail_that_was_never_started_changes_nothing_for_its_client(context: C
 
 
 def test_mails_keep_to_the_rate_limit(context: Context, server: MailServer) -> None:
-    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=5)
+    run = runs.start_run(context, "slow", Selected(context, EVERYONE), rate=parse_rate("5/s"))
     arrivals: list[datetime] = []
     server.at(Point.KEPT, lambda: arrivals.append(context.clock()))
     began = time.monotonic()

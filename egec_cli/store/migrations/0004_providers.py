@@ -12,15 +12,18 @@ def up(migrator, db):
 
     class MailCount(peewee.Model):
         id = peewee.AutoField()
-        ends_at = _Time(index=True)
+        ends_at = _Time()
         mails = peewee.IntegerField()
+        owner = peewee.TextField(null=True)
 
         class Meta:
             database = db
             table_name = "mail_count"
+            indexes = ((("ends_at", "mails"), False),)
 
     db.create_tables([MailCount], safe=False)
     migrator.migrate(
+        migrator.rename_column("mail_pace", "next_at", "last_at"),
         migrator.add_column("reissue_run", "paused_until", _Time(null=True)),
         migrator.add_column("reissue_run", "pauses", peewee.IntegerField(default=0)),
         migrator.add_column("reissue_run", "throttle", peewee.TextField(null=True)),
