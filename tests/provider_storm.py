@@ -24,7 +24,7 @@ from egec_cli.credentials.states import MailOutcome, NewCredential, record_crede
 from egec_cli.hashing import hash_password
 from egec_cli.password import generate_password
 from egec_cli.reissue import schedule, throttle
-from egec_cli.settings import load
+from egec_cli.settings import load, schema
 from egec_cli.store import database
 from egec_cli.store.models import Client, CredentialState, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples
@@ -43,12 +43,15 @@ from tests.provider_server import (
 )
 from tests.reissue_storm import NAME, PATIENCE, QUICK, check_promises, clients_with_mail_under_way
 
-# A minute of a quota lasts this many seconds in a storm.
-MINUTE = 2.0
+# The windows of quotas, in seconds; in a storm, minutes and hours are short.
+SECOND, MINUTE, HOUR = 1, 2, 10
+WINDOWS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": 86_400}
 # The waits of a worker are so much shorter, that a greylist of five minutes opens after a second.
 CHANGES: tuple[Call, ...] = (
     *QUICK,
     replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
+    replace(schema, "_WINDOWS", WINDOWS),
+    replace(schema, "_UNITS", {seconds: unit for unit, seconds in WINDOWS.items()}),
     replace(throttle, "FIRST_WAIT", throttle.FIRST_WAIT / 30),
     replace(throttle, "_LONGEST_WAIT", 60.0 / 30),
 )
@@ -106,7 +109,7 @@ def _quotas(people: int) -> tuple[str, list[tuple[int, float]]]:
     """Return quotas per second and per minute that take about a minute for thousands of clients."""
     per_second = max(20, people // 40)
     per_minute = per_second * 3 // 2
-    return f"{per_second}/s,{per_minute}/min", [(per_second, 1.0), (per_minute, MINUTE)]
+    return f"{per_second}/s,{per_minute}/min", [(per_second, SECOND), (per_minute, MINUTE)]
 
 
 def quotas(people: int) -> Profile:
@@ -296,17 +299,7 @@ def storm(
     strikes = sorted(chance.sample(range(ideal * 9 // 10), kills))
     start_time = time.monotonic()
     with ProviderServer(*profile.rules) as server, contextlib.ExitStack() as stack:
-        arguments = [
-            "reissue",
-            "start",
-            NAME,
-            "--all",
-            "--yes",
-            "--rate",
-            profile.rate.partition("/")[0],
-            "--format",
-            "jsonl",
-        ]
+        arguments = ["reissue", "start", NAME, "--all", "--yes", "--rate", profile.rate, "--format", "jsonl"]
         settings = {"EGEC_MAIL_URL": server.url, **profile.settings}
         command = [*egec_after(*changes), *arguments]
         crew = [_Worker(command, settings, may_pause=profile.pauses) for _ in range(workers)]
