@@ -481,8 +481,15 @@ class Orders(NamedTuple):
 def load_orders(context: Context, run: ReissueRun) -> Orders:
     """Return what a worker has to obey at present: other processes may have changed it."""
     found = ReissueRun.get_by_id(run.id)
-    throttle = Throttle.parse(found.throttle)
-    return Orders(RunState(found.state), _rate(context, found.options), found.paused_until, found.pauses > 0, throttle)
+    # A time further ahead was stored before the clock was set back.
+    is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=schedule.longest_pause())
+    return Orders(
+        state=RunState(found.state),
+        rate=_rate(context, found.options),
+        paused_until=found.paused_until if is_paused else None,
+        has_paused=found.pauses > 0,
+        throttle=Throttle.parse(found.throttle),
+    )
 
 
 def _rate(context: Context, options: str) -> Rate:

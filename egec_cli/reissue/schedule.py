@@ -45,6 +45,11 @@ def longest_waits() -> dict[int, timedelta]:
     return {0: least} | {failures: max(least, wait) for failures, wait in waits.items()}
 
 
+def longest_pause() -> timedelta:
+    """Return the longest pause of a run."""
+    return wait_after(len(WAITS))
+
+
 def next_try_of_run(pauses: int, at: datetime) -> datetime:
     """Return when a run tries again after this number of pauses without an accepted mail between them."""
     return at + wait_after(pauses)

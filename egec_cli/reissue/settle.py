@@ -154,9 +154,13 @@ class Issuer:
         settled = [SettledIssue(one.client, one.sequence, state) for one, state in states.items()]
         audit.record_issues(self._context, self._run, settled)
 
+    def end_waits_too_long(self, at: datetime) -> None:
+        """Make items due that wait longer than they should: they were deferred before the clock was set back."""
+        items.end_waits_too_long(self._run, at, schedule.longest_waits())
+
     def settle_abandoned_items(self, at: datetime) -> None:
         """Give back the items of workers that have ended, and settle those whose mail was accepted."""
-        items.end_waits_too_long(self._run, at, schedule.longest_waits())
+        self.end_waits_too_long(at)
         sent = items.free_abandoned_items(self._run, at)
         if not sent:
             return

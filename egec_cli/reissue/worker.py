@@ -417,6 +417,7 @@ class _Worker:
 
     def _next_due(self, orders: Orders, at: datetime) -> datetime | None:
         """Return when the next client is due, if that is not now; None if others work on the rest."""
+        self._issuer.end_waits_too_long(at)
         due = items.next_due(self._run)
         if due is None:
             return None

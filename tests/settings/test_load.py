@@ -91,6 +91,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         mail_connections=4,
         mail_rate=(),
         mail_reserve=10,
+        mail_retry_hours=24,
         audit_days=365,
         log=None,
         env_file=None,

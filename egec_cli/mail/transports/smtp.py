@@ -157,7 +157,13 @@ class SmtpTransport:
 
     def _open_connection(self) -> SmtpConnection:
         if self._smtp is None:
-            self._smtp = self._connect()
+            try:
+                self._smtp = self._connect()
+            except DeliveryRefused as refusal:
+                if refusal.cause is Cause.THROTTLED:
+                    # No mail was offered yet: a later connection may send this one.
+                    refusal.cause = Cause.UNREACHABLE
+                raise
             self._is_used = self._must_reset = False
         return self._smtp
 
