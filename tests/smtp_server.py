@@ -197,6 +197,13 @@ class Fault(Enum):
         return any(step is HUSH or isinstance(step, Drip) for step in self.steps)
 
 
+class Reply(NamedTuple):
+    """A failure that only answers: as a `Fault`, but with any words."""
+
+    point: Point
+    steps: tuple[bytes, ...]
+
+
 class Accepted(NamedTuple):
     """A mail that the server keeps, whether or not the client got the answer."""
 
@@ -250,7 +257,7 @@ class MailServer:
         self._heard_in_clear = bytearray()
         self._open: set[object] = set()
         self._next: deque[Fault] = deque()
-        self._always: list[tuple[Fault, str | None]] = []
+        self._always: list[tuple[Fault | Reply, str | None]] = []
         self._calls: list[tuple[Point, Call]] = []
 
     @property
@@ -286,6 +293,11 @@ class MailServer:
         """Let the fault occur each time, after those of `fail_next`; `recipient` limits it to one address."""
         with self._changed:
             self._always.append((fault, recipient))
+
+    def answer_always(self, point: Point, answer: str) -> None:
+        """Give this answer each time a client reaches the point."""
+        with self._changed:
+            self._always.append((Reply(point, (f"{answer}\r\n".encode(),)), None))
 
     def work_again(self) -> None:
         """Forget all faults."""
@@ -385,7 +397,7 @@ class MailServer:
         with self._changed:
             return [call for at, call in self._calls if at is point]
 
-    def _fault_at(self, point: Point, recipient: str) -> Fault:
+    def _fault_at(self, point: Point, recipient: str) -> Fault | Reply:
         with self._changed:
             if self._next and self._next[0].point is point:
                 return self._next.popleft()
@@ -514,7 +526,7 @@ class _Dialogue(SMTP):
         self._heard = envelope.content
         return None if await self._play(fault) else "250 OK"
 
-    async def _keep(self, envelope: Envelope) -> Fault:
+    async def _keep(self, envelope: Envelope) -> Fault | Reply:
         fault = await self._come_to(Point.MESSAGE)
         if fault is not Fault.NONE:
             return fault
@@ -524,12 +536,12 @@ class _Dialogue(SMTP):
     async def _reach(self, point: Point) -> bool:
         return await self._play(await self._come_to(point))
 
-    async def _come_to(self, point: Point) -> Fault:
+    async def _come_to(self, point: Point) -> Fault | Reply:
         for call in self._server._calls_at(point):
             await self._server._loop.run_in_executor(None, call)
         return self._server._fault_at(point, self._recipient)
 
-    async def _play(self, fault: Fault) -> bool:
+    async def _play(self, fault: Fault | Reply) -> bool:
         """Let the fault occur; return whether it answered instead of the server."""
         for step in fault.steps:
             if isinstance(step, bytes):
