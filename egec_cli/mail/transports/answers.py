@@ -134,7 +134,7 @@ _ABOUT_A_POLICY = r"polic(y|ies)|access denied|prohibit|spam|virus|content (deni
 RULES = (
     # The login, wherever it is asked for.
     Rule(Cause.BLOCKED, "RFC 4954, 6", codes="530|534|535|538"),
-    # Greylisting concerns one sender, recipient and address at a time, and ends by itself.
+    # Greylisting concerns one sender, recipient and address at a time, and ends on its own.
     Rule(Cause.RECIPIENT, "RFC 6647; postgrey, milter-greylist, rspamd, Exim", codes=_FOR_NOW, words=_GREYLIST),
     # About the recipient.
     Rule(Cause.RECIPIENT, "Gmail, Microsoft 365: limits of the recipient", _MAILING, words=_RECEIVES_TOO_MUCH),
