@@ -198,9 +198,10 @@ class Fault(Enum):
 
 
 class Answer(NamedTuple):
-    """What the server sends and does instead of its answer; without steps, it answers as usual."""
+    """What the server sends and does instead of its answer, at a point; without steps, it answers as usual."""
 
     steps: tuple[bytes | Step | Drip, ...] = ()
+    point: Point | None = None
 
 
 class Accepted(NamedTuple):
@@ -256,7 +257,7 @@ class MailServer:
         self._heard_in_clear = bytearray()
         self._open: set[object] = set()
         self._next: deque[Fault] = deque()
-        self._always: list[tuple[Fault, str | None]] = []
+        self._always: list[tuple[Fault | Answer, str | None]] = []
         self._calls: list[tuple[Point, Call]] = []
 
     @property
@@ -292,6 +293,11 @@ class MailServer:
         """Let the fault occur each time, after those of `fail_next`; `recipient` limits it to one address."""
         with self._changed:
             self._always.append((fault, recipient))
+
+    def answer_always(self, point: Point, answer: str) -> None:
+        """Give this answer each time a client reaches the point."""
+        with self._changed:
+            self._always.append((Answer((f"{answer}\r\n".encode(),), point), None))
 
     def work_again(self) -> None:
         """Forget all faults."""
@@ -395,7 +401,7 @@ class MailServer:
         with self._changed:
             return [call for at, call in self._calls if at is point]
 
-    def _fault_at(self, point: Point, recipient: str) -> Fault:
+    def _fault_at(self, point: Point, recipient: str) -> Fault | Answer:
         with self._changed:
             if self._next and self._next[0].point is point:
                 return self._next.popleft()

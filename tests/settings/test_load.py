@@ -46,7 +46,7 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
         "EGEC_PASSWORD_LOOKALIKES": "alphabet",
     }
     attributes = {own_names.get(name, name.removeprefix("EGEC_").lower()) for name in NAMES}
-    assert attributes | {"env_file", "warnings", "acting_for"} == set(Settings._fields)
+    assert attributes | {"mail_final_timeout", "env_file", "warnings", "acting_for"} == set(Settings._fields)
     assert len(set(NAMES)) == len(NAMES)
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
