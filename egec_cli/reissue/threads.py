@@ -26,6 +26,7 @@ from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import DeliveryRefused, Reply, Transport
+from egec_cli.mail.transports.login_secret import end_running_commands
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
@@ -158,6 +159,8 @@ class Senders:
     def stop(self) -> None:
         """Start no further mail; waiting jobs come back now, those under way when they are finished."""
         self._stopping.set()
+        # Nothing of a mail has left while its connection waits for the program that prints the password or the token.
+        end_running_commands()
         for job in _take_all(self._waiting):
             self._inbox.put(FinishedJob(job, None))
 

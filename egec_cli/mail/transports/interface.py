@@ -2,8 +2,9 @@
 
 The reply of a server or a program may quote the message or the login, so a password: in clear, over several lines, in
 quoted-printable, base64, hexadecimal, URL encoding or HTML. If it contains any trace of the password, only the reply
-code and the status code (RFC 3463) are kept. A trace is four of its characters in a row, or all of them in order with a
-few others between. Case is ignored, and the decoded text counts too. Losing a harmless reply now and then costs little.
+code and the status code (RFC 3463) are kept. A trace is four of its characters in a row (twelve of a long secret, such
+as an access token), or all of them in order with a few others between. Case is ignored, and the decoded text counts
+too. Losing a harmless reply now and then costs little.
 """
 
 import base64
@@ -109,6 +110,9 @@ def to_one_line(answer: bytes | str) -> str:
 LONGEST = 600
 # A trace has `_IN_A_ROW` consecutive characters, or all of them with at most `_MOST_BETWEEN` others between two.
 _IN_A_ROW = 4
+# A secret longer than `_LONG` has so many rows of four characters that every reply would contain one.
+_LONG = 64
+_IN_A_ROW_OF_LONG = 12
 _MOST_BETWEEN = 8
 # Text may be encoded repeatedly.
 _MOST_LAYERS = 3
@@ -145,7 +149,7 @@ def has_trace(text: str, secret: Password) -> bool:
     clear = _squeeze(secret.reveal())
     if not clear:
         return False
-    length = min(_IN_A_ROW, len(clear))
+    length = min(_IN_A_ROW if len(clear) <= _LONG else _IN_A_ROW_OF_LONG, len(clear))
     rows = {clear[at : at + length] for at in range(len(clear) - length + 1)}
     squeezed = _squeeze(text)
     if any(_contains_in_order(squeezed, form) for form in _encode_base64_forms(secret)):

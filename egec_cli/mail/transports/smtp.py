@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 from egec_cli.errors import AddressRefused, ConfigError, EgecError, InvalidInput, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.transports import login, login_secret
 from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply, to_one_line, without_secret
+from egec_cli.mail.transports.login import LoginRefused
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
+from egec_cli.password import Password
 from egec_cli.settings.schema import SmtpServer, Tls
 from egec_cli.translation import Words
 
@@ -26,6 +29,8 @@ _GO_AHEAD = 354
 _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
+# How a reply begins when the login of this connection has ended, as it may with a token that expires.
+_LOGIN_ENDED = re.compile(r"53[05]\b")
 _TOO_LARGE = 552
 # A refusal because of the sender or the content, not because of the address (RFC 3463, 3.8).
 _POLICY = re.compile(rb"5\.7\.")
@@ -45,12 +50,14 @@ class ServerGreeting(NamedTuple):
         certificate_ends: when the certificate expires; None in clear text.
         size_limit: the maximum size of a mail in octets, if announced.
         extensions: their names in lower case.
+        login: the SASL mechanism of the login; empty without a login.
     """
 
     tls: str | None
     certificate_ends: datetime | None
     size_limit: int | None
     extensions: frozenset[str]
+    login: str
 
 
 class SmtpTransport:
@@ -59,6 +66,9 @@ class SmtpTransport:
     def __init__(self, server: SmtpServer, timeout: float) -> None:
         self._server = server
         self._timeout = timeout
+        self._secret = login_secret.open_secret(server)
+        # What this connection, or the attempt to connect, has logged in with.
+        self._used_secret = Password("")
         self._smtp: SmtpConnection | None = None
         # Whether this connection has sent a mail, and whether a refusal left a mail transaction open on it.
         self._is_used = False
@@ -82,9 +92,20 @@ class SmtpTransport:
             ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         limit = smtp.esmtp_features.get("size", "")
         size_limit = int(limit) if re.fullmatch(r"[1-9][0-9]{0,17}", limit) else None
-        return ServerGreeting(tls, ends, size_limit, frozenset(smtp.esmtp_features))
+        return ServerGreeting(tls, ends, size_limit, frozenset(smtp.esmtp_features), smtp.login_mechanism)
 
     def deliver(self, mail: Mail) -> Reply:
+        """Send one mail; log in again once if the login of this connection has ended."""
+        try:
+            return self._deliver(mail)
+        except DeliveryRefused as refusal:
+            if self._server.secret is None or not _LOGIN_ENDED.match(refusal.reply or ""):
+                raise
+        self._drop()
+        self._secret.forget(self._used_secret)
+        return self._deliver(mail)
+
+    def _deliver(self, mail: Mail) -> Reply:
         """Send one mail; reconnect once if the server closed the connection between two mails, as many do."""
         try:
             smtp = self._start_message(mail)
@@ -149,6 +170,18 @@ class SmtpTransport:
         return self._smtp
 
     def _connect(self) -> SmtpConnection:
+        """Connect and log in; if the server refuses the secret, once more with another one, if there is one."""
+        try:
+            return self._connect_with(None)
+        except LoginRefused as refusal:
+            another = self._secret.renew(refusal.secret)
+            if another is None:
+                raise
+        # The server may have closed the connection after the refusal.
+        return self._connect_with(another)
+
+    def _connect_with(self, secret: Password | None) -> SmtpConnection:
+        """Connect and log in with this secret; by default it is fetched once the server has answered."""
         server = self._server
         try:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
@@ -169,11 +202,15 @@ class SmtpTransport:
                 smtp.starttls(context=tls)
                 smtp.ehlo()
             if server.user:
-                smtp.login(server.user, server.password.reveal())
-        except (smtplib.SMTPException, OSError, UnicodeError) as error:
+                mechanism = login.find_mechanism(smtp, server)
+                self._used_secret = secret or self._secret.get()
+                login.log_in(smtp, server, mechanism, self._used_secret)
+        except BaseException as error:
             if smtp is not None:
                 smtp.close()
-            raise self._connection_failure(error) from None
+            if isinstance(error, smtplib.SMTPException | OSError | UnicodeError):
+                raise self._connection_failure(error) from None
+            raise
         return smtp
 
     def _connection_failure(self, error: Exception) -> EgecError:
@@ -215,20 +252,13 @@ class SmtpTransport:
                 server=server,
             )
         # A server may quote the login (RFC 4616, RFC 4954).
-        words = without_secret(_describe(error), server.password)
+        words = without_secret(_describe(error), self._used_secret)
         if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code in _AUTHENTICATION_CODES:
             return ConfigError(
                 "the mail server {server} refuses the login of {user!r}: {words}",
                 "Check the user name and password in EGEC_MAIL_URL.",
                 server=server,
                 user=server.user,
-                words=words,
-            )
-        if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
-            return ConfigError(
-                "the mail server {server} refuses the login: {words}",
-                "Check the user name and password in EGEC_MAIL_URL.",
-                server=server,
                 words=words,
             )
         return TemporaryFailure(

@@ -1,0 +1,332 @@
+"""The password or token of a login: from the settings, or from a program or a file when a connection needs it.
+
+A program runs without a shell, for a limited time, and only its first line counts. Its output and its errors are never
+shown: they may hold a secret. All connections of this process share what it printed.
+"""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from threading import Event, Lock
+from typing import NamedTuple, Protocol
+
+from egec_cli.errors import ConfigError, EgecError, TemporaryFailure
+from egec_cli.password import Password
+from egec_cli.settings import trust
+from egec_cli.settings.schema import SecretCommand, SecretFile, SmtpServer
+from egec_cli.translation import Words, system_message
+
+# How long a program may take, in seconds.
+COMMAND_TIMEOUT = 30.0
+# Longer than any access token: a response of SASL has at most 12,288 characters in base64 (RFC 4954, 4).
+_LONGEST = 8192
+# How often a running program is looked at, in seconds; the end of its output is noticed at once.
+_LOOK_INTERVAL = 0.05
+_CHUNK = 65_536
+# An access token (RFC 6750, 2.1).
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+# Exit codes of sysexits.h and of shells that no later attempt changes.
+_MISCONFIGURED = {64, 66, 72, 73, 76, 77, 78, 126, 127}
+
+_RUN_IT = Words("Run it by hand, as the same user, to see why.")
+_ONE_LINE = Words("Let it give the secret alone, on one line.")
+
+# One for each program that runs; it is set to end the program.
+_running: set[Event] = set()
+
+
+class LoginSecret(Protocol):
+    """Where the secret of a login comes from. Several threads may use it."""
+
+    def get(self) -> Password:
+        """Return the secret.
+
+        Raises:
+            ConfigError: there is none, or it is invalid.
+            TemporaryFailure: the program failed.
+        """
+
+    def renew(self, refused: Password) -> Password | None:
+        """Return another secret than the one that the server refused; None if there is no other.
+
+        Raises:
+            ConfigError, TemporaryFailure: as for `get`.
+        """
+
+    def forget(self, refused: Password) -> None:
+        """Fetch the secret again for the next login, unless that has been done since `refused` was returned."""
+
+
+def open_secret(server: SmtpServer) -> LoginSecret:
+    """Return the source of the password or token of a mail server; nothing is fetched yet."""
+    if isinstance(server.secret, SecretCommand):
+        return _shared_command(server.secret, is_token=server.uses_oauth)
+    if isinstance(server.secret, SecretFile):
+        return FileSecret(server.secret)
+    return FixedSecret(server.password)
+
+
+def end_running_commands() -> None:
+    """End the programs that run at this moment, in any thread; their logins fail."""
+    for interruption in list(_running):
+        interruption.set()
+
+
+class FixedSecret:
+    """The password of the URL."""
+
+    def __init__(self, secret: Password) -> None:
+        self._secret = secret
+
+    def get(self) -> Password:
+        """Return the password."""
+        return self._secret
+
+    def renew(self, refused: Password) -> Password | None:
+        """Return None: there is no other."""
+        return None
+
+    def forget(self, refused: Password) -> None:
+        """Do nothing."""
+
+
+class FileSecret:
+    """The token in a file, which is read for each login."""
+
+    def __init__(self, file: SecretFile) -> None:
+        self._file = file
+
+    def get(self) -> Password:
+        """Read the token."""
+        setting, path = self._file
+        try:
+            data = trust.read(path).data
+        except trust.UntrustedFile as error:
+            what = Words("{setting} is refused: {message}", setting=setting, message=error.message)
+            raise ConfigError(what, error.hint) from None
+        except OSError as error:
+            raise ConfigError(
+                "{setting} names {path}, which cannot be read: {reason}",
+                "Check the path, and the program that writes the file.",
+                setting=setting,
+                path=path,
+                reason=system_message(error),
+            ) from None
+        return _parse_secret(data, is_token=True, what=Words("the file in {setting}", setting=setting))
+
+    def renew(self, refused: Password) -> Password | None:
+        """Return what the file has now, if it has changed."""
+        return _if_other(self.get(), refused)
+
+    def forget(self, refused: Password) -> None:
+        """Do nothing: the file is read for each login."""
+
+
+class CommandSecret:
+    """What a program prints, until the server refuses it.
+
+    A thread that waits while another one runs the program gets the same result, also if that is an error.
+    """
+
+    def __init__(self, command: SecretCommand, *, is_token: bool, timeout: float = COMMAND_TIMEOUT) -> None:
+        self._command = command
+        self._is_token = is_token
+        self._timeout = timeout
+        self._lock = Lock()
+        # The result of the last run: a secret, an error, or nothing. It is replaced as a whole.
+        self._result: Password | EgecError | None = None
+        self._runs = 0
+
+    def get(self) -> Password:
+        """Return the secret; run the program if there is none."""
+        runs = self._runs
+        with self._lock:
+            if isinstance(self._result, EgecError) and self._runs != runs:
+                raise self._result
+            if isinstance(self._result, Password):
+                return self._result
+            return self._run()
+
+    def renew(self, refused: Password) -> Password | None:
+        """Run the program again, unless another thread has."""
+        self.forget(refused)
+        return _if_other(self.get(), refused)
+
+    def forget(self, refused: Password) -> None:
+        """Run the program for the next login, unless another thread has."""
+        with self._lock:
+            if isinstance(self._result, Password) and _if_other(self._result, refused) is None:
+                self._result = None
+
+    def _run(self) -> Password:
+        self._result = None
+        try:
+            line = _read_first_line(self._command, self._timeout)
+            what = Words("the program in {setting}", setting=self._command.setting)
+            self._result = _parse_secret(line, is_token=self._is_token, what=what)
+        except EgecError as error:
+            self._result = error
+            raise
+        finally:
+            self._runs += 1
+        return self._result
+
+
+@cache
+def _shared_command(command: SecretCommand, *, is_token: bool) -> CommandSecret:
+    return CommandSecret(command, is_token=is_token)
+
+
+def _if_other(secret: Password, refused: Password) -> Password | None:
+    return None if secret.reveal() == refused.reveal() else secret
+
+
+def _parse_secret(data: bytes, *, is_token: bool, what: Words) -> Password:
+    """Return the first line as a secret.
+
+    Raises:
+        ConfigError: it is empty, too long or not text.
+    """
+    line = data.partition(b"\n")[0].removesuffix(b"\r")
+    if len(line) > _LONGEST:
+        raise ConfigError("{what} gives a first line of more than {most} bytes", _ONE_LINE, what=what, most=_LONGEST)
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if is_token:
+        text = text.strip()
+    if not text:
+        raise ConfigError("{what} gives an empty first line", _ONE_LINE, what=what)
+    if is_token and not _TOKEN.fullmatch(text):
+        raise ConfigError("{what} gives a first line that is not a token", _ONE_LINE, what=what)
+    if not text.isprintable():
+        raise ConfigError("{what} gives a first line that is not a password", _ONE_LINE, what=what)
+    return Password(text)
+
+
+class _Program(NamedTuple):
+    """A running program, and what ends it."""
+
+    process: subprocess.Popen[bytes]
+    interruption: Event
+    deadline: float
+
+
+def _read_first_line(command: SecretCommand, timeout: float) -> bytes:
+    """Run a program and return the start of its output, at least its first line up to `_LONGEST` bytes.
+
+    It does not wait for child processes that keep the output open. At the time limit, and when this process is
+    interrupted, it ends the program with its children.
+
+    Raises:
+        ConfigError: the program cannot be run.
+        TemporaryFailure: it failed, or did not end in time.
+    """
+    setting = command.setting
+    try:
+        # In a session of its own: it has no terminal to ask at, and its children can be ended with it.
+        process = subprocess.Popen(  # noqa: S603 - the program is the operator's
+            command.words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "the program in {setting} cannot be run: {reason}",
+            "Correct {setting}: the path of a program and its arguments.",
+            setting=setting,
+            reason=system_message(error) if isinstance(error, OSError) else type(error).__name__,
+        ) from None
+    with process.stdout as output, _ended_with_children(process), _interruptible() as interruption:  # type: ignore[union-attr] # a pipe
+        program = _Program(process, interruption, time.monotonic() + timeout)
+        received = b"".join(_read_output(program, output.fileno()))
+        if process.returncode is None:
+            what = (
+                Words("was interrupted")
+                if interruption.is_set()
+                else Words("did not end within {seconds:g} s", seconds=timeout)
+            )
+            raise _failure(setting, what)
+    code = process.returncode
+    if code in _MISCONFIGURED:
+        raise ConfigError(
+            "the program in {setting} {what}",
+            _RUN_IT,
+            setting=setting,
+            what=Words("failed with exit code {code}", code=code),
+        )
+    if code < 0:
+        raise _failure(setting, Words("was killed by signal {signal}", signal=-code))
+    if code > 0:
+        raise _failure(setting, Words("failed with exit code {code}", code=code))
+    return received
+
+
+def _failure(setting: str, what: Words) -> TemporaryFailure:
+    return TemporaryFailure(
+        "the program in {setting} {what}", _RUN_IT, code="login_secret_unavailable", setting=setting, what=what
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[Event]:
+    """Yield an event that `end_running_commands` sets."""
+    interruption = Event()
+    _running.add(interruption)
+    try:
+        yield interruption
+    finally:
+        _running.discard(interruption)
+
+
+@contextmanager
+def _ended_with_children(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """End the program and its children after the block, unless the program has ended by itself."""
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _read_output(program: _Program, descriptor: int) -> Iterator[bytes]:
+    """Yield the start of the output until the program has ended, is interrupted or has used up its time."""
+    os.set_blocking(descriptor, False)
+    readiness = select.poll()
+    readiness.register(descriptor, select.POLLIN)
+    kept, is_open = 0, True
+    while not program.interruption.is_set() and (left := program.deadline - time.monotonic()) > 0:
+        pause = min(left, _LOOK_INTERVAL)
+        if is_open:
+            readiness.poll(pause * 1000)
+        else:
+            with suppress(subprocess.TimeoutExpired):
+                program.process.wait(pause)
+        # Looked at before the output: all that an ended program has printed is there.
+        has_ended = program.process.poll() is not None
+        piece = _read_piece(descriptor) if is_open else b""
+        if piece and kept <= _LONGEST:
+            kept += len(piece)
+            yield piece
+        if has_ended and (not piece or kept > _LONGEST):
+            return
+        is_open = is_open and piece != b""
+
+
+def _read_piece(descriptor: int) -> bytes | None:
+    """Return new output, an empty text at its end, or None if there is none yet."""
+    try:
+        return os.read(descriptor, _CHUNK)
+    except BlockingIOError:
+        return None
