@@ -310,6 +310,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "in_doubt": (ExitCode.TEMPORARY_FAILURE, "the mail server's answer was lost; the mail may have been sent"),
     "mail_deferred": (ExitCode.TEMPORARY_FAILURE, "the mail server deferred the mail"),
     "mail_server_unavailable": (ExitCode.TEMPORARY_FAILURE, "the mail server is unavailable"),
+    "login_secret_unavailable": (
+        ExitCode.TEMPORARY_FAILURE,
+        "the program that prints the password or token for the mail server failed",
+    ),
     "run_in_progress": (ExitCode.TEMPORARY_FAILURE, "a worker is active on a run"),
     "run_paused": (ExitCode.TEMPORARY_FAILURE, "another worker paused the run and reports the reason"),
     "not_permitted": (ExitCode.NOT_PERMITTED, "this user lacks the permission"),

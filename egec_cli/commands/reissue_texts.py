@@ -189,6 +189,7 @@ def run_lines(report: RunReport) -> list[Line]:
 # Why a run was paused, by error code.
 _PAUSES = {
     "mail_server_unavailable": Words("the mail server is unavailable"),
+    "login_secret_unavailable": Words("the program that prints the password or token for the mail server failed"),
     "mail_refused": Words("the mail server refuses all mails"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }

@@ -49,6 +49,7 @@ ERRORS: Mapping[str, str] = {
     "in_doubt": "in_doubt",
     "mail_deferred": "mail_deferred",
     "mail_server_unavailable": "mail_server_unavailable",
+    "login_secret_unavailable": "login_secret_unavailable",
     "run_in_progress": "runs",
     "run_paused": "runs",
     "not_permitted": "not_permitted",

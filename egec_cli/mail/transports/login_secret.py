@@ -1,22 +1,16 @@
 """The password or token of a login: from the settings, or from a program or a file when a connection needs it.
 
-A program runs without a shell, for a limited time, and only its first line counts. Its output and its errors are never
-shown: they may hold a secret. All connections of this process share what it printed.
+All connections of this process share what a program printed. It is never shown, as it may hold a secret.
 """
 
-import os
 import re
-import select
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from threading import Event, Lock
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from egec_cli.errors import ConfigError, EgecError, TemporaryFailure
+from egec_cli.errors import ConfigError, EgecError
 from egec_cli.password import Password
 from egec_cli.settings import trust
 from egec_cli.settings.schema import SecretCommand, SecretFile, SmtpServer
@@ -24,17 +18,10 @@ from egec_cli.translation import Words, system_message
 
 # How long a program may take, in seconds.
 COMMAND_TIMEOUT = 30.0
-# Longer than any access token: a response of SASL has at most 12,288 characters in base64 (RFC 4954, 4).
+# The maximum length of a secret, in bytes: a response of SASL has at most 12,288 in base64 (RFC 4954, 4).
 _LONGEST = 8192
-# How often a running program is looked at, in seconds; the end of its output is noticed at once.
-_LOOK_INTERVAL = 0.05
-_CHUNK = 65_536
 # An access token (RFC 6750, 2.1).
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-# Exit codes of sysexits.h and of shells that no later attempt changes.
-_MISCONFIGURED = {64, 66, 72, 73, 76, 77, 78, 126, 127}
-
-_RUN_IT = Words("Run it by hand, as the same user, to see why.")
 _ONE_LINE = Words("Let it give the secret alone, on one line.")
 
 # One for each program that runs; it is set to end the program.
@@ -167,9 +154,13 @@ class CommandSecret:
     def _run(self) -> Password:
         self._result = None
         try:
-            line = _read_first_line(self._command, self._timeout)
+            # Imported here: few installations have a program.
+            from egec_cli.mail.transports import secret_program
+
+            with _interruptible() as interruption:
+                output = secret_program.read_output(self._command, self._timeout, interruption, most=_LONGEST + 2)
             what = Words("the program in {setting}", setting=self._command.setting)
-            self._result = _parse_secret(line, is_token=self._is_token, what=what)
+            self._result = _parse_secret(output, is_token=self._is_token, what=what)
         except EgecError as error:
             self._result = error
             raise
@@ -181,6 +172,17 @@ class CommandSecret:
 @cache
 def _shared_command(command: SecretCommand, *, is_token: bool) -> CommandSecret:
     return CommandSecret(command, is_token=is_token)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Event]:
+    """Yield an event that `end_running_commands` sets."""
+    interruption = Event()
+    _running.add(interruption)
+    try:
+        yield interruption
+    finally:
+        _running.discard(interruption)
 
 
 def _if_other(secret: Password, refused: Password) -> Password | None:
@@ -209,124 +211,3 @@ def _parse_secret(data: bytes, *, is_token: bool, what: Words) -> Password:
     if not text.isprintable():
         raise ConfigError("{what} gives a first line that is not a password", _ONE_LINE, what=what)
     return Password(text)
-
-
-class _Program(NamedTuple):
-    """A running program, and what ends it."""
-
-    process: subprocess.Popen[bytes]
-    interruption: Event
-    deadline: float
-
-
-def _read_first_line(command: SecretCommand, timeout: float) -> bytes:
-    """Run a program and return the start of its output, at least its first line up to `_LONGEST` bytes.
-
-    It does not wait for child processes that keep the output open. At the time limit, and when this process is
-    interrupted, it ends the program with its children.
-
-    Raises:
-        ConfigError: the program cannot be run.
-        TemporaryFailure: it failed, or did not end in time.
-    """
-    setting = command.setting
-    try:
-        # In a session of its own: it has no terminal to ask at, and its children can be ended with it.
-        process = subprocess.Popen(  # noqa: S603 - the program is the operator's
-            command.words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "the program in {setting} cannot be run: {reason}",
-            "Correct {setting}: the path of a program and its arguments.",
-            setting=setting,
-            reason=system_message(error) if isinstance(error, OSError) else type(error).__name__,
-        ) from None
-    with process.stdout as output, _ended_with_children(process), _interruptible() as interruption:  # type: ignore[union-attr] # a pipe
-        program = _Program(process, interruption, time.monotonic() + timeout)
-        received = b"".join(_read_output(program, output.fileno()))
-        if process.returncode is None:
-            what = (
-                Words("was interrupted")
-                if interruption.is_set()
-                else Words("did not end within {seconds:g} s", seconds=timeout)
-            )
-            raise _failure(setting, what)
-    code = process.returncode
-    if code in _MISCONFIGURED:
-        raise ConfigError(
-            "the program in {setting} {what}",
-            _RUN_IT,
-            setting=setting,
-            what=Words("failed with exit code {code}", code=code),
-        )
-    if code < 0:
-        raise _failure(setting, Words("was killed by signal {signal}", signal=-code))
-    if code > 0:
-        raise _failure(setting, Words("failed with exit code {code}", code=code))
-    return received
-
-
-def _failure(setting: str, what: Words) -> TemporaryFailure:
-    return TemporaryFailure(
-        "the program in {setting} {what}", _RUN_IT, code="login_secret_unavailable", setting=setting, what=what
-    )
-
-
-@contextmanager
-def _interruptible() -> Iterator[Event]:
-    """Yield an event that `end_running_commands` sets."""
-    interruption = Event()
-    _running.add(interruption)
-    try:
-        yield interruption
-    finally:
-        _running.discard(interruption)
-
-
-@contextmanager
-def _ended_with_children(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """End the program and its children after the block, unless the program has ended by itself."""
-    try:
-        yield
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _read_output(program: _Program, descriptor: int) -> Iterator[bytes]:
-    """Yield the start of the output until the program has ended, is interrupted or has used up its time."""
-    os.set_blocking(descriptor, False)
-    readiness = select.poll()
-    readiness.register(descriptor, select.POLLIN)
-    kept, is_open = 0, True
-    while not program.interruption.is_set() and (left := program.deadline - time.monotonic()) > 0:
-        pause = min(left, _LOOK_INTERVAL)
-        if is_open:
-            readiness.poll(pause * 1000)
-        else:
-            with suppress(subprocess.TimeoutExpired):
-                program.process.wait(pause)
-        # Looked at before the output: all that an ended program has printed is there.
-        has_ended = program.process.poll() is not None
-        piece = _read_piece(descriptor) if is_open else b""
-        if piece and kept <= _LONGEST:
-            kept += len(piece)
-            yield piece
-        if has_ended and (not piece or kept > _LONGEST):
-            return
-        is_open = is_open and piece != b""
-
-
-def _read_piece(descriptor: int) -> bytes | None:
-    """Return new output, an empty text at its end, or None if there is none yet."""
-    try:
-        return os.read(descriptor, _CHUNK)
-    except BlockingIOError:
-        return None
