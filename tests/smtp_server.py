@@ -262,6 +262,7 @@ class MailServer:
         self._heard_in_clear = bytearray()
         self._open: set[object] = set()
         self._next: deque[Fault] = deque()
+        self._mails_each: int | None = None
         self._always: list[tuple[Fault, str | None]] = []
         self._calls: list[tuple[Point, Call]] = []
 
@@ -301,6 +302,11 @@ class MailServer:
         """Let the fault occur each time, after those of `fail_next`; `recipient` limits it to one address."""
         with self._changed:
             self._always.append((fault, recipient))
+
+    def close_after(self, mails: int) -> None:
+        """Close each connection with 421 at the mail after this number of mails."""
+        with self._changed:
+            self._mails_each = mails
 
     def work_again(self) -> None:
         """Forget all faults."""
@@ -429,6 +435,7 @@ class _Dialogue(SMTP):
         self._greeted = False
         self._recipient = ""
         self._token = ""
+        self._mails = 0
         self._heard = b""
         self._hears = asyncio.Event()
 
@@ -520,6 +527,11 @@ class _Dialogue(SMTP):
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
         if await self._reach(Point.MAIL):
             return
+        if self._server._mails_each == self._mails:
+            await self.push("421 4.7.0 Too many mails in this connection")
+            self.hang_up()
+            return
+        self._mails += 1
         assert self.session is not None
         if self._server.tokens and self._server.tokens.is_revoked(self._token):
             await self.push("530 5.7.0 The token has expired")

@@ -25,7 +25,7 @@ from egec_cli.credentials.states import RecordedCredential
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, Reply, Transport
+from egec_cli.mail.transports.interface import DeliveryRefused, LoginInterrupted, Reply, Transport
 from egec_cli.mail.transports.login_secret import end_running_commands
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
@@ -207,7 +207,8 @@ class Senders:
             with self.seconds_each.timed():
                 return retrying(transport.deliver, mail)
 
-        return send_recorded(job.recorded, deliver, job.password)
+        result = send_recorded(job.recorded, deliver, job.password)
+        return None if isinstance(result.error, LoginInterrupted) else result
 
 
 def _is_temporarily_unavailable(error: BaseException) -> bool:

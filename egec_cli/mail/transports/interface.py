@@ -16,7 +16,7 @@ from html import unescape
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
-from egec_cli.errors import EgecError
+from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
 from egec_cli.password import Password
 from egec_cli.translation import Words
@@ -67,6 +67,12 @@ class DeliveryRefused(Exception):
         self.error = error
         self.reply = reply
         self.server_unavailable = server_unavailable
+
+
+class LoginInterrupted(TemporaryFailure):
+    """The program that prints the password or the token was ended, because this process stops sending."""
+
+    code = "login_secret_unavailable"
 
 
 class DeliveryUnknown(Exception):
@@ -162,7 +168,7 @@ def has_trace(text: str, secret: Password) -> bool:
 def _keep_codes(words: str) -> str:
     codes = _CODES.match(words)
     given = " ".join(code for code in codes.groups() if code) if codes else ""
-    return f"{given} (text left out: it quotes the password)".strip()
+    return f"{given} (text left out: it quotes the password or token)".strip()
 
 
 def _squeeze(text: str) -> str:

@@ -23,8 +23,8 @@ _ANSWERS_TO_ERROR = {"OAUTHBEARER": "\x01", "XOAUTH2": ""}
 class LoginRefused(ConfigError):
     """The mail server refuses the user name with this secret, which may have expired."""
 
-    def __init__(self, message: str, hint: Words, secret: Password, **values: object) -> None:
-        super().__init__(Words(message, **values), hint)
+    def __init__(self, message: Words, hint: Words, secret: Password) -> None:
+        super().__init__(message, hint)
         self.secret = secret
 
 
@@ -65,15 +65,14 @@ def log_in(smtp: SmtpConnection, server: SmtpServer, mechanism: str, secret: Pas
         if error.smtp_code < 500:
             raise
         words = " ".join([f"{error.smtp_code} {to_one_line(error.smtp_error)}", *errors])
-        raise LoginRefused(
+        message = Words(
             "the mail server {server} refuses the login of {user!r}: {words}",
-            _hint(server),
-            secret,
             server=server,
             user=server.user,
             # A server may quote the login (RFC 4616, RFC 4954).
             words=without_secret(words, secret),
-        ) from None
+        )
+        raise LoginRefused(message, _hint(server), secret) from None
 
 
 def _log_in_by_token(

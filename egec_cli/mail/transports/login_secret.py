@@ -4,10 +4,8 @@ All connections of this process share what a program printed. It is never shown,
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import Protocol
 
 from egec_cli.errors import ConfigError, EgecError
@@ -18,6 +16,8 @@ from egec_cli.translation import Words, system_message
 
 # How long a program may take, in seconds.
 COMMAND_TIMEOUT = 30.0
+# How long to wait for the end of a program that is interrupted, in seconds.
+_LONGEST_END = 5.0
 # The maximum length of a secret, in bytes: a response of SASL has at most 12,288 in base64 (RFC 4954, 4).
 _LONGEST = 8192
 # An access token (RFC 6750, 2.1).
@@ -154,11 +154,7 @@ class CommandSecret:
     def _run(self) -> Password:
         self._result = None
         try:
-            # Imported here: few installations have a program.
-            from egec_cli.mail.transports import secret_program
-
-            with _interruptible() as interruption:
-                output = secret_program.read_output(self._command, self._timeout, interruption, most=_LONGEST + 2)
+            output = _read_output(self._command, self._timeout)
             what = Words("the program in {setting}", setting=self._command.setting)
             self._result = _parse_secret(output, is_token=self._is_token, what=what)
         except EgecError as error:
@@ -174,15 +170,41 @@ def _shared_command(command: SecretCommand, *, is_token: bool) -> CommandSecret:
     return CommandSecret(command, is_token=is_token)
 
 
-@contextmanager
-def _interruptible() -> Iterator[Event]:
-    """Yield an event that `end_running_commands` sets."""
-    interruption = Event()
+def _read_output(command: SecretCommand, timeout: float) -> bytes:
+    """Run the program and return the start of its output; Ctrl-C ends the program.
+
+    Raises:
+        ConfigError, TemporaryFailure: the program failed.
+    """
+    # Imported here: few installations have a program.
+    from egec_cli.mail.transports import secret_program
+
+    results: list[bytes | BaseException] = []
+    interruption, has_ended = Event(), Event()
+
+    def run() -> None:
+        try:
+            results.append(secret_program.read_output(command, timeout, interruption, most=_LONGEST + 2))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is used
+            results.append(error)
+        finally:
+            has_ended.set()
+
     _running.add(interruption)
     try:
-        yield interruption
+        # In a thread, where Ctrl-C cannot come between the start of the program and the record of its number.
+        Thread(target=run, name="login secret", daemon=True).start()
+        has_ended.wait()
+    except KeyboardInterrupt:
+        interruption.set()
+        has_ended.wait(_LONGEST_END)
+        raise
     finally:
         _running.discard(interruption)
+    [result] = results
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _if_other(secret: Password, refused: Password) -> Password | None:

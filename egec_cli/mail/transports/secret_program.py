@@ -14,6 +14,7 @@ from threading import Event
 from typing import NamedTuple
 
 from egec_cli.errors import ConfigError, TemporaryFailure
+from egec_cli.mail.transports.interface import LoginInterrupted
 from egec_cli.settings.schema import SecretCommand
 from egec_cli.translation import Words, system_message
 
@@ -44,12 +45,13 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
 
     Args:
         timeout: when to end the program with its children, in seconds.
-        interruption: ends them at once when it is set; so does any exception, such as Ctrl-C.
+        interruption: ends them at once when it is set.
         most: how many bytes are of use.
 
     Raises:
         ConfigError: the program cannot be run.
-        TemporaryFailure: it failed, did not end in time, or was interrupted.
+        TemporaryFailure: it failed, or did not end in time.
+        LoginInterrupted: it was interrupted.
     """
     setting = command.setting
     try:
@@ -72,13 +74,10 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
     with process.stdout, _ended_with_children(process):
         program = _Program(process, interruption, time.monotonic() + timeout, most)
         received = b"".join(_read_pieces(program, process.stdout.fileno()))
+        if process.returncode is None and interruption.is_set():
+            raise LoginInterrupted(Words("the program in {setting} was interrupted", setting=setting))
         if process.returncode is None:
-            what = (
-                Words("was interrupted")
-                if interruption.is_set()
-                else Words("did not end within {seconds:g} s", seconds=timeout)
-            )
-            raise _failure(setting, what)
+            raise _failure(setting, Words("did not end within {seconds:g} s", seconds=timeout))
     code = process.returncode
     if code in _MISCONFIGURED:
         raise ConfigError(
