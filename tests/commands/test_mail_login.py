@@ -112,7 +112,7 @@ def test_a_run_whose_new_token_is_refused_too_is_paused_and_nobody_has_failed(
     paused = egec("reissue", "start", "spring", "--all", "--yes", "--format", "json")
     assert paused.code == 78, paused
     error = json.loads(paused.err.splitlines()[-1])
-    assert "refuses the login of 'egec@example.org': 535 5.7.8 The token is not valid" in error["error"]
+    assert "refuses the login of 'egec@example.org': 535 5.7.8 The token is not valid" in error["error"]["message"]
     status = json.loads(egec("reissue", "status", "spring", "--format", "json").out)
     assert status["failed"] == 0
     assert status["accepted"] == len(mail_server.accepted) < CLIENTS
