@@ -35,12 +35,12 @@ class LoginSecret(Protocol):
         """Return the secret.
 
         Raises:
-            ConfigError: there is none, or it is invalid.
+            ConfigError: it is missing or invalid.
             TemporaryFailure: the program failed.
         """
 
     def renew(self, refused: Password) -> Password | None:
-        """Return another secret than the one that the server refused; None if there is no other.
+        """Fetch the secret again; return it if it differs from the one that the server refused, else None.
 
         Raises:
             ConfigError, TemporaryFailure: as for `get`.
@@ -76,7 +76,7 @@ class FixedSecret:
         return self._secret
 
     def renew(self, refused: Password) -> Password | None:
-        """Return None: there is no other."""
+        """Return None: the password stays the same."""
         return None
 
     def forget(self, refused: Password) -> None:
@@ -131,7 +131,7 @@ class CommandSecret:
         self._runs = 0
 
     def get(self) -> Password:
-        """Return the secret; run the program if there is none."""
+        """Return the secret; run the program if it has not run yet, or if its last secret was refused."""
         runs = self._runs
         with self._lock:
             if isinstance(self._result, EgecError) and self._runs != runs:

@@ -101,7 +101,7 @@ def _failure(setting: str, what: Words) -> TemporaryFailure:
 
 @contextmanager
 def _ended_with_children(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """End the program and its children after the block, unless the program has ended by itself."""
+    """End the program and its children after the block, unless the program has ended already."""
     try:
         yield
     finally:
@@ -136,7 +136,7 @@ def _read_pieces(program: _Program, descriptor: int) -> Iterator[bytes]:
 
 
 def _read_piece(descriptor: int) -> bytes | None:
-    """Return new output, an empty text at its end, or None if there is none yet."""
+    """Return new output, an empty text at its end, or None if the program has not printed more yet."""
     try:
         return os.read(descriptor, _CHUNK)
     except BlockingIOError:

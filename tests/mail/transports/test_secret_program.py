@@ -41,7 +41,7 @@ def failure_of(secret: CommandSecret | FileSecret) -> EgecError:
 
 
 def is_running(process: int) -> bool:
-    """Return whether a process exists and is no zombie."""
+    """Return whether a process exists and has not ended."""
     with suppress(OSError):
         return ") Z " not in Path(f"/proc/{process}/stat").read_text()
     return False
