@@ -373,6 +373,15 @@ def test_each_line_of_a_list_gets_its_result_in_the_order_of_the_list(opened: Co
     ]
 
 
+def test_the_number_of_lines_of_a_list_is_known_before_the_first_change(opened: Context) -> None:
+    made(opened, "a@example.org")
+    totals: list[int] = []
+    disable = partial(change.disable_clients, opened, reason="left")
+    results = change.change_each(opened, names("a@example.org\n\nunknown\n"), disable, report_total=totals.append)
+    next(results)
+    assert totals == [2]
+
+
 def test_after_a_kill_the_first_batches_are_done_and_the_same_command_completes_the_rest(opened: Context) -> None:
     for number in range(1203):
         Client.create(

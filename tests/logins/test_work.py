@@ -167,6 +167,12 @@ def test_the_cost_of_a_hash_replaced_at_login_is_recorded(opened: Context, today
     assert work.rounds(opened, UNKNOWN, "wrong", LoginReason.UNKNOWN_IDENTIFIER) == 2**COST
 
 
+def test_the_cost_of_a_new_hash_is_recorded(opened: Context, today: Context, work: Work) -> None:
+    work.rounds(opened, UNKNOWN, "wrong", LoginReason.UNKNOWN_IDENTIFIER)
+    activated(today)
+    assert work.rounds(opened, UNKNOWN, "wrong", LoginReason.UNKNOWN_IDENTIFIER) == 2**COST
+
+
 @pytest.fixture
 def earlier_version(today: Context) -> Context:
     """Return the context of a database with hashes whose costs are not recorded."""
