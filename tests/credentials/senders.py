@@ -11,7 +11,7 @@ from egec_cli.credentials.quotas import Limits
 from egec_cli.settings.schema import Rate
 
 START = datetime(2026, 11, 25, 5, 30, tzinfo=UTC)
-# Leases are renewed at least this often, in seconds.
+# How often leases are renewed, in seconds.
 HEARTBEAT = 15.0
 _numbers = itertools.count()
 
@@ -31,6 +31,7 @@ class Simulation:
     def __init__(self, context: Context) -> None:
         self.now = 0.0
         self.offset = 0.0
+        self._next_heartbeat = HEARTBEAT
         self.context = context._replace(clock=self.clock)
         self.senders: list[Sender] = []
         self.of_the_dead: list[Sent] = []
@@ -47,10 +48,19 @@ class Simulation:
     def advance(self, seconds: float) -> None:
         """Let time pass; living senders renew their reservations."""
         end = self.now + seconds
-        while self.now < end:
-            self.now = min(self.now + HEARTBEAT, end)
+        while self._next_heartbeat <= end:
+            self.now = self._next_heartbeat
+            self._next_heartbeat += HEARTBEAT
             for sender in self.senders:
                 sender.renew()
+        self.now = end
+
+    def advance_to_next_departure(self, limits: Limits) -> None:
+        """Let the time pass until a mail may leave, at most a quarter of an hour."""
+        with self.context.database.atomic():
+            at = self.clock()
+            next_at = quotas.find_next_departure(limits, at)
+        self.advance(min((next_at - at).total_seconds(), 900))
 
     def arrivals(self) -> list[float]:
         """Return when mails reach the server, in order."""
@@ -101,7 +111,9 @@ class Sender:
         self._under_way = [mail for mail in self._under_way if mail not in answered]
 
     def renew(self) -> None:
+        """Do what a worker does at each heartbeat."""
         if self._under_way:
+            self.settle()
             with self._simulation.context.database.atomic():
                 keys = {mail.key for mail in self._under_way}
                 quotas.extend_reservations(keys, self._owner, self._simulation.clock())
