@@ -15,6 +15,8 @@ The row `growth` compares the time that one client more takes, and the peak of m
 one. The start-up time does not count for a client: it is measured by the same command over the small run once
 that is done, and subtracted from both.
 
+The row `quota` is the share of 120 mails a minute that a run uses.
+
 The rows `start-*` compare the recording of a run with a bare INSERT INTO ... SELECT of the same rows into a table of
 the same columns and indexes that has no foreign keys to check.
 """
@@ -33,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -372,6 +375,29 @@ def issued(number: int, sink: Sink) -> Issued:
     return Issued(first.seconds, again.seconds, first.peak)
 
 
+# Mails per minute.
+QUOTA = 120
+
+
+def quota_used(number: int, rounds: int) -> None:
+    """Print which share of its quota a run uses, from the second to the last answer of the mail server."""
+    print(f"  {QUOTA}/min, {number:,} clients, {rounds} rounds; each takes {(number - 1) * 60 / QUOTA:.0f} s")
+    shares = []
+    with sink_started(RELAY_DELAY) as sink:
+        for _ in range(rounds):
+            with fresh_folder() as folder:
+                program = egec(folder, Job(number, cost=10), sink)
+                ended = run(program._replace(command=[*program.command, "--rate", f"{QUOTA}/min"]), folder)
+                require_done(ended, number)
+                with closing(sqlite3.connect(folder / "egec.db")) as database:
+                    rows = database.execute("SELECT ends_at FROM mail_count ORDER BY ends_at").fetchall()
+            require_mails("egec reissue start", len(rows), number)
+            # The first answer comes late, after the connection was opened.
+            second, last = (datetime.fromisoformat(rows[at][0]) for at in (1, -1))
+            shares.append((number - 2) / ((last - second).total_seconds() * QUOTA / 60))
+    print_median("share of the quota", shares, 0.98)
+
+
 def recorded(environment: dict[str, str], folder: Path) -> float:
     """Return how long the use case takes to record a run of all clients, in seconds."""
     return float(run(Program([PYTHON, "-c", RECORD], environment), folder).out)
@@ -471,6 +497,7 @@ ROWS = {
     "cost4": Row(
         "hardly any hashing: all the rest", lambda n, r: throughput(Job(n, 4), r, {"a": 0.6, "d": 4.0}), 10_000, 5
     ),
+    "quota": Row("a run within a quota", quota_used, 61, 1),
     "growth": Row("a large run against a small one", lambda n, r: growth(1_000, n, r), 200_000, 1),
     "start-sqlite": Row("the recording of a run, SQLite", start_sqlite, 1_000_000, 3),
     "start-postgresql": Row("the recording of a run, PostgreSQL", start_postgresql, 1_000_000, 3),

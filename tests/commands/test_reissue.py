@@ -163,6 +163,7 @@ def test_at_a_terminal_the_operator_must_confirm(
         (["--issued-before", "yesterday", "--yes"], 2, "invalid date or age"),
         (["--all", "--limit", "0", "--yes"], 2, "--limit"),
         (["--all", "--rate", "-1", "--yes"], 2, "--rate"),
+        (["--all", "--rate", "30/min,40/min", "--yes"], 2, "--rate has two quotas per min"),
         (["--all", "--dry-run", "--expect", "4"], 65, "3 clients are selected, not 4"),
     ],
 )

@@ -57,8 +57,9 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "credentials/issue.py": (*_ISSUING, "audit/test_record.py", "credentials/test_promises.py"),
     "hashing.py": ("test_hashing.py", "logins/test_work.py"),
     "password.py": ("test_password.py",),
-    # leases
+    # leases and quotas
     "credentials/leases.py": ("credentials/test_leases.py", *_ISSUING, "reissue/test_runs.py"),
+    "credentials/quotas.py": ("credentials/test_quotas.py", *_ISSUING, "reissue/test_runs.py"),
     # clients
     "email_address.py": ("test_email_address.py",),
     "identifier.py": ("test_identifier.py",),

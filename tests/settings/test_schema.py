@@ -10,16 +10,20 @@ from egec_cli.settings.load import load_settings, read_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
     PostgresqlServer,
+    Quota,
     SecretCommand,
     SecretFile,
     SmtpServer,
     Tls,
+    format_rate,
+    parse_rate,
 )
 from egec_cli.settings.variables import SETTINGS
 from tests.settings.conftest import SECRET, faults, load_file, smtp, written
 
 SLASHES = "needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one"
 NO_URL = "is not a valid URL (in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25)"
+NO_RATE = "must be mails per s, min, h or d, such as 30/min, or several separated by commas; 0 = no limit"
 NO_SMTP_URL = "is not of the form smtp://USER:PASSWORD@HOST:PORT (in a password, write @ as %40, / as %2F ...)"
 
 
@@ -290,6 +294,18 @@ def test_a_warning_names_a_token_file_that_all_users_can_read(mode: int, warned:
         ("EGEC_BCRYPT_COST", "16", "bcrypt_cost", 16),
         ("EGEC_MAIL_TIMEOUT", "3600", "mail_timeout", 3600),
         ("EGEC_MAIL_TIMEOUT", "45", "mail_final_timeout", 45),
+        ("EGEC_MAIL_RATE", "20", "mail_rate", (Quota(20, 1),)),
+        ("EGEC_MAIL_RATE", "20/s", "mail_rate", (Quota(20, 1),)),
+        ("EGEC_MAIL_RATE", "30/min", "mail_rate", (Quota(30, 60),)),
+        (
+            "EGEC_MAIL_RATE",
+            "10000/d, 500 / h,30/min",
+            "mail_rate",
+            (Quota(30, 60), Quota(500, 3600), Quota(10_000, 86_400)),
+        ),
+        ("EGEC_MAIL_RATE", "0", "mail_rate", ()),
+        ("EGEC_MAIL_RESERVE", "0", "mail_reserve", 0),
+        ("EGEC_MAIL_RESERVE", "90", "mail_reserve", 90),
         ("EGEC_UNUSED_PASSWORD_DAYS", "0", "unused_password_days", 0),
         ("EGEC_LANGUAGE", "en", "language", "en"),
         ("EGEC_TIMEZONE", "Indian/Reunion", "timezone", "Indian/Reunion"),
@@ -309,6 +325,15 @@ def test_a_value_is_parsed(name: str, text: str, attribute: str, value: object) 
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [("0", "0"), ("5", "5/s"), ("500/h,30/min", "30/min,500/h"), ("1/d , 1/h,1/min,1", "1/s,1/min,1/h,1/d")],
+)
+def test_quotas_are_written_as_they_are_read(text: str, shown: str) -> None:
+    assert format_rate(parse_rate(text)) == shown
+    assert parse_rate(shown) == parse_rate(text)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
         ("EGEC_BCRYPT_COST", "3", "must be a whole number from 4 to 16"),
@@ -318,6 +343,17 @@ def test_a_value_is_parsed(name: str, text: str, attribute: str, value: object) 
         ("EGEC_MAIL_TIMEOUT", "0", "must be a whole number from 1 to 3600"),
         ("EGEC_MAIL_TIMEOUT", "1.5", "must be a whole number from 1 to 3600"),
         ("EGEC_MAIL_TIMEOUT", "9" * 5000, "must be a whole number from 1 to 3600"),
+        ("EGEC_MAIL_RATE", "0/min", "must allow from 1 to 1000000 mails per min; 0 alone = no limit"),
+        ("EGEC_MAIL_RATE", "1000001", "must allow from 1 to 1000000 mails per s; 0 alone = no limit"),
+        ("EGEC_MAIL_RATE", "30/m", "has an unknown unit m: use s, min, h or d"),
+        ("EGEC_MAIL_RATE", "30/MIN", "has an unknown unit MIN: use s, min, h or d"),
+        ("EGEC_MAIL_RATE", "30/min,40/min", "has two quotas per min"),
+        ("EGEC_MAIL_RATE", "5,6/s", "has two quotas per s"),
+        *(
+            ("EGEC_MAIL_RATE", text, NO_RATE)
+            for text in ("-1", "1.5/s", "30/", "/h", "30/min,", "\uff11", "30 per min")
+        ),
+        ("EGEC_MAIL_RESERVE", "91", "must be a whole number from 0 to 90"),
         ("EGEC_UNUSED_PASSWORD_DAYS", "-1", "must be a whole number from 0 to 3650"),
         ("EGEC_LANGUAGE", "FR", "must be one of fr, en"),
         ("EGEC_TIMEZONE", "Europe/Pariss", "is not a known time zone (did you mean Europe/Paris?)"),
