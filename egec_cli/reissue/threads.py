@@ -160,8 +160,6 @@ class Senders:
         self._allowed_by_server = settings.mail_connections
         self._limit = 1
         self._working = 0
-        # Refusals that may concern the next mails too, and that the caller has not judged yet.
-        self._unjudged = 0
         self._changed = Condition()
         self._threads = [
             Thread(target=self._run, name=f"mail {n}", daemon=True) for n in range(settings.mail_connections)
@@ -173,13 +171,6 @@ class Senders:
         """Send these mails."""
         for job in jobs:
             self._waiting.put(job)
-
-    def go_on(self, finished: FinishedJob) -> None:
-        """Go on after a job has been judged: no mail starts between a refusal that may concern it and its judgement."""
-        if _may_concern_others(finished):
-            with self._changed:
-                self._unjudged -= 1
-                self._changed.notify_all()
 
     def use_one_connection(self) -> None:
         """Send one mail at a time from now on, and give the waiting jobs back."""
@@ -237,34 +228,26 @@ class Senders:
     def _work_once(self, transport: Transport, retrying: Retrying) -> bool:
         """Send the next mail when this thread may; return False when there is none any more."""
         with self._changed:
-            self._changed.wait_for(self._may_work)
+            self._changed.wait_for(lambda: self._working < self._limit)
             self._working += 1
         try:
             job = self._waiting.get()
             if job is None:
                 return False
-            with self._changed:
-                must_wait = self._working > self._limit or self._unjudged > 0
-            if must_wait and not self._stopping.is_set():
-                # It may no longer work: that changed while it waited for a job.
+            if self._working > self._limit:
+                # Lowered while this thread waited for a job.
                 self._waiting.put(job)
                 return True
             finished = self._send(transport, retrying, job)
             if finished.result is not None and finished.result.cause is Cause.CONNECTIONS and self._give_up_one():
                 self._waiting.put(job)
             else:
-                if _may_concern_others(finished):
-                    with self._changed:
-                        self._unjudged += 1
                 self._inbox.put(finished)
             return True
         finally:
             with self._changed:
                 self._working -= 1
                 self._changed.notify()
-
-    def _may_work(self) -> bool:
-        return self._stopping.is_set() or (self._working < self._limit and self._unjudged <= 0)
 
     def _give_up_one(self) -> bool:
         """Use one connection fewer, as the server turned one away; return whether another one is left."""
@@ -293,10 +276,6 @@ class Senders:
         began_at = time.monotonic()
         result = send_recorded(job.recorded, deliver, job.password)
         return FinishedJob(job, result, began_at, time.monotonic())
-
-
-def _may_concern_others(finished: FinishedJob) -> bool:
-    return finished.result is not None and finished.result.cause not in {None, Cause.RECIPIENT}
 
 
 def _is_unreachable_for_now(error: BaseException) -> bool:

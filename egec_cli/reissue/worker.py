@@ -295,7 +295,6 @@ class _Worker:
         self._finished.append(done)
         if done.result is not None:
             self._judge_answer(done, done.result)
-            self._senders.go_on(done)
         return done
 
     def _judge_answer(self, done: FinishedJob, result: SendResult) -> None:
