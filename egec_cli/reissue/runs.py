@@ -523,7 +523,9 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
     if _change_state(run, RunState.RUNNING, RunState.PAUSED):
         (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
         until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
-        ReissueRun.update(pauses=pauses + 1, paused_until=until).where(ReissueRun.id == run.id).execute()
+        # After a pause, the first mails show anew at which rate the server accepts them.
+        new = {"pauses": pauses + 1, "paused_until": until, "throttle": None}
+        ReissueRun.update(**new).where(ReissueRun.id == run.id).execute()
         record_event(context, "reissue.pause", reason, run=run, reply=reply)
 
 

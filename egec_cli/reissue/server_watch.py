@@ -13,13 +13,11 @@ from typing import NamedTuple
 from egec_cli.errors import ExitCode
 from egec_cli.mail.transports.answers import same_answer
 from egec_cli.mail.transports.interface import Cause
-from egec_cli.reissue.threads import FinishedJob
+from egec_cli.reissue.threads import MAY_CONCERN_OTHERS, FinishedJob
 
 MOST_IN_A_ROW = 5
 _LAST = 50
 _LARGEST_SHARE = 0.2
-# The causes that may concern other mails too.
-_DOUBTFUL = {Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.UNCLEAR}
 
 
 def is_server_wide(finished: FinishedJob) -> bool:
@@ -37,7 +35,7 @@ def is_server_wide(finished: FinishedJob) -> bool:
 def is_doubtful(finished: FinishedJob) -> bool:
     """Return whether a mail was refused for a reason that may concern other mails too."""
     result = finished.result
-    is_refused = result is not None and result.error is not None and result.cause in _DOUBTFUL
+    is_refused = result is not None and result.error is not None and result.cause in MAY_CONCERN_OTHERS
     return is_refused and not is_server_wide(finished)
 
 

@@ -30,6 +30,8 @@ from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
 
+# The causes of a refusal that may concern other mails too.
+MAY_CONCERN_OTHERS = frozenset({Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.UNCLEAR})
 # How often a mail is tried while the mail server is unavailable, before the run is paused.
 MOST_SERVER_ATTEMPTS = 5
 # How long it waits between the attempts, in seconds: twice as long each time, plus up to one FIRST_WAIT_FOR_SERVER.
@@ -160,6 +162,7 @@ class Senders:
         self._allowed_by_server = settings.mail_connections
         self._limit = 1
         self._working = 0
+        self._is_held = False
         self._changed = Condition()
         self._threads = [
             Thread(target=self._run, name=f"mail {n}", daemon=True) for n in range(settings.mail_connections)
@@ -182,6 +185,12 @@ class Senders:
         if self._limit < self._allowed_by_server:
             self._limit_threads(self._allowed_by_server)
 
+    def release(self) -> None:
+        """Go on after a refusal that may concern other mails too; no further mail is sent before this."""
+        with self._changed:
+            self._is_held = False
+            self._changed.notify_all()
+
     def _limit_threads(self, number: int) -> None:
         with self._changed:
             self._limit = number
@@ -199,6 +208,7 @@ class Senders:
     def close(self) -> None:
         """Stop, and wait until the connections are closed."""
         self.stop()
+        self.release()
         self._limit_threads(len(self._threads))
         for _ in self._threads:
             self._waiting.put(None)
@@ -228,21 +238,24 @@ class Senders:
     def _work_once(self, transport: Transport, retrying: Retrying) -> bool:
         """Send the next mail when this thread may; return False when there is none any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._working < self._limit)
+            self._changed.wait_for(lambda: self._working < self._limit and not self._is_held)
             self._working += 1
         try:
             job = self._waiting.get()
             if job is None:
                 return False
-            if self._working > self._limit:
-                # Lowered while this thread waited for a job.
+            if self._working > self._limit or self._is_held:
+                # This changed while the thread waited for a job.
                 self._waiting.put(job)
                 return True
             finished = self._send(transport, retrying, job)
-            if finished.result is not None and finished.result.cause is Cause.CONNECTIONS and self._give_up_one():
+            cause = None if finished.result is None else finished.result.cause
+            if cause is Cause.CONNECTIONS and self._give_up_one():
                 self._waiting.put(job)
-            else:
-                self._inbox.put(finished)
+                return True
+            # Until the worker has judged it: the other threads would send many mails meanwhile.
+            self._is_held = self._is_held or cause in MAY_CONCERN_OTHERS
+            self._inbox.put(finished)
             return True
         finally:
             with self._changed:

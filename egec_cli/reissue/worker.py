@@ -308,8 +308,11 @@ class _Worker:
             self._pause_for(self._watch.refusal)
         elif is_throttled(done):
             self._senders.use_one_connection()
-        if is_doubtful(done) and not is_for_now(done):
-            self._withheld[done.job.item.key] = done
+        if is_doubtful(done):
+            if not is_for_now(done):
+                self._withheld[done.job.item.key] = done
+            if self._pauses_for is None:
+                self._senders.release()
 
     def _pause_for(self, refusal: FinishedJob) -> None:
         """Pause the run, as the next mail would be refused too."""
@@ -453,7 +456,8 @@ class _Worker:
         return min(speed, timedelta(seconds=1) / limits.interval) if limits.is_limited else speed
 
     def _limits(self, orders: Orders) -> Limits:
-        slowest = None if orders.throttle is None else orders.throttle.rate
+        # Until a mail is accepted again, the wait after each refusal is long enough.
+        slowest = None if orders.throttle is None or orders.throttle.is_probing else orders.throttle.rate
         return Limits(orders.rate, self._context.settings.mail_reserve, slowest)
 
     def _start_work(self, turn: _TurnResult) -> None:
