@@ -131,6 +131,14 @@ def fail_with(secret: str, *arguments: object, **named: object) -> NoReturn:
     raise RuntimeError(named, arguments, secret)
 
 
+def fail_with_all_arguments(*arguments: object, **named: object) -> NoReturn:
+    """Fail with all arguments, and with the clear text of those that are passwords."""
+    from egec_cli.password import Password
+
+    clear = [one.reveal() for one in (*arguments, *named.values()) if isinstance(one, Password)]
+    raise RuntimeError(arguments, named, clear)
+
+
 def fail_with_first_argument(first: object, *_: object) -> NoReturn:
     raise RuntimeError(first)
 

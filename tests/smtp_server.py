@@ -33,6 +33,7 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
 
 from egec_cli.settings.schema import Tls
+from tests.tokens import USER, Tokens
 
 HOST = "127.0.0.1"
 Call = Callable[[], object]
@@ -64,6 +65,8 @@ class Step(Enum):
 
 HEAR, HUSH, HANG_UP = Step.HEAR, Step.HUSH, Step.HANG_UP
 SECONDS_BETWEEN_DRIPS = 0.02
+# Of SASL, in base64.
+LONGEST_RESPONSE = 12_288
 
 
 class Drip(NamedTuple):
@@ -114,6 +117,12 @@ class Fault(Enum):
 
     LOGIN_454 = Point.LOGIN, b"454 4.7.0 No logins now\r\n"
     LOGIN_535 = Point.LOGIN, b"535 5.7.8 No such login\r\n"
+    LOGIN_535_LIKE_MICROSOFT = (
+        Point.LOGIN,
+        b"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. "
+        b"Visit https://aka.ms/smtp_auth_disabled for more information. [PR0P264CA0123.FRAP264.PROD.OUTLOOK.COM]\r\n",
+    )
+    LOGIN_WITH_BROKEN_CHALLENGE = Point.LOGIN, b"334 a\r\n"  # no base64
     LOGIN_THAT_QUOTES = Point.LOGIN, b"334 UGFzc3dvcmQ6\r\n", HEAR, b"535 No such login: {heard}\r\n"
     LOGIN_THAT_QUOTES_OVER_LINES = Point.LOGIN, b"535-Pa55\r\n535-:wo\r\n535 /rd\r\n"
     SILENT_AT_LOGIN = Point.LOGIN, HUSH
@@ -198,9 +207,10 @@ class Fault(Enum):
 
 
 class Answer(NamedTuple):
-    """What the server sends and does instead of its answer; without steps, it answers as usual."""
+    """What the server sends and does instead of its answer, at a point; without steps, it answers as usual."""
 
     steps: tuple[bytes | Step | Drip, ...] = ()
+    point: Point | None = None
 
 
 class Accepted(NamedTuple):
@@ -217,6 +227,7 @@ class MailServer:
     Args:
         tls: the kind of TLS.
         login: the required user and password (default: none).
+        tokens: the access tokens of which a login requires one, for `tests.tokens.USER` (default: none).
         certified_host: the host that its certificate names; any other than `HOST` makes the certificate wrong.
         smtputf8: whether it offers SMTPUTF8.
         eight_bit: whether it offers 8BITMIME; without it, requests for it and non-ASCII content are refused.
@@ -233,6 +244,7 @@ class MailServer:
         *,
         tls: Tls = Tls.NONE,
         login: Login | None = None,
+        tokens: Tokens | None = None,
         certified_host: str = HOST,
         smtputf8: bool = True,
         eight_bit: bool = True,
@@ -241,6 +253,7 @@ class MailServer:
     ) -> None:
         self.tls = tls
         self.login = login
+        self.tokens = tokens
         self.smtputf8 = smtputf8
         self.eight_bit = eight_bit
         self.pipelining = pipelining
@@ -256,7 +269,8 @@ class MailServer:
         self._heard_in_clear = bytearray()
         self._open: set[object] = set()
         self._next: deque[Fault] = deque()
-        self._always: list[tuple[Fault, str | None]] = []
+        self._mails_each: int | None = None
+        self._always: list[tuple[Fault | Answer, str | None]] = []
         self._calls: list[tuple[Point, Call]] = []
 
     @property
@@ -264,12 +278,15 @@ class MailServer:
         """The EGEC_MAIL_URL of this server, with its authority and login."""
         scheme = "smtps" if self.tls is Tls.IMPLICIT else "smtp"
         user = "{}:{}@".format(*(quote(part, safe="") for part in self.login)) if self.login else ""
+        if self.tokens:
+            user = f"{quote(USER, safe='')}@"
         options = {
             Tls.NONE: "?tls=none",
             Tls.STARTTLS: f"?tls=required&ca={quote(str(authority_file()))}",
             Tls.IMPLICIT: f"?ca={quote(str(authority_file()))}",
         }
-        return f"{scheme}://{user}{HOST}:{self.port}{options[self.tls]}"
+        auth = "&auth=oauth" if self.tokens else ""
+        return f"{scheme}://{user}{HOST}:{self.port}{options[self.tls]}{auth}"
 
     @property
     def accepted(self) -> list[Accepted]:
@@ -292,6 +309,16 @@ class MailServer:
         """Let the fault occur each time, after those of `fail_next`; `recipient` limits it to one address."""
         with self._changed:
             self._always.append((fault, recipient))
+
+    def answer_always(self, point: Point, answer: str) -> None:
+        """Give this answer each time a client reaches the point."""
+        with self._changed:
+            self._always.append((Answer((f"{answer}\r\n".encode(),), point), None))
+
+    def close_after(self, mails: int) -> None:
+        """Close each connection with 421 at the mail after this number of mails."""
+        with self._changed:
+            self._mails_each = mails
 
     def work_again(self) -> None:
         """Forget all faults."""
@@ -395,7 +422,7 @@ class MailServer:
         with self._changed:
             return [call for at, call in self._calls if at is point]
 
-    def _fault_at(self, point: Point, recipient: str) -> Fault:
+    def _fault_at(self, point: Point, recipient: str) -> Fault | Answer:
         with self._changed:
             if self._next and self._next[0].point is point:
                 return self._next.popleft()
@@ -427,6 +454,8 @@ class Dialogue(SMTP):
         self._server = server
         self._greeted = False
         self.recipient = ""
+        self._token = ""
+        self._mails = 0
         self._heard = b""
         self._hears = asyncio.Event()
 
@@ -488,11 +517,46 @@ class Dialogue(SMTP):
         if not await self._reach(Point.LOGIN):
             await super().smtp_AUTH(arg)
 
+    async def auth_XOAUTH2(self, _: object, arguments: list[str]) -> AuthResult:  # noqa: N802
+        return await self._log_in_by_token("XOAUTH2", arguments)
+
+    async def auth_OAUTHBEARER(self, _: object, arguments: list[str]) -> AuthResult:  # noqa: N802
+        return await self._log_in_by_token("OAUTHBEARER", arguments)
+
+    async def _log_in_by_token(self, mechanism: str, arguments: list[str]) -> AuthResult:
+        tokens = self._server.tokens
+        if tokens is None or mechanism not in tokens.mechanisms:
+            return AuthResult(success=False, handled=False, message="504 5.5.4 Not offered")
+        # The response to a challenge may be longer than a command (RFC 4954, 4).
+        self._reader._limit = 2 * LONGEST_RESPONSE  # type: ignore[attr-defined] # it has no other way
+        response = (
+            base64.b64decode(arguments[1], validate=True) if len(arguments) > 1 else await self.challenge_auth(b"")
+        )
+        assert isinstance(response, bytes)
+        token = tokens.accept(mechanism, response)
+        if token is not None:
+            self._token = token
+            return AuthResult(success=True, handled=True)
+        if tokens.explains:
+            challenge, wanted = tokens.error(mechanism)
+            if await self.challenge_auth(challenge) != wanted:
+                return AuthResult(success=False, handled=False, message="501 5.5.2 Wrong answer to the error")
+        quoted = f" {base64.b64encode(response).decode()}"[:400] if tokens.quotes else ""
+        return AuthResult(success=False, handled=False, message=f"535 5.7.8 The token is not valid{quoted}")
+
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
         if await self._reach(Point.MAIL):
             return
+        if self._server._mails_each == self._mails:
+            await self.push("421 4.7.0 Too many mails in this connection")
+            self.hang_up()
+            return
+        self._mails += 1
         assert self.session is not None
-        if self._server.login and not self.session.authenticated:
+        if self._server.tokens and self._server.tokens.is_revoked(self._token):
+            await self.push("530 5.7.0 The token has expired")
+            return
+        if (self._server.login or self._server.tokens) and not self.session.authenticated:
             await self.push("530 5.7.0 Authentication required")
             return
         if not self._server.eight_bit and "BODY=" in (arg or ""):
@@ -596,6 +660,8 @@ class _Handler:
         lines = [line for line in lines if not line.startswith("250-AUTH")]
         if self._server.login is not None and (self._server.tls is Tls.NONE or dialogue.private):
             lines.insert(1, "250-AUTH PLAIN")
+        if self._server.tokens is not None and (self._server.tls is Tls.NONE or dialogue.private):
+            lines.insert(1, f"250-AUTH {' '.join(self._server.tokens.mechanisms)}")
         if self._server.pipelining:
             lines.insert(1, "250-PIPELINING")
         if not self._server.eight_bit:

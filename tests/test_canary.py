@@ -16,11 +16,15 @@ import pytest
 from egec_cli import hashing
 from egec_cli.credentials import states
 from egec_cli.mail.compose import message
+from egec_cli.mail.transports import login as login_module
+from egec_cli.mail.transports import login_secret
 from egec_cli.mail.transports.maildir import MaildirTransport
+from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from tests import children
 from tests.conftest import Egec
 from tests.processes import Call, replace, run_with
-from tests.smtp_server import Fault, MailServer
+from tests.smtp_server import Fault, MailServer, Point
+from tests.tokens import Tokens, shell_program
 
 KNOWN = "fG69a*6jH"
 
@@ -211,6 +215,115 @@ def test_secrets_of_the_settings_are_told_by_no_message(egec_process: Egec, tmp_
         assert ended.code in {75, 78}, ended
         assert secret not in ended.out + ended.err
     assert secret not in egec_process("init", env={"EGEC_MAIL_URL": f"smtp://user:{secret}@127.0.0.1:1"}).out
+
+
+TOKEN = "token-Q7f0zR2kX9vB4tLm.W1nHs8YpJd-6ueGc3oAi5_Ft"
+LOGINS = {
+    "token from a program": "EGEC_MAIL_TOKEN_COMMAND",
+    "token from a file": "EGEC_MAIL_TOKEN_FILE",
+    "password from a program": "EGEC_MAIL_PASSWORD_COMMAND",
+}
+
+
+@pytest.fixture(params=list(LOGINS.values()), ids=list(LOGINS))
+def login(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set where the secret of the login comes from: the canary, in a folder that is not searched."""
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
+    program = shell_program(folder / "program", f"cat {folder}/token; cat {folder}/token >&2")
+    name = str(request.param)
+    monkeypatch.setenv(name, str(folder / "token") if name.endswith("FILE") else f"{program} --canary={TOKEN}")
+    return name
+
+
+def server_for(login: str) -> MailServer:
+    """Return a server that accepts the canary."""
+    return MailServer(tokens=Tokens()) if "TOKEN" in login else MailServer(login=("egec", TOKEN))
+
+
+def url_without_password(server: MailServer) -> str:
+    return server.url.replace(f":{TOKEN}@", "@")
+
+
+def traces_of_the_token(told: str, folder: Path) -> list[str]:
+    """Return where a part of the token is, in clear, in base64 or in hexadecimal, but in its own folder."""
+    forms = [TOKEN[start : start + 16] for start in range(0, len(TOKEN) - 16, 8)]
+    response = f"auth=Bearer {TOKEN}\x01\x01"
+    for before in range(3):
+        forms += [base64.b64encode(before * b"x" + one.encode()).decode()[8:28] for one in (TOKEN, response)]
+    forms.append(TOKEN.encode().hex())
+    contents = {"output": told.encode()} | {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and "/secret/" not in str(path)
+    }
+    return [place for place, content in contents.items() if any(form.encode() in content for form in forms)]
+
+
+def test_the_search_for_the_token_finds_it(tmp_path: Path) -> None:
+    for form in (TOKEN, base64.b64encode(f"user=a\x01auth=Bearer {TOKEN}".encode()).decode(), TOKEN.encode().hex()):
+        assert traces_of_the_token(f"535 {form}", tmp_path) == ["output"]
+
+
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.LOGIN_454, Fault.LOGIN_THAT_QUOTES, Fault.MAIL_530])
+def test_the_secret_of_a_login_is_told_and_kept_nowhere(
+    tmp_path: Path, client: str, login: str, fault: Fault, egec_process: Egec
+) -> None:
+    told = ""
+    with server_for(login) as server:
+        if fault is not Fault.NONE:
+            server.fail_always(fault)
+        url = url_without_password(server)
+        commands = [("--verbose", "activate", client, "--format", "json"), ("doctor", "-v")]
+        if fault is Fault.NONE:
+            commands += [("reissue", "start", "spring", "--all", "--yes"), ("audit", "list", "--format", "json")]
+        for command in commands:
+            ended = egec_process(*command, env={"EGEC_MAIL_URL": url, "EGEC_LOG": "json"})
+            assert ended.code in {0, 3, 75, 78}, ended
+            told += ended.out + ended.err
+        assert bool(server.accepted) is (fault is Fault.NONE)
+    assert traces_of_the_token(told, tmp_path) == []
+
+
+SECRET_DEFECTS = {
+    "in the login": replace(login_module, "log_in", children.fail_with_all_arguments),
+    "in the connection": replace(SmtpConnection, "auth", children.fail_with_all_arguments),
+    "in the parser": replace(login_secret, "_parse_secret", children.fail_with_all_arguments),
+}
+
+
+@pytest.mark.parametrize("defect", SECRET_DEFECTS.values(), ids=SECRET_DEFECTS.keys())
+def test_a_defect_tells_no_secret_of_a_login(
+    tmp_path: Path, client: str, login: str, defect: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_for(login) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", url_without_password(server))
+        ended = run_with([defect], "activate", client)
+    assert ended.code == 70
+    assert traces_of_the_token(ended.out + ended.err, tmp_path) == []
+
+
+def test_the_secret_of_a_login_is_in_no_arguments_and_no_environment_of_egec(
+    tmp_path: Path, client: str, login: str
+) -> None:
+    seen: list[bytes] = []
+    with server_for(login) as server:
+        url = url_without_password(server)
+        path = os.environ[login].partition(" ")[0]
+        with subprocess.Popen(
+            [sys.executable, "-m", "egec_cli", "activate", client],
+            env={**os.environ, "EGEC_MAIL_URL": url, login: path},
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            server.at(
+                Point.MAIL,
+                lambda: seen.extend(
+                    Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ")
+                ),
+            )
+    assert process.returncode == 0
+    assert len(seen) == 2
+    assert not any(TOKEN.encode() in one for one in seen)
 
 
 def test_no_command_takes_a_password_as_an_argument() -> None:

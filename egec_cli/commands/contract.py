@@ -313,6 +313,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_throttled": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more mail for now"),
     "too_many_connections": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more connections for now"),
     "mail_server_unavailable": (ExitCode.TEMPORARY_FAILURE, "the mail server is unavailable"),
+    "login_secret_unavailable": (
+        ExitCode.TEMPORARY_FAILURE,
+        "the program that prints the password or token for the mail server failed",
+    ),
     "run_in_progress": (ExitCode.TEMPORARY_FAILURE, "a worker is active on a run"),
     "run_paused": (ExitCode.TEMPORARY_FAILURE, "another worker paused the run and reports the reason"),
     "not_permitted": (ExitCode.NOT_PERMITTED, "this user lacks the permission"),

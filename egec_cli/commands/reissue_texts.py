@@ -200,6 +200,7 @@ _PAUSES = {
     "mail_throttled": Words("the mail server accepts no more mail for now"),
     "too_many_connections": Words("the mail server accepts no more connections for now"),
     "mail_blocked": Words("the mail server blocks our mail"),
+    "login_secret_unavailable": Words("the program that prints the password or token for the mail server failed"),
     "mail_refused": Words("the mail server refuses all mails"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }

@@ -22,7 +22,7 @@ from egec_cli.doctor.findings import Finding, Severity, add_note, convert_error
 from egec_cli.doctor.machine import format_mode
 from egec_cli.errors import EgecError
 from egec_cli.settings import load
-from egec_cli.settings.load import Reading
+from egec_cli.settings.load import LOGIN_SETTINGS, Reading
 from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.settings.variables import SETTINGS, Setting
 from egec_cli.store import database, peewee
@@ -57,7 +57,8 @@ def examine_installation(environ: Mapping[str, str] | None = None, now: Clock = 
 def _checks(reading: Reading, now: Clock) -> Iterator[tuple[str, set[str], Check]]:
     """Yield the checks that need the settings: name, the settings that each depends on, function."""
     found = reading.settings
-    on_database, on_mail = {"EGEC_DATABASE_URL"}, {"EGEC_MAIL_URL", "EGEC_MAIL_TIMEOUT"}
+    on_database = {"EGEC_DATABASE_URL"}
+    on_mail = {"EGEC_MAIL_URL", "EGEC_MAIL_TIMEOUT", *LOGIN_SETTINGS}
     if isinstance(found.database, SqliteFile):
         yield "file_rights", on_database, partial(machine.check_files, found.database)
     if isinstance(found.database, PostgresqlServer):
@@ -192,5 +193,5 @@ def _check_setting(setting: Setting, reading: Reading) -> Finding:
         "EGEC_MAIL_URL": reading.settings.mail_server,
         "EGEC_DKIM_KEY": Words("a private key") if reading.settings.dkim else Words("none"),
     }
-    shown = places.get(setting.name, Words("(secret)") if setting.secret else source.text)
+    shown = places.get(setting.name, source.text or Words("(secret)"))
     return Finding(setting.name, Severity.OK, Words("{shown} (from {place})", shown=shown, place=source.place))

@@ -134,7 +134,12 @@ def _check_smtp(settings: Settings, server: SmtpServer, at: datetime) -> list[Fi
     finally:
         transport.close()
     if server.user:
-        details = Words("{server} answers; logged in as {user}", server=server, user=server.user)
+        details = Words(
+            "{server} answers; logged in as {user} by {mechanism}",
+            server=server,
+            user=server.user,
+            mechanism=seen.login,
+        )
     else:
         details = Words("{server} answers; no login configured", server=server)
     return [

@@ -52,6 +52,7 @@ ERRORS: Mapping[str, str] = {
     "too_many_connections": "too_many_connections",
     "mail_blocked": "mail_blocked",
     "mail_server_unavailable": "mail_server_unavailable",
+    "login_secret_unavailable": "login_secret_unavailable",
     "run_in_progress": "runs",
     "run_paused": "runs",
     "not_permitted": "not_permitted",

@@ -25,7 +25,8 @@ from egec_cli.credentials.states import RecordedCredential
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import Cause, DeliveryRefused, Reply, Transport
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, LoginInterrupted, Reply, Transport
+from egec_cli.mail.transports.login_secret import end_running_commands
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.schema import Settings
@@ -205,6 +206,8 @@ class Senders:
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
+        # Nothing of a mail has left while its connection waits for the program that prints the password or the token.
+        end_running_commands()
         self._give_back_waiting()
 
     def close(self) -> None:
@@ -292,7 +295,8 @@ class Senders:
 
         began_at = time.monotonic()
         result = send_recorded(job.recorded, deliver, job.password)
-        return FinishedJob(job, result, began_at, time.monotonic())
+        is_sent = not isinstance(result.error, LoginInterrupted)
+        return FinishedJob(job, result if is_sent else None, began_at, time.monotonic())
 
 
 def _is_unreachable_for_now(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,12 @@ from egec_cli.settings.schema import (
     Fault,
     Folder,
     MaildirFolder,
+    MailServer,
+    SecretCommand,
+    SecretFile,
     Settings,
     SettingsWarning,
+    SmtpServer,
     SqliteFile,
     absolute_path,
     is_text,
@@ -32,12 +37,15 @@ SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
 # The person that the calling program acts for. It differs from call to call, so it is never read from a file.
 ACTOR_VARIABLE = "EGEC_ACTOR"
 _LONGEST_ACTOR = 100
+# The settings that give the password or the token for the mail server in EGEC_MAIL_URL.
+LOGIN_SETTINGS = ("EGEC_MAIL_PASSWORD_COMMAND", "EGEC_MAIL_TOKEN_COMMAND", "EGEC_MAIL_TOKEN_FILE")
+_PASSWORD_COMMAND, _TOKEN_COMMAND, _TOKEN_FILE = LOGIN_SETTINGS
 # The least likeness (difflib's ratio) of a misspelling: MAIL_RTE and MAIL_RATE are alike, TYPO and LOG are not.
 _LEAST_LIKENESS = 0.7
 
 
 class Source(NamedTuple):
-    """The place of a setting, in words, and its text, which is empty for a secret."""
+    """The place of a setting, in words, and its text, which is empty if it may hold a secret."""
 
     place: str
     text: str
@@ -86,7 +94,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     mail_timeout = reader.value("EGEC_MAIL_TIMEOUT")
     settings = Settings(
         database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db"),
-        mail_server=reader.value("EGEC_MAIL_URL") or MaildirFolder(data_folder() / "mail", is_default=True),
+        mail_server=reader.mail_server() or MaildirFolder(data_folder() / "mail", is_default=True),
         mail_from=reader.value("EGEC_MAIL_FROM"),
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO") or "",
         mail_bounces=reader.value("EGEC_MAIL_BOUNCES") or "",
@@ -331,6 +339,59 @@ class _Reader:
             self._fault("{name} is refused: {message}. {hint}", name=name, message=error.message, hint=error.hint)
             return Alphabet.create()
 
+    def mail_server(self) -> MailServer | None:
+        """Return the mail server with the source of its password or token; None if no mail server is set."""
+        server: MailServer | None = self.value("EGEC_MAIL_URL")
+        password = self._command(_PASSWORD_COMMAND)
+        token = self._token()
+        if not isinstance(server, SmtpServer):
+            # The settings of a login stay when mail is saved to a folder for a try.
+            return server
+        if server.uses_oauth:
+            self._require_only_a_token(token, password)
+            return server._replace(secret=token)
+        if token is not None:
+            self._fault(
+                "{name} is set, but EGEC_MAIL_URL has no auth=oauth. Add it, or unset {name}", name=token.setting
+            )
+        if password is not None and server.password.reveal():
+            self._fault("{name} is set, and EGEC_MAIL_URL has a password. Remove one of them", name=_PASSWORD_COMMAND)
+        elif password is not None and not server.user:
+            self._fault("{name} is set, but EGEC_MAIL_URL has no user name before the @", name=_PASSWORD_COMMAND)
+        return server._replace(secret=password)
+
+    def _command(self, name: str) -> SecretCommand | None:
+        words = self.value(name)
+        return SecretCommand(name, words) if words else None
+
+    def _token(self) -> SecretCommand | SecretFile | None:
+        """Return the source of the token: a command or a file."""
+        command, path = self._command(_TOKEN_COMMAND), self.value(_TOKEN_FILE)
+        if command and path:
+            in_environment = [name for name in (_TOKEN_COMMAND, _TOKEN_FILE) if self._environ.get(name)]
+            if len(in_environment) != 1:
+                self._fault("{name} and {other} are both set. Keep one of them", name=_TOKEN_COMMAND, other=_TOKEN_FILE)
+            # The environment overrides the settings file, in either form.
+            elif in_environment == [_TOKEN_FILE]:
+                command = None
+        if command or not path:
+            return command
+        # A missing file is an error of the login, not of the settings: another program may still have to write it.
+        with suppress(OSError):
+            self._secret_files.append((path, os.stat(path)))
+        return SecretFile(_TOKEN_FILE, path)
+
+    def _require_only_a_token(self, token: SecretCommand | SecretFile | None, password: SecretCommand | None) -> None:
+        if token is None and self.faulty.isdisjoint({_TOKEN_COMMAND, _TOKEN_FILE}):
+            self._fault(
+                "{name} has auth=oauth, but there is no token. Set {command} or {file}",
+                name="EGEC_MAIL_URL",
+                command=_TOKEN_COMMAND,
+                file=_TOKEN_FILE,
+            )
+        if password is not None:
+            self._fault("{name} is set, but EGEC_MAIL_URL has auth=oauth. Unset one of them", name=_PASSWORD_COMMAND)
+
     def dkim(self) -> DkimKey | None:
         """Return the signing key with its selector; each needs the other."""
         key, selector = self.value("EGEC_DKIM_KEY"), self.value("EGEC_DKIM_SELECTOR")
@@ -371,7 +432,7 @@ class _Reader:
                         if name == setting.name
                         else Words("the file that {name} names in {place}", name=name, place=place)
                     )
-                    return Source(where, "" if setting.secret else variables[name])
+                    return Source(where, "" if setting.secret or setting.hidden else variables[name])
         return Source(Words("the default"), "" if setting.secret else setting.default)
 
     def _fault(self, what: str, /, *, name: str, **values: object) -> None:

@@ -65,8 +65,37 @@ class Tls(StrEnum):
     NONE = "none"
 
 
+class SecretCommand(NamedTuple):
+    """A program that prints the secret of a login. Its arguments may be secret: `str()` and `repr()` hide them.
+
+    `setting` is the variable that names the program; `words` are the program and its arguments.
+    """
+
+    setting: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.words[0]
+
+    def __repr__(self) -> str:
+        return f"SecretCommand({self.setting})"
+
+
+class SecretFile(NamedTuple):
+    """A file with the secret of a login, which may change at any time; `setting` is the variable that names it."""
+
+    setting: str
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
 class SmtpServer(NamedTuple):
-    """A mail server that speaks SMTP."""
+    """A mail server that speaks SMTP.
+
+    `password` is that of the URL; `secret` is where the password, or the token of OAuth, comes from instead.
+    """
 
     host: str
     port: int
@@ -74,6 +103,8 @@ class SmtpServer(NamedTuple):
     user: str = ""
     password: Password = Password("")
     ca_file: Path | None = None
+    uses_oauth: bool = False
+    secret: SecretCommand | SecretFile | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -239,6 +270,34 @@ def parse_bounces_address(text: str, _folder: Folder) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,28}@[^<>@\s,]+", text):
         raise Fault("must be a bare e-mail address with at most 28 ASCII letters, digits and . _ + - before its @")
     return text
+
+
+# What a shell would interpret, as words of their own.
+_SHELL_OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>"})
+
+
+def parse_command(text: str, folder: Folder) -> tuple[str, ...]:
+    """Return a program and its arguments, split as a shell would; no shell runs them."""
+    # Imported here: few installations have a command.
+    import shlex
+
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise Fault("has a quote that is not closed") from None
+    if not words or not words[0]:
+        raise Fault("names no program")
+    if not all(map(is_text, words)):
+        raise Fault(NOT_TEXT)
+    if re.match(r"[A-Za-z_][A-Za-z0-9_]*=", words[0]) or not _SHELL_OPERATORS.isdisjoint(words):
+        raise Fault("is not run by a shell: put variables, pipes and redirections into a script, and name the script")
+    program = str(absolute_path(folder, words[0])) if "/" in words[0] else words[0]
+    return program, *words[1:]
+
+
+def parse_file(text: str, folder: Folder) -> Path:
+    """Return the path of a file that is read later."""
+    return absolute_path(folder, text)
 
 
 def parse_private_key(text: str, _folder: Folder) -> Password:
@@ -436,8 +495,9 @@ def _smtp_server(text: str, folder: Folder) -> SmtpServer:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     ca_file = options.pop("ca", None)
     tls = options.pop("tls", None)
+    auth = options.pop("auth", None)
     if options:
-        raise Fault("has an unknown option after ? (use tls= or ca=)")
+        raise Fault("has an unknown option after ? (use tls=, ca= or auth=)")
     if parts.scheme == "smtps":
         if tls is not None:
             raise Fault("has tls=, but smtps:// always uses TLS")
@@ -448,7 +508,7 @@ def _smtp_server(text: str, folder: Folder) -> SmtpServer:
         mode = Tls(tls)
     else:
         raise Fault("has an unknown tls= value (use required or none)")
-    return SmtpServer(
+    server = SmtpServer(
         host=parts.hostname,
         port=port or (465 if mode is Tls.IMPLICIT else 587 if mode is Tls.STARTTLS else 25),
         tls=mode,
@@ -456,6 +516,22 @@ def _smtp_server(text: str, folder: Folder) -> SmtpServer:
         password=Password(unquote(parts.password or "")),
         ca_file=absolute_path(folder, ca_file) if ca_file else None,
     )
+    return server if auth is None else _with_oauth(server, auth)
+
+
+def _with_oauth(server: SmtpServer, auth: str) -> SmtpServer:
+    if auth != "oauth":
+        raise Fault("has an unknown auth= value (use oauth)")
+    if not server.user:
+        raise Fault("has auth=oauth, but no user name before the @")
+    # The response to the server separates its parts by control characters.
+    if not (server.user.isascii() and server.user.isprintable()):
+        raise Fault("has auth=oauth, but a user name that is not printable ASCII")
+    if server.password.reveal():
+        raise Fault("has auth=oauth and a password: remove the password")
+    if server.tls is Tls.NONE and not _is_loopback(server.host):
+        raise Fault("has auth=oauth, which needs TLS: remove tls=none")
+    return server._replace(uses_oauth=True)
 
 
 def _is_loopback(host: str) -> bool:

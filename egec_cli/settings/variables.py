@@ -21,6 +21,7 @@ class Setting(NamedTuple):
             or `InvalidInput` with what is wrong.
         default: the text that is parsed if the variable is not set, or `Words` that describe the default.
         secret: the value may hold a password, so it may also come from the file that `NAME_FILE` names.
+        hidden: the value is not shown, since it may hold a secret although it should not.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Setting(NamedTuple):
     example: str
     meaning: str
     secret: bool = False
+    hidden: bool = False
 
 
 NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
@@ -93,6 +95,29 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         Words("the built-in ones"),
         "/etc/egec/templates",
         "A folder whose templates replace the built-in ones of the same file name.",
+    ),
+    Setting(
+        "EGEC_MAIL_PASSWORD_COMMAND",
+        schema.parse_command,
+        Words("none"),
+        "pass show mail/egec",
+        "A program that prints the password for the mail server, instead of one in `EGEC_MAIL_URL`.",
+        hidden=True,
+    ),
+    Setting(
+        "EGEC_MAIL_TOKEN_COMMAND",
+        schema.parse_command,
+        Words("none"),
+        "/etc/egec/mail-token",
+        "A program that prints an access token for the mail server, for `auth=oauth` in `EGEC_MAIL_URL`.",
+        hidden=True,
+    ),
+    Setting(
+        "EGEC_MAIL_TOKEN_FILE",
+        schema.parse_file,
+        Words("none"),
+        "/run/egec/mail-token",
+        "A file with the access token, which another program renews; it is read for each login.",
     ),
     Setting(
         "EGEC_MAIL_REPLY_TO",

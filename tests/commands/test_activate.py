@@ -331,10 +331,10 @@ def test_after_an_address_that_is_refused_the_hint_corrects_it(
 def test_after_a_refusal_of_the_sender_or_the_text_the_hint_does_not_correct_the_address(
     egec: Egec, identifier: str, server: MailServer
 ) -> None:
-    for fault in (Fault.RCPT_550_POLICY, Fault.MESSAGE_554, Fault.DATA_554):
+    for fault, code in ((Fault.RCPT_550_POLICY, 77), (Fault.MESSAGE_554, 65), (Fault.DATA_554, 65)):
         server.fail_next(fault)
         ended = egec("activate", identifier)
-        assert ended.code == 65
+        assert ended.code == code
         assert "Correct" not in ended.err
         assert "administrator of the mail server" in ended.err
 

@@ -16,7 +16,7 @@ from egec_cli.doctor.mail import check_server
 from egec_cli.mail.compose.template import BUILT_IN
 from egec_cli.settings import load
 from tests.conftest import Egec, Ended
-from tests.smtp_server import Fault, MailServer
+from tests.smtp_server import Fault, MailServer, Point
 
 
 def findings(ended: Ended) -> dict[str, dict[str, Any]]:
@@ -101,6 +101,31 @@ def test_a_missing_mail_transport_is_a_fault(egec: Egec, monkeypatch: pytest.Mon
     ended = egec("mail", "check", "--format", "json")
     assert ended.code == code
     assert any(row["verdict"] == "error" and row["fix"] for row in findings(ended).values())
+
+
+REFUSALS = [
+    (Point.BANNER, "421 Too many connections", 75, 75, "accepts no more connections", "EGEC_MAIL_CONNECTIONS"),
+    (Point.BANNER, "421 4.7.0 Slow down", 75, 75, "accepts no more mail", "more slowly"),
+    (Point.BANNER, "554 Your IP is in Spamhaus", 78, 77, "blocks our mail", "mail provider"),
+]
+
+
+@pytest.mark.parametrize(("point", "answer", "checked", "sent", "words", "fix"), REFUSALS)
+def test_a_limit_or_a_block_of_the_server_is_explained(
+    egec: Egec, server: MailServer, point: Point, answer: str, checked: int, sent: int, words: str, fix: str
+) -> None:
+    client = json.loads(egec("client", "create", "jeanne@example.org", "--format", "json").out)["identifier"]
+    server.answer_always(point, answer)
+    ended = egec("mail", "check", "--format", "json")
+    found = findings(ended)["mail_server"]
+    assert (ended.code, found["verdict"]) == (checked, "error")
+    assert words in found["details"]
+    assert fix in found["fix"]
+    for command in (("mail", "test", "you@example.org"), ("activate", client)):
+        ended = egec(*command)
+        assert ended.code == sent
+        assert words in ended.err
+        assert fix in " ".join(ended.err.split())
 
 
 def test_an_unavailable_server_beside_a_faulty_template_ends_with_78(

@@ -55,13 +55,16 @@ def end_of_delivery(by: Transport, mail: Mail) -> End | ExitCode:
 
 @pytest.fixture
 def transport_of() -> Iterator[TransportOf]:
-    """Return a function that opens transports by EGEC_MAIL_URL; all are closed after the test."""
+    """Return a function that opens transports by EGEC_MAIL_URL; all are closed after the test.
+
+    Its arguments: the URL, the time-out, and further settings by name without `EGEC_`.
+    """
     made: list[Transport] = []
 
-    def make(url: str, timeout: float = PATIENCE) -> Transport:
-        settings = load.load_settings({"EGEC_MAIL_URL": url})
-        settings = settings._replace(mail_timeout=timeout, mail_final_timeout=timeout)
-        made.append(choose.open_transport(settings))
+    def make(url: str, timeout: float = PATIENCE, **settings: object) -> Transport:
+        environ = {f"EGEC_{name}": str(value) for name, value in settings.items()}
+        found = load.load_settings({"EGEC_MAIL_URL": url, **environ})
+        made.append(choose.open_transport(found._replace(mail_timeout=timeout, mail_final_timeout=timeout)))
         return made[-1]
 
     yield make

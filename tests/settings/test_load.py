@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from egec_cli.errors import ConfigError
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet
 from egec_cli.settings import load, schema, variables
-from egec_cli.settings.load import load_settings
+from egec_cli.settings.load import LOGIN_SETTINGS, load_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
     MaildirFolder,
@@ -40,13 +40,14 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
     own_names = {
         "EGEC_DATABASE_URL": "database",
         "EGEC_MAIL_URL": "mail_server",
+        **dict.fromkeys(LOGIN_SETTINGS, "mail_server"),
         "EGEC_DKIM_KEY": "dkim",
         "EGEC_DKIM_SELECTOR": "dkim",
         "EGEC_PASSWORD_SPECIALS": "alphabet",
         "EGEC_PASSWORD_LOOKALIKES": "alphabet",
     }
     attributes = {own_names.get(name, name.removeprefix("EGEC_").lower()) for name in NAMES}
-    assert attributes | {"env_file", "warnings", "acting_for"} == set(Settings._fields)
+    assert attributes | {"mail_final_timeout", "env_file", "warnings", "acting_for"} == set(Settings._fields)
     assert len(set(NAMES)) == len(NAMES)
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 

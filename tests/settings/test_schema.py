@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from egec_cli.password import Alphabet
-from egec_cli.settings.load import load_settings
-from egec_cli.settings.schema import ENV_FILE_VARIABLE, PostgresqlServer, SmtpServer, Tls
+from egec_cli.settings.load import load_settings, read_settings
+from egec_cli.settings.schema import (
+    ENV_FILE_VARIABLE,
+    PostgresqlServer,
+    SecretCommand,
+    SecretFile,
+    SmtpServer,
+    Tls,
+)
 from egec_cli.settings.variables import SETTINGS
 from tests.settings.conftest import SECRET, faults, load_file, smtp, written
 
@@ -81,8 +88,15 @@ def test_the_path_of_the_trusted_authorities_is_relative_to_the_file() -> None:
         ("smtp://h?tls=maybe", "has an unknown tls= value (use required or none)"),
         ("smtp://h?tls=implicit", "has an unknown tls= value (use required or none)"),
         ("smtp://h?tls", "has an unknown tls= value (use required or none)"),
-        ("smtp://h?timeout=3", "has an unknown option after ? (use tls= or ca=)"),
-        ("smtp://h?ca=x&TLS=none", "has an unknown option after ? (use tls= or ca=)"),
+        ("smtp://h?timeout=3", "has an unknown option after ? (use tls=, ca= or auth=)"),
+        ("smtp://h?ca=x&TLS=none", "has an unknown option after ? (use tls=, ca= or auth=)"),
+        ("smtp://u@h?auth=login", "has an unknown auth= value (use oauth)"),
+        ("smtp://u@h?auth=", "has an unknown auth= value (use oauth)"),
+        ("smtp://h?auth=oauth", "has auth=oauth, but no user name before the @"),
+        ("smtp://%01u@h?auth=oauth", "has auth=oauth, but a user name that is not printable ASCII"),
+        ("smtp://%C3%A9@h?auth=oauth", "has auth=oauth, but a user name that is not printable ASCII"),
+        (f"smtp://u:{SECRET}@h?auth=oauth", "has auth=oauth and a password: remove the password"),
+        ("smtp://u@h?auth=oauth&tls=none", "has auth=oauth, which needs TLS: remove tls=none"),
         ("smtp://h:port", NO_URL),
         ("smtp://h:65536", NO_URL),
         ("smtp://h:0", NO_URL),
@@ -129,6 +143,141 @@ def test_an_invalid_database_url_is_refused_with_the_reason_and_an_example(url: 
     assert faults({"EGEC_DATABASE_URL": url}) == [
         f"EGEC_DATABASE_URL {fault}. Example: EGEC_DATABASE_URL=sqlite:////var/lib/egec/egec.db"
     ]
+
+
+# --- logins ---
+
+OAUTH = "smtp://u@mail.x.fr?auth=oauth"
+TOKEN_FILE, TOKEN_COMMAND, PASSWORD_COMMAND = (
+    "EGEC_MAIL_TOKEN_FILE", "EGEC_MAIL_TOKEN_COMMAND", "EGEC_MAIL_PASSWORD_COMMAND",
+)  # fmt: skip
+
+
+def server_of(environ: dict[str, str], text: str = "") -> SmtpServer:
+    server = load_file(text, environ).mail_server
+    assert isinstance(server, SmtpServer)
+    return server
+
+
+@pytest.mark.parametrize(
+    ("url", "tls"),
+    [
+        (OAUTH, Tls.STARTTLS),
+        ("smtps://u@mail.x.fr?auth=oauth", Tls.IMPLICIT),
+        ("smtp://u@localhost?auth=oauth", Tls.NONE),
+        ("smtp://u@127.0.0.1?auth=oauth&tls=none", Tls.NONE),
+    ],
+)
+def test_a_token_comes_from_a_command_or_a_file(url: str, tls: Tls) -> None:
+    by_command = server_of({"EGEC_MAIL_URL": url, TOKEN_COMMAND: "get-token 'a b' --for=\"x y\""})
+    assert (by_command.uses_oauth, by_command.tls, by_command.user) == (True, tls, "u")
+    assert by_command.secret == SecretCommand(TOKEN_COMMAND, ("get-token", "a b", "--for=x y"))
+    by_file = server_of({"EGEC_MAIL_URL": url, TOKEN_FILE: "/run/token"})
+    assert by_file.secret == SecretFile(TOKEN_FILE, Path("/run/token"))
+
+
+def test_a_password_may_come_from_a_command() -> None:
+    server = server_of({"EGEC_MAIL_URL": "smtp://u@h", PASSWORD_COMMAND: "pass show mail"})
+    assert (server.uses_oauth, server.password.reveal()) == (False, "")
+    assert server.secret == SecretCommand(PASSWORD_COMMAND, ("pass", "show", "mail"))
+
+
+def test_paths_of_commands_and_token_files_are_relative_to_the_settings_file() -> None:
+    in_file = server_of({}, f"EGEC_MAIL_URL={OAUTH}\n{TOKEN_COMMAND}='./bin/token x/y'")
+    assert in_file.secret == SecretCommand(TOKEN_COMMAND, (str(Path("conf/bin/token").absolute()), "x/y"))
+    in_file = server_of({}, f"EGEC_MAIL_URL={OAUTH}\n{TOKEN_FILE}=token")
+    assert in_file.secret == SecretFile(TOKEN_FILE, Path("conf/token").absolute())
+
+
+def test_the_environment_overrides_the_source_of_the_token_in_the_file() -> None:
+    for name, other in ((TOKEN_FILE, TOKEN_COMMAND), (TOKEN_COMMAND, TOKEN_FILE)):
+        server = server_of({name: "/run/a"}, f"EGEC_MAIL_URL={OAUTH}\n{other}=/run/b")
+        assert server.secret is not None
+        assert (server.secret.setting, str(server.secret)) == (name, "/run/a")
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        (
+            {"EGEC_MAIL_URL": OAUTH},
+            "EGEC_MAIL_URL has auth=oauth, but there is no token. Set EGEC_MAIL_TOKEN_COMMAND or EGEC_MAIL_TOKEN_FILE",
+        ),
+        (
+            {"EGEC_MAIL_URL": OAUTH, TOKEN_FILE: "/a", TOKEN_COMMAND: "/b"},
+            "EGEC_MAIL_TOKEN_COMMAND and EGEC_MAIL_TOKEN_FILE are both set. Keep one of them",
+        ),
+        (
+            {"EGEC_MAIL_URL": OAUTH, TOKEN_FILE: "/a", PASSWORD_COMMAND: "/b"},
+            "EGEC_MAIL_PASSWORD_COMMAND is set, but EGEC_MAIL_URL has auth=oauth. Unset one of them",
+        ),
+        (
+            {"EGEC_MAIL_URL": f"smtp://u:{SECRET}@h", PASSWORD_COMMAND: "/b"},
+            "EGEC_MAIL_PASSWORD_COMMAND is set, and EGEC_MAIL_URL has a password. Remove one of them",
+        ),
+        (
+            {"EGEC_MAIL_URL": "smtp://h", PASSWORD_COMMAND: "/b"},
+            "EGEC_MAIL_PASSWORD_COMMAND is set, but EGEC_MAIL_URL has no user name before the @",
+        ),
+        (
+            {"EGEC_MAIL_URL": "smtp://u@h", TOKEN_FILE: "/a"},
+            "EGEC_MAIL_TOKEN_FILE is set, but EGEC_MAIL_URL has no auth=oauth. Add it, or unset EGEC_MAIL_TOKEN_FILE",
+        ),
+    ],
+)
+def test_contradictions_between_settings_of_a_login_are_faults(environ: dict[str, str], fault: str) -> None:
+    assert faults(environ) == [fault]
+
+
+def test_settings_of_a_login_may_stay_while_mail_is_saved_to_a_folder() -> None:
+    environ = {TOKEN_FILE: "/a", PASSWORD_COMMAND: "b"}
+    for url in ("maildir:/var/mails", "sendmail:", ""):
+        assert not isinstance(load_settings({"EGEC_MAIL_URL": url, **environ}).mail_server, SmtpServer)
+
+
+NO_SHELL = "is not run by a shell: put variables, pipes and redirections into a script, and name the script"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"'{SECRET}", "has a quote that is not closed"),
+        (" ", "names no program"),
+        ("''", "names no program"),
+        (f"SECRET={SECRET} curl", NO_SHELL),
+        (f"curl {SECRET} | head -1", NO_SHELL),
+        (f"curl {SECRET} > token", NO_SHELL),
+        (f"cd / && echo {SECRET}", NO_SHELL),
+        (f"a\0{SECRET}", "has a NUL character or bytes that are not UTF-8"),
+        (f"a \ud800{SECRET}", "has a NUL character or bytes that are not UTF-8"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", [TOKEN_COMMAND, PASSWORD_COMMAND])
+def test_an_invalid_command_is_refused_and_not_quoted(name: str, text: str, fault: str) -> None:
+    example = next(setting.example for setting in SETTINGS if setting.name == name)
+    assert faults({name: text}) == [f"{name} {fault}. Example: {name}={example}"]
+
+
+def test_a_token_itself_is_not_a_setting() -> None:
+    [fault] = faults({}, f"EGEC_MAIL_TOKEN={SECRET}")
+    assert fault.startswith("unknown setting EGEC_MAIL_TOKEN")
+    assert SECRET not in fault
+
+
+def test_the_arguments_of_a_command_are_never_shown() -> None:
+    for name, url in ((TOKEN_COMMAND, OAUTH), (PASSWORD_COMMAND, "smtp://u@h")):
+        reading = read_settings({"EGEC_MAIL_URL": url, name: f"/bin/curl {SECRET}"})
+        assert SECRET not in f"{reading!r} {reading} {reading.settings.mail_server!r}"
+        assert reading.sources[name] == ("the environment", "")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_warning_names_a_token_file_that_all_users_can_read(mode: int, warned: bool) -> None:
+    path = written(Path("token").absolute(), SECRET)
+    path.chmod(mode)
+    warnings = load_settings({"EGEC_MAIL_URL": OAUTH, TOKEN_FILE: str(path)}).warnings
+    assert [one.what for one in warnings] == ([f"{path} holds a secret and can be read by others"] if warned else [])
 
 
 # --- other values ---

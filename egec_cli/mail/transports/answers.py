@@ -66,7 +66,7 @@ class Rule(NamedTuple):
 
 _FOR_NOW, _FOR_GOOD = r"4\d\d", r"5\d\d"
 
-_GREYLIST = r"gr[ae]y[ -]?list|postgrey"
+_GREYLIST = r"gr[ae]y[ -]?list|postgrey|not yet authorized to deliver"
 
 _TIMED_OUT_OR_ENDING = r"time-?d? ?-?out|shutting down|shutdown in progress"
 
@@ -78,7 +78,8 @@ _OF_A_RECIPIENT = (
     r"|no (such )?(mailbox|user|account) (here|by|with)"
     r"|(mailbox|mail box|inbox|maildir|bo[iî]te)\b.{0,40}(full|pleine|not found|disabled|inactiv|blocked|"
     r"does not exist|doesn't exist|quota|size limit|out of storage|unallocated|over)"
-    r"|(account|compte)\b(?<!your account).{0,60}(does not exist|doesn't exist|disabled|discontinued|inactive|closed|over quota)"
+    r"|(account|compte)\b(?<!your account).{0,60}(does not exist|doesn't exist|disabled|discontinued)"
+    r"|(account|compte)\b(?<!your account).{0,60}(inactive|closed|over quota)"
     r"|(this )?user doesn't have a .{1,40} account|not our customer|is no longer valid"
     r"|user (quota|is overquota|over quota|has exhausted|has too many messages)|recipient overquota"
     r"|exceeded storage allocation|over (storage )?quota"
@@ -97,10 +98,11 @@ _CONNECTION_LIMIT = (
 )
 
 _SENT_TOO_MUCH = (
-    r"too many (?!hops|received)|too much mail|too fast|too quickly|throttl|slow(ing)? down|more slowly"
+    r"too many (?!hops|received)|too much mail|too fast|too quickly|throttl|slow(ed|ing)? down|more slowly"
     r"|\brate[- ]?limit|ratelimit|\brate\b.{0,60}(exceed|limit|reach)|(unusual|exceed\w*).{0,40}\brate\b"
     r"|(excessive|unexpected) volume|frequency limited"
-    r"|(limit|quota)\b.{0,60}(exceeded|reached)|reached .{0,40}\b(limit|quota)|exceed\w*\b.{0,60}(limit|quota|per (minute|hour|day))"
+    r"|(limit|quota)\b.{0,60}(exceeded|reached)|reached .{0,40}\b(limit|quota)"
+    r"|exceed\w*\b.{0,60}(limit|quota|per (minute|hour|day))"
     r"|(per|only \d+ \w+ per) (minute|hour|day)|quota d[eé]pass"
 )
 
@@ -121,7 +123,8 @@ _ABOUT_US = (
     r"|authenti(fi)?cation (is )?(required|requise|invalide)|authenticate first|need.{0,20}\bauth\b|not authenticated"
     r"|\bptr\b|reverse[ -]?(dns|hostname)|find your (reverse )?hostname|\bhelo\b|\behlo\b"
     r"|relay(ing)? (access )?(denied|disallowed|prohibited|not)|not permitted to relay|unable to relay|as a relay"
-    r"|sender (address )?(rejected|denied|invalid|verif|not|is not)|invalid sender|[eé]metteur invalide"
+    r"|email address is not verified|sender (address )?(rejected|denied|invalid|verif|not|is not)"
+    r"|invalid sender|[eé]metteur invalide"
     r"|(bad|banned) (outbound )?sender|sender verif|not owned by|sender domain|from domain"
     r"|(sending|source|your) (ip|domain|server|host)\b|\bip\b.{0,30}(block|reject|refus|denied|not in whitelist)"
 )
@@ -131,11 +134,10 @@ _ABOUT_A_POLICY = r"polic(y|ies)|access denied|prohibit|spam|virus|content (deni
 RULES = (
     # The login, wherever it is asked for.
     Rule(Cause.BLOCKED, "RFC 4954, 6", codes="530|534|535|538"),
-    # Greylisting concerns one sender, recipient and address at a time, and ends by itself.
+    # Greylisting concerns one sender, recipient and address at a time, and ends on its own.
     Rule(Cause.RECIPIENT, "RFC 6647; postgrey, milter-greylist, rspamd, Exim", codes=_FOR_NOW, words=_GREYLIST),
     # About the recipient.
     Rule(Cause.RECIPIENT, "Gmail, Microsoft 365: limits of the recipient", _MAILING, words=_RECEIVES_TOO_MUCH),
-    Rule(Cause.RECIPIENT, "Microsoft 365: limits of the recipient", _MAILING, _FOR_GOOD, r"2\.12[12]"),
     Rule(
         Cause.RECIPIENT,
         "Orange and La Poste: 416, 418 unknown; 417 full; 420 archived; 426 blocked",
@@ -178,7 +180,6 @@ RULES = (
         "Gmail 4.7.28, 5.4.5; Microsoft 365 5.1.90; SES 454; Postfix anvil(8); cPanel; Ionos; mailcow; OVH",
         words=_SENT_TOO_MUCH,
     ),
-    Rule(Cause.THROTTLED, "Microsoft 365: our daily limit", codes=_FOR_GOOD, status=r"1\.90|7\.23[23]"),
     # A server may greylist without the word.
     Rule(
         Cause.RECIPIENT,
@@ -219,6 +220,11 @@ _ADDRESS = re.compile(r"<[^<>\s]*>|[^\s<>()\[\]:;,]+@[^\s<>()\[\]:;,]+")
 
 def classify(stage: Stage, code: int, text: str) -> Cause:
     """Return why a server refused, from its reply code and the text after it, which may begin with a status code."""
+    return find_rule(stage, code, text).cause
+
+
+def find_rule(stage: Stage, code: int, text: str) -> Rule:
+    """Return the first rule that fits an answer."""
     text = text[:LONGEST]
     found = _STATUS.match(text)
     status = found[2] if found else ""
@@ -227,7 +233,7 @@ def classify(stage: Stage, code: int, text: str) -> Cause:
         # In an answer of several lines, each line begins with it.
         words = words.replace(f"{found[1]}.{status}", " ")
     words = " ".join(words.split())
-    return next(rule.cause for rule in RULES if rule.fits(stage, code, status, words))
+    return next(rule for rule in RULES if rule.fits(stage, code, status, words))
 
 
 def names_a_block(text: str) -> bool:

@@ -2,8 +2,9 @@
 
 The reply of a server or a program may quote the message or the login, so a password: in clear, over several lines, in
 quoted-printable, base64, hexadecimal, URL encoding or HTML. If it contains any trace of the password, only the reply
-code and the status code (RFC 3463) are kept. A trace is four of its characters in a row, or all of them in order with a
-few others between. Case is ignored, and the decoded text counts too. Losing a harmless reply now and then costs little.
+code and the status code (RFC 3463) are kept. A trace is four of its characters in a row (twelve of a long secret, such
+as an access token), or all of them in order with a few others between. Case is ignored, and the decoded text counts
+too. Losing a harmless reply now and then costs little.
 """
 
 import base64
@@ -15,7 +16,7 @@ from html import unescape
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
-from egec_cli.errors import EgecError
+from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
 from egec_cli.password import Password
 from egec_cli.translation import Words
@@ -68,6 +69,12 @@ class DeliveryRefused(Exception):
         self.cause = cause
 
 
+class LoginInterrupted(TemporaryFailure):
+    """The program that prints the password or the token was ended, because this process stops sending."""
+
+    code = "login_secret_unavailable"
+
+
 class DeliveryUnknown(Exception):
     """The mail was sent, at least in part, and may have been accepted; `words` give the reason."""
 
@@ -117,6 +124,9 @@ def without_addresses(reply: str) -> str:
 LONGEST = 600
 # A trace has `_IN_A_ROW` consecutive characters, or all of them with at most `_MOST_BETWEEN` others between two.
 _IN_A_ROW = 4
+# A secret longer than `_LONG` has so many rows of four characters that every reply would contain one.
+_LONG = 64
+_IN_A_ROW_OF_LONG = 12
 _MOST_BETWEEN = 8
 # Text may be encoded repeatedly.
 _MOST_LAYERS = 3
@@ -153,7 +163,7 @@ def has_trace(text: str, secret: Password) -> bool:
     clear = _squeeze(secret.reveal())
     if not clear:
         return False
-    length = min(_IN_A_ROW, len(clear))
+    length = min(_IN_A_ROW if len(clear) <= _LONG else _IN_A_ROW_OF_LONG, len(clear))
     rows = {clear[at : at + length] for at in range(len(clear) - length + 1)}
     squeezed = _squeeze(text)
     if any(_contains_in_order(squeezed, form) for form in _encode_base64_forms(secret)):
@@ -166,7 +176,7 @@ def has_trace(text: str, secret: Password) -> bool:
 def _keep_codes(words: str) -> str:
     codes = _CODES.match(words)
     given = " ".join(code for code in codes.groups() if code) if codes else ""
-    return f"{given} (text left out: it quotes the password)".strip()
+    return f"{given} (text left out: it quotes the password or token)".strip()
 
 
 def _squeeze(text: str) -> str:

@@ -22,6 +22,7 @@ from egec_cli.errors import (
     TemporaryFailure,
 )
 from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.transports import login, login_secret
 from egec_cli.mail.transports.answers import Stage, classify, names_a_block
 from egec_cli.mail.transports.interface import (
     Cause,
@@ -31,7 +32,9 @@ from egec_cli.mail.transports.interface import (
     to_one_line,
     without_secret,
 )
+from egec_cli.mail.transports.login import LoginRefused
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
+from egec_cli.password import Password
 from egec_cli.settings.schema import SmtpServer, Tls
 from egec_cli.translation import Words
 
@@ -41,6 +44,8 @@ _GO_AHEAD = 354
 _CLOSING = 421
 _AUTHENTICATION_REQUIRED = 530
 _AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
+# How a reply begins when the login of this connection has ended, as it may with a token that expires.
+_LOGIN_ENDED = re.compile(r"53[05]\b")
 _TOO_LARGE = 552
 _QUIT_TIMEOUT = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
@@ -63,12 +68,14 @@ class ServerGreeting(NamedTuple):
         certificate_ends: when the certificate expires; None in clear text.
         size_limit: the maximum size of a mail in octets, if announced.
         extensions: their names in lower case.
+        login: the SASL mechanism of the login; empty without a login.
     """
 
     tls: str | None
     certificate_ends: datetime | None
     size_limit: int | None
     extensions: frozenset[str]
+    login: str
 
 
 class SmtpTransport:
@@ -86,6 +93,9 @@ class SmtpTransport:
         self._server = server
         self._timeout = timeout
         self._final_timeout = timeout if final_timeout is None else final_timeout
+        self._secret = login_secret.open_secret(server)
+        # What this connection, or the attempt to connect, has logged in with.
+        self._used_secret = Password("")
         self._smtp: SmtpConnection | None = None
         # Whether this connection has sent a mail, and whether a refusal left a mail transaction open on it.
         self._is_used = False
@@ -109,9 +119,20 @@ class SmtpTransport:
             ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         limit = smtp.esmtp_features.get("size", "")
         size_limit = int(limit) if re.fullmatch(r"[1-9][0-9]{0,17}", limit) else None
-        return ServerGreeting(tls, ends, size_limit, frozenset(smtp.esmtp_features))
+        return ServerGreeting(tls, ends, size_limit, frozenset(smtp.esmtp_features), smtp.login_mechanism)
 
     def deliver(self, mail: Mail) -> Reply:
+        """Send one mail; log in again once if the login of this connection has ended."""
+        try:
+            return self._deliver(mail)
+        except DeliveryRefused as refusal:
+            if self._server.secret is None or not _LOGIN_ENDED.match(refusal.reply or ""):
+                raise
+        self._drop()
+        self._secret.forget(self._used_secret)
+        return self._deliver(mail)
+
+    def _deliver(self, mail: Mail) -> Reply:
         """Send one mail; reconnect once if the server closed the connection between two mails, as many do."""
         try:
             smtp = self._start_message(mail)
@@ -164,10 +185,25 @@ class SmtpTransport:
                     # No mail was offered yet: a later connection may send this one.
                     refusal.cause = Cause.UNREACHABLE
                 raise
+            except EgecError as error:
+                is_ours = not isinstance(error, TemporaryFailure)
+                raise DeliveryRefused(error, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
             self._is_used = self._must_reset = False
         return self._smtp
 
     def _connect(self) -> SmtpConnection:
+        """Connect and log in; if the server refuses the secret, once more with another one, if there is one."""
+        try:
+            return self._connect_with(None)
+        except LoginRefused as refusal:
+            another = self._secret.renew(refusal.secret)
+            if another is None:
+                raise
+        # The server may have closed the connection after the refusal.
+        return self._connect_with(another)
+
+    def _connect_with(self, secret: Password | None) -> SmtpConnection:
+        """Connect and log in with this secret; by default it is fetched once the server has answered."""
         server = self._server
         try:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
@@ -194,15 +230,19 @@ class SmtpTransport:
                 smtp.ehlo()
             stage = Stage.LOGIN
             if server.user:
-                smtp.login(server.user, server.password.reveal())
-        except (smtplib.SMTPException, OSError, UnicodeError) as error:
+                mechanism = login.find_mechanism(smtp, server)
+                self._used_secret = secret or self._secret.get()
+                login.log_in(smtp, server, mechanism, self._used_secret)
+        except BaseException as error:
             if smtp is not None:
                 smtp.close()
             if isinstance(error, smtplib.SMTPResponseException):
                 raise self._refusal_to_connect(error, stage) from None
-            fault = self._connection_fault(error)
-            is_ours = isinstance(fault, ConfigError)
-            raise DeliveryRefused(fault, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
+            if isinstance(error, smtplib.SMTPException | OSError | UnicodeError):
+                fault = self._connection_fault(error)
+                is_ours = isinstance(fault, ConfigError)
+                raise DeliveryRefused(fault, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
+            raise
         return smtp
 
     def _connection_fault(self, error: Exception) -> EgecError:
@@ -250,7 +290,7 @@ class SmtpTransport:
         server, code, text = self._server, error.smtp_code, to_one_line(error.smtp_error)
         cause = classify(stage, code, text)
         # A server may quote the login (RFC 4616, RFC 4954).
-        reply = without_secret(f"{code} {text}", server.password)
+        reply = without_secret(f"{code} {text}", self._used_secret)
         if code in _AUTHENTICATION_CODES:
             fault: EgecError = ConfigError(
                 "the mail server {server} refuses the login of {user!r}: {words}",
@@ -261,13 +301,6 @@ class SmtpTransport:
             )
         elif limit := self._limit_error(cause, reply):
             fault = limit
-        elif isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
-            fault = ConfigError(
-                "the mail server {server} refuses the login: {words}",
-                "Check the user name and password in EGEC_MAIL_URL.",
-                server=server,
-                words=reply,
-            )
         elif cause is Cause.BLOCKED and code >= 500:
             fault = self._blocked(reply)
         else:

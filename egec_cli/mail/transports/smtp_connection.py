@@ -6,11 +6,13 @@ complete answer, and each command or message sent. The size of an answer is limi
 the limits of the system's resolver instead (resolv.conf(5)).
 """
 
+import binascii
 import re
 import smtplib
 import socket
 import ssl
 import time
+from typing import Any
 
 from egec_cli.settings.schema import Tls
 from egec_cli.translation import Words
@@ -38,6 +40,8 @@ class SmtpConnection(smtplib.SMTP):
             OSError: no connection in time, or TLS fails.
         """
         self._context = context if tls is Tls.IMPLICIT else None
+        # The SASL mechanism of the login; empty before it.
+        self.login_mechanism = ""
         super().__init__(host, port, own_name, timeout=timeout)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -50,6 +54,22 @@ class SmtpConnection(smtplib.SMTP):
         except BaseException:
             sock.close()
             raise
+
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """Log in by a SASL mechanism, as smtplib does, and keep its name.
+
+        Raises:
+            SMTPAuthenticationError: the server refuses the login.
+            NoAnswer: a challenge of the server is not base64.
+            SMTPException, OSError: the connection failed.
+        """
+        try:
+            answer = super().auth(mechanism, authobject, initial_response_ok=initial_response_ok)
+        except binascii.Error:
+            self.close()
+            raise NoAnswer(Words("this is not the answer of a mail server")) from None
+        self.login_mechanism = mechanism
+        return answer
 
     def send(self, data: bytes | str) -> None:  # type: ignore[override] # typeshed: also array.array and the like
         """Send all of the data; smtplib's own method gives each part that goes through TLS the whole time-out.

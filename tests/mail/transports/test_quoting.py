@@ -22,7 +22,7 @@ from egec_cli.translation import Words
 from tests.mail.conftest import TransportOf, mail_to
 from tests.smtp_server import HOST, Fault, MailServer
 
-LEFT_OUT = "(text left out: it quotes the password)"
+LEFT_OUT = "(text left out: it quotes the password or token)"
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "clear": lambda text: text,
     "upper": str.upper,

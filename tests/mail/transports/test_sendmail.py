@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.errors import ExitCode
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown
 from tests.activations import letter
 from tests.conftest import Egec
 from tests.mail.conftest import CONTENT, End, TransportOf, end_of_delivery, mail_to
@@ -86,25 +86,25 @@ def test_a_line_with_a_single_dot_does_not_end_the_mail(program: Program, transp
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"),
+    ("code", "exit_code", "cause"),
     [
-        (64, ExitCode.CONFIGURATION),
-        (65, ExitCode.INVALID_INPUT),
-        (67, ExitCode.INVALID_INPUT),
-        (68, ExitCode.INVALID_INPUT),
-        (69, ExitCode.TEMPORARY_FAILURE),
-        (77, ExitCode.CONFIGURATION),
-        (78, ExitCode.CONFIGURATION),
-        (127, ExitCode.CONFIGURATION),
+        (64, ExitCode.CONFIGURATION, Cause.BLOCKED),
+        (65, ExitCode.INVALID_INPUT, Cause.RECIPIENT),
+        (67, ExitCode.INVALID_INPUT, Cause.RECIPIENT),
+        (68, ExitCode.INVALID_INPUT, Cause.RECIPIENT),
+        (69, ExitCode.TEMPORARY_FAILURE, Cause.UNCLEAR),
+        (77, ExitCode.CONFIGURATION, Cause.BLOCKED),
+        (78, ExitCode.CONFIGURATION, Cause.BLOCKED),
+        (127, ExitCode.CONFIGURATION, Cause.BLOCKED),
     ],
 )
 def test_an_exit_code_of_before_the_mail_was_taken_is_a_refusal_for_its_reason(
-    code: int, exit_code: ExitCode, program: Program, transport_of: TransportOf
+    code: int, exit_code: ExitCode, cause: Cause, program: Program, transport_of: TransportOf
 ) -> None:
     path = program(f"cat > /dev/null; echo 'no, by the way' >&2; exit {code}")
     with pytest.raises(DeliveryRefused, match="no, by the way") as refusal:
         transport_of(f"sendmail:{path}").deliver(mail_to())
-    assert refusal.value.error.exit_code == exit_code
+    assert (refusal.value.error.exit_code, refusal.value.cause) == (exit_code, cause)
     assert refusal.value.reply == "no, by the way"
 
 

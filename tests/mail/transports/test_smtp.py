@@ -9,15 +9,18 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from egec_cli.errors import ExitCode
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.template import Kind
+from egec_cli.mail.transports import choose
 from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown
 from egec_cli.settings import load
 from egec_cli.settings.schema import Tls
@@ -58,6 +61,8 @@ REFUSED_BEFORE_354 = {
     Fault.NO_TLS_IN_HANDSHAKE: TEMPORARY_FAILURE,
     Fault.LOGIN_454: TEMPORARY_FAILURE,
     Fault.LOGIN_535: CONFIGURATION,
+    Fault.LOGIN_535_LIKE_MICROSOFT: CONFIGURATION,
+    Fault.LOGIN_WITH_BROKEN_CHALLENGE: TEMPORARY_FAILURE,
     Fault.LOGIN_THAT_QUOTES: CONFIGURATION,
     Fault.LOGIN_THAT_QUOTES_OVER_LINES: CONFIGURATION,
     Fault.SILENT_AT_LOGIN: TEMPORARY_FAILURE,
@@ -365,6 +370,47 @@ def test_the_connection_goes_on_after_a_refusal_of_one_mail(
     assert mail_server.connections == 1
 
 
+@pytest.mark.parametrize(
+    ("point", "answer", "cause", "exit_code", "code", "hint"),
+    [
+        (Point.BANNER, "421 Too many connections", Cause.CONNECTIONS, 75, "too_many_connections", "EGEC_MAIL_CONN"),
+        (Point.BANNER, "421 4.7.0 Slow down", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.BANNER, "554 Your IP is in Spamhaus", Cause.BLOCKED, 77, "mail_blocked", "mail provider"),
+        (Point.BANNER, "450 Not ready", Cause.UNREACHABLE, 75, "mail_server_unavailable", "later"),
+        (Point.LOGIN, "535 5.7.8 No such login", Cause.BLOCKED, 78, "configuration", "password in EGEC_MAIL_URL"),
+        (Point.LOGIN, "550 5.7.30 Not supported", Cause.BLOCKED, 78, "configuration", "password in EGEC_MAIL_URL"),
+        (Point.LOGIN, "454 4.7.0 Too many login attempts", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.MAIL, "550 No such sender", Cause.BLOCKED, 78, "configuration", "EGEC_MAIL_FROM"),
+        (Point.MAIL, "553 5.7.1 In Spamhaus's list", Cause.BLOCKED, 77, "mail_blocked", "mail provider"),
+        (Point.MAIL, "450 4.7.1 Too much mail", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.RCPT, "550 5.7.1 blocked using spamhaus", Cause.BLOCKED, 77, "mail_blocked", "mail provider"),
+        (Point.RCPT, "450 daily quota exceeded", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.RCPT, "450 4.2.0 Greylisted", Cause.RECIPIENT, 75, "mail_deferred", "later"),
+        (Point.RCPT, "450 4.1.8 Unknown sender", Cause.BLOCKED, 75, "mail_deferred", "administrator"),
+        (Point.RCPT, "550 5.1.1 User unknown", Cause.RECIPIENT, 65, "mail_refused", "Correct the address"),
+        (Point.RCPT, "550 5.7.1 No", Cause.UNCLEAR, 65, "mail_refused", "administrator"),
+        (Point.DATA, "421 4.4.2 Timed out", Cause.UNREACHABLE, 75, "mail_server_unavailable", "later"),
+        (Point.DATA, "554 No", Cause.UNCLEAR, 65, "mail_refused", "administrator"),
+        (Point.DATA, "452 Full", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.MESSAGE, "550 5.4.5 Daily user sending limit exceeded", Cause.THROTTLED, 75, "mail_throttled", "slowly"),
+        (Point.MESSAGE, "432 4.3.2 Concurrent connections", Cause.CONNECTIONS, 75, "too_many_connections", "EGEC_MAIL"),
+        (Point.MESSAGE, "552 5.2.2 Over quota", Cause.RECIPIENT, 65, "mail_refused", "Correct the address"),
+    ],
+)
+def test_a_refusal_has_the_error_of_its_cause(
+    point: Point, answer: str, cause: Cause, exit_code: int, code: str, hint: str, transport_of: TransportOf
+) -> None:
+    with MailServer(login=("egec", SECRET) if point is Point.LOGIN else None) as server:
+        server.answer_always(point, answer)
+        with pytest.raises(DeliveryRefused) as refusal:
+            transport_of(server.url).deliver(mail_to())
+    error = refusal.value.error
+    assert (refusal.value.cause, refusal.value.reply) == (cause, answer)
+    assert (error.exit_code, error.code) == (exit_code, code)
+    assert answer in error.message
+    assert hint in error.hint
+
+
 @pytest.mark.parametrize("after", [Fault.SILENT_IN_MESSAGE, Fault.CUT_BEFORE_354])
 def test_commands_sent_at_once_end_with_the_first_refusal_whatever_comes_after_it(
     after: Fault, transport_of: TransportOf
@@ -408,6 +454,29 @@ def test_a_silent_server_is_waited_for_as_long_as_the_time_out_says(
     begin = time.monotonic()
     assert end_of_delivery(transport, mail_to()) != End.ACCEPTED
     assert IMPATIENCE <= time.monotonic() - begin < IMPATIENCE + 5
+
+
+def test_the_answer_to_a_mail_may_take_longer_than_every_other(mail_server: MailServer) -> None:
+    is_slow = Event()
+    mail_server.at(Point.DATA, is_slow.set)
+    for point in (Point.KEPT, Point.MAIL):
+        mail_server.at(point, lambda: time.sleep(2 * IMPATIENCE) if is_slow.is_set() else None)
+    settings = load.load_settings({"EGEC_MAIL_URL": mail_server.url})
+    settings = settings._replace(mail_timeout=IMPATIENCE, mail_final_timeout=PATIENCE)
+    with closing(choose.open_transport(settings)) as transport:
+        assert end_of_delivery(transport, mail_to("first@example.org")) == End.ACCEPTED
+        # The next mail on the same connection has no more time than before.
+        began = time.monotonic()
+        with pytest.raises(DeliveryRefused, match=rf"within {IMPATIENCE} s") as refusal:
+            transport.deliver(mail_to("second@example.org"))
+        assert time.monotonic() - began < PATIENCE / 2
+        assert refusal.value.cause is Cause.UNREACHABLE
+
+
+def test_by_default_a_mail_is_in_doubt_only_after_ten_minutes() -> None:
+    by_default = load.load_settings({})
+    chosen = load.load_settings({"EGEC_MAIL_TIMEOUT": "7"})
+    assert [(one.mail_timeout, one.mail_final_timeout) for one in (by_default, chosen)] == [(60, 600), (7, 7)]
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if any(isinstance(one, Drip) for one in fault.steps)])
