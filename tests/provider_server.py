@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from tests.smtp_server import HANG_UP, Answer, Dialogue, Fault, MailServer, Point
+from tests.tokens import Tokens
 
 GREYLISTED = "450 4.2.0 Greylisted, see http://postgrey.example.org/help"
 OVER_QUOTA = "450 4.7.1 Error: too much mail from this sender, quota exceeded"
@@ -225,6 +226,21 @@ class Block(Rule):
     def note_answer(self, attempt: Attempt) -> None:
         if attempt.answer.startswith("550 5.1."):
             self._refused.add(attempt.recipient)
+
+
+class ExpiringTokens(Rule):
+    """Revoke all access tokens now and then, also those of open connections; the server needs the same `tokens`."""
+
+    def __init__(self, tokens: Tokens, seconds: float) -> None:
+        self.tokens = tokens
+        self.seconds = seconds
+        self._next: float | None = None
+
+    def answer(self, point: Point, visit: Visit, now: float) -> str | None:
+        if self._next is None or now >= self._next:
+            self.tokens.revoke_all()
+            self._next = now + self.seconds
+        return None
 
 
 class ProviderServer(MailServer):

@@ -20,6 +20,7 @@ from tests.provider_server import (
     Block,
     ClosesAfter,
     ConnectionLimit,
+    ExpiringTokens,
     Greylisting,
     MailLimit,
     ProviderServer,
@@ -29,6 +30,7 @@ from tests.provider_server import (
     most_within,
 )
 from tests.smtp_server import Fault, Point
+from tests.tokens import USER, Tokens
 
 MESSAGE = "Subject: x\n\nx\n"
 SHORT = 0.5
@@ -199,6 +201,26 @@ def test_refused_recipients_start_a_block_that_relents_and_may_start_again() -> 
             assert answers == [USER_UNKNOWN, USER_UNKNOWN, USER_UNKNOWN, BLOCKED]
             clock.now += 60
     assert block.blocks == 2
+
+
+def test_tokens_expire_on_open_connections_too() -> None:
+    tokens, clock = Tokens(), Clock()
+    with ProviderServer(ExpiringTokens(tokens, 60), clock=clock, tokens=tokens) as server:
+
+        def log_in(client: smtplib.SMTP, token: str) -> None:
+            client.ehlo()
+            client.auth("XOAUTH2", lambda _=None: f"user={USER}\x01auth=Bearer {token}\x01\x01")
+
+        with connection(server) as client:
+            log_in(client, "token-1")
+            assert send(client) == ACCEPTED
+            clock.now += 60
+            assert send(client) == "530 5.7.0 The token has expired"
+        with connection(server) as client, pytest.raises(smtplib.SMTPAuthenticationError):
+            log_in(client, "token-1")
+        with connection(server) as client:
+            log_in(client, "token-2")
+            assert send(client) == ACCEPTED
 
 
 def test_the_first_rule_that_answers_wins_and_faults_come_before_all() -> None:
