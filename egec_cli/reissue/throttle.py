@@ -62,8 +62,12 @@ class Throttle(NamedTuple):
         """When the next mail may leave at the earliest."""
         if not self.refusals:
             return self.refused_at
-        wait = min(FIRST_WAIT * 2 ** (self.refusals - 1), _LONGEST_WAIT)
-        return self.refused_at + timedelta(seconds=wait)
+        return self.refused_at + timedelta(seconds=wait_after(self.refusals))
+
+
+def wait_after(refusals: int) -> float:
+    """Return how long to wait after this number of refusals in a row, in seconds."""
+    return min(FIRST_WAIT * 2.0 ** (refusals - 1), _LONGEST_WAIT)
 
 
 def slow_down(before: Throttle | None, speed: float, reply: str, at: datetime) -> Throttle:
