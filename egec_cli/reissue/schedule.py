@@ -1,6 +1,5 @@
 """When a deferred mail is tried again, and when a paused run tries again."""
 
-import secrets
 from datetime import datetime, timedelta
 
 # The waits after the first, second … failed attempt, in seconds: 1, 5, 15, 30 minutes, 1, 2, 4 hours; then the last one
@@ -11,8 +10,6 @@ WAITS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
 WAIT_FOR_ANOTHER = 2.0
 # Each wait is up to this much longer, so that mails that failed together do not return together.
 _SPREAD = 0.2
-
-_RANDOM = secrets.SystemRandom()
 
 
 def wait_after(failures: int) -> timedelta:
@@ -34,7 +31,10 @@ def next_attempt(failures: int, since: datetime, at: datetime, hours: int) -> da
     deadline = since + timedelta(hours=hours)
     if at >= deadline:
         return None
-    wait = wait_after(failures) * _RANDOM.uniform(1.0, 1.0 + _SPREAD)
+    # Imported here: commands that only show runs do not need it.
+    from random import uniform
+
+    wait = wait_after(failures) * uniform(1.0, 1.0 + _SPREAD)  # noqa: S311 - no secret
     return min(at + wait, deadline)
 
 

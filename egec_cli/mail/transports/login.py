@@ -23,9 +23,10 @@ _ANSWERS_TO_ERROR = {"OAUTHBEARER": "\x01", "XOAUTH2": ""}
 class LoginRefused(ConfigError):
     """The mail server refuses the user name with this secret, which may have expired."""
 
-    def __init__(self, message: Words, hint: Words, secret: Password) -> None:
+    def __init__(self, message: Words, hint: Words, secret: Password, reply: str) -> None:
         super().__init__(message, hint)
         self.secret = secret
+        self.reply = reply
 
 
 def find_mechanism(smtp: SmtpConnection, server: SmtpServer) -> str:
@@ -64,15 +65,15 @@ def log_in(smtp: SmtpConnection, server: SmtpServer, mechanism: str, secret: Pas
     except smtplib.SMTPAuthenticationError as error:
         if error.smtp_code < 500:
             raise
-        words = " ".join([f"{error.smtp_code} {to_one_line(error.smtp_error)}", *errors])
+        # A server may quote the login (RFC 4616, RFC 4954).
+        words = without_secret(" ".join([f"{error.smtp_code} {to_one_line(error.smtp_error)}", *errors]), secret)
         message = Words(
             "the mail server {server} refuses the login of {user!r}: {words}",
             server=server,
             user=server.user,
-            # A server may quote the login (RFC 4616, RFC 4954).
-            words=without_secret(words, secret),
+            words=words,
         )
-        raise LoginRefused(message, _hint(server), secret) from None
+        raise LoginRefused(message, _hint(server), secret, words) from None
 
 
 def _log_in_by_token(

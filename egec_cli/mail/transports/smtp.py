@@ -126,7 +126,8 @@ class SmtpTransport:
         try:
             return self._deliver(mail)
         except DeliveryRefused as refusal:
-            if self._server.secret is None or not _LOGIN_ENDED.match(refusal.reply or ""):
+            has_ended = not isinstance(refusal.error, LoginRefused) and _LOGIN_ENDED.match(refusal.reply or "")
+            if self._server.secret is None or not has_ended:
                 raise
         self._drop()
         self._secret.forget(self._used_secret)
@@ -187,7 +188,8 @@ class SmtpTransport:
                 raise
             except EgecError as error:
                 is_ours = not isinstance(error, TemporaryFailure)
-                raise DeliveryRefused(error, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
+                reply = error.reply if isinstance(error, LoginRefused) else None
+                raise DeliveryRefused(error, reply, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
             self._is_used = self._must_reset = False
         return self._smtp
 

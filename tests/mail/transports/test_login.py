@@ -10,7 +10,7 @@ import pytest
 
 from egec_cli.errors import ExitCode
 from egec_cli.mail.transports import login
-from egec_cli.mail.transports.interface import DeliveryRefused, Transport
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, Transport
 from egec_cli.mail.transports.smtp import SmtpTransport
 from egec_cli.settings.schema import Tls
 from tests.mail.conftest import End, TransportOf, end_of_delivery, mail_to
@@ -136,7 +136,7 @@ def test_a_new_token_that_is_refused_too_is_a_fault_of_the_configuration(
         transport = transport_of(server.url, MAIL_TOKEN_COMMAND=counting_program(tmp_path, prefix="bad-"))
         refusal = refusal_of(transport)
         assert refusal.error.exit_code == CONFIGURATION
-        assert refusal.server_unavailable
+        assert refusal.cause is Cause.BLOCKED
         assert f"refuses the login of {USER!r}: 535 5.7.8 The token is not valid" in refusal.error.message
         assert ('"status":' in refusal.error.message) is explains
         assert "EGEC_MAIL_TOKEN_COMMAND" in refusal.error.hint

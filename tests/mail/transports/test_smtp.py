@@ -323,7 +323,7 @@ def test_a_failure_to_connect_is_reported_and_the_next_try_connects_again(
     transport = transport_of(mail_server.url)
     with pytest.raises(DeliveryRefused, match="421 Too busy") as refusal:
         transport.connect()
-    assert refusal.value.cause is Cause.THROTTLED
+    assert refusal.value.cause is Cause.UNREACHABLE
     assert refusal.value.reply == "421 Too busy"
     assert end_of_delivery(transport, mail_to()) == End.ACCEPTED
 
@@ -374,12 +374,12 @@ def test_the_connection_goes_on_after_a_refusal_of_one_mail(
     ("point", "answer", "cause", "exit_code", "code", "hint"),
     [
         (Point.BANNER, "421 Too many connections", Cause.CONNECTIONS, 75, "too_many_connections", "EGEC_MAIL_CONN"),
-        (Point.BANNER, "421 4.7.0 Slow down", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.BANNER, "421 4.7.0 Slow down", Cause.UNREACHABLE, 75, "mail_throttled", "more slowly"),
         (Point.BANNER, "554 Your IP is in Spamhaus", Cause.BLOCKED, 77, "mail_blocked", "mail provider"),
         (Point.BANNER, "450 Not ready", Cause.UNREACHABLE, 75, "mail_server_unavailable", "later"),
         (Point.LOGIN, "535 5.7.8 No such login", Cause.BLOCKED, 78, "configuration", "password in EGEC_MAIL_URL"),
         (Point.LOGIN, "550 5.7.30 Not supported", Cause.BLOCKED, 78, "configuration", "password in EGEC_MAIL_URL"),
-        (Point.LOGIN, "454 4.7.0 Too many login attempts", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
+        (Point.LOGIN, "454 4.7.0 Too many login attempts", Cause.UNREACHABLE, 75, "mail_throttled", "more slowly"),
         (Point.MAIL, "550 No such sender", Cause.BLOCKED, 78, "configuration", "EGEC_MAIL_FROM"),
         (Point.MAIL, "553 5.7.1 In Spamhaus's list", Cause.BLOCKED, 77, "mail_blocked", "mail provider"),
         (Point.MAIL, "450 4.7.1 Too much mail", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
