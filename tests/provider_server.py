@@ -115,20 +115,18 @@ class MailLimit(Rule):
         self.limits = limits
         self.text = answer
         self.point = at
-        self._times: deque[float] = deque()
+        self._times: list[float] = []
 
     def answer(self, point: Point, visit: Visit, now: float) -> str | None:
         if point is Point.MAIL:
             self._times.append(visit.attempt.at)
         if point is not self.point:
             return None
-        oldest = visit.attempt.at - max((seconds for _, seconds in self.limits), default=0)
-        while self._times and self._times[0] <= oldest:
-            self._times.popleft()
-        over = any(
-            sum(one > visit.attempt.at - seconds for one in self._times) > mails for mails, seconds in self.limits
-        )
-        return self.text if over else None
+        last = visit.attempt.at
+        # Other connections may have begun later mails meanwhile.
+        counts = [sum(last - seconds < one <= last for one in self._times) for _, seconds in self.limits]
+        is_over = any(count > mails for count, (mails, _) in zip(counts, self.limits, strict=True))
+        return self.text if is_over else None
 
 
 class ConnectionLimit(Rule):

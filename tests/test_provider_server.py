@@ -121,6 +121,14 @@ def test_a_limit_refuses_at_its_point_and_counts_refused_attempts_too(point: Poi
     assert (server.most_within(60), server.most_within(3600)) == (4, 7)
 
 
+def test_a_limit_judges_a_mail_by_those_that_began_before_it() -> None:
+    with ProviderServer(MailLimit((1, 60))) as server, connection(server) as first, connection(server) as second:
+        for client in (first, second):
+            client.ehlo()
+            client.mail("egec@example.org")
+        assert [client.rcpt("a@example.org")[0] for client in (first, second)] == [250, 450]
+
+
 def test_a_client_goes_on_after_a_refused_recipient_on_the_same_connection() -> None:
     limit = MailLimit((0, 60))
     with ProviderServer(limit) as server, connection(server) as client:

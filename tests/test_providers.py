@@ -66,7 +66,11 @@ def test_a_run_killed_at_a_provider_mails_each_client_once_within_its_quotas(loc
     assert seen.accepted + seen.failed == PEOPLE
 
 
-@pytest.mark.parametrize("answer", [OVER_QUOTA, "421 4.7.0 Try again later"])
+@pytest.mark.parametrize(
+    ("answer", "location"),
+    [(OVER_QUOTA, "sqlite"), (OVER_QUOTA, "postgresql"), ("421 4.7.0 Try again later", "sqlite")],
+    indirect=["location"],
+)
 def test_a_used_up_quota_pauses_the_run_before_it_has_tried_many(
     location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, answer: str
 ) -> None:
@@ -136,7 +140,7 @@ def test_a_run_waits_until_a_greylist_opens_and_ends_with_0(
     assert len(server.mails_tried) <= 3 * PEOPLE
 
 
-@pytest.mark.parametrize("percent", [60, 100])
+@pytest.mark.parametrize(("percent", "location"), [(60, "sqlite"), (100, "postgresql")], indirect=["location"])
 def test_many_refused_recipients_never_pause_a_run(
     location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, percent: int
 ) -> None:
