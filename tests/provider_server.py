@@ -123,7 +123,7 @@ class MailLimit(Rule):
         if point is not self.point:
             return None
         last = visit.attempt.at
-        # Other connections may have begun later mails meanwhile.
+        # Mails of other connections that began later do not count.
         counts = [sum(last - seconds < one <= last for one in self._times) for _, seconds in self.limits]
         is_over = any(count > mails for count, (mails, _) in zip(counts, self.limits, strict=True))
         return self.text if is_over else None

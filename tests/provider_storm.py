@@ -48,7 +48,7 @@ from tests.tokens import Tokens
 # The windows of quotas, in seconds; in a storm, minutes and hours are short.
 SECOND, MINUTE, HOUR = 1, 2, 10
 WINDOWS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": 86_400}
-# The waits of a worker are so much shorter, that a greylist of five minutes opens after a second.
+# Shorter waits of a worker, in proportion to a greylist that opens after one second instead of five minutes.
 CHANGES: tuple[Call, ...] = (
     *QUICK,
     replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
