@@ -4,25 +4,23 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from egec_cli.clients.select import Selected
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched, with_selectors
 from egec_cli.commands.options import (
-    CLIENT_IN_TABLE,
-    CLIENT_OPTIONAL,
     OUTPUT,
     FieldsOption,
     OutputOption,
     YesOption,
     can_ask,
-    confirm,
     no_terminal,
     show_total,
     split_fields,
 )
+from egec_cli.commands.reissue_plan import Plan, confirm_start, show_dry_run
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, stop_on_signal
 from egec_cli.context import Context
@@ -42,7 +40,7 @@ from egec_cli.store.models import ItemState, ReissueRun, RunState
 from egec_cli.translation import Words
 
 if TYPE_CHECKING:
-    from egec_cli.reissue.preview import RunPreview
+    pass
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
@@ -126,11 +124,11 @@ def start_command(
         if dry_run or not yes:
             # With --yes, `start_run` checks the same.
             before = runs.find_existing_run(name, selected, expect=expect, rate=quotas, sentence=sentence)
-            plan = _Plan.for_start(name, selected, before, quotas, sentence)
+            plan = Plan.for_start(name, selected, before, quotas, sentence)
             if dry_run:
-                _show_dry_run(context, plan, output, with_list=with_list)
+                show_dry_run(context, plan, output, with_list=with_list)
                 return
-            if not _confirm_start(context, plan):
+            if not confirm_start(context, plan):
                 note("egec: nothing was started")
                 raise typer.Exit(ExitCode.REFUSED)
         run = runs.start_run(context, name, selected, expect=expect, rate=quotas, sentence=sentence)
@@ -180,8 +178,8 @@ def _continue(
         run = runs.find_run(name)
         if dry_run:
             runs.require_not_cancelled(run)
-            plan = _Plan.for_rest(run, quotas, with_failed=with_failed)
-            _show_dry_run(context, plan, output, with_list=with_list)
+            plan = Plan.for_rest(run, quotas, with_failed=with_failed)
+            show_dry_run(context, plan, output, with_list=with_list)
             return
         if with_failed:
             number = runs.retry_run(context, run)
@@ -422,52 +420,6 @@ def _show_outcomes(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None
             )
 
 
-class _Plan(NamedTuple):
-    """What a command would mail.
-
-    Attributes:
-        name: the name of the run.
-        wanted: the clients: those selected, or those left of an existing run.
-        selected: the selection, whose lists may name unknown clients; None without one.
-        existing: the run, if it exists.
-        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
-        sentence: the organisation's sentence in each mail.
-    """
-
-    name: str
-    wanted: Selected
-    selected: Selected | None
-    existing: ReissueRun | None
-    rate: Rate | None
-    sentence: str
-
-    @classmethod
-    def for_start(
-        cls, name: str, selected: Selected, existing: ReissueRun | None, rate: Rate | None, sentence: str
-    ) -> Self:
-        """Return the plan of `start`; `existing` is the run of this name, if there is one."""
-        if existing is None:
-            return cls(name, selected, selected, None, rate, sentence)
-        return cls.for_rest(existing, rate)._replace(selected=selected)
-
-    @classmethod
-    def for_rest(cls, run: ReissueRun, rate: Rate | None, *, with_failed: bool = False) -> Self:
-        """Return the plan for the rest of a run, which may include the clients whose mail failed."""
-        from egec_cli.reissue import preview
-
-        options = runs.RunOptions.parse(run.options)
-        rest = preview.RemainingClients(run, with_failed=with_failed)
-        return cls(run.name, rest, None, run, options.rate if rate is None else rate, options.sentence)
-
-    def preview(self, context: Context) -> "RunPreview":
-        """Count and measure."""
-        from egec_cli.mail.transports import choose
-        from egec_cli.reissue import preview
-
-        transport = choose.open_transport(context.settings)
-        return preview.preview_run(context, self.wanted, transport, rate=self.rate, sentence=self.sentence)
-
-
 def _parse_rate_option(text: str | None) -> Rate | None:
     """Return the quotas of `--rate`."""
     try:
@@ -479,53 +431,3 @@ def _parse_rate_option(text: str | None) -> Rate | None:
 def _require_dry_run(with_list: bool, dry_run: bool) -> None:
     if with_list and not dry_run:
         raise UsageError("--list needs --dry-run", "Give both, or leave out --list.")
-
-
-def _confirm_start(context: Context, plan: _Plan) -> bool:
-    """Show the numbers and ask the operator, unless the run exists and has no client left to mail."""
-    from egec_cli.commands import reissue_texts
-    from egec_cli.output.cards import show_lines
-
-    total, first = plan.wanted.count(), plan.wanted.count_without_password()
-    if plan.existing is not None and not total:
-        return True
-    if not is_quiet():
-        existing = None if plan.existing is None else runs.load_run(context, plan.existing)
-        lines = reissue_texts.preview_lines(plan.name, plan.preview(context), context.settings, existing=existing)
-        show_lines(lines, sys.stderr)
-    if not first:
-        question = Words("Mail new passwords to {clients}?", clients=reissue_texts.count_clients(total))
-    elif first == total:
-        question = Words("Mail first passwords to {clients}?", clients=reissue_texts.count_clients(total))
-    else:
-        question = Words(
-            "Mail first passwords to {clients} and new passwords to {others}?",
-            clients=reissue_texts.count_clients(first),
-            others=total - first,
-        )
-    return confirm(question)
-
-
-def _show_dry_run(context: Context, plan: _Plan, output: OutputFormat, *, with_list: bool) -> None:
-    """Show what would be mailed: a sample and the numbers; in a machine format, or with --list, also the clients."""
-    from egec_cli.commands import reissue_texts
-    from egec_cli.output.cards import show_lines
-    from egec_cli.reissue import preview
-
-    is_listed = with_list or output is not OutputFormat.TABLE
-    if is_listed:
-        in_table = (*CLIENT_IN_TABLE, "mail")
-        planned = preview.list_planned_clients(context, plan.wanted)
-        render_all(planned, preview.PlannedRecord, output, in_table=in_table, optional=CLIENT_OPTIONAL)
-    unmatched = report_unmatched(plan.selected) if plan.selected else 0
-    found = plan.preview(context)
-    existing = None if plan.existing is None else runs.load_run(context, plan.existing)
-    lines = [
-        *reissue_texts.sample_lines(found),
-        *reissue_texts.preview_lines(plan.name, found, context.settings, existing=existing, unmatched=unmatched),
-    ]
-    if not is_quiet():
-        show_lines(lines, sys.stderr if is_listed else sys.stdout)
-        note("egec: nothing was started")
-    if unmatched:
-        raise typer.Exit(ExitCode.PARTLY_DONE)

@@ -14,47 +14,41 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from egec_cli.errors import (
-    AddressRefused,
     ConfigError,
     EgecError,
-    InvalidInput,
-    PermissionDenied,
     TemporaryFailure,
 )
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports import login, login_secret
-from egec_cli.mail.transports.answers import Stage, classify, names_a_block
+from egec_cli.mail.transports.answers import Stage, classify
 from egec_cli.mail.transports.interface import (
     Cause,
     DeliveryRefused,
     DeliveryUnknown,
     Reply,
     to_one_line,
-    without_secret,
 )
 from egec_cli.mail.transports.login import LoginRefused
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
+from egec_cli.mail.transports.smtp_errors import (
+    closed_error,
+    connection_error,
+    describe_failure,
+    refusal_to_connect,
+    refused_mail_error,
+    smtputf8_error,
+)
 from egec_cli.password import Password
 from egec_cli.settings.schema import SmtpServer, Tls
-from egec_cli.translation import Words
 
 _OK = 250
 _WILL_FORWARD = 251
 _GO_AHEAD = 354
 _CLOSING = 421
-_AUTHENTICATION_REQUIRED = 530
-_AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
 # How a reply begins when the login of this connection has ended, as it may with a token that expires.
 _LOGIN_ENDED = re.compile(r"53[05]\b")
-_TOO_LARGE = 552
 _QUIT_TIMEOUT = 2.0  # seconds
 _LINE_START_DOT = re.compile(rb"^\.", re.MULTILINE)
-_SUBJECTS = {
-    Stage.SENDER: Words("the sender"),
-    Stage.RECIPIENT: Words("the recipient"),
-    Stage.DATA: Words("the message"),
-    Stage.MESSAGE: Words("the message"),
-}
 
 # A command, the expected reply codes, and the stage that it begins.
 _Step = tuple[str, set[int], Stage]
@@ -151,7 +145,9 @@ class SmtpTransport:
             self._converse(smtp, mail)
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
-            raise DeliveryRefused(self._closed(_describe(error)), cause=Cause.UNREACHABLE) from None
+            raise DeliveryRefused(
+                closed_error(self._server, describe_failure(error)), cause=Cause.UNREACHABLE
+            ) from None
         except DeliveryRefused:
             self._must_reset = True
             raise
@@ -215,7 +211,7 @@ class SmtpTransport:
                     "the CA file {ca_file} cannot be used: {reason}",
                     "Correct ca= in EGEC_MAIL_URL.",
                     ca_file=server.ca_file,
-                    reason=_describe(error),
+                    reason=describe_failure(error),
                 ),
                 cause=Cause.BLOCKED,
             ) from None
@@ -239,120 +235,20 @@ class SmtpTransport:
             if smtp is not None:
                 smtp.close()
             if isinstance(error, smtplib.SMTPResponseException):
-                raise self._refusal_to_connect(error, stage) from None
+                raise refusal_to_connect(self._server, self._used_secret, error, stage) from None
             if isinstance(error, smtplib.SMTPException | OSError | UnicodeError):
-                fault = self._connection_fault(error)
+                fault = connection_error(self._server, error)
                 is_ours = isinstance(fault, ConfigError)
                 raise DeliveryRefused(fault, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
             raise
         return smtp
-
-    def _connection_fault(self, error: Exception) -> EgecError:
-        """Return the error for a connection that failed without a refusal of the server."""
-        server = self._server
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ConfigError(
-                "the certificate of the mail server {server} is not trusted: {reason}",
-                "Use the host name of the certificate, or add ?ca=FILE to EGEC_MAIL_URL for your own authority.",
-                server=server,
-                reason=error.verify_message,
-            )
-        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER" and server.tls is Tls.IMPLICIT:
-            return ConfigError(
-                "the mail server {server} does not start with TLS",
-                "Write smtp:// instead of smtps:// in EGEC_MAIL_URL.",
-                server=server,
-            )
-        if isinstance(error, UnicodeError):
-            # smtplib sends logins in ASCII only. The error itself quotes the password.
-            return ConfigError(
-                "the mail server {host} or its login cannot be written in ASCII",
-                "Check the host, the user name and the password in EGEC_MAIL_URL.",
-                host=server.host,
-            )
-        # smtplib raises the base class if it supports none of the server's login methods.
-        if isinstance(error, smtplib.SMTPNotSupportedError) or type(error) is smtplib.SMTPException:
-            if "STARTTLS" in str(error):
-                return ConfigError(
-                    "the mail server {server} does not offer STARTTLS",
-                    "Correct EGEC_MAIL_URL: smtps:// for TLS from the start, ?tls=none only where clear text is safe.",
-                    server=server,
-                )
-            return ConfigError(
-                "the mail server {server} does not offer a login with user name and password",
-                "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login."
-                if server.tls is not Tls.NONE
-                else "Remove the user name and the password from EGEC_MAIL_URL if the server needs no login. "
-                "Otherwise try TLS, which some servers require for logins: smtps://, or ?tls=required.",
-                server=server,
-            )
-        return self._unavailable(_describe(error))
-
-    def _refusal_to_connect(self, error: smtplib.SMTPResponseException, stage: Stage) -> DeliveryRefused:
-        server, code, text = self._server, error.smtp_code, to_one_line(error.smtp_error)
-        cause = classify(stage, code, text)
-        # A server may quote the login (RFC 4616, RFC 4954).
-        reply = without_secret(f"{code} {text}", self._used_secret)
-        if code in _AUTHENTICATION_CODES:
-            fault: EgecError = ConfigError(
-                "the mail server {server} refuses the login of {user!r}: {words}",
-                "Check the user name and password in EGEC_MAIL_URL.",
-                server=server,
-                user=server.user,
-                words=reply,
-            )
-        elif limit := self._limit_error(cause, reply):
-            fault = limit
-        elif cause is Cause.BLOCKED and code >= 500:
-            fault = self._blocked(reply)
-        else:
-            fault = self._unavailable(reply)
-        return DeliveryRefused(fault, reply, cause=cause)
-
-    def _unavailable(self, words: str) -> TemporaryFailure:
-        return TemporaryFailure(
-            "the mail server {server} cannot be reached: {words}",
-            _TRY_LATER,
-            code="mail_server_unavailable",
-            server=self._server,
-            words=words,
-        )
-
-    def _blocked(self, reply: str) -> PermissionDenied:
-        return PermissionDenied(
-            "the mail server {server} blocks our mail: {reply}",
-            "Show its words to the administrator of the mail server, or to your mail provider.",
-            code="mail_blocked",
-            server=self._server,
-            reply=reply,
-        )
-
-    def _limit_error(self, cause: Cause, reply: str) -> TemporaryFailure | None:
-        """Return the error for a limit of the server that we exceed; None for any other cause."""
-        if cause is Cause.THROTTLED:
-            return TemporaryFailure(
-                "the mail server {server} accepts no more mail for now: {reply}",
-                "Try again later. If it asks to send more slowly, lower EGEC_MAIL_RATE.",
-                code="mail_throttled",
-                server=self._server,
-                reply=reply,
-            )
-        if cause is Cause.CONNECTIONS:
-            return TemporaryFailure(
-                "the mail server {server} accepts no more connections for now: {reply}",
-                "Try again later. In runs, lower EGEC_MAIL_CONNECTIONS.",
-                code="too_many_connections",
-                server=self._server,
-                reply=reply,
-            )
-        return None
 
     def _converse(self, smtp: SmtpConnection, mail: Mail) -> None:
         """Send the commands up to DATA and require 354."""
         options = [f"SIZE={len(mail.content)}"] if smtp.has_extn("size") else []
         if mail.needs_smtputf8:
             if not smtp.has_extn("smtputf8"):
-                error = self._smtputf8_error(mail)
+                error = smtputf8_error(self._server, mail)
                 is_ours = isinstance(error, ConfigError)
                 raise DeliveryRefused(error, cause=Cause.BLOCKED if is_ours else Cause.RECIPIENT)
             # A server with SMTPUTF8 must offer 8BITMIME (RFC 6531, 3.1); our body is always ASCII.
@@ -371,25 +267,6 @@ class SmtpTransport:
             for command, wanted, stage in dialogue:
                 smtp.send(f"{command}\r\n".encode())
                 self._expect(smtp.getreply(), wanted, stage, mail)
-
-    def _smtputf8_error(self, mail: Mail) -> EgecError:
-        not_accepted = Words(
-            "the mail server {server} accepts only ASCII letters before the @ of an address", server=self._server
-        )
-        if mail.recipient.isascii():
-            return ConfigError(
-                "{not_accepted}; EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO has others",
-                "Set another address, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
-                code="smtputf8_not_offered",
-                not_accepted=not_accepted,
-            )
-        return InvalidInput(
-            "{not_accepted}: {recipient}",
-            "Use another address for this client, or name a server in EGEC_MAIL_URL that offers SMTPUTF8.",
-            code="smtputf8_not_offered",
-            not_accepted=not_accepted,
-            recipient=mail.recipient,
-        )
 
     def _pipeline(self, smtp: SmtpConnection, dialogue: Sequence[_Step], mail: Mail) -> None:
         """Send several commands together, then read all answers (RFC 2920)."""
@@ -424,7 +301,7 @@ class SmtpTransport:
             raise DeliveryUnknown(
                 "the answer of the mail server {server} was lost: {reason}",
                 server=self._server,
-                reason=_describe(error),
+                reason=describe_failure(error),
             ) from None
         except BaseException:
             self._drop()
@@ -446,70 +323,8 @@ class SmtpTransport:
             self._drop()
         text = to_one_line(words)
         cause = classify(stage, code, text)
-        raise DeliveryRefused(self._refusal(stage, code, text, cause, mail), f"{code} {text}", cause=cause)
-
-    def _refusal(self, stage: Stage, code: int, text: str, cause: Cause, mail: Mail) -> EgecError:
-        """Return the error for an answer of 4xx or 5xx, or one that does not fit."""
-        server, reply, is_permanent = self._server, f"{code} {text}", 500 <= code <= 599
-        if stage is Stage.SENDER and code == _TOO_LARGE:
-            return ConfigError(
-                "a mail of {octets} bytes is too large for the mail server {server}: {reply}",
-                "Shorten the templates, or ask the administrator of the mail server.",
-                octets=len(mail.content),
-                server=server,
-                reply=reply,
-            )
-        if limit := self._limit_error(cause, reply):
-            return limit
-        if cause is Cause.BLOCKED and is_permanent:
-            is_setting = code in _AUTHENTICATION_CODES or (stage is Stage.SENDER and not names_a_block(text))
-            if not is_setting:
-                return self._blocked(reply)
-            return ConfigError(
-                "the mail server {server} refuses the sender {sender}: {reply}",
-                "Correct EGEC_MAIL_FROM, or the login in EGEC_MAIL_URL.",
-                server=server,
-                sender=mail.sender,
-                reply=reply,
-            )
-        if cause is Cause.RECIPIENT and is_permanent:
-            return AddressRefused(
-                "the mail server {server} refuses the address {recipient}: {reply}",
-                "Correct the address.",
-                server=server,
-                recipient=mail.recipient,
-                reply=reply,
-            )
-        if is_permanent:
-            return InvalidInput(
-                "the mail server {server} refuses {subject} for {recipient}: {reply}",
-                "Ask the administrator of the mail server.",
-                code="mail_refused",
-                server=server,
-                subject=_SUBJECTS[stage],
-                recipient=mail.recipient,
-                reply=reply,
-            )
-        if cause is Cause.UNREACHABLE:
-            return self._closed(reply)
-        return TemporaryFailure(
-            "the mail server {server} temporarily refuses {subject}: {reply}",
-            "Try again later. If it lasts, ask the administrator of the mail server."
-            if cause is Cause.BLOCKED
-            else _TRY_LATER,
-            code="mail_deferred",
-            server=server,
-            subject=_SUBJECTS[stage],
-            reply=reply,
-        )
-
-    def _closed(self, reason: str) -> TemporaryFailure:
-        return TemporaryFailure(
-            "the mail server {server} closed the connection: {reason}",
-            _TRY_LATER,
-            code="mail_server_unavailable",
-            server=self._server,
-            reason=reason,
+        raise DeliveryRefused(
+            refused_mail_error(self._server, stage, code, text, cause, mail), f"{code} {text}", cause=cause
         )
 
 
@@ -520,20 +335,7 @@ def _closed_the_connection(refusal: DeliveryRefused) -> bool:
     return refusal.reply.startswith(f"{_CLOSING} ")
 
 
-_TRY_LATER = Words("Try again later.")
-
-
 def _client_name() -> str:
     # getfqdn() may wait for a name server. A name without a dot is invalid in EHLO (RFC 5321, 4.1.3).
     name = socket.gethostname()
     return name if "." in name else "[127.0.0.1]"
-
-
-def _describe(error: Exception) -> str:
-    if error.args and isinstance(error.args[0], Words):
-        return error.args[0]
-    if isinstance(error, smtplib.SMTPResponseException):
-        return f"{error.smtp_code} {to_one_line(error.smtp_error)}"
-    if isinstance(error, OSError) and error.strerror:
-        return Words(to_one_line(error.strerror))
-    return to_one_line(str(error) or type(error).__name__)
