@@ -227,17 +227,18 @@ class Block(Rule):
 
 
 class ExpiringTokens(Rule):
-    """Revoke all access tokens now and then, also those of open connections; the server needs the same `tokens`."""
+    """Revoke all access tokens after every so many mails, also for open connections; the server needs them too."""
 
-    def __init__(self, tokens: Tokens, seconds: float) -> None:
+    def __init__(self, tokens: Tokens, mails: int) -> None:
         self.tokens = tokens
-        self.seconds = seconds
-        self._next: float | None = None
+        self.mails = mails
+        self._count = 0
 
     def answer(self, point: Point, visit: Visit, now: float) -> str | None:
-        if self._next is None or now >= self._next:
-            self.tokens.revoke_all()
-            self._next = now + self.seconds
+        if point is Point.MAIL:
+            self._count += 1
+            if self._count % self.mails == 0:
+                self.tokens.revoke_all()
         return None
 
 
