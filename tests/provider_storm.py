@@ -373,8 +373,10 @@ def _databases() -> Iterator[Callable[[str], None]]:
             os.environ["EGEC_DATABASE_URL"] = url
             database.create_database(load.load_settings().database)
 
-        yield make
-        postgresql.cleanup()
+        try:
+            yield make
+        finally:
+            postgresql.cleanup()
 
 
 def main() -> None:
