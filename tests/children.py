@@ -109,7 +109,7 @@ def make_known_password(clear: str, _alphabet: object) -> "Password":
     return Password(clear)
 
 
-def wait_before_settling(*_: object) -> None:
+def wait_before_settling(*_: object, **_named: object) -> None:
     """Print a line and wait until the process is killed."""
     print("about to settle", flush=True)
     time.sleep(600)

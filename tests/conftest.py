@@ -63,6 +63,7 @@ LONG = (
     "tests/logins/test_limits.py",
     "tests/test_reissue_containers.py",
     "tests/test_reissue_kills.py",
+    "tests/test_providers.py",
 )
 # The usual profile tries the same cases in every run; `--hypothesis-profile=deep` tries forty times as many new ones.
 hypothesis.settings.register_profile("usual", max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from tests.smtp_server import HANG_UP, Answer, Dialogue, Fault, MailServer, Point
+from tests.tokens import Tokens
 
 GREYLISTED = "450 4.2.0 Greylisted, see http://postgrey.example.org/help"
 OVER_QUOTA = "450 4.7.1 Error: too much mail from this sender, quota exceeded"
@@ -114,20 +115,18 @@ class MailLimit(Rule):
         self.limits = limits
         self.text = answer
         self.point = at
-        self._times: deque[float] = deque()
+        self._times: list[float] = []
 
     def answer(self, point: Point, visit: Visit, now: float) -> str | None:
         if point is Point.MAIL:
             self._times.append(visit.attempt.at)
         if point is not self.point:
             return None
-        oldest = visit.attempt.at - max((seconds for _, seconds in self.limits), default=0)
-        while self._times and self._times[0] <= oldest:
-            self._times.popleft()
-        over = any(
-            sum(one > visit.attempt.at - seconds for one in self._times) > mails for mails, seconds in self.limits
-        )
-        return self.text if over else None
+        last = visit.attempt.at
+        # Mails of other connections that began later do not count.
+        counts = [sum(last - seconds < one <= last for one in self._times) for _, seconds in self.limits]
+        is_over = any(count > mails for count, (mails, _) in zip(counts, self.limits, strict=True))
+        return self.text if is_over else None
 
 
 class ConnectionLimit(Rule):
@@ -225,6 +224,22 @@ class Block(Rule):
     def note_answer(self, attempt: Attempt) -> None:
         if attempt.answer.startswith("550 5.1."):
             self._refused.add(attempt.recipient)
+
+
+class ExpiringTokens(Rule):
+    """Revoke all access tokens after every so many mails, also for open connections; the server needs them too."""
+
+    def __init__(self, tokens: Tokens, mails: int) -> None:
+        self.tokens = tokens
+        self.mails = mails
+        self._count = 0
+
+    def answer(self, point: Point, visit: Visit, now: float) -> str | None:
+        if point is Point.MAIL:
+            self._count += 1
+            if self._count % self.mails == 0:
+                self.tokens.revoke_all()
+        return None
 
 
 class ProviderServer(MailServer):

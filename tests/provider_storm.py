@@ -34,6 +34,7 @@ from tests.provider_server import (
     Block,
     ClosesAfter,
     ConnectionLimit,
+    ExpiringTokens,
     Greylisting,
     MailLimit,
     ProviderServer,
@@ -42,11 +43,12 @@ from tests.provider_server import (
     Tarpit,
 )
 from tests.reissue_storm import NAME, PATIENCE, QUICK, check_promises, clients_with_mail_under_way
+from tests.tokens import Tokens
 
 # The windows of quotas, in seconds; in a storm, minutes and hours are short.
 SECOND, MINUTE, HOUR = 1, 2, 10
 WINDOWS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": 86_400}
-# The waits of a worker are so much shorter, that a greylist of five minutes opens after a second.
+# Shorter waits of a worker, in proportion to a greylist that opens after one second instead of five minutes.
 CHANGES: tuple[Call, ...] = (
     *QUICK,
     replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
@@ -77,6 +79,7 @@ class Profile(NamedTuple):
         attempts_each: how many attempts a client needs at least.
         pauses: whether the run may pause and end with 75.
         settings: further settings of the workers.
+        tokens: the access tokens of the server, if it requires them.
     """
 
     rules: Sequence[Rule]
@@ -85,6 +88,7 @@ class Profile(NamedTuple):
     attempts_each: int = 1
     pauses: bool = False
     settings: Mapping[str, str] = {}
+    tokens: Tokens | None = None
 
     def count_refused(self, people: int) -> int:
         """Return how many of these clients have an address that the provider refuses."""
@@ -169,6 +173,13 @@ def blocked(people: int) -> Profile:
     return Profile([Block(seconds=2.0)], pauses=True)
 
 
+def oauth(people: int) -> Profile:
+    """The provider requires access tokens, which expire."""
+    tokens = Tokens()
+    settings = {"EGEC_MAIL_TOKEN_COMMAND": "/bin/sh -c 'echo token-$$-$(date +%s%N)'"}
+    return Profile([ExpiringTokens(tokens, max(15, people // 20))], settings=settings, tokens=tokens)
+
+
 def everything(people: int) -> Profile:
     """A provider with most of these habits."""
     rate, limits = _quotas(2 * people)
@@ -190,6 +201,7 @@ PROFILES: Mapping[str, Callable[[int], Profile]] = {
         closing_silently,
         tarpit,
         refusals,
+        oauth,
         blocking,
         blocked,
         everything,
@@ -298,7 +310,7 @@ def storm(
     ideal = people * profile.attempts_each - (profile.attempts_each - 1) * profile.count_refused(people)
     strikes = sorted(chance.sample(range(ideal * 9 // 10), kills))
     start_time = time.monotonic()
-    with ProviderServer(*profile.rules) as server, contextlib.ExitStack() as stack:
+    with ProviderServer(*profile.rules, tokens=profile.tokens) as server, contextlib.ExitStack() as stack:
         arguments = ["reissue", "start", NAME, "--all", "--yes", "--rate", profile.rate, "--format", "jsonl"]
         settings = {"EGEC_MAIL_URL": server.url, **profile.settings}
         command = [*egec_after(*changes), *arguments]
@@ -361,8 +373,10 @@ def _databases() -> Iterator[Callable[[str], None]]:
             os.environ["EGEC_DATABASE_URL"] = url
             database.create_database(load.load_settings().database)
 
-        yield make
-        postgresql.cleanup()
+        try:
+            yield make
+        finally:
+            postgresql.cleanup()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from tests.provider_server import (
     Block,
     ClosesAfter,
     ConnectionLimit,
+    ExpiringTokens,
     Greylisting,
     MailLimit,
     ProviderServer,
@@ -29,6 +30,7 @@ from tests.provider_server import (
     most_within,
 )
 from tests.smtp_server import Fault, Point
+from tests.tokens import USER, Tokens
 
 MESSAGE = "Subject: x\n\nx\n"
 SHORT = 0.5
@@ -119,6 +121,14 @@ def test_a_limit_refuses_at_its_point_and_counts_refused_attempts_too(point: Poi
     assert (server.most_within(60), server.most_within(3600)) == (4, 7)
 
 
+def test_a_limit_judges_a_mail_by_those_that_began_before_it() -> None:
+    with ProviderServer(MailLimit((1, 60))) as server, connection(server) as first, connection(server) as second:
+        for client in (first, second):
+            client.ehlo()
+            client.mail("egec@example.org")
+        assert [client.rcpt("a@example.org")[0] for client in (first, second)] == [250, 450]
+
+
 def test_a_client_goes_on_after_a_refused_recipient_on_the_same_connection() -> None:
     limit = MailLimit((0, 60))
     with ProviderServer(limit) as server, connection(server) as client:
@@ -199,6 +209,25 @@ def test_refused_recipients_start_a_block_that_relents_and_may_start_again() -> 
             assert answers == [USER_UNKNOWN, USER_UNKNOWN, USER_UNKNOWN, BLOCKED]
             clock.now += 60
     assert block.blocks == 2
+
+
+def test_tokens_expire_on_open_connections_too() -> None:
+    tokens = Tokens()
+    with ProviderServer(ExpiringTokens(tokens, 3), tokens=tokens) as server:
+
+        def log_in(client: smtplib.SMTP, token: str) -> None:
+            client.ehlo()
+            client.auth("XOAUTH2", lambda _=None: f"user={USER}\x01auth=Bearer {token}\x01\x01")
+
+        with connection(server) as client:
+            log_in(client, "token-1")
+            assert [send(client), send(client)] == [ACCEPTED, ACCEPTED]
+            assert send(client) == "530 5.7.0 The token has expired"
+        with connection(server) as client, pytest.raises(smtplib.SMTPAuthenticationError):
+            log_in(client, "token-1")
+        with connection(server) as client:
+            log_in(client, "token-2")
+            assert send(client) == ACCEPTED
 
 
 def test_the_first_rule_that_answers_wins_and_faults_come_before_all() -> None:

@@ -1,27 +1,32 @@
 """Runs at mail servers that behave like those of providers: no run fails for many, and every client is mailed once."""
 
 import json
+import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 
 import pytest
 
+from egec_cli.reissue import throttle
 from egec_cli.settings.schema import Database, SqliteFile
-from tests.activations import letters
+from tests.activations import PATIENCE, letters
 from tests.conftest import Egec, Ended
-from tests.processes import run_with
+from tests.processes import egec_after, replace, run_with
 from tests.provider_server import (
     BLOCKED,
     OVER_QUOTA,
+    TOO_MANY_CONNECTIONS,
     Block,
     ConnectionLimit,
     Greylisting,
     MailLimit,
     ProviderServer,
     RefusedShare,
+    Tarpit,
 )
 from tests.provider_storm import CHANGES, PROFILES, create_clients, storm
+from tests.smtp_server import Point
 
 # Before a run pauses, the server may refuse this many clients.
 MOST_TRIED = 10
@@ -29,8 +34,12 @@ PEOPLE = 40
 ENGINES = ("sqlite", "postgresql")
 
 
-def start(*more: str) -> Ended:
-    return run_with(CHANGES, "reissue", "start", "spring", "--all", "--yes", "--format", "json", *more)
+# A run that was slowed down is as fast as before after one accepted mail.
+QUICK_AGAIN = (*CHANGES, replace(throttle, "_RISE", 1.0))
+
+
+def start() -> Ended:
+    return run_with(QUICK_AGAIN, "reissue", "start", "spring", "--all", "--yes", "--format", "json")
 
 
 def status(egec: Egec) -> Mapping[str, object]:
@@ -57,7 +66,11 @@ def test_a_run_killed_at_a_provider_mails_each_client_once_within_its_quotas(loc
     assert seen.accepted + seen.failed == PEOPLE
 
 
-@pytest.mark.parametrize("answer", [OVER_QUOTA, "421 4.7.0 Try again later"])
+@pytest.mark.parametrize(
+    ("answer", "location"),
+    [(OVER_QUOTA, "sqlite"), (OVER_QUOTA, "postgresql"), ("421 4.7.0 Try again later", "sqlite")],
+    indirect=["location"],
+)
 def test_a_used_up_quota_pauses_the_run_before_it_has_tried_many(
     location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, answer: str
 ) -> None:
@@ -127,7 +140,7 @@ def test_a_run_waits_until_a_greylist_opens_and_ends_with_0(
     assert len(server.mails_tried) <= 3 * PEOPLE
 
 
-@pytest.mark.parametrize("percent", [60, 100])
+@pytest.mark.parametrize(("percent", "location"), [(60, "sqlite"), (100, "postgresql")], indirect=["location"])
 def test_many_refused_recipients_never_pause_a_run(
     location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec, percent: int
 ) -> None:
@@ -152,6 +165,28 @@ def test_connections_that_the_server_turns_away_are_no_trouble(
         monkeypatch.setenv("EGEC_MAIL_URL", server.url)
         ended = start()
     assert ended.code == 0, ended
+    require_each_mailed_once(server)
+    assert pauses(egec) == 0
+    assert len(server.mails_tried) == PEOPLE
+
+
+def test_workers_share_fewer_connections_than_there_are_workers(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    create_clients(PEOPLE)
+    # So slow that each worker wants to mail while others do.
+    with ProviderServer(ConnectionLimit(1), Tarpit(0.1, [Point.KEPT])) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        command = [*egec_after(*CHANGES), "reissue", "start", "spring", "--all", "--yes", "--format", "jsonl"]
+        workers = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(3)
+        ]
+        told = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    # Nor is the run slowed down.
+    assert told == ["", "", ""]
+    assert server.answers[TOO_MANY_CONNECTIONS]
     require_each_mailed_once(server)
     assert pauses(egec) == 0
     assert len(server.mails_tried) == PEOPLE

@@ -96,6 +96,12 @@ def has_items_left(run: ReissueRun) -> bool:
     return any(items.exists() for items in left)
 
 
+def has_other_workers(run: ReissueRun, owner: str, moment: datetime) -> bool:
+    """Return whether other workers hold clients of the run."""
+    is_held_by_others = (ReissueItem.lease_owner != owner) & (ReissueItem.lease_until > moment)
+    return bool(ReissueItem.select().where((ReissueItem.run == run) & IS_HELD & is_held_by_others).exists())
+
+
 def next_due(run: ReissueRun) -> datetime | None:
     """Return when the next waiting client of the run is due; None if no client waits."""
     due: datetime | None = (

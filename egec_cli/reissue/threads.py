@@ -203,7 +203,9 @@ class Senders:
 
     def stop(self) -> None:
         """Start no further mail; waiting jobs come back now, those under way when they are finished."""
-        self._stopping.set()
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify_all()
         # Nothing of a mail has left while its connection waits for the program that prints the password or the token.
         end_running_commands()
         self._give_back_waiting()
@@ -211,8 +213,6 @@ class Senders:
     def close(self) -> None:
         """Stop, and wait until the connections are closed."""
         self.stop()
-        self.release()
-        self._limit_threads(len(self._threads))
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -241,13 +241,13 @@ class Senders:
     def _work_once(self, transport: Transport, retrying: Retrying) -> bool:
         """Send the next mail when this thread may; return False when there is none any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._working < self._limit and not self._is_held)
+            self._changed.wait_for(self._may_work)
             self._working += 1
         try:
             job = self._waiting.get()
             if job is None:
                 return False
-            if self._working > self._limit or self._is_held:
+            if not self._stopping.is_set() and (self._working > self._limit or self._is_held):
                 # This changed while the thread waited for a job.
                 self._waiting.put(job)
                 return True
@@ -264,6 +264,10 @@ class Senders:
             with self._changed:
                 self._working -= 1
                 self._changed.notify()
+
+    def _may_work(self) -> bool:
+        # When stopped, every thread must give back the job that it may hold.
+        return self._stopping.is_set() or (self._working < self._limit and not self._is_held)
 
     def _give_up_one(self) -> bool:
         """Use one connection fewer, as the server turned one away; return whether another one is left."""

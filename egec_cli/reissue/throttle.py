@@ -1,8 +1,9 @@
 """The slower rate of a run while the mail server throttles it.
 
-Each refusal halves the rate, after a wait that doubles: 5, 10, 20, 40 seconds. Each accepted mail raises it by a
-fiftieth of the normal rate, until that is reached. This is how TCP shares a line whose capacity is unknown (additive
-increase, multiplicative decrease). All workers of a run share the rate through its row.
+A refusal halves the rate. Further refusals lead to longer waits, 5, 10, 20, 40 seconds: they come because the quota is
+still used up, whatever the rate. Each accepted mail then raises the rate by a fiftieth of the halved rate, until the
+normal one is reached. This is how TCP shares a line whose capacity is unknown (additive increase, multiplicative
+decrease). All workers of a run share the rate through its row.
 """
 
 import json
@@ -14,7 +15,7 @@ from egec_cli import clock
 # The wait after the first refusal in a row, in seconds.
 FIRST_WAIT = 5.0
 _LONGEST_WAIT = 60.0
-# The share of the normal rate by which an accepted mail raises the rate.
+# The share of the halved rate by which an accepted mail raises the rate.
 _RISE = 0.02
 # Mails per second: a slower run would send fewer mails than a mail server's client retries.
 _LEAST_RATE = 1 / 60
@@ -25,6 +26,7 @@ class Throttle(NamedTuple):
 
     Attributes:
         rate: mails per second.
+        halved: mails per second after the last halving.
         normal: mails per second before the first refusal.
         reply: the mail server's last refusal.
         refused_at: when it came.
@@ -32,6 +34,7 @@ class Throttle(NamedTuple):
     """
 
     rate: float
+    halved: float
     normal: float
     reply: str
     refused_at: datetime
@@ -59,17 +62,24 @@ class Throttle(NamedTuple):
         """When the next mail may leave at the earliest."""
         if not self.refusals:
             return self.refused_at
-        wait = min(FIRST_WAIT * 2 ** (self.refusals - 1), _LONGEST_WAIT)
-        return self.refused_at + timedelta(seconds=wait)
+        return self.refused_at + timedelta(seconds=wait_after(self.refusals))
+
+
+def wait_after(refusals: int) -> float:
+    """Return how long to wait after this number of refusals in a row, in seconds."""
+    return min(FIRST_WAIT * 2.0 ** (refusals - 1), _LONGEST_WAIT)
 
 
 def slow_down(before: Throttle | None, speed: float, reply: str, at: datetime) -> Throttle:
     """Return the rate after a refusal; `speed` is that of the run at present, in mails per second."""
-    rate, normal, refusals = (speed, speed, 0) if before is None else (before.rate, before.normal, before.refusals)
-    return Throttle(max(rate / 2, _LEAST_RATE), normal, reply, at, refusals + 1)
+    if before is not None and before.refusals:
+        return before._replace(reply=reply, refused_at=at, refusals=before.refusals + 1)
+    normal = speed if before is None else before.normal
+    halved = max((speed if before is None else before.rate) / 2, _LEAST_RATE)
+    return Throttle(halved, halved, normal, reply, at, 1)
 
 
 def speed_up(throttle: Throttle, mails: int) -> Throttle | None:
     """Return the rate after this number of accepted mails; None once it is normal again."""
-    rate = throttle.rate + mails * _RISE * throttle.normal
+    rate = throttle.rate + mails * _RISE * throttle.halved
     return None if rate >= throttle.normal else throttle._replace(rate=rate, refusals=0)

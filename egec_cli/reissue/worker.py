@@ -38,7 +38,7 @@ from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_server_wide, is_throttled
 from egec_cli.reissue.settle import Departures, Issuer, is_accepted
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
-from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
+from egec_cli.reissue.throttle import Throttle, slow_down, speed_up, wait_after
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -71,7 +71,7 @@ class _TurnResult(NamedTuple):
 
     Attributes:
         finished: the clients who are finished.
-        recorded: the number of hashed passwords that were recorded.
+        recorded: the number of hashed passwords that were recorded, or whose clients were left to other workers.
         jobs: their mails.
         claimed: new items.
         decided: refusals that were withheld until now.
@@ -180,6 +180,9 @@ class _Worker:
         self._told_due: datetime | None = None
         self._throttle: Throttle | None = None
         self._server_works = False
+        # While other workers use all connections that the mail server allows, this one has no clients.
+        self._times_aside = 0
+        self._aside_until = 0.0
         self._is_stopping = False
         self._next_turn = self._next_heartbeat = self._frees_abandoned_from = time.monotonic()
         self._most_attempts = MOST_DATABASE_ATTEMPTS
@@ -292,10 +295,27 @@ class _Worker:
             del self._hashing[done.item.key]
             self._hashed.append(done)
             return done
+        if done.result is not None and done.result.cause is Cause.CONNECTIONS and self._has_other_workers():
+            self._step_aside()
+            done = done._replace(result=None)
         self._finished.append(done)
         if done.result is not None:
             self._judge_answer(done, done.result)
         return done
+
+    def _has_other_workers(self) -> bool:
+        try:
+            with translate_failures(self._context.settings.database):
+                return items.has_other_workers(self._run, self._owner, self._context.clock())
+        except EgecError:
+            return False
+
+    def _step_aside(self) -> None:
+        """Leave the connections that the mail server allows to other workers, and all clients too, for a while."""
+        self._times_aside += 1
+        self._aside_until = time.monotonic() + wait_after(self._times_aside)
+        self._senders.use_one_connection()
+        self._senders.release()
 
     def _judge_answer(self, done: FinishedJob, result: SendResult) -> None:
         """Stop or slow down if the answer to a mail concerns the next ones too."""
@@ -304,6 +324,7 @@ class _Worker:
             self._pause_for(done)
         elif not is_doubtful(done):
             self._server_works = self._server_works or result.cause is not None or is_accepted(done)
+            self._times_aside = 0
         elif self._watch.refusal is not None:
             self._pause_for(self._watch.refusal)
         elif is_throttled(done):
@@ -344,7 +365,8 @@ class _Worker:
         orders = runs.load_orders(self._context, self._run)
         orders = orders._replace(throttle=self._adapt_rate(orders, at))
         is_running = orders.state is RunState.RUNNING and not self._is_stopping
-        is_open = is_running and (orders.paused_until is None or orders.paused_until <= at)
+        is_aside = now < self._aside_until
+        is_open = is_running and not is_aside and (orders.paused_until is None or orders.paused_until <= at)
         self._issuer.settle_reservations(self._finished, at, now)
         limits = self._limits(orders)
         planned = self._plan_departures(limits, orders.throttle, at) if is_open else []
@@ -357,6 +379,8 @@ class _Worker:
         jobs, unmailed = self._issuer.record_passwords(hashed, departures, at) if hashed else ([], [])
         self._send_heartbeat(at)
         claimed: Sequence[ClaimedItem] = []
+        left_to_others = self._hashed if is_aside and is_running else []
+        items.give_back_items([one.item.key for one in left_to_others], self._owner)
         if is_open:
             room = self._room_to_claim(len(self._hashed) - len(hashed), limits)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
@@ -366,6 +390,7 @@ class _Worker:
             runs.mark_alive(self._context, self._run, alive=False)
         has_nothing_left = (
             is_running
+            and not is_aside
             and not (claimed or jobs or self._hashing or len(self._hashed) > len(hashed))
             and self._all_jobs_are_finished
         )
@@ -380,8 +405,9 @@ class _Worker:
         elif waits_for_quota and not self._sending:
             next_due = quotas.find_next_departure(limits, at)
         return _TurnResult(
-            finished + unmailed, len(hashed), jobs, claimed, decided, orders, next_due, waits_for_quota, is_done
-        )
+            finished + unmailed, len(hashed or left_to_others), jobs, claimed, decided, orders, next_due,
+            waits_for_quota, is_done,
+        )  # fmt: skip
 
     def _pause_run(self) -> None:
         """Pause the run if the mail server refuses all mails."""
