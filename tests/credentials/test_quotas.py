@@ -502,5 +502,5 @@ def test_the_options_of_earlier_runs_are_still_read(opened: Context) -> None:
     settings = opened.settings._replace(mail_rate=parse_rate("7/h"))
     for stored, rate in {'"30/min,500/h"': "30/min,500/h", "20": "20/s", "0": "0", "null": "7/h"}.items():
         ReissueRun.update(options=f'{{"rate": {stored}, "sentence": "x"}}').execute()
-        found = runs.load_state_and_rate(opened._replace(settings=settings), run)
+        found = runs.load_orders(opened._replace(settings=settings), run)
         assert found.rate == parse_rate(rate)
