@@ -62,11 +62,16 @@ class Throttle(NamedTuple):
         wait = min(FIRST_WAIT * 2 ** (self.refusals - 1), _LONGEST_WAIT)
         return self.refused_at + timedelta(seconds=wait)
 
+    def is_waiting(self, at: datetime) -> bool:
+        """Return whether no mail may leave at this moment."""
+        # A time further ahead was stored before the clock was set back.
+        return clock.lies_ahead(self.next_mail_at, at, at_most=timedelta(seconds=_LONGEST_WAIT))
+
 
 def slow_down(before: Throttle | None, speed: float, reply: str, at: datetime) -> Throttle:
     """Return the rate after a refusal; `speed` is that of the run at present, in mails per second."""
     rate, normal, refusals = (speed, speed, 0) if before is None else (before.rate, before.normal, before.refusals)
-    return Throttle(max(rate / 2, _LEAST_RATE), normal, reply, at, refusals + 1)
+    return Throttle(max(rate / 2, min(_LEAST_RATE, normal)), normal, reply, at, refusals + 1)
 
 
 def speed_up(throttle: Throttle, mails: int) -> Throttle | None:
