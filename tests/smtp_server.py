@@ -295,6 +295,12 @@ class MailServer:
             return list(self._accepted)
 
     @property
+    def open_connections(self) -> int:
+        """The number of clients that are connected."""
+        with self._changed:
+            return sum(isinstance(one, Dialogue) for one in self._open)
+
+    @property
     def heard_in_clear(self) -> bytes:
         """Everything that clients have sent outside TLS."""
         with self._changed:

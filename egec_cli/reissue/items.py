@@ -27,7 +27,7 @@ class ClaimedItem(NamedTuple):
         client: its client's key.
         line: the line of `--from` that named the client.
         attempts: its failed attempts.
-        tried_since: the moment of the first of them.
+        tried_since: the moment of the first of them, without the time for which the item was due.
     """
 
     key: int
@@ -35,6 +35,14 @@ class ClaimedItem(NamedTuple):
     line: int | None
     attempts: int
     tried_since: datetime | None
+
+
+class DeferredItem(NamedTuple):
+    """A deferred item: its key, its failed attempts, and how many of the last of them do not count."""
+
+    key: int
+    attempts: int
+    taken_back: int
 
 
 class AbandonedItem(NamedTuple):
@@ -71,19 +79,29 @@ class ItemRecord(NamedTuple):
 def claim_items(run: ReissueRun, owner: str, limit: int, *, at: datetime, until: datetime) -> Sequence[ClaimedItem]:
     """Claim due items up to this limit, starting with those that have waited longest.
 
-    Workers that claim at the same time do not wait for each other.
+    Workers that claim at the same time do not wait for each other. The time for which an item was due and nobody worked
+    on it does not count as a time for which its mail was tried.
     """
     if limit <= 0:
         return []
     due = (
         ReissueItem.select(
-            ReissueItem.id, ReissueItem.client, ReissueItem.line, ReissueItem.attempts, ReissueItem.tried_since
+            ReissueItem.id,
+            ReissueItem.client,
+            ReissueItem.line,
+            ReissueItem.attempts,
+            ReissueItem.tried_since,
+            ReissueItem.not_before,
         )
         .where((ReissueItem.run == run) & IS_WAITING & (ReissueItem.not_before <= at))
         .order_by(ReissueItem.not_before, ReissueItem.id)
         .limit(limit)
     )
-    claimed = [ClaimedItem(*row) for row in fetch_tuples(lock_rows(due, skip_locked=True))]
+    claimed = []
+    for key, client, line, attempts, tried_since, due_at in fetch_tuples(lock_rows(due, skip_locked=True)):
+        late = at - due_at
+        since = None if tried_since is None else tried_since + late
+        claimed.append(ClaimedItem(key, client, line, attempts, since))
     ReissueItem.update(state=ItemState.WORKING, lease_owner=owner, lease_until=until).where(
         in_list(ReissueItem.id, [item.key for item in claimed])
     ).execute()
@@ -214,22 +232,24 @@ def defer_item(item: ClaimedItem, owner: str, until: datetime, failure: str, det
     _update_held([item.key], owner, state=ItemState.WAITING, tried_since=item.tried_since, **new, **_NO_LEASE)
 
 
-def give_back_items(keys: Collection[int], owner: str) -> None:
-    """Make these items free for any worker now."""
-    _update_held(keys, owner, state=ItemState.WAITING, **_NO_LEASE)
-
-
-def take_back_attempts(deferred: Mapping[int, int], moment: datetime) -> None:
-    """Make deferred items due, with the number of failed attempts that they had before: the last one does not count.
-
-    Items that were claimed again meanwhile stay as they are.
+def give_back_items(keys: Collection[int], owner: str, *, due: datetime | None = None) -> None:
+    """Make these items free for any worker now.
 
     Args:
-        deferred: the failed attempts by item key, the last one included.
+        due: a new time from which they wait, so that those who have waited longer come first.
     """
-    for key, attempts in deferred.items():
-        ReissueItem.update(attempts=attempts - 1, not_before=moment).where(
-            (ReissueItem.id == key) & IS_WAITING & (ReissueItem.attempts == attempts)
+    new: dict[str, object] = {} if due is None else {"not_before": due}
+    _update_held(keys, owner, state=ItemState.WAITING, **new, **_NO_LEASE)
+
+
+def take_back_attempts(deferred: Sequence[DeferredItem], moment: datetime) -> None:
+    """Make deferred items due, and do not count their last failed attempts.
+
+    Items that were claimed again meanwhile stay as they are.
+    """
+    for one in deferred:
+        ReissueItem.update(attempts=max(one.attempts - one.taken_back, 0), not_before=moment).where(
+            (ReissueItem.id == one.key) & IS_WAITING & (ReissueItem.attempts == one.attempts)
         ).execute()
 
 

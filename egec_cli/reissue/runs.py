@@ -467,14 +467,14 @@ class Orders(NamedTuple):
         state: the state of the run.
         rate: the quotas of its mails.
         paused_until: the run waits until then, as the mail server refused all mails.
-        has_paused: whether it has paused since the last accepted mail.
+        pauses: how often it has paused to wait since the last accepted mail.
         throttle: the slower rate that the mail server has forced; None at the normal rate.
     """
 
     state: RunState
     rate: Rate
     paused_until: datetime | None
-    has_paused: bool
+    pauses: int
     throttle: Throttle | None
 
 
@@ -487,7 +487,7 @@ def load_orders(context: Context, run: ReissueRun) -> Orders:
         state=RunState(found.state),
         rate=_rate(context, found.options),
         paused_until=found.paused_until if is_paused else None,
-        has_paused=found.pauses > 0,
+        pauses=found.pauses,
         throttle=Throttle.parse(found.throttle),
     )
 
@@ -524,14 +524,16 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
         (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
         until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
         # After a pause, the first mails show anew at which rate the server accepts them.
-        new = {"pauses": pauses + 1, "paused_until": until, "throttle": None}
+        new = {"pauses": pauses + waits, "paused_until": until, "throttle": None}
         ReissueRun.update(**new).where(ReissueRun.id == run.id).execute()
         record_event(context, "reissue.pause", reason, run=run, reply=reply)
 
 
 def forget_pauses(run: ReissueRun) -> None:
-    """Note that the mail server accepts mail again."""
-    ReissueRun.update(pauses=0, paused_until=None).where((ReissueRun.id == run.id) & (ReissueRun.pauses > 0)).execute()
+    """Note that the mail server accepts mail again, unless another worker has just paused the run."""
+    ReissueRun.update(pauses=0, paused_until=None).where(
+        (ReissueRun.id == run.id) & (ReissueRun.state == RunState.RUNNING) & (ReissueRun.pauses > 0)
+    ).execute()
 
 
 def finish_if_done(context: Context, run: ReissueRun) -> bool:

@@ -114,8 +114,10 @@ class Issuer:
             for job in accepted
         ]
         for one in finished:
-            if one.result is None or is_server_wide(one) or (is_pausing and is_doubtful(one)):
+            if one.result is None:
                 items.give_back_items([one.job.item.key], self._owner)
+            elif is_server_wide(one) or (is_pausing and is_doubtful(one)):
+                items.give_back_items([one.job.item.key], self._owner, due=at)
             elif is_for_now(one):
                 records += self._defer_client(one, at)
             elif one.result.error is not None and not is_doubtful(one):
@@ -125,7 +127,9 @@ class Issuer:
     def _defer_client(self, finished: FinishedJob, at: datetime) -> list[ItemRecord]:
         """Let a client wait for the next attempt; return the client if the mail has been tried for long enough."""
         item = finished.job.item
-        since, failures = item.tried_since or at, item.attempts + 1
+        # An attempt that was taken back does not count, nor does a time that was stored before the clock was set back.
+        since = min(item.tried_since, at) if item.tried_since is not None and item.attempts else at
+        failures = item.attempts + 1
         until = schedule.next_attempt(failures, since, at, self._context.settings.mail_retry_hours)
         if until is None:
             return self.fail_clients([finished])
@@ -213,19 +217,21 @@ class Issuer:
             error = issue.too_many_in_doubt(recipients[key].identifier)
             unmailed.append(self._fail(by_client[key].item, recipients[key], error.code, error.message))
         leases.release_leases([key for key in free if key not in recorded], self._owner)
-        reservation = departures.reserve(len(recorded), self._owner) if recorded else None
+        # Clients who were refused before a pause come last: so the mails leave in the order of the queue.
+        waiting = [one for one in hashed if one.item.client in recorded]
+        reservation = departures.reserve(len(waiting), self._owner) if waiting else None
         jobs = [
             MailJob(
-                by_client[key].item,
-                recipients[key],
-                one,
-                by_client[key].password,
-                new[key].message_id or "",
+                one.item,
+                recipients[one.item.client],
+                recorded[one.item.client],
+                one.password,
+                new[one.item.client].message_id or "",
                 issued_at=at,
                 leaves_at=leaves_at,
                 reservation=reservation,
             )
-            for (key, one), leaves_at in zip(recorded.items(), departures.on_monotonic_clock(), strict=False)
+            for one, leaves_at in zip(waiting, departures.on_monotonic_clock(), strict=False)
         ]
         return jobs, unmailed
 

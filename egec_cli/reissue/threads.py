@@ -4,6 +4,7 @@ They never touch the database. Their results come back through one inbox, in the
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -146,7 +147,8 @@ class Senders:
     """Threads that send mails, each by its own transport.
 
     If the server is unreachable, they try the same mail again for a while: nothing of it has left. At first, and while
-    the server throttles us, only one of them works.
+    the server throttles us, only one of them works. A thread that may not work closes its connection, as servers count
+    open connections.
     """
 
     def __init__(
@@ -156,25 +158,30 @@ class Senders:
         self._transport = transport
         self._build = build
         self._inbox = inbox
-        self._waiting: SimpleQueue[MailJob | None] = SimpleQueue()
         self._stopping = Event()
         self.seconds_each = _Mean()
-        # The threads that may work at the same time: as many as the settings say, as far as the server allows them.
-        self._allowed_by_server = settings.mail_connections
+        # The threads share all below, under this lock.
+        self._changed = Condition()
+        self._waiting: deque[MailJob] = deque()
+        # The threads that the server has not turned away. The first `_limit` of them may have a connection.
+        self._allowed = list(range(settings.mail_connections))
         self._limit = 1
         self._working = 0
-        self._is_held = False
-        self._changed = Condition()
+        # Refusals that may concern other mails too, and that the worker has not judged yet.
+        self._unjudged = 0
+        self._is_closing = False
         self._threads = [
-            Thread(target=self._run, name=f"mail {n}", daemon=True) for n in range(settings.mail_connections)
+            Thread(target=self._run, args=(n,), name=f"mail {n}", daemon=True) for n in range(settings.mail_connections)
         ]
         for thread in self._threads:
             thread.start()
 
     def put(self, jobs: Sequence[MailJob]) -> None:
         """Send these mails."""
-        for job in jobs:
-            self._waiting.put(job)
+        if jobs:
+            with self._changed:
+                self._waiting.extend(jobs)
+                self._wake_up(len(jobs))
 
     def use_one_connection(self) -> None:
         """Send one mail at a time from now on, and give the waiting jobs back."""
@@ -183,13 +190,13 @@ class Senders:
 
     def use_all_connections(self) -> None:
         """Send as many mails at a time as the settings say, as far as the server allows them."""
-        if self._limit < self._allowed_by_server:
-            self._limit_threads(self._allowed_by_server)
+        if self._limit < len(self._threads):
+            self._limit_threads(len(self._threads))
 
     def release(self) -> None:
         """Go on after a refusal that may concern other mails too; no further mail is sent before this."""
         with self._changed:
-            self._is_held = False
+            self._unjudged -= 1
             self._changed.notify_all()
 
     def _limit_threads(self, number: int) -> None:
@@ -198,8 +205,17 @@ class Senders:
             self._changed.notify_all()
 
     def _give_back_waiting(self) -> None:
-        for job in _take_all(self._waiting):
+        with self._changed:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in waiting:
             self._inbox.put(FinishedJob(job, None))
+
+    def _wake_up(self, number: int) -> None:
+        """Wake this number of waiting threads; all of them if some may not work, so that it is not only these."""
+        some_may_not_work = min(self._limit, len(self._allowed)) < len(self._threads)
+        self._changed.notify(len(self._threads) if some_may_not_work else number)
 
     def stop(self) -> None:
         """Start no further mail; waiting jobs come back now, those under way when they are finished."""
@@ -213,12 +229,13 @@ class Senders:
     def close(self) -> None:
         """Stop, and wait until the connections are closed."""
         self.stop()
-        for _ in self._threads:
-            self._waiting.put(None)
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         try:
             transport = self._transport()
             retrying = Retrying(
@@ -231,60 +248,49 @@ class Senders:
                 reraise=True,
             )
             try:
-                while self._work_once(transport, retrying):
-                    pass
+                while (job := self._take_job(number, transport)) is not None:
+                    may_leave = self._wait_for_departure(number, job)
+                    finished = self._send(transport, retrying, job) if may_leave else FinishedJob(job, None)
+                    self._finish(number, finished)
             finally:
                 transport.close()
         except BaseException as error:  # noqa: BLE001 - it is raised again where the inbox is read
             self._inbox.put(ThreadFailure(error))
 
-    def _work_once(self, transport: Transport, retrying: Retrying) -> bool:
-        """Send the next mail when this thread may; return False when there is none any more."""
-        with self._changed:
-            self._changed.wait_for(self._may_work)
-            self._working += 1
-        try:
-            job = self._waiting.get()
-            if job is None:
-                return False
-            if not self._stopping.is_set() and (self._working > self._limit or self._is_held):
-                # This changed while the thread waited for a job.
-                self._waiting.put(job)
-                return True
-            finished = self._send(transport, retrying, job)
-            cause = None if finished.result is None else finished.result.cause
-            if cause is Cause.CONNECTIONS and self._give_up_one():
-                self._waiting.put(job)
-                return True
-            # Until the worker has judged it: the other threads would send many mails meanwhile.
-            self._is_held = self._is_held or cause in MAY_CONCERN_OTHERS
-            self._inbox.put(finished)
-            return True
-        finally:
+    def _may_connect(self, number: int) -> bool:
+        return number in self._allowed[: self._limit]
+
+    def _may_send(self, number: int) -> bool:
+        return bool(self._waiting) and not self._unjudged and self._working < self._limit and self._may_connect(number)
+
+    def _take_job(self, number: int, transport: Transport) -> MailJob | None:
+        """Wait until this thread may send a mail, and return its job; None at the end."""
+        while True:
             with self._changed:
-                self._working -= 1
-                self._changed.notify()
+                self._changed.wait_for(
+                    lambda: self._is_closing or self._may_send(number) or not self._may_connect(number)
+                )
+                if self._is_closing:
+                    return None
+                if self._may_send(number):
+                    self._working += 1
+                    return self._waiting.popleft()
+            transport.close()
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing or self._may_connect(number))
 
-    def _may_work(self) -> bool:
-        # When stopped, every thread must give back the job that it may hold.
-        return self._stopping.is_set() or (self._working < self._limit and not self._is_held)
-
-    def _give_up_one(self) -> bool:
-        """Use one connection fewer, as the server turned one away; return whether another one is left."""
-        with self._changed:
-            if self._limit == 1:
-                return False
-            self._limit -= 1
-            self._allowed_by_server = self._limit
-            return True
-
-    def _send(self, transport: Transport, retrying: Retrying, job: MailJob) -> FinishedJob:
+    def _wait_for_departure(self, number: int, job: MailJob) -> bool:
+        """Wait until a mail may leave; return whether it still may."""
         wait = job.leaves_at - time.monotonic()
         if wait > 0:
             self._stopping.wait(wait)
-        if self._stopping.is_set():
-            return FinishedJob(job, None)
+            with self._changed:
+                self._changed.wait_for(lambda: not self._unjudged or self._stopping.is_set())
+                if not self._may_connect(number):
+                    return False
+        return not self._stopping.is_set()
 
+    def _send(self, transport: Transport, retrying: Retrying, job: MailJob) -> FinishedJob:
         def deliver() -> Reply:
             try:
                 mail = self._build(job)
@@ -297,6 +303,26 @@ class Senders:
         result = send_recorded(job.recorded, deliver, job.password)
         is_sent = not isinstance(result.error, LoginInterrupted)
         return FinishedJob(job, result if is_sent else None, began_at, time.monotonic())
+
+    def _finish(self, number: int, finished: FinishedJob) -> None:
+        """Report a result; but leave the job to the other threads if the server turns this one away."""
+        cause = None if finished.result is None else finished.result.cause
+        with self._changed:
+            self._working -= 1
+            if cause is Cause.CONNECTIONS and self._allowed[: self._limit] != [number]:
+                if number in self._allowed:
+                    self._allowed.remove(number)
+                if not self._stopping.is_set():
+                    self._waiting.appendleft(finished.job)
+                    self._changed.notify_all()
+                    return
+                finished = FinishedJob(finished.job, None)
+            elif cause in MAY_CONCERN_OTHERS:
+                # Until the worker has judged it: the other threads would send many mails meanwhile.
+                self._unjudged += 1
+            if self._waiting and self._working < self._limit:
+                self._wake_up(1)
+        self._inbox.put(finished)
 
 
 def _is_unreachable_for_now(error: BaseException) -> bool:

@@ -64,6 +64,11 @@ class Throttle(NamedTuple):
             return self.refused_at
         return self.refused_at + timedelta(seconds=wait_after(self.refusals))
 
+    def is_waiting(self, at: datetime) -> bool:
+        """Return whether no mail may leave at this moment."""
+        # A time further ahead was stored before the clock was set back.
+        return clock.lies_ahead(self.next_mail_at, at, at_most=timedelta(seconds=_LONGEST_WAIT))
+
 
 def wait_after(refusals: int) -> float:
     """Return how long to wait after this number of refusals in a row, in seconds."""
@@ -75,7 +80,7 @@ def slow_down(before: Throttle | None, speed: float, reply: str, at: datetime) -
     if before is not None and before.refusals:
         return before._replace(reply=reply, refused_at=at, refusals=before.refusals + 1)
     normal = speed if before is None else before.normal
-    halved = max((speed if before is None else before.rate) / 2, _LEAST_RATE)
+    halved = max((speed if before is None else before.rate) / 2, min(_LEAST_RATE, normal))
     return Throttle(halved, halved, normal, reply, at, 1)
 
 

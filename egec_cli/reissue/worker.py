@@ -8,10 +8,11 @@ claimed items are given back, and recorded credentials are in doubt, as after th
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
-from math import ceil
+from math import ceil, inf
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
@@ -32,8 +33,8 @@ from egec_cli.credentials.issue import SendResult
 from egec_cli.credentials.quotas import Limits
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
-from egec_cli.reissue import endings, items, runs
-from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue import endings, items, runs, schedule
+from egec_cli.reissue.items import ClaimedItem, DeferredItem, ItemRecord
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_server_wide, is_throttled
 from egec_cli.reissue.settle import Departures, Issuer, is_accepted
@@ -52,14 +53,18 @@ HEARTBEAT = leases.LEASE.total_seconds() / 4
 # shorter when the hashers would run out of work, and at the end.
 _LONGEST_PAUSE = 0.4
 _SHORTEST_PAUSE = 0.02
-# The pause while mails wait for their quota: short enough that each is planned before it may leave.
-_PAUSE_FOR_QUOTA = quotas.FURTHEST_AHEAD.total_seconds() / 2
+# The pause while mails may not leave yet: short enough that each is planned before it may leave.
+_PAUSE_FOR_PACE = quotas.FURTHEST_AHEAD.total_seconds() / 2
 # An accepted mail is marked within about this many seconds.
 _MARK_INTERVAL = 0.01
 # How long a worker waits for deferred mail or for a paused run when nothing else is left to do.
 PATIENCE = timedelta(minutes=10)
 # A wait up to this long needs no words.
 _UNTOLD_WAIT = timedelta(seconds=10)
+# How long it waits at least for the moment when the quotas or the mail server's limits allow the next mail.
+_PATIENCE_FOR_PACE = timedelta(minutes=1)
+# How long an operator who has asked to stop waits without words, in seconds.
+_UNTOLD_STOP = 1.0
 # The longest that a worker sleeps before it checks whether to continue, in seconds.
 _LONGEST_SLEEP = 0.5
 # At most this many claimed items wait to be hashed, and as many recorded mails wait to leave.
@@ -77,7 +82,8 @@ class _TurnResult(NamedTuple):
         decided: refusals that were withheld until now.
         orders: what the run has to obey.
         next_due: when the next client is due, if nothing else is left to do until then.
-        waits_for_quota: whether mails are left that may not leave yet.
+        next_departure: when the next mail may leave, if nothing else is left to do until then.
+        is_slowed: whether mails are left that may not leave yet.
         is_done: whether the run is done.
     """
 
@@ -88,7 +94,8 @@ class _TurnResult(NamedTuple):
     decided: Sequence[FinishedJob]
     orders: Orders
     next_due: datetime | None
-    waits_for_quota: bool
+    next_departure: datetime | None
+    is_slowed: bool
     is_done: bool
 
 
@@ -178,6 +185,7 @@ class _Worker:
         self._patience = patience
         self._tell = tell
         self._told_due: datetime | None = None
+        self._tells_of_stop_at: float | None = None
         self._throttle: Throttle | None = None
         self._server_works = False
         # While other workers use all connections that the mail server allows, this one has no clients.
@@ -195,6 +203,7 @@ class _Worker:
             self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
             return
         while not (self._is_stopping and self._all_jobs_are_finished):
+            self._tell_what_delays_the_stop()
             left = self._next_turn - time.monotonic()
             new = self._take_results(timeout=max(left, _SHORTEST_PAUSE))
             self._mark_accepted(new)
@@ -202,6 +211,16 @@ class _Worker:
                 return
             # Results that come meanwhile share a commit.
             self._asked_to_stop.wait(_MARK_INTERVAL)
+
+    def _tell_what_delays_the_stop(self) -> None:
+        """Tell an operator who has asked to stop that a mail is under way: its answer may take ten minutes."""
+        if not self._asked_to_stop.is_set():
+            return
+        if self._tells_of_stop_at is None:
+            self._tells_of_stop_at = time.monotonic() + _UNTOLD_STOP
+        elif time.monotonic() >= self._tells_of_stop_at and self._sending:
+            self._tells_of_stop_at = inf
+            self._tell(Words("a mail is under way; press Ctrl-C again to end at once"))
 
     def _take_results(self, timeout: float) -> list[HashedPassword | FinishedJob]:
         """Take the results of the threads, and wait up to `timeout` seconds for the first one."""
@@ -242,8 +261,10 @@ class _Worker:
         self._start_work(result)
         if self._is_idle:
             pause = _LONGEST_SLEEP
+        elif self._is_stopping:
+            pause = _LONGEST_PAUSE
         else:
-            pause = _PAUSE_FOR_QUOTA if result.waits_for_quota else self._pause_until_half_hashed()
+            pause = _PAUSE_FOR_PACE if result.is_slowed else self._pause_until_half_hashed()
         self._next_turn = time.monotonic() + pause
         return result.finished
 
@@ -384,30 +405,50 @@ class _Worker:
         if is_open:
             room = self._room_to_claim(len(self._hashed) - len(hashed), limits)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
-        elif self._is_stopping and self._all_jobs_are_finished:
-            unfinished = [*self._hashing, *(one.item.key for one in self._hashed), *self._withheld]
-            items.give_back_items(unfinished, self._owner)
-            runs.mark_alive(self._context, self._run, alive=False)
+        waiting = len(self._hashed) - len(hashed)
         has_nothing_left = (
-            is_running
-            and not is_aside
-            and not (claimed or jobs or self._hashing or len(self._hashed) > len(hashed))
-            and self._all_jobs_are_finished
+            is_running and not (is_aside or claimed or jobs or self._hashing or waiting) and self._all_jobs_are_finished
         )
-        decided = self._decided_refusals(has_nothing_left=has_nothing_left)
+        decided = self._decided_refusals(orders, has_nothing_left=has_nothing_left)
         finished += self._issuer.fail_clients(decided)
+        if self._is_stopping and self._all_jobs_are_finished:
+            self._give_back_all(at)
         has_nothing_left = has_nothing_left and len(decided) == len(self._withheld)
         is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
-        waits_for_quota = is_open and limits.is_limited and len(hashed) < len(self._hashed)
-        next_due = None
+        next_due = next_departure = None
         if has_nothing_left and not is_done:
             next_due = self._next_due(orders, at)
-        elif waits_for_quota and not self._sending:
-            next_due = quotas.find_next_departure(limits, at)
+        elif is_running and waiting and not (self._sending or jobs):
+            next_due = None if is_open else orders.paused_until
+            next_departure = self._find_next_departure(limits, orders.throttle, at) if is_open else None
+        is_slowed = is_running and waiting > 0 and (limits.is_limited or not is_open or orders.throttle is not None)
         return _TurnResult(
-            finished + unmailed, len(hashed or left_to_others), jobs, claimed, decided, orders, next_due,
-            waits_for_quota, is_done,
-        )  # fmt: skip
+            finished + unmailed,
+            len(hashed or left_to_others),
+            jobs,
+            claimed,
+            decided,
+            orders,
+            next_due,
+            next_departure,
+            is_slowed,
+            is_done,
+        )
+
+    def _give_back_all(self, at: datetime) -> None:
+        """Give back all clients of this worker, the refused ones after all others."""
+        items.give_back_items([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
+        items.give_back_items(self._withheld, self._owner, due=at)
+        if self._pauses_for is not None:
+            # Some were claimed again before the pause.
+            items.take_back_attempts(self._attempts_to_take_back(), at)
+        runs.mark_alive(self._context, self._run, alive=False)
+
+    def _find_next_departure(self, limits: Limits, throttle: Throttle | None, at: datetime) -> datetime:
+        """Return when the next mail may leave."""
+        if throttle is not None and throttle.is_waiting(at):
+            return throttle.next_mail_at
+        return quotas.find_next_departure(limits, at) if limits.is_limited else at
 
     def _pause_run(self) -> None:
         """Pause the run if the mail server refuses all mails."""
@@ -425,24 +466,38 @@ class _Worker:
     def _settle_jobs(self, at: datetime) -> list[ItemRecord]:
         """Settle finished jobs; when the run pauses, no client has failed by the answer that all would get."""
         is_pausing = self._pauses_for is not None
+        records = self._issuer.settle_jobs(self._finished, at, is_pausing=is_pausing) if self._finished else []
         if is_pausing:
-            deferred = {one.job.item.key: one.job.item.attempts + 1 for one in self._watch.deferred}
-            items.take_back_attempts(deferred, at)
-        return self._issuer.settle_jobs(self._finished, at, is_pausing=is_pausing) if self._finished else []
+            items.take_back_attempts(self._attempts_to_take_back(), at)
+        return records
 
-    def _decided_refusals(self, *, has_nothing_left: bool) -> list[FinishedJob]:
+    def _attempts_to_take_back(self) -> list[DeferredItem]:
+        """Return the clients whose last attempts have failed by answers that may concern everybody."""
+        now_finished = {id(one) for one in self._finished}
+        # Those that were just settled are not counted.
+        refusals = [one.job.item for one in self._watch.deferred if id(one) not in now_finished]
+        failed = {item.key: item.attempts + 1 for item in refusals}
+        taken_back = Counter(item.key for item in refusals)
+        return [DeferredItem(key, attempts, taken_back[key]) for key, attempts in failed.items()]
+
+    def _decided_refusals(self, orders: Orders, *, has_nothing_left: bool) -> list[FinishedJob]:
         """Return the withheld refusals that concern only their recipients."""
         if self._pauses_for is not None:
             return []
         return [
             one
             for one in self._withheld.values()
-            if not self._watch.is_undecided(one) or (has_nothing_left and not self._seems_blocked(one))
+            if not self._watch.is_undecided(one) or (has_nothing_left and not self._seems_blocked(one, orders))
         ]
 
-    def _seems_blocked(self, refusal: FinishedJob) -> bool:
+    def _seems_blocked(self, refusal: FinishedJob, orders: Orders) -> bool:
+        """Return whether the last client of a run is refused as the server blocks us.
+
+        If that is still so after the longest wait, it concerns only this client: otherwise the run would never end.
+        """
         is_about_us = refusal.result is not None and refusal.result.cause is Cause.BLOCKED
-        return is_about_us and not self._watch.has_accepted_since(refusal)
+        has_waited = orders.pauses >= len(schedule.WAITS)
+        return is_about_us and not has_waited and not self._watch.has_accepted_since(refusal)
 
     def _next_due(self, orders: Orders, at: datetime) -> datetime | None:
         """Return when the next client is due, if that is not now; None if others work on the rest."""
@@ -455,8 +510,11 @@ class _Worker:
 
     def _adapt_rate(self, orders: Orders, at: datetime) -> Throttle | None:
         """Slow the run down for each refusal that asks for it, and speed it up again for accepted mails."""
+        if self._pauses_for is not None:
+            # Answers that came before the pause say nothing about the time after it.
+            return orders.throttle
         accepted = sum(map(is_accepted, self._finished))
-        if accepted and orders.has_paused:
+        if accepted and orders.pauses:
             runs.forget_pauses(self._run)
         throttled = [one for one in self._finished if is_throttled(one)]
         if not throttled and (orders.throttle is None or not accepted):
@@ -468,8 +526,9 @@ class _Worker:
                 throttle = speed_up(throttle, accepted)
             for one in throttled:
                 began_at = at - timedelta(seconds=now - one.began_at)
-                # Mails that were under way when the rate was halved say nothing about the new one.
-                if throttle is None or began_at >= throttle.refused_at:
+                # Mails that were under way when the rate was halved say nothing about the new one. A later time was
+                # stored before the clock was set back.
+                if throttle is None or not began_at < throttle.refused_at <= at:
                     throttle = slow_down(throttle, self._speed(orders), endings.refusal_words(one), at)
             return throttle
 
@@ -509,6 +568,9 @@ class _Worker:
             self.stop()
         elif turn.next_due is not None:
             self._wait_until(turn.next_due)
+        elif turn.next_departure is not None:
+            if turn.next_departure > self._context.clock() + max(self._patience, _PATIENCE_FOR_PACE):
+                self._end_until(turn.next_departure)
         elif self._withheld and not (self._hashing or self._hashed or self._sending):
             # Nothing else is left, and the last answers say that the server blocks us.
             self._pause_for(next(iter(self._withheld.values())))
@@ -532,12 +594,15 @@ class _Worker:
     def _wait_until(self, due: datetime) -> None:
         """Wait for deferred mail, or end if it is due too late."""
         if due > self._context.clock() + self._patience:
-            self.error = endings.deferral_error(self._run, due)
-            self.stop()
+            self._end_until(due)
         elif due != self._told_due:
             self._told_due = due
             if due > self._context.clock() + _UNTOLD_WAIT:
                 self._tell(Words("waiting for deferred mail until {moment}", moment=clock.to_local_text(due)))
+
+    def _end_until(self, due: datetime) -> None:
+        self.error = endings.deferral_error(self._run, due)
+        self.stop()
 
     def _pause_until_half_hashed(self) -> float:
         """Return the pause before the next turn, in seconds: until the hashers have finished half of their work."""
@@ -573,7 +638,7 @@ class _Worker:
         under_way = len(self._sending)
         most = self._most_sending()
         if throttle is not None:
-            if throttle.next_mail_at > at:
+            if throttle.is_waiting(at):
                 return []
             if throttle.is_probing:
                 most = 1
