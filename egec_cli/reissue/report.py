@@ -87,7 +87,7 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
 
 
 class Act(NamedTuple):
-    """Who did something for a run, on which host, when, with which outcome, and after which reply of the mail server."""
+    """Who did something for a run, on which host, when, with which outcome, and what the mail server had replied."""
 
     actor: str
     host: str
@@ -143,8 +143,9 @@ def report_run(context: Context, run: ReissueRun) -> RunReport:
 def _is_paused(context: Context, run: ReissueRun) -> bool:
     """Return whether a run is paused, or was continued before the time at which it tries again."""
     orders = runs.load_orders(context, run)
-    waits = orders.state is RunState.RUNNING and orders.paused_until is not None
-    return orders.state is RunState.PAUSED or (waits and orders.paused_until > context.clock())
+    if orders.state is not RunState.RUNNING or orders.paused_until is None:
+        return orders.state is RunState.PAUSED
+    return orders.paused_until > context.clock()
 
 
 def _find_act(run: ReissueRun, *actions: str, order: Any = None) -> Act | None:
@@ -153,8 +154,8 @@ def _find_act(run: ReissueRun, *actions: str, order: Any = None) -> Act | None:
         (Event.run == run) & Event.action.in_(actions)
     )
     ordered = query.order_by(Event.id.desc() if order is None else order)
-    for *known, details in fetch_tuples(ordered.limit(1)):
-        return Act(*known, json.loads(details).get("reply", ""))
+    for actor, host, at, outcome, details in fetch_tuples(ordered.limit(1)):
+        return Act(actor, host, at, outcome, json.loads(details).get("reply", ""))
     return None
 
 

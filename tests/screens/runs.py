@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from egec_cli.clock import to_rfc3339
@@ -75,6 +75,10 @@ def copied(folder: Path, *, is_blocked: bool = False) -> Iterator[dict[str, str]
             "UPDATE reissue_run SET state = 'running', worked_until = ?, throttle = ? WHERE name = 'weekly-2026-52'",
             (to_rfc3339(now + HEARTBEAT_LIFETIME), throttle),
         )
+        # However long ago that database was made.
+        later = to_rfc3339(now + timedelta(hours=1))
+        database.execute("UPDATE reissue_item SET not_before = ? WHERE state = 'waiting' AND attempts > 0", (later,))
+        database.execute("UPDATE reissue_run SET paused_until = ? WHERE paused_until IS NOT NULL", (later,))
     with MailServer() as server:
         for address in list(_REFUSED)[:1]:
             server.fail_always(Fault.RCPT_550, recipient=address)
