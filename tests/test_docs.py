@@ -19,6 +19,7 @@ from egec_cli.commands.client import ClientGroup
 from egec_cli.commands.contract import ERRORS
 from egec_cli.commands.root import LazyGroup
 from egec_cli.errors import ExitCode
+from egec_cli.guides import pages
 from egec_cli.settings import load
 from egec_cli.settings.variables import FOR_EXPERTS, NEEDED_BY_EVERYONE, OFTEN_USEFUL, Setting
 from egec_cli.translation import Words
@@ -173,7 +174,9 @@ def test_the_continuous_integration_runs_the_readmes_test_command() -> None:
     assert "<!-- test command -->" in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-TROUBLESHOOTING = (CHECKOUT / "egec_cli" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
+TROUBLESHOOTING = "".join(
+    (CHECKOUT / "egec_cli" / "guides" / f"{name}.md").read_text(encoding="utf-8") for name in pages.TROUBLESHOOTING
+)
 # Only mails have these codes: those of `failure` in `egec client show`.
 CODES_OF_MAILS = {"interrupted", "not_sent"}
 # Messages of the system and of SQLite, which are quoted too.

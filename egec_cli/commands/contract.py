@@ -93,7 +93,8 @@ _MAILING: _Exits = {
 }
 _RUN: _Exits = {
     ExitCode.PARTLY_DONE: "some clients could not be mailed, or the list names unknown clients",
-    ExitCode.TEMPORARY_FAILURE: "the run is paused (mail server unavailable), or another worker paused or cancelled it",
+    ExitCode.TEMPORARY_FAILURE: "the mail server is unavailable or refuses all mails, deferred mail is due later, or"
+    " another worker paused the run",
 }
 _LISTING: _Exits = {ExitCode.PARTLY_DONE: "a list names unknown clients; each is reported"}
 _CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
@@ -313,12 +314,14 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_throttled": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more mail for now"),
     "too_many_connections": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more connections for now"),
     "mail_server_unavailable": (ExitCode.TEMPORARY_FAILURE, "the mail server is unavailable"),
+    "mail_server_refuses": (ExitCode.TEMPORARY_FAILURE, "the mail server refuses all mails; the run is paused"),
     "login_secret_unavailable": (
         ExitCode.TEMPORARY_FAILURE,
         "the program that prints the password or token for the mail server failed",
     ),
     "run_in_progress": (ExitCode.TEMPORARY_FAILURE, "a worker is active on a run"),
     "run_paused": (ExitCode.TEMPORARY_FAILURE, "another worker paused the run and reports the reason"),
+    "run_deferred": (ExitCode.TEMPORARY_FAILURE, "the rest of the run is due later; continue it then"),
     "not_permitted": (ExitCode.NOT_PERMITTED, "this user lacks the permission"),
     "mail_blocked": (ExitCode.NOT_PERMITTED, "the mail server blocks our server, address or domain"),
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),

@@ -183,7 +183,7 @@ def _continue(
             return
         if with_failed:
             number = runs.retry_run(context, run)
-            note("egec: clients tried again: {number}", number=number)
+            note("egec: clients to try again: {number}", number=number)
         runs.resume_run(context, run, rate=quotas, now=now)
         _work(context, run, output, wait)
 
@@ -271,13 +271,19 @@ def _wants_card(output: OutputFormat) -> bool:
     return output is OutputFormat.TABLE and is_at_terminal() and not is_quiet()
 
 
+# What a narrow terminal leaves out of the list of runs, the least important first.
+_RUN_OPTIONAL = (
+    "throttled_by", "finished_at", "throttled_rate", "rate", "created_at", "skipped", "deferred", "next_attempt_at",
+)  # fmt: skip
+
+
 def _show_runs(context: Context, fields: str, output: OutputFormat) -> None:
     render_all(
         runs.list_runs(context),
         RunRecord,
         output,
         split_fields(fields),
-        optional=("finished_at", "created_at"),
+        optional=_RUN_OPTIONAL,
         empty=Words("No runs yet."),
     )
 

@@ -171,6 +171,8 @@ def run_lines(report: RunReport) -> list[Line]:
     if run.remaining:
         rows.append((Words("Left"), Part(translate(_describe_rest(run)), "yellow")))
     rows.append((Words("Rate"), _describe_present_rate(report)))
+    if refusal := _last_refusal(report):
+        rows.append((Words("Last refusal"), refusal))
     rows.append((Words("Started"), _describe_act(report.started, run.created_at)))
     if run.finished_at:
         took = clock.parse_time(run.finished_at) - clock.parse_time(run.created_at)
@@ -202,6 +204,7 @@ _PAUSES = {
     "mail_blocked": Words("the mail server blocks our mail"),
     "login_secret_unavailable": Words("the program that prints the password or token for the mail server failed"),
     "mail_refused": Words("the mail server refuses all mails"),
+    "mail_deferred": Words("the mail server takes no mail at present"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }
 
@@ -217,12 +220,16 @@ def _describe_state(report: RunReport) -> tuple[Words, str]:
     if report.paused is not None:
         code = report.paused.outcome
         return Words("paused: {reason}", reason=_PAUSES.get(code, code)), "yellow"
+    if run.next_attempt_at is not None:
+        return Words("waiting for its next attempt; no worker is active"), "yellow"
     return Words("stopped before its end; no worker is active"), "yellow"
 
 
 def _describe_rest(run: RunRecord) -> Words | str:
     number = format_number(run.remaining)
-    if run.deferred:
+    if run.deferred == run.remaining:
+        number = Words("{number}, all deferred", number=number)
+    elif run.deferred:
         number = Words("{number}, of which {deferred} deferred", number=number, deferred=format_number(run.deferred))
     if run.next_attempt_at is None:
         return number
@@ -234,11 +241,13 @@ def _describe_present_rate(report: RunReport) -> str:
     if run.throttled_rate is None:
         return asked
     return Words(
-        "{rate}/min, slowed down by the mail server ({asked} asked): {reply}",
-        rate=f"{run.throttled_rate:g}",
-        asked=asked,
-        reply=run.throttled_by,
+        "{rate}/min, slowed down by the mail server (set: {asked})", rate=f"{run.throttled_rate:g}", asked=asked
     )
+
+
+def _last_refusal(report: RunReport) -> str:
+    """Return the mail server's words because of which the run is slower or paused; empty for none."""
+    return report.run.throttled_by or ("" if report.paused is None else report.paused.reply)
 
 
 def _describe_act(act: Act | None, moment: str) -> str:

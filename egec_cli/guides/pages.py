@@ -52,9 +52,12 @@ ERRORS: Mapping[str, str] = {
     "too_many_connections": "too_many_connections",
     "mail_blocked": "mail_blocked",
     "mail_server_unavailable": "mail_server_unavailable",
+    "mail_server_refuses": "mail_server_refuses",
+    "mail_quota_reached": "mail_quota_reached",
     "login_secret_unavailable": "login_secret_unavailable",
     "run_in_progress": "runs",
     "run_paused": "runs",
+    "run_deferred": "run_deferred",
     "not_permitted": "not_permitted",
     "too_many_in_doubt": "too_many_in_doubt",
     "configuration": "settings",
@@ -63,8 +66,10 @@ ERRORS: Mapping[str, str] = {
     "database_newer": "server",
 }
 
-# Where the codes of errors are explained, the most helpful guide first.
-CODES = ("troubleshooting", "reference")
+# The guides with a section for each code of an error.
+TROUBLESHOOTING = ("troubleshooting", "troubleshooting-mail")
+# Where the codes of errors are explained, the most helpful guides first.
+CODES = (*TROUBLESHOOTING, "reference")
 # Where settings are explained.
 SETTINGS = "settings"
 
@@ -112,7 +117,7 @@ def _link_to_type(link: re.Match[str], name: str) -> str:
     if target is None:
         return text
     guide = target["name"] or name
-    if guide == CODES[0] and label == target["anchor"] and _CODE.fullmatch(label):
+    if guide in TROUBLESHOOTING and label == target["anchor"] and _CODE.fullmatch(label):
         return f"`egec help {label}`"
     if target["name"] is None:
         return text
@@ -126,9 +131,9 @@ def find_guide_of_command(path: str) -> str:
 
 
 def list_codes() -> list[str]:
-    """Return the codes that have a section of their own in the guide that explains codes."""
-    lines = read_guide(CODES[0]).splitlines()
-    titles = (_title(lines[number]) for number, level in _headings(lines) if level > 1)
+    """Return the codes that have a section of their own."""
+    guides = [read_guide(name).splitlines() for name in TROUBLESHOOTING]
+    titles = (_title(lines[number]) for lines in guides for number, level in _headings(lines) if level > 1)
     return [title for title in titles if _CODE.fullmatch(title)]
 
 

@@ -1,5 +1,6 @@
 """What a run has come to, for people: failures by reason, who works on it, and when it will be finished."""
 
+import json
 import re
 from collections import Counter
 from datetime import datetime, timedelta
@@ -86,12 +87,13 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
 
 
 class Act(NamedTuple):
-    """Who did something for a run, on which host, when, and with which outcome."""
+    """Who did something for a run, on which host, when, with which outcome, and what the mail server had replied."""
 
     actor: str
     host: str
     at: datetime
     outcome: str
+    reply: str
 
 
 class RunReport(NamedTuple):
@@ -104,7 +106,8 @@ class RunReport(NamedTuple):
         has_no_worker: whether it is unfinished and has no active worker.
         started: who started it; None if the audit log has no entry any more.
         worked: who worked on it last.
-        paused: its pause, with an error code as outcome; None unless it is paused because of an error.
+        paused: its pause, with an error code as outcome; None unless it is paused because of an error, or waits after
+            such a pause.
         seconds_left: about how long it still takes; None if that is unknown.
     """
 
@@ -132,22 +135,28 @@ def report_run(context: Context, run: ReissueRun) -> RunReport:
         has_no_worker=runs.has_no_worker(context, run),
         started=_find_act(run, "reissue.start", order=Event.id),
         worked=_find_act(run, *_WORK),
-        paused=_find_act(run, "reissue.pause") if _is_paused(run) else None,
+        paused=_find_act(run, "reissue.pause") if _is_paused(context, run) else None,
         seconds_left=_estimate(context, run, record.remaining, rate) if is_worked_on else None,
     )
 
 
-def _is_paused(run: ReissueRun) -> bool:
-    return ReissueRun.get_by_id(run.id).state == RunState.PAUSED
+def _is_paused(context: Context, run: ReissueRun) -> bool:
+    """Return whether a run is paused, or was continued before the time at which it tries again."""
+    orders = runs.load_orders(context, run)
+    if orders.state is not RunState.RUNNING or orders.paused_until is None:
+        return orders.state is RunState.PAUSED
+    return orders.paused_until > context.clock()
 
 
 def _find_act(run: ReissueRun, *actions: str, order: Any = None) -> Act | None:
     """Return the last of these acts on the run, or the first in another order: a run may have a million of them."""
-    query = Event.select(Event.actor, Event.host, Event.at, Event.outcome).where(
+    query = Event.select(Event.actor, Event.host, Event.at, Event.outcome, Event.details).where(
         (Event.run == run) & Event.action.in_(actions)
     )
     ordered = query.order_by(Event.id.desc() if order is None else order)
-    return next((Act(*row) for row in fetch_tuples(ordered.limit(1))), None)
+    for actor, host, at, outcome, details in fetch_tuples(ordered.limit(1)):
+        return Act(actor, host, at, outcome, json.loads(details).get("reply", ""))
+    return None
 
 
 # The passwords by which the speed of a run is measured, and the time in which they must have been made.

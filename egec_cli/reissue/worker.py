@@ -584,7 +584,7 @@ class _Worker:
         if throttle is not None and (self._throttle is None or throttle.refused_at != self._throttle.refused_at):
             self._tell(
                 Words(
-                    "the mail server asks for fewer mails; {number} per minute from now on: {reply}",
+                    "the mail server asks to slow down; {number} mails per minute from now on: {reply}",
                     number=f"{throttle.rate * 60:.0f}",
                     reply=throttle.reply,
                 )
@@ -598,7 +598,7 @@ class _Worker:
         elif due != self._told_due:
             self._told_due = due
             if due > self._context.clock() + _UNTOLD_WAIT:
-                self._tell(Words("waiting for deferred mail until {moment}", moment=clock.to_local_text(due)))
+                self._tell(Words("waiting until {moment}, when the next mail is due", moment=clock.to_local_text(due)))
 
     def _end_until(self, due: datetime) -> None:
         self.error = endings.deferral_error(self._run, due)

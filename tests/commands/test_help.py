@@ -250,7 +250,7 @@ def test_a_section_ends_at_the_next_heading_of_its_level(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_guide_tells_to_type_after_help_exists(egec: Egec, name: str) -> None:
-    for topic in set(re.findall(r"`egec help ([\w ]+)`", pages.read_guide(name))) - {"NAME", "CODE"}:
+    for topic in set(re.findall(r"`egec help ([\w -]+)`", pages.read_guide(name))) - {"NAME", "CODE"}:
         assert egec("help", *topic.split()).code == 0, topic
 
 

@@ -7,7 +7,7 @@ GUIDES = CHECKOUT / "egec_cli" / "guides"
 # From the first day to the source code; a guide without a place here comes last.
 ORDER = (
     "install", "server", "settings", "mail", "bounces", "import", "runs", "helpdesk", "logins", "audit", "monitoring",
-    "security", "troubleshooting", "reference", "architecture", "glossary",
+    "security", "troubleshooting", "troubleshooting-mail", "reference", "architecture", "glossary",
 )  # fmt: skip
 BEGIN, END = "<!-- guides -->\n", "<!-- end -->"
 

@@ -16,6 +16,7 @@ from tests.screens.emulator import PROGRAM, Seen, see
 from tests.smtp_server import MailServer
 
 FOLDER = Path(__file__).parent / "kept"
+_BAR = "━━"
 SIZES = {"80x24": (80, 24), "140x50": (140, 50)}
 LANGUAGES = {"en": "C.UTF-8", "fr": "fr_FR.UTF-8"}
 
@@ -72,11 +73,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reissue-status": ("reissue", "status"),
     "reissue-status-done": ("reissue", "status", "weekly-2026-48"),
     "reissue-status-paused": ("reissue", "status", "weekly-2026-49"),
+    "reissue-status-deferred": ("reissue", "status", "weekly-2026-50"),
+    "reissue-status-blocked": ("reissue", "status", "weekly-2026-51"),
+    "reissue-status-slowed": ("reissue", "status", "weekly-2026-52"),
     "reissue-status-failed": ("reissue", "status", "weekly-2026-48", "--failed"),
     # With a rate, as the machine would set the duration otherwise.
     "reissue-dry-run": ("reissue", "start", "spring-2026", "--all", "--rate", "5", "--dry-run"),
     "reissue-dry-run-list": ("reissue", "retry", "weekly-2026-48", "--rate", "1", "--dry-run", "--list"),
     "reissue-question": ("reissue", "start", "spring-2026", "--all", "--rate", "5"),
+    "reissue-deferred": ("reissue", "start", "new-2026", "--all", "--limit", "12", "--wait", "0", "--yes"),
+    "reissue-blocked": ("reissue", "start", "new-2026", "--all", "--limit", "12", "--wait", "0", "--yes"),
     "reissue-retry": ("reissue", "retry", "weekly-2026-48"),
 }
 _GOOD = {"EGEC_BCRYPT_COST": "12", "EGEC_MAIL_URL": "sendmail:/bin/true"}
@@ -148,11 +154,11 @@ class Case(NamedTuple):
             variables["EGEC_DATABASE_URL"] = f"sqlite:///{variables['HOME']}/busy.db"
         more: AbstractContextManager[dict[str, str]] = nullcontext({})
         if self.name in WITH_RUNS:
-            more = runs.copied(Path(variables["HOME"]))
+            more = runs.copied(Path(variables["HOME"]), is_blocked=self.name == "reissue-blocked")
         elif self.name in CHANGING:
             more = self._copy(variables)
         with more as added:
-            return see(
+            seen = see(
                 [*PROGRAM, *(one.replace("{folder}", variables["HOME"]) for one in COMMANDS[self.name])],
                 columns=columns,
                 lines=lines,
@@ -160,6 +166,8 @@ class Case(NamedTuple):
                 folder=Path(variables["HOME"]),
                 typed=TYPED.get(self.name, "").replace("y", "o" if self.language == "fr" else "y"),
             )
+        # Only a slow machine shows a bar, which stays on the screen when an error ends the command.
+        return seen._replace(lines=[line for line in seen.lines if _BAR not in line])
 
     @contextmanager
     def _copy(self, variables: dict[str, str]) -> Iterator[dict[str, str]]:
