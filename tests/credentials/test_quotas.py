@@ -1,8 +1,6 @@
 """Quotas on both databases: what the mail server sees, in simulated time and of real processes."""
 
 import json
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -292,6 +290,16 @@ def test_counts_that_have_ended_for_every_quota_are_deleted(simulation: Simulati
     assert sorted(one.ends_at for one in MailCount.select()) == [oldest, at, at]
 
 
+def test_a_count_ends_no_earlier_than_its_answer(simulation: Simulation) -> None:
+    answered = simulation.clock() + timedelta(microseconds=1)
+    with simulation.context.database.atomic():
+        key = quotas.reserve(limits("1/d"), [answered], FAR_AWAY)
+        assert key is not None
+        assert MailCount.get().ends_at >= answered + LEASE
+        quotas.settle_mails([(key, answered)], FAR_AWAY, answered)
+    assert timedelta() <= MailCount.get().ends_at - answered < MILLISECOND
+
+
 def test_only_the_owner_changes_a_reservation(simulation: Simulation) -> None:
     with simulation.context.database.atomic():
         at = simulation.clock()
@@ -387,16 +395,28 @@ def test_single_mails_that_wait_leave_in_their_order(opened: Context) -> None:
     assert max(times) - min(times) < 4
 
 
+def test_the_reservation_of_a_single_mail_lasts_one_lease_from_its_departure(opened: Context) -> None:
+    MailCount.create(ends_at=opened.clock(), mails=1)
+    place = quotas.take_place(with_rate(opened, "1/s"), FAR_AWAY)
+    left_at = opened.clock()
+    assert MailCount.get_by_id(place.key).ends_at >= left_at + LEASE - timedelta(seconds=0.5)
+    place.extend(opened)
+    assert MailCount.get_by_id(place.key).ends_at >= left_at + LEASE
+
+
 def test_an_interrupted_wait_gives_the_place_back(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     context = with_rate(opened, "1/s")
     with opened.database.atomic():
         at = opened.clock()
         quotas.reserve(limits("1/s"), [at], FAR_AWAY)
-    timer = threading.Timer(0.4, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+
+    def interrupt(_: float) -> None:
+        assert MailCount.select().count() == 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("egec_cli.credentials.quotas.time.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         quotas.take_place(context, new_owner(), patience=30)
-    timer.join()
     assert [one.owner for one in MailCount.select()] == [FAR_AWAY]
 
 
