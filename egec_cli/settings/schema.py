@@ -110,6 +110,13 @@ class LogStyle(StrEnum):
 MailServer = SmtpServer | SendmailProgram | MaildirFolder
 
 
+class Limit(NamedTuple):
+    """A maximum number of acts within any period of this length."""
+
+    number: int
+    seconds: int
+
+
 class SettingsWarning(NamedTuple):
     """What is unsafe about the settings, and what to do."""
 
@@ -143,6 +150,11 @@ class Settings(NamedTuple):
     mail_connections: int
     mail_rate: int
     audit_days: int
+    requests_per_client: tuple[Limit, ...]
+    requests_per_origin: tuple[Limit, ...]
+    request_discloses: bool
+    failures_per_origin: tuple[Limit, ...]
+    block_hours: int
     log: LogStyle | None
     env_file: Path | None
     warnings: tuple[SettingsWarning, ...] = ()
@@ -247,6 +259,29 @@ def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
         return int(text)
 
     return parse
+
+
+_PERIOD_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_LIMIT = re.compile(r"([0-9]{1,4})/([0-9]{1,4})?(s|min|h|d)")
+# Each counted act is kept as one time in the database.
+_MOST_ACTS = 1000
+_LONGEST_PERIOD = 31 * 86_400
+
+
+def parse_limits(text: str, _folder: Folder) -> tuple[Limit, ...]:
+    """Return the limits of a list such as `1/5min,5/d`; none for `0`."""
+    if text == "0":
+        return ()
+    found = []
+    for part in text.split(","):
+        match = _LIMIT.fullmatch(part.strip())
+        if match is None:
+            raise Fault("must be limits such as 1/5min,5/d (units: s, min, h, d), or 0 for no limit")
+        limit = Limit(int(match[1]), int(match[2] or 1) * _PERIOD_UNITS[match[3]])
+        if not 1 <= limit.number <= _MOST_ACTS or not 1 <= limit.seconds <= _LONGEST_PERIOD:
+            raise Fault("must limit to 1 to {most} per period, and a period to at most 31d", most=_MOST_ACTS)
+        found.append(limit)
+    return tuple(found)
 
 
 def parse_yes_or_no(text: str, _folder: Folder) -> bool:
