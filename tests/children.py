@@ -286,6 +286,33 @@ def guess(identifier: str, password: str, times: int, origin: str = "") -> None:
             print(verify.check_login(context, identifier, password, origin=origin).reason)
 
 
+def run_each_forked(arguments: list[str], tasks: Path) -> None:
+    """Run `egec` in a fork for each input that a file lists; print how each ended.
+
+    With EGEC_TEST_HASHES, each bcrypt hash adds a byte to the file that it names.
+    """
+    import json
+
+    import bcrypt
+
+    # Loaded once, for all forks.
+    for name in ("commands.activate_request", "commands.verify", "logins.sources", "mail.transports.smtp"):
+        import_module(f"egec_cli.{name}")
+    from tests.door.forks import fork_and_run
+
+    if counted := os.environ.pop("EGEC_TEST_HASHES", ""):
+        counter = os.open(counted, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+        def count(original: Callable[..., object], *given: object) -> object:
+            os.write(counter, b"x")
+            return original(*given)
+
+        for name in ("checkpw", "hashpw"):
+            wrap_attribute(bcrypt.__name__, name, count)
+    for data in json.loads(tasks.read_text()):
+        print(json.dumps(fork_and_run(arguments, bytes.fromhex(data))), flush=True)
+
+
 def count_acts(subject: str, times: int, most: int) -> None:
     """Wait for a line, then count several acts of a subject; print of each whether the limit of an hour allows it."""
     from egec_cli.context import open_context
