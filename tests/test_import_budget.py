@@ -49,7 +49,10 @@ BUDGETS: dict[tuple[str, ...], set[str]] = {
 
 
 # What a command reads, where it is not the client's password alone.
-INPUTS = {("verify", "--stdin"): "1234567890\n{}\n", ("activate", "--stdin"): "jeanne@example.org"}
+INPUTS: dict[tuple[str, ...], str] = {
+    ("verify", "--stdin"): "1234567890\n{}\n",
+    ("activate", "--stdin"): "jeanne@example.org",
+}
 
 
 def libraries(modules: Iterable[str]) -> set[str]:

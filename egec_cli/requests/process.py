@@ -5,6 +5,7 @@ neither locks a client out nor fills a mailbox. Requests that come to nothing ar
 100th and so on, so that a flood does not fill the audit log either.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -56,10 +57,11 @@ def process_request(context: Context, request: Request) -> Processed:
     mail_route.require(context)
     settings = context.settings
     source = networks.hash_network(context, request.network) if request.network else ""
+    counted: list[Counted] = []
     if source and settings.requests_per_origin:
-        counted = rates.count_act(context, f"request {source}", settings.requests_per_origin)
-        if not counted.is_within:
-            return _report_limit(context, None, source, "origin_limited", counted)
+        counted.append(rates.count_act(context, f"request {source}", settings.requests_per_origin))
+        if not counted[0].is_within:
+            return _report_limit(context, None, source, "origin_limited", counted[0])
     client = Client.get_or_none(Client.email_key == request.email.key)
     counted_for_client = _count_for_client(context, client, request)
     is_limited = counted_for_client is not None and not counted_for_client.is_within
@@ -69,7 +71,7 @@ def process_request(context: Context, request: Request) -> Processed:
         raise _refuse(context, client, source)
     if counted_for_client is not None and is_limited:
         return _report_limit(context, client, source, "client_limited", counted_for_client)
-    return _mail(context, client, source, counted_for_client)
+    return _mail(context, client, source, [*counted, *([counted_for_client] if counted_for_client else [])])
 
 
 def _count_for_client(context: Context, client: Client | None, request: Request) -> Counted | None:
@@ -86,25 +88,30 @@ def _count_for_client(context: Context, client: Client | None, request: Request)
     return rates.count_act(context, f"request unknown {bucket}", limits)
 
 
-def _mail(context: Context, client: Client, source: str, counted: Counted | None) -> Processed:
+def _mail(context: Context, client: Client, source: str, counted: Sequence[Counted]) -> Processed:
     # A flaw of the template is found before any mail leaves.
     text = _sent_text(context, client)
     try:
         issued = issue.mail_credential(context, client, hashing=hashing.start_hash(context.settings))
     except EgecError as error:
         with context.database.atomic():
-            if counted is not None and error.code != _IN_DOUBT:
-                rates.forget_act(counted)
+            if error.code != _IN_DOUBT:
+                _forget(counted)
             record_event(context, _ACTION, "failed", client=client, failure=error.code, **_origin(source))
         raise
     except peewee.PeeweeException:
-        if counted is not None:
-            with suppress(peewee.PeeweeException), context.database.atomic():
-                rates.forget_act(counted)
+        with suppress(peewee.PeeweeException), context.database.atomic():
+            _forget(counted)
         raise
     with context.database.atomic():
         record_event(context, _ACTION, "accepted", client=client, sequence=issued.sequence, **_origin(source))
     return Processed("accepted", text, issued)
+
+
+def _forget(counted: Sequence[Counted]) -> None:
+    """Take back the counts of a request that failed: the client is asked to try again, and must then get a mail."""
+    for one in counted:
+        rates.forget_act(one)
 
 
 def _sent_text(context: Context, client: Client | None) -> str:

@@ -124,6 +124,13 @@ def test_a_flood_while_the_mail_server_is_down_changes_nothing(door: Context, se
     assert not opens(door, received)
 
 
+def test_requests_that_fail_use_up_no_limit(door: Context, server: MailServer) -> None:
+    server.fail_always(Fault.MAIL_451)
+    assert {reason(door, JEANNE, "192.0.2.7") for _ in range(12)} == {"mail_deferred"}
+    server.work_again()
+    assert reason(door, JEANNE, "192.0.2.7") == "accepted"
+
+
 def test_a_request_whose_mail_may_have_left_counts(door: Context, server: MailServer) -> None:
     server.fail_next(Fault.CUT_AFTER_KEEPING)
     assert reason(door) == "in_doubt"
