@@ -64,7 +64,7 @@ def test_a_portal_requests_a_password_with_blanks_and_capitals(
 
 @pytest.mark.parametrize(
     "typed",
-    ["nobody@example.org", "{id}", "ref:D-2047", "D-2047", "--revoke", "-h", "", "\0" * 100, f"{JEANNE},x@example.org"],
+    ["nobody@example.org", "{id}", "ref:D-2047", "--revoke", f"{JEANNE}\0"],
 )
 def test_anything_but_the_address_of_a_client_gets_the_refusal_and_the_advice(
     client: str, egec_process: Egec, server: MailServer, typed: str
@@ -110,18 +110,18 @@ def test_an_address_that_the_mail_server_refuses_gets_words_of_its_own(
     ("variables", "code", "support"),
     [
         ({"EGEC_DATABASE_URL": "sqlite:///missing.db"}, 78, "Service IT"),
+        ({"EGEC_DATABASE_URL": "sqlite:///missing.db", "EGEC_REQUEST_DISCLOSES": "no"}, 78, "Service IT"),
         ({"EGEC_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none?sslmode=disable"}, 75, "Service IT"),
         ({"EGEC_LANGUAGE": "de", "EGEC_SUPPORT": "Le bureau 7"}, 78, "Le bureau 7"),
         ({"EGEC_ENV_FILE": "missing.env"}, 78, "Service IT"),
         ({"EGEC_TEMPLATES": "missing"}, 78, "Service IT"),
     ],
-    ids=["no database", "no server", "wrong setting", "no settings", "no templates"],
+    ids=["no database", "no database, undisclosed", "no server", "wrong setting", "no settings", "no templates"],
 )
-@pytest.mark.parametrize("discloses", ["yes", "no"])
 def test_whatever_fails_the_client_gets_words(
-    client: str, egec_process: Egec, variables: dict[str, str], code: int, support: str, discloses: str
+    client: str, egec_process: Egec, variables: dict[str, str], code: int, support: str
 ) -> None:
-    ended = egec_process("activate", "--stdin", stdin=JEANNE, env=variables | {"EGEC_REQUEST_DISCLOSES": discloses})
+    ended = egec_process("activate", "--stdin", stdin=JEANNE, env=variables)
     assert (ended.code, ended.out) == (code, UNAVAILABLE.replace("Service IT", support))
 
 
@@ -160,8 +160,8 @@ def test_json_has_the_kind_of_the_answer_its_reason_and_its_words(client: str, e
 @pytest.mark.parametrize(
     "more", [["x@example.org"], ["--revoke"], ["--relay"], ["--match"], ["--no-mail", "--show-password"]], ids=" ".join
 )
-def test_no_other_option_goes_with_standard_input(client: str, egec_process: Egec, more: list[str]) -> None:
-    ended = egec_process("activate", "--stdin", *more, stdin=JEANNE)
+def test_no_other_option_goes_with_standard_input(egec: Egec, more: list[str]) -> None:
+    ended = egec("activate", "--stdin", *more)
     assert (ended.code, ended.out) == (2, "")
 
 

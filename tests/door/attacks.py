@@ -114,7 +114,7 @@ def attack_by_flood(door: Door, number: int) -> list[str]:
     inputs = [f"{JEANNE}\n10.0.{n % 50}.7".encode() for n in range(number)]
     faults = []
     door.server.fail_always(Fault.MAIL_451)
-    refused = door.run(ACTIVATE, inputs[: number // 10])
+    refused = door.run(ACTIVATE, inputs[: -(-number // 10)])
     if not _signs_in(door, door.password) or door.server.accepted:
         faults.append("a flood without mails changed the password")
     door.server.work_again()

@@ -13,7 +13,8 @@ from typing import IO, NamedTuple
 from tests import children
 from tests.processes import command_of
 
-WORKERS = 2
+# Each worker loads egec first, which takes half a second.
+_WORTH_A_WORKER = 100
 
 
 class Forked(NamedTuple):
@@ -31,9 +32,14 @@ def run_all(
     folder: Path,
     environ: Mapping[str, str],
     *,
-    workers: int = WORKERS,
+    workers: int = 0,
 ) -> list[Forked]:
-    """Run `egec` with these arguments once for each input, in as many rows as workers; return how each ended."""
+    """Run `egec` with these arguments once for each input; return how each ended.
+
+    Args:
+        workers: how many processes are at work at a time; by default two, or one for few inputs.
+    """
+    workers = workers or min(2, 1 + len(inputs) // _WORTH_A_WORKER)
     running = []
     for number in range(workers):
         tasks = folder / f"tasks-{number}"

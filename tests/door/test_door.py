@@ -19,7 +19,7 @@ def door(request: pytest.FixtureRequest) -> Iterator[Door]:
 
 
 def test_hostile_requests_end_with_words_and_a_documented_code(door: Door) -> None:
-    assert attacks.attack_by_hostile_requests(door, 60, seed=7) == []
+    assert attacks.attack_by_hostile_requests(door, 25, seed=7) == []
 
 
 ON_SQLITE = pytest.mark.parametrize("door", ["sqlite"], indirect=True)
@@ -27,12 +27,12 @@ ON_SQLITE = pytest.mark.parametrize("door", ["sqlite"], indirect=True)
 
 @ON_SQLITE
 def test_a_flood_sends_one_mail(door: Door) -> None:
-    assert attacks.attack_by_flood(door, 40) == []
+    assert attacks.attack_by_flood(door, 20) == []
 
 
 @ON_SQLITE
 def test_a_spray_compares_thirty_hashes(door: Door) -> None:
-    assert attacks.attack_by_spray(door, 60, 30) == []
+    assert attacks.attack_by_spray(door, 35, 30) == []
 
 
 @ON_SQLITE
@@ -40,6 +40,6 @@ def test_the_attacks_see_a_fault(door: Door, monkeypatch: pytest.MonkeyPatch) ->
     door.environ["EGEC_FAILURES_PER_ORIGIN"] = "0"
     assert attacks.attack_by_spray(door, 32, 30) == ["32 hashes were compared"]
     door.environ["EGEC_REQUESTS_PER_CLIENT"] = "0"
-    assert attacks.attack_by_flood(door, 10) == ["10 mails were sent"]
+    assert attacks.attack_by_flood(door, 2) == ["2 mails were sent"]
     monkeypatch.setattr(attacks, "ANSWERS", {})
-    assert len(attacks.attack_by_hostile_requests(door, 5, seed=7)) == 5
+    assert len(attacks.attack_by_hostile_requests(door, 2, seed=7)) == 2
