@@ -241,8 +241,8 @@ def _fill_busy_database(file: Path) -> None:
         connection.execute("UPDATE client SET active_sequence = 1, last_sequence = 1 WHERE id <= 30")
         connection.execute(f"UPDATE client SET disabled_at = {now} WHERE id = 40")
         connection.executemany(
-            "INSERT INTO reissue_run (id, name, selection, state, options, created_at) "
-            f"VALUES (?, ?, '{{}}', ?, '{{}}', {now})",
+            "INSERT INTO reissue_run (id, name, selection, state, options, pauses, created_at) "
+            f"VALUES (?, ?, '{{}}', ?, '{{}}', 0, {now})",
             [
                 (1, "spring-2026", "done"),
                 (2, "weekly-2026-48", "paused"),
