@@ -171,7 +171,7 @@ def is_block(failures: int, until: datetime) -> bool:
 def wait_after_failures(failures: int, moment: datetime, *, block_hours: int = 0) -> datetime | None:
     """Return the end of the wait or block after this number of failures in a row, the last one at this moment.
 
-    A block of `block_hours` ends by itself. One login is checked then; another failure blocks the account again.
+    A block of `block_hours` ends automatically. One login is checked then; another failure blocks the account again.
     """
     if failures >= FAILURES_BEFORE_BLOCK:
         return moment + timedelta(hours=block_hours) if block_hours else UNTIL_NEW_CREDENTIAL

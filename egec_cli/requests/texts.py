@@ -10,7 +10,7 @@ from egec_cli.settings.variables import SETTINGS
 
 
 class Answer(StrEnum):
-    """What the client is told; each answer but one consists of the short texts below."""
+    """The kinds of answers to a client; each consists of the short texts below."""
 
     SENT = "sent"
     NOT_RECOGNISED = "not_recognised"

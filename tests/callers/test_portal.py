@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from egec_cli.settings.schema import Tls
-from tests.activations import Letter, letters
+from tests.activations import Letter, letters, wait_until
 from tests.callers.service_account import free_port, running
 from tests.callers.test_recipes import ATTACKS, HOSTILE
 from tests.callers.visitor import Visitor
@@ -197,6 +197,13 @@ def test_the_memo_is_acted_out(office: Office) -> None:
     assert office.sign_in(last.identifier, last.password) == SIGNED_IN
     events = office.server.egec("audit", "list", "--action", "client.request", "--fields", "outcome", "--format", "ids")
     assert events.out.split() == ["accepted", "limited", "refused", "accepted", "failed"]
+    # Undisclosed: the answer leaves before the work, which outlives sudo and the program of the web server.
+    office.mail_server.work_again()
+    office.set("EGEC_REQUEST_DISCLOSES=no")
+    assert office.request("jeane@example.org") == SENT
+    assert office.request(JEANNE) == SENT
+    wait_until(lambda: len(office.received()) == 3)
+    assert office.sign_in(last.identifier, office.received()[-1].password) == SIGNED_IN
 
 
 @pytest.mark.parametrize("office", ["sqlite"], indirect=True)
