@@ -286,8 +286,8 @@ def guess(identifier: str, password: str, times: int, origin: str = "") -> None:
             print(verify.check_login(context, identifier, password, origin=origin).reason)
 
 
-def run_each_forked(arguments: list[str], tasks: Path) -> None:
-    """Run `egec` in a fork for each input that a file lists; print how each ended.
+def run_each_forked(arguments: list[str], make_input: Callable[[int], bytes], numbers: Sequence[int]) -> None:
+    """Run `egec` in a fork for each of these numbers, with the input that `make_input` returns; print how each ended.
 
     With EGEC_TEST_HASHES, each bcrypt hash adds a byte to the file that it names.
     """
@@ -309,8 +309,8 @@ def run_each_forked(arguments: list[str], tasks: Path) -> None:
 
         for name in ("checkpw", "hashpw"):
             wrap_attribute(bcrypt.__name__, name, count)
-    for data in json.loads(tasks.read_text()):
-        print(json.dumps(fork_and_run(arguments, bytes.fromhex(data))), flush=True)
+    for number in numbers:
+        print(json.dumps(fork_and_run(arguments, make_input(number))), flush=True)
 
 
 def count_acts(subject: str, times: int, most: int) -> None:

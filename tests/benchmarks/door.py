@@ -11,6 +11,7 @@ time than one of an unknown e-mail: 0.5 tells nothing; more than 0.55, or less t
 import os
 import statistics
 import sys
+from functools import partial
 from random import Random
 
 from egec_cli.store.models import Client
@@ -19,10 +20,9 @@ from tests.benchmarks.refusals import auc
 from tests.door import attacks
 from tests.door.attacks import Door
 from tests.door.forks import Forked, run_all
+from tests.door.kinds import KINDS, make_limiting, make_nth
 
 TARGET = 0.55
-KINDS = ("known", "unknown", "disabled", "limited")
-LIMITED_ORIGIN = "10.255.255.1"
 
 
 def fill(door: Door, number: int) -> None:
@@ -40,15 +40,7 @@ def fill(door: Door, number: int) -> None:
     with door.opened() as context, context.database.atomic():
         counts = {"active_sequence": 0, "last_sequence": 0, "revoked_below": 0, "failed_logins": 0}
         insert_many(context.database, Client._meta.table_name, columns, rows, constants=counts)
-    limited = [f"jeanne@example.org\n{LIMITED_ORIGIN}".encode()] * 11
-    door.run(attacks.ACTIVATE, limited)
-
-
-def request(kind: str, number: int) -> bytes:
-    """Return the input of one request."""
-    if kind == "limited":
-        return f"known{number}@example.org\n{LIMITED_ORIGIN}".encode() if number % 2 else b"jeanne@example.org"
-    return f"{kind}{number}@example.org".encode()
+    door.run(attacks.ACTIVATE, make_limiting, 11)
 
 
 def measure(door: Door, number: int) -> dict[str, list[float]]:
@@ -56,7 +48,7 @@ def measure(door: Door, number: int) -> dict[str, list[float]]:
     order = [(kind, one) for kind in KINDS for one in range(number)]
     Random(1).shuffle(order)
     environ = {**os.environ, **door.environ}
-    answers = run_all(attacks.ACTIVATE, [request(*one) for one in order], door.folder, environ, workers=1)
+    answers = run_all(attacks.ACTIVATE, partial(make_nth, order), len(order), environ, workers=1)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for (kind, _), answer in zip(order, answers, strict=True):
         require_success(answer)

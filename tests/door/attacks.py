@@ -4,11 +4,11 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 
 import bcrypt
@@ -37,6 +37,8 @@ ANSWERS = {
     77: {Answer.NOT_RECOGNISED},
     75: {Answer.UNAVAILABLE},
 }
+# The lowest identifier of the accounts that are attacked.
+_FIRST = 2_000_000_000
 
 
 class Door(NamedTuple):
@@ -47,9 +49,9 @@ class Door(NamedTuple):
     server: MailServer
     password: str
 
-    def run(self, arguments: Sequence[str], inputs: Sequence[bytes]) -> list[Forked]:
-        """Run `egec` once for each input."""
-        return run_all(arguments, inputs, self.folder, {**os.environ, **self.environ})
+    def run(self, arguments: Sequence[str], make_input: Callable[[int], bytes], number: int) -> list[Forked]:
+        """Run `egec` as often as `number` says, with the inputs that `make_input` returns."""
+        return run_all(arguments, make_input, number, {**os.environ, **self.environ})
 
     @contextmanager
     def opened(self) -> Iterator[Context]:
@@ -82,16 +84,14 @@ def installed(url: str = "") -> Iterator[Door]:
 
 def attack_by_hostile_requests(door: Door, number: int, seed: int) -> list[str]:
     """Send hostile requests; return what is wrong."""
-    random = Random(seed)
-    inputs = [make_request(random) for _ in range(number)]
     settings = load.load_settings(door.environ)
     words = {answer: f"{render_answer(settings, answer)}\n" for answer in Answer}
     faults = []
-    found = door.run(ACTIVATE, inputs)
-    for data, ended in zip(inputs, found, strict=True):
+    found = door.run(ACTIVATE, partial(make_request, seed), number)
+    for one, ended in enumerate(found):
         expected = {words[answer] for answer in ANSWERS.get(ended.code, set())}
         if ended.out not in expected or "Traceback" in ended.err or not ended.err.replace("\n", "").isprintable():
-            faults.append(f"{data[:80]!r}: {ended}")
+            faults.append(f"{make_request(seed, one)[:80]!r}: {ended}")
     with door.opened() as context:
         rows, events = RateCount.select().count(), Event.select().count()
         # Three kinds of networks and none; refusals count apart; one client.
@@ -111,17 +111,16 @@ def attack_by_hostile_requests(door: Door, number: int, seed: int) -> list[str]:
 
 def attack_by_flood(door: Door, number: int) -> list[str]:
     """Request passwords for one client from 50 networks, while the mail server refuses all, then not; return faults."""
-    inputs = [f"{JEANNE}\n10.0.{n % 50}.7".encode() for n in range(number)]
     faults = []
     door.server.fail_always(Fault.MAIL_451)
-    refused = door.run(ACTIVATE, inputs[: -(-number // 10)])
+    refused = door.run(ACTIVATE, _request_from_network, -(-number // 10))
     if not _signs_in(door, door.password) or door.server.accepted:
         faults.append("a flood without mails changed the password")
     door.server.work_again()
     with door.opened():
         RateCount.delete().execute()
     begin = time.monotonic()
-    codes = Counter(one.code for one in door.run(ACTIVATE, inputs))
+    codes = Counter(one.code for one in door.run(ACTIVATE, _request_from_network, number))
     if codes != {0: number}:
         faults.append(f"exit codes {codes}")
     mails = letters(door.server)
@@ -138,9 +137,8 @@ def attack_by_spray(door: Door, number: int, accounts: int) -> list[str]:
     with door.opened() as context:
         identifiers = _fill(context, accounts, stored)
     hashes = door.folder / "hashes"
-    inputs = [f"{identifiers[n % accounts]}\nwrong\n192.0.2.{n % 256}\n".encode() for n in range(number)]
     counted = door._replace(environ={**door.environ, "EGEC_TEST_HASHES": str(hashes)})
-    codes = Counter(one.code for one in counted.run(VERIFY, inputs))
+    codes = Counter(one.code for one in counted.run(VERIFY, partial(_wrong_login, accounts), number))
     compared = hashes.stat().st_size
     with door.opened() as context:
         shut = Client.select().where(Client.blocked_until.is_null(False)).count()
@@ -156,9 +154,17 @@ def attack_by_spray(door: Door, number: int, accounts: int) -> list[str]:
     return faults
 
 
+def _request_from_network(number: int) -> bytes:
+    return f"{JEANNE}\n10.0.{number % 50}.7".encode()
+
+
+def _wrong_login(accounts: int, number: int) -> bytes:
+    return f"{_FIRST + number % accounts}\nwrong\n192.0.2.{number % 256}\n".encode()
+
+
 def _fill(context: Context, accounts: int, stored: str) -> list[str]:
     """Create accounts that have this hash; return their identifiers."""
-    identifiers = [str(2_000_000_000 + number) for number in range(accounts)]
+    identifiers = [str(_FIRST + number) for number in range(accounts)]
     now = "2026-01-01T00:00:00.000Z"
     with context.database.atomic():
         insert_many(

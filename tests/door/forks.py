@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from tests import children
@@ -28,30 +27,31 @@ class Forked(NamedTuple):
 
 def run_all(
     arguments: Sequence[str],
-    inputs: Sequence[bytes],
-    folder: Path,
+    make_input: Callable[[int], bytes],
+    number: int,
     environ: Mapping[str, str],
     *,
     workers: int = 0,
 ) -> list[Forked]:
-    """Run `egec` with these arguments once for each input; return how each ended.
+    """Run `egec` with these arguments as often as `number` says; return how each ended.
 
     Args:
-        workers: how many processes are at work at a time; by default two, or one for few inputs.
+        make_input: returns the standard input of one of them, by its number. The workers call it: if they held all
+            inputs in memory, each fork would be slow.
+        workers: how many processes are at work at a time; by default two, or one for few.
     """
-    workers = workers or min(2, 1 + len(inputs) // _WORTH_A_WORKER)
+    workers = workers or min(2, 1 + number // _WORTH_A_WORKER)
     running = []
-    for number in range(workers):
-        tasks = folder / f"tasks-{number}"
-        tasks.write_text(json.dumps([data.hex() for data in inputs[number::workers]]))
-        command = command_of(partial(children.run_each_forked, list(arguments), tasks))
+    for first in range(workers):
+        numbers = range(first, number, workers)
+        command = command_of(partial(children.run_each_forked, list(arguments), make_input, numbers))
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(environ)))
     found: list[list[Forked]] = []
     for process in running:
         output, _ = process.communicate()
         assert process.returncode == 0
         found.append([Forked(*json.loads(line)) for line in output.splitlines()])
-    return [found[number % workers][number // workers] for number in range(len(inputs))]
+    return [found[one % workers][one // workers] for one in range(number)]
 
 
 def fork_and_run(arguments: Sequence[str], data: bytes) -> Forked:

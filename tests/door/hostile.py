@@ -19,8 +19,9 @@ _WORDS = (
 )  # fmt: skip
 
 
-def make_request(random: Random) -> bytes:
-    """Return the standard input of one request."""
+def make_request(seed: int, number: int) -> bytes:
+    """Return the standard input of one request of a series."""
+    random = Random(f"{seed} {number}")
     return random.choices(_KINDS, (6, 6, 4, 3, 2, 1))[0](random)
 
 
