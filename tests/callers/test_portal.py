@@ -26,7 +26,7 @@ from tests.manual.units import Unit
 from tests.programs import require_program, require_programs_in
 from tests.smtp_server import Fault, MailServer
 
-# Its server and its browser are started for each test.
+# All tests share one browser, on one worker.
 pytestmark = pytest.mark.xdist_group("portal")
 
 SUDOERS, PORTAL, SITE, UNIT = executed_by("tests/callers/test_portal.py")
@@ -99,10 +99,18 @@ class Office(NamedTuple):
         return letters(self.mail_server)
 
 
+@pytest.fixture(scope="module")
+def visitor() -> Iterator[Visitor]:
+    """Start a browser whose pages run no scripts."""
+    with running_browser() as browser:
+        visitor = Visitor(browser)
+        visitor.forbid_scripts()
+        yield visitor
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def office(request: pytest.FixtureRequest) -> Iterator[Office]:
+def office(request: pytest.FixtureRequest, visitor: Visitor) -> Iterator[Office]:
     binary = require_program("apache2", "apache2")
-    require_program("chromium", "chromium")
     require_programs_in(INSTALL.text, beside=["sudo"])
     if not (MODULES / "mod_cgi.so").exists():
         pytest.skip("mod_cgi is missing: apt-get install apache2")
@@ -125,9 +133,7 @@ def office(request: pytest.FixtureRequest) -> Iterator[Office]:
         made.write("/srv/www/empty", "")
         made.write("/srv/apache.conf", AROUND.format(port=port, modules=modules, site=SITE.text))
         command = made.entered([binary, "-DFOREGROUND", "-f", "/srv/apache.conf"])
-        with running(command, port, Path(os.devnull)), running_browser() as browser:
-            visitor = Visitor(browser)
-            visitor.forbid_scripts()
+        with running(command, port, Path(os.devnull)):
             yield Office(server, mail_server, f"http://localhost:{port}/compte", visitor)
 
 
