@@ -81,16 +81,23 @@ def open_context(environ: Mapping[str, str] | None = None, *, create: bool = Fal
         yield context
 
 
-def verify_login(context: Context, identifier: str, password: str) -> bool:
+def verify_login(context: Context, identifier: str, password: str, *, origin: str = "") -> bool:
     """Return whether this identifier and password sign in. Failed logins are counted and limited.
 
-    White space around both is ignored; case counts. Every refusal takes the same time.
+    White space around both is ignored; case counts. Every refusal takes the same time, unless the network of the origin
+    has too many failures: then its logins are refused unchecked.
+
+    Args:
+        context: the open context.
+        identifier: as typed.
+        password: as typed.
+        origin: the IP address of the client; empty if unknown.
 
     Raises:
         TemporaryFailure: too many logins to this account are in progress. The login is not refused; try again.
     """
     with _connection(context):
-        return verify.verify_login(context, identifier, password).accepted
+        return verify.verify_login(context, identifier, password, origin=origin).accepted
 
 
 def find_client(context: Context, client: str) -> ClientRecord:

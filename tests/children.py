@@ -94,6 +94,26 @@ def crash() -> int:
     return 0
 
 
+def report_surroundings(report: Path, *_: object) -> None:
+    """Write what surrounds this process to a file, as JSON: its session, open files, umask, folder and core limit."""
+    import json
+    import resource
+
+    umask = os.umask(0)
+    os.umask(umask)
+    # The folder itself was open while it was listed.
+    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    found = {
+        "process": os.getpid(),
+        "session": os.getsid(0),
+        "files": [os.readlink(link) for link in links if os.path.lexists(link)],
+        "umask": umask,
+        "folder": os.getcwd(),
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+    }
+    report.write_text(f"{json.dumps(found)}\n")
+
+
 def print_core_limit() -> int:
     """Print the maximum size of a core file."""
     import resource
@@ -262,7 +282,7 @@ def judge_owners_in_fork() -> None:
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
-def guess(identifier: str, password: str, times: int) -> None:
+def guess(identifier: str, password: str, times: int, origin: str = "") -> None:
     """Wait for a line, then try a password several times; print the reason of each result."""
     from egec_cli.context import open_context
     from egec_cli.logins import verify
@@ -271,7 +291,47 @@ def guess(identifier: str, password: str, times: int) -> None:
     with open_context(load.load_settings()) as context:
         sys.stdin.readline()
         for _ in range(times):
-            print(verify.check_login(context, identifier, password).reason)
+            print(verify.check_login(context, identifier, password, origin=origin).reason)
+
+
+def run_each_forked(arguments: list[str], make_input: Callable[[int], bytes], numbers: Sequence[int]) -> None:
+    """Run `egec` in a fork for each of these numbers, with the input that `make_input` returns; print how each ended.
+
+    With EGEC_TEST_HASHES, each bcrypt hash adds a byte to the file that it names.
+    """
+    import json
+
+    import bcrypt
+
+    # Loaded once, for all forks.
+    for name in ("commands.activate_request", "commands.verify", "logins.sources", "mail.transports.smtp"):
+        import_module(f"egec_cli.{name}")
+    from tests.door.forks import fork_and_run
+
+    if counted := os.environ.pop("EGEC_TEST_HASHES", ""):
+        counter = os.open(counted, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+        def count(original: Callable[..., object], *given: object) -> object:
+            os.write(counter, b"x")
+            return original(*given)
+
+        for name in ("checkpw", "hashpw"):
+            wrap_attribute(bcrypt.__name__, name, count)
+    for number in numbers:
+        print(json.dumps(fork_and_run(arguments, make_input(number))), flush=True)
+
+
+def count_acts(subject: str, times: int, most: int) -> None:
+    """Wait for a line, then count several acts of a subject; print of each whether the limit of an hour allows it."""
+    from egec_cli.context import open_context
+    from egec_cli.origins import rates
+    from egec_cli.settings import load
+    from egec_cli.settings.schema import Limit
+
+    with open_context(load.load_settings()) as context:
+        sys.stdin.readline()
+        for _ in range(times):
+            print(rates.count_act(context, subject, (Limit(most, 3600),)).is_within)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:

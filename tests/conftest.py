@@ -53,6 +53,7 @@ REAL_PROGRAMS = (
 LONG = (
     "tests/test_week.py",
     "tests/test_screens.py",
+    "tests/callers/test_portal.py",
     "tests/credentials/test_promises.py",
     "tests/postfix/",
     "tests/mail/test_in_browser.py",

@@ -48,6 +48,8 @@ def _fill(folder: Path, egec: Egec) -> None:
         "some.txt": f"{JEANNE}\n",
         "partly.txt": f"{JEANNE}\nnobody@example.org\n",
         "marc.txt": "marc@example.org\n",
+        "jeanne.txt": "jeanne@example.org\n192.0.2.7\n",
+        "paul.txt": "paul@example.org\n",
         "clients.csv": "email;nom\nnew@example.org;New\n",
         "partly.csv": "email;nom\nnewer@example.org;New\nno address;X\n",
         "none.csv": "nom\nNew\n",

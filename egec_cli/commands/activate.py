@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from egec_cli.commands.find import MatchOption, choose_client
-from egec_cli.commands.options import OUTPUT, ClientArgument, OutputOption
+from egec_cli.commands.options import CLIENT_HELP, OUTPUT, OutputOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
@@ -53,21 +53,35 @@ class ShownPassword(NamedTuple):
     password: str
 
 
+OptionalClient = Annotated[
+    str | None,
+    typer.Argument(metavar="[CLIENT]", help=CLIENT_HELP, show_default=False),
+]
+
+
 @app.command(
     "activate",
     epilog=(
         "egec activate jeanne@example.org\n"
         "egec activate 5079512743 --revoke\n"
-        "egec activate 5079512743 --no-mail --show-password"
+        "egec activate 5079512743 --no-mail --show-password\n"
+        "egec activate --stdin < request.txt"
     ),
 )
 def activate_command(
     ctx: typer.Context,
-    client: ClientArgument,
+    client: OptionalClient = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every earlier password immediately.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Send no mail; needs --show-password.")] = False,
     show_password: Annotated[
         bool, typer.Option("--show-password", help="Print the new password; needs --no-mail.")
+    ] = False,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin",
+            help="For a portal: read an e-mail and, on a second line, the client's IP address from standard input.",
+        ),
     ] = False,
     relay: Annotated[
         bool,
@@ -81,8 +95,21 @@ def activate_command(
     """Create a new password for a client and mail it with the identifier.
 
     The previous password works until the mail server accepts the mail. Only the password of the latest mail is valid.
-    A terminal shows a report for you; a script gets the text for the client.
+    A terminal shows a report for you; a script gets the text for the client. With --stdin, every outcome has such a
+    text, and requests are limited.
     """
+    if stdin:
+        if client is not None or revoke or no_mail or show_password or relay or match:
+            raise UsageError(
+                "--stdin goes with --format only", "Give the e-mail on standard input, and no other option."
+            )
+        # Imported here: only portals need it.
+        from egec_cli.commands.activate_request import answer_request
+
+        answer_request(output)
+        return
+    if client is None:
+        raise UsageError("the client is missing", "Type `egec activate CLIENT`, or use --stdin in a portal.")
     if no_mail != show_password:
         raise UsageError("--no-mail and --show-password go together", "Give both, or neither to send the mail.")
     settings = read_settings()

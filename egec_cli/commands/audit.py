@@ -29,6 +29,7 @@ from egec_cli.commands.options import (
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode
+from egec_cli.origins.rates import prune_counts
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs
@@ -165,6 +166,8 @@ def prune_command(
     with open_context() as context:
         before = retention_limit(context, older_than)
         if before is None:
+            if not dry_run:
+                prune_counts(context)
             note("egec: EGEC_AUDIT_DAYS is 0, so all events are kept; --older-than 365d deletes older ones")
             render(PruneResult(0, None), output)
             return
@@ -176,6 +179,7 @@ def prune_command(
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
         render(prune_events(context, before), output)
+        prune_counts(context)
         from egec_cli.store.sql import truncate_log
 
         if not truncate_log():

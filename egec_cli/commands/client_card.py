@@ -12,7 +12,7 @@ from egec_cli.clients.history import History, HistoryEntry, MailRecord
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clock import parse_time
 from egec_cli.context import Context
-from egec_cli.logins import limits
+from egec_cli.logins import limits, sources
 from egec_cli.output.cards import Line, Part, card_lines, count_rows, labelled_line, make_line, show_lines, show_paged
 from egec_cli.output.messages import to_text
 from egec_cli.output.screen import size_of_the_terminal
@@ -43,6 +43,7 @@ _REASONS = {
     "blocked": Words("blocked"),
     "capitals_swapped": Words("upper and lower case swapped"),
     "digits_swapped": Words("digits of the identifier swapped"),
+    "client_disabled": Words("account disabled"),
     "disabled": Words("account disabled"),
     "earlier_password": Words("password of an earlier mail"),
     "erased": Words("client erased"),
@@ -55,6 +56,7 @@ _REASONS = {
     "lookalikes_confused": Words("similar characters confused"),
     "never_activated": Words("no password yet"),
     "no_password": Words("no valid password"),
+    "origin_limited": Words("too many failures from this network"),
     "revoked": Words("all passwords revoked"),
     "waiting": Words("waiting after failed logins"),
     "wrong_length": Words("wrong length of the password"),
@@ -176,7 +178,8 @@ def _explain_status(
         return _Meaning(_explain_disabled(client, events), f"egec client enable {identifier}", "refused")
     if record.status is ClientStatus.BLOCKED:
         limit = limits.load_limits(client, context.clock())
-        return _Meaning(_explain_block(limit, context.clock()), f"egec client unblock {identifier}", "blocked")
+        text = _explain_block(limit, context.clock(), sources.count_networks(client))
+        return _Meaning(text, f"egec client unblock {identifier}", "blocked")
     last = mails[0] if mails else None
     if client.email_bounced_at is not None or (last is not None and last.failure == "mail_refused"):
         command = f"egec client update {identifier} --email {translate(Words('EMAIL'))}"
@@ -195,15 +198,20 @@ def _explain_disabled(client: Client, events: History) -> str:
     return Words("disabled on {at}: {reason}", at=at, reason=act.details["reason"])
 
 
-def _explain_block(limit: limits.LimitRecord, moment: datetime) -> str:
+def _explain_block(limit: limits.LimitRecord, moment: datetime, origins: int) -> str:
     until = parse_time(limit.blocked_until) if limit.blocked_until else moment
     if until >= limits.UNTIL_NEW_CREDENTIAL:
-        return Words("blocked after {failures} failed logins", failures=limit.failed_logins)
-    return Words(
-        "blocked: waiting {time} after {failures} failed logins",
-        time=_duration(until - moment),
-        failures=limit.failed_logins,
-    )
+        text = Words("blocked after {failures} failed logins", failures=limit.failed_logins)
+    else:
+        text = Words(
+            "blocked: waiting {time} after {failures} failed logins",
+            time=_duration(until - moment),
+            failures=limit.failed_logins,
+        )
+    if not origins:
+        return text
+    number = Words("1 origin") if origins == 1 else Words("{number} origins", number=origins)
+    return Words("{text}, from {origins}", text=text, origins=number)
 
 
 def _duration(time: timedelta) -> str:
@@ -308,6 +316,8 @@ def _describe_event(entry: HistoryEntry) -> _Event:
             colour_of = "accepted" if entry.outcome == "accepted" else "refused"
             what = Words("login tested" if is_counted else "login tested, not counted")
             return _Event(what, colour_of, _reason(entry.outcome))
+        case "client.request":
+            return _describe_request(entry)
         case "credential.issue":
             return _describe_mail(details)
         case "credential.revoke":
@@ -336,6 +346,20 @@ def _describe_event(entry: HistoryEntry) -> _Event:
             return _Event(Words("erased"))
         case _:
             return _Event(f"{entry.action} {entry.outcome}", entry.outcome)
+
+
+def _describe_request(entry: HistoryEntry) -> _Event:
+    """Return the event of a request that a client made at a portal."""
+    match entry.outcome:
+        case "accepted":
+            return _Event(Words("password requested at the portal"), "accepted")
+        case "limited":
+            number = entry.details.get("number", 1)
+            return _Event(Words("request {number} beyond the limit changed nothing", number=number), "refused")
+        case "refused":
+            return _Event(Words("request refused"), "refused", _reason(entry.details.get("reason")))
+        case _:
+            return _Event(Words("request failed"), "refused", entry.details.get("failure") or "")
 
 
 def _reason(code: str | None) -> str:

@@ -13,6 +13,7 @@ from egec_cli.commands.options import OUTPUT, ClientArgument, FieldsOption, Outp
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.logins.limits import load_limits
+from egec_cli.logins.sources import count_networks
 from egec_cli.output.formats import (
     OutputFormat,
     is_for_terminal,
@@ -29,11 +30,14 @@ class ClientHistory(NamedTuple):
     """What machine formats add to the fields of a client and the limits on its logins.
 
     Attributes:
+        failure_origins: the number of networks whose logins were refused since the last accepted one; 0 if the callers
+            of `egec verify` pass no origins.
         email_bounced_at: when a mail to the registered e-mail bounced, as RFC 3339 in UTC.
         mails: the latest mails, newest first; all with `--full`.
         history: the latest events, oldest first; all with `--full`.
     """
 
+    failure_origins: int
     email_bounced_at: str | None
     mails: Sequence[MailRecord]
     history: Sequence[HistoryEntry]
@@ -75,11 +79,14 @@ def show_command(
         events = history.load_history(context, found, most=None if full else history.EVENTS_SHOWN)
         if output is not OutputFormat.TABLE or fields:
             mails = history.list_mails(context, found, most=None if full else history.MAILS_SHOWN)
-            added = ClientHistory(bounced_at, mails, events.entries)
+            added = ClientHistory(count_networks(found), bounced_at, mails, events.entries)
             render(record._asdict() | limits._asdict() | added._asdict(), output, split_fields(fields))
         else:
-            trouble = (limits._asdict() if any(limits) else {}) | (
-                {"email_bounced_at": bounced_at} if bounced_at else {}
+            origins = count_networks(found)
+            trouble = (
+                (limits._asdict() if any(limits) else {})
+                | ({"failure_origins": origins} if origins else {})
+                | ({"email_bounced_at": bounced_at} if bounced_at else {})
             )
             render(record._asdict() | trouble, output)
             print_unless_quiet("")

@@ -13,6 +13,7 @@ from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
 from egec_cli.commands.activate import FirstMail, ShownPassword
+from egec_cli.commands.activate_request import RequestResult
 from egec_cli.commands.client_show import ClientHistory
 from egec_cli.commands.init import InitResult
 from egec_cli.commands.password import GeneratedPassword, RatedPassword
@@ -160,7 +161,11 @@ CONTRACT: Mapping[str, Contract] = {
         },
     ),
     "activate": Contract(
-        (Result((IssueResult,)), Result((IssueResult, ShownPassword), "--no-mail --show-password")),
+        (
+            Result((IssueResult,)),
+            Result((IssueResult, ShownPassword), "--no-mail --show-password"),
+            Result((RequestResult,), "--stdin"),
+        ),
         _MAILING
         | _NO_CLIENT
         | _DECLINED
@@ -285,12 +290,14 @@ CONTRACT: Mapping[str, Contract] = {
 ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "usage": (ExitCode.USAGE, "the command line is wrong"),
     "invalid_input": (ExitCode.INVALID_INPUT, "a value is invalid"),
+    "invalid_origin": (ExitCode.INVALID_INPUT, "the origin of a request or a login is not an IP address"),
     "rejected": (ExitCode.INVALID_INPUT, "a row was rejected, so `--strict` imported none"),
     "unexpected_number": (ExitCode.INVALID_INPUT, "the number of clients differs from `--expect`"),
     "unknown_run": (ExitCode.INVALID_INPUT, "unknown run"),
     "mail_refused": (ExitCode.INVALID_INPUT, "the mail server refuses this address; correct it"),
     "smtputf8_not_offered": (ExitCode.INVALID_INPUT, "the mail server supports only ASCII addresses"),
     "unknown_client": (ExitCode.UNKNOWN_CLIENT, "unknown client"),
+    "invalid_request": (ExitCode.UNKNOWN_CLIENT, "the request of a portal is not an e-mail address"),
     "ambiguous_client": (ExitCode.UNKNOWN_CLIENT, "several clients match; name one by its identifier"),
     "internal_error": (ExitCode.INTERNAL_ERROR, "internal error"),
     "already_exists": (ExitCode.ALREADY_EXISTS, "it already exists"),

@@ -13,12 +13,8 @@ from egec_cli.translation import Words, format_number, translate
 # The subjects under which the help of a command shows its options.
 SELECTION, OUTPUT = Words("Selection"), Words("Output")
 
-ClientArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="CLIENT", help="E-mail, identifier, reference, or at a terminal a unique part of a name or e-mail."
-    ),
-]
+CLIENT_HELP = "E-mail, identifier, reference, or at a terminal a unique part of a name or e-mail."
+ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help=CLIENT_HELP)]
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.", rich_help_panel=OUTPUT)]
 FieldsOption = Annotated[
     str,

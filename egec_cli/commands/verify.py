@@ -43,10 +43,15 @@ def verify_command(
         bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
     ] = False,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read the identifier and the password from two lines of standard input.")
+        bool,
+        typer.Option(
+            "--stdin",
+            help="Read lines of standard input: the identifier, the password and, if known, the client's IP address.",
+        ),
     ] = False,
     pam: Annotated[
-        bool, typer.Option("--pam", help="For pam_exec: read PAM_USER, and the password from standard input.")
+        bool,
+        typer.Option("--pam", help="For pam_exec: read PAM_USER and PAM_RHOST, and the password from standard input."),
     ] = False,
     checkpassword: Annotated[
         bool, typer.Option("--checkpassword", help="As checkpassword: read descriptor 3, then run the given program.")
@@ -77,9 +82,7 @@ def verify_command(
     elif batch:
         code = verify_fast.verify_batch(batch, output)
     else:
-        source = (
-            Source.TWO_LINES if stdin else Source.PAM if pam else Source.LINE if password_stdin else Source.TERMINAL
-        )
+        source = Source.LINES if stdin else Source.PAM if pam else Source.LINE if password_stdin else Source.TERMINAL
         find = partial(_find_identifier, match=match, output=output) if explain or source is Source.TERMINAL else None
         code = verify_fast.verify(
             source, words[0] if words else "", explain=explain, count=not no_count, output=output, find=find

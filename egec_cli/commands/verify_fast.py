@@ -24,6 +24,8 @@ _LONGEST_LINE = 4096
 # The descriptor, the bytes and the exit code of https://cr.yp.to/checkpwd/interface.html.
 _DESCRIPTOR = 3
 _MOST_BYTES = 512
+# How long a login waits for a third line, the origin, if the caller neither sends it nor ends the input, in seconds.
+_GRACE = 0.1
 _TEMPORARY_PROBLEM = 111
 
 
@@ -31,7 +33,7 @@ class Source(Enum):
     """Where a login comes from."""
 
     LINE = "the identifier from the command line, the password from standard input"
-    TWO_LINES = "both from standard input"
+    LINES = "both from standard input, and the origin if there is a third line"
     PAM = "the identifier from PAM_USER, the password from standard input"
     TERMINAL = "the identifier from the command line, the password from the terminal"
 
@@ -47,7 +49,7 @@ def parse_program_call(words: Sequence[str]) -> tuple[Source, str] | None:
     """
     match words:
         case ["--stdin"]:
-            return Source.TWO_LINES, ""
+            return Source.LINES, ""
         case ["--pam"]:
             return Source.PAM, ""
         case [identifier, "--password-stdin"] | ["--password-stdin", identifier] if not identifier.startswith("-"):
@@ -71,24 +73,26 @@ def verify(
         find: returns the identifier for what an operator typed instead.
     """
     with open_context() as context:
-        if source is Source.PAM:
-            identifier = os.environ.get("PAM_USER", "")
-        elif source is Source.TWO_LINES:
-            identifier = _read_line()
+        origin = password = ""
+        if source is Source.LINES:
+            identifier, password, origin = _read_lines()
+        elif source is Source.PAM:
+            identifier, origin = os.environ.get("PAM_USER", ""), os.environ.get("PAM_RHOST", "")
         if find is not None:
             identifier = find(identifier)
-        password = _ask_password() if source is Source.TERMINAL else _read_line()
+        if source is not Source.LINES:
+            password = _ask_password() if source is Source.TERMINAL else _read_line()
         if source is Source.PAM:
             # Older releases of pam_exec send the NUL at the password's end along; a password contains no NUL.
             password = password.removesuffix("\0")
         if explain:
             from egec_cli.logins.explain import explain_login
 
-            explanation = explain_login(context, identifier, password, count=count)
+            explanation = explain_login(context, identifier, password, count=count, origin=origin)
             render(explanation, output)
             accepted = explanation.accepted
         else:
-            verdict = verify_login(context, identifier, password)
+            verdict = verify_login(context, identifier, password, origin=origin)
             accepted = verdict.accepted
             if output is not OutputFormat.TABLE:
                 render(verdict, output)
@@ -160,7 +164,7 @@ def run_checkpassword(program: list[str]) -> int:
     identifier, password = _read_descriptor()
     try:
         with open_context() as context:
-            accepted = verify_login(context, identifier, password).accepted
+            accepted = verify_login(context, identifier, password, origin=os.environ.get("TCPREMOTEIP", "")).accepted
     except EgecError as error:
         return _report_problem(error)
     except OSError as error:
@@ -238,6 +242,52 @@ def _read_line() -> str:
             "standard input: {reason}", "Pass the login on standard input.", reason=system_message(error)
         ) from None
     return _decode(line).rstrip("\r\n")
+
+
+def _read_lines() -> tuple[str, str, str]:
+    """Return the identifier, the password and the origin from two or three lines of standard input.
+
+    A caller may keep the input open, so the origin is only what comes with the other lines or soon afterwards.
+
+    Raises:
+        InvalidInput: standard input is closed, or cannot be read; or the origin is not an IP address.
+    """
+    descriptor = _standard_input().fileno()
+    data = b""
+    try:
+        while len(data) <= 3 * _LONGEST_LINE:
+            if data.count(b"\n") >= 2 and not _has_more(descriptor):
+                break
+            piece = os.read(descriptor, _LONGEST_LINE)
+            if not piece:
+                break
+            data += piece
+    except OSError as error:
+        raise InvalidInput(
+            "standard input: {reason}", "Pass the login on standard input.", reason=system_message(error)
+        ) from None
+    identifier, password, origin, more = (_decode(line) for line in (*data.split(b"\n", 3), b"", b"", b"")[:4])
+    if more.strip():
+        # Typed line breaks must not replace the origin that the caller knows.
+        raise InvalidInput(
+            "standard input has more than three lines",
+            "Pass the identifier, the password and the client's IP address, and refuse line breaks within them.",
+            code="invalid_origin",
+        )
+    if origin := trim(origin):
+        # Imported here: most callers pass none.
+        from egec_cli.origins.networks import parse_network
+
+        parse_network(origin)
+    return identifier.rstrip("\r"), password.rstrip("\r"), origin
+
+
+def _has_more(descriptor: int) -> bool:
+    """Return whether input, or its end, comes within the grace period."""
+    # Imported here: a caller that ends its input at once, as most do, does not need it.
+    import select
+
+    return bool(select.select([descriptor], [], [], _GRACE)[0])
 
 
 def _decode(data: bytes) -> str:

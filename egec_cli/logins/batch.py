@@ -25,14 +25,24 @@ _LONGEST_LINE = 4096
 _DELIMITERS = ",;\t"
 _IDENTIFIER_HEADERS = {"identifier", "identifiant"}
 _PASSWORD_HEADERS = {"password", "mot de passe", "m-d-p", "mdp"}
+_ORIGIN_HEADERS = {"origin", "origine", "ip"}
 
 
 class GivenLogin(NamedTuple):
-    """A login of a list, and the number of its line."""
+    """A login of a list, the number of its line, and the address that it comes from, if the list says so."""
 
     line: int
     identifier: str
     password: str
+    origin: str = ""
+
+
+class _Columns(NamedTuple):
+    """The places of the cells of a login; without an origin, -1."""
+
+    identifier: int = 0
+    password: int = 1
+    origin: int = -1
 
 
 class LineVerdict(NamedTuple):
@@ -182,7 +192,7 @@ def verify_logins(context: Context, logins: Iterable[GivenLogin]) -> Generator[L
 def _start(context: Context, given: GivenLogin, pool: ThreadPoolExecutor, reader: _Reader) -> _PendingLogin:
     try:
         # Waiting for a place here would delay the verdicts of other logins.
-        started = verify.start_login(context, given.identifier, given.password, patience=0)
+        started = verify.start_login(context, given.identifier, given.password, origin=given.origin, patience=0)
     except AccountBusy:
         return _PendingLogin(given)
     compared = pool.submit(verify.compare_hashes, context, started)
@@ -211,8 +221,8 @@ def _settle(context: Context, one: _PendingLogin) -> LineVerdict:
 def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:
     """Yield the logins of a list line by line: JSON objects or cells, as the first line shows.
 
-    In cells, a header says which are the identifier and the password; without one, they are the first two. Empty lines
-    are skipped. The passwords are only in memory, never in a file.
+    In cells, a header says which are the identifier, the password and the origin; without one, the first two are the
+    identifier and the password. Empty lines are skipped. The passwords are only in memory, never in a file.
 
     Raises:
         InvalidInput: a line is invalid or too long.
@@ -230,7 +240,7 @@ def read_logins(stream: BinaryIO, name: str) -> Iterator[GivenLogin]:
     columns = _find_columns(_split_cells(name, number, text, delimiter))
     for number, line in lines if columns else chain([first], lines):
         if line.strip():
-            yield _parse_cells(name, number, _split_cells(name, number, line, delimiter), columns or (0, 1))
+            yield _parse_cells(name, number, _split_cells(name, number, line, delimiter), columns or _Columns())
 
 
 def count_logins(stream: BinaryIO) -> int:
@@ -260,15 +270,15 @@ def _read_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
 def _parse_object(name: str, number: int, line: str) -> GivenLogin:
     try:
         row = json.loads(line)
-        wanted, password = row["identifier"], row["password"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        wanted, password, origin = row["identifier"], row["password"], row.get("origin") or ""
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _invalid_line(name, number) from None
     # Many programs write digits as a number.
     if type(wanted) is int:
         wanted = str(wanted)
-    if not isinstance(wanted, str) or not isinstance(password, str):
+    if not isinstance(wanted, str) or not isinstance(password, str) or not isinstance(origin, str):
         raise _invalid_line(name, number)
-    return GivenLogin(number, wanted, password)
+    return GivenLogin(number, wanted, password, _parse_origin(name, number, origin))
 
 
 def _split_cells(name: str, number: int, line: str, delimiter: str) -> Sequence[str]:
@@ -279,20 +289,38 @@ def _split_cells(name: str, number: int, line: str, delimiter: str) -> Sequence[
         raise _invalid_line(name, number) from None
 
 
-def _find_columns(cells: Sequence[str]) -> tuple[int, int] | None:
-    """Return the places of the identifier and the password if these cells are a header."""
+def _find_columns(cells: Sequence[str]) -> _Columns | None:
+    """Return the places of the identifier, the password and the origin if these cells are a header."""
     names = [cell.strip().casefold() for cell in cells]
     identifiers = [place for place, cell in enumerate(names) if cell in _IDENTIFIER_HEADERS]
     if not identifiers:
         return None
     passwords = [place for place, cell in enumerate(names) if cell in _PASSWORD_HEADERS]
-    return identifiers[0], passwords[0] if passwords else identifiers[0] + 1
+    origin = next((place for place, cell in enumerate(names) if cell in _ORIGIN_HEADERS), -1)
+    return _Columns(identifiers[0], passwords[0] if passwords else identifiers[0] + 1, origin)
 
 
-def _parse_cells(name: str, number: int, cells: Sequence[str], columns: tuple[int, int]) -> GivenLogin:
+def _parse_cells(name: str, number: int, cells: Sequence[str], columns: _Columns) -> GivenLogin:
     if len(cells) <= max(columns):
         raise _invalid_line(name, number)
-    return GivenLogin(number, *(cells[place] for place in columns))
+    origin = cells[columns.origin] if columns.origin >= 0 else ""
+    return GivenLogin(number, cells[columns.identifier], cells[columns.password], _parse_origin(name, number, origin))
+
+
+def _parse_origin(name: str, number: int, given: str) -> str:
+    """Return the origin of a login without white space; it must be an IP address, if there is one."""
+    origin = given.strip()
+    if origin:
+        # Imported here: most lists have no such column.
+        from egec_cli.origins import networks
+
+        try:
+            networks.parse_network(origin)
+        except InvalidInput as error:
+            raise InvalidInput(
+                "{name}:{number}: {what}", error.hint, name=name, number=number, what=error.message, code=error.code
+            ) from None
+    return origin
 
 
 def _invalid_line(name: str, number: int) -> InvalidInput:

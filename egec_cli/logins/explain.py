@@ -14,7 +14,7 @@ from egec_cli import clock, hashing, identifier
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import states
-from egec_cli.logins import limits, verify
+from egec_cli.logins import limits, sources, verify
 from egec_cli.logins.verify import LoginReason, LoginResult
 from egec_cli.password import LENGTH
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState
@@ -33,7 +33,7 @@ Cause = Literal[
     "accepted", "invalid_identifier", "digits_swapped", "wrong_digit", "unknown_identifier", "waiting", "blocked",
     "disabled", "erased", "earlier_password", "expired", "capitals_swapped", "first_letter_case",
     "lookalikes_confused", "extra_characters", "wrong_length", "never_activated", "last_mail_refused",
-    "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password",
+    "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password", "origin_limited",
 ]  # fmt: skip
 
 
@@ -51,17 +51,22 @@ class Explanation(NamedTuple):
     hint: str
 
 
-def explain_login(context: Context, given_identifier: str, given_password: str, *, count: bool = True) -> Explanation:
+def explain_login(
+    context: Context, given_identifier: str, given_password: str, *, count: bool = True, origin: str = ""
+) -> Explanation:
     """Check a login as `verify_login` does, and return why it fails.
 
     Args:
+        origin: the address that the login comes from, if it counts; empty if unknown.
         count: count a failure, and sign in if the login is accepted. Otherwise nothing but the audit log changes.
 
     Raises:
         AccountBusy: too many logins to this account are in progress.
     """
-    check = verify.check_login if count else verify.try_login
-    ended = check(context, given_identifier, given_password)
+    if count:
+        ended = verify.check_login(context, given_identifier, given_password, origin=origin)
+    else:
+        ended = verify.try_login(context, given_identifier, given_password)
     reason, hint = _explain(context, ended, verify.trim(given_identifier), verify.trim(given_password))
     with context.database.atomic():
         details: dict[str, Any] = {} if count else {"counted": False}
@@ -71,6 +76,11 @@ def explain_login(context: Context, given_identifier: str, given_password: str, 
 
 def _explain(context: Context, ended: LoginResult, typed: str, password: str) -> tuple[Cause, str]:
     client = ended.client
+    if ended.reason is LoginReason.ORIGIN_LIMITED:
+        return "origin_limited", Words(
+            "Too many logins from this network failed, so its logins are refused unchecked. Each failure counts for "
+            "the time of EGEC_FAILURES_PER_ORIGIN; then logins are checked again."
+        )
     if client is None:
         return _explain_identifier(typed)
     if ended.reason is LoginReason.ACCEPTED:
@@ -118,16 +128,37 @@ def _explain_block(client: Client, ended: LoginResult) -> tuple[Cause, str]:
         "To unblock it: `egec client unblock {identifier}`, or a new password by `egec activate`.",
         identifier=client.identifier,
     )
-    if ended.reason is LoginReason.BLOCKED:
-        return "blocked", Words(
-            "The account is blocked after {failures} failed logins. {remedy}",
-            failures=limits.FAILURES_BEFORE_BLOCK,
+    until = clock.to_rfc3339(ended.blocked_until) if ended.blocked_until else ""
+    if ended.reason is not LoginReason.BLOCKED:
+        return "waiting", Words(
+            "After several failed logins{origins}, no login is checked until {until}. {remedy}",
+            until=until,
+            origins=_from_networks(client),
             remedy=remedy,
         )
-    until = clock.to_rfc3339(ended.blocked_until) if ended.blocked_until else ""
-    return "waiting", Words(
-        "After several failed logins, no login is checked until {until}. {remedy}", until=until, remedy=remedy
+    failures, origins = limits.FAILURES_BEFORE_BLOCK, _from_networks(client)
+    if ended.blocked_until == limits.UNTIL_NEW_CREDENTIAL:
+        return "blocked", Words(
+            "The account is blocked after {failures} failed logins{origins}. {remedy}",
+            failures=failures,
+            origins=origins,
+            remedy=remedy,
+        )
+    return "blocked", Words(
+        "The account is blocked until {until} after {failures} failed logins{origins}. {remedy}",
+        until=until,
+        failures=failures,
+        origins=origins,
+        remedy=remedy,
     )
+
+
+def _from_networks(client: Client) -> str:
+    """Return from how many networks logins were refused, as ` from 6 origins`; empty if unknown."""
+    number = sources.count_networks(client)
+    if number == 1:
+        return Words(" from 1 origin")
+    return Words(" from {number} origins", number=number) if number else ""
 
 
 def _explain_password(context: Context, client: Client, password: str) -> tuple[Cause, str] | None:

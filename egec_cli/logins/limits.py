@@ -1,6 +1,7 @@
 """Limits on logins for one account: waits after failures, a block after ten, and places for logins in progress.
 
-The numbers are those of CNIL's deliberation 2022-100 (a wait of over a minute after five failures, a block after ten).
+A block ends with a new password, or after EGEC_BLOCK_HOURS. The numbers are those of CNIL's deliberation 2022-100 (a
+wait of over a minute after five failures, a block after ten).
 The counter belongs to the account, not to the caller (OWASP Authentication Cheat Sheet).
 
 A login takes a place before its password is compared, and returns the place with its verdict. Only a verdict counts as
@@ -75,10 +76,12 @@ class PlaceResult(NamedTuple):
     Attributes:
         place: the key of the place that the login holds.
         blocked_until: the end of the wait or block.
+        is_block: it is a block, not a wait.
     """
 
     place: int | None = None
     blocked_until: datetime | None = None
+    is_block: bool = False
 
 
 def load_limits(client: Client, moment: datetime) -> LimitRecord:
@@ -126,7 +129,7 @@ def try_place(context: Context, client: int) -> PlaceResult:
             LoginPlace.delete().where((LoginPlace.client == client) & ~_is_live(now)).execute()
             taken = LoginPlace.select().where(LoginPlace.client == client).count()
             if blocked_until is not None and blocked_until > now:
-                return PlaceResult(blocked_until=blocked_until)
+                return PlaceResult(blocked_until=blocked_until, is_block=is_block(failures, blocked_until))
             if taken >= places_allowed(failures):
                 return PlaceResult()
             # Insert from the client's row, so that an unknown key takes the same path and inserts nothing.
@@ -154,16 +157,24 @@ def return_place(client: int, place: int | None) -> None:
 def count_failure(context: Context, client: int) -> None:
     """Count a wrong login, and start the wait or block that follows, within a transaction that locks the client."""
     failures, blocked_until = _read_failures(client)
-    until = wait_after_failures(failures + 1, context.clock())
+    until = wait_after_failures(failures + 1, context.clock(), block_hours=context.settings.block_hours)
     if until is None or (blocked_until is not None and blocked_until > until):
         until = blocked_until
     Client.update(failed_logins=failures + 1, blocked_until=until).where(Client.id == client).execute()
 
 
-def wait_after_failures(failures: int, moment: datetime) -> datetime | None:
-    """Return the end of the wait after this number of failures in a row, the last one at this moment."""
+def is_block(failures: int, until: datetime) -> bool:
+    """Return whether an account that lets no one in until this moment is blocked, rather than waiting."""
+    return failures >= FAILURES_BEFORE_BLOCK or until == UNTIL_NEW_CREDENTIAL
+
+
+def wait_after_failures(failures: int, moment: datetime, *, block_hours: int = 0) -> datetime | None:
+    """Return the end of the wait or block after this number of failures in a row, the last one at this moment.
+
+    A block of `block_hours` ends automatically. One login is checked then; another failure blocks the account again.
+    """
     if failures >= FAILURES_BEFORE_BLOCK:
-        return UNTIL_NEW_CREDENTIAL
+        return moment + timedelta(hours=block_hours) if block_hours else UNTIL_NEW_CREDENTIAL
     if failures >= FAILURES_BEFORE_WAIT:
         wait: timedelta = FIRST_WAIT * 2 ** (failures - FAILURES_BEFORE_WAIT)
         return moment + wait

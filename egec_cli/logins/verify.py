@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from egec_cli import hashing, identifier
 from egec_cli.audit.record import record_event
@@ -12,6 +12,9 @@ from egec_cli.credentials import states
 from egec_cli.logins import limits
 from egec_cli.password import Password
 from egec_cli.store.models import OPEN_STATES, Client, Credential
+
+if TYPE_CHECKING:
+    from egec_cli.logins.sources import LoginSource
 
 # Invisible characters that are pasted with a text: zero-width and direction marks, soft hyphen, byte order mark.
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -25,6 +28,7 @@ class LoginReason(StrEnum):
     DISABLED = "disabled"
     WAITING = "waiting"
     BLOCKED = "blocked"
+    ORIGIN_LIMITED = "origin_limited"
     NO_PASSWORD = "no_password"  # noqa: S105 - a reason
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 - a reason
 
@@ -47,6 +51,9 @@ class StartedLogin(NamedTuple):
         cost: the bcrypt cost that sets how long a refusal takes.
         place: the key of the login's place; None if it is refused whatever the password is.
         blocked_until: the end of the wait or block of the account.
+        is_block: it is a block, not a wait.
+        source: where the login comes from, if the caller says so.
+        is_unchecked: the login is refused without comparing, because its network is beyond its limit.
     """
 
     client: Client | None
@@ -55,6 +62,9 @@ class StartedLogin(NamedTuple):
     cost: int
     place: int | None = None
     blocked_until: datetime | None = None
+    is_block: bool = False
+    source: "LoginSource | None" = None
+    is_unchecked: bool = False
 
 
 class ComparedLogin(NamedTuple):
@@ -76,22 +86,27 @@ class LoginResult(NamedTuple):
 _UNKNOWN_CLIENT = Client(id=0)
 
 
-def verify_login(context: Context, given_identifier: str, given_password: str) -> Verdict:
+def verify_login(context: Context, given_identifier: str, given_password: str, *, origin: str = "") -> Verdict:
     """Check a login and record it; accept a credential in doubt if its password is given.
 
     Every refusal takes the same time: an unknown identifier, a wrong password, a blocked account. Failures are limited,
-    and a hash that is cheaper than the current cost is replaced.
+    and a hash that is cheaper than the current cost is replaced. A network with too many failures is refused unchecked,
+    whatever the account.
+
+    Args:
+        origin: the address that the login comes from, or a host name; empty if unknown.
 
     Raises:
         AccountBusy: too many logins to this account are in progress, so this one was not checked. It is not a refusal
             and does not count as a failure; try again.
     """
-    return Verdict(check_login(context, given_identifier, given_password).reason is LoginReason.ACCEPTED)
+    ended = check_login(context, given_identifier, given_password, origin=origin)
+    return Verdict(ended.reason is LoginReason.ACCEPTED)
 
 
-def check_login(context: Context, given_identifier: str, given_password: str) -> LoginResult:
+def check_login(context: Context, given_identifier: str, given_password: str, *, origin: str = "") -> LoginResult:
     """Check a login as `verify_login` does, and return its outcome with the reason."""
-    started = start_login(context, given_identifier, given_password)
+    started = start_login(context, given_identifier, given_password, origin=origin)
     return settle_login(context, started, compare_hashes(context, started))
 
 
@@ -107,7 +122,7 @@ def try_login(context: Context, given_identifier: str, given_password: str) -> L
     now = context.clock()
     until = client.blocked_until
     if until is not None and until > now:
-        return LoginResult(_reason_for_wait(until), client, until)
+        return LoginResult(_reason_for_wait(is_block=limits.is_block(client.failed_logins, until)), client, until)
     candidates = states.usable_credentials(client, now)
     if not any(hashing.matches_hash(password, one.password_hash or "") for one in candidates):
         return LoginResult(LoginReason.WRONG_PASSWORD if candidates else LoginReason.NO_PASSWORD, client)
@@ -115,7 +130,7 @@ def try_login(context: Context, given_identifier: str, given_password: str) -> L
 
 
 def start_login(
-    context: Context, given_identifier: str, given_password: str, *, patience: float | None = None
+    context: Context, given_identifier: str, given_password: str, *, origin: str = "", patience: float | None = None
 ) -> StartedLogin:
     """Take a place for a login, and return what its password must be compared with.
 
@@ -125,15 +140,23 @@ def start_login(
         AccountBusy: no place became free.
     """
     wanted, password = trim(given_identifier), trim(given_password)
+    source = _count_for_network(context, origin) if origin else None
     client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
-    if client is None:
-        result = limits.try_place(context, _UNKNOWN_CLIENT.id)._replace(place=None)
-    else:
-        result = limits.take_place(context, client.id, patience=patience)
+    if source is not None and source.is_limited and not _is_exempt(context, client, source):
+        return StartedLogin(None, "", (), 0, source=source, is_unchecked=True)
+    try:
+        if client is None:
+            result = limits.try_place(context, _UNKNOWN_CLIENT.id)._replace(place=None)
+        else:
+            result = limits.take_place(context, client.id, patience=patience)
+    except limits.AccountBusy:
+        with context.database.atomic():
+            _forget_for_network(source)
+        raise
     candidates = states.usable_credentials(client or _UNKNOWN_CLIENT, context.clock())
     if result.place is None:
         candidates = ()
-    return StartedLogin(client, password, candidates, states.get_refusal_cost(context), *result)
+    return StartedLogin(client, password, candidates, states.get_refusal_cost(context), *result, source=source)
 
 
 def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
@@ -141,6 +164,8 @@ def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
 
     A refusal takes the time of one comparison at the cost of refusals per candidate, at least of one.
     """
+    if started.is_unchecked:
+        return ComparedLogin()
     if not started.candidates:
         hashing.check_dummy(started.cost)
     is_disabled = started.client is not None and started.client.disabled_at is not None
@@ -164,26 +189,68 @@ def settle_login(context: Context, started: StartedLogin, compared: ComparedLogi
     Raises:
         AccountBusy: the login took so long that it lost its place. It gives no verdict, and nothing is recorded.
     """
+    if started.is_unchecked and started.source is not None:
+        # Imported here, as below: a login without an origin does not need it.
+        from egec_cli.logins import sources
+
+        sources.record_limited(context, started.source, LoginReason.ORIGIN_LIMITED)
+        return LoginResult(LoginReason.ORIGIN_LIMITED)
+    try:
+        with context.database.atomic():
+            return _settle(context, started, compared)
+    except limits.AccountBusy:
+        with context.database.atomic():
+            _forget_for_network(started.source)
+        raise
+
+
+def _settle(context: Context, started: StartedLogin, compared: ComparedLogin) -> LoginResult:
+    """Settle a login within a transaction."""
     key = _UNKNOWN_CLIENT.id if started.client is None else started.client.id
-    with context.database.atomic():
-        limits.return_place(key, started.place)
-        if started.client is None:
-            ended = LoginResult(LoginReason.UNKNOWN_IDENTIFIER)
-        elif started.blocked_until is not None:
-            ended = LoginResult(_reason_for_wait(started.blocked_until), started.client, started.blocked_until)
-        else:
-            ended = LoginResult(_reason(context, started.client, started, compared), started.client)
-        is_accepted = ended.reason is LoginReason.ACCEPTED
-        if not is_accepted:
-            limits.count_failure(context, _UNKNOWN_CLIENT.id if started.place is None else key)
-        details = _arrived_mail(compared) if is_accepted else {}
-        outcome = "accepted" if is_accepted else "refused"
-        record_event(context, "login", outcome, client=started.client, reason=ended.reason, **details)
+    limits.return_place(key, started.place)
+    if started.client is None:
+        ended = LoginResult(LoginReason.UNKNOWN_IDENTIFIER)
+    elif started.blocked_until is not None:
+        ended = LoginResult(_reason_for_wait(is_block=started.is_block), started.client, started.blocked_until)
+    else:
+        ended = LoginResult(_reason(context, started.client, started, compared), started.client)
+    is_accepted = ended.reason is LoginReason.ACCEPTED
+    if not is_accepted:
+        limits.count_failure(context, _UNKNOWN_CLIENT.id if started.place is None else key)
+    details = _arrived_mail(compared) if is_accepted else {}
+    if started.source is not None:
+        details["origin"] = started.source.hash
+        if is_accepted:
+            _forget_for_network(started.source)
+    outcome = "accepted" if is_accepted else "refused"
+    record_event(context, "login", outcome, client=started.client, reason=ended.reason, **details)
     return ended
 
 
-def _reason_for_wait(until: datetime) -> LoginReason:
-    return LoginReason.BLOCKED if until == limits.UNTIL_NEW_CREDENTIAL else LoginReason.WAITING
+# Imported in functions: a login without an origin loads nothing more.
+
+
+def _count_for_network(context: Context, origin: str) -> "LoginSource":
+    from egec_cli.logins import sources
+
+    return sources.count_login(context, origin)
+
+
+def _forget_for_network(source: "LoginSource | None") -> None:
+    if source is not None:
+        from egec_cli.logins import sources
+
+        sources.forget_login(source)
+
+
+def _is_exempt(context: Context, client: Client | None, source: "LoginSource") -> bool:
+    from egec_cli.logins import sources
+
+    return sources.is_exempt(context, client, source)
+
+
+def _reason_for_wait(*, is_block: bool) -> LoginReason:
+    return LoginReason.BLOCKED if is_block else LoginReason.WAITING
 
 
 def _arrived_mail(compared: ComparedLogin) -> dict[str, Any]:

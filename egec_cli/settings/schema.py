@@ -157,6 +157,13 @@ class LogStyle(StrEnum):
 MailServer = SmtpServer | SendmailProgram | MaildirFolder
 
 
+class Limit(NamedTuple):
+    """A maximum number of acts within any period of this length."""
+
+    number: int
+    seconds: int
+
+
 class SettingsWarning(NamedTuple):
     """What is unsafe about the settings, and what to do."""
 
@@ -194,6 +201,11 @@ class Settings(NamedTuple):
     mail_reserve: int
     mail_retry_hours: int
     audit_days: int
+    requests_per_client: tuple[Limit, ...]
+    requests_per_origin: tuple[Limit, ...]
+    request_discloses: bool
+    failures_per_origin: tuple[Limit, ...]
+    block_hours: int
     log: LogStyle | None
     env_file: Path | None
     warnings: tuple[SettingsWarning, ...] = ()
@@ -328,7 +340,7 @@ def number_parser(low: int, high: int) -> Callable[[str, Folder], int]:
     return parse
 
 
-# The windows of quotas, in seconds, by their units.
+# The units of windows and periods, in seconds.
 _WINDOWS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 LONGEST_WINDOW = max(_WINDOWS.values())
 _UNITS = {seconds: unit for unit, seconds in _WINDOWS.items()}
@@ -362,6 +374,28 @@ def _parse_quota(text: str) -> Quota:
 def format_rate(rate: Rate) -> str:
     """Return quotas as `parse_rate` reads them: `30/min,500/h`, or `0` for no limit."""
     return ",".join(f"{quota.mails}/{_UNITS[quota.seconds]}" for quota in rate) or "0"
+
+
+_LIMIT = re.compile(r"([0-9]{1,4})/([0-9]{1,4})?(s|min|h|d)")
+# Each counted act is kept as one time in the database.
+_MOST_ACTS = 1000
+_LONGEST_PERIOD = 31 * 86_400
+
+
+def parse_limits(text: str, _folder: Folder) -> tuple[Limit, ...]:
+    """Return the limits of a list such as `1/5min,5/d`; none for `0`."""
+    if text == "0":
+        return ()
+    found = []
+    for part in text.split(","):
+        match = _LIMIT.fullmatch(part.strip())
+        if match is None:
+            raise Fault("must be limits such as 1/5min,5/d (units: s, min, h, d), or 0 for no limit")
+        limit = Limit(int(match[1]), int(match[2] or 1) * _WINDOWS[match[3]])
+        if not 1 <= limit.number <= _MOST_ACTS or not 1 <= limit.seconds <= _LONGEST_PERIOD:
+            raise Fault("must limit to 1 to {most} per period, and a period to at most 31d", most=_MOST_ACTS)
+        found.append(limit)
+    return tuple(found)
 
 
 def parse_yes_or_no(text: str, _folder: Folder) -> bool:

@@ -233,6 +233,21 @@ class LoginPlace(Table):
     expires_at = TimeField()
 
 
+class RateCount(Table):
+    """The recent acts of one subject, such as the requests from a network, for limits on their number.
+
+    `subject` holds no address: a network is a keyed hash. `times` are those of the acts that count, in milliseconds
+    since 1970, separated by blanks, the oldest first. `beyond` counts the acts since the last of them. From `ends_at`
+    on, the row has no effect.
+    """
+
+    id = peewee.AutoField()
+    subject = peewee.TextField(unique=True)
+    times = peewee.TextField(default="")
+    beyond = peewee.IntegerField(default=0)
+    ends_at = TimeField(index=True)
+
+
 class Installation(Table):
     """A fact about this installation, by name, such as whether it has ever had a mail server."""
 
@@ -241,4 +256,4 @@ class Installation(Table):
     value = peewee.TextField()
 
 
-TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace, MailCount, LoginPlace, Installation)
+TABLES = (Client, ReissueRun, Credential, ReissueItem, Event, MailPace, MailCount, LoginPlace, RateCount, Installation)

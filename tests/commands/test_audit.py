@@ -3,12 +3,17 @@
 import json
 import os
 import subprocess
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from egec_cli.settings.schema import Database
+from egec_cli.context import open_context
+from egec_cli.origins import rates
+from egec_cli.settings import load
+from egec_cli.settings.schema import Database, Limit
+from egec_cli.store.models import RateCount
 from tests.conftest import Egec
 from tests.processes import egec_after
 
@@ -120,6 +125,26 @@ def test_prune_deletes_old_events_only_with_consent(egec: Egec, jeanne: str) -> 
     assert list(json.loads(done.out)) == ["events", "before"]
     assert [e["action"] for e in events(egec)] == ["audit.prune", "audit.prune"]
     assert json.loads(egec("audit", "prune", "--yes", "--format", "json").out)["events"] == 0
+
+
+def moment_before(moment: datetime, hours: int) -> datetime:
+    return moment - timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("days", ["0", "365"])
+def test_prune_deletes_counts_of_origins_that_have_ended(
+    egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch, days: str
+) -> None:
+    monkeypatch.setenv("EGEC_AUDIT_DAYS", days)
+    with open_context(load.load_settings()) as context:
+        # The later one first, as each count deletes what has ended.
+        for hours in (0, 25):
+            earlier = context._replace(clock=partial(moment_before, context.clock(), hours))
+            rates.count_act(earlier, f"test {hours}", (Limit(1, 86_400),))
+    for options, left in ((["--dry-run"], 2), (["--yes"], 1)):
+        assert egec("audit", "prune", *options).code == 0
+        with open_context(load.load_settings()):
+            assert RateCount.select().count() == left
 
 
 def test_prune_keeps_all_events_if_the_setting_is_0(egec: Egec, jeanne: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,13 @@ def test_create_makes_the_database_and_shows_the_client(egec: Egec) -> None:
     assert "created the database" in created.err
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
     assert shown.pop("history")[0]["action"] == "client.create"
-    assert shown == record | {"failed_logins": 0, "blocked_until": None, "email_bounced_at": None, "mails": []}
+    assert shown == record | {
+        "failed_logins": 0,
+        "blocked_until": None,
+        "failure_origins": 0,
+        "email_bounced_at": None,
+        "mails": [],
+    }
 
 
 @pytest.mark.parametrize("same", ["jeanne@example.org", "JEANNE@Example.ORG", " jeanne@example.org "])
@@ -202,7 +208,15 @@ def test_show_lists_the_last_mails_with_their_states(egec: Egec) -> None:
         server.fail_next(Fault.NONE, Fault.RCPT_550, Fault.CUT_AFTER_KEEPING)
         assert [egec("activate", "jeanne@example.org").code for _ in range(4)] == [0, 65, 75, 0]
     shown = json.loads(egec("client", "show", "jeanne@example.org", "--format", "json").out)
-    assert list(shown) == [*KEYS, "failed_logins", "blocked_until", "email_bounced_at", "mails", "history"]
+    assert list(shown) == [
+        *KEYS,
+        "failed_logins",
+        "blocked_until",
+        "failure_origins",
+        "email_bounced_at",
+        "mails",
+        "history",
+    ]
     mails = shown["mails"]
     assert list(mails[0]) == [
         "sequence", "state", "issued_at", "settled_at", "first_used_at", "expires_at", "message_id", "server_reply",

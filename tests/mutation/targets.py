@@ -70,6 +70,14 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/batch.py": ("commands/test_verify.py", "logins/test_verify.py"),
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
+    "logins/sources.py": ("logins/test_sources.py", "commands/test_verify_origins.py"),
+    "origins/networks.py": ("origins/test_networks.py", "logins/test_sources.py"),
+    "origins/rates.py": ("origins/test_rates.py", "logins/test_sources.py", "requests/test_process.py"),
+    # requests
+    "requests/detach.py": ("commands/test_activate_request.py",),
+    "requests/parse.py": ("requests/test_parse.py", "commands/test_activate_request.py"),
+    "requests/process.py": ("requests/test_process.py", "commands/test_activate_request.py"),
+    "requests/texts.py": ("commands/test_activate_request.py", "requests/test_process.py"),
     # runs
     "reissue/runs.py": _RUNS,
     "reissue/items.py": _RUNS,

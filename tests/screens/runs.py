@@ -69,7 +69,7 @@ def copied(folder: Path, *, is_blocked: bool = False) -> Iterator[dict[str, str]
     copy = folder / "copy.db"
     shutil.copy(folder / "runs.db", copy)
     now = datetime.now(UTC)
-    throttle = Throttle(rate=0.2, normal=1.0, reply=_THROTTLED, refused_at=now, refusals=0).to_json()
+    throttle = Throttle(rate=0.2, halved=0.2, normal=1.0, reply=_THROTTLED, refused_at=now, refusals=0).to_json()
     with closing(sqlite3.connect(copy)) as database, database:
         database.execute(
             "UPDATE reissue_run SET state = 'running', worked_until = ?, throttle = ? WHERE name = 'weekly-2026-52'",

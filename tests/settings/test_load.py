@@ -21,6 +21,7 @@ from egec_cli.settings import load, schema, variables
 from egec_cli.settings.load import LOGIN_SETTINGS, load_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
+    Limit,
     MaildirFolder,
     SendmailProgram,
     Settings,
@@ -94,6 +95,11 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         mail_reserve=10,
         mail_retry_hours=24,
         audit_days=365,
+        requests_per_client=(Limit(1, 300), Limit(5, 86_400)),
+        requests_per_origin=(Limit(10, 3600),),
+        request_discloses=True,
+        failures_per_origin=(Limit(30, 3600),),
+        block_hours=0,
         log=None,
         env_file=None,
         warnings=(),

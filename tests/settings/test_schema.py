@@ -9,6 +9,7 @@ from egec_cli.password import Alphabet
 from egec_cli.settings.load import load_settings, read_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
+    Limit,
     PostgresqlServer,
     Quota,
     SecretCommand,
@@ -467,3 +468,30 @@ def test_fewer_than_50_bits_are_a_fault() -> None:
     assert faults({"EGEC_PASSWORD_SPECIALS": "#"})[0].startswith(
         "EGEC_PASSWORD_SPECIALS is refused: passwords of these characters would have 49.4 bits of entropy"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("0", ()),
+        ("10/h", (Limit(10, 3600),)),
+        ("1/5min,5/d", (Limit(1, 300), Limit(5, 86_400))),
+        (" 1000/31d , 3/30s", (Limit(1000, 31 * 86_400), Limit(3, 30))),
+    ],
+)
+def test_limits_are_numbers_per_period(text: str, limits: tuple[Limit, ...]) -> None:
+    assert load_settings({"EGEC_REQUESTS_PER_CLIENT": text}).requests_per_client == limits
+
+
+@pytest.mark.parametrize(
+    "text", ["10", "h", "10/", "10/h,", "-1/h", "1/5m", "1/5minutes", "ten/h", "\u0661/h", "1/h;5/d"]
+)
+def test_other_limits_are_refused_with_the_form(text: str) -> None:
+    [fault] = faults({"EGEC_FAILURES_PER_ORIGIN": text})
+    assert "must be limits such as 1/5min,5/d" in fault
+
+
+@pytest.mark.parametrize("text", ["0/h", "1001/d", "5/0h", "5/32d", "1/h,0/d"])
+def test_limits_beyond_the_possible_are_refused(text: str) -> None:
+    [fault] = faults({"EGEC_REQUESTS_PER_ORIGIN": text})
+    assert "must limit to 1 to 1000 per period" in fault

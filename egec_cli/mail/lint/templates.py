@@ -24,11 +24,13 @@ LINES: dict[str, tuple[str, ...]] = {
     "test": (),
     "refused": (),
     "not-sent": ("support",),
+    "try-again": ("support",),
+    "unavailable": ("support",),
 }
 SENT = "sent"
 # The short texts that the mails of a run use.
 _LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence")
-_MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent"}
+_MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent", "try-again", "unavailable"}
 
 # Mail programs cut longer subjects in their lists.
 LONGEST_SUBJECT = 60

@@ -39,6 +39,8 @@ PLACEHOLDERS = {
     "greeting": {"name"},
     "expiry": {"date"},
     "not-sent": {"support"},
+    "try-again": {"support"},
+    "unavailable": {"support"},
 }
 AWKWARD = ["$password", "${password}", "$$", "$", "${", "\\1", "{password}", "%(password)s", "[/]"]
 

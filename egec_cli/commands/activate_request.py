@@ -1,0 +1,109 @@
+"""`egec activate --stdin`: a request from a portal, answered in words for the client."""
+
+from functools import partial
+from typing import NamedTuple
+
+from egec_cli import context as contexts
+from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
+from egec_cli.credentials import issue, mail_route
+from egec_cli.errors import AddressRefused, ClientNotFound, ConfigError, EgecError, InvalidInput
+from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
+from egec_cli.output.messages import note
+from egec_cli.requests import detach, process, texts
+from egec_cli.requests.parse import MOST_BYTES, Request, parse_request
+from egec_cli.requests.texts import Answer
+from egec_cli.settings.schema import Settings
+from egec_cli.translation import Words, system_message
+
+
+class RequestResult(NamedTuple):
+    """What a portal shows to a client after a request.
+
+    Attributes:
+        answer: `sent`, `not_recognised`, `not_sent` (the mail server refuses the address, or too many deliveries are in
+            doubt) or `unavailable`.
+        reason: `accepted`; `client_limited` or `origin_limited`: nothing has changed; `pending` if
+            EGEC_REQUEST_DISCLOSES is no; else the code of the error, which is on stderr too.
+        text: the words for the client, in lines.
+    """
+
+    answer: Answer
+    reason: str
+    text: str
+
+
+def answer_request(output: OutputFormat) -> None:
+    """Answer the request on standard input: words for the client on stdout, the reason of a failure on stderr."""
+    settings = None
+    try:
+        settings = read_settings()
+        request = parse_request(_read_input())
+        result = _process_now(settings, request) if settings.request_discloses else _process_later(settings, request)
+    except EgecError as error:
+        _show(_answer_error(settings, error), output)
+        raise
+    except Exception:
+        # The client gets words whatever happened; `main` reports it to the operator.
+        _show(RequestResult(Answer.UNAVAILABLE, EgecError.code, texts.render_unavailable(settings)), output)
+        raise
+    _show(result, output)
+
+
+def _read_input() -> bytes:
+    hint = Words("Pass the e-mail on standard input.")
+    try:
+        # What exceeds the longest request is left unread.
+        return standard_input(hint).read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput("standard input: {reason}", hint, reason=system_message(error)) from None
+
+
+def _process_now(settings: Settings, request: Request) -> RequestResult:
+    with open_context(settings) as context:
+        processed = process.process_request(context, request)
+    if processed.issued is not None:
+        note_saved_mail(settings, processed.issued.server_reply)
+    else:
+        note("egec: beyond the limit on requests ({reason}); nothing was changed", reason=processed.reason)
+    return RequestResult(Answer.SENT, processed.reason, processed.text)
+
+
+def _process_later(settings: Settings, request: Request) -> RequestResult:
+    """Answer before the work, so that neither the words nor the time depend on the client."""
+    text = texts.render_answer(settings, Answer.SENT)
+    # Closed again before the process is divided.
+    with open_context(settings) as context:
+        mail_route.require(context)
+    detach.run_detached(partial(_process_unseen, settings, request))
+    return RequestResult(Answer.SENT, "pending", text)
+
+
+def _process_unseen(settings: Settings, request: Request) -> None:
+    with contexts.open_context(settings, log=make_log(settings)) as context:
+        process.process_request(context, request)
+
+
+def _answer_error(settings: Settings | None, error: EgecError) -> RequestResult:
+    answer = _choose_answer(error)
+    if settings is None or answer is Answer.UNAVAILABLE:
+        return RequestResult(Answer.UNAVAILABLE, error.code, texts.render_unavailable(settings))
+    try:
+        text = texts.render_answer(settings, answer)
+    except ConfigError:
+        text = texts.render_answer(settings._replace(templates=None), answer)
+    return RequestResult(answer, error.code, text)
+
+
+def _choose_answer(error: EgecError) -> Answer:
+    if isinstance(error, ClientNotFound) or error.code in issue.NOT_ACTIVATABLE:
+        return Answer.NOT_RECOGNISED
+    if isinstance(error, AddressRefused) or error.code == issue.TOO_MANY_IN_DOUBT:
+        return Answer.NOT_SENT
+    return Answer.UNAVAILABLE
+
+
+def _show(result: RequestResult, output: OutputFormat) -> None:
+    if output is OutputFormat.TABLE:
+        print_unless_quiet(result.text)
+    else:
+        render(result, output)

@@ -1,0 +1,151 @@
+"""Process an activation request: count it, then mail a new password if the client is known and the limits allow it.
+
+Beyond a limit nothing changes, so the password that was mailed a moment ago stays the last one: a flood of requests
+neither locks a client out nor fills a mailbox. Requests that come to nothing are recorded at first, then the 10th,
+100th and so on, so that a flood does not fill the audit log either.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from egec_cli import hashing
+from egec_cli.audit.record import record_event
+from egec_cli.context import Context
+from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials.issue import IssueResult
+from egec_cli.errors import ClientNotFound, EgecError
+from egec_cli.origins import networks, rates
+from egec_cli.origins.rates import Counted
+from egec_cli.requests.parse import Request
+from egec_cli.requests.texts import Answer, render_answer
+from egec_cli.settings.schema import Limit
+from egec_cli.store import peewee
+from egec_cli.store.models import Client
+
+_ACTION = "client.request"
+# The refused requests of one network that are recorded one by one.
+_RECORDED = (Limit(10, 3600),)
+# The failure of an issue whose mail may have left.
+_IN_DOUBT = "in_doubt"
+
+
+class Processed(NamedTuple):
+    """A request that was answered with the memo's success.
+
+    Attributes:
+        reason: `accepted` by the mail server, or `client_limited` or `origin_limited`: then nothing has changed.
+        text: the words for the client.
+        issued: the new password; None beyond a limit.
+    """
+
+    reason: str
+    text: str
+    issued: IssueResult | None = None
+
+
+def process_request(context: Context, request: Request) -> Processed:
+    """Mail a new password to the client of a request, if the limits allow it.
+
+    If EGEC_REQUEST_DISCLOSES is no, requests for unknown and disabled clients take the same work as others.
+
+    Raises:
+        ClientNotFound: no client has this e-mail.
+        EgecError: no mail was sent; the codes are those of `issue_by_mail`. Unless the answer of the mail server was
+            lost, the request no longer counts.
+    """
+    mail_route.require(context)
+    settings = context.settings
+    source = networks.hash_network(context, request.network) if request.network else ""
+    counted: list[Counted] = []
+    if source and settings.requests_per_origin:
+        counted.append(rates.count_act(context, f"request {source}", settings.requests_per_origin))
+        if not counted[0].is_within:
+            return _report_limit(context, None, source, "origin_limited", counted[0])
+    client = Client.get_or_none(Client.email_key == request.email.key)
+    counted_for_client = _count_for_client(context, client, request)
+    is_limited = counted_for_client is not None and not counted_for_client.is_within
+    if client is None or client.disabled_at is not None:
+        if not (settings.request_discloses or is_limited):
+            hashing.check_dummy(settings.bcrypt_cost)
+        raise _refuse(context, client, source)
+    if counted_for_client is not None and is_limited:
+        return _report_limit(context, client, source, "client_limited", counted_for_client)
+    return _mail(context, client, source, [*counted, *([counted_for_client] if counted_for_client else [])])
+
+
+def _count_for_client(context: Context, client: Client | None, request: Request) -> Counted | None:
+    limits = context.settings.requests_per_client
+    if not limits:
+        return None
+    if client is not None:
+        return rates.count_act(context, f"request client {client.id}", limits)
+    if context.settings.request_discloses:
+        return None
+    # As for a client, so that the second request for an unknown e-mail takes no more work than for a known one. The
+    # buckets bound the number of rows.
+    bucket = networks.hash_to_bucket(context, request.email.key)
+    return rates.count_act(context, f"request unknown {bucket}", limits)
+
+
+def _mail(context: Context, client: Client, source: str, counted: Sequence[Counted]) -> Processed:
+    # A flaw of the template is found before any mail leaves.
+    text = _sent_text(context, client)
+    try:
+        issued = issue.mail_credential(context, client, hashing=hashing.start_hash(context.settings))
+    except EgecError as error:
+        with context.database.atomic():
+            if error.code != _IN_DOUBT:
+                _forget(counted)
+            record_event(context, _ACTION, "failed", client=client, failure=error.code, **_origin(source))
+        raise
+    except peewee.PeeweeException:
+        with suppress(peewee.PeeweeException), context.database.atomic():
+            _forget(counted)
+        raise
+    with context.database.atomic():
+        record_event(context, _ACTION, "accepted", client=client, sequence=issued.sequence, **_origin(source))
+    return Processed("accepted", text, issued)
+
+
+def _forget(counted: Sequence[Counted]) -> None:
+    """Take back the counts of a request that failed: the client is asked to try again, and must then get a mail."""
+    for one in counted:
+        rates.forget_act(one)
+
+
+def _sent_text(context: Context, client: Client | None) -> str:
+    # If requests must not tell clients apart, neither may the language.
+    language = client.language if client is not None and context.settings.request_discloses else ""
+    return render_answer(context.settings, Answer.SENT, language)
+
+
+def _report_limit(context: Context, client: Client | None, source: str, reason: str, counted: Counted) -> Processed:
+    if counted.is_recorded:
+        with context.database.atomic():
+            record_event(
+                context, _ACTION, "limited", client=client, reason=reason, number=counted.beyond, **_origin(source)
+            )
+    return Processed(reason, _sent_text(context, client))
+
+
+def _refuse(context: Context, client: Client | None, source: str) -> EgecError:
+    """Record a refused request, and return its error."""
+    try:
+        if client is not None:
+            issue.require_email(client.identifier, client.email, client.disabled_at)
+        error: EgecError = ClientNotFound(
+            "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
+        )
+    except EgecError as refusal:
+        error = refusal
+    counted = rates.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
+    if counted.is_recorded:
+        details = _origin(source) | ({} if counted.is_within else {"number": counted.beyond})
+        with context.database.atomic():
+            record_event(context, _ACTION, "refused", client=client, reason=error.code, **details)
+    return error
+
+
+def _origin(source: str) -> dict[str, Any]:
+    return {"origin": source} if source else {}
