@@ -1,4 +1,4 @@
-"""Quotas: at most so many mails in any second, minute, hour or day, across all processes that share a database.
+"""Quotas: the maximum number of mails in any second, minute, hour or day, across all processes that share a database.
 
 A mail counts from its reservation until a window after the moment when it certainly had reached the mail server. That
 moment, `MailCount.ends_at`, is that of the answer; before the answer it is the end of a lease that its issuer renews.
@@ -7,7 +7,7 @@ window as the mail server sees it:
 
 1. Of the mails that reach the server within a window, take the last one to be reserved: it leaves before it arrives.
 2. Each of the others arrived less than a window earlier, or later, and never after its `ends_at`, so it was counted.
-3. As fewer than the quota were counted, all together are no more than the quota.
+3. Fewer mails than the quota were counted, so with this mail the window holds at most the quota.
 
 So a window lasts longer by the time of one answer. The mails of a killed process count until its lease ends, or until
 another process on its machine finds it gone. If the machine's clock is set forward, older mails count too short.
@@ -44,7 +44,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # Older counts have ended for every quota.
 _OLDEST = timedelta(seconds=LONGEST_WINDOW) + LEASE
-# At most this many rows are deleted at once, so that nobody waits for it.
+# At most this many rows are deleted at once, so that no command waits for it.
 _MOST_PRUNED = 1000
 
 _IS_ANSWERED = MailCount.owner.is_null()
@@ -108,7 +108,7 @@ def plan_departures(
     than the rest of the run. No other process can plan any until the caller's transaction ends.
 
     Args:
-        has_more_than: tells whether more than a number of the run's mails are still to leave.
+        has_more_than: returns whether more than a number of the run's mails are still to leave.
     """
     if wanted <= 0:
         return []
