@@ -177,7 +177,7 @@ def oauth(people: int) -> Profile:
     """The provider requires access tokens, which expire."""
     tokens = Tokens()
     settings = {"EGEC_MAIL_TOKEN_COMMAND": "/bin/sh -c 'echo token-$$-$(date +%s%N)'"}
-    return Profile([ExpiringTokens(tokens, max(15, people // 20))], settings=settings, tokens=tokens)
+    return Profile([ExpiringTokens(tokens, max(25, people // 5))], settings=settings, tokens=tokens)
 
 
 def everything(people: int) -> Profile:
