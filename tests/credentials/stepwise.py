@@ -1,7 +1,8 @@
 """Real issues, step by step: each runs on a thread that stops when it talks to the mail server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from enum import Enum, auto
 from queue import Queue
 from threading import Thread
@@ -13,9 +14,16 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.credentials.issue import IssueResult, issue_by_mail
 from egec_cli.credentials.leases import Lease
-from egec_cli.errors import EgecError, InvalidInput, TemporaryFailure
+from egec_cli.errors import (
+    AddressRefused,
+    ConfigError,
+    EgecError,
+    InvalidInput,
+    PermissionDenied,
+    TemporaryFailure,
+)
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import DeliveryRefused, DeliveryUnknown, Reply
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown, Reply
 from egec_cli.store.models import Client, Credential
 
 
@@ -25,7 +33,44 @@ class End(Enum):
     ACCEPT = auto()
     REFUSE_ADDRESS = auto()
     REFUSE_FOR_NOW = auto()
+    GREYLIST = auto()
+    THROTTLE = auto()
+    ALLOW_NO_CONNECTION = auto()
+    BLOCK = auto()
+    BLOCK_FOR_NOW = auto()
+    REFUSE_MESSAGE = auto()
+    REFUSE_LOGIN = auto()  # such as for a token that has expired
+    GO_AWAY = auto()
     LOSE_ANSWER = auto()
+
+
+def _refusal(error: EgecError, reply: str | None, cause: Cause) -> Callable[[], DeliveryRefused]:
+    # A new error each time: whoever raises it adds hints.
+    return lambda: DeliveryRefused(copy(error), reply, cause=cause)
+
+
+# Refusals of each cause, for now and for good.
+REFUSALS = {
+    End.REFUSE_ADDRESS: _refusal(AddressRefused("no such recipient"), "550 no", Cause.RECIPIENT),
+    End.REFUSE_FOR_NOW: _refusal(TemporaryFailure("try later"), "451 try later", Cause.UNCLEAR),
+    End.GREYLIST: _refusal(TemporaryFailure("greylisted"), "450 4.2.0 Greylisted", Cause.RECIPIENT),
+    End.THROTTLE: _refusal(TemporaryFailure("too much mail"), "452 4.7.1 Too much mail", Cause.THROTTLED),
+    End.ALLOW_NO_CONNECTION: _refusal(TemporaryFailure("too many"), "421 Too many connections", Cause.CONNECTIONS),
+    End.BLOCK: _refusal(PermissionDenied("blocked"), "554 5.7.1 Blocked", Cause.BLOCKED),
+    End.BLOCK_FOR_NOW: _refusal(TemporaryFailure("blocked"), "451 4.7.1 Blocked using a list", Cause.BLOCKED),
+    End.REFUSE_MESSAGE: _refusal(InvalidInput("refused"), "552 5.6.0 Message refused", Cause.UNCLEAR),
+    End.REFUSE_LOGIN: _refusal(ConfigError("token expired"), "535 5.7.8 Token expired", Cause.BLOCKED),
+    End.GO_AWAY: _refusal(TemporaryFailure("closed"), None, Cause.UNREACHABLE),
+}
+
+
+def answer_with(end: object) -> Reply:
+    """Return the reply to a mail, or raise its failure."""
+    if isinstance(end, End) and end in REFUSALS:
+        raise REFUSALS[end]()
+    if end is End.LOSE_ANSWER:
+        raise DeliveryUnknown("cut")
+    return Reply("250 kept")
 
 
 class Abandoned(BaseException):
@@ -64,14 +109,7 @@ class Issue:
     def deliver(self, mail: Mail) -> Reply:
         """Stop while the server has the mail, then end as ordered."""
         self.message_id = mail.message_id
-        end = self._stop_at("delivering")
-        if end is End.REFUSE_ADDRESS:
-            raise DeliveryRefused(InvalidInput("no such recipient"), "550 no")
-        if end is End.REFUSE_FOR_NOW:
-            raise DeliveryRefused(TemporaryFailure("try later"), "451 try later")
-        if end is End.LOSE_ANSWER:
-            raise DeliveryUnknown("cut")
-        return Reply("250 kept")
+        return answer_with(self._stop_at("delivering"))
 
     def close(self) -> None:
         """Nothing to close."""

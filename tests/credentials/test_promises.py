@@ -7,12 +7,15 @@ P3 a failed issue changes nothing for the client;
 P4 the identifier never changes.
 
 The issues are real, each on a thread that stops when it talks to the mail server. The state machine chooses the
-server's answers and the thread that continues. Leases are off: the promises do not depend on them. A crash is a
-thread that never continues.
+server's answers and the thread that continues. A run mails the client too, by a real worker. Leases are off: the
+promises do not depend on them. A crash is a thread that never continues.
 """
 
+import io
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
+from threading import Event
 from typing import NamedTuple
 
 import hypothesis
@@ -22,16 +25,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from egec_cli import hashing
 from egec_cli.clients import fields, records
+from egec_cli.clients.select import ClientList, Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import bounces, states
 from egec_cli.credentials.issue import IssueResult
-from egec_cli.errors import InvalidInput, PermissionDenied, TemporaryFailure
+from egec_cli.errors import EgecError, PermissionDenied, TemporaryFailure
 from egec_cli.logins import verify as login
 from egec_cli.logins.limits import AccountBusy
 from egec_cli.mail.bounces import Incoming
-from egec_cli.store.models import Client, Credential, LoginPlace
+from egec_cli.mail.compose.message import Mail
+from egec_cli.mail.transports.interface import Reply
+from egec_cli.reissue import runs, threads, throttle
+from egec_cli.reissue.worker import work_on_run
+from egec_cli.store.models import OPEN_STATES, Client, Credential, LoginPlace, ReissueRun
+from tests.activations import letter
 from tests.conftest import is_deep
-from tests.credentials.stepwise import End, Issue, without_leases
+from tests.credentials.stepwise import REFUSALS, End, Issue, answer_with, without_leases
 from tests.delivery_reports import report_of
 
 MOST_AT_ONCE = 3
@@ -45,6 +54,30 @@ class Mailed(NamedTuple):
     sequence: int
     clear: str
     expires_at: datetime
+
+
+class ServerOfARun:
+    """The transport of a run, with a server that gives all mails the same answer; it keeps the mails that it saw."""
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        self.mails: list[Mail] = []
+
+    def connect(self) -> None:
+        """Nothing to connect."""
+
+    def deliver(self, mail: Mail) -> Reply:
+        """Answer a mail; the same one may come again if the server is unreachable."""
+        if mail not in self.mails:
+            self.mails.append(mail)
+        return answer_with(self.end)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+# Most runs meet a server that works.
+RUN_ENDS = st.sampled_from([*End, End.ACCEPT, End.LOSE_ANSWER])
 
 
 class Promises(RuleBasedStateMachine):
@@ -65,6 +98,9 @@ class Promises(RuleBasedStateMachine):
         self.logins: list[tuple[Mailed, login.StartedLogin, login.ComparedLogin]] = []
         self.settled = 0
         self.revoked_below = 0
+        self.run: ReissueRun | None = None
+        # Each takes as long as many other steps.
+        self.runs_left = 1
         self.disabled = False
 
     def teardown(self) -> None:
@@ -133,8 +169,7 @@ class Promises(RuleBasedStateMachine):
             self.mailed.append(Mailed(row.sequence, issue.clear, row.expires_at))
         if end is not None:
             # A server that has taken a mail does not refuse it.
-            refused = end in {End.REFUSE_ADDRESS, End.REFUSE_FOR_NOW}
-            self.answer(issue, End.ACCEPT if issue.kept and refused else end)
+            self.answer(issue, End.ACCEPT if issue.kept and end in REFUSALS else end)
 
     @precondition(lambda self: any(issue.place == "delivering" for issue in self.issues))
     @rule(which=st.integers(min_value=0, max_value=MOST_AT_ONCE - 1))
@@ -153,10 +188,46 @@ class Promises(RuleBasedStateMachine):
             if sequence >= self.revoked_below:
                 self.settled = max(self.settled, sequence)
         else:
-            assert isinstance(issue.outcome, InvalidInput if end is End.REFUSE_ADDRESS else TemporaryFailure), (
-                issue.outcome
-            )
+            expected = type(REFUSALS[end]().error) if end in REFUSALS else TemporaryFailure
+            assert type(issue.outcome) is expected, issue.outcome
             assert self.usable_sequences() == before, "P3: a failed issue changed which passwords sign in"
+
+    @precondition(lambda self: self.run is None)
+    @rule(end=RUN_ENDS, kept=st.booleans())
+    def start_a_run(self, end: End, kept: bool) -> None:
+        selection = Selection(listed=ClientList("list.txt", io.BytesIO(str(self.client.email).encode())))
+        self.run = runs.start_run(self.egec, str(self.client.email), Selected(self.egec, selection))
+        self.work_on_the_run(end, kept)
+
+    @precondition(lambda self: self.run is not None and self.runs_left)
+    @rule(end=RUN_ENDS, kept=st.booleans(), retry=st.booleans())
+    def go_on_with_the_run(self, end: End, kept: bool, retry: bool) -> None:
+        assert self.run is not None
+        self.runs_left -= 1
+        if retry:
+            runs.retry_run(self.egec, self.run)
+        runs.resume_run(self.egec, self.run, now=True)
+        self.work_on_the_run(end, kept)
+
+    def work_on_the_run(self, end: End, kept: bool) -> None:
+        """Let a worker mail the client if the run still has to, and end when a mail is due later."""
+        assert self.run is not None
+        server, before = ServerOfARun(end), self.usable_sequences()
+        with suppress(EgecError):
+            list(work_on_run(self.egec, self.run, lambda: server, Event(), patience=timedelta()))
+        assert len(server.mails) <= 1
+        sent = [letter(mail.content) for mail in server.mails]
+        row = Credential.get(Credential.message_id == sent[0].message_id) if sent else None
+        if row is not None and (end is End.ACCEPT or (end is End.LOSE_ANSWER and kept)):
+            self.mailed.append(Mailed(row.sequence, sent[0].password, row.expires_at))
+        if row is not None and end is End.ACCEPT:
+            if row.sequence >= self.revoked_below:
+                self.settled = max(self.settled, row.sequence)
+        else:
+            usable = [one for one in self.usable_sequences() if row is None or one != row.sequence]
+            assert usable == before, "P3: a mail of a run that failed changed which passwords sign in"
+        rows = list(Credential.select().where(Credential.client == self.client))
+        assert sum(one.state in OPEN_STATES for one in rows) <= states.MAX_IN_DOUBT + MOST_AT_ONCE
 
     @precondition(lambda self: self.mailed)
     @rule(which=st.integers(min_value=0, max_value=99), typed=st.sampled_from(["as it is", "padded", "wrong case"]))
@@ -262,5 +333,8 @@ def test_the_promises_hold_under_any_mix_of_faults(opened: Context) -> None:
     machine = type("PromisesOnThisDatabase", (Promises,), {"egec": opened})
     # Half as many as elsewhere, on each of the databases: an example is long.
     examples = hypothesis.settings().max_examples // 2
-    with without_leases():
+    with without_leases(), pytest.MonkeyPatch.context() as patch:
+        # The waits of runs.
+        patch.setattr(throttle, "FIRST_WAIT", 0.01)
+        patch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.001)
         run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=examples))
