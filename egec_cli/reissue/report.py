@@ -174,4 +174,6 @@ def _estimate(context: Context, run: ReissueRun, remaining: int, rate: Rate) -> 
     if took <= timedelta():
         return None
     seconds = remaining * took.total_seconds() / len(made)
-    return max(seconds, expected_duration(Limits(rate, context.settings.mail_reserve), remaining))
+    throttle = runs.load_orders(context, run).throttle
+    limits = Limits(rate, context.settings.mail_reserve, None if throttle is None else throttle.rate)
+    return max(seconds, expected_duration(limits, remaining))
