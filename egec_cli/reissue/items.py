@@ -249,9 +249,7 @@ def take_back_attempts(deferred: Sequence[DeferredItem], moment: datetime) -> No
     """
     for one in deferred:
         attempts = max(one.attempts - one.taken_back, 0)
-        # Without a failed attempt, the time in which the mail is tried has not begun.
-        began = {} if attempts else {"tried_since": None}
-        ReissueItem.update(attempts=attempts, not_before=moment, **began).where(
+        ReissueItem.update(attempts=attempts, not_before=moment).where(
             (ReissueItem.id == one.key) & IS_WAITING & (ReissueItem.attempts == one.attempts)
         ).execute()
 

@@ -6,14 +6,17 @@ So the answers that may concern other mails too are compared: the run has to pau
 Refusals that concern only their recipient never count.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from egec_cli.errors import ExitCode
 from egec_cli.mail.transports.answers import same_answer
 from egec_cli.mail.transports.interface import Cause
+from egec_cli.reissue import schedule
+from egec_cli.reissue.items import DeferredItem
 from egec_cli.reissue.threads import MAY_CONCERN_OTHERS, FinishedJob
+from egec_cli.store.models import CredentialState
 
 MOST_IN_A_ROW = 5
 _LAST = 50
@@ -51,6 +54,11 @@ def is_for_now(finished: FinishedJob) -> bool:
     return error is not None and error.exit_code is ExitCode.TEMPORARY_FAILURE
 
 
+def is_accepted(finished: FinishedJob) -> bool:
+    """Return whether the server accepted the mail."""
+    return finished.result is not None and finished.result.outcome.state is CredentialState.ACCEPTED
+
+
 class _Answer(NamedTuple):
     """The answer to one of the last mails.
 
@@ -69,11 +77,14 @@ class ServerWatch:
 
     Attributes:
         refusal: the answer that comes for everybody; None while the server works.
+        withheld: the refusals for good that may concern everybody, by the key of the item: their clients fail once it
+            is certain that they do not.
     """
 
     def __init__(self) -> None:
         self._last: deque[_Answer] = deque(maxlen=_LAST)
         self.refusal: FinishedJob | None = None
+        self.withheld: dict[int, FinishedJob] = {}
 
     def add(self, finished: FinishedJob) -> None:
         """Note the answer to a mail."""
@@ -83,6 +94,8 @@ class ServerWatch:
         if result.error is None:
             self._last.append(_Answer(finished, None, counts=True))
             return
+        if not is_for_now(finished):
+            self.withheld[finished.job.item.key] = finished
         key = same_answer(result.outcome.server_reply or result.error.message)
         self._last.append(_Answer(finished, key, counts=not self._is_echo(finished, key)))
         if self.refusal is None and self._comes_for_everybody(key):
@@ -103,21 +116,49 @@ class ServerWatch:
         refused = {one.finished.job.item.client for one in counted if one.key == key}
         return len(row) >= MOST_IN_A_ROW or len(refused) > _LARGEST_SHARE * _LAST
 
-    def is_undecided(self, finished: FinishedJob) -> bool:
-        """Return whether a refusal is among the last answers, so that it may still prove to concern everybody."""
-        return any(one.finished is finished for one in self._last)
-
-    def has_accepted_since(self, finished: FinishedJob) -> bool:
-        """Return whether the server has accepted a mail that was sent after this refusal."""
-        return any(one.key is None and one.finished.began_at > finished.ended_at for one in self._last)
-
     def accepted_per_second(self) -> float | None:
         """Return the speed of the last accepted mails; None if there are too few."""
         accepted = [one.finished for one in self._last if one.key is None]
         took = accepted[-1].ended_at - accepted[0].began_at if accepted else 0.0
         return len(accepted) / took if took > 0 else None
 
-    @property
-    def deferred(self) -> Sequence[FinishedJob]:
-        """The temporary refusals among the last answers."""
-        return [one.finished for one in self._last if one.key is not None and is_for_now(one.finished)]
+    def decide(self, pauses: int, *, has_nothing_left: bool) -> list[FinishedJob]:
+        """Return the withheld refusals that concern only their recipients.
+
+        Args:
+            pauses: how often the run has paused since the last accepted mail.
+            has_nothing_left: whether no further answer is to come that could decide.
+        """
+        return [
+            one
+            for one in self.withheld.values()
+            if not self._may_come_for_everybody(one) or (has_nothing_left and not self._seems_blocked(one, pauses))
+        ]
+
+    def _may_come_for_everybody(self, refusal: FinishedJob) -> bool:
+        return any(one.finished is refusal for one in self._last)
+
+    def _seems_blocked(self, refusal: FinishedJob, pauses: int) -> bool:
+        """Return whether the last client of a run is refused as the server blocks us.
+
+        If that is still so after the longest wait, it concerns only this client: otherwise the run would never end.
+        """
+        is_about_us = refusal.result is not None and refusal.result.cause is Cause.BLOCKED
+        has_waited = pauses >= len(schedule.WAITS)
+        return is_about_us and not has_waited and not self._has_accepted_since(refusal)
+
+    def _has_accepted_since(self, refusal: FinishedJob) -> bool:
+        return any(one.key is None and one.finished.began_at > refusal.ended_at for one in self._last)
+
+    def attempts_to_take_back(self, settled: Sequence[FinishedJob]) -> list[DeferredItem]:
+        """Return the clients whose last attempts have failed for now by answers that may concern everybody.
+
+        Args:
+            settled: those that were settled just now, without counting an attempt.
+        """
+        not_counted = {id(one) for one in settled}
+        deferred = [one.finished for one in self._last if one.key is not None and is_for_now(one.finished)]
+        refused = [one.job.item for one in deferred if id(one) not in not_counted]
+        failed = {item.key: item.attempts + 1 for item in refused}
+        taken_back = Counter(item.key for item in refused)
+        return [DeferredItem(key, attempts, taken_back[key]) for key, attempts in failed.items()]

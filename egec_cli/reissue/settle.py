@@ -25,7 +25,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
 from egec_cli.reissue import items, runs, schedule
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.server_watch import is_doubtful, is_for_now, is_server_wide
+from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
@@ -293,11 +293,6 @@ def _failure(finished: FinishedJob) -> tuple[str, str]:
     assert finished.result.error is not None
     reply = finished.result.outcome.server_reply
     return finished.result.error.code, finished.result.error.message if reply is None else reply
-
-
-def is_accepted(finished: FinishedJob) -> bool:
-    """Return whether the server accepted the mail."""
-    return finished.result is not None and finished.result.outcome.state is CredentialState.ACCEPTED
 
 
 def _outcome(finished: FinishedJob) -> MailOutcome:

@@ -8,7 +8,6 @@ claimed items are given back, and recorded credentials are in doubt, as after th
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
@@ -33,13 +32,20 @@ from egec_cli.credentials.issue import SendResult
 from egec_cli.credentials.quotas import Limits
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
-from egec_cli.reissue import endings, items, runs, schedule
-from egec_cli.reissue.items import ClaimedItem, DeferredItem, ItemRecord
+from egec_cli.reissue import endings, items, runs
+from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue.pace import Pace
 from egec_cli.reissue.runs import Orders
-from egec_cli.reissue.server_watch import ServerWatch, is_doubtful, is_for_now, is_server_wide, is_throttled
-from egec_cli.reissue.settle import Departures, Issuer, is_accepted
+from egec_cli.reissue.server_watch import (
+    ServerWatch,
+    is_accepted,
+    is_doubtful,
+    is_server_wide,
+    is_throttled,
+)
+from egec_cli.reissue.settle import Departures, Issuer
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
-from egec_cli.reissue.throttle import Throttle, slow_down, speed_up, wait_after
+from egec_cli.reissue.throttle import Throttle, wait_after
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -178,9 +184,8 @@ class _Worker:
         self._hashed: list[HashedPassword] = []
         self._sending: dict[int, MailJob] = {}
         self._finished: list[FinishedJob] = []
-        # Refusals for good that may concern everybody: their clients fail once it is certain that they do not.
-        self._withheld: dict[int, FinishedJob] = {}
         self._watch = ServerWatch()
+        self._pace = Pace(context, run, self._watch)
         self._pauses_for: FinishedJob | None = None
         self._patience = patience
         self._tell = tell
@@ -350,11 +355,8 @@ class _Worker:
             self._pause_for(self._watch.refusal)
         elif is_throttled(done):
             self._senders.use_one_connection()
-        if is_doubtful(done):
-            if not is_for_now(done):
-                self._withheld[done.job.item.key] = done
-            if self._pauses_for is None:
-                self._senders.release()
+        if is_doubtful(done) and self._pauses_for is None:
+            self._senders.release()
 
     def _pause_for(self, refusal: FinishedJob) -> None:
         """Pause the run, as the next mail would be refused too."""
@@ -384,13 +386,15 @@ class _Worker:
         at, now = self._context.clock(), time.monotonic()
         self._pause_run()
         orders = runs.load_orders(self._context, self._run)
-        orders = orders._replace(throttle=self._adapt_rate(orders, at))
+        # Answers that came before a pause say nothing about the time after it.
+        if self._pauses_for is None:
+            orders = orders._replace(throttle=self._pace.adapt_rate(orders, self._finished, at))
         is_running = orders.state is RunState.RUNNING and not self._is_stopping
         is_aside = now < self._aside_until
         is_open = is_running and not is_aside and (orders.paused_until is None or orders.paused_until <= at)
         self._issuer.settle_reservations(self._finished, at, now)
-        limits = self._limits(orders)
-        planned = self._plan_departures(limits, orders.throttle, at) if is_open else []
+        limits = self._pace.limits(orders)
+        planned = self._plan_departures(orders, at) if is_open else []
         hashed = self._hashed[: len(planned)]
         # All at once and in one order, so that two workers never deadlock.
         clients = {one.job.item.client for one in self._finished} | {one.item.client for one in hashed}
@@ -409,18 +413,20 @@ class _Worker:
         has_nothing_left = (
             is_running and not (is_aside or claimed or jobs or self._hashing or waiting) and self._all_jobs_are_finished
         )
-        decided = self._decided_refusals(orders, has_nothing_left=has_nothing_left)
+        decided: Sequence[FinishedJob] = []
+        if self._pauses_for is None:
+            decided = self._watch.decide(orders.pauses, has_nothing_left=has_nothing_left)
         finished += self._issuer.fail_clients(decided)
         if self._is_stopping and self._all_jobs_are_finished:
             self._give_back_all(at)
-        has_nothing_left = has_nothing_left and len(decided) == len(self._withheld)
+        has_nothing_left = has_nothing_left and len(decided) == len(self._watch.withheld)
         is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
         next_due = next_departure = None
         if has_nothing_left and not is_done:
             next_due = self._next_due(orders, at)
         elif is_running and waiting and not (self._sending or jobs):
             next_due = None if is_open else orders.paused_until
-            next_departure = self._find_next_departure(limits, orders.throttle, at) if is_open else None
+            next_departure = self._pace.find_next_departure(orders, at) if is_open else None
         is_slowed = is_running and waiting > 0 and (limits.is_limited or not is_open or orders.throttle is not None)
         return _TurnResult(
             finished + unmailed,
@@ -438,17 +444,11 @@ class _Worker:
     def _give_back_all(self, at: datetime) -> None:
         """Give back all clients of this worker, the refused ones after all others."""
         items.give_back_items([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
-        items.give_back_items(self._withheld, self._owner, due=at)
+        items.give_back_items(self._watch.withheld, self._owner, due=at)
         if self._pauses_for is not None:
             # Some were claimed again before the pause.
-            items.take_back_attempts(self._attempts_to_take_back(), at)
+            items.take_back_attempts(self._watch.attempts_to_take_back(self._finished), at)
         runs.mark_alive(self._context, self._run, alive=False)
-
-    def _find_next_departure(self, limits: Limits, throttle: Throttle | None, at: datetime) -> datetime:
-        """Return when the next mail may leave."""
-        if throttle is not None and throttle.is_waiting(at):
-            return throttle.next_mail_at
-        return quotas.find_next_departure(limits, at) if limits.is_limited else at
 
     def _pause_run(self) -> None:
         """Pause the run if the mail server refuses all mails."""
@@ -468,36 +468,8 @@ class _Worker:
         is_pausing = self._pauses_for is not None
         records = self._issuer.settle_jobs(self._finished, at, is_pausing=is_pausing) if self._finished else []
         if is_pausing:
-            items.take_back_attempts(self._attempts_to_take_back(), at)
+            items.take_back_attempts(self._watch.attempts_to_take_back(self._finished), at)
         return records
-
-    def _attempts_to_take_back(self) -> list[DeferredItem]:
-        """Return the clients whose last attempts have failed by answers that may concern everybody."""
-        now_finished = {id(one) for one in self._finished}
-        # Those that were just settled are not counted.
-        refusals = [one.job.item for one in self._watch.deferred if id(one) not in now_finished]
-        failed = {item.key: item.attempts + 1 for item in refusals}
-        taken_back = Counter(item.key for item in refusals)
-        return [DeferredItem(key, attempts, taken_back[key]) for key, attempts in failed.items()]
-
-    def _decided_refusals(self, orders: Orders, *, has_nothing_left: bool) -> list[FinishedJob]:
-        """Return the withheld refusals that concern only their recipients."""
-        if self._pauses_for is not None:
-            return []
-        return [
-            one
-            for one in self._withheld.values()
-            if not self._watch.is_undecided(one) or (has_nothing_left and not self._seems_blocked(one, orders))
-        ]
-
-    def _seems_blocked(self, refusal: FinishedJob, orders: Orders) -> bool:
-        """Return whether the last client of a run is refused as the server blocks us.
-
-        If that is still so after the longest wait, it concerns only this client: otherwise the run would never end.
-        """
-        is_about_us = refusal.result is not None and refusal.result.cause is Cause.BLOCKED
-        has_waited = orders.pauses >= len(schedule.WAITS)
-        return is_about_us and not has_waited and not self._watch.has_accepted_since(refusal)
 
     def _next_due(self, orders: Orders, at: datetime) -> datetime | None:
         """Return when the next client is due, if that is not now; None if others work on the rest."""
@@ -508,50 +480,13 @@ class _Worker:
         due = max(due, orders.paused_until or due)
         return due if due > at else None
 
-    def _adapt_rate(self, orders: Orders, at: datetime) -> Throttle | None:
-        """Slow the run down for each refusal that asks for it, and speed it up again for accepted mails."""
-        if self._pauses_for is not None:
-            # Answers that came before the pause say nothing about the time after it.
-            return orders.throttle
-        accepted = sum(map(is_accepted, self._finished))
-        if accepted and orders.pauses:
-            runs.forget_pauses(self._run)
-        throttled = [one for one in self._finished if is_throttled(one)]
-        if not throttled and (orders.throttle is None or not accepted):
-            return orders.throttle
-        now = time.monotonic()
-
-        def change(throttle: Throttle | None) -> Throttle | None:
-            if throttle is not None and accepted:
-                throttle = speed_up(throttle, accepted)
-            for one in throttled:
-                began_at = at - timedelta(seconds=now - one.began_at)
-                # Mails that were under way when the rate was halved say nothing about the new one. A later time was
-                # stored before the clock was set back.
-                if throttle is None or not began_at < throttle.refused_at <= at:
-                    throttle = slow_down(throttle, self._speed(orders), endings.refusal_words(one), at)
-            return throttle
-
-        return runs.change_throttle(self._run, change)
-
-    def _speed(self, orders: Orders) -> float:
-        """Return the present speed, in mails per second."""
-        speed = self._watch.accepted_per_second() or 1.0
-        limits = self._limits(orders._replace(throttle=None))
-        return min(speed, timedelta(seconds=1) / limits.interval) if limits.is_limited else speed
-
-    def _limits(self, orders: Orders) -> Limits:
-        # Until a mail is accepted again, the wait after each refusal is long enough.
-        slowest = None if orders.throttle is None or orders.throttle.is_probing else orders.throttle.rate
-        return Limits(orders.rate, self._context.settings.mail_reserve, slowest)
-
     def _start_work(self, turn: _TurnResult) -> None:
         """Give the threads the work that a turn has prepared, now that it is committed."""
         for one in self._finished:
             del self._sending[one.job.item.key]
         self._finished = []
         for decided in turn.decided:
-            del self._withheld[decided.job.item.key]
+            del self._watch.withheld[decided.job.item.key]
         del self._hashed[: turn.recorded]
         self._sending |= {job.item.key: job for job in turn.jobs}
         self._senders.put(turn.jobs)
@@ -559,7 +494,7 @@ class _Worker:
         self._hashers.put(turn.claimed)
         self._set_connections(turn.orders.throttle)
         if self._pauses_for is not None and self.error is None:
-            self._withheld.clear()
+            self._watch.withheld.clear()
             self.error = endings.pause_error(self._run, self._pauses_for, turn.orders.paused_until)
         if turn.is_done or (self._is_stopping and not self._sending):
             self.is_over = True
@@ -571,9 +506,9 @@ class _Worker:
         elif turn.next_departure is not None:
             if turn.next_departure > self._context.clock() + max(self._patience, _PATIENCE_FOR_PACE):
                 self._end_until(turn.next_departure)
-        elif self._withheld and not (self._hashing or self._hashed or self._sending):
+        elif self._watch.withheld and not (self._hashing or self._hashed or self._sending):
             # Nothing else is left, and the last answers say that the server blocks us.
-            self._pause_for(next(iter(self._withheld.values())))
+            self._pause_for(next(iter(self._watch.withheld.values())))
 
     def _set_connections(self, throttle: Throttle | None) -> None:
         """Use one connection while the server throttles us or has not shown that it works; otherwise all of them."""
@@ -622,7 +557,7 @@ class _Worker:
         runs.mark_alive(self._context, self._run)
 
     def _held_items(self) -> list[int]:
-        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending, *self._withheld]
+        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending, *self._watch.withheld]
 
     def _clients_being_mailed(self) -> list[int]:
         return [job.item.client for job in self._sending.values()]
@@ -633,21 +568,14 @@ class _Worker:
     def _most_sending(self) -> int:
         return _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
 
-    def _plan_departures(self, limits: Limits, throttle: Throttle | None, at: datetime) -> list[datetime]:
-        """Return when the mails of hashed passwords may leave: immediately without quotas."""
-        under_way = len(self._sending)
-        most = self._most_sending()
-        if throttle is not None:
-            if throttle.is_waiting(at):
-                return []
-            if throttle.is_probing:
-                most = 1
-        room = min(len(self._hashed), most - (under_way - len(self._finished)))
-        if not limits.is_limited:
-            return [at] * room
-        # Mails under way count already.
-        return quotas.plan_departures(
-            limits, at, wanted=room, has_more_than=lambda number: items.has_more_left(self._run, number + under_way)
+    def _plan_departures(self, orders: Orders, at: datetime) -> list[datetime]:
+        return self._pace.plan_departures(
+            orders,
+            at,
+            waiting=len(self._hashed),
+            unanswered=len(self._sending) - len(self._finished),
+            unsettled=len(self._sending),
+            most=self._most_sending(),
         )
 
     def _room_to_claim(self, waiting: int, limits: Limits) -> int:

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause
+from egec_cli.reissue import schedule
+from egec_cli.reissue.items import DeferredItem
 from egec_cli.reissue.server_watch import (
     MOST_IN_A_ROW,
     ServerWatch,
@@ -132,17 +134,26 @@ def test_a_refusal_is_undecided_until_fifty_more_answers_have_come() -> None:
     watch = watch_all(one)
     for number in range(1, 50):
         watch.add(accepted(number, began_at=number))
-        assert watch.is_undecided(one)
+        assert watch.decide(0, has_nothing_left=False) == []
     watch.add(accepted(50, began_at=50))
-    assert not watch.is_undecided(one)
+    assert watch.decide(0, has_nothing_left=False) == [one]
 
 
 def test_a_mail_that_was_sent_before_a_refusal_does_not_show_that_the_server_accepts_mail_since() -> None:
-    one = policy(0, began_at=1, took=1)
+    one = refused(0, "550 5.7.1 Blocked", Cause.BLOCKED, began_at=1, took=1, for_good=True)
     watch = watch_all(one, accepted(1, began_at=1.5, took=1))
-    assert not watch.has_accepted_since(one)
+    assert watch.decide(0, has_nothing_left=True) == []
     watch.add(accepted(2, began_at=2.5))
-    assert watch.has_accepted_since(one)
+    assert watch.decide(0, has_nothing_left=True) == [one]
+
+
+def test_the_last_client_fails_by_a_block_that_outlasts_the_longest_pause() -> None:
+    one = refused(0, "550 5.7.1 Blocked", Cause.BLOCKED, began_at=1, for_good=True)
+    watch = watch_all(one)
+    longest = len(schedule.WAITS)
+    assert watch.decide(longest - 1, has_nothing_left=True) == []
+    assert watch.decide(longest, has_nothing_left=False) == []
+    assert watch.decide(longest, has_nothing_left=True) == [one]
 
 
 def test_the_speed_is_that_of_the_last_accepted_mails() -> None:
@@ -155,7 +166,8 @@ def test_only_refusals_for_now_that_may_concern_others_are_taken_back() -> None:
     greylisted = refused(1, "450 4.2.0 Greylisted", Cause.RECIPIENT, began_at=1)
     one = quota(3, began_at=3)
     watch = watch_all(accepted(0, began_at=0), greylisted, policy(2, began_at=2), one)
-    assert watch.deferred == [one]
+    assert watch.attempts_to_take_back([]) == [DeferredItem(one.job.item.key, one.job.item.attempts + 1, 1)]
+    assert watch.attempts_to_take_back([one]) == []
 
 
 @pytest.mark.parametrize("cause", [*Cause, None])
