@@ -10,7 +10,7 @@ from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
 from tests.reissue.mails import AT
 
 # Mails per second: from ten a day to more than any server accepts.
-SPEEDS = st.floats(min_value=10 / 86_400, max_value=5_000, allow_nan=False)
+SPEEDS = st.floats(min_value=10 / 86_400, max_value=1 / 60) | st.floats(min_value=1 / 60, max_value=5_000)
 # Accepted mails between refusals.
 BETWEEN = st.lists(st.integers(min_value=0, max_value=30), max_size=40)
 
