@@ -15,6 +15,7 @@ TESTS = Path(__file__).parents[1]
 _ISSUING = ("credentials/test_issue.py", "commands/test_activate.py")
 _RUNS = (
     "reissue/test_items.py",
+    "reissue/test_refusals.py",
     "reissue/test_runs.py",
     "commands/test_reissue.py",
     "test_reissue_kills.py",
@@ -82,8 +83,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/runs.py": _RUNS,
     "reissue/items.py": _RUNS,
     "reissue/settle.py": _RUNS,
-    "reissue/threads.py": _RUNS,
+    "reissue/threads.py": ("reissue/test_threads.py", *_RUNS),
     "reissue/worker.py": _RUNS,
+    "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
+    "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
+    "reissue/throttle.py": ("reissue/test_throttle.py", "reissue/test_refusals.py"),
+    "reissue/endings.py": ("reissue/test_refusals.py", "reissue/test_runs.py", "commands/test_reissue.py"),
     # imports
     "imports/formats.py": _IMPORTS,
     "imports/merge.py": _IMPORTS,

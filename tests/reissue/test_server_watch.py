@@ -101,6 +101,15 @@ def test_at_most_five_clients_in_a_row_or_ten_of_fifty_get_the_same_answer_befor
         assert watch.refusal is None
 
 
+@pytest.mark.parametrize(("every", "counts"), [(4, True), (5, False)])
+def test_more_than_a_fifth_of_the_last_fifty_refused_alike_concern_everybody(every: int, counts: bool) -> None:
+    watch = ServerWatch()
+    for number in range(200):
+        is_refused = number % every == 0
+        watch.add(policy(number, began_at=number) if is_refused else accepted(number, began_at=number))
+    assert (watch.refusal is not None) is counts
+
+
 def test_the_same_client_counts_once() -> None:
     assert watch_all(*(policy(1, began_at=number) for number in range(20))).refusal is None
 
