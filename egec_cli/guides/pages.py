@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
 # What to type after `egec help` to read about an error: a guide, or the code itself for its section. Other errors are
 # not here, because their hints say all that there is to do.
 ERRORS: Mapping[str, str] = {
+    "invalid_origin": "portal",
     "rejected": "import",
     "ambiguous_client": "ambiguous_client",
     "mail_refused": "mail_refused",
