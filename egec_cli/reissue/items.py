@@ -156,7 +156,9 @@ def free_abandoned_items(run: ReissueRun, moment: datetime) -> Sequence[Abandone
     # The clock was set back after these leases were written: they end no later than a lease from now would.
     _update_unlocked(held & (ReissueItem.lease_until > until), lease_until=until)
     abandoned = held & (ReissueItem.lease_owner.in_(gone) | (ReissueItem.lease_until < moment))
-    _update_unlocked(abandoned & (ReissueItem.state == ItemState.WORKING), state=ItemState.WAITING, **_NO_LEASE)
+    # They come after the others: a run that crashes again and again must not leave the same clients in doubt each time.
+    freed = {"state": ItemState.WAITING, "not_before": moment, **_NO_LEASE}
+    _update_unlocked(abandoned & (ReissueItem.state == ItemState.WORKING), **freed)
     rows = ReissueItem.select(ReissueItem.id, ReissueItem.client, ReissueItem.lease_owner).where(abandoned)
     return [AbandonedItem(*row) for row in fetch_tuples(lock_rows(rows, skip_locked=True))]
 

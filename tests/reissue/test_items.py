@@ -62,6 +62,15 @@ def test_workers_that_claim_at_the_same_time_get_different_items_and_do_not_wait
     assert {item.key for item in first}.isdisjoint(item.key for item in second)
 
 
+def test_clients_of_a_worker_that_ended_come_after_those_who_wait(opened: Context, run: ReissueRun) -> None:
+    abandoned = claimed(opened, run, FAR_AWAY, 2)
+    with opened.database.atomic():
+        items.free_abandoned_items(run, later(opened, 61).clock())
+    again = claimed(later(opened, 61), run, "second")
+    assert [item.key for item in again[-2:]] == [item.key for item in abandoned]
+    assert len(again) == PEOPLE
+
+
 FAILURE = ("mail_refused", "550 no")
 SETTLEMENTS: dict[str, Callable[[Context, ClaimedItem, str], object]] = {
     "accept": lambda _, item, owner: items.accept_items([item.key], owner),
