@@ -321,11 +321,8 @@ def test_an_unavailable_server_makes_no_later_pause_longer(at_provider: Open) ->
 
 
 def test_status_shows_the_slower_rate_and_the_words_of_the_server(at_provider: Open) -> None:
-    context, server = at_provider(clients=30)
-    server.fail_next(*[Fault.NONE] * 5)
-    limit = MailLimit((0, 86_400))
-    server.rules = (limit,)
-    limit.limits = ((5, 86_400),)
+    limit = MailLimit((5, 86_400))
+    context, server = at_provider(limit, clients=30, mail_connections=1)
     run = start(context)
     shown: list[runs.RunRecord] = []
     told: list[Words] = []
