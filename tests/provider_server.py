@@ -227,7 +227,7 @@ class Block(Rule):
 
 
 class ExpiringTokens(Rule):
-    """Revoke all access tokens after every so many mails, also for open connections; the server needs them too."""
+    """Revoke all access tokens after a number of mails, also for open connections; the server needs them too."""
 
     def __init__(self, tokens: Tokens, mails: int) -> None:
         self.tokens = tokens

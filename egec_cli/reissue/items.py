@@ -79,8 +79,8 @@ class ItemRecord(NamedTuple):
 def claim_items(run: ReissueRun, owner: str, limit: int, *, at: datetime, until: datetime) -> Sequence[ClaimedItem]:
     """Claim due items up to this limit, starting with those that have waited longest.
 
-    Workers that claim at the same time do not wait for each other. The time for which an item was due and nobody worked
-    on it does not count as a time for which its mail was tried.
+    Workers that claim at the same time do not wait for each other. The time for which an item was due without an active
+    worker does not count as a time for which its mail was tried.
     """
     if limit <= 0:
         return []

@@ -346,7 +346,7 @@ def displayed_state(stored: str, worked_until: datetime | None, moment: datetime
 def resume_run(context: Context, run: ReissueRun, *, rate: Rate | None = None, now: bool = False) -> None:
     """Continue a paused run, from now on with these quotas of mails. A finished run stays finished.
 
-    After a refusal of the mail server, it goes on when that is due.
+    After a refusal of the mail server, it continues at the time of its next attempt.
 
     Args:
         now: go on immediately, also with the clients whose mail was deferred.
@@ -523,7 +523,7 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
     if _change_state(run, RunState.RUNNING, RunState.PAUSED):
         (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
         until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
-        # After a pause, the first mails show anew at which rate the server accepts them.
+        # After a pause, the first mails show again at which rate the server accepts them.
         new = {"pauses": pauses + waits, "paused_until": until, "throttle": None}
         ReissueRun.update(**new).where(ReissueRun.id == run.id).execute()
         record_event(context, "reissue.pause", reason, run=run, reply=reply)

@@ -80,14 +80,14 @@ class Office(NamedTuple):
         self.client.open(self.url)
         self.client.click("a[href='#activation']")
         self.client.fill(courriel=email)
-        self.client.click("button[value=activation]", leads_away=True)
+        self.client.click("button[value=activation]", leads_elsewhere=True)
         return self.message()
 
     def sign_in(self, identifier: str, password: str) -> str:
         """Sign in; return the message."""
         self.client.open(self.url)
         self.client.fill(identifiant=identifier, mot_de_passe=password)
-        self.client.click("button[value=connexion]", leads_away=True)
+        self.client.click("button[value=connexion]", leads_elsewhere=True)
         return self.message()
 
     def set(self, line: str) -> None:
@@ -241,14 +241,14 @@ def test_the_page_works_by_keyboard_for_screen_readers_on_every_screen_and_for_i
     client.press("Tab", 9)
     assert client.value("document.activeElement.id") == "courriel"
     client.type("nobody@example.org")
-    client.press("Enter", 13, leads_away=True)
+    client.press("Enter", 13, leads_elsewhere=True)
     assert client.value("document.title") == "Erreur \u2013 eGEC"
     assert client.named("alert") == [] or office.message() == f"{REFUSED}\n{ADVICE}"
     assert client.value("document.querySelector('#activation [role=alert]') !== null")
     # A form of another site is refused, and egec is not asked.
     client.show(f"<form method=post action='{office.url}'><input name=courriel value={JEANNE}>"
                 "<button name=acte value=activation>x</button></form>")  # fmt: skip
-    client.click("button", leads_away=True)
+    client.click("button", leads_elsewhere=True)
     assert office.message().startswith("La demande ne vient pas de cette page")
     assert office.received() == []
 

@@ -49,7 +49,7 @@ class Visitor:
         frame = self._browser.call("Page.getFrameTree")["frameTree"]["frame"]["id"]
         self._browser.call("Page.setDocumentContent", frameId=frame, html=html)
 
-    def click(self, selector: str, *, leads_away: bool = False) -> None:
+    def click(self, selector: str, *, leads_elsewhere: bool = False) -> None:
         """Click what a CSS selector finds; wait for the next page if it leads to one."""
         self.value(f"(window.isOld = true, document.querySelector({selector!r}).scrollIntoView())")
         x, y = self.value(
@@ -58,14 +58,14 @@ class Visitor:
         )
         for event in ("mousePressed", "mouseReleased"):
             self._browser.call("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", clickCount=1)
-        if leads_away:
+        if leads_elsewhere:
             self._wait_for_page()
 
     def type(self, text: str) -> None:
         """Type, or paste, a text where the cursor is."""
         self._browser.call("Input.insertText", text=text)
 
-    def press(self, key: str, code: int, *, leads_away: bool = False) -> None:
+    def press(self, key: str, code: int, *, leads_elsewhere: bool = False) -> None:
         """Press a key, such as Tab (9) or Enter (13)."""
         self.value("window.isOld = true")
         text = {"text": "\r"} if key == "Enter" else {}
@@ -73,7 +73,7 @@ class Visitor:
             self._browser.call(
                 "Input.dispatchKeyEvent", type=event, key=key, code=key, windowsVirtualKeyCode=code, **text
             )
-        if leads_away:
+        if leads_elsewhere:
             self._wait_for_page()
 
     def fill(self, **fields: str) -> None:

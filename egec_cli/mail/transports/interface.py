@@ -35,7 +35,7 @@ class Cause(StrEnum):
 
     `RECIPIENT`: only this recipient, also for now, as by greylisting. `THROTTLED`: we send too much or too fast.
     `CONNECTIONS`: too many connections; the others go on. `BLOCKED`: our sender, address or login. `UNREACHABLE`: no
-    connection, or it was lost. `UNCLEAR`: one of these, to be told from the answers for other recipients.
+    connection, or it was lost. `UNCLEAR`: one of these; the answers for other recipients decide.
     """
 
     RECIPIENT = "recipient"
@@ -124,7 +124,7 @@ def without_addresses(reply: str) -> str:
 LONGEST = 600
 # A trace has `_IN_A_ROW` consecutive characters, or all of them with at most `_MOST_BETWEEN` others between two.
 _IN_A_ROW = 4
-# A secret longer than `_LONG` has so many rows of four characters that every reply would contain one.
+# Nearly every reply contains four characters in a row of a secret longer than `_LONG`, such as a token.
 _LONG = 64
 _IN_A_ROW_OF_LONG = 12
 _MOST_BETWEEN = 8
