@@ -216,7 +216,7 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         schema.number_parser(0, 8760),
         "0",
         "24",
-        "Hours until a block after ten failed logins ends automatically; 0 = only by a new password or `client unblock`.",
+        "Hours until a block after ten failed logins ends; 0 = only by a new password or `client unblock`.",
     ),
     Setting(
         "EGEC_LOG",
