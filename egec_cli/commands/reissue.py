@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -357,6 +357,10 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
     except EgecError as error:
         if has_lines and error.code != database_busy().code:
             _try_to_summarise(context, run, unmatched, error.exit_code, with_next=False)
+        elif output is OutputFormat.JSON and error.exit_code is ExitCode.TEMPORARY_FAILURE:
+            # What is left, and when it is due.
+            with _ignoring_failures(context):
+                render(runs.load_run(context, run), output)
         raise
     except KeyboardInterrupt as signal_:
         # A second signal ends the program at once.
@@ -394,9 +398,16 @@ def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, 
 
 def _try_to_summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
     """Show what the run has come to before what ended this command is reported; leave it out if that fails too."""
+    with _ignoring_failures(context):
+        _summarise(context, run, unmatched, code, with_next=with_next)
+
+
+@contextmanager
+def _ignoring_failures(context: Context) -> Iterator[None]:
+    """Connect to the database for the block, which is left out if that fails."""
     with suppress(EgecError, peewee.PeeweeException), translate_failures(context.settings.database):
         context.database.connect(reuse_if_open=True)
-        _summarise(context, run, unmatched, code, with_next=with_next)
+        yield
 
 
 def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:

@@ -502,10 +502,9 @@ class _Worker:
             self.error = self.error or endings.error_of_state(self._run, turn.orders.state)
             self.stop()
         elif turn.next_due is not None:
-            self._wait_until(turn.next_due)
+            self._wait_until(turn.next_due, self._patience)
         elif turn.next_departure is not None:
-            if turn.next_departure > self._context.clock() + max(self._patience, _PATIENCE_FOR_PACE):
-                self._end_until(turn.next_departure)
+            self._wait_until(turn.next_departure, max(self._patience, _PATIENCE_FOR_PACE))
         elif self._watch.withheld and not (self._hashing or self._hashed or self._sending):
             # Nothing else is left, and the last answers say that the server blocks us.
             self._pause_for(next(iter(self._watch.withheld.values())))
@@ -516,7 +515,7 @@ class _Worker:
             self._senders.use_all_connections()
         elif throttle is not None and self._throttle is None:
             self._senders.use_one_connection()
-        if throttle is not None and (self._throttle is None or throttle.refused_at != self._throttle.refused_at):
+        if throttle is not None and (self._throttle is None or throttle.halved != self._throttle.halved):
             self._tell(
                 Words(
                     "the mail server asks to slow down; {number} mails per minute from now on: {reply}",
@@ -526,18 +525,15 @@ class _Worker:
             )
         self._throttle = throttle
 
-    def _wait_until(self, due: datetime) -> None:
-        """Wait for deferred mail, or end if it is due too late."""
-        if due > self._context.clock() + self._patience:
-            self._end_until(due)
-        elif due != self._told_due:
+    def _wait_until(self, due: datetime, patience: timedelta) -> None:
+        """Wait until the next mail may leave, or end if that is too late."""
+        now = self._context.clock()
+        if due > now + patience:
+            self.error = endings.deferral_error(self._run, due)
+            self.stop()
+        elif due > now + _UNTOLD_WAIT and (self._told_due is None or due > self._told_due + _UNTOLD_WAIT):
             self._told_due = due
-            if due > self._context.clock() + _UNTOLD_WAIT:
-                self._tell(Words("waiting until {moment}, when the next mail is due", moment=clock.to_local_text(due)))
-
-    def _end_until(self, due: datetime) -> None:
-        self.error = endings.deferral_error(self._run, due)
-        self.stop()
+            self._tell(Words("waiting until {moment}, when the next mail is due", moment=clock.to_local_text(due)))
 
     def _pause_until_half_hashed(self) -> float:
         """Return the pause before the next turn, in seconds: until the hashers have finished half of their work."""

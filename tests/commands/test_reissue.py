@@ -329,6 +329,8 @@ def test_a_reader_that_ends_stops_the_run_in_good_order(egec: Egec, server: Mail
 def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the run `spring` paused, with one of three clients failed and two remaining."""
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.1)
+    # The clients are mailed in their order.
+    monkeypatch.setenv("EGEC_WORKERS", "1")
     server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
     for others in ("c1@example.org", "c2@example.org"):
         server.fail_always(Fault.RCPT_421, recipient=others)
@@ -518,6 +520,9 @@ def test_a_run_whose_mails_were_deferred_ends_with_75_and_says_when_they_are_due
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0")
     assert ended.code == 75
     assert "spring: 2 mailed, 1 deferred (exit 75)" in ended.err
+    again = egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0", "--format", "json")
+    assert (again.code, json.loads(again.out)["deferred"]) == (75, 1)
+    assert json.loads(again.err)["error"]["code"] == "run_deferred"
     due = json.loads(egec("reissue", "status", "spring", "--format", "json").out)["next_attempt_at"]
     moment = clock.to_local_text(clock.parse_time(due))
     assert f"the rest of the run spring is due at {moment}" in ended.err

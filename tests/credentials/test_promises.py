@@ -331,8 +331,8 @@ class Promises(RuleBasedStateMachine):
 @pytest.mark.timeout(0 if is_deep() else 300)
 def test_the_promises_hold_under_any_mix_of_faults(opened: Context) -> None:
     machine = type("PromisesOnThisDatabase", (Promises,), {"egec": opened})
-    # Half as many as elsewhere, on each of the databases: an example is long.
-    examples = hypothesis.settings().max_examples // 2
+    # Fewer than elsewhere, on each of the databases: an example is long.
+    examples = hypothesis.settings().max_examples // (2 if is_deep() else 5)
     with without_leases(), pytest.MonkeyPatch.context() as patch:
         # The waits of runs.
         patch.setattr(throttle, "FIRST_WAIT", 0.01)

@@ -135,7 +135,7 @@ class Senders(RuleBasedStateMachine):
 @pytest.mark.timeout(0 if is_deep() else 300)
 def test_no_window_of_the_server_has_more_mails_than_its_quota(opened: Context) -> None:
     machine = type("SendersOnThisDatabase", (Senders,), {"context": opened})
-    examples = hypothesis.settings().max_examples // 3
+    examples = hypothesis.settings().max_examples // (3 if is_deep() else 6)
     run_state_machine_as_test(
         machine,
         settings=hypothesis.settings(max_examples=examples, stateful_step_count=25),

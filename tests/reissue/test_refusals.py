@@ -366,7 +366,7 @@ def test_a_worker_asked_to_stop_while_the_server_throttles_ends_at_once(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "FIRST_WAIT", 60.0)
-    context, server = at_provider(MailLimit((2, 86_400)))
+    context, server = at_provider(MailLimit((2, 86_400)), mail_connections=1)
     run, stopping = start(context), Stopping()
     work(context, run, stop=stopping.event, tell=stopping.tell)
     stopping.require_quick_end()

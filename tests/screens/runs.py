@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from egec_cli.clock import to_rfc3339
+from egec_cli.reissue import threads
 from egec_cli.reissue.runs import HEARTBEAT_LIFETIME
 from egec_cli.reissue.throttle import Throttle
-from tests.screens.emulator import PROGRAM
+from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer, Point
 
 _REFUSED = {
@@ -22,6 +23,8 @@ _REFUSED = {
 }
 _DEFERRED = ("client2@example2.org", "client5@example2.org")
 _BLOCKED = "554 5.7.1 Service unavailable; Client host [192.0.2.10] blocked using zen.spamhaus.org"
+# The program, which tries to reach a mail server for a moment only.
+_IMPATIENT = egec_after(replace(threads, "FIRST_WAIT_FOR_SERVER", 0.01))
 _THROTTLED = "421 4.7.0 Our system has detected an unusual rate of mail from your IP address. Try again later."
 # One at a time, so that the order of what is shown is the same each time.
 _IN_ORDER = {"EGEC_WORKERS": "1", "EGEC_MAIL_CONNECTIONS": "1"}
@@ -100,4 +103,4 @@ def _settings(database: Path, server: MailServer) -> dict[str, str]:
 
 
 def _egec(environment: Mapping[str, str], *arguments: str) -> None:
-    subprocess.run([*PROGRAM, *arguments], env=dict(environment), check=False, capture_output=True)
+    subprocess.run([*_IMPATIENT, *arguments], env=dict(environment), check=False, capture_output=True)
