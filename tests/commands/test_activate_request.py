@@ -144,8 +144,9 @@ def test_an_internal_error_has_words_too(client: str) -> None:
     assert "secret" not in ended.err
 
 
-def test_an_origin_that_is_no_address_is_reported_to_the_operator(client: str, egec_process: Egec) -> None:
-    ended = egec_process("activate", "--stdin", "--format", "json", stdin=f"{JEANNE}\nportal.example.org\n")
+@pytest.mark.parametrize("more", ["portal.example.org\n", "192.0.2.7\n192.0.2.8\n"])
+def test_an_origin_that_is_no_address_is_reported_to_the_operator(client: str, egec_process: Egec, more: str) -> None:
+    ended = egec_process("activate", "--stdin", "--format", "json", stdin=f"{JEANNE}\n{more}")
     assert (ended.code, json.loads(ended.out)["answer"]) == (65, "unavailable")
     assert json.loads(ended.err)["error"]["code"] == "invalid_origin"
 

@@ -72,6 +72,19 @@ def test_a_refusal_beyond_the_limit_is_like_any_other(strict: Context) -> None:
     assert LoginPlace.select().count() == 0
 
 
+def test_empty_logins_use_up_nothing_of_their_network_and_have_a_limit_of_their_own(
+    strict: Context, work: Work
+) -> None:
+    client, password = activated(strict)
+    before = work.done
+    assert Counter(fail(strict, 20, identifier=" ")) == {"unknown_identifier": 3, "origin_limited": 17}
+    assert work.done - before == 3 * 2**strict.settings.bcrypt_cost
+    assert fail(strict, 2) == [LoginReason.UNKNOWN_IDENTIFIER] * 2
+    assert verify_login(strict, client.identifier, password, origin=HERE).accepted
+    # Three in a row, then the first and the tenth beyond the limit.
+    assert Event.select().where((Event.action == "login") & Event.client.is_null()).count() == 7
+
+
 def test_other_networks_and_callers_that_name_none_are_not_limited(strict: Context) -> None:
     client, password = activated(strict)
     fail(strict, 5)
