@@ -67,7 +67,7 @@ ERRORS: Mapping[str, str] = {
     "database_newer": "server",
 }
 
-# Outcomes that are no errors: the guide and the heading of the section about each.
+# Outcomes other than errors: the guide and the heading of the section about each.
 OUTCOMES: Mapping[str, tuple[str, str]] = {
     "not_recognised": ("portal", "What a portal calls"),
     "not_sent": ("portal", "What a portal calls"),
