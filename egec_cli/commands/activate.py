@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from egec_cli.commands.find import MatchOption, choose_client
-from egec_cli.commands.options import CLIENT_HELP, OUTPUT, OutputOption
+from egec_cli.commands.options import CLIENT_HELP, OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
@@ -90,7 +90,7 @@ def activate_command(
         ),
     ] = False,
     match: MatchOption = False,
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Create a new password for a client and mail it with the identifier.
 

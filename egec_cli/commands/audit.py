@@ -20,6 +20,7 @@ from egec_cli.commands.options import (
     SELECTION,
     FieldsOption,
     OutputOption,
+    RecordOption,
     YesOption,
     can_ask,
     confirm,
@@ -155,7 +156,7 @@ def prune_command(
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the events without deleting them.")] = False,
     yes: YesOption = False,
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Permanently delete events older than EGEC_AUDIT_DAYS.
 

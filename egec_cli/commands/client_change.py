@@ -14,13 +14,22 @@ from egec_cli.clients.records import load_record
 from egec_cli.clients.search import describe_client
 from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
 from egec_cli.commands.find import MatchOption, choose_client, find_client, show_named
-from egec_cli.commands.options import SELECTION, ClientArgument, OutputOption, YesOption, can_ask, confirm, no_terminal
+from egec_cli.commands.options import (
+    SELECTION,
+    ClientArgument,
+    OutputOption,
+    RecordOption,
+    YesOption,
+    can_ask,
+    confirm,
+    no_terminal,
+)
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, render, render_all
+from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, render, render_all, require_record_format
 from egec_cli.output.messages import note, to_text, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.store.models import Client
@@ -79,7 +88,7 @@ def update_command(
     ] = False,
     identifier: Annotated[str | None, typer.Option("--identifier", metavar="DIGITS", hidden=True)] = None,
     match: MatchOption = False,
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Change fields of a client; an empty value clears a field. The identifier never changes.
 
@@ -271,6 +280,8 @@ def _change(
     command may have been interrupted there. It gets the identifier of one of the clients, if there is one. `choose`
     finds a single client.
     """
+    if target.client:
+        require_record_format(output)
     selectors = Selectors(from_file=target.from_file, column=target.column)
     with open_selection(selectors) as selection, open_context() as context:
         if selection.listed is None:

@@ -7,7 +7,7 @@ import typer
 from egec_cli.clients import records
 from egec_cli.clients.fields import CIVILITIES, parse_fields
 from egec_cli.clients.records import ClientRecord, ClientStatus
-from egec_cli.commands.options import OutputOption
+from egec_cli.commands.options import RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.context import Context
@@ -53,7 +53,7 @@ def create_command(
         bool,
         typer.Option("--if-missing", help="If the e-mail exists, show that client and the differences; exit code 0."),
     ] = False,
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Create a client; its identifier never changes."""
     parsed = parse_fields(

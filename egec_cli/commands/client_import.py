@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from egec_cli.commands.import_report import RejectionReport
-from egec_cli.commands.options import OUTPUT, OutputOption
+from egec_cli.commands.options import OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import ExitCode, UsageError
@@ -64,7 +64,7 @@ def import_command(
             "--delimiter", metavar="CHARACTER", help="Character between cells: ; , tab … (default: detected)."
         ),
     ] = "",
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Create or update clients from the rows of a table."""
     options = TableOptions(kind, encoding, _parse_delimiter(delimiter), _parse_columns(column or []))

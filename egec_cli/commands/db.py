@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.commands.options import OutputOption
+from egec_cli.commands.options import OutputOption, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, read_settings
 from egec_cli.doctor import database
@@ -31,7 +31,7 @@ def status_command(output: OutputOption = OutputFormat.TABLE) -> None:
 
 
 @app.command("upgrade", epilog="egec db upgrade")
-def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
+def upgrade_command(output: RecordOption = OutputFormat.TABLE) -> None:
     """Upgrade the database to this program's schema; an SQLite file is first copied next to itself."""
     settings = read_settings()
     with ProgressLine(Words("upgrading the database")) as line:
@@ -42,7 +42,7 @@ def upgrade_command(output: OutputOption = OutputFormat.TABLE) -> None:
 @app.command("backup", epilog="egec db backup /var/backups/egec.db")
 def backup_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to create; it must not exist.")],
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Back up the SQLite database while it is in use."""
     settings = read_settings()
@@ -57,7 +57,7 @@ def backup_command(
 @app.command("restore", epilog="egec db restore /var/backups/egec-2026-11-25.db")
 def restore_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup made by `egec db backup`.")],
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Replace the SQLite database with a backup; the replaced database is kept next to it."""
     settings = read_settings()

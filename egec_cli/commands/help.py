@@ -90,9 +90,11 @@ def _commands() -> list[str]:
 
 
 def _find_section(topic: str) -> str:
-    """Return what the guides say about an error code, an exit code or a setting; empty for another word."""
+    """Return what the guides say about an error code, an exit code, an outcome or a setting; empty for another word."""
     if topic.upper() in _settings():
         return pages.find_section(pages.SETTINGS, topic.upper())
+    if topic in pages.OUTCOMES:
+        return pages.find_section(*pages.OUTCOMES[topic])
     if topic in _codes() or topic in {str(code.value) for code in ExitCode}:
         found = (pages.find_section(name, topic) for name in pages.CODES)
         return next(filter(None, found), "")
@@ -116,7 +118,7 @@ def _unknown(topic: str) -> UsageError:
     from difflib import get_close_matches
 
     names = pages.names()
-    known = {one.lower(): one for one in [*names, *_commands(), *_codes(), *_settings()]}
+    known = {one.lower(): one for one in [*names, *_commands(), *_codes(), *pages.OUTCOMES, *_settings()]}
     hint = Words("The guides are: {names}.", names=", ".join(names))
     nearest = get_close_matches(topic.lower(), known, n=1)
     if nearest:

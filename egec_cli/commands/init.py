@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from egec_cli import context
-from egec_cli.commands.options import OutputOption
+from egec_cli.commands.options import RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import read_settings
 from egec_cli.output.formats import OutputFormat, render
@@ -28,7 +28,7 @@ class InitResult(NamedTuple):
 
 
 @app.command("init", epilog=("egec init\negec --env-file /etc/egec/egec.env init"))
-def init_command(output: OutputOption = OutputFormat.TABLE) -> None:
+def init_command(output: RecordOption = OutputFormat.TABLE) -> None:
     """Create the database and show the locations in use."""
     settings = read_settings()
     created = context.create_database(settings)

@@ -11,7 +11,7 @@ import typer
 from egec_cli import clock
 from egec_cli.commands.doctor import VerboseOption, show_findings
 from egec_cli.commands.find import find_client
-from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, split_fields
+from egec_cli.commands.options import OUTPUT, FieldsOption, OutputOption, RecordOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
 from egec_cli.credentials import bounces, mail_route
@@ -103,7 +103,7 @@ def try_command(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Your own address.")],
     language: LanguageOption = "",
     kind: KindOption = Kind.CREDENTIALS,
-    output: OutputOption = OutputFormat.TABLE,
+    output: RecordOption = OutputFormat.TABLE,
 ) -> None:
     """Send a mail marked as a test, with a sample password; no client changes."""
     settings = read_settings()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from egec_cli.errors import UsageError
-from egec_cli.output.formats import OutputFormat
+from egec_cli.output.formats import OutputFormat, require_record_format
 from egec_cli.output.messages import note
 from egec_cli.translation import Words, format_number, translate
 
@@ -16,6 +16,11 @@ SELECTION, OUTPUT = Words("Selection"), Words("Output")
 CLIENT_HELP = "E-mail, identifier, reference, or at a terminal a unique part of a name or e-mail."
 ClientArgument = Annotated[str, typer.Argument(metavar="CLIENT", help=CLIENT_HELP)]
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.", rich_help_panel=OUTPUT)]
+# For commands that show a single result.
+RecordOption = Annotated[
+    OutputFormat,
+    typer.Option("--format", help="Output format.", rich_help_panel=OUTPUT, callback=require_record_format),
+]
 FieldsOption = Annotated[
     str,
     typer.Option(

@@ -16,7 +16,7 @@ from egec_cli.commands.verify_fast import Source
 from egec_cli.errors import ClientNotFound, UsageError
 from egec_cli.identifier import is_identifier
 from egec_cli.logins.verify import trim
-from egec_cli.output.formats import OutputFormat
+from egec_cli.output.formats import OutputFormat, require_record_format
 
 app = new_app()
 
@@ -72,6 +72,8 @@ def verify_command(
     Without an option for standard input, the password is asked for and not echoed.
     """
     words = words or []
+    if not batch:
+        require_record_format(output)
     _require_one_source(words, password_stdin, stdin, pam, checkpassword, batch)
     if explain and (checkpassword or batch):
         raise UsageError("--explain works for a single login", "Omit it, or give one login.")

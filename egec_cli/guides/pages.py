@@ -67,6 +67,18 @@ ERRORS: Mapping[str, str] = {
     "database_newer": "server",
 }
 
+# Outcomes other than errors: the guide and the heading of the section about each.
+OUTCOMES: Mapping[str, tuple[str, str]] = {
+    "not_recognised": ("portal", "What a portal calls"),
+    "not_sent": ("portal", "What a portal calls"),
+    "unavailable": ("portal", "What a portal calls"),
+    "client_limited": ("portal", "Limits"),
+    "origin_limited": ("portal", "Limits"),
+    "pending": ("portal", "Hide who is a client"),
+    "waiting": ("helpdesk", '"I am blocked"'),
+    "blocked": ("helpdesk", '"I am blocked"'),
+}
+
 # The guides with a section for each code of an error.
 TROUBLESHOOTING = ("troubleshooting", "troubleshooting-mail")
 # Where the codes of errors are explained, the most helpful guides first.

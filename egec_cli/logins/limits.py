@@ -62,7 +62,7 @@ class LimitRecord(NamedTuple):
     """The failed logins of an account.
 
     Attributes:
-        failed_logins: failures in a row since the last accepted login or new password.
+        failed_logins: failures in a row since the last accepted login, new password or end of a block.
         blocked_until: when logins are checked again, as RFC 3339 in UTC; None if they are checked now.
     """
 
@@ -157,7 +157,11 @@ def return_place(client: int, place: int | None) -> None:
 def count_failure(context: Context, client: int) -> None:
     """Count a wrong login, and start the wait or block that follows, within a transaction that locks the client."""
     failures, blocked_until = _read_failures(client)
-    until = wait_after_failures(failures + 1, context.clock(), block_hours=context.settings.block_hours)
+    now = context.clock()
+    if failures >= FAILURES_BEFORE_BLOCK and blocked_until is not None and blocked_until <= now:
+        # The block has ended, so this failure begins a fresh count.
+        failures = 0
+    until = wait_after_failures(failures + 1, now, block_hours=context.settings.block_hours)
     if until is None or (blocked_until is not None and blocked_until > until):
         until = blocked_until
     Client.update(failed_logins=failures + 1, blocked_until=until).where(Client.id == client).execute()
@@ -171,7 +175,7 @@ def is_block(failures: int, until: datetime) -> bool:
 def wait_after_failures(failures: int, moment: datetime, *, block_hours: int = 0) -> datetime | None:
     """Return the end of the wait or block after this number of failures in a row, the last one at this moment.
 
-    A block of `block_hours` ends automatically. One login is checked then; another failure blocks the account again.
+    A block of `block_hours` ends automatically; the next failure begins a fresh count.
     """
     if failures >= FAILURES_BEFORE_BLOCK:
         return moment + timedelta(hours=block_hours) if block_hours else UNTIL_NEW_CREDENTIAL

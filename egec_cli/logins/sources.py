@@ -41,11 +41,17 @@ class LoginSource(NamedTuple):
         return self.counted is not None and not self.counted.is_within
 
 
-def count_login(context: Context, origin: str) -> LoginSource:
-    """Count a login from an address, or from a host name if no address is known."""
+def count_login(context: Context, origin: str, *, is_empty: bool = False) -> LoginSource:
+    """Count a login from an address, or from a host name if no address is known.
+
+    Args:
+        is_empty: the login names no identifier. It guesses at no account, so it uses up none of the attempts of its
+            network; as many such logins have a limit of their own.
+    """
     found = networks.hash_network(context, networks.parse_network_or_name(origin))
     limits = context.settings.failures_per_origin
-    return LoginSource(found, rates.count_act(context, f"login {found}", limits) if limits else None)
+    act = "empty login" if is_empty else "login"
+    return LoginSource(found, rates.count_act(context, f"{act} {found}", limits) if limits else None)
 
 
 def forget_login(source: LoginSource) -> None:

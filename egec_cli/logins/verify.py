@@ -140,7 +140,7 @@ def start_login(
         AccountBusy: no place became free.
     """
     wanted, password = trim(given_identifier), trim(given_password)
-    source = _count_for_network(context, origin) if origin else None
+    source = _count_for_network(context, origin, is_empty=not wanted) if origin else None
     client = Client.get_or_none(Client.identifier == wanted) if identifier.is_identifier(wanted) else None
     if source is not None and source.is_limited and not _is_exempt(context, client, source):
         return StartedLogin(None, "", (), 0, source=source, is_unchecked=True)
@@ -230,10 +230,10 @@ def _settle(context: Context, started: StartedLogin, compared: ComparedLogin) ->
 # Imported in functions: a login without an origin loads nothing more.
 
 
-def _count_for_network(context: Context, origin: str) -> "LoginSource":
+def _count_for_network(context: Context, origin: str, *, is_empty: bool) -> "LoginSource":
     from egec_cli.logins import sources
 
-    return sources.count_login(context, origin)
+    return sources.count_login(context, origin, is_empty=is_empty)
 
 
 def _forget_for_network(source: "LoginSource | None") -> None:

@@ -31,6 +31,17 @@ class OutputFormat(StrEnum):
     COUNT = "count"
 
 
+def require_record_format(output: OutputFormat) -> OutputFormat:
+    """Return the format if it can show a single result; a command that changes something asks before it does.
+
+    Raises:
+        UsageError: it is `count`, which is for lists.
+    """
+    if output is OutputFormat.COUNT:
+        raise UsageError("--format count is for lists", "Choose another format.")
+    return output
+
+
 def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> None:
     """Show one result, a named tuple or a dictionary; json and jsonl are one object.
 
@@ -40,8 +51,7 @@ def render(record: Any, output: OutputFormat, chosen: Sequence[str] = ()) -> Non
     Raises:
         UsageError: a chosen field is unknown, or `count` is wanted, which is for lists.
     """
-    if output is OutputFormat.COUNT:
-        raise UsageError("--format count is for lists", "Choose another format.")
+    require_record_format(output)
     row = record if isinstance(record, dict) else record._asdict()
     row = {name: _with_names(row[name]) for name in _known(chosen, row)}
     if is_hidden(output):

@@ -34,13 +34,20 @@ def parse_request(data: bytes) -> Request:
         data: what the portal passed, or its first `MOST_BYTES` + 1 bytes.
 
     Raises:
-        ClientNotFound: the first line is not an e-mail address, or there are more than two lines.
-        InvalidInput: the second line is not an IP address.
+        ClientNotFound: the first line is not an e-mail address.
+        InvalidInput: the second line is not an IP address, or there are more than two lines. The portal has to be corrected.
     """
     email, separator, rest = data.partition(b"\n")
     origin, _, more = rest.partition(b"\n")
-    if len(data) > MOST_BYTES or more.strip():
+    if len(data) > MOST_BYTES:
         raise _invalid()
+    if more.strip():
+        # As at a login: line breaks that were typed must not replace the address that the portal knows.
+        raise InvalidInput(
+            "standard input has more than two lines",
+            "Pass the e-mail and the client's IP address, and refuse line breaks within them.",
+            code="invalid_origin",
+        )
     try:
         email_text, origin_text = trim(email.decode()), trim(origin.decode())
         parsed = email_address.parse_email(email_text)
@@ -53,6 +60,6 @@ def parse_request(data: bytes) -> Request:
 def _invalid() -> ClientNotFound:
     return ClientNotFound(
         "the request is not an e-mail address",
-        "Pass one e-mail address on the first line, the client's IP address or nothing on the second, and no more.",
+        "Pass one e-mail address on the first line, and the client's IP address or nothing on the second.",
         code="invalid_request",
     )

@@ -1,15 +1,20 @@
 """The memo, acted out with a real browser at the guide's portal under the real Apache, on both databases."""
 
+import http.client
 import os
 import select
 import socket
 import socketserver
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("portal")
 SUDOERS, PORTAL, SITE, UNIT = executed_by("tests/callers/test_portal.py")
 FIXTURE = CHECKOUT / "tests" / "callers" / "portal" / "portal"
 MODULES = Path("/usr/lib/apache2/modules")
-LOADED = ("mpm_prefork", "unixd", "authz_core", "alias", "cgi", "env")
+LOADED = ("mpm_prefork", "unixd", "authz_core", "alias", "cgid", "env")
 AROUND = """
 ServerRoot /srv
 ServerName localhost
@@ -40,6 +45,7 @@ Listen 127.0.0.1:{port}
 User www-data
 Group www-data
 PidFile /srv/apache.pid
+ScriptSock /srv/cgi.sock
 DefaultRuntimeDir /srv
 ErrorLog /srv/error.log
 DocumentRoot /srv/www
@@ -112,8 +118,8 @@ def visitor() -> Iterator[Visitor]:
 def office(request: pytest.FixtureRequest, visitor: Visitor) -> Iterator[Office]:
     binary = require_program("apache2", "apache2")
     require_programs_in(INSTALL.text, beside=["sudo"])
-    if not (MODULES / "mod_cgi.so").exists():
-        pytest.skip("mod_cgi is missing: apt-get install apache2")
+    if not (MODULES / "mod_cgid.so").exists():
+        pytest.skip("mod_cgid is missing: apt-get install apache2")
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as mail_server, machine() as made:
         server = Server.installed(made, mail_server)
         server.may_be_worked_at()
@@ -285,3 +291,99 @@ def test_sudo_refuses_what_the_rule_does_not_name() -> None:
             assert (ended.code, ended.out) == (1, ""), call
         allowed = made.run(["sh", "-c", f"sudo -n -u egec {egec} activate --stdin"], user="www-data")
         assert (allowed.code, allowed.out) == (0, "/var/lib/egec\n")
+
+
+FORM = b"acte=connexion&identifiant=5079512743&mot-de-passe=x"
+
+
+def asked(method: str = "POST", body: bytes = FORM, **given: str) -> tuple[str, str]:
+    """Ask the program as a web server does, where egec cannot be run; return the status and the page."""
+    environment = {"REQUEST_METHOD": method, "CONTENT_LENGTH": str(len(body)), "PATH": "/missing", "HTTP_HOST": "here"}
+    ended = subprocess.run(
+        [sys.executable, FIXTURE],
+        input=body,
+        env={**environment, "HTTP_SEC_FETCH_SITE": "same-origin", **given},
+        capture_output=True,
+        check=True,
+    )
+    headers, _, page = ended.stdout.decode().partition("\n\n")
+    return headers.splitlines()[0].removeprefix("Status: "), page
+
+
+UNREADABLE = "La demande est incomplète ou trop longue. Recommencez ici."
+
+
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [
+        (b"", "0"),
+        (b"", ""),
+        (FORM, ""),
+        (FORM, "nonsense"),
+        (FORM, str(len(FORM) + 1)),
+        (FORM + b"&x=" + b"x" * 5000, str(len(FORM) + 5003)),
+        (FORM.replace(b"acte", b"act"), str(len(FORM) - 1)),
+        (FORM.replace(b"connexion", b"autres"), str(len(FORM) - 3)),
+        (FORM.replace(b"=x", b"=\xc3\xa9"), str(len(FORM) + 1)),
+        (FORM + b"&a=b" * 10, str(len(FORM) + 40)),
+    ],
+    ids=["empty", "none", "chunked", "no number", "cut off", "too long", "no act", "other act", "not ASCII", "fields"],
+)
+def test_a_malformed_form_is_refused_in_words_of_its_own_without_asking_egec(body: bytes, length: str) -> None:
+    status, page = asked(body=body, CONTENT_LENGTH=length)
+    assert status == "400 Bad Request"
+    assert UNREADABLE in page
+    # Where egec is asked, it is missing.
+    assert asked()[0] == "503 Service Unavailable"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_own"),
+    [
+        ({"HTTP_ORIGIN": "https://here"}, True),
+        ({"HTTP_ORIGIN": "https://there"}, False),
+        ({"HTTP_ORIGIN": "https://here", "HTTP_SEC_FETCH_SITE": "cross-site"}, False),
+        ({"HTTP_ORIGIN": "null"}, False),
+        ({"HTTP_ORIGIN": "https://["}, False),
+        ({}, False),
+        ({"HTTP_HOST": ""}, False),
+        ({"HTTP_HOST": "", "HTTP_ORIGIN": ""}, False),
+        ({"HTTP_HOST": "", "HTTP_ORIGIN": "https://"}, False),
+    ],
+)
+def test_only_forms_of_the_same_site_are_accepted(given: dict[str, str], is_own: bool) -> None:
+    ended = subprocess.run(
+        [sys.executable, FIXTURE],
+        input=FORM,
+        env={"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "1", "HTTP_HOST": "here", **given},
+        capture_output=True,
+        check=True,
+    )
+    # A length that is wrong: a form of the same site goes no further.
+    assert ended.stdout.startswith(b"Status: 400" if is_own else b"Status: 403")
+
+
+@pytest.mark.parametrize("office", ["sqlite"], indirect=True)
+def test_every_answer_is_complete_whatever_the_body(office: Office) -> None:
+    host = urlsplit(office.url).netloc
+    own = {"Origin": f"http://{host}", "Content-Type": "application/x-www-form-urlencoded"}
+    body = b"x" * 4000
+    for method, headers, sent, status in (
+        ("POST", {"Origin": "http://elsewhere"}, body, 403),
+        ("POST", {}, body, 403),
+        ("PUT", own, body, 200),
+        ("GET", own, body, 200),
+        ("GET", own, None, 200),
+        ("POST", own, body, 400),
+        ("POST", own, None, 400),
+    ):
+        connection = http.client.HTTPConnection(host, timeout=30)
+        began = time.monotonic()
+        connection.request(method, "/compte", sent, headers)
+        answer = connection.getresponse()
+        page = answer.read().decode()
+        assert (answer.status, page[-8:]) == (status, "</html>\n"), (method, headers)
+        # Apache waits five seconds for a program that leaves a body unread.
+        assert time.monotonic() - began < 4, (method, headers)
+        connection.close()
+    assert office.server.egec("audit", "list", "--action", "login", "--format", "count").out == "0\n"

@@ -371,7 +371,7 @@ def test_if_the_first_mail_fails_the_message_states_what_happened_to_the_client(
 NOT_SENT = (
     "Aucun nouveau courriel ne peut vous être envoyé pour le moment.\n"
     "Si vous en avez réceptionné plusieurs, prenez en compte uniquement le dernier. "
-    "Vérifiez éventuellement dans vos SPAMs\n"
+    "Vérifiez éventuellement dans vos SPAMs.\n"
     "Si le problème persiste, contactez : Service IT.\n"
 )
 

@@ -144,8 +144,9 @@ def test_an_internal_error_has_words_too(client: str) -> None:
     assert "secret" not in ended.err
 
 
-def test_an_origin_that_is_no_address_is_reported_to_the_operator(client: str, egec_process: Egec) -> None:
-    ended = egec_process("activate", "--stdin", "--format", "json", stdin=f"{JEANNE}\nportal.example.org\n")
+@pytest.mark.parametrize("more", ["portal.example.org\n", "192.0.2.7\n192.0.2.8\n"])
+def test_an_origin_that_is_no_address_is_reported_to_the_operator(client: str, egec_process: Egec, more: str) -> None:
+    ended = egec_process("activate", "--stdin", "--format", "json", stdin=f"{JEANNE}\n{more}")
     assert (ended.code, json.loads(ended.out)["answer"]) == (65, "unavailable")
     assert json.loads(ended.err)["error"]["code"] == "invalid_origin"
 
@@ -257,3 +258,32 @@ def test_the_words_have_french_typography() -> None:
     for path in (Path(activate_request.__file__).parents[2] / "templates").glob("*.fr.txt"):
         text = path.read_text(encoding="utf-8")
         assert re.search(r"[ \w][;:?!](\s|$)", text.partition("\n\n")[2] if "Subject" in text else text) is None, path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("activate", "--stdin"),
+        ("activate", JEANNE),
+        ("activate", JEANNE, "--no-mail", "--show-password"),
+        ("client", "create", "marc@example.org", "--activate"),
+        ("client", "update", JEANNE, "--last-name", "Durand"),
+        ("client", "disable", JEANNE, "--reason", "left"),
+        ("client", "erase", JEANNE, "--yes"),
+        ("verify", "--stdin"),
+        ("audit", "prune", "--older-than", "2999-01-01", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_a_format_for_lists_is_refused_before_anything_changes(
+    client: str, egec: Egec, egec_process: Egec, server: MailServer, command: tuple[str, ...]
+) -> None:
+    def state() -> str:
+        return egec("client", "list", "--format", "json").out + egec("audit", "list", "--format", "json").out
+
+    before = state()
+    ended = egec_process(*command, "--format", "count", stdin=JEANNE)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--format count is for lists" in ended.err
+    assert server.accepted == []
+    assert state() == before

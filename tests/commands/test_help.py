@@ -220,6 +220,14 @@ def test_a_code_leads_to_what_the_guides_say_about_it(egec: Egec, topic: str) ->
     assert re.search(rf"(?<!\w){topic}(?!\w)", ended.out)
 
 
+@pytest.mark.parametrize("outcome", ["client_limited", "origin_limited", "not_recognised", *pages.OUTCOMES])
+def test_an_outcome_that_is_no_error_leads_to_the_section_that_explains_it(egec: Egec, outcome: str) -> None:
+    ended = egec("help", outcome)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("#")
+    assert f"`{outcome}`" in ended.out
+
+
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
 def test_a_setting_leads_to_what_the_guides_say_about_it(egec: Egec, name: str) -> None:
     for typed in (name, name.lower()):

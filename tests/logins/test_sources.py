@@ -72,6 +72,19 @@ def test_a_refusal_beyond_the_limit_is_like_any_other(strict: Context) -> None:
     assert LoginPlace.select().count() == 0
 
 
+def test_empty_logins_use_up_nothing_of_their_network_and_have_a_limit_of_their_own(
+    strict: Context, work: Work
+) -> None:
+    client, password = activated(strict)
+    before = work.done
+    assert Counter(fail(strict, 20, identifier=" ")) == {"unknown_identifier": 3, "origin_limited": 17}
+    assert work.done - before == 3 * 2**strict.settings.bcrypt_cost
+    assert fail(strict, 2) == [LoginReason.UNKNOWN_IDENTIFIER] * 2
+    assert verify_login(strict, client.identifier, password, origin=HERE).accepted
+    # Three in a row, then the first and the tenth beyond the limit.
+    assert Event.select().where((Event.action == "login") & Event.client.is_null()).count() == 7
+
+
 def test_other_networks_and_callers_that_name_none_are_not_limited(strict: Context) -> None:
     client, password = activated(strict)
     fail(strict, 5)
@@ -173,7 +186,7 @@ def test_the_help_desk_learns_that_a_network_is_limited(strict: Context) -> None
     assert explain_login(strict, client.identifier, password, count=False).reason == "accepted"
 
 
-def test_a_block_ends_by_itself_after_the_hours_of_the_setting_and_one_failure_blocks_again(opened: Context) -> None:
+def test_a_block_ends_by_itself_after_the_hours_of_the_setting_and_begins_a_fresh_count(opened: Context) -> None:
     client, password = activated(opened)
     daily = opened._replace(settings=opened.settings._replace(block_hours=24))
     Client.update(failed_logins=9).execute()
@@ -183,6 +196,21 @@ def test_a_block_ends_by_itself_after_the_hours_of_the_setting_and_one_failure_b
     before, after = later(daily, hours=23), later(daily, hours=25)
     assert check_login(before, client.identifier, password).reason is LoginReason.BLOCKED
     assert "blocked until" in explain_login(before, client.identifier, password).hint
+    # Fresh attempts: five, the first wait, and a block after the tenth.
+    assert fail(after, 6, "", client.identifier) == [LoginReason.WRONG_PASSWORD] * 5 + [LoginReason.WAITING]
+    assert (Client.get().failed_logins, Client.get().blocked_until) == (5, after.clock() + limits.FIRST_WAIT)
+    Client.update(failed_logins=9, blocked_until=after.clock()).execute()
     assert fail(after, 2, "", client.identifier) == [LoginReason.WRONG_PASSWORD, LoginReason.BLOCKED]
     assert verify_login(later(after, hours=25), client.identifier, password).accepted
     assert Client.get().failed_logins == 0
+
+
+def test_an_earlier_block_is_forgotten_only_once_it_has_ended(opened: Context) -> None:
+    client, _ = activated(opened)
+    daily = opened._replace(settings=opened.settings._replace(block_hours=24))
+    # Without an end, as in an earlier version or after an import: the tenth verdict blocks.
+    Client.update(failed_logins=10, blocked_until=None).execute()
+    assert fail(daily, 2, "", client.identifier) == [LoginReason.WRONG_PASSWORD, LoginReason.BLOCKED]
+    for hours in (25, 50):
+        assert fail(later(daily, hours=hours), 1, "", client.identifier) == [LoginReason.WRONG_PASSWORD]
+    assert Client.get().failed_logins == 2

@@ -40,6 +40,21 @@ def test_a_second_line_that_is_no_address_is_an_error_of_the_portal(line: str) -
     assert (refused.value.exit_code, refused.value.code) == (65, "invalid_origin")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"jeanne@example.org\n192.0.2.7\n192.0.2.8\n",
+        b"jeanne@example.org\n\n192.0.2.8",
+        b"jeanne@example.org\nBcc: marc@example.org\n192.0.2.8",
+        b"\nnobody\n192.0.2.8",
+    ],
+)
+def test_more_lines_are_an_error_of_the_portal_as_at_a_login(data: bytes) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_request(data)
+    assert (refused.value.exit_code, refused.value.code) == (65, "invalid_origin")
+
+
 HOSTILE = [
     b"",
     b"\n",
@@ -59,9 +74,6 @@ HOSTILE = [
     b"<jeanne@example.org>",
     b"jeanne@example.org\rmarc@example.org",
     b"jeanne@example.org\x1b[2J",
-    b"jeanne@example.org\n192.0.2.7\n192.0.2.8\n",
-    b"jeanne@example.org\n\n192.0.2.8",
-    b"jeanne@example.org\nBcc: marc@example.org\n192.0.2.8",
     b"\xff\xfe",
     "jeanne@example.org".encode("utf-16"),
     b"jeanne@example.org\xff",
