@@ -35,7 +35,7 @@ def parse_request(data: bytes) -> Request:
 
     Raises:
         ClientNotFound: the first line is not an e-mail address.
-        InvalidInput: the second line is not an IP address, or there are more than two lines. The portal has to be corrected.
+        InvalidInput: the second line is not an IP address, or there are more than two lines. Correct the portal.
     """
     email, separator, rest = data.partition(b"\n")
     origin, _, more = rest.partition(b"\n")
