@@ -508,7 +508,8 @@ def change_throttle(run: ReissueRun, change: Callable[[Throttle | None], Throttl
 
 def mark_alive(context: Context, run: ReissueRun, *, alive: bool = True) -> None:
     """Record that a worker is working on the run, or that one has left."""
-    until = context.clock() + (HEARTBEAT_LIFETIME if alive else timedelta())
+    # One that has left does not count at the present moment either.
+    until = context.clock() + (HEARTBEAT_LIFETIME if alive else timedelta(milliseconds=-1))
     ReissueRun.update(worked_until=until).where(ReissueRun.id == run.id).execute()
 
 

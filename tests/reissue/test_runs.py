@@ -742,6 +742,15 @@ def test_mails_keep_to_the_rate_limit(context: Context, server: MailServer) -> N
     assert too_early == []
 
 
+def test_a_run_is_paused_at_the_moment_when_its_last_worker_leaves(context: Context) -> None:
+    run, moment = start(context), context.clock()
+    frozen = context._replace(clock=lambda: moment)
+    runs.mark_alive(frozen, run)
+    assert runs.load_run(frozen, run).state == "running"
+    runs.mark_alive(frozen, run, alive=False)
+    assert runs.load_run(frozen, run).state == "paused"
+
+
 def test_a_run_without_workers_is_shown_as_paused(context: Context) -> None:
     run = start(context)
     assert summary(context, run)[0] == "paused"
