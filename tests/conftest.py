@@ -259,7 +259,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of workers of the suite; tests wait for other processes much of the time."""
-    return 2 * (os.cpu_count() or 1) + 2
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -134,6 +134,8 @@ def test_an_interruption_ends_the_program_that_prints_the_token(
     pids = tmp_path / "pids"
     with subprocess.Popen([*PROGRAM, command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+        # On a busy machine, the command may not wait for its program yet.
+        time.sleep(0.5)
         began = time.monotonic()
         process.send_signal(number)
         process.communicate(timeout=PATIENCE)

@@ -288,6 +288,8 @@ def test_running_programs_can_be_ended_from_another_thread(tmp_path: Path) -> No
 
     def end() -> None:
         wait_until(lambda: (tmp_path / "pid").exists())
+        # On a busy machine, the other threads may not wait for the program yet.
+        time.sleep(1.0)
         end_running_commands()
 
     thread = threading.Thread(target=end)
