@@ -18,6 +18,8 @@ from egec_cli.translation import Words, system_message
 COMMAND_TIMEOUT = 30.0
 # How long to wait for the end of a program that is interrupted, in seconds.
 _LONGEST_END = 5.0
+# How late a signal may take effect, in seconds.
+_SIGNAL_INTERVAL = 0.2
 # The maximum length of a secret, in bytes: a response of SASL has at most 12,288 in base64 (RFC 4954, 4).
 _LONGEST = 8192
 # An access token (RFC 6750, 2.1).
@@ -194,7 +196,10 @@ def _read_output(command: SecretCommand, timeout: float) -> bytes:
     try:
         # In a thread, where Ctrl-C cannot come between the start of the program and the record of its number.
         Thread(target=run, name="login secret", daemon=True).start()
-        has_ended.wait()
+        # In short waits: one without an end is not broken off by a signal that comes just before it, or that the system
+        # delivers to another thread.
+        while not has_ended.wait(_SIGNAL_INTERVAL):
+            pass
     except KeyboardInterrupt:
         interruption.set()
         has_ended.wait(_LONGEST_END)

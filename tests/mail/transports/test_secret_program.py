@@ -308,6 +308,26 @@ def get_and_print(path: str) -> None:
         print("interrupted", flush=True)
 
 
+def get_and_print_while_another_thread_gets_a_signal(path: str, pid: str) -> None:
+    """Send Ctrl-C to another thread than the one that waits for the program, whose wait it does not break off."""
+
+    def send() -> None:
+        wait_until(lambda: Path(pid).exists())
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    threading.Thread(target=send).start()
+    get_and_print(path)
+
+
+def test_ctrl_c_ends_the_program_whichever_thread_gets_the_signal(tmp_path: Path) -> None:
+    program = shell_program(tmp_path / "program", f"echo $$ > {tmp_path}/pid; sleep 60")
+    call = partial(get_and_print_while_another_thread_gets_a_signal, str(program), str(tmp_path / "pid"))
+    began = time.monotonic()
+    done = subprocess.run(command_of(call), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stdout == "interrupted\n"
+    assert time.monotonic() - began < LONG / 2
+
+
 def test_ctrl_c_ends_the_program_with_its_children(tmp_path: Path) -> None:
     program = shell_program(
         tmp_path / "program", f"(sleep 60 & echo $! > {tmp_path}/child); echo $$ > {tmp_path}/pid; sleep 60"
