@@ -12,7 +12,7 @@ from egec_cli.credentials import leases
 from egec_cli.credentials.quotas import Limits, expected_duration
 from egec_cli.mail.transports.interface import without_addresses
 from egec_cli.reissue import runs
-from egec_cli.reissue.runs import RunRecord
+from egec_cli.reissue.runs import Orders, RunRecord
 from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Credential, Event, ItemState, ReissueItem, ReissueRun, RunState
@@ -126,23 +126,22 @@ _WORK = ("reissue.start", "reissue.resume", "reissue.retry", "reissue.pause", "r
 
 def report_run(context: Context, run: ReissueRun) -> RunReport:
     """Return the state of a run with what people ask about it."""
-    record, rate = runs.load_run(context, run), runs.load_orders(context, run).rate
+    record, orders = runs.load_run(context, run), runs.load_orders(context, run)
     is_worked_on = record.state is RunState.RUNNING
     return RunReport(
         run=record,
         failures=group_failures(run) if record.failed else [],
-        rate=rate,
+        rate=orders.rate,
         has_no_worker=runs.has_no_worker(context, run),
         started=_find_act(run, "reissue.start", order=Event.id),
         worked=_find_act(run, *_WORK),
-        paused=_find_act(run, "reissue.pause") if _is_paused(context, run) else None,
-        seconds_left=_estimate(context, run, record.remaining, rate) if is_worked_on else None,
+        paused=_find_act(run, "reissue.pause") if _is_paused(context, orders) else None,
+        seconds_left=_estimate(context, run, record.remaining, orders) if is_worked_on else None,
     )
 
 
-def _is_paused(context: Context, run: ReissueRun) -> bool:
+def _is_paused(context: Context, orders: Orders) -> bool:
     """Return whether a run is paused, or was continued before the time at which it tries again."""
-    orders = runs.load_orders(context, run)
     if orders.state is not RunState.RUNNING or orders.paused_until is None:
         return orders.state is RunState.PAUSED
     return orders.paused_until > context.clock()
@@ -164,7 +163,7 @@ _PASSWORDS_MEASURED = 200
 _MEASURED_WITHIN = leases.LEASE
 
 
-def _estimate(context: Context, run: ReissueRun, remaining: int, rate: Rate) -> float | None:
+def _estimate(context: Context, run: ReissueRun, remaining: int, orders: Orders) -> float | None:
     """Return how long the rest of a run takes at its present speed, in seconds."""
     moment = context.clock()
     query = Credential.select(Credential.created_at).where(Credential.run == run)
@@ -174,6 +173,6 @@ def _estimate(context: Context, run: ReissueRun, remaining: int, rate: Rate) -> 
     if took <= timedelta():
         return None
     seconds = remaining * took.total_seconds() / len(made)
-    throttle = runs.load_orders(context, run).throttle
-    limits = Limits(rate, context.settings.mail_reserve, None if throttle is None else throttle.rate)
+    slowest = None if orders.throttle is None else orders.throttle.rate
+    limits = Limits(orders.rate, context.settings.mail_reserve, slowest)
     return max(seconds, expected_duration(limits, remaining))
