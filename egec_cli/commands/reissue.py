@@ -1,10 +1,10 @@
 """`egec reissue`: start, resume, status, retry, cancel."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from egec_cli.commands.options import (
     OUTPUT,
     FieldsOption,
     OutputOption,
+    RecordOption,
     YesOption,
     can_ask,
     no_terminal,
@@ -38,9 +39,6 @@ from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ItemState, ReissueRun, RunState
 from egec_cli.translation import Words
-
-if TYPE_CHECKING:
-    pass
 
 app = new_app("Mail new passwords to many clients: start, resume, status, retry, cancel.")
 
@@ -310,7 +308,7 @@ def retry_command(
 
 
 @app.command("cancel", epilog="egec reissue cancel spring-2026")
-def cancel_command(name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
+def cancel_command(name: NameArgument, output: RecordOption = OutputFormat.TABLE) -> None:
     """Cancel a run permanently; clients not mailed yet keep their current password."""
     with open_context() as context:
         run = runs.find_run(name)
@@ -359,8 +357,7 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
             _try_to_summarise(context, run, unmatched, error.exit_code, with_next=False)
         elif output is OutputFormat.JSON and error.exit_code is ExitCode.TEMPORARY_FAILURE:
             # What is left, and when it is due.
-            with _ignoring_failures(context):
-                render(runs.load_run(context, run), output)
+            _show_if_possible(context, lambda: render(runs.load_run(context, run), output))
         raise
     except KeyboardInterrupt as signal_:
         # A second signal ends the program at once.
@@ -398,16 +395,14 @@ def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, 
 
 def _try_to_summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
     """Show what the run has come to before what ended this command is reported; leave it out if that fails too."""
-    with _ignoring_failures(context):
-        _summarise(context, run, unmatched, code, with_next=with_next)
+    _show_if_possible(context, lambda: _summarise(context, run, unmatched, code, with_next=with_next))
 
 
-@contextmanager
-def _ignoring_failures(context: Context) -> Iterator[None]:
-    """Connect to the database for the block, which is left out if that fails."""
+def _show_if_possible(context: Context, show: Callable[[], object]) -> None:
+    """Connect to the database and call `show`; leave it out if either fails."""
     with suppress(EgecError, peewee.PeeweeException), translate_failures(context.settings.database):
         context.database.connect(reuse_if_open=True)
-        yield
+        show()
 
 
 def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Iterator[ItemRecord]:

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from egec_cli import clock
+from egec_cli.commands import reissue
+from egec_cli.context import Context
 from egec_cli.output import progress
 from egec_cli.reissue import threads
-from egec_cli.settings.schema import Database
+from egec_cli.settings.schema import Database, SqliteFile
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
 from tests.processes import egec_after, replace
@@ -307,6 +309,26 @@ def test_an_unavailable_server_ends_with_75_and_resume_continues(
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == "paused"
     server.start()
     assert run_of(egec("reissue", "resume", "spring", "--format", "json").out)["accepted"] == 3
+
+
+def test_a_format_for_lists_is_refused_before_a_run_is_cancelled(
+    egec: Egec, server: MailServer, people: list[str]
+) -> None:
+    server.fail_always(Fault.RCPT_451, recipient="c1@example.org")
+    egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0")
+    assert egec("reissue", "cancel", "spring", "--format", "count").code == 2
+    assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == "paused"
+
+
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+def test_what_a_run_has_come_to_is_left_out_if_the_database_is_gone(opened: Context) -> None:
+    assert isinstance(opened.settings.database, SqliteFile)
+    opened.database.close()
+    opened.settings.database.path.unlink()
+    opened.settings.database.path.mkdir()
+    shown: list[str] = []
+    reissue._show_if_possible(opened, lambda: shown.append("shown"))
+    assert shown == []
 
 
 def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer, people: list[str]) -> None:

@@ -31,12 +31,12 @@ from egec_cli.mail.transports.interface import (
 from egec_cli.mail.transports.login import LoginRefused
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.mail.transports.smtp_errors import (
-    closed_error,
     connection_error,
     describe_failure,
     refusal_to_connect,
     refused_mail_error,
     smtputf8_error,
+    unavailable_error,
 )
 from egec_cli.password import Password
 from egec_cli.settings.schema import SmtpServer, Tls
@@ -129,10 +129,11 @@ class SmtpTransport:
 
     def _deliver(self, mail: Mail) -> Reply:
         """Send one mail; reconnect once if the server closed the connection between two mails, as many do."""
+        is_reused = self._smtp is not None and self._is_used
         try:
             smtp = self._start_message(mail)
         except DeliveryRefused as refusal:
-            if not (_closed_the_connection(refusal) and self._is_used):
+            if not (is_reused and _closed_the_connection(refusal)):
                 raise
             smtp = self._start_message(mail)
         self._is_used = True
@@ -146,7 +147,7 @@ class SmtpTransport:
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise DeliveryRefused(
-                closed_error(self._server, describe_failure(error)), cause=Cause.UNREACHABLE
+                unavailable_error(self._server, describe_failure(error), was_connected=True), cause=Cause.UNREACHABLE
             ) from None
         except DeliveryRefused:
             self._must_reset = True
@@ -206,14 +207,11 @@ class SmtpTransport:
         try:
             tls = None if server.tls is Tls.NONE else ssl.create_default_context(cafile=server.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise DeliveryRefused(
-                ConfigError(
-                    "the CA file {ca_file} cannot be used: {reason}",
-                    "Correct ca= in EGEC_MAIL_URL.",
-                    ca_file=server.ca_file,
-                    reason=describe_failure(error),
-                ),
-                cause=Cause.BLOCKED,
+            raise ConfigError(
+                "the CA file {ca_file} cannot be used: {reason}",
+                "Correct ca= in EGEC_MAIL_URL.",
+                ca_file=server.ca_file,
+                reason=describe_failure(error),
             ) from None
         smtp: SmtpConnection | None = None
         stage = Stage.GREETING
@@ -237,9 +235,7 @@ class SmtpTransport:
             if isinstance(error, smtplib.SMTPResponseException):
                 raise refusal_to_connect(self._server, self._used_secret, error, stage) from None
             if isinstance(error, smtplib.SMTPException | OSError | UnicodeError):
-                fault = connection_error(self._server, error)
-                is_ours = isinstance(fault, ConfigError)
-                raise DeliveryRefused(fault, cause=Cause.BLOCKED if is_ours else Cause.UNREACHABLE) from None
+                raise connection_error(self._server, error) from None
             raise
         return smtp
 

@@ -18,8 +18,7 @@ from egec_cli.password import Password
 from egec_cli.settings.schema import SmtpServer, Tls
 from egec_cli.translation import Words
 
-_AUTHENTICATION_REQUIRED = 530
-_AUTHENTICATION_CODES = {_AUTHENTICATION_REQUIRED, 534, 535, 538}
+_AUTHENTICATION_CODES = {530, 534, 535, 538}
 _TOO_LARGE = 552
 _SUBJECTS = {
     Stage.SENDER: Words("the sender"),
@@ -139,7 +138,7 @@ def refused_mail_error(server: SmtpServer, stage: Stage, code: int, text: str, c
             reply=reply,
         )
     if cause is Cause.UNREACHABLE:
-        return closed_error(server, reply)
+        return unavailable_error(server, reply, was_connected=True)
     return TemporaryFailure(
         "the mail server {server} temporarily refuses {subject}: {reply}",
         "Try again later. If it lasts, ask the administrator of the mail server."
@@ -173,21 +172,12 @@ def smtputf8_error(server: SmtpServer, mail: Mail) -> EgecError:
     )
 
 
-def unavailable_error(server: SmtpServer, words: str) -> TemporaryFailure:
-    """Return the error for a server that cannot be reached."""
+def unavailable_error(server: SmtpServer, reason: str, *, was_connected: bool = False) -> TemporaryFailure:
+    """Return the error for a server that cannot be reached, or that closed the connection."""
     return TemporaryFailure(
-        "the mail server {server} cannot be reached: {words}",
-        _TRY_LATER,
-        code="mail_server_unavailable",
-        server=server,
-        words=words,
-    )
-
-
-def closed_error(server: SmtpServer, reason: str) -> TemporaryFailure:
-    """Return the error for a connection that the server closed."""
-    return TemporaryFailure(
-        "the mail server {server} closed the connection: {reason}",
+        "the mail server {server} closed the connection: {reason}"
+        if was_connected
+        else "the mail server {server} cannot be reached: {reason}",
         _TRY_LATER,
         code="mail_server_unavailable",
         server=server,

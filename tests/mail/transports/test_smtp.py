@@ -345,6 +345,19 @@ def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
     assert len(mail_server.accepted) == 2
 
 
+def test_a_server_that_cannot_be_reached_any_more_is_connected_to_once_for_each_mail(
+    mail_server: MailServer, transport_of: TransportOf
+) -> None:
+    transport = transport_of(mail_server.url)
+    assert end_of_delivery(transport, mail_to("first@example.org")) == End.ACCEPTED
+    mail_server.fail_next(Fault.MAIL_421)
+    mail_server.fail_always(Fault.BANNER_421)
+    for connections in (2, 3, 4):
+        with pytest.raises(DeliveryRefused):
+            transport.deliver(mail_to())
+        assert mail_server.connections == connections
+
+
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
