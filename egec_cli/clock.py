@@ -74,9 +74,9 @@ def to_rfc3339_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else to_rfc3339(moment)
 
 
-def to_local_text(moment: datetime) -> str:
+def to_local_text(moment: datetime, *, with_seconds: bool = False) -> str:
     """Return a time for people, in this machine's time zone: `2026-11-25 05:30`."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")
 
 
 def parse_time(text: str) -> datetime:

@@ -195,7 +195,7 @@ def _deliver_notice(
     except DeliveryRefused as refusal:
         return NoticeResult(DeliveryOutcome.REFUSED, error=refusal.error), mail
     except DeliveryUnknown as loss:
-        doubt = TemporaryFailure("{loss}. The mail may have been sent", code="in_doubt", loss=loss.words)
+        doubt = TemporaryFailure("{loss}. The mail may have been sent", code=issue.IN_DOUBT, loss=loss.words)
         return NoticeResult(DeliveryOutcome.IN_DOUBT, error=doubt), mail
 
 

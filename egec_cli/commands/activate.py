@@ -80,7 +80,7 @@ def activate_command(
         bool,
         typer.Option(
             "--stdin",
-            help="For a portal: read an e-mail and, on a second line, the client's IP address from standard input.",
+            help="For a portal: read the e-mail and, if known, the client's IP address from standard input.",
         ),
     ] = False,
     relay: Annotated[
@@ -95,13 +95,14 @@ def activate_command(
     """Create a new password for a client and mail it with the identifier.
 
     The previous password works until the mail server accepts the mail. Only the password of the latest mail is valid.
-    A terminal shows a report for you; a script gets the text for the client. With --stdin, every outcome has such a
-    text, and requests are limited.
+    A terminal shows a report for you; a script gets the text for the client. With --stdin, requests are limited,
+    and every outcome prints a text for the client.
     """
     if stdin:
         if client is not None or revoke or no_mail or show_password or relay or match:
             raise UsageError(
-                "--stdin goes with --format only", "Give the e-mail on standard input, and no other option."
+                "--stdin cannot be combined with CLIENT or another option",
+                "Pass the e-mail on standard input; only --format may be added.",
             )
         # Imported here: only portals need it.
         from egec_cli.commands.activate_request import answer_request

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from egec_cli import context as contexts
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
 from egec_cli.credentials import issue, mail_route
-from egec_cli.errors import AddressRefused, ClientNotFound, ConfigError, EgecError, InvalidInput
+from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, InvalidInput
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
 from egec_cli.output.messages import note
 from egec_cli.requests import detach, process, texts
@@ -87,11 +87,7 @@ def _answer_error(settings: Settings | None, error: EgecError) -> RequestResult:
     answer = _choose_answer(error)
     if settings is None or answer is Answer.UNAVAILABLE:
         return RequestResult(Answer.UNAVAILABLE, error.code, texts.render_unavailable(settings))
-    try:
-        text = texts.render_answer(settings, answer)
-    except ConfigError:
-        text = texts.render_answer(settings._replace(templates=None), answer)
-    return RequestResult(answer, error.code, text)
+    return RequestResult(answer, error.code, texts.render_even_if_invalid(settings, answer))
 
 
 def _choose_answer(error: EgecError) -> Answer:

@@ -7,10 +7,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from egec_cli import clock
 from egec_cli.clients import history, records
 from egec_cli.clients.history import History, HistoryEntry, MailRecord
 from egec_cli.clients.records import ClientRecord, ClientStatus
-from egec_cli.clock import parse_time
 from egec_cli.context import Context
 from egec_cli.logins import limits, sources
 from egec_cli.output.cards import Line, Part, card_lines, count_rows, labelled_line, make_line, show_lines, show_paged
@@ -163,7 +163,7 @@ def _name(client: Client | ClientRecord) -> str:
 
 def _explain_bounce(client: Client, mails: Sequence[MailRecord]) -> str:
     bounced = next((mail for mail in mails if mail.bounce), None)
-    at = _moment(client.email_bounced_at)
+    at = clock.to_local_text(client.email_bounced_at)
     return Words("on {at}: {bounce}", at=at, bounce=bounced.bounce) if bounced else at
 
 
@@ -191,7 +191,7 @@ def _explain_status(
 
 
 def _explain_disabled(client: Client, events: History) -> str:
-    at = _moment(client.disabled_at)
+    at = clock.to_local_text(client.disabled_at)
     act = next((one for one in reversed(events.entries) if one.action == "client.disable"), None)
     if act is None or not act.details.get("reason"):
         return Words("disabled on {at}: no password is accepted", at=at)
@@ -199,7 +199,7 @@ def _explain_disabled(client: Client, events: History) -> str:
 
 
 def _explain_block(limit: limits.LimitRecord, moment: datetime, origins: int) -> str:
-    until = parse_time(limit.blocked_until) if limit.blocked_until else moment
+    until = clock.parse_time(limit.blocked_until) if limit.blocked_until else moment
     if until >= limits.UNTIL_NEW_CREDENTIAL:
         text = Words("blocked after {failures} failed logins", failures=limit.failed_logins)
     else:
@@ -238,7 +238,7 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
     if record.status is ClientStatus.EXPIRED:
         if current is None or current.expires_at is None:
             return Words("expired: the password was never used in time")
-        days = (parse_time(current.expires_at) - parse_time(current.issued_at)).days
+        days = (clock.parse_time(current.expires_at) - clock.parse_time(current.issued_at)).days
         return Words("expired: the password was never used within {days} days", days=days)
     if current is None:
         parts = [Words("active: an earlier password is valid")]
@@ -256,10 +256,6 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
     if client.failed_logins:
         parts.append(Words("failed logins since: {failures}", failures=client.failed_logins))
     return join_words(", ", parts)
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _fold(happened: Sequence[_Happened]) -> Iterator[_Happened]:
@@ -441,5 +437,5 @@ def show_activation(context: Context, client: Client, issued: "IssueResult") -> 
         values += [(Words("server"), str(server)), (Words("reply"), issued.server_reply or "")]
     expires: str = Words("never")
     if credential.expires_at is not None:
-        expires = Words("{at}, if it is not used before", at=_moment(credential.expires_at))
+        expires = Words("{at}, if it is not used before", at=clock.to_local_text(credential.expires_at))
     show_lines([_bold_line(heading), *card_lines([*values, (Words("expires"), expires)], indent=0)], sys.stdout)

@@ -306,7 +306,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written, or its file system is read-only"),
     "temporary_failure": (ExitCode.TEMPORARY_FAILURE, "temporary failure; try again later"),
     "database_busy": (ExitCode.TEMPORARY_FAILURE, "the database is busy or unavailable"),
-    "mail_quota_reached": (ExitCode.TEMPORARY_FAILURE, "the mail quotas leave no place within 15 seconds"),
+    "mail_quota_reached": (ExitCode.TEMPORARY_FAILURE, "the mail quotas allow no mail within 15 seconds"),
     "client_busy": (ExitCode.TEMPORARY_FAILURE, "a mail to the client is in progress"),
     "account_busy": (
         ExitCode.TEMPORARY_FAILURE,

@@ -60,12 +60,10 @@ WaitOption = Annotated[
         metavar="MINUTES",
         min=0,
         max=24 * 60,
-        help="How long to wait for deferred mail, or for a paused run, before ending with 75.",
+        help="Minutes to wait for deferred mail or a paused run before ending with 75.",
     ),
 ]
-NowOption = Annotated[
-    bool, typer.Option("--now", help="Try deferred mail and a paused run now instead of when they are due.")
-]
+NowOption = Annotated[bool, typer.Option("--now", help="Retry deferred mail and a paused run immediately.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be mailed, with a sample mail, without mailing.")
 ]

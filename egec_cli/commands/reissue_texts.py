@@ -107,16 +107,17 @@ def reason_lines(failures: Sequence[FailureGroup]) -> list[Line]:
 def _next_lines(report: RunReport, unmatched: int) -> list[Line]:
     command = _next_command(report)
     if command:
-        return [next_line(command)]
+        return [next_line(command, later=report.run.next_attempt_at is not None)]
     if unmatched:
         text = Words("Next: correct the unknown lines in a new list, and start a run of it under another name")
         return [make_line(translate(text), indent=_INDENT)]
     return []
 
 
-def next_line(command: str) -> Line:
-    """Return the line that names the next command."""
-    return _command_line(Words("Next: {command}", command=_COMMAND), command)
+def next_line(command: str, *, later: bool = False) -> Line:
+    """Return the line that names the next command; `later` if it would only wait at present."""
+    text = Words("Later: {command}", command=_COMMAND) if later else Words("Next: {command}", command=_COMMAND)
+    return _command_line(text, command)
 
 
 def retry_line(name: str) -> Line:
@@ -192,7 +193,7 @@ def run_lines(report: RunReport) -> list[Line]:
         make_line(Part(f"{run.name}: ", "bold"), Part(translate(state), style), indent=_INDENT),
         *card_lines(rows),
         *reason_lines(report.failures),
-        *([next_line(command)] if command else []),
+        *([next_line(command, later=run.next_attempt_at is not None)] if command else []),
     ]
 
 

@@ -68,6 +68,8 @@ class NewPassword(NamedTuple):
 _ERASED, _DISABLED = "client_erased", "client_disabled"
 NOT_ACTIVATABLE = (_ERASED, _DISABLED)
 TOO_MANY_IN_DOUBT = "too_many_in_doubt"
+# The failure of an issue whose mail may have left.
+IN_DOUBT = "in_doubt"
 # The failure of an issue that Ctrl-C or SIGTERM stopped before its outcome was known.
 INTERRUPTED = "interrupted"
 
@@ -197,7 +199,7 @@ def send_recorded(recorded: RecordedCredential, send: Callable[[], Reply], secre
         error = TemporaryFailure(
             "{loss}. The mail may have left",
             "Run the same command again if the client gets no mail.",
-            code="in_doubt",
+            code=IN_DOUBT,
             loss=without_secret(loss.words, secret),
         )
         return SendResult(MailOutcome(recorded, CredentialState.IN_DOUBT, error.code), error)

@@ -10,7 +10,8 @@ window as the mail server sees it:
 3. Fewer mails than the quota were counted, so with this mail the window holds at most the quota.
 
 So a window lasts longer by the time of one answer. The mails of a killed process count until its lease ends, or until
-another process on its machine finds it gone. If the machine's clock is set forward, older mails count too short.
+another process on its machine finds it gone. If the machine's clock is set forward, older mails stop
+counting too early.
 
 All functions but `take_place` and the methods of its `Place` run inside their caller's transaction.
 """
@@ -22,7 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from egec_cli.clock import TOLERANCE
+from egec_cli.clock import TOLERANCE, to_local_text
 from egec_cli.context import Context
 from egec_cli.credentials.leases import LEASE, is_owner_gone
 from egec_cli.errors import TemporaryFailure
@@ -249,11 +250,11 @@ def _find_wait(rate: Rate, place: Place, at: datetime, patience: float) -> float
         # An answer opens a place one window later.
         if opening > at + timedelta(seconds=patience) and quota.seconds > patience:
             raise TemporaryFailure(
-                "the quota of {quota} mails allows no mail before {moment}",
+                "the quota {quota} allows no mail before {moment}",
                 "Nothing was changed. Run the same command again at that time.",
                 code="mail_quota_reached",
                 quota=format_rate((quota,)),
-                moment=f"{opening.astimezone():%Y-%m-%d %H:%M:%S}",
+                moment=to_local_text(opening, with_seconds=True),
             )
     last = max(openings.values())
     if last > at + timedelta(seconds=patience):

@@ -34,9 +34,6 @@ UNTIL_NEW_CREDENTIAL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 
 # A login loses its place if it gives no verdict within this time.
 PLACE_LIFETIME = timedelta(seconds=30)
-# Clocks of machines that share a database may differ by this much. A place that expires later than `PLACE_LIFETIME`
-# plus this from now was taken before the clock was set back, and counts as expired.
-CLOCK_TOLERANCE = timedelta(seconds=5)
 # How long a login waits for a place, in seconds: longer than `PLACE_LIFETIME`, so that killed logins delay a login but
 # do not refuse it; shorter than the 60 seconds after which web servers and their proxies usually give up.
 PATIENCE = 45.0
@@ -196,7 +193,8 @@ def _seems_free(context: Context, client: int) -> bool:
 
 def _is_live(now: datetime) -> peewee.Expression:
     expires = LoginPlace.expires_at
-    return (expires > now) & (expires <= now + PLACE_LIFETIME + CLOCK_TOLERANCE)
+    # A place that expires later was taken before the clock was set back, and counts as expired.
+    return (expires > now) & (expires <= now + PLACE_LIFETIME + clock.TOLERANCE)
 
 
 def _new_key() -> int:

@@ -45,10 +45,10 @@ def count_login(context: Context, origin: str, *, is_empty: bool = False) -> Log
     """Count a login from an address, or from a host name if no address is known.
 
     Args:
-        is_empty: the login names no identifier. It guesses at no account, so it uses up none of the attempts of its
-            network; as many such logins have a limit of their own.
+        is_empty: the login names no identifier. It guesses at no account, so it is counted separately, with the same
+            limits.
     """
-    found = networks.hash_network(context, networks.parse_network_or_name(origin))
+    found = networks.hash_text(context, networks.parse_network_or_name(origin))
     limits = context.settings.failures_per_origin
     act = "empty login" if is_empty else "login"
     return LoginSource(found, rates.count_act(context, f"{act} {found}", limits) if limits else None)

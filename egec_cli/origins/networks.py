@@ -1,7 +1,7 @@
 """The network of an address, and its keyed hash: the database and the audit log hold no addresses.
 
-The key is made at first use and kept in the table `installation`. It keeps the hashes of a log or an export from being
-tried against all addresses. Someone who has the whole database has the key too.
+The key is made at first use and kept in the table `installation`. Without it, no one can find the address
+behind a hash in a log or an export by trying all addresses. Someone who has the whole database has the key too.
 """
 
 import os
@@ -42,7 +42,7 @@ def parse_network(text: str) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         mapped = address.ipv4_mapped
         if mapped is None:
-            # By number, since an address may have a zone (fe80::1%eth0), which a network has not.
+            # By number: an address may have a zone (fe80::1%eth0), a network may not.
             return str(ipaddress.ip_network((int(address), _IPV6_PREFIX), strict=False))
         address = mapped
     return str(ipaddress.ip_network((int(address), _IPV4_PREFIX), strict=False))
@@ -56,20 +56,13 @@ def parse_network_or_name(text: str) -> str:
         return text[:_LONGEST_NAME].casefold()
 
 
-def hash_network(context: Context, network: str) -> str:
-    """Return the keyed hash of a network, as 12 hexadecimal digits."""
+def hash_text(context: Context, text: str) -> str:
+    """Return the keyed hash of a network or another text, as 12 hexadecimal digits."""
     # Imported here: a login without an origin does not need it.
     from hashlib import blake2b
 
-    data = network.encode(errors="replace")
+    data = text.encode(errors="replace")
     return blake2b(data, key=_load_key(context), digest_size=_HASH_BYTES).hexdigest()
-
-
-def hash_to_bucket(context: Context, text: str) -> int:
-    """Return the keyed hash of a text as a number below 65,536; several texts may share it."""
-    from hashlib import blake2b
-
-    return int.from_bytes(blake2b(text.encode(errors="replace"), key=_load_key(context), digest_size=2).digest())
 
 
 def _load_key(context: Context) -> bytes:

@@ -4,7 +4,8 @@ The times of the acts that count are kept in one row for each subject, so a limi
 act is counted before it begins, in a transaction of its own that locks the row: however many processes count at once,
 no more acts are allowed than the limit says. Acts beyond the limit do not count, so they do not prolong anything.
 
-A transaction waits for the row of its subject while it holds no other lock, so no two wait for each other.
+`count_act` waits for the row of its subject while it holds no other lock. `forget_act` may hold the row of the client
+or, for a request, that of the network; those are always locked first. So no two transactions wait for each other.
 """
 
 from collections.abc import Sequence

@@ -26,12 +26,12 @@ from egec_cli.store.models import Client
 _ACTION = "client.request"
 # The refused requests of one network that are recorded one by one.
 _RECORDED = (Limit(10, 3600),)
-# The failure of an issue whose mail may have left.
-_IN_DOUBT = "in_doubt"
+# Hexadecimal digits of a bucket: there are 65,536.
+_BUCKET_DIGITS = 4
 
 
 class Processed(NamedTuple):
-    """A request that was answered with the memo's success.
+    """A request that was answered with the text `sent`.
 
     Attributes:
         reason: `accepted` by the mail server, or `client_limited` or `origin_limited`: then nothing has changed.
@@ -56,7 +56,7 @@ def process_request(context: Context, request: Request) -> Processed:
     """
     mail_route.require(context)
     settings = context.settings
-    source = networks.hash_network(context, request.network) if request.network else ""
+    source = networks.hash_text(context, request.network) if request.network else ""
     counted: list[Counted] = []
     if source and settings.requests_per_origin:
         counted.append(rates.count_act(context, f"request {source}", settings.requests_per_origin))
@@ -69,9 +69,11 @@ def process_request(context: Context, request: Request) -> Processed:
         if not (settings.request_discloses or is_limited):
             hashing.check_dummy(settings.bcrypt_cost)
         raise _refuse(context, client, source)
-    if counted_for_client is not None and is_limited:
-        return _report_limit(context, client, source, "client_limited", counted_for_client)
-    return _mail(context, client, source, [*counted, *([counted_for_client] if counted_for_client else [])])
+    if counted_for_client is not None:
+        if not counted_for_client.is_within:
+            return _report_limit(context, client, source, "client_limited", counted_for_client)
+        counted.append(counted_for_client)
+    return _mail(context, client, source, counted)
 
 
 def _count_for_client(context: Context, client: Client | None, request: Request) -> Counted | None:
@@ -84,7 +86,7 @@ def _count_for_client(context: Context, client: Client | None, request: Request)
         return None
     # As for a client, so that the second request for an unknown e-mail takes no more work than for a known one. The
     # buckets bound the number of rows.
-    bucket = networks.hash_to_bucket(context, request.email.key)
+    bucket = networks.hash_text(context, request.email.key)[:_BUCKET_DIGITS]
     return rates.count_act(context, f"request unknown {bucket}", limits)
 
 
@@ -95,7 +97,7 @@ def _mail(context: Context, client: Client, source: str, counted: Sequence[Count
         issued = issue.mail_credential(context, client, hashing=hashing.start_hash(context.settings))
     except EgecError as error:
         with context.database.atomic():
-            if error.code != _IN_DOUBT:
+            if error.code != issue.IN_DOUBT:
                 _forget(counted)
             record_event(context, _ACTION, "failed", client=client, failure=error.code, **_origin(source))
         raise
@@ -131,20 +133,25 @@ def _report_limit(context: Context, client: Client | None, source: str, reason: 
 
 def _refuse(context: Context, client: Client | None, source: str) -> EgecError:
     """Record a refused request, and return its error."""
-    try:
-        if client is not None:
-            issue.require_email(client.identifier, client.email, client.disabled_at)
-        error: EgecError = ClientNotFound(
-            "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
-        )
-    except EgecError as refusal:
-        error = refusal
+    error = _find_refusal(client)
     counted = rates.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
     if counted.is_recorded:
         details = _origin(source) | ({} if counted.is_within else {"number": counted.beyond})
         with context.database.atomic():
             record_event(context, _ACTION, "refused", client=client, reason=error.code, **details)
     return error
+
+
+def _find_refusal(client: Client | None) -> EgecError:
+    """Return why the request for an unknown or disabled client is refused."""
+    if client is not None:
+        try:
+            issue.require_email(client.identifier, client.email, client.disabled_at)
+        except EgecError as refusal:
+            return refusal
+    return ClientNotFound(
+        "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
+    )
 
 
 def _origin(source: str) -> dict[str, Any]:

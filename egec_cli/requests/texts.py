@@ -44,6 +44,14 @@ def render_answer(settings: Settings, answer: Answer, language: str = "") -> str
     return "\n".join(parts)
 
 
+def render_even_if_invalid(settings: Settings, answer: Answer) -> str:
+    """Return the words of an answer; from the built-in templates if the organisation's are invalid."""
+    try:
+        return render_answer(settings, answer)
+    except ConfigError:
+        return render_answer(settings._replace(templates=None), answer)
+
+
 def render_unavailable(settings: Settings | None) -> str:
     """Return the words for a failure, whatever it is that fails: settings and templates too.
 
@@ -56,10 +64,7 @@ def render_unavailable(settings: Settings | None) -> str:
         name = f"unavailable.{values['EGEC_LANGUAGE']}.txt"
         built_in = template.Template(template.BUILT_IN / name, (template.BUILT_IN / name).read_text(encoding="utf-8"))
         return built_in.render({"support": values["EGEC_SUPPORT"]}).rstrip()
-    try:
-        return render_answer(own, Answer.UNAVAILABLE)
-    except ConfigError:
-        return render_answer(own._replace(templates=None), Answer.UNAVAILABLE)
+    return render_even_if_invalid(own, Answer.UNAVAILABLE)
 
 
 def _read_valid_settings() -> Settings | None:

@@ -38,7 +38,7 @@ class ItemState(StrEnum):
     """The state of a client in a run.
 
     `sent`: the server accepted the mail, but it is not settled yet. `skipped`: the client has got a newer password
-    since the start of the run, and needs none of its mails.
+    since the start of the run, and needs no mail of it.
     """
 
     WAITING = "waiting"

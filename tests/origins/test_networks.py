@@ -43,11 +43,11 @@ def test_a_host_name_counts_as_it_is() -> None:
 
 
 def test_the_hash_of_a_network_depends_on_a_key_that_each_database_makes_once(opened: Context) -> None:
-    first = networks.hash_network(opened, "192.0.2.0/24")
-    assert networks.hash_network(opened, "192.0.2.0/24") == first
-    assert networks.hash_network(opened, "198.51.100.0/24") != first
+    first = networks.hash_text(opened, "192.0.2.0/24")
+    assert networks.hash_text(opened, "192.0.2.0/24") == first
+    assert networks.hash_text(opened, "198.51.100.0/24") != first
     [key] = [row.value for row in Installation.select().where(Installation.name == "origin_key")]
     assert len(key) == 64
     Installation.update(value="00" * 32).where(Installation.name == "origin_key").execute()
-    assert networks.hash_network(opened, "192.0.2.0/24") != first
+    assert networks.hash_text(opened, "192.0.2.0/24") != first
     assert len(first) == 12

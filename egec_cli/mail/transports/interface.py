@@ -112,6 +112,8 @@ def to_one_line(answer: bytes | str) -> str:
     return re.sub(" +", " ", clean).strip()
 
 
+# Exit codes of sysexits.h and of shells that no later attempt of a program changes.
+MISCONFIGURED_EXIT_CODES = frozenset({64, 66, 72, 73, 76, 77, 78, 126, 127})
 _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
 
 

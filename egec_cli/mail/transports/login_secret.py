@@ -24,7 +24,7 @@ _SIGNAL_INTERVAL = 0.2
 _LONGEST = 8192
 # An access token (RFC 6750, 2.1).
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_ONE_LINE = Words("Let it give the secret alone, on one line.")
+_ONE_LINE = Words("It must contain only the secret, on one line.")
 
 # One for each program that runs; it is set to end the program.
 _running: set[Event] = set()

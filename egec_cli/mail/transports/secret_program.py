@@ -14,15 +14,13 @@ from threading import Event
 from typing import NamedTuple
 
 from egec_cli.errors import ConfigError, TemporaryFailure
-from egec_cli.mail.transports.interface import LoginInterrupted
+from egec_cli.mail.transports.interface import MISCONFIGURED_EXIT_CODES, LoginInterrupted
 from egec_cli.settings.schema import SecretCommand
 from egec_cli.translation import Words, system_message
 
 # How often a running program is looked at, in seconds; the end of its output is noticed at once.
 _LOOK_INTERVAL = 0.05
 _CHUNK = 65_536
-# Exit codes of sysexits.h and of shells that no later attempt changes.
-_MISCONFIGURED = {64, 66, 72, 73, 76, 77, 78, 126, 127}
 _RUN_IT = Words("Run it by hand, as the same user, to see why.")
 
 
@@ -79,7 +77,7 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
         if process.returncode is None:
             raise _failure(setting, Words("did not end within {seconds:g} s", seconds=timeout))
     code = process.returncode
-    if code in _MISCONFIGURED:
+    if code in MISCONFIGURED_EXIT_CODES:
         raise ConfigError(
             "the program in {setting} {what}",
             _RUN_IT,
@@ -95,7 +93,7 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
 
 def _failure(setting: str, what: Words) -> TemporaryFailure:
     return TemporaryFailure(
-        "the program in {setting} {what}", _RUN_IT, code="login_secret_unavailable", setting=setting, what=what
+        "the program in {setting} {what}", _RUN_IT, code=LoginInterrupted.code, setting=setting, what=what
     )
 
 

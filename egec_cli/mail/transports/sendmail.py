@@ -8,7 +8,14 @@ from typing import IO
 
 from egec_cli.errors import AddressRefused, ConfigError, EgecError, ExitCode, TemporaryFailure
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown, Reply, to_one_line
+from egec_cli.mail.transports.interface import (
+    MISCONFIGURED_EXIT_CODES,
+    Cause,
+    DeliveryRefused,
+    DeliveryUnknown,
+    Reply,
+    to_one_line,
+)
 from egec_cli.settings.schema import SendmailProgram
 from egec_cli.translation import Words, system_message
 
@@ -16,7 +23,6 @@ from egec_cli.translation import Words, system_message
 # after sendmail's 75 it is.
 _ADDRESS_REFUSED = {65, 67, 68}
 _UNAVAILABLE = {69}
-_MISCONFIGURED = {64, 66, 72, 73, 76, 77, 78, 126, 127}
 # How much output is kept, in bytes, and how long to wait for it after the program has ended, in seconds.
 _MOST_OUTPUT = 8192
 _OUTPUT_TIMEOUT = 1.0
@@ -128,7 +134,7 @@ def _failure(code: int, reply: str, recipient: str) -> DeliveryRefused | Deliver
             code="mail_deferred",
             words=words,
         )
-    elif code in _MISCONFIGURED:
+    elif code in MISCONFIGURED_EXIT_CODES:
         cause = Cause.BLOCKED
         error = ConfigError("the mail program failed: {words}", "Check EGEC_MAIL_URL and the program.", words=words)
     else:
