@@ -78,8 +78,8 @@ def _explain(context: Context, ended: LoginResult, typed: str, password: str) ->
     client = ended.client
     if ended.reason is LoginReason.ORIGIN_LIMITED:
         return "origin_limited", Words(
-            "Too many logins from this network failed, so its logins are refused unchecked. They are checked again when "
-            "enough of the failures are older than the period in EGEC_FAILURES_PER_ORIGIN."
+            "Too many logins from this network failed, so its logins are refused unchecked. They are checked again "
+            "when enough of the failures are older than the period in EGEC_FAILURES_PER_ORIGIN."
         )
     if client is None:
         return _explain_identifier(typed)
