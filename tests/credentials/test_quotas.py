@@ -205,7 +205,7 @@ def test_a_run_leaves_the_reserve_of_longer_windows_to_single_mails(simulation: 
     assert caught.value.code == "mail_quota_reached"
     with context.database.atomic():
         next_at = quotas.find_next_departure(Limits(allowed.rate, 0), simulation.clock())
-    assert f"10/h mails allows no mail before {next_at.astimezone():%Y-%m-%d %H:%M:%S}" in caught.value.message
+    assert f"10/h allows no mail before {next_at.astimezone():%Y-%m-%d %H:%M:%S}" in caught.value.message
     # The mail that found no place does not count.
     assert MailCount.select().where(MailCount.owner.is_null(False)).count() == 0
 
@@ -500,7 +500,7 @@ def test_an_activation_beyond_the_quota_changes_nothing(
     assert egec("activate", jeanne).code == 0
     ended = egec("activate", jeanne, "--format", "json")
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "mail_quota_reached")
-    assert "the quota of 1/h mails allows no mail before " in ended.err
+    assert "the quota 1/h allows no mail before " in ended.err
     assert len(server.accepted) == 1
     with open_context(load.load_settings()):
         assert Credential.select().count() == 1
