@@ -75,12 +75,16 @@ class Client(Table):
     """A client record.
 
     `email_bounced_at` is when a mail to the current e-mail last bounced, unless a later login shows that one arrived.
+    `email_share` tells records with the same e-mail apart: 0 for the first, then 1, 2, and so on. `valid_from` and
+    `valid_until` are days, such as `2026-01-31`, in EGEC_TIMEZONE. `closing_notified_at` is when the client was last
+    told by mail that the account will be closed.
     """
 
     id = peewee.AutoField()
     identifier = peewee.CharField(max_length=10, unique=True)
     email = peewee.TextField(null=True)
-    email_key = peewee.TextField(null=True, unique=True)
+    email_key = peewee.TextField(null=True)
+    email_share = peewee.IntegerField(default=0)
     reference = peewee.TextField(null=True, unique=True)
     civility = peewee.TextField(default="")
     first_name = peewee.TextField(default="")
@@ -99,10 +103,20 @@ class Client(Table):
     lease_until = TimeField(null=True)
     email_changed_at = TimeField(null=True)
     email_bounced_at = TimeField(null=True)
+    valid_from = peewee.TextField(null=True)
+    valid_until = peewee.TextField(null=True)
+    closing_notified_at = TimeField(null=True)
 
     # For pages of a sorted list, however many clients there are; the other orders use a unique index.
     class Meta:
-        indexes = tuple(((column, "id"), False) for column in ("last_name", "created_at", "last_login_at"))
+        indexes = (
+            (("email_key", "email_share"), True),
+            *(((column, "id"), False) for column in ("last_name", "created_at", "last_login_at")),
+        )
+
+
+# For the question whether any e-mail is shared.
+Client.add_index(Client.email_share, Client.id, where=Client.email_share > peewee.SQL("0"), name="client_sharing")
 
 
 class ReissueRun(Table):

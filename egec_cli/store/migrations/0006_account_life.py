@@ -1,0 +1,26 @@
+"""Add what the life of an account needs: validity dates, a notice of closing, and e-mails that several records share."""
+
+import peewee
+
+
+class _Time(peewee.Field):
+    field_type = "TIMESTAMPTZ"
+
+
+def up(migrator, db):
+    """Add the columns; the key of an e-mail is from now on unique together with the place among those who share it."""
+    # A column with a default is added without a copy of the table, however large it is.
+    db.execute_sql('ALTER TABLE "client" ADD COLUMN "email_share" INTEGER NOT NULL DEFAULT 0')
+    migrator.migrate(
+        migrator.add_column("client", "valid_from", peewee.TextField(null=True)),
+        migrator.add_column("client", "valid_until", peewee.TextField(null=True)),
+        migrator.add_column("client", "closing_notified_at", _Time(null=True)),
+        migrator.drop_index("client", "client_email_key"),
+        migrator.add_index("client", ("email_key", "email_share"), True),
+    )
+    client = peewee.Table("client", ("id", "email_share")).bind(db)
+    db.execute(
+        peewee.Index(
+            "client_sharing", client, (client.email_share, client.id), where=client.email_share > peewee.SQL("0")
+        )
+    )
