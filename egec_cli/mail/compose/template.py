@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template as StringTemplate
 from typing import NamedTuple, Self
 
+from egec_cli import clock
 from egec_cli.errors import ConfigError
 from egec_cli.password import Password
 from egec_cli.settings import trust
@@ -304,17 +305,7 @@ def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str
 
 
 def _to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
-    # Imported here: a login shows a text of the templates too, without a time.
-    from zoneinfo import ZoneInfo
-
-    try:
-        return moment.astimezone(ZoneInfo(settings.timezone))
-    except (LookupError, ValueError, OSError):
-        raise ConfigError(
-            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
-            "Install the package tzdata, from the system or with pip.",
-            zone=settings.timezone,
-        ) from None
+    return moment.astimezone(clock.find_zone(settings.timezone))
 
 
 def _format_date(local: datetime, language: str) -> str:
