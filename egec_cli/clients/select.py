@@ -2,9 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property, reduce
 from itertools import chain, islice
+from operator import and_
 from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli import clock, email_address, identifier
@@ -16,7 +18,7 @@ from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, Table
-from egec_cli.store.sql import email_domain, fetch_tuples, insert_many
+from egec_cli.store.sql import email_domain, fetch_tuples, in_list, insert_many
 from egec_cli.translation import Words
 
 
@@ -162,7 +164,29 @@ class Selected:
                 lines, on=(lines.c.client == Client.id)
             )
             place = lines.c.line
-        return query.where(*self.conditions()), place
+        narrowed = self._narrowed if place is Client.id else []
+        return query.where(*narrowed, *self.conditions()), place
+
+    @cached_property
+    def _narrowed(self) -> Sequence[Any]:
+        """Conditions on the key that follow from the others, so that a list in key order begins near its first client.
+
+        Without them, a database reads all clients up to the first one that matches, or sorts all that match.
+        """
+        return narrow_keys(self._indexed_conditions())
+
+    def _indexed_conditions(self) -> Iterator[Any]:
+        """Yield the conditions that an index answers; together with the key if they are ranges."""
+        moments = self._moments
+        if "last_login_before" in moments:
+            yield Client.last_login_at < moments["last_login_before"]
+        created = []
+        if "created_before" in moments:
+            created.append(Client.created_at < moments["created_before"])
+        if "created_after" in moments:
+            created.append(Client.created_at >= moments["created_after"])
+        if created:
+            yield reduce(and_, created)
 
     def conditions(self) -> Iterator[Any]:
         """Yield the conditions on a client; that a list names the client is not among them."""
@@ -175,12 +199,7 @@ class Selected:
             yield records.has_status(selection.status, self._context.clock())
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
-        if "last_login_before" in self._moments:
-            yield Client.last_login_at < self._moments["last_login_before"]
-        if "created_before" in self._moments:
-            yield Client.created_at < self._moments["created_before"]
-        if "created_after" in self._moments:
-            yield Client.created_at >= self._moments["created_after"]
+        yield from self._indexed_conditions()
         if selection.email_domain:
             yield email_domain(Client.email_key) == selection.email_domain
         if "issued_before" in self._moments:
@@ -259,6 +278,27 @@ def require_expected(found: int, expect: int, hint: Words) -> None:
             found=found,
             expect=expect,
         )
+
+
+# As many keys as a database looks up one by one in a moment.
+_FEW_KEYS = 10_000
+
+
+def narrow_keys(conditions: Iterable[Any]) -> Sequence[Any]:
+    """Return conditions on the keys of clients that follow from conditions which an index with the key answers.
+
+    They are the keys themselves if those are few, and otherwise their range.
+    """
+    ranges = []
+    for condition in conditions:
+        keys = [key for (key,) in fetch_tuples(Client.select(Client.id).where(condition).limit(_FEW_KEYS + 1))]
+        if len(keys) <= _FEW_KEYS:
+            return [in_list(Client.id, sorted(keys))]
+        # The sum keeps databases from a search in key order, which is what this avoids.
+        key = Client.id + peewee.SQL("0")
+        ends = Client.select(peewee.fn.MIN(key), peewee.fn.MAX(key)).where(condition)
+        ranges += [Client.id.between(first, last) for first, last in fetch_tuples(ends)]
+    return ranges
 
 
 # A placeholder in `Selected.query` for the number of the line that named the client.

@@ -163,19 +163,27 @@ def test_an_age_is_that_of_the_current_password(opened: Context) -> None:
     assert found(selected(opened, issued_before="0d")) == [old, renewed, failed]
 
 
-def test_a_date_begins_at_midnight_local_time(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    identifier = made(opened, "a@example.org")
+def test_a_date_begins_at_midnight_in_the_time_zone_of_clients(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = made(opened, "a@example.org", last_login_at=NOON - timedelta(hours=15))
     mailed(identifier, days_ago=0.625)  # at 21:00 of 30 June in UTC, 23:00 in Paris
+    Client.update(created_at=NOON - timedelta(hours=15)).execute()
+    # The time zone of the machine does not matter.
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
     for zone, before, after in (
-        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-06-30", "2026-07-01"),
-        ("JST-9", "2026-07-01", "2026-07-02"),
+        ("Europe/Paris", "2026-06-30", "2026-07-01"),
+        ("Asia/Tokyo", "2026-07-01", "2026-07-02"),
     ):
-        with monkeypatch.context() as patch:
-            patch.setenv("TZ", zone)
-            time.tzset()
-            assert found(selected(opened, issued_before=before)) == []
-            assert found(selected(opened, issued_before=after)) == [identifier]
-        time.tzset()
+        there = opened._replace(settings=opened.settings._replace(timezone=zone))
+        for selector in ("issued_before", "last_login_before", "created_before"):
+            assert found(selected(there, **{selector: before})) == []
+            assert found(selected(there, **{selector: after})) == [identifier]
+        assert found(selected(there, created_after=before)) == [identifier]
+        assert found(selected(there, created_after=after)) == []
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.parametrize(
