@@ -190,8 +190,11 @@ def _change_selected(context: Context, kind: Kind, request: Request, changing: C
         summary = _Summary(line)
         # Clients who match only since the number was agreed wait for the next command.
         at_most = agreed if needs_confirmation or request.expect is not None else None
-        records = bulk.change_selected(context, changing, kind.change, at_most=at_most)
-        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+        # A pipe sees the results of a batch before the next one begins.
+        records = bulk.change_selected(
+            context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
+        )
+        render_all(summary.count(records, output), ChangeRecord, output)
     summary.report(Words("no client to change"))
     kind.finish(context, summary.identifier)
     return summary.failed
