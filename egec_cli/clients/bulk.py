@@ -8,6 +8,7 @@ from egec_cli.clients import records
 from egec_cli.clients.change import DUE, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import SELECTED_LINE, Selected
+from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_rows, stream_rows
@@ -61,8 +62,11 @@ class Changing:
         """Combine a selection with a change, by the outcome that it has."""
         self._selected = selected
         self._due = DUE[outcome]
-        # The event of an erasure outlives the client's data.
-        self._selection = selected.describe(with_domain=outcome is not ChangeOutcome.ERASED)
+        selectors = dict(selected.selectors())
+        if outcome is ChangeOutcome.ERASED and "email_domain" in selectors:
+            # The event outlives the client's data, and a domain may be that of a person.
+            selectors["email_domain"] = "DOMAIN"
+        self._selection = describe_selectors(selectors)
 
     @property
     def guard(self) -> Guard:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, reduce
 from itertools import chain, islice
@@ -11,14 +11,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli import clock, email_address, identifier
 from egec_cli.clients import fields, records
+from egec_cli.clients.narrow import narrow_keys
 from egec_cli.clients.records import REFERENCE_PREFIX, ClientRecord, ClientStatus
-from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, Table
-from egec_cli.store.sql import email_domain, fetch_tuples, in_list, insert_many
+from egec_cli.store.sql import email_domain, fetch_tuples, insert_many
 from egec_cli.translation import Words
 
 
@@ -218,19 +218,10 @@ class Selected:
         """The maximum number of clients."""
         return self._selection.limit
 
-    def describe(self, *, with_domain: bool = True) -> str:
-        """Return the selectors as command-line options; a file is called FILE.
-
-        Args:
-            with_domain: name the e-mail domain too, which may be that of a person.
-        """
-        described = dict(self.described)
-        if "email_domain" in described and not with_domain:
-            described["email_domain"] = "DOMAIN"
-        for name, file in (("listed", self._selection.listed), ("excluded", self._selection.excluded)):
-            if file is not None:
-                described[name] = {"column": file.column}
-        return describe_selectors(described)
+    def selectors(self) -> Mapping[str, Any]:
+        """Return the selectors by name, as a run stores them, without the digests of files."""
+        files = (("listed", self._selection.listed), ("excluded", self._selection.excluded))
+        return self.described | {name: {"column": file.column} for name, file in files if file is not None}
 
     def count(self) -> int:
         """Count the selected clients."""
@@ -278,27 +269,6 @@ def require_expected(found: int, expect: int, hint: Words) -> None:
             found=found,
             expect=expect,
         )
-
-
-# As many keys as a database looks up one by one in a moment.
-_FEW_KEYS = 10_000
-
-
-def narrow_keys(conditions: Iterable[Any]) -> Sequence[Any]:
-    """Return conditions on the keys of clients that follow from conditions which an index with the key answers.
-
-    They are the keys themselves if those are few, and otherwise their range.
-    """
-    ranges = []
-    for condition in conditions:
-        keys = [key for (key,) in fetch_tuples(Client.select(Client.id).where(condition).limit(_FEW_KEYS + 1))]
-        if len(keys) <= _FEW_KEYS:
-            return [in_list(Client.id, sorted(keys))]
-        # The sum keeps databases from a search in key order, which is what this avoids.
-        key = Client.id + peewee.SQL("0")
-        ends = Client.select(peewee.fn.MIN(key), peewee.fn.MAX(key)).where(condition)
-        ranges += [Client.id.between(first, last) for first, last in fetch_tuples(ends)]
-    return ranges
 
 
 # A placeholder in `Selected.query` for the number of the line that named the client.

@@ -11,6 +11,7 @@ from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.select import Selected, Selection, require_expected, require_selector
+from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
 from egec_cli.commands.options import can_ask, confirm, count_clients
 from egec_cli.commands.session import open_context
@@ -122,7 +123,7 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
             if request.dry_run:
                 failed = _show_dry_run(context, changing, selected, output)
             else:
-                failed = _change_selected(context, kind, request, changing, output)
+                failed = _change_selected(context, kind, request, selected, changing, output)
                 failed += report_unmatched(selected)
     if failed:
         raise typer.Exit(ExitCode.PARTLY_DONE)
@@ -172,7 +173,9 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
     return summary.failed
 
 
-def _change_selected(context: Context, kind: Kind, request: Request, changing: Changing, output: OutputFormat) -> int:
+def _change_selected(
+    context: Context, kind: Kind, request: Request, selected: Selected, changing: Changing, output: OutputFormat
+) -> int:
     """Change the clients whom selectors select; return the number of those that failed."""
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
@@ -185,6 +188,7 @@ def _change_selected(context: Context, kind: Kind, request: Request, changing: C
             Words("Nothing was changed. Correct the selectors or --expect; --dry-run shows the clients."),
         )
     if needs_confirmation and agreed:
+        _note_selection(selected)
         _confirm(Words(kind.question.template, clients=count_clients(agreed)))
     with ProgressLine(kind.name, Words("clients"), total=agreed) as line:
         summary = _Summary(line)
@@ -200,6 +204,10 @@ def _change_selected(context: Context, kind: Kind, request: Request, changing: C
     return summary.failed
 
 
+def _note_selection(selected: Selected) -> None:
+    note("egec: selected: {selectors}", selectors=explain_selectors(selected.selectors()))
+
+
 _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
 _OPTIONAL = ("status", "last_name")
 
@@ -211,6 +219,7 @@ def _show_dry_run(context: Context, changing: Changing, selected: Selected, outp
     planned = changing.preview(context, at_most=_SAMPLE if is_table else None)
     render_all(planned, PlannedChange, output, in_table=_IN_TABLE, optional=_OPTIONAL, empty=Words("No such clients."))
     sys.stdout.flush()
+    _note_selection(selected)
     unmatched = report_unmatched(selected)
     if number is not None:
         note(
