@@ -15,6 +15,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases, states
 from egec_cli.credentials.issue import IssueResult, NewPassword, issue_to_operator
 from egec_cli.credentials.states import NewCredential
+from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import InvalidInput, PermissionDenied, TemporaryFailure
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
@@ -193,7 +194,7 @@ def test_revoked_passwords_stay_revoked_if_the_mail_is_refused(
     active.advance(End.ACCEPT)
     start_issue(revoke=True).advance(End.REFUSE_FOR_NOW)
     assert opens(opened, client, active) == [False]
-    assert load_record(Client.get_by_id(client.id), opened.clock()).status == "new"
+    assert load_record(Client.get_by_id(client.id), local_moment(opened)).status == "new"
 
 
 def test_the_ninth_unsettled_credential_is_refused_and_revoke_makes_room(

@@ -12,6 +12,7 @@ from egec_cli import hashing
 from egec_cli.clients import fields, records
 from egec_cli.context import Context
 from egec_cli.credentials import issue
+from egec_cli.credentials.validity import local_moment
 from egec_cli.logins import limits
 from egec_cli.logins.verify import LoginReason, check_login, verify_login
 from egec_cli.store.models import Client, Credential, CredentialState, Event
@@ -54,7 +55,7 @@ def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocke
         passed += timedelta(minutes=wait, seconds=5)
         assert reason(opened, identifier, "wrong", after=passed) is LoginReason.WRONG_PASSWORD
     assert reason(opened, identifier, password, after=timedelta(days=365)) is LoginReason.BLOCKED
-    assert records.load_record(Client.get(), opened.clock()).status == "blocked"
+    assert records.load_record(Client.get(), local_moment(opened)).status == "blocked"
 
 
 def test_an_accepted_login_resets_the_failures(opened: Context, client: tuple[str, str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template as StringTemplate
 from typing import NamedTuple, Self
 
+from egec_cli import clock
 from egec_cli.errors import ConfigError
 from egec_cli.password import Password
 from egec_cli.settings import trust
@@ -290,7 +291,7 @@ def format_time(settings: Settings, moment: datetime, language: str) -> str:
     Raises:
         ConfigError: this machine does not know the time zone.
     """
-    local = _to_zone_of_clients(settings, moment)
+    local = clock.to_zone(moment, settings.timezone)
     time = f"{'à' if language == 'fr' else 'at'} {local:%H:%M:%S}"
     return f"{_format_date(local, language)} {time} ({_name_zone(settings.timezone, local, language)})"
 
@@ -299,22 +300,8 @@ def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str
     """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = _to_zone_of_clients(settings, issued_at + timedelta(days=settings.unused_password_days))
+    last_day = clock.to_zone(issued_at + timedelta(days=settings.unused_password_days), settings.timezone)
     return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
-
-
-def _to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
-    # Imported here: a login shows a text of the templates too, without a time.
-    from zoneinfo import ZoneInfo
-
-    try:
-        return moment.astimezone(ZoneInfo(settings.timezone))
-    except (LookupError, ValueError, OSError):
-        raise ConfigError(
-            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
-            "Install the package tzdata, from the system or with pip.",
-            zone=settings.timezone,
-        ) from None
 
 
 def _format_date(local: datetime, language: str) -> str:
