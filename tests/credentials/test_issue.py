@@ -250,6 +250,31 @@ def test_a_disabled_client_can_neither_sign_in_nor_get_a_mail(
     assert Credential.select().count() == 1
 
 
+@pytest.mark.parametrize(
+    ("validity", "words"),
+    [
+        ({"valid_from": "2099-01-01"}, "is inactive: valid from 2099-01-01"),
+        ({"valid_from": "2020-01-01", "valid_until": "2020-12-31"}, "is inactive: valid until 2020-12-31"),
+    ],
+)
+def test_a_client_outside_the_validity_can_neither_sign_in_nor_get_a_mail(
+    opened: Context, client: Client, start_issue: Start, validity: dict[str, str], words: str
+) -> None:
+    issue = start_issue()
+    issue.advance(End.ACCEPT)
+    Client.update(**validity).execute()
+    assert opens(opened, client, issue) == [False]
+    inactive, before = Client.get_by_id(client.id), Client.select().dicts().get()
+    with pytest.raises(PermissionDenied, match=words) as refused:
+        issue_to_operator(opened, inactive, lambda _shown: None, hashing=hashing.start_hash(opened.settings))
+    assert refused.value.code == "client_inactive"
+    mailed = Issue(opened, inactive, revoke=True)
+    assert isinstance(mailed.outcome, PermissionDenied)
+    assert mailed.outcome.code == "client_inactive"
+    assert Credential.select().count() == 1
+    assert Client.select().dicts().get() == before
+
+
 def test_a_second_issuer_waits_and_mails_after_the_first(
     opened: Context, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
