@@ -22,7 +22,7 @@ from egec_cli.credentials import validity
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import ConfigError
 from egec_cli.store.models import Client
-from egec_cli.store.sql import insert_many
+from egec_cli.store.sql import fetch_tuples, insert_many
 
 # Midnights that do not exist or come twice, a day that was skipped, odd offsets, and both ends of the earth.
 ZONES = (
@@ -177,5 +177,5 @@ def test_the_database_finds_the_same_clients_inactive_as_the_rule(many: Context,
     for status in ClientStatus:
         found = {one.identifier for one in lists.list_clients(context, ListQuery(Selection(status=status)))}
         assert found == {key for key, has in expected.items() if has is status}
-    exact = dict(Client.select(Client.identifier, records.status_column(now)).tuples())
+    exact = dict(fetch_tuples(Client.select(Client.identifier, records.status_column(now))))
     assert exact == {key: status.value for key, status in expected.items()}
