@@ -55,7 +55,12 @@ def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     for number, style, one, many in (
         (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
         (kinds[FailureKind.DEFERRED], "red", Words("1 not accepted in time"), Words("{number} not accepted in time")),
-        (kinds[FailureKind.LEFT_OUT], "red", Words("1 not active or erased"), Words("{number} not active or erased")),
+        (
+            kinds[FailureKind.LEFT_OUT],
+            "red",
+            Words("1 disabled, inactive or erased"),
+            Words("{number} disabled, inactive or erased"),
+        ),
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
         (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
