@@ -19,7 +19,7 @@ from egec_cli import hashing
 from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials import issue, mail_route, validity
 from egec_cli.credentials.issue import IssueResult, NewPassword
 from egec_cli.errors import (
     AlreadyExists,
@@ -107,7 +107,7 @@ def find_client(context: Context, client: str) -> ClientRecord:
         ClientNotFound: the client is unknown.
     """
     with _connection(context):
-        return records.load_record(records.find_client(client), context.clock())
+        return records.load_record(records.find_client(client), validity.local_moment(context))
 
 
 def create_client(
@@ -120,6 +120,8 @@ def create_client(
     language: str = "",
     reference: str = "",
     identifier: str = "",
+    valid_from: str = "",
+    valid_until: str = "",
     if_missing: bool = False,
 ) -> ClientRecord:
     """Create a client without a password, and return the record with the new identifier.
@@ -133,6 +135,8 @@ def create_client(
         language: fr or en (default: EGEC_LANGUAGE).
         reference: the number of the client in another system.
         identifier: 10 digits, to keep an identifier given elsewhere (default: a new one).
+        valid_from: the first day of the validity, such as 2026-01-31 (default: no beginning).
+        valid_until: the last day of the validity (default: no end).
         if_missing: return the client who already has this e-mail, unchanged, instead of raising.
 
     Raises:
@@ -147,10 +151,12 @@ def create_client(
         first_name=first_name,
         last_name=last_name,
         language=language,
+        valid_from=valid_from,
+        valid_until=valid_until,
     )
     with _connection(context):
         return records.load_record(
-            records.find_or_create(context, given, if_missing=if_missing).client, context.clock()
+            records.find_or_create(context, given, if_missing=if_missing).client, validity.local_moment(context)
         )
 
 
@@ -164,7 +170,7 @@ def issue_by_mail(context: Context, client: str, *, revoke: bool = False) -> Iss
 
     Raises:
         ClientNotFound: the client is unknown.
-        PermissionDenied: the client is disabled, or has too many deliveries in doubt.
+        PermissionDenied: the client is disabled or outside the validity, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed already, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client.
     """
@@ -188,7 +194,7 @@ def issue_to_operator(
 
     Raises:
         ClientNotFound: the client is unknown.
-        PermissionDenied: the client is disabled, or has too many deliveries in doubt.
+        PermissionDenied: the client is disabled or outside the validity, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed.
     """
     with _connection(context):

@@ -129,6 +129,7 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
                 if stored.email is None:
                     raise _erased_error(stored.identifier)
                 _require_free(stored, given, values)
+                _require_order(stored, values)
                 changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
                 if changed:
                     now = context.clock()
@@ -152,6 +153,8 @@ def _parse_values(given: Mapping[str, str]) -> dict[str, str | None]:
         "first_name": partial(fields.clean_line, Words("first name")),
         "last_name": partial(fields.clean_line, Words("last name")),
         "language": fields.parse_language,
+        "valid_from": fields.parse_day,
+        "valid_until": fields.parse_day,
     }
     values = {name: parsers[name](text) for name, text in given.items() if name != "email"}
     if "email" in given:
@@ -166,6 +169,11 @@ def _require_free(client: Client, given: Mapping[str, str], values: Mapping[str,
             other = Client.get_or_none((getattr(Client, name) == values[name]) & (Client.id != client.id))
             if other is not None:
                 raise already_taken_error(field, given["email" if name == "email_key" else name], other)
+
+
+def _require_order(client: Client, values: Mapping[str, str | None]) -> None:
+    days = (values.get(name, getattr(client, name)) for name in ("valid_from", "valid_until"))
+    fields.require_order(*days)
 
 
 def is_notice_due(client: Client) -> bool:
@@ -345,7 +353,7 @@ def _erase(context: Context, keys: Sequence[int]) -> None:
     disabled_at = peewee.fn.COALESCE(Client.disabled_at, peewee.Value(now, converter=Client.disabled_at.db_value))
     Client.update(
         email=None, email_key=None, reference=None, civility="", first_name="", last_name="", language="",
-        disabled_at=disabled_at, updated_at=now, last_login_at=None,
+        disabled_at=disabled_at, updated_at=now, last_login_at=None, valid_from=None, valid_until=None,
         # Above every existing sequence, so that no mail under way can ever open the account.
         revoked_below=Client.last_sequence + 1, failed_logins=0, blocked_until=None,
         lease_owner=None, lease_until=None, email_changed_at=None, email_bounced_at=None,

@@ -1,6 +1,8 @@
 """Validate and normalize the fields of a client."""
 
+import re
 import unicodedata
+from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,6 +44,8 @@ class ClientFields(NamedTuple):
     first_name: str = ""
     last_name: str = ""
     language: str = ""
+    valid_from: str | None = None
+    valid_until: str | None = None
 
 
 def parse_fields(
@@ -53,12 +57,16 @@ def parse_fields(
     first_name: str = "",
     last_name: str = "",
     language: str = "",
+    valid_from: str = "",
+    valid_until: str = "",
 ) -> ClientFields:
     """Validate and normalize the fields of a client.
 
     Raises:
         InvalidInput: a field is invalid; the message names it.
     """
+    first_day, last_day = parse_day(valid_from), parse_day(valid_until)
+    require_order(first_day, last_day)
     return ClientFields(
         email=email_address.parse_email(email),
         identifier=identifier.parse_identifier(given_identifier) if given_identifier else None,
@@ -67,6 +75,8 @@ def parse_fields(
         first_name=clean_line(Words("first name"), first_name),
         last_name=clean_line(Words("last name"), last_name),
         language=parse_language(language),
+        valid_from=first_day,
+        valid_until=last_day,
     )
 
 
@@ -175,3 +185,45 @@ def parse_language(text: str) -> str:
     if code and code not in LANGUAGES:
         raise InvalidInput("unknown language: {text!r}", "Use one of: {known}.", text=text, known=", ".join(LANGUAGES))
     return code
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@lru_cache(maxsize=4096)
+def is_day(text: str) -> bool:
+    """Return whether a text is a day that exists, written as `2026-01-31`."""
+    if not _DAY.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_day(text: str) -> str | None:
+    """Return a day written as `2026-01-31`; None for an empty text.
+
+    Raises:
+        InvalidInput: it is not such a day, or no calendar has it.
+    """
+    day = text.strip()
+    if day and not is_day(day):
+        raise InvalidInput("invalid date: {text!r}", "Write it as 2026-01-31.", text=text)
+    return day or None
+
+
+def require_order(valid_from: str | None, valid_until: str | None) -> None:
+    """Require that a validity does not end before it begins.
+
+    Raises:
+        InvalidInput: it does.
+    """
+    if valid_from is not None and valid_until is not None and valid_from > valid_until:
+        raise InvalidInput(
+            "the validity ends on {valid_until}, before it begins on {valid_from}",
+            "Give a last day that is not before the first one.",
+            valid_from=valid_from,
+            valid_until=valid_until,
+        )

@@ -11,7 +11,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import states, validity
 from egec_cli.errors import UsageError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState
@@ -62,6 +62,8 @@ class ExportRecord(NamedTuple):
         language: of the mails, `fr` or `en`; empty for EGEC_LANGUAGE.
         disabled_at: since when the client is disabled.
         created_at: when the client was created.
+        valid_from: the first day of the validity, such as `2026-01-31`.
+        valid_until: the last day of the validity.
     """
 
     identifier: str
@@ -73,6 +75,8 @@ class ExportRecord(NamedTuple):
     language: str
     disabled_at: str | None
     created_at: str
+    valid_from: str | None
+    valid_until: str | None
 
 
 class ExportRecordWithHash(NamedTuple):
@@ -87,6 +91,8 @@ class ExportRecordWithHash(NamedTuple):
     language: str
     disabled_at: str | None
     created_at: str
+    valid_from: str | None
+    valid_until: str | None
     password_hash: str | None
 
 
@@ -114,8 +120,9 @@ def list_clients(
         UsageError: the selectors or the sort order are invalid.
         InvalidInput: a file that names clients is invalid.
     """
-    for row in _stream_rows(context, wanted, records.record_columns(context.clock()), selected=selected):
-        yield records.row_to_record(row)
+    now = validity.local_moment(context)
+    rows = _stream_rows(context, wanted, records.record_columns(now), selected=selected)
+    yield from records.rows_to_records(rows, now)
 
 
 def list_page(context: Context, wanted: ListQuery, selected: Selected) -> tuple[int, Iterator[ClientRecord]]:
@@ -125,8 +132,8 @@ def list_page(context: Context, wanted: ListQuery, selected: Selected) -> tuple[
         UsageError: the sort order is invalid.
     """
     total: int = _query(selected, wanted, [Client.id])[0].count()
-    rows = _stream_selected(selected, wanted, records.record_columns(context.clock()))
-    return total, map(records.row_to_record, rows)
+    now = validity.local_moment(context)
+    return total, records.rows_to_records(_stream_selected(selected, wanted, records.record_columns(now)), now)
 
 
 def export_clients(
@@ -151,6 +158,7 @@ def export_clients(
     columns: tuple[Any, ...] = (
         Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
         Client.language, rfc3339_sql(Client.disabled_at), rfc3339_sql(Client.created_at),
+        Client.valid_from, Client.valid_until,
     )  # fmt: skip
     if with_hashes:
         columns += (_current_hash(context),)
@@ -176,7 +184,7 @@ def list_htpasswd(
     """
     current_hash = _current_hash(context)
     may_log_in = (
-        records.has_status(ClientStatus.ACTIVE, context.clock()),
+        records.has_status(ClientStatus.ACTIVE, validity.local_moment(context)),
         peewee.fn.EXISTS(current_hash.where(Credential.password_hash.is_null(False))),
     )
     columns = (Client.identifier, current_hash)

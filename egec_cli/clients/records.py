@@ -1,6 +1,6 @@
 """Create and find clients, and load their records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,8 @@ from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.fields import ClientFields
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import states, validity
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import AlreadyExists, ClientNotFound, InvalidInput
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState
@@ -26,7 +27,8 @@ _TRIES_FOR_A_FREE_IDENTIFIER = 20
 class ClientStatus(StrEnum):
     """The present status of a client; derived, never stored.
 
-    `expired`: the current password was never used, and its time to do so is over.
+    If several apply: `disabled`, then `inactive`, then `blocked`, then one of the others. `inactive`: the day is
+    outside the validity. `expired`: the current password was never used, and its time to do so is over.
     """
 
     NEW = "new"
@@ -34,6 +36,7 @@ class ClientStatus(StrEnum):
     EXPIRED = "expired"
     BLOCKED = "blocked"
     DISABLED = "disabled"
+    INACTIVE = "inactive"
 
 
 class ClientRecord(NamedTuple):
@@ -51,6 +54,8 @@ class ClientRecord(NamedTuple):
         last_sequence: how many passwords were created for the client.
         last_login_at: the time of the last accepted login.
         created_at: when the client was created.
+        valid_from: the first day of the validity, such as `2026-01-31`; None without a beginning.
+        valid_until: the last day of the validity; None without an end.
     """
 
     identifier: str
@@ -64,6 +69,8 @@ class ClientRecord(NamedTuple):
     last_sequence: int
     last_login_at: str | None
     created_at: str
+    valid_from: str | None
+    valid_until: str | None
 
 
 class FoundClient(NamedTuple):
@@ -112,6 +119,11 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
     raise AlreadyExists("no free identifier was found", "Try again.")
 
 
+_COMPARED = (
+    "identifier", "reference", "civility", "first_name", "last_name", "language", "valid_from", "valid_until",
+)  # fmt: skip
+
+
 class Difference(NamedTuple):
     """A given field that differs from an existing client's."""
 
@@ -124,7 +136,7 @@ def list_differences(client: Client, given: ClientFields) -> Sequence[Difference
     """Return the given fields that differ from the client's; fields not given are ignored."""
     return [
         Difference(field, value, getattr(client, field) or "")
-        for field in ("identifier", "reference", "civility", "first_name", "last_name", "language")
+        for field in _COMPARED
         if (value := getattr(given, field)) and value != getattr(client, field)
     ]
 
@@ -140,6 +152,8 @@ def _insert(context: Context, given: ClientFields) -> Client:
         first_name=given.first_name,
         last_name=given.last_name,
         language=given.language,
+        valid_from=given.valid_from,
+        valid_until=given.valid_until,
         created_at=moment,
         updated_at=moment,
     )
@@ -241,53 +255,93 @@ def _describe_key(wanted: str) -> str:
     return Words("the e-mail, identifier or reference {wanted!r}", wanted=wanted)
 
 
-def load_record(client: Client, moment: datetime) -> ClientRecord:
-    """Return the stored record of a client, with the status at this moment."""
-    [record] = stream_records(Client.select(*record_columns(moment)).where(Client.id == client.id))
+def load_record(client: Client, now: LocalMoment) -> ClientRecord:
+    """Return the stored record of a client, with the present status."""
+    [record] = stream_records(Client.select(*record_columns(now)).where(Client.id == client.id), now)
     return record
 
 
-def record_columns(moment: datetime) -> Sequence[Any]:
-    """Return the columns of a query for `stream_records`, with the status at this moment."""
-    by_status = [
-        (has_status(status, moment), status.value) for status in ClientStatus if status is not ClientStatus.NEW
-    ]
+def record_columns(now: LocalMoment) -> Sequence[Any]:
+    """Return the columns of a query for `stream_records`."""
     return (
         Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
-        Client.language, peewee.Case(None, by_status, ClientStatus.NEW.value), Client.last_sequence,
-        rfc3339_sql(Client.last_login_at), rfc3339_sql(Client.created_at),
+        Client.language, status_column(now, is_exact=False), Client.last_sequence,
+        rfc3339_sql(Client.last_login_at), rfc3339_sql(Client.created_at), Client.valid_from, Client.valid_until,
     )  # fmt: skip
 
 
-def stream_records(query: Any) -> Iterator[ClientRecord]:
+def stream_records(query: Any, now: LocalMoment) -> Iterator[ClientRecord]:
     """Yield the records of a query of `record_columns`, one at a time."""
-    for row in stream_rows(query):
-        yield row_to_record(row)
+    yield from rows_to_records(stream_rows(query), now)
+
+
+def rows_to_records(rows: Iterable[tuple[Any, ...]], now: LocalMoment) -> Iterator[ClientRecord]:
+    """Yield the records of rows of `record_columns`."""
+    for row in rows:
+        yield row_to_record(row, now)
 
 
 _STATUSES: dict[str, ClientStatus] = {status.value: status for status in ClientStatus}
 
 
-def row_to_record(row: tuple[Any, ...]) -> ClientRecord:
+def row_to_record(row: tuple[Any, ...], now: LocalMoment) -> ClientRecord:
     """Return the record of a row of `record_columns`."""
-    return ClientRecord._make((*row[:7], _STATUSES[row[7]], *row[8:]))
+    status = _STATUSES[row[7]]
+    valid_from, valid_until = row[11:]
+    if (valid_from or valid_until) and status is not ClientStatus.DISABLED:
+        status = status if now.is_within(valid_from, valid_until) else ClientStatus.INACTIVE
+    return ClientRecord._make((*row[:7], status, *row[8:]))
 
 
-def has_status(status: ClientStatus, moment: datetime) -> peewee.Expression:
-    """Return the condition that a client has this status at this moment."""
-    disabled = Client.disabled_at.is_null(False)
-    blocked = Client.blocked_until.is_null(False) & (Client.blocked_until > moment)
-    has_password = (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)
-    expired = _password_in_use(~states.is_unexpired(moment))
-    not_blocked = Client.blocked_until.is_null() | (Client.blocked_until <= moment)
+def status_column(now: LocalMoment, *, is_exact: bool = True) -> Any:
+    """Return the SQL expression of the status.
+
+    Args:
+        is_exact: tell who is inactive; `row_to_record` does it otherwise, most often without loading a time zone.
+    """
+    by_status = [(_is_disabled(), ClientStatus.DISABLED)]
+    if is_exact:
+        by_status.append((~validity.is_valid_at(now), ClientStatus.INACTIVE))
+    by_status += [
+        (_is_blocked(now.at), ClientStatus.BLOCKED),
+        (_has_password() & _has_expired(now.at), ClientStatus.EXPIRED),
+        (_has_password(), ClientStatus.ACTIVE),
+    ]
+    return peewee.Case(None, [(condition, status.value) for condition, status in by_status], ClientStatus.NEW.value)
+
+
+def has_status(status: ClientStatus, now: LocalMoment) -> peewee.Expression:
+    """Return the SQL condition that a client has this status."""
+    is_valid = validity.is_valid_at(now)
+    may_try = ~_is_disabled() & is_valid & ~_is_blocked(now.at)
     conditions: dict[ClientStatus, peewee.Expression] = {
-        ClientStatus.DISABLED: disabled,
-        ClientStatus.BLOCKED: ~disabled & blocked,
-        ClientStatus.ACTIVE: ~disabled & not_blocked & has_password & ~expired,
-        ClientStatus.EXPIRED: ~disabled & not_blocked & has_password & expired,
-        ClientStatus.NEW: ~disabled & not_blocked & ~has_password,
+        ClientStatus.DISABLED: _is_disabled(),
+        ClientStatus.INACTIVE: ~_is_disabled() & ~is_valid,
+        ClientStatus.BLOCKED: ~_is_disabled() & is_valid & _is_blocked(now.at),
+        ClientStatus.ACTIVE: may_try & _has_password() & ~_has_expired(now.at),
+        ClientStatus.EXPIRED: may_try & _has_password() & _has_expired(now.at),
+        ClientStatus.NEW: may_try & ~_has_password(),
     }
     return conditions[status]
+
+
+# True or false for every client, never NULL, so that they can be negated.
+
+
+def _is_disabled() -> Any:
+    return Client.disabled_at.is_null(False)
+
+
+def _is_blocked(moment: datetime) -> Any:
+    return Client.blocked_until.is_null(False) & (Client.blocked_until > moment)
+
+
+def _has_password() -> Any:
+    return (Client.active_sequence >= 1) & (Client.active_sequence >= Client.revoked_below)
+
+
+def _has_expired(moment: datetime) -> Any:
+    return _password_in_use(~states.is_unexpired(moment))
 
 
 def has_weak_hash(cost: int) -> Any:

@@ -14,6 +14,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.narrow import narrow_keys
 from egec_cli.clients.records import REFERENCE_PREFIX, ClientRecord, ClientStatus
 from egec_cli.context import Context
+from egec_cli.credentials import validity
 from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
@@ -96,8 +97,8 @@ class Selected:
         """Read the files and check the selectors.
 
         Args:
-            to_mail: the clients will get a mail. A selector is then required, such as `everyone`. Disabled clients are
-                left out unless a file names them; those are reported as failed later.
+            to_mail: the clients will get a mail. A selector is then required, such as `everyone`. Disabled and inactive
+                clients are left out unless a file names them; those are reported as failed later.
 
         Raises:
             UsageError: a selector is missing, or cannot match any client.
@@ -107,6 +108,11 @@ class Selected:
             require_selector(selection)
         if to_mail and selection.status is ClientStatus.DISABLED:
             raise UsageError("disabled clients get no mail", "Type `egec client enable CLIENT` first.")
+        if to_mail and selection.status is ClientStatus.INACTIVE:
+            raise UsageError(
+                "clients outside their validity dates get no mail",
+                "Type `egec client update CLIENT --valid-from DATE --valid-until DATE` first.",
+            )
         if selection.limit is not None and selection.limit < 1:
             raise UsageError("--limit {limit} selects no client", "Use 1 or more, or omit it.", limit=selection.limit)
         if selection.never_logged_in and selection.last_login_before:
@@ -193,10 +199,11 @@ class Selected:
         selection = self._selection
         yield Client.email.is_null(False)
         if self._to_mail and selection.listed is None:
-            # Listed clients who are disabled are reported as failed later.
+            # Listed clients who are disabled or inactive are reported as failed later.
             yield Client.disabled_at.is_null()
+            yield validity.is_valid_at(validity.local_moment(self._context))
         if selection.status is not None:
-            yield records.has_status(selection.status, self._context.clock())
+            yield records.has_status(selection.status, validity.local_moment(self._context))
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
         yield from self._indexed_conditions()
@@ -243,7 +250,8 @@ class Selected:
 
     def records(self) -> Iterator[ClientRecord]:
         """Yield the records of the selected clients, one at a time."""
-        return records.stream_records(self.query(*records.record_columns(self._context.clock())))
+        now = validity.local_moment(self._context)
+        return records.stream_records(self.query(*records.record_columns(now)), now)
 
     def unmatched(self) -> Iterator[Unmatched]:
         """Yield the lines that match no client, first those of the list, then those of the exclusions."""

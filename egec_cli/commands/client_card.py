@@ -12,6 +12,7 @@ from egec_cli.clients import history, records
 from egec_cli.clients.history import History, HistoryEntry, MailRecord
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.context import Context
+from egec_cli.credentials.validity import local_moment
 from egec_cli.logins import limits, sources
 from egec_cli.output.cards import Line, Part, card_lines, count_rows, labelled_line, make_line, show_lines, show_paged
 from egec_cli.output.messages import to_text
@@ -35,6 +36,8 @@ FIELD_NAMES = {
     "first_name": Words("first name"),
     "last_name": Words("last name"),
     "language": Words("language"),
+    "valid_from": Words("valid from"),
+    "valid_until": Words("valid until"),
 }
 
 # Why a login was refused, or what a test of it found.
@@ -44,18 +47,22 @@ _REASONS = {
     "capitals_swapped": Words("upper and lower case swapped"),
     "digits_swapped": Words("digits of the identifier swapped"),
     "client_disabled": Words("account disabled"),
+    "client_inactive": Words("account outside its validity dates"),
     "disabled": Words("account disabled"),
     "earlier_password": Words("password of an earlier mail"),
     "erased": Words("client erased"),
     "expired": Words("password expired"),
     "extra_characters": Words("characters pasted with the password"),
     "first_letter_case": Words("wrong case of the first letter"),
+    "inactive": Words("account outside its validity dates"),
     "last_mail_bounced": Words("the last mail bounced"),
     "last_mail_in_doubt": Words("the last mail is in doubt"),
     "last_mail_refused": Words("the last mail was refused"),
     "lookalikes_confused": Words("similar characters confused"),
     "never_activated": Words("no password yet"),
+    "no_longer_valid": Words("account no longer valid"),
     "no_password": Words("no valid password"),
+    "not_yet_valid": Words("account not valid yet"),
     "origin_limited": Words("too many failures from this network"),
     "revoked": Words("all passwords revoked"),
     "waiting": Words("waiting after failed logins"),
@@ -136,8 +143,7 @@ def _describe(
     context: Context, client: Client, mails: Sequence[MailRecord], events: History
 ) -> tuple[list[Line], _Meaning]:
     """Return the lines of the card, and what the status means."""
-    moment = context.clock()
-    record = records.load_record(client, moment)
+    record = records.load_record(client, local_moment(context))
     meaning = _explain_status(context, client, record, mails, events)
     values: list[tuple[str, Part | str]] = [(FIELD_NAMES["identifier"], record.identifier)]
     status = (Words("status"), Part(meaning.text, colour_of(meaning.colour_of)))
@@ -148,8 +154,8 @@ def _describe(
         values.append((Words("bounced"), Part(_explain_bounce(client, mails), colour_of("bounced"))))
     values += [
         (FIELD_NAMES[name], value)
-        for name, value in (("reference", record.reference), ("language", record.language))
-        if value
+        for name in ("reference", "language", "valid_from", "valid_until")
+        if (value := getattr(record, name))
     ]
     login = text_for_people(record.last_login_at) if record.last_login_at else Words("never")
     values += [status, (Words("last login"), login)]
@@ -176,6 +182,8 @@ def _explain_status(
         return _Meaning(Words("erased: the identifier stays reserved"), "", "refused")
     if record.status is ClientStatus.DISABLED:
         return _Meaning(_explain_disabled(client, events), f"egec client enable {identifier}", "refused")
+    if record.status is ClientStatus.INACTIVE:
+        return _explain_validity(context, record)
     if record.status is ClientStatus.BLOCKED:
         limit = limits.load_limits(client, context.clock())
         text = _explain_block(limit, context.clock(), sources.count_networks(client))
@@ -196,6 +204,15 @@ def _explain_disabled(client: Client, events: History) -> str:
     if act is None or not act.details.get("reason"):
         return Words("disabled on {at}: no password is accepted", at=at)
     return Words("disabled on {at}: {reason}", at=at, reason=act.details["reason"])
+
+
+def _explain_validity(context: Context, record: ClientRecord) -> _Meaning:
+    update = f"egec client update {record.identifier}"
+    if local_moment(context).is_before(record.valid_from):
+        text = Words("inactive: not valid before {day}", day=record.valid_from)
+        return _Meaning(text, f"{update} --valid-from {translate(Words('DATE'))}", "inactive")
+    text = Words("inactive: not valid after {day}", day=record.valid_until)
+    return _Meaning(text, f"{update} --valid-until {translate(Words('DATE'))}", "inactive")
 
 
 def _explain_block(limit: limits.LimitRecord, moment: datetime, origins: int) -> str:

@@ -34,6 +34,7 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
+from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
 from egec_cli.output.formats import OutputFormat, is_for_terminal, render, require_record_format
 from egec_cli.output.messages import note, warn
@@ -61,7 +62,8 @@ OptionalClientArgument = Annotated[
     "update",
     epilog=(
         "egec client update 5079512743 --email marc.petit@example.org\n"
-        'egec client update ref:D-2047 --last-name Petit --reference ""'
+        'egec client update ref:D-2047 --last-name Petit --reference ""\n'
+        "egec client update ref:D-2047 --valid-until 2027-06-30"
     ),
 )
 def update_command(
@@ -80,6 +82,12 @@ def update_command(
         str | None, typer.Option("--reference", metavar="TEXT", help="Number of the client in another system.")
     ] = None,
     language: Annotated[str | None, typer.Option("--language", metavar="fr|en", help="fr or en.")] = None,
+    valid_from: Annotated[
+        str | None, typer.Option("--valid-from", metavar="DATE", help="First day of the validity.")
+    ] = None,
+    valid_until: Annotated[
+        str | None, typer.Option("--valid-until", metavar="DATE", help="Last day of the validity.")
+    ] = None,
     no_mail: Annotated[
         bool, typer.Option("--no-mail", help="With --email: do not notify the previous address.")
     ] = False,
@@ -105,6 +113,8 @@ def update_command(
         "last_name": last_name,
         "reference": reference,
         "language": language,
+        "valid_from": valid_from,
+        "valid_until": valid_until,
     }
     given = {name: value for name, value in options.items() if value is not None}
     if not given:
@@ -113,9 +123,9 @@ def update_command(
         if "email" in given and not no_mail:
             mail_route.require(context)
         found = choose_client(client, match=match, output=output)
-        before = load_record(found, context.clock())
+        before = load_record(found, local_moment(context))
         changed, previous_email = change.update_client(context, found, given)
-        after = load_record(changed, context.clock())
+        after = load_record(changed, local_moment(context))
         if is_for_terminal(output):
             # Imported here: only a terminal needs it.
             from egec_cli.commands.client_card import show_difference

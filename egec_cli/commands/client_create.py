@@ -12,6 +12,8 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
+from egec_cli.credentials.validity import local_moment
+from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat, is_for_terminal, render
 from egec_cli.output.messages import warn
 from egec_cli.store.models import Client
@@ -24,6 +26,7 @@ app = new_app()
     epilog=(
         "egec client create jeanne@example.org --civility Mme --last-name Dupont\n"
         "egec client create jeanne@example.org --activate\n"
+        "egec client create marc@example.org --valid-from 2026-09-01 --valid-until 2027-06-30\n"
         "egec client create jeanne@example.org --if-missing --activate --format json"
     ),
 )
@@ -46,6 +49,12 @@ def create_command(
             "--identifier", metavar="DIGITS", help="Existing identifier of 10 digits to keep (default: a random one)."
         ),
     ] = "",
+    valid_from: Annotated[
+        str, typer.Option("--valid-from", metavar="DATE", help="First day of the validity (default: no beginning).")
+    ] = "",
+    valid_until: Annotated[
+        str, typer.Option("--valid-until", metavar="DATE", help="Last day of the validity (default: no end).")
+    ] = "",
     activate: Annotated[
         bool, typer.Option("--activate", help="Also mail a password, unless the client already has one.")
     ] = False,
@@ -64,11 +73,18 @@ def create_command(
         first_name=first_name,
         last_name=last_name,
         language=language,
+        valid_from=valid_from,
+        valid_until=valid_until,
     )
     with open_context(create=True) as context:
         if activate:
             # Before the client exists: a client without a mail would be half of what was asked for.
             mail_route.require(context)
+            if not local_moment(context).is_within(parsed.valid_from, parsed.valid_until):
+                raise UsageError(
+                    "--activate: the account is not valid today",
+                    "Omit --activate, and type `egec activate CLIENT` within the validity dates.",
+                )
         client, is_new = records.find_or_create(context, parsed, if_missing=if_missing)
         for one in records.list_differences(client, parsed):
             warn(
@@ -76,7 +92,7 @@ def create_command(
                 identifier=client.identifier,
                 **one._asdict(),
             )
-        record = records.load_record(client, context.clock())
+        record = records.load_record(client, local_moment(context))
         if not activate or record.status is not ClientStatus.NEW:
             _show(context, client, record, output, has_command=True)
             return
@@ -92,7 +108,7 @@ def create_command(
         finally:
             # The client exists even if the mail failed, and a script needs the identifier.
             client = records.find_client(client.identifier)
-            record = records.load_record(client, context.clock())
+            record = records.load_record(client, local_moment(context))
             if output is OutputFormat.TABLE:
                 _show(context, client, record, output, has_command=False)
             else:

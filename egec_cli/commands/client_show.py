@@ -12,6 +12,7 @@ from egec_cli.commands.find import MatchOption, find_client
 from egec_cli.commands.options import OUTPUT, ClientArgument, FieldsOption, OutputOption, split_fields
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
+from egec_cli.credentials.validity import local_moment
 from egec_cli.logins.limits import load_limits
 from egec_cli.logins.sources import count_networks
 from egec_cli.output.formats import (
@@ -73,7 +74,7 @@ def show_command(
 
             show_client(context, found, full=full)
             return
-        record = records.load_record(found, context.clock())
+        record = records.load_record(found, local_moment(context))
         limits = load_limits(found, context.clock())
         bounced_at = to_rfc3339_or_none(found.email_bounced_at)
         events = history.load_history(context, found, most=None if full else history.EVENTS_SHOWN)

@@ -169,7 +169,7 @@ CONTRACT: Mapping[str, Contract] = {
         _MAILING
         | _NO_CLIENT
         | _DECLINED
-        | {ExitCode.NOT_PERMITTED: "the client is disabled or was erased, or too many deliveries are in doubt"},
+        | {ExitCode.NOT_PERMITTED: "the client is disabled, inactive or erased, or too many deliveries are in doubt"},
     ),
     "verify": Contract(
         (
@@ -333,6 +333,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_blocked": (ExitCode.NOT_PERMITTED, "the mail server blocks our server, address or domain"),
     "client_disabled": (ExitCode.NOT_PERMITTED, "the client is disabled"),
     "client_erased": (ExitCode.NOT_PERMITTED, "the client was erased"),
+    "client_inactive": (ExitCode.NOT_PERMITTED, "the day is outside the validity dates of the client"),
     "too_many_in_doubt": (ExitCode.NOT_PERMITTED, "too many deliveries to the client are in doubt; use `--revoke`"),
     "identifier_immutable": (ExitCode.NOT_PERMITTED, "an identifier never changes"),
     "run_cancelled": (ExitCode.NOT_PERMITTED, "the run was cancelled"),

@@ -52,7 +52,12 @@ def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     for number, style, one, many in (
         (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
         (kinds[FailureKind.DEFERRED], "red", Words("1 not accepted in time"), Words("{number} not accepted in time")),
-        (kinds[FailureKind.LEFT_OUT], "red", Words("1 disabled or erased"), Words("{number} disabled or erased")),
+        (
+            kinds[FailureKind.LEFT_OUT],
+            "red",
+            Words("1 disabled, inactive or erased"),
+            Words("{number} disabled, inactive or erased"),
+        ),
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
         (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
@@ -72,6 +77,7 @@ _REASONS = {
     "too_many_in_doubt": Words("too many deliveries in doubt"),
     "client_disabled": Words("client disabled"),
     "client_erased": Words("client erased"),
+    "client_inactive": Words("client outside the validity dates"),
     "smtputf8_not_offered": Words("the mail server supports only ASCII addresses"),
     "mail_deferred": Words("the mail server deferred the mail"),
     "mail_throttled": Words("the mail server accepts no more mail for now"),

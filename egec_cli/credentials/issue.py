@@ -8,15 +8,16 @@ a lost answer or a refused mail locks no client out (see `states`).
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from egec_cli import email_address
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import leases, quotas, states
+from egec_cli.credentials import leases, quotas, states, validity
 from egec_cli.credentials.leases import Lease
 from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import MailOutcome, NewCredential, RecordedCredential
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import AddressRefused, EgecError, PermissionDenied, StorageError, TemporaryFailure
 from egec_cli.hashing import Hashing
 from egec_cli.mail.compose import message
@@ -65,8 +66,8 @@ class NewPassword(NamedTuple):
     password: Password
 
 
-_ERASED, _DISABLED = "client_erased", "client_disabled"
-NOT_ACTIVATABLE = (_ERASED, _DISABLED)
+_ERASED, _DISABLED, _INACTIVE = "client_erased", "client_disabled", "client_inactive"
+NOT_ACTIVATABLE = (_ERASED, _DISABLED, _INACTIVE)
 TOO_MANY_IN_DOUBT = "too_many_in_doubt"
 # The failure of an issue whose mail may have left.
 IN_DOUBT = "in_doubt"
@@ -92,7 +93,7 @@ def issue_by_mail(
     password may still be computed.
 
     Raises:
-        PermissionDenied: the client is erased or disabled, or has too many deliveries in doubt.
+        PermissionDenied: the client is erased, disabled or outside the validity, or has too many deliveries in doubt.
         TemporaryFailure: another issuer is mailing this client, the quotas allow no mail for longer than
             `quotas.PATIENCE`, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
@@ -126,7 +127,9 @@ def issue_to_operator(
     """
 
     def show_password(sequence: int) -> Reply:
-        show(NewPassword(client.identifier, _registered_email(client), sequence, hashing.password))
+        show(
+            NewPassword(client.identifier, _require_email(client.identifier, client.email), sequence, hashing.password)
+        )
         return Reply("shown to the operator")
 
     return _issue(context, client, lambda: (None, show_password), hashing=hashing, revoke=revoke, is_mail=False)
@@ -135,7 +138,7 @@ def issue_to_operator(
 def _issue(
     context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool, is_mail: bool
 ) -> IssueResult:
-    email = _registered_email(client)
+    email = require_activatable(client, validity.local_moment(context))
     lease = leases.take_lease(context, client)
     unused: Place | None = None
     try:
@@ -280,28 +283,69 @@ def _try_to_connect(transport: Transport) -> DeliveryRefused | None:
     return None
 
 
-def _registered_email(client: Client) -> str:
-    return require_email(client.identifier, client.email, client.disabled_at)
+class Activatable(Protocol):
+    """What decides whether a client may get a credential: a `Client`, or some columns of one."""
+
+    @property
+    def identifier(self) -> str:
+        """The identifier."""
+
+    @property
+    def email(self) -> str | None:
+        """The e-mail; None if the client was erased."""
+
+    @property
+    def disabled_at(self) -> datetime | None:
+        """Since when the client is disabled."""
+
+    @property
+    def valid_from(self) -> str | None:
+        """The first day of the validity."""
+
+    @property
+    def valid_until(self) -> str | None:
+        """The last day of the validity."""
 
 
-def require_email(identifier: str, email: str | None, disabled_at: datetime | None) -> str:
-    """Return the e-mail of a client who may get a credential.
+def require_activatable(client: Activatable, now: LocalMoment) -> str:
+    """Return the e-mail of a client who may get a credential now.
 
     Raises:
-        PermissionDenied: the client was erased or is disabled.
+        PermissionDenied: the client was erased, is disabled or is outside the validity.
     """
+    email = _require_email(client.identifier, client.email)
+    if client.disabled_at is not None:
+        raise PermissionDenied(
+            "client {identifier} is disabled",
+            "Type `egec client enable {identifier}` first.",
+            code=_DISABLED,
+            identifier=client.identifier,
+        )
+    if now.is_before(client.valid_from):
+        raise PermissionDenied(
+            "client {identifier} is inactive: valid from {day}",
+            "Wait for that day, or type `egec client update {identifier} --valid-from DATE` first.",
+            code=_INACTIVE,
+            identifier=client.identifier,
+            day=client.valid_from,
+        )
+    if now.is_after(client.valid_until):
+        raise PermissionDenied(
+            "client {identifier} is inactive: valid until {day}",
+            "Type `egec client update {identifier} --valid-until DATE` first.",
+            code=_INACTIVE,
+            identifier=client.identifier,
+            day=client.valid_until,
+        )
+    return email
+
+
+def _require_email(identifier: str, email: str | None) -> str:
     if email is None:
         raise PermissionDenied(
             "client {identifier} was erased",
             "An erased client cannot be restored.",
             code=_ERASED,
-            identifier=identifier,
-        )
-    if disabled_at is not None:
-        raise PermissionDenied(
-            "client {identifier} is disabled",
-            "Type `egec client enable {identifier}` first.",
-            code=_DISABLED,
             identifier=identifier,
         )
     return email
@@ -310,7 +354,7 @@ def require_email(identifier: str, email: str | None, disabled_at: datetime | No
 def _compose(context: Context, client: Client, new_password: Password) -> Mail:
     return message.credentials_mail(
         context.settings,
-        recipient=email_address.parse_email(_registered_email(client)).wire,
+        recipient=email_address.parse_email(_require_email(client.identifier, client.email)).wire,
         language=client.language or context.settings.language,
         name=greeting_name(client.civility, client.first_name, client.last_name),
         identifier=client.identifier,
@@ -341,7 +385,7 @@ def _record(
         if recorded is None:
             raise too_many_in_doubt(client.identifier)
         # Check again, now that the row is locked: the client may have been erased meanwhile.
-        require_email(client.identifier, Client.get_by_id(client.id).email, disabled_at=None)
+        _require_email(client.identifier, Client.get_by_id(client.id).email)
         if is_shown:
             # Recorded first, so that a password that was shown is in the audit log even after a kill.
             record_event(context, "credential.show", "started", client=client, sequence=recorded.sequence)
@@ -372,14 +416,16 @@ def _settle(context: Context, client: Client, outcome: MailOutcome, lease: Lease
         record_event(context, "credential.issue", state, client=client, **details)
         if state not in {CredentialState.REFUSED, CredentialState.IN_DOUBT}:
             return _Settled(state, previous_works=False, has_no_room=False)
-        previous_works = _has_working_password(client, outcome.credential.sequence, at)
+        previous_works = _has_working_password(context, client, outcome.credential.sequence, at)
         return _Settled(state, previous_works, has_no_room=bool(states.find_clients_without_room([client.id], at)))
 
 
-def _has_working_password(client: Client, before: int, at: datetime) -> bool:
+def _has_working_password(context: Context, client: Client, before: int, at: datetime) -> bool:
     """Return whether a password that was imported or issued before this sequence signs in at this moment."""
     stored = Client.get_by_id(client.id)
     if stored.disabled_at is not None or (stored.blocked_until is not None and stored.blocked_until > at):
+        return False
+    if not LocalMoment(at, context.settings.timezone).is_within(stored.valid_from, stored.valid_until):
         return False
     return any(
         one.state == CredentialState.ACCEPTED and one.sequence < before for one in states.usable_credentials(stored, at)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from egec_cli import clock
 from egec_cli.context import Context
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.store import peewee
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Installation, ReissueRun, database
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, lock_rows, locks_rows
@@ -226,17 +227,18 @@ def usable_credentials(client: Client, moment: datetime) -> Sequence[Credential]
     return list(_usable(client, moment).order_by(Credential.sequence))
 
 
-def accept_login(client: Client, credential: Credential, moment: datetime) -> bool:
-    """Record a login with this credential and return True, if it is still usable and the client is not disabled.
+def accept_login(client: Client, credential: Credential, now: LocalMoment) -> bool:
+    """Record a login with this credential and return True, if it is still usable and the client may sign in.
 
-    An unsettled credential is promoted: its password can only have come from its mail.
+    A disabled client may not, nor may one outside the validity. An unsettled credential is promoted: its password can
+    only have come from its mail.
     """
     lock_clients([client.id])
+    moment = now.at
     # It may have been settled, or the client disabled, while its hash was compared.
     is_enabled = (Credential.id == credential.id) & Client.disabled_at.is_null()
-    state = next(
-        (state for (state,) in fetch_tuples(_usable(client, moment, Credential.state).where(is_enabled))), None
-    )
+    rows = _usable(client, moment, Credential.state, Client.valid_from, Client.valid_until).where(is_enabled)
+    state = next((state for state, *validity in fetch_tuples(rows) if now.is_within(*validity)), None)
     if state is None:
         return False
     one = RecordedCredential(credential.id, client.id, credential.sequence)

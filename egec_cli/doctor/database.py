@@ -12,6 +12,7 @@ from egec_cli import context
 from egec_cli.audit.record import record_event
 from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.context import Context, Log
+from egec_cli.credentials import validity
 from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
@@ -166,7 +167,7 @@ def check_paused_runs(context: Context) -> Iterator[Finding]:
         yield add_note(Finding("paused_runs", Severity.OK, none), none)
 
 
-def check_failed_items() -> Iterator[Finding]:
+def check_failed_items(context: Context) -> Iterator[Finding]:
     """Yield the runs with clients who could not be mailed and have not been mailed since."""
     mailed_since = Credential.select(peewee.SQL("1")).where(
         (Credential.client == ReissueItem.client)
@@ -182,6 +183,7 @@ def check_failed_items() -> Iterator[Finding]:
             (ReissueItem.state == ItemState.FAILED)
             & (ReissueRun.state != RunState.CANCELLED)
             & Client.disabled_at.is_null()
+            & validity.is_valid_at(validity.local_moment(context))
             & Client.email.is_null(False)
             & ~peewee.fn.EXISTS(mailed_since)
         )

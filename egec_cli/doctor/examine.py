@@ -133,7 +133,7 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
         yield "open_credentials", check_open_credentials
         context = Context(found, opened, detect_actor(found.acting_for), now)
         yield "paused_runs", partial(check_paused_runs, context)
-        yield "failed_items", check_failed_items
+        yield "failed_items", partial(check_failed_items, context)
 
 
 def _translate_failures(location: Database, findings: Check) -> Iterator[Finding]:

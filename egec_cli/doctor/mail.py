@@ -12,6 +12,7 @@ from egec_cli import clock, email_address
 from egec_cli.clients import fields
 from egec_cli.context import Log
 from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.doctor import database
 from egec_cli.doctor.findings import Finding, Severity, TemporaryError, add_note, convert_error
 from egec_cli.errors import ConfigError, TemporaryFailure
@@ -250,14 +251,14 @@ def preview_mail(
 
     Raises:
         InvalidInput: the language or the sentence is invalid.
-        PermissionDenied: the client was erased or is disabled.
+        PermissionDenied: the client was erased, is disabled or is outside the validity.
         ConfigError: a template is invalid.
     """
     words = fields.clean_sentence(sentence) if sentence else ""
     code = fields.parse_language(language)
     if client is None:
         return sample_mail(settings, kind, code or settings.language, sentence=words, at=at)
-    email = issue.require_email(client.identifier, client.email, client.disabled_at)
+    email = issue.require_activatable(client, LocalMoment(at, settings.timezone))
     return sample_mail(
         settings,
         kind,

@@ -60,6 +60,7 @@ ERRORS: Mapping[str, str] = {
     "run_paused": "runs",
     "run_deferred": "run_deferred",
     "not_permitted": "not_permitted",
+    "client_inactive": "client_inactive",
     "too_many_in_doubt": "too_many_in_doubt",
     "configuration": "settings",
     "mail_url_missing": "mail",

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from tempfile import TemporaryFile
 from typing import NamedTuple, Self
 
+from egec_cli.clients import fields
+from egec_cli.errors import InvalidInput
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.rows import InvalidRow, ValidRow
 from egec_cli.imports.tables import Row
@@ -81,12 +83,14 @@ class _Existing(NamedTuple):
     first_name: str
     last_name: str
     language: str
+    valid_from: str | None
+    valid_until: str | None
     last_sequence: int
 
 
 _EXISTING = (
     Client.id, Client.identifier, Client.email, Client.email_key, Client.reference, Client.civility,
-    Client.first_name, Client.last_name, Client.language, Client.last_sequence,
+    Client.first_name, Client.last_name, Client.language, Client.valid_from, Client.valid_until, Client.last_sequence,
 )  # fmt: skip
 
 
@@ -94,7 +98,7 @@ class ClientChange(NamedTuple):
     """A change to an existing client.
 
     Attributes:
-        values: the new values of the columns from `email` to `language`.
+        values: the new values of the columns from `email` to `language`, then those of the validity.
         fields: the names of the changed fields.
         previous_email: the previous e-mail; None if the address stays.
     """
@@ -199,7 +203,7 @@ class Batch:
             raise InvalidRow(Words("reserved: its client was erased"), "identifier", found.identifier)
         before = (
             found.email, found.email_key, found.reference, found.civility, found.first_name, found.last_name,
-            found.language,
+            found.language, found.valid_from, found.valid_until,
         )  # fmt: skip
         values = self._values(one, found)
         takes_hash = bool(one.password_hash) and not found.last_sequence
@@ -226,6 +230,7 @@ class Batch:
                 ),
                 *_as_given(one, field, value),
             )
+        _require_order(*values[-2:], row=one)
         previous_email = None if one.email_key == found.email_key else found.email
         self.changes.append(
             ClientChange(found.key, found.identifier, values, changed, one, found.last_sequence, previous_email)
@@ -240,17 +245,25 @@ class Batch:
         # Case does not make a different address.
         same_address = one.email_key == found.email_key
         email = (found.email, found.email_key) if same_address else (one.email, one.email_key)
-        others = (
-            getattr(found if field in one.row.absent else one, field)
-            for field in ("reference", "civility", "first_name", "last_name", "language")
-        )
+        others = (getattr(found if field in one.row.absent else one, field) for field in _OF_VALUES[2:])
         return (*email, *others)
 
 
 # The key of an e-mail changes with it.
-_OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
+_OF_VALUES = (
+    "email", "email", "reference", "civility", "first_name", "last_name", "language", "valid_from", "valid_until",
+)  # fmt: skip
 # By which a row names an existing client.
 _NAMES = ("email_key", "reference", "identifier")
+
+
+def _require_order(valid_from: str | None, valid_until: str | None, *, row: ValidRow) -> None:
+    """Require that a row with one of the two days does not contradict the present other one."""
+    try:
+        fields.require_order(valid_from, valid_until)
+    except InvalidInput as error:
+        field = "valid_from" if "valid_until" in row.row.absent else "valid_until"
+        raise InvalidRow(error.message, field, getattr(row, field) or "") from None
 
 
 def _names(one: ValidRow) -> list[tuple[str, str]]:

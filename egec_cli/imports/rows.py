@@ -29,6 +29,9 @@ _NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
     "password_hash": ("password hash", "hash", "empreinte"),
     "disabled_at": ("disabled at",),
     "created_at": ("created at",),
+    "valid_from": ("valid from", "valable du", "valable à partir du", "valide du", "valide à partir du",
+                   "début de validité"),
+    "valid_until": ("valid until", "valid to", "valable jusqu'au", "valide jusqu'au", "fin de validité"),
 }  # fmt: skip
 # By folded column name. `reason` is the column of a file of rejected rows.
 FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMNS.items() for name in names}
@@ -54,7 +57,7 @@ _OTHER_HASHES = {
 
 
 class ValidRow(NamedTuple):
-    """A valid row; unknown fields are empty. Times are RFC 3339."""
+    """A valid row; unknown fields are empty. Times are RFC 3339, days such as `2026-01-31`."""
 
     row: Row
     identifier: str | None
@@ -67,6 +70,8 @@ class ValidRow(NamedTuple):
     language: str
     disabled_at: str | None
     created_at: str
+    valid_from: str | None
+    valid_until: str | None
     password_hash: str
 
 
@@ -114,9 +119,10 @@ class RowChecker:
             or (len(line) > fields.MAX_NAME and max(map(len, cells)) > fields.MAX_NAME)
         ):
             return None
-        email, given, reference, civility, first_name, last_name, language, password_hash, disabled_at, created_at = (
-            self._places((*cells, ""))
-        )
+        (
+            email, given, reference, civility, first_name, last_name, language, password_hash, disabled_at, created_at,
+            valid_from, valid_until,
+        ) = self._places((*cells, ""))  # fmt: skip
         key = email_address.plain_key(email)
         if (
             key is None
@@ -129,12 +135,13 @@ class RowChecker:
             or first_name != first_name.strip()
             or last_name != last_name.strip()
             or reference != reference.strip()
+            or ((valid_from or valid_until) and not _are_days_in_order(valid_from, valid_until))
         ):
             return None
         return ValidRow._make(
             (
                 row, given or None, email, key, reference or None, civility, first_name, last_name, language, None,
-                self._now, password_hash,
+                self._now, valid_from or None, valid_until or None, password_hash,
             )
         )  # fmt: skip
 
@@ -152,6 +159,8 @@ class RowChecker:
                 first_name=get("first_name", ""),
                 last_name=get("last_name", ""),
                 language=get("language", ""),
+                valid_from=get("valid_from", ""),
+                valid_until=get("valid_until", ""),
             )
         except InvalidInput as error:
             raise _locate_error(cells, error) from None
@@ -167,14 +176,17 @@ class RowChecker:
             found.language,
             _parse_time("disabled_at", get("disabled_at", "")) or None,
             _parse_time("created_at", get("created_at", "")) or self._now,
+            found.valid_from,
+            found.valid_until,
             _parse_hash(get("password_hash", "")),
         )
 
 
 _IN_ORDER = (
     "email", "identifier", "reference", "civility", "first_name", "last_name", "language", "password_hash",
-    "disabled_at", "created_at",
+    "disabled_at", "created_at", "valid_from", "valid_until",
 )  # fmt: skip
+_DAYS = ("valid_from", "valid_until")
 _KNOWN_VALUES: Mapping[str, Sequence[str]] = {"civility": fields.CIVILITIES, "language": LANGUAGES}
 # All printable characters below are in NFC.
 _BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
@@ -187,6 +199,8 @@ def _locate_error(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
         "identifier": lambda text: text and identifier.parse_identifier(text),
         "civility": fields.parse_civility,
         "language": fields.parse_language,
+        "valid_from": fields.parse_day,
+        "valid_until": partial(_parse_last_day, cells),
         **{
             name: partial(fields.clean_line, name.replace("_", " "))
             for name in ("reference", "first_name", "last_name")
@@ -197,12 +211,24 @@ def _locate_error(cells: Mapping[str, str], error: InvalidInput) -> InvalidRow:
             check(cells.get(field, ""))
         except InvalidInput as found:
             known = _KNOWN_VALUES.get(field)
+            if field in _DAYS and not fields.is_day(cells[field].strip()):
+                return InvalidRow(Words("invalid date; write it as 2026-01-31"), field, cells[field])
             if known is None:
                 return InvalidRow(found.message, field, cells[field])
             # A row is reported on one line, so the hint goes there.
             reason = Words("{message} (use one of {known})", message=found.message, known=", ".join(known))
             return InvalidRow(reason, field, cells[field])
     return InvalidRow(error.message)
+
+
+def _parse_last_day(cells: Mapping[str, str], text: str) -> None:
+    fields.require_order(fields.parse_day(cells.get("valid_from", "")), fields.parse_day(text))
+
+
+def _are_days_in_order(valid_from: str, valid_until: str) -> bool:
+    return all(not day or fields.is_day(day) for day in (valid_from, valid_until)) and not (
+        valid_from and valid_until and valid_from > valid_until
+    )
 
 
 def _parse_hash(text: str) -> str:

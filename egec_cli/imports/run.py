@@ -262,7 +262,7 @@ class _Import:
         """Return the values of new clients; those without an identifier get a random one."""
         now = clock.to_rfc3339(self._context.clock())
         drawn = _draw_identifiers(len(new))
-        return [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
+        return [(one.identifier or free, *one[2:13], now) for one, free in zip(new, drawn, strict=True)]
 
     def _not_inserted(self, new: Sequence[ValidRow]) -> Sequence[ValidRow]:
         if any(one.identifier for one in new):
@@ -303,7 +303,7 @@ class _Import:
         execute_many(
             self._context.database,
             "UPDATE client SET email = ?, email_key = ?, reference = ?, civility = ?, first_name = ?, last_name = ?, "
-            "language = ?, updated_at = ?, "
+            "language = ?, valid_from = ?, valid_until = ?, updated_at = ?, "
             "email_changed_at = CASE WHEN email_key = ? THEN email_changed_at ELSE ? END, "
             "email_bounced_at = CASE WHEN email_key = ? THEN email_bounced_at END WHERE id = ?",
             [(*c.values, now, c.values[1], now, c.values[1], c.key) for c in changes],
@@ -315,7 +315,7 @@ class _Import:
 
 _COLUMNS = (
     "identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language", "disabled_at",
-    "created_at", "updated_at",
+    "created_at", "valid_from", "valid_until", "updated_at",
 )  # fmt: skip
 _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from egec_cli import clock, hashing, identifier
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import states, validity
 from egec_cli.logins import limits, sources, verify
 from egec_cli.logins.verify import LoginReason, LoginResult
 from egec_cli.password import LENGTH
@@ -33,7 +33,8 @@ Cause = Literal[
     "accepted", "invalid_identifier", "digits_swapped", "wrong_digit", "unknown_identifier", "waiting", "blocked",
     "disabled", "erased", "earlier_password", "expired", "capitals_swapped", "first_letter_case",
     "lookalikes_confused", "extra_characters", "wrong_length", "never_activated", "last_mail_refused",
-    "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password", "origin_limited",
+    "last_mail_in_doubt", "last_mail_bounced", "revoked", "wrong_password", "origin_limited", "not_yet_valid",
+    "no_longer_valid",
 ]  # fmt: skip
 
 
@@ -93,7 +94,24 @@ def _explain(context: Context, ended: LoginResult, typed: str, password: str) ->
         return "disabled", Words(
             "The account is disabled. To enable it: `egec client enable {identifier}`.", identifier=client.identifier
         )
-    return _explain_password(context, client, password) or _explain_mails(client)
+    return _explain_validity(context, client) or _explain_password(context, client, password) or _explain_mails(client)
+
+
+def _explain_validity(context: Context, client: Client) -> tuple[Cause, str] | None:
+    now = validity.local_moment(context)
+    if now.is_before(client.valid_from):
+        return "not_yet_valid", Words(
+            "The account is valid from {day}. To change that: `egec client update {identifier} --valid-from DATE`.",
+            day=client.valid_from,
+            identifier=client.identifier,
+        )
+    if now.is_after(client.valid_until):
+        return "no_longer_valid", Words(
+            "The account was valid until {day}. To extend it: `egec client update {identifier} --valid-until DATE`.",
+            day=client.valid_until,
+            identifier=client.identifier,
+        )
+    return None
 
 
 def _explain_identifier(typed: str) -> tuple[Cause, str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from egec_cli import hashing, identifier
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import states, validity
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.logins import limits
 from egec_cli.password import Password
 from egec_cli.store.models import OPEN_STATES, Client, Credential
@@ -26,6 +27,7 @@ class LoginReason(StrEnum):
     ACCEPTED = "accepted"
     UNKNOWN_IDENTIFIER = "unknown_identifier"
     DISABLED = "disabled"
+    INACTIVE = "inactive"
     WAITING = "waiting"
     BLOCKED = "blocked"
     ORIGIN_LIMITED = "origin_limited"
@@ -54,6 +56,7 @@ class StartedLogin(NamedTuple):
         is_block: it is a block, not a wait.
         source: where the login comes from, if the caller says so.
         is_unchecked: the login is refused without comparing, because its network is beyond its limit.
+        is_shut: the client is disabled or outside the validity, so that even the right password is refused.
     """
 
     client: Client | None
@@ -65,6 +68,7 @@ class StartedLogin(NamedTuple):
     is_block: bool = False
     source: "LoginSource | None" = None
     is_unchecked: bool = False
+    is_shut: bool = False
 
 
 class ComparedLogin(NamedTuple):
@@ -126,7 +130,7 @@ def try_login(context: Context, given_identifier: str, given_password: str) -> L
     candidates = states.usable_credentials(client, now)
     if not any(hashing.matches_hash(password, one.password_hash or "") for one in candidates):
         return LoginResult(LoginReason.WRONG_PASSWORD if candidates else LoginReason.NO_PASSWORD, client)
-    return LoginResult(LoginReason.ACCEPTED if client.disabled_at is None else LoginReason.DISABLED, client)
+    return LoginResult(_reason_for_shut(client, validity.local_moment(context)) or LoginReason.ACCEPTED, client)
 
 
 def start_login(
@@ -153,10 +157,13 @@ def start_login(
         with context.database.atomic():
             _forget_for_network(source)
         raise
-    candidates = states.usable_credentials(client or _UNKNOWN_CLIENT, context.clock())
+    now = validity.local_moment(context)
+    candidates = states.usable_credentials(client or _UNKNOWN_CLIENT, now.at)
     if result.place is None:
         candidates = ()
-    return StartedLogin(client, password, candidates, states.get_refusal_cost(context), *result, source=source)
+    is_shut = client is not None and _reason_for_shut(client, now) is not None
+    cost = states.get_refusal_cost(context)
+    return StartedLogin(client, password, candidates, cost, *result, source=source, is_shut=is_shut)
 
 
 def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
@@ -168,13 +175,12 @@ def compare_hashes(context: Context, started: StartedLogin) -> ComparedLogin:
         return ComparedLogin()
     if not started.candidates:
         hashing.check_dummy(started.cost)
-    is_disabled = started.client is not None and started.client.disabled_at is not None
     cost = context.settings.bcrypt_cost
     for credential in started.candidates:
         password_hash = credential.password_hash or ""
         if hashing.match_at_cost(started.cost, started.password, password_hash):
             own_cost = hashing.hash_cost(password_hash)
-            if is_disabled:
+            if started.is_shut:
                 # The password is right but will be refused.
                 hashing.take_remaining_time(own_cost, started.cost)
             elif own_cost < cost:
@@ -263,15 +269,22 @@ def _reason(context: Context, client: Client, started: StartedLogin, compared: C
     matching = compared.matching
     if matching is None:
         return LoginReason.WRONG_PASSWORD if started.candidates else LoginReason.NO_PASSWORD
-    if not states.accept_login(client, matching, context.clock()):
-        is_disabled = Client.select().where((Client.id == client.id) & Client.disabled_at.is_null(False)).exists()
-        return LoginReason.DISABLED if is_disabled else LoginReason.WRONG_PASSWORD
+    now = validity.local_moment(context)
+    if not states.accept_login(client, matching, now):
+        return _reason_for_shut(Client.get_by_id(client.id), now) or LoginReason.WRONG_PASSWORD
     if compared.new_hash is not None:
         states.raise_refusal_cost([compared.new_hash])
         Credential.update(password_hash=compared.new_hash).where(
             (Credential.id == matching.id) & (Credential.password_hash == matching.password_hash)
         ).execute()
     return LoginReason.ACCEPTED
+
+
+def _reason_for_shut(client: Client, now: LocalMoment) -> LoginReason | None:
+    """Return why even the right password of a client is refused; None if it is accepted."""
+    if client.disabled_at is not None:
+        return LoginReason.DISABLED
+    return None if now.is_within(client.valid_from, client.valid_until) else LoginReason.INACTIVE
 
 
 def trim(text: str) -> str:

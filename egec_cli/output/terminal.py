@@ -31,7 +31,7 @@ _WHOLE = re.compile(r"[0-9 :-]*")
 _COLOURS = {
     "green": "accepted active created done enabled erased ok sent unblocked updated",
     "yellow": "deferred expired in_doubt new paused running sending superseded unchanged waiting warning",
-    "red": "blocked bounced cancelled disabled error failed in_vain refused rejected revoked",
+    "red": "blocked bounced cancelled disabled error failed in_vain inactive refused rejected revoked",
 }
 _COLOUR_OF = {word: colour for colour, words in _COLOURS.items() for word in words.split()}
 

@@ -8,6 +8,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
+from egec_cli.credentials import validity
 from egec_cli.credentials.quotas import Limits, expected_duration
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
@@ -34,6 +35,8 @@ class PlannedRecord(NamedTuple):
     last_sequence: int
     last_login_at: str | None
     created_at: str
+    valid_from: str | None
+    valid_until: str | None
     mail: Literal[Kind.CREDENTIALS, Kind.REISSUE]
 
 
@@ -85,9 +88,10 @@ class RunPreview(NamedTuple):
 
 def list_planned_clients(context: Context, selected: Selected) -> Iterator[PlannedRecord]:
     """Yield the clients who would get a mail, one at a time."""
-    columns = records.record_columns(context.clock())
+    now = validity.local_moment(context)
+    columns = records.record_columns(now)
     for *row, active_sequence in stream_rows(selected.query(*columns, Client.active_sequence)):
-        yield PlannedRecord._make((*records.row_to_record(tuple(row)), settle.kind_for(active_sequence)))
+        yield PlannedRecord._make((*records.row_to_record(tuple(row), now), settle.kind_for(active_sequence)))
 
 
 def preview_run(

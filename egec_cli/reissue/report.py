@@ -35,6 +35,7 @@ _KINDS = {
     "too_many_in_doubt": FailureKind.IN_DOUBT,
     "client_disabled": FailureKind.LEFT_OUT,
     "client_erased": FailureKind.LEFT_OUT,
+    "client_inactive": FailureKind.LEFT_OUT,
     "mail_deferred": FailureKind.DEFERRED,
     "mail_throttled": FailureKind.DEFERRED,
     "too_many_connections": FailureKind.DEFERRED,

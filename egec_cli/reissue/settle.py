@@ -9,7 +9,7 @@ from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
-from egec_cli.credentials import issue, leases, quotas
+from egec_cli.credentials import issue, leases, quotas, validity
 from egec_cli.credentials.quotas import Limits
 from egec_cli.credentials.states import (
     MailOutcome,
@@ -33,7 +33,7 @@ from egec_cli.store.sql import fetch_tuples, in_list
 
 _RECIPIENT_COLUMNS = (
     Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
-    Client.language, Client.disabled_at, Client.active_sequence,
+    Client.language, Client.disabled_at, Client.valid_from, Client.valid_until, Client.active_sequence,
 )  # fmt: skip
 
 
@@ -244,6 +244,7 @@ class Issuer:
             & (is_of_this_run | (Credential.created_at > self._run.created_at))
         )
         runs_by_client = dict(fetch_tuples(reached))
+        now = validity.local_moment(self._context)
         for item, one in recipients:
             if runs_by_client.get(one.key) == self._run.id:
                 # The mail was in doubt until a login proved that it had arrived.
@@ -256,7 +257,7 @@ class Issuer:
                 yield _record(item, one, ItemState.SKIPPED)
                 continue
             try:
-                issue.require_email(one.identifier, one.email, one.disabled_at)
+                issue.require_activatable(one, now)
             except PermissionDenied as error:
                 yield self._fail(item, one, error.code, error.message)
 

@@ -62,6 +62,8 @@ class Recipient(NamedTuple):
     last_name: str
     language: str
     disabled_at: datetime | None
+    valid_from: str | None
+    valid_until: str | None
     active_sequence: int
 
 

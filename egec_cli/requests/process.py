@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from egec_cli import hashing
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials import issue, mail_route, validity
 from egec_cli.credentials.issue import IssueResult
 from egec_cli.errors import ClientNotFound, EgecError
 from egec_cli.origins import networks, rates
@@ -47,7 +47,7 @@ class Processed(NamedTuple):
 def process_request(context: Context, request: Request) -> Processed:
     """Mail a new password to the client of a request, if the limits allow it.
 
-    If EGEC_REQUEST_DISCLOSES is no, requests for unknown and disabled clients take the same work as others.
+    If EGEC_REQUEST_DISCLOSES is no, requests for unknown, disabled and inactive clients take the same work as others.
 
     Raises:
         ClientNotFound: no client has this e-mail.
@@ -65,10 +65,12 @@ def process_request(context: Context, request: Request) -> Processed:
     client = Client.get_or_none(Client.email_key == request.email.key)
     counted_for_client = _count_for_client(context, client, request)
     is_limited = counted_for_client is not None and not counted_for_client.is_within
-    if client is None or client.disabled_at is not None:
+    refusal = _find_refusal(context, client)
+    if refusal is not None:
         if not (settings.request_discloses or is_limited):
             hashing.check_dummy(settings.bcrypt_cost)
-        raise _refuse(context, client, source)
+        raise _refuse(context, client, source, refusal)
+    assert client is not None
     if counted_for_client is not None:
         if not counted_for_client.is_within:
             return _report_limit(context, client, source, "client_limited", counted_for_client)
@@ -131,9 +133,8 @@ def _report_limit(context: Context, client: Client | None, source: str, reason: 
     return Processed(reason, _sent_text(context, client))
 
 
-def _refuse(context: Context, client: Client | None, source: str) -> EgecError:
+def _refuse(context: Context, client: Client | None, source: str, error: EgecError) -> EgecError:
     """Record a refused request, and return its error."""
-    error = _find_refusal(client)
     counted = rates.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
     if counted.is_recorded:
         details = _origin(source) | ({} if counted.is_within else {"number": counted.beyond})
@@ -142,16 +143,17 @@ def _refuse(context: Context, client: Client | None, source: str) -> EgecError:
     return error
 
 
-def _find_refusal(client: Client | None) -> EgecError:
-    """Return why the request for an unknown or disabled client is refused."""
-    if client is not None:
-        try:
-            issue.require_email(client.identifier, client.email, client.disabled_at)
-        except EgecError as refusal:
-            return refusal
-    return ClientNotFound(
-        "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
-    )
+def _find_refusal(context: Context, client: Client | None) -> EgecError | None:
+    """Return why the request is refused: the client is unknown, disabled or inactive. None if it is not refused."""
+    if client is None:
+        return ClientNotFound(
+            "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
+        )
+    try:
+        issue.require_activatable(client, validity.local_moment(context))
+    except EgecError as refusal:
+        return refusal
+    return None
 
 
 def _origin(source: str) -> dict[str, Any]:

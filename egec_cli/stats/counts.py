@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from egec_cli import clock
-from egec_cli.clients.records import ClientStatus, has_status
+from egec_cli.clients.records import ClientStatus, status_column
 from egec_cli.context import Context
 from egec_cli.credentials.states import NOT_MAILED
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.logins.verify import LoginReason
 from egec_cli.reissue.runs import displayed_state
 from egec_cli.store import peewee
@@ -124,7 +125,7 @@ def _count(context: Context, since: datetime) -> Statistics:
         states, paused = _count_runs(now)
         return Statistics(
             since=since,
-            clients=_count_clients(now),
+            clients=_count_clients(LocalMoment(now, context.settings.timezone)),
             activations=happened.activations,
             mails=happened.mails,
             bounces=happened.bounces,
@@ -140,12 +141,11 @@ def _count(context: Context, since: datetime) -> Statistics:
         )
 
 
-def _count_clients(now: datetime) -> dict[ClientStatus, int]:
-    # The conditions exclude each other. Most clients are active, and of these each condition above is false at once.
-    known = [(has_status(status, now), status.value) for status in ClientStatus if status is not ClientStatus.ACTIVE]
-    status = peewee.Case(None, known, ClientStatus.ACTIVE.value)
+def _count_clients(now: LocalMoment) -> dict[ClientStatus, int]:
     rows = (
-        Client.select(status, peewee.fn.COUNT(Client.id)).where(Client.email.is_null(False)).group_by(peewee.SQL("1"))
+        Client.select(status_column(now), peewee.fn.COUNT(Client.id))
+        .where(Client.email.is_null(False))
+        .group_by(peewee.SQL("1"))
     )
     found = dict(fetch_tuples(rows))
     return {status: found.get(status.value, 0) for status in ClientStatus}

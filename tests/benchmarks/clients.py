@@ -121,8 +121,11 @@ with psycopg.connect(sys.argv[1]) as connection:
 OF_LIST = """identifier, email, reference, civility, first_name, last_name, language,
     CASE WHEN disabled_at IS NOT NULL THEN 'disabled' WHEN blocked_until > '2026-11-24T00:00:00.000Z' THEN 'blocked'
     WHEN active_sequence >= 1 AND active_sequence >= revoked_below THEN 'active' ELSE 'new' END AS status,
-    last_sequence, last_login_at, created_at"""
-OF_EXPORT = "identifier, email, reference, civility, first_name, last_name, language, disabled_at, created_at"
+    last_sequence, last_login_at, created_at, valid_from, valid_until"""
+OF_EXPORT = (
+    "identifier, email, reference, civility, first_name, last_name, language, disabled_at, created_at, "
+    "valid_from, valid_until"
+)
 FETCH = """
 import sqlite3, sys
 

@@ -28,6 +28,7 @@ from egec_cli.credentials.states import (
     record_credentials,
     settle_credentials,
 )
+from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError, InvalidInput, PermissionDenied
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
@@ -65,7 +66,7 @@ def test_an_update_changes_what_is_given_and_clears_what_is_given_as_empty(opene
     change.update_client(
         opened, client, {"last_name": "Petit", "civility": "", "reference": "", "email": "JP@example.org"}
     )
-    record = load_record(find_client("jp@example.org"), opened.clock())
+    record = load_record(find_client("jp@example.org"), local_moment(opened))
     assert (record.last_name, record.civility, record.reference, record.email) == ("Petit", "", None, "JP@example.org")
     assert (record.first_name, record.language, record.identifier) == ("Jeanne", "fr", client.identifier)
 

@@ -133,13 +133,15 @@ def test_each_field_is_normalized() -> None:
         first_name=" Jeanne",
         last_name="Dupont ",
         language="FR",
+        valid_from=" 2026-01-31",
+        valid_until="2026-01-31 ",
     )
     assert checked.email.key == "jeanne@x.fr"
-    assert checked[1:] == ("1234567890", "A 7", "Mme", "Jeanne", "Dupont", "fr")
+    assert checked[1:] == ("1234567890", "A 7", "Mme", "Jeanne", "Dupont", "fr", "2026-01-31", "2026-01-31")
 
 
 def test_only_the_e_mail_is_required() -> None:
-    assert fields.parse_fields("a@x.fr")[1:] == (None, None, "", "", "", "")
+    assert fields.parse_fields("a@x.fr")[1:] == (None, None, "", "", "", "", None, None)
     assert fields.parse_fields("a@x.fr", reference="  ").reference is None
 
 
@@ -174,3 +176,29 @@ def test_a_sentence_has_at_most_300_characters() -> None:
 @pytest.mark.parametrize("typed", [" Jean  Paul", "Jean  Paul", "Jean Paul ", "Jean \u2003Paul"])
 def test_spaces_are_stripped_and_collapsed(typed: str) -> None:
     assert fields.parse_fields("jeanne@example.org", last_name=typed).last_name == "Jean Paul"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["2026-02-29", "2026-13-01", "2026-00-10", "0000-01-01", "2026-1-5", "26-01-05", "20260105", "2026-W05-6",
+     "31/01/2026", "2026-01-05T00:00", "202\u0666-01-05", "+2026-01-05", "tomorrow", "2026-01-05\n2026-01-06"],
+)  # fmt: skip
+def test_a_date_that_does_not_exist_or_is_written_otherwise_is_refused(typed: str) -> None:
+    with pytest.raises(InvalidInput, match="invalid date") as refused:
+        fields.parse_day(typed)
+    assert refused.value.hint == "Write it as 2026-01-31."
+    with pytest.raises(InvalidInput, match="invalid date"):
+        fields.parse_fields("a@x.fr", valid_from=typed)
+    with pytest.raises(InvalidInput, match="invalid date"):
+        fields.parse_fields("a@x.fr", valid_until=typed)
+
+
+@pytest.mark.parametrize("day", ["2024-02-29", "0001-01-01", "9999-12-31"])
+def test_a_date_that_exists_is_kept_as_typed(day: str) -> None:
+    assert fields.parse_day(f" {day} ") == day
+    assert fields.parse_day(" ") is None
+
+
+def test_a_validity_may_not_end_before_it_begins() -> None:
+    with pytest.raises(InvalidInput, match="the validity ends on 2026-01-31, before it begins on 2026-02-01"):
+        fields.parse_fields("a@x.fr", valid_from="2026-02-01", valid_until="2026-01-31")

@@ -14,6 +14,7 @@ from egec_cli.clients.records import ClientStatus
 from egec_cli.clients.select import Selection
 from egec_cli.context import Context
 from egec_cli.credentials import issue
+from egec_cli.credentials.validity import LocalMoment, local_moment
 from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database
@@ -25,7 +26,7 @@ def test_what_is_created_is_found_by_email_identifier_and_reference(opened: Cont
         opened, fields.parse_fields("Jeanne@Example.org", reference="D-1", last_name="Œuvre 山田")
     )
     for wanted in ("jeanne@EXAMPLE.org", made.identifier, "ref:D-1", f" {made.identifier} "):
-        found = records.load_record(records.find_client(wanted), opened.clock())
+        found = records.load_record(records.find_client(wanted), local_moment(opened))
         assert (found.email, found.last_name, found.status) == ("Jeanne@Example.org", "Œuvre 山田", ClientStatus.NEW)
     with pytest.raises(ClientNotFound):
         records.find_client("ref:d-1")
@@ -77,18 +78,22 @@ def test_the_status_of_a_record_is_the_one_by_which_lists_select_it(opened: Cont
     # The first password of each client expired before it was used; the second did not.
     credentials = [{"sequence": 1, "expires_at": earlier}, {"sequence": 2, "expires_at": later}]
     for number, state in enumerate(
-        {"active_sequence": active, "revoked_below": revoked, "blocked_until": blocked, "disabled_at": disabled}
+        {
+            "active_sequence": active, "revoked_below": revoked, "blocked_until": blocked, "disabled_at": disabled,
+            "valid_from": begins, "valid_until": ends,
+        }
         for active in (0, 1, 2)
         for revoked in (0, 1, 2)
         for blocked in (None, earlier, later)
         for disabled in (None, earlier)
-    ):
+        for begins, ends in ((None, None), ("2020-01-01", "2099-12-31"), ("2099-01-01", None), (None, "2020-12-31"))
+    ):  # fmt: skip
         made = records.create_client(opened, fields.parse_fields(f"c{number}@example.org"))
         Client.update(**state).where(Client.id == made.id).execute()
         for more in credentials:
             Credential.create(client=made, state=CredentialState.ACCEPTED, created_at=now, issued_by="test", **more)
     everyone = list(lists.list_clients(opened))
-    assert len(everyone) == 54
+    assert len(everyone) == 216
     for status in ClientStatus:
         assert [c for c in everyone if c.status is status] == list(
             lists.list_clients(opened, ListQuery(Selection(status=status)))
@@ -107,18 +112,23 @@ def test_the_status_of_a_record_is_the_one_by_which_lists_select_it(opened: Cont
         ({"expires_at": -1}, {"blocked_until": 1}, ClientStatus.BLOCKED),
         ({"expires_at": -1}, {"blocked_until": -1}, ClientStatus.EXPIRED),
         ({"expires_at": -1}, {"disabled_at": -1}, ClientStatus.DISABLED),
+        ({"expires_at": -1}, {"valid_until": "2020-01-01"}, ClientStatus.INACTIVE),
+        ({"expires_at": 1}, {"valid_from": "2099-01-01", "blocked_until": 1}, ClientStatus.INACTIVE),
+        ({"expires_at": 1}, {"valid_from": "2099-01-01", "disabled_at": -1}, ClientStatus.DISABLED),
         ({"expires_at": -1}, {"revoked_below": 2}, ClientStatus.NEW),
         ({"expires_at": -1}, {"active_sequence": 0}, ClientStatus.NEW),
     ],
 )
 def test_a_client_is_expired_if_the_current_password_was_not_used_in_time(
-    opened: Context, credential: dict[str, int | None], state: dict[str, int], status: ClientStatus
+    opened: Context, credential: dict[str, int | None], state: dict[str, Any], status: ClientStatus
 ) -> None:
     now = opened.clock()
 
-    def moments(numbers: Mapping[str, int | None]) -> dict[str, Any]:
+    def moments(numbers: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            name: value if value is None or name.endswith(("below", "sequence")) else now + timedelta(hours=value)
+            name: value
+            if value is None or name.endswith(("below", "sequence", "valid_from", "valid_until"))
+            else now + timedelta(hours=value)
             for name, value in numbers.items()
         }
 
@@ -132,16 +142,16 @@ def test_a_client_is_expired_if_the_current_password_was_not_used_in_time(
         **moments(credential),
     )
     Client.update(**({"active_sequence": 1} | moments(state))).where(Client.id == made.id).execute()
-    assert records.load_record(made, now).status is status
+    assert records.load_record(made, LocalMoment(now, opened.settings.timezone)).status is status
 
 
 def test_a_new_password_makes_an_expired_client_active_again(opened: Context) -> None:
     made = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     issue.issue_to_operator(opened, made, lambda _: None, hashing=hashing.start_hash(opened.settings))
     Credential.update(expires_at=opened.clock() - timedelta(days=1)).execute()
-    assert records.load_record(made, opened.clock()).status is ClientStatus.EXPIRED
+    assert records.load_record(made, local_moment(opened)).status is ClientStatus.EXPIRED
     issue.issue_to_operator(opened, made, lambda _: None, hashing=hashing.start_hash(opened.settings))
-    assert records.load_record(made, opened.clock()).status is ClientStatus.ACTIVE
+    assert records.load_record(made, local_moment(opened)).status is ClientStatus.ACTIVE
 
 
 def test_the_list_comes_in_the_order_of_creation(opened: Context) -> None:

@@ -108,6 +108,8 @@ def sqlite() -> Iterator[Context]:
 def test_everyone_is_all_clients_who_can_get_a_mail_in_order_of_creation(opened: Context) -> None:
     identifiers = [made(opened, f"c{number}@example.org") for number in range(4)]
     made(opened, "disabled@example.org", disabled_at=NOON)
+    made(opened, "early@example.org", valid_from="2099-01-01")
+    made(opened, "late@example.org", valid_until="2020-12-31")
     made(opened, "erased@example.org", email=None, email_key=None)
     assert found(selected(opened, everyone=True)) == identifiers
 
@@ -141,6 +143,18 @@ def test_a_status_selects_the_clients_who_have_it(opened: Context) -> None:
 def test_disabled_clients_cannot_be_selected(opened: Context) -> None:
     with pytest.raises(UsageError, match="disabled"):
         selected(opened, status=ClientStatus.DISABLED)
+
+
+def test_inactive_clients_cannot_be_selected(opened: Context) -> None:
+    with pytest.raises(UsageError, match="outside their validity dates"):
+        selected(opened, status=ClientStatus.INACTIVE)
+
+
+def test_an_inactive_client_stays_where_a_file_names_it(opened: Context) -> None:
+    inactive, other = made(opened, "a@example.org", valid_until="2020-12-31"), made(opened, "b@example.org")
+    assert found(selected(opened, listed=listing(f"{inactive}\n{other}"))) == [inactive, other]
+    assert found(selected(opened, listed=listing(f"{inactive}\n{other}"), status=ClientStatus.NEW)) == [other]
+    assert found(selected(opened, everyone=True)) == [other]
 
 
 def test_clients_who_never_logged_in_are_selected(opened: Context) -> None:

@@ -21,6 +21,7 @@ from tests.conftest import Egec
 
 COLUMNS = [
     "identifier", "email", "reference", "civility", "first_name", "last_name", "language", "disabled_at", "created_at",
+    "valid_from", "valid_until",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases, states
 from egec_cli.credentials.issue import IssueResult, NewPassword, issue_to_operator
 from egec_cli.credentials.states import NewCredential
+from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import InvalidInput, PermissionDenied, TemporaryFailure
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
@@ -193,7 +194,7 @@ def test_revoked_passwords_stay_revoked_if_the_mail_is_refused(
     active.advance(End.ACCEPT)
     start_issue(revoke=True).advance(End.REFUSE_FOR_NOW)
     assert opens(opened, client, active) == [False]
-    assert load_record(Client.get_by_id(client.id), opened.clock()).status == "new"
+    assert load_record(Client.get_by_id(client.id), local_moment(opened)).status == "new"
 
 
 def test_the_ninth_unsettled_credential_is_refused_and_revoke_makes_room(
@@ -247,6 +248,31 @@ def test_a_disabled_client_can_neither_sign_in_nor_get_a_mail(
             opened, Client.get_by_id(client.id), lambda _shown: None, hashing=hashing.start_hash(opened.settings)
         )
     assert Credential.select().count() == 1
+
+
+@pytest.mark.parametrize(
+    ("validity", "words"),
+    [
+        ({"valid_from": "2099-01-01"}, "is inactive: valid from 2099-01-01"),
+        ({"valid_from": "2020-01-01", "valid_until": "2020-12-31"}, "is inactive: valid until 2020-12-31"),
+    ],
+)
+def test_a_client_outside_the_validity_can_neither_sign_in_nor_get_a_mail(
+    opened: Context, client: Client, start_issue: Start, validity: dict[str, str], words: str
+) -> None:
+    issue = start_issue()
+    issue.advance(End.ACCEPT)
+    Client.update(**validity).execute()
+    assert opens(opened, client, issue) == [False]
+    inactive, before = Client.get_by_id(client.id), Client.select().dicts().get()
+    with pytest.raises(PermissionDenied, match=words) as refused:
+        issue_to_operator(opened, inactive, lambda _shown: None, hashing=hashing.start_hash(opened.settings))
+    assert refused.value.code == "client_inactive"
+    mailed = Issue(opened, inactive, revoke=True)
+    assert isinstance(mailed.outcome, PermissionDenied)
+    assert mailed.outcome.code == "client_inactive"
+    assert Credential.select().count() == 1
+    assert Client.select().dicts().get() == before
 
 
 def test_a_second_issuer_waits_and_mails_after_the_first(

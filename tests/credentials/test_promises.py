@@ -1,7 +1,7 @@
 """The promises to a client, under every mix of issues, faults, crashes and logins that hypothesis finds.
 
 P1 of the mails that the server accepted, the one with the highest sequence signs in, unless it expired, was revoked, or
-   the client is disabled;
+   the client is disabled or outside the validity;
 P2 once an issue is settled as accepted, no earlier password signs in;
 P3 a failed issue changes nothing for the client;
 P4 the identifier never changes.
@@ -13,18 +13,26 @@ promises do not depend on them. A crash is a thread that never continues.
 
 import io
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from threading import Event
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from egec_cli import hashing
-from egec_cli.clients import fields, records
+from egec_cli.clients import change, fields, records
 from egec_cli.clients.select import ClientList, Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import bounces, states
@@ -41,9 +49,12 @@ from egec_cli.store.models import OPEN_STATES, Client, Credential, LoginPlace, R
 from tests.activations import letter
 from tests.conftest import is_deep
 from tests.credentials.stepwise import REFUSALS, End, Issue, answer_with, without_leases
+from tests.credentials.test_validity import ZONES
 from tests.delivery_reports import report_of
 
 MOST_AT_ONCE = 3
+# Two days before clocks change in Europe. The clock stands still, or a day could end in the middle of a step.
+BEGAN = datetime(2026, 10, 23, 11, 17, 42, tzinfo=UTC)
 # The same password is compared with the same hash after every step: the answer is remembered.
 matches = cache(hashing.matches_hash)
 
@@ -88,7 +99,7 @@ class Promises(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.passed = timedelta()
-        self.egec = type(self).egec._replace(clock=lambda: type(self).egec.clock() + self.passed)
+        self.egec = type(self).egec._replace(clock=lambda: BEGAN + self.passed)
         number = Client.select().count()
         self.client = records.create_client(self.egec, fields.parse_fields(f"c{number}@example.org"))
         self.issues: list[Issue] = []
@@ -102,6 +113,13 @@ class Promises(RuleBasedStateMachine):
         # Each takes as long as many other steps.
         self.runs_left = 1
         self.disabled = False
+        self.zone = "Europe/Paris"
+        self.validity: tuple[date | None, date | None] = (None, None)
+
+    @initialize(zone=st.sampled_from(ZONES))
+    def choose_zone(self, zone: str) -> None:
+        self.zone = zone
+        self.egec = self.egec._replace(settings=self.egec.settings._replace(timezone=zone))
 
     def teardown(self) -> None:
         for issue in (*self.issues, *self.crashed):
@@ -113,10 +131,17 @@ class Promises(RuleBasedStateMachine):
         found: Client = Client.get_by_id(self.client.id)
         return found
 
+    def today(self) -> date:
+        return self.egec.clock().astimezone(ZoneInfo(self.zone)).date()
+
+    def is_inactive(self) -> bool:
+        first, last = self.validity
+        return (first is not None and self.today() < first) or (last is not None and self.today() > last)
+
     def usable_hashes(self) -> list[str]:
         """Return the hashes of the passwords that sign in now."""
         client = self.current()
-        if client.disabled_at is not None:
+        if client.disabled_at is not None or self.is_inactive():
             return []
         return [one.password_hash or "" for one in states.usable_credentials(client, self.egec.clock())]
 
@@ -132,7 +157,19 @@ class Promises(RuleBasedStateMachine):
 
     # Events.
 
-    @precondition(lambda self: len(self.issues) < MOST_AT_ONCE and not self.disabled)
+    @precondition(lambda self: self.disabled or self.is_inactive())
+    @rule(revoke=st.booleans())
+    def an_issue_is_declined(self, revoke: bool) -> None:
+        """No password is created for a client who is disabled or outside the validity."""
+        before = [row.id for row in Credential.select().where(Credential.client == self.client)]
+        client = Client.select().where(Client.id == self.client.id).dicts().get()
+        issue = Issue(self.egec, self.current(), revoke=revoke)
+        assert isinstance(issue.outcome, PermissionDenied), issue.outcome
+        assert issue.outcome.code == ("client_disabled" if self.disabled else "client_inactive")
+        assert [row.id for row in Credential.select().where(Credential.client == self.client)] == before
+        assert Client.select().where(Client.id == self.client.id).dicts().get() == client, "P3"
+
+    @precondition(lambda self: len(self.issues) < MOST_AT_ONCE and not (self.disabled or self.is_inactive()))
     @rule(revoke=st.sampled_from([False] * 9 + [True]), recorded=st.sampled_from([True, True, True, False]))
     def start_issue(self, revoke: bool, recorded: bool) -> None:
         self.issues.append(Issue(self.egec, self.current(), revoke=revoke))
@@ -302,6 +339,33 @@ class Promises(RuleBasedStateMachine):
         else:
             self.passed += timedelta(days={"a day": 1, "ten days": 10, "a month": 31}.get(what, 0))
 
+    @rule(
+        first=st.sampled_from([None, None, None, -400, -1, 0, 1]),
+        last=st.sampled_from([None, None, None, 400, 0, 0, -1]),
+    )
+    def the_validity_changes(self, first: int | None, last: int | None) -> None:
+        """Set the validity, by days from the present one; most often so that the client stays active."""
+        if first is not None and last is not None and first > last:
+            last = None
+        days = [None if distance is None else self.today() + timedelta(days=distance) for distance in (first, last)]
+        self.validity = days[0], days[1]
+        given = {"valid_from": days[0], "valid_until": days[1]}
+        change.update_client(
+            self.egec, self.current(), {name: "" if day is None else str(day) for name, day in given.items()}
+        )
+
+    @precondition(lambda self: any(self.validity))
+    @rule(milliseconds=st.sampled_from([-1, 0, 1]))
+    def midnight_comes(self, milliseconds: int) -> None:
+        """Let the clock move to the moment at which the day of the client ends, or beside it."""
+        now, today = self.egec.clock(), self.today()
+        # By steps of a quarter, which divides every offset of these zones from UTC nowadays.
+        quarter = timedelta(minutes=15)
+        then = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
+        while then.astimezone(ZoneInfo(self.zone)).date() <= today:
+            then += quarter
+        self.passed += then - now + timedelta(milliseconds=milliseconds)
+
     def at(self, place: str, which: int) -> Issue:
         waiting = [issue for issue in self.issues if issue.place == place]
         return waiting[which % len(waiting)]
@@ -310,13 +374,14 @@ class Promises(RuleBasedStateMachine):
     def the_promises_hold(self) -> None:
         usable = set(self.usable_sequences())
         unrevoked = [mail for mail in self.mailed if mail.sequence >= self.revoked_below]
-        if unrevoked and not self.disabled:
+        if unrevoked and not self.disabled and not self.is_inactive():
             last = max(unrevoked)
             is_good = last.sequence in usable or self.expired(last)
             assert is_good, "P1: the password of the last mail that the server accepted does not sign in"
         assert all(sequence >= self.settled for sequence in usable), "P2: an earlier password signs in"
         assert all(sequence >= self.revoked_below for sequence in usable), "a revoked password signs in"
         assert not (self.disabled and usable), "a password of a disabled client signs in"
+        assert not (self.is_inactive() and usable), "a password signs in outside the validity"
         is_late = any(self.expired(mail) for mail in self.mailed if mail.sequence in usable)
         assert not is_late, "an expired password signs in"
         assert self.current().identifier == self.client.identifier, "P4: the identifier changed"

@@ -90,29 +90,33 @@ def test_a_paused_run_is_named(
 def test_a_failed_client_is_counted_until_a_later_mail_is_accepted(opened: Context, client: Client) -> None:
     create_run(client, RunState.DONE, ItemState.FAILED)
     fix = "egec reissue status spring --failed; then: egec reissue retry spring"
-    assert verdict_and_fix([*check_failed_items()]) == (Severity.WARNING, fix)
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.WARNING, fix)
     credential(client, 1, CredentialState.REFUSED)
-    assert verdict_and_fix([*check_failed_items()]) == (Severity.WARNING, fix)
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.WARNING, fix)
     credential(client, 2, CredentialState.ACCEPTED)
-    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.OK, "")
 
 
 def test_the_name_of_a_run_is_quoted_in_commands(opened: Context, client: Client) -> None:
     create_run(client, RunState.PAUSED, ItemState.FAILED)
     ReissueRun.update(name="odd name; rm -rf /").execute()
-    resume, retry = check_paused_runs(opened), check_failed_items()
+    resume, retry = check_paused_runs(opened), check_failed_items(opened)
     assert verdict_and_fix([*resume])[1] == "egec reissue resume 'odd name; rm -rf /'"
     assert verdict_and_fix([*retry])[1] == (
         "egec reissue status 'odd name; rm -rf /' --failed; then: egec reissue retry 'odd name; rm -rf /'"
     )
 
 
-def test_clients_who_are_disabled_or_in_a_cancelled_run_are_not_counted(opened: Context, client: Client) -> None:
+def test_clients_who_are_disabled_inactive_or_in_a_cancelled_run_are_not_counted(
+    opened: Context, client: Client
+) -> None:
     create_run(client, RunState.CANCELLED, ItemState.FAILED)
-    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.OK, "")
     ReissueRun.update(state=RunState.DONE).execute()
     Client.update(disabled_at=clock.now()).execute()
-    assert verdict_and_fix([*check_failed_items()]) == (Severity.OK, "")
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.OK, "")
+    Client.update(disabled_at=None, valid_until="2020-12-31").execute()
+    assert verdict_and_fix([*check_failed_items(opened)]) == (Severity.OK, "")
 
 
 def test_an_entry_in_the_future_is_a_fault(opened: Context, client: Client) -> None:

@@ -18,6 +18,7 @@ from egec_cli import clock
 from egec_cli.clients import fields, records
 from egec_cli.clients.fields import ClientFields
 from egec_cli.context import Context
+from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import run as importing
 from egec_cli.imports import tables
@@ -321,7 +322,7 @@ def test_a_client_with_a_bcrypt_hash_can_log_in_without_a_mail(opened: Context, 
     text = f"email;identifier;password_hash\na@example.org;1234567890;{hashed}\nb@example.org;;\n"
     assert imported(opened, text)[0] == counts(created=2)
     assert verify_login(opened, "1234567890", "fG69a*6jH").accepted
-    assert [records.load_record(c, opened.clock()).status for c in Client.select().order_by(Client.id)] == [
+    assert [records.load_record(c, local_moment(opened)).status for c in Client.select().order_by(Client.id)] == [
         "active",
         "new",
     ]
@@ -362,7 +363,7 @@ def test_exported_times_are_imported(opened: Context) -> None:
     result, (rejected,) = imported(opened, text)
     assert result == counts(created=1, rejected=1)
     assert rejected.field == "disabled_at"
-    shown = records.load_record(Client.get(), opened.clock())
+    shown = records.load_record(Client.get(), local_moment(opened))
     assert (shown.status, shown.created_at) == ("disabled", "2025-01-02T03:04:05.000Z")
 
 

@@ -139,6 +139,19 @@ def is_disabled(context: Context, _client: Client) -> None:
     Client.update(disabled_at=context.clock()).execute()
 
 
+def is_not_yet_valid(_context: Context, _client: Client) -> None:
+    Client.update(valid_from="2099-01-01").execute()
+
+
+def is_no_longer_valid(_context: Context, _client: Client) -> None:
+    Client.update(valid_from="2020-01-01", valid_until="2020-12-31").execute()
+
+
+def is_valid_and_expired(context: Context, client: Client) -> None:
+    Client.update(valid_from="2020-01-01", valid_until="2099-12-31").execute()
+    has_expired(context, client)
+
+
 def has_expired(context: Context, _client: Client) -> None:
     Credential.update(expires_at=context.clock() - timedelta(days=1)).where(Credential.sequence == 4).execute()
 
@@ -166,6 +179,10 @@ def was_revoked(context: Context, client: Client) -> None:
         (waits, LAST, "waiting"),
         (is_blocked, LAST, "blocked"),
         (is_disabled, LAST, "disabled"),
+        (is_not_yet_valid, LAST, "not_yet_valid"),
+        (is_not_yet_valid, "x", "not_yet_valid"),
+        (is_no_longer_valid, LAST, "no_longer_valid"),
+        (is_valid_and_expired, LAST, "expired"),
         (has_expired, LAST, "expired"),
         (has_expired, "x", "wrong_password"),
         (was_refused_since, LAST, "accepted"),
@@ -259,3 +276,20 @@ def test_a_disabled_or_unknown_client_fails_a_test_that_does_not_count(opened: C
     assert explain_login(opened, "1111111111", LAST, count=False).reason == "unknown_identifier"
     Client.update(disabled_at=opened.clock()).where(Client.id == client.id).execute()
     assert explain_login(opened, IDENTIFIER, LAST, count=False).reason == "disabled"
+
+
+def test_an_inactive_account_is_explained_with_its_day_and_the_command_that_changes_it(
+    opened: Context, client: Client
+) -> None:
+    Client.update(valid_from="2099-01-01").execute()
+    assert explain_login(opened, IDENTIFIER, LAST, count=False).hint == (
+        f"The account is valid from 2099-01-01. To change that: `egec client update {IDENTIFIER} --valid-from DATE`."
+    )
+    Client.update(valid_from=None, valid_until="2020-12-31").execute()
+    assert explain_login(opened, IDENTIFIER, LAST, count=False).hint == (
+        f"The account was valid until 2020-12-31. To extend it: `egec client update {IDENTIFIER} --valid-until DATE`."
+    )
+    Client.update(disabled_at=opened.clock()).execute()
+    assert explain_login(opened, IDENTIFIER, LAST, count=False).reason == "disabled"
+    Client.update(blocked_until=limits.UNTIL_NEW_CREDENTIAL).execute()
+    assert explain_login(opened, IDENTIFIER, LAST, count=False).reason == "blocked"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from threading import Thread
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import hypothesis
 import pytest
@@ -14,6 +15,7 @@ from egec_cli import hashing
 from egec_cli.clients import change, fields, records
 from egec_cli.context import Context
 from egec_cli.credentials import issue
+from egec_cli.errors import PermissionDenied
 from egec_cli.logins import limits, verify
 from egec_cli.logins.limits import PLACE_LIFETIME, UNTIL_NEW_CREDENTIAL, AccountBusy
 from egec_cli.logins.verify import LoginReason, LoginResult, StartedLogin
@@ -267,7 +269,8 @@ class Logins(RuleBasedStateMachine):
         super().__init__()
         self.passed = timedelta()
         began = type(self).context.clock()
-        self.context = type(self).context._replace(clock=lambda: began + self.passed)
+        settings = type(self).context.settings._replace(timezone="Pacific/Apia")
+        self.context = type(self).context._replace(clock=lambda: began + self.passed, settings=settings)
         self.client = records.create_client(
             self.context, fields.parse_fields(f"c{Client.select().count()}@example.org")
         )
@@ -278,6 +281,13 @@ class Logins(RuleBasedStateMachine):
         self.places: dict[int, datetime] = {}
         self.failures = 0
         self.blocked_until: datetime | None = None
+        self.validity: tuple[str | None, str | None] = (None, None)
+
+    def is_active(self) -> bool:
+        """Return whether the present day is within the validity."""
+        today = str(self.now.astimezone(ZoneInfo("Pacific/Apia")).date())
+        first, last = self.validity
+        return (first or today) <= today <= (last or today)
 
     @property
     def now(self) -> datetime:
@@ -285,7 +295,7 @@ class Logins(RuleBasedStateMachine):
 
     def set_password(self) -> None:
         made = hashing.start_hash(self.context.settings)
-        issue.issue_to_operator(self.context, self.client, lambda _: None, hashing=made)
+        issue.issue_to_operator(self.context, Client.get_by_id(self.client.id), lambda _: None, hashing=made)
         self.passwords.append(made.password.reveal())
         self.failures, self.blocked_until = 0, None
 
@@ -324,10 +334,13 @@ class Logins(RuleBasedStateMachine):
             return
         del self.places[one.started.place]
         is_right = one.password == len(self.passwords) - 1
-        assert settled(self.context, one.started).reason is (
-            LoginReason.ACCEPTED if is_right else LoginReason.WRONG_PASSWORD
-        )
-        if is_right:
+        reason = settled(self.context, one.started).reason
+        if not is_right:
+            assert reason is LoginReason.WRONG_PASSWORD
+        else:
+            # As of now, even if the login began on another day.
+            assert reason is (LoginReason.ACCEPTED if self.is_active() else LoginReason.INACTIVE)
+        if reason is LoginReason.ACCEPTED:
             self.failures, self.blocked_until = 0, None
             return
         self.failures += 1
@@ -345,8 +358,22 @@ class Logins(RuleBasedStateMachine):
     def the_clock_moves(self, seconds: int) -> None:
         self.passed += timedelta(seconds=seconds)
 
+    @rule(first=st.sampled_from([None, None, -1, 0, 1]), last=st.sampled_from([None, None, 1, 0, -1]))
+    def the_validity_changes(self, first: int | None, last: int | None) -> None:
+        """Set the validity, by days from that of UTC."""
+        if first is not None and last is not None and first > last:
+            first = None
+        days = [None if one is None else str((self.now + timedelta(days=one)).date()) for one in (first, last)]
+        self.validity = days[0], days[1]
+        given = {"valid_from": days[0] or "", "valid_until": days[1] or ""}
+        change.update_client(self.context, self.client, given)
+
     @rule(how=st.sampled_from(["unblock", "a new password"]))
     def reset(self, how: str) -> None:
+        if how == "a new password" and not self.is_active():
+            with pytest.raises(PermissionDenied, match="inactive"):
+                self.set_password()
+            return
         if how == "unblock":
             change.unblock_clients(self.context, [self.client.id])
             self.failures, self.blocked_until = 0, None
@@ -364,8 +391,9 @@ class Logins(RuleBasedStateMachine):
         if self.blocked_until is not None and self.blocked_until > self.now:
             self.passed += self.blocked_until - self.now
         self.start(right=True)
+        is_active, failures = self.is_active(), self.failures
         self.end(0)
-        assert self.failures == 0
+        assert self.failures == (0 if is_active else failures + 1)
 
     @invariant()
     def places_and_failures_never_exceed_what_the_limits_allow(self) -> None:

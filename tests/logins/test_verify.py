@@ -8,12 +8,21 @@ from functools import partial
 import bcrypt
 import pytest
 
-from egec_cli import hashing
+from egec_cli import clock, hashing
 from egec_cli.clients import fields, records
 from egec_cli.context import Context
 from egec_cli.credentials import issue
+from egec_cli.credentials.validity import local_moment
 from egec_cli.logins import limits
-from egec_cli.logins.verify import LoginReason, check_login, verify_login
+from egec_cli.logins.verify import (
+    LoginReason,
+    check_login,
+    compare_hashes,
+    settle_login,
+    start_login,
+    try_login,
+    verify_login,
+)
 from egec_cli.store.models import Client, Credential, CredentialState, Event
 from tests import children
 from tests.processes import command_of
@@ -54,7 +63,7 @@ def test_an_account_waits_longer_after_each_failure_from_the_fifth_and_is_blocke
         passed += timedelta(minutes=wait, seconds=5)
         assert reason(opened, identifier, "wrong", after=passed) is LoginReason.WRONG_PASSWORD
     assert reason(opened, identifier, password, after=timedelta(days=365)) is LoginReason.BLOCKED
-    assert records.load_record(Client.get(), opened.clock()).status == "blocked"
+    assert records.load_record(Client.get(), local_moment(opened)).status == "blocked"
 
 
 def test_an_accepted_login_resets_the_failures(opened: Context, client: tuple[str, str]) -> None:
@@ -189,16 +198,76 @@ def test_a_hash_of_the_current_cost_is_not_replaced(opened: Context, client: tup
     assert Credential.get().password_hash == before
 
 
-@pytest.mark.parametrize("refused", [LoginReason.WRONG_PASSWORD, LoginReason.DISABLED, LoginReason.NO_PASSWORD])
+@pytest.mark.parametrize(
+    "refused", [LoginReason.WRONG_PASSWORD, LoginReason.DISABLED, LoginReason.INACTIVE, LoginReason.NO_PASSWORD]
+)
 def test_a_failure_counts_towards_the_wait_whatever_its_reason(
     opened: Context, client: tuple[str, str], refused: LoginReason
 ) -> None:
     identifier, password = client
     if refused is LoginReason.DISABLED:
         Client.update(disabled_at=opened.clock()).execute()
+    if refused is LoginReason.INACTIVE:
+        Client.update(valid_until="2020-12-31").execute()
     if refused is LoginReason.NO_PASSWORD:
         identifier = records.create_client(opened, fields.parse_fields("marc@example.org")).identifier
     typed = "wrong" if refused is LoginReason.WRONG_PASSWORD else password
     for _ in range(limits.FAILURES_BEFORE_WAIT):
         assert reason(opened, identifier, typed) is refused
     assert reason(opened, identifier, typed) is LoginReason.WAITING
+
+
+def at(context: Context, moment: str, zone: str = "Europe/Paris") -> Context:
+    """Return a context at a moment in UTC, whose days are those of a time zone."""
+    fixed = clock.parse_time(f"{moment}Z")
+    return context._replace(clock=lambda: fixed, settings=context.settings._replace(timezone=zone))
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone", "expected"),
+    [
+        ("2026-08-31T21:59:59.999", "Europe/Paris", LoginReason.INACTIVE),
+        ("2026-08-31T22:00:00.000", "Europe/Paris", LoginReason.ACCEPTED),
+        # Clocks have changed since.
+        ("2026-10-25T22:59:59.999", "Europe/Paris", LoginReason.ACCEPTED),
+        ("2026-10-25T23:00:00.000", "Europe/Paris", LoginReason.INACTIVE),
+        ("2026-10-25T23:00:00.000", "UTC", LoginReason.ACCEPTED),
+        ("2026-10-26T00:00:00.000", "UTC", LoginReason.INACTIVE),
+        ("2026-08-31T10:00:00.000", "Pacific/Kiritimati", LoginReason.ACCEPTED),
+        ("2026-10-26T11:59:59.999", "Etc/GMT+12", LoginReason.ACCEPTED),
+        ("2026-10-26T12:00:00.000", "Etc/GMT+12", LoginReason.INACTIVE),
+    ],
+)
+def test_an_account_is_open_from_the_first_to_the_last_day_in_the_zone_of_the_settings(
+    opened: Context, client: tuple[str, str], moment: str, zone: str, expected: LoginReason
+) -> None:
+    identifier, password = client
+    Client.update(valid_from="2026-09-01", valid_until="2026-10-25").execute()
+    then = at(opened, moment, zone)
+    assert reason(then, identifier, password) is expected
+    assert try_login(then, identifier, password).reason is expected
+    assert reason(then, identifier, "wrong") is LoginReason.WRONG_PASSWORD
+
+
+def test_a_login_is_judged_by_the_day_on_which_it_is_settled(opened: Context, client: tuple[str, str]) -> None:
+    identifier, password = client
+    Client.update(valid_from="2026-09-01", valid_until="2026-10-25").execute()
+    before, after = at(opened, "2026-10-25T22:59:59.999"), at(opened, "2026-10-25T23:00:00.000")
+    started = start_login(before, identifier, password)
+    assert settle_login(after, started, compare_hashes(before, started)).reason is LoginReason.INACTIVE
+    before, after = at(opened, "2026-08-31T21:59:59.999"), at(opened, "2026-08-31T22:00:00.000")
+    started = start_login(before, identifier, password)
+    assert settle_login(after, started, compare_hashes(before, started)).reason is LoginReason.ACCEPTED
+
+
+def test_a_login_to_an_inactive_account_replaces_no_hash_and_settles_no_mail(
+    opened: Context, client: tuple[str, str]
+) -> None:
+    identifier, password = client
+    Credential.update(state=CredentialState.IN_DOUBT).execute()
+    Client.update(active_sequence=0, valid_until="2020-12-31").execute()
+    costlier = opened._replace(settings=opened.settings._replace(bcrypt_cost=5))
+    before = Credential.select().dicts().get()
+    assert reason(costlier, identifier, password) is LoginReason.INACTIVE
+    assert Credential.select().dicts().get() == before
+    assert [event.details for event in Event.select() if event.action == "login"] == ['{"reason": "inactive"}']

@@ -90,6 +90,24 @@ def disabled_with_the_right_password(context: Context) -> Account:
     return Account(client.identifier, LoginReason.DISABLED, password)
 
 
+def not_yet_valid(context: Context) -> Account:
+    client, _ = activated(context)
+    Client.update(valid_from="2099-01-01").execute()
+    return Account(client.identifier, LoginReason.WRONG_PASSWORD)
+
+
+def not_yet_valid_with_the_right_password(context: Context) -> Account:
+    client, password = activated(context)
+    Client.update(valid_from="2099-01-01").execute()
+    return Account(client.identifier, LoginReason.INACTIVE, password)
+
+
+def no_longer_valid_with_the_right_password(context: Context) -> Account:
+    client, password = activated(context)
+    Client.update(valid_until="2020-12-31").execute()
+    return Account(client.identifier, LoginReason.INACTIVE, password)
+
+
 def erased(context: Context) -> Account:
     client, password = activated(context)
     change.erase_clients(context, [client.id])
@@ -125,7 +143,8 @@ def imported_at(cost: int) -> Callable[[Context], Account]:
 
 
 BRANCHES = (
-    wrong, blocked, waiting, disabled, disabled_with_the_right_password, erased, expired, never_activated,
+    wrong, blocked, waiting, disabled, disabled_with_the_right_password, not_yet_valid,
+    not_yet_valid_with_the_right_password, no_longer_valid_with_the_right_password, erased, expired, never_activated,
     with_a_malformed_hash, *map(imported_at, (4, 6, 8, 10)),
 )  # fmt: skip
 
@@ -197,3 +216,34 @@ def test_an_unknown_identifier_is_recorded_once_and_leaves_no_place(opened: Cont
     verify_login(opened, UNKNOWN, "wrong")
     assert [event.action for event in Event.select()] == ["login"]
     assert LoginPlace.select().count() == 0
+
+
+def statements(context: Context, identifier: str, password: str, expected: LoginReason) -> list[str]:
+    """Log in and return the statements that the database executed, without their values."""
+    executed: list[str] = []
+    original: Callable[..., Any] = context.database.execute_sql
+
+    def execute_sql(sql: str, *arguments: Any) -> Any:
+        executed.append(sql)
+        return original(sql, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context.database, "execute_sql", execute_sql)
+        assert check_login(context, identifier, password).reason is expected
+    return executed
+
+
+def test_an_inactive_account_takes_the_same_statements_as_a_disabled_one(opened: Context) -> None:
+    client, password = activated(opened)
+    Client.update(disabled_at=opened.clock()).execute()
+    for typed in (password, "wrong"):
+        right = typed == password
+        Client.update(disabled_at=opened.clock(), valid_until=None, failed_logins=0).execute()
+        disabled = statements(
+            opened, client.identifier, typed, LoginReason.DISABLED if right else LoginReason.WRONG_PASSWORD
+        )
+        Client.update(disabled_at=None, valid_until="2020-12-31", failed_logins=0).execute()
+        inactive = statements(
+            opened, client.identifier, typed, LoginReason.INACTIVE if right else LoginReason.WRONG_PASSWORD
+        )
+        assert inactive == disabled

@@ -19,7 +19,7 @@ def job_of(client: int, *, leaves_in: float = 0.0) -> MailJob:
     """Return the mail of a client, which may leave after some seconds."""
     return MailJob(
         ClaimedItem(client, client, None, 0, None),
-        Recipient(client, f"{client:010}", f"c{client}@example.org", "", "Jeanne", "Petit", "", None, 0),
+        Recipient(client, f"{client:010}", f"c{client}@example.org", "", "Jeanne", "Petit", "", None, None, None, 0),
         RecordedCredential(client, client, 1),
         Password("fG69a*6jH"),
         f"<{client}@egec.example.org>",

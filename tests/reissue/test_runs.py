@@ -334,10 +334,11 @@ def test_clients_who_may_not_be_mailed_fail_without_a_mail(context: Context, ser
     run = start(context)
     Client.update(disabled_at=context.clock()).where(Client.id == client(0).id).execute()
     Client.update(email=None, email_key=None).where(Client.id == client(1).id).execute()
+    Client.update(valid_until="2020-12-31").where(Client.id == client(2).id).execute()
     records = work(context, run)
-    assert {record.failure for record in records} == {None, "client_disabled", "client_erased"}
-    assert summary(context, run) == ("done", 3, 2, 0)
-    assert len(server.accepted) == 3
+    assert {record.failure for record in records} == {None, "client_disabled", "client_erased", "client_inactive"}
+    assert summary(context, run) == ("done", 2, 3, 0)
+    assert len(server.accepted) == 2
     require_nothing_held()
 
 

@@ -26,6 +26,7 @@ SENT = (
     "La réception peut atteindre 5 min. Vérifiez éventuellement dans vos SPAMs"
 )
 JEANNE, MARC, NOBODY = "jeanne@example.org", "marc@example.org", "nobody@example.org"
+PAUL = "paul@example.org"
 
 
 @pytest.fixture
@@ -157,6 +158,16 @@ def test_unknown_and_disabled_clients_are_refused_and_get_no_mail(door: Context,
     ]
 
 
+@pytest.mark.parametrize("validity", [{"valid_from": "2099-01-01"}, {"valid_until": "2020-12-31"}])
+def test_clients_outside_their_validity_are_refused_and_get_no_mail(
+    door: Context, server: MailServer, validity: dict[str, str]
+) -> None:
+    Client.update(**validity).where(Client.email_key == JEANNE).execute()
+    assert reason(door) == "client_inactive"
+    assert server.accepted == []
+    assert requests_recorded() == [("refused", {"reason": "client_inactive"})]
+
+
 @pytest.mark.parametrize("email", ["5079512743", "ref:D-2047", "D-2047"])
 def test_identifiers_and_references_are_not_accepted(door: Context, email: str) -> None:
     Client.update(identifier="5079512743", reference="D-2047").where(Client.email_key == JEANNE).execute()
@@ -199,16 +210,17 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return Work(monkeypatch)
 
 
-def test_undisclosed_requests_take_the_same_work_for_known_unknown_and_disabled_clients(
+def test_undisclosed_requests_take_the_same_work_for_known_unknown_disabled_and_inactive_clients(
     door: Context, work: Work
 ) -> None:
+    records.create_client(door, fields.parse_fields(PAUL, valid_from="2099-01-01"))
     for repeated in (False, True):
         rounds = []
-        for email in (JEANNE, MARC, NOBODY):
+        for email in (JEANNE, MARC, PAUL, NOBODY):
             before = work.done
             reason(silent(door), email, "192.0.2.7")
             rounds.append(work.done - before)
-        assert rounds == [0 if repeated else 2**door.settings.bcrypt_cost] * 3
+        assert rounds == [0 if repeated else 2**door.settings.bcrypt_cost] * 4
 
 
 def test_a_limited_request_takes_no_work(door: Context, work: Work, server: MailServer) -> None:

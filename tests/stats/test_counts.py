@@ -114,6 +114,10 @@ def test_clients_are_counted_by_their_status_without_erased_ones(egec_at_noon: C
     add_clients(egec, 4, active_sequence=1, last_sequence=1)
     add_clients(egec, 3, blocked_until=future)
     add_clients(egec, 2, disabled_at=past)
+    add_clients(egec, 1, disabled_at=past, valid_until="2026-07-10")
+    add_clients(egec, 2, active_sequence=1, last_sequence=1, valid_from="2026-07-12")
+    add_clients(egec, 3, blocked_until=future, valid_until="2026-07-10")
+    add_clients(egec, 1, valid_from="2026-07-11", valid_until="2026-07-11")
     add_clients(egec, 1, active_sequence=1, last_sequence=1)
     Credential.create(
         client=Client.get(Client.id == Client.select(peewee.fn.MAX(Client.id))),
@@ -122,11 +126,12 @@ def test_clients_are_counted_by_their_status_without_erased_ones(egec_at_noon: C
     erase_clients(egec, [create_client(egec, fields.parse_fields("erased@example.org")).id])
     found = count_since(egec)
     assert found.clients == {
-        ClientStatus.NEW: 5,
+        ClientStatus.NEW: 6,
         ClientStatus.ACTIVE: 4,
         ClientStatus.EXPIRED: 1,
         ClientStatus.BLOCKED: 3,
-        ClientStatus.DISABLED: 2,
+        ClientStatus.DISABLED: 3,
+        ClientStatus.INACTIVE: 5,
     }
 
 

@@ -64,8 +64,15 @@ def rows(location: Database, columns: dict[str, str] | None = None) -> dict[str,
 @pytest.fixture(params=["sqlite", "postgresql"])
 def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Return a database as the first release made it, once of each engine; EGEC_DATABASE_URL names it too."""
-    script = (RELEASED / f"0001.{request.param}.sql").read_text(encoding="utf-8")
-    if request.param == "sqlite":
+    return install("0001", request.param, request, tmp_path, monkeypatch)
+
+
+def install(
+    version: str, engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Database:
+    """Return a database as the program with this last migration made it; EGEC_DATABASE_URL names it too."""
+    script = (RELEASED / f"{version}.{engine}.sql").read_text(encoding="utf-8")
+    if engine == "sqlite":
         (folder := tmp_path / "database").mkdir(mode=0o700)
         url = f"sqlite:///{folder}/egec.db"
         with closing(sqlite3.connect(folder / "egec.db")) as connection:

@@ -291,7 +291,7 @@ def format_time(settings: Settings, moment: datetime, language: str) -> str:
     Raises:
         ConfigError: this machine does not know the time zone.
     """
-    local = _to_zone_of_clients(settings, moment)
+    local = clock.to_zone(moment, settings.timezone)
     time = f"{'à' if language == 'fr' else 'at'} {local:%H:%M:%S}"
     return f"{_format_date(local, language)} {time} ({_name_zone(settings.timezone, local, language)})"
 
@@ -300,12 +300,8 @@ def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str
     """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = _to_zone_of_clients(settings, issued_at + timedelta(days=settings.unused_password_days))
+    last_day = clock.to_zone(issued_at + timedelta(days=settings.unused_password_days), settings.timezone)
     return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
-
-
-def _to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
-    return moment.astimezone(clock.find_zone(settings.timezone))
 
 
 def _format_date(local: datetime, language: str) -> str:
