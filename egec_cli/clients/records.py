@@ -148,7 +148,7 @@ def _choose_same(existing: Sequence[Client], given: ClientFields) -> Client | No
         return None if is_other else existing[0]
     if given.identifier or given.reference:
         return None
-    raise ambiguous_email_error(given.email.given, existing, "Add --reference to tell them apart.")
+    raise ambiguous_email_error(given.email.given, existing, Words("Add --reference to tell them apart."))
 
 
 class Difference(NamedTuple):
@@ -224,7 +224,7 @@ def ambiguous_email_error(email: str, clients: Sequence[Client], hint: str = "")
     """Return the error for an e-mail that several clients share, where one client is meant."""
     return AmbiguousClient(
         Words("{number} clients have the e-mail {email}", number=len(clients), email=email),
-        hint or "Type the identifier of one of them, as in `egec client show IDENTIFIER`.",
+        hint or Words("Type the identifier of one of them, as in `egec client show IDENTIFIER`."),
         clients,
     )
 

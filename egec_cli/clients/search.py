@@ -36,7 +36,7 @@ def find_by_part(text: str) -> Client | None:
                 wanted=wanted,
                 number=len(found) if len(found) < MOST_LISTED else query.count(),
             ),
-            "Type the identifier of one of them, or more words.",
+            Words("Type the identifier of one of them, or more words."),
             found,
         )
     return found[0] if found else None
