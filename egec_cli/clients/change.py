@@ -314,7 +314,8 @@ def _erase(context: Context, keys: Sequence[int]) -> None:
     now = context.clock()
     disabled_at = peewee.fn.COALESCE(Client.disabled_at, peewee.Value(now, converter=Client.disabled_at.db_value))
     Client.update(
-        email=None, email_key=None, reference=None, civility="", first_name="", last_name="", language="",
+        email=None, email_key=None, email_share=0, reference=None,
+        civility="", first_name="", last_name="", language="",
         disabled_at=disabled_at, updated_at=now, last_login_at=None,
         # Above every existing sequence, so that no mail under way can ever open the account.
         revoked_below=Client.last_sequence + 1, failed_logins=0, blocked_until=None,
