@@ -10,6 +10,7 @@ from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import SELECTED_LINE, Selected
 from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
+from egec_cli.credentials import validity
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_rows, stream_rows
 from egec_cli.translation import Words, join_words
@@ -82,9 +83,10 @@ class Changing:
     def preview(self, context: Context, *, at_most: int | None = None) -> Iterator[PlannedChange]:
         """Yield the clients, one at a time, each with the reason for the selection."""
         limits = [limit for limit in (at_most, self._selected.limit) if limit is not None]
-        query, place = self._query(*records.record_columns(context.clock()), SELECTED_LINE)
+        now = validity.local_moment(context)
+        query, place = self._query(*records.record_columns(now), SELECTED_LINE)
         for *row, line in stream_rows(query.order_by(place).limit(min(limits, default=None))):
-            one = records.row_to_record(tuple(row))
+            one = records.row_to_record(tuple(row), now)
             yield PlannedChange(
                 one.identifier,
                 one.email,
