@@ -15,8 +15,8 @@ def validities() -> dict[str | None, tuple[str | None, str | None]]:
 @pytest.mark.parametrize(
     "header",
     [
-        "valid_from;valid_until", "Valid from;Valid until", "valable du;valable jusqu'au", "VALIDE DU;valide jusqu\u2019au",
-        "Début de validité;Fin de validité", "valid from;valid to",
+        "valid_from;valid_until", "Valid from;Valid until", "valable du;valable jusqu'au",
+        "VALIDE DU;valide jusqu\u2019au", "Début de validité;Fin de validité", "valid from;valid to",
     ],
 )  # fmt: skip
 def test_the_dates_of_a_row_become_those_of_the_client(opened: Context, header: str) -> None:
