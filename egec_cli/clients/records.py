@@ -329,7 +329,7 @@ def record_columns(now: LocalMoment) -> Sequence[Any]:
     """Return the columns of a query for `stream_records`."""
     return (
         Client.identifier, Client.email, Client.reference, Client.civility, Client.first_name, Client.last_name,
-        Client.language, status_column(now, is_exact=False), Client.last_sequence,
+        Client.language, status_column(now.at), Client.last_sequence,
         rfc3339_sql(Client.last_login_at), rfc3339_sql(Client.created_at), Client.valid_from, Client.valid_until,
     )  # fmt: skip
 
@@ -350,28 +350,28 @@ _STATUSES: dict[str, ClientStatus] = {status.value: status for status in ClientS
 
 def row_to_record(row: tuple[Any, ...], now: LocalMoment) -> ClientRecord:
     """Return the record of a row of `record_columns`."""
-    status = _STATUSES[row[7]]
-    valid_from, valid_until = row[11:]
-    if (valid_from or valid_until) and status is not ClientStatus.DISABLED:
-        status = status if now.is_within(valid_from, valid_until) else ClientStatus.INACTIVE
-    return ClientRecord._make((*row[:7], status, *row[8:]))
+    return ClientRecord._make((*row[:7], present_status(row[7], row[11], row[12], now), *row[8:]))
 
 
-def status_column(now: LocalMoment, *, is_exact: bool = True) -> Any:
-    """Return the SQL expression of the status.
-
-    Args:
-        is_exact: tell who is inactive; `row_to_record` does it otherwise, most often without loading a time zone.
-    """
-    by_status = [(_is_disabled(), ClientStatus.DISABLED)]
-    if is_exact:
-        by_status.append((~validity.is_valid_at(now), ClientStatus.INACTIVE))
-    by_status += [
-        (_is_blocked(now.at), ClientStatus.BLOCKED),
-        (_has_password() & _has_expired(now.at), ClientStatus.EXPIRED),
+def status_column(moment: datetime) -> Any:
+    """Return the SQL expression of the status apart from the validity, for `present_status`."""
+    by_status = (
+        (_is_disabled(), ClientStatus.DISABLED),
+        (_is_blocked(moment), ClientStatus.BLOCKED),
+        (_has_password() & _has_expired(moment), ClientStatus.EXPIRED),
         (_has_password(), ClientStatus.ACTIVE),
-    ]
+    )
     return peewee.Case(None, [(condition, status.value) for condition, status in by_status], ClientStatus.NEW.value)
+
+
+def present_status(
+    apart_from_validity: str, valid_from: str | None, valid_until: str | None, now: LocalMoment
+) -> ClientStatus:
+    """Return the status of a client, given the value of `status_column`; it seldom needs a time zone."""
+    status = _STATUSES[apart_from_validity]
+    if (valid_from or valid_until) and status is not ClientStatus.DISABLED:
+        return status if now.is_within(valid_from, valid_until) else ClientStatus.INACTIVE
+    return status
 
 
 def has_status(status: ClientStatus, now: LocalMoment) -> peewee.Expression:

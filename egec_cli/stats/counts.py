@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from egec_cli import clock
-from egec_cli.clients.records import ClientStatus, status_column
+from egec_cli.clients.records import ClientStatus, present_status, status_column
 from egec_cli.context import Context
 from egec_cli.credentials.states import NOT_MAILED
 from egec_cli.credentials.validity import LocalMoment
@@ -31,7 +31,7 @@ from egec_cli.store.models import (
     ReissueRun,
     RunState,
 )
-from egec_cli.store.sql import database_bytes, fetch_tuples, in_list, snapshot
+from egec_cli.store.sql import database_bytes, fetch_tuples, in_list, snapshot, stream_rows
 
 # The reason of refused logins of clients who were erased since: their events have no details any more.
 NOT_RECORDED = "not_recorded"
@@ -142,13 +142,17 @@ def _count(context: Context, since: datetime) -> Statistics:
 
 
 def _count_clients(now: LocalMoment) -> dict[ClientStatus, int]:
+    # Clients with the same dates have the same status, and few dates differ.
+    columns = (status_column(now.at), Client.valid_from, Client.valid_until)
     rows = (
-        Client.select(status_column(now), peewee.fn.COUNT(Client.id))
+        Client.select(*columns, peewee.fn.COUNT(Client.id))
         .where(Client.email.is_null(False))
-        .group_by(peewee.SQL("1"))
+        .group_by(peewee.SQL("1"), peewee.SQL("2"), peewee.SQL("3"))
     )
-    found = dict(fetch_tuples(rows))
-    return {status: found.get(status.value, 0) for status in ClientStatus}
+    found: Counter[ClientStatus] = Counter()
+    for status, valid_from, valid_until, number in stream_rows(rows):
+        found[present_status(status, valid_from, valid_until, now)] += number
+    return {status: found[status] for status in ClientStatus}
 
 
 class _Happened(NamedTuple):
