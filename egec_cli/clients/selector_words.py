@@ -15,7 +15,7 @@ _OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
 def describe_selectors(selectors: Mapping[str, Any]) -> str:
     """Return selectors as options; the names of files are unknown."""
     typed = []
-    for name, value in selectors.items():
+    for name, value in sorted(selectors.items()):
         option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
         if name in LISTS:
             typed.append(f"{option} FILE")
@@ -61,7 +61,7 @@ _VALUES = {
 
 
 def _explain(selectors: Mapping[str, Any]) -> Iterator[Words]:
-    for name, value in selectors.items():
+    for name, value in sorted(selectors.items()):
         if name in _FLAGS:
             yield _FLAGS[name]
         elif name in _TIMES:
