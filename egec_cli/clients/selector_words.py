@@ -26,9 +26,9 @@ def describe_selectors(selectors: Mapping[str, Any]) -> str:
     return " ".join([*typed, *(f"--column {quoted(column)}" for column in columns)])
 
 
-def explain_selectors(selectors: Mapping[str, Any]) -> Words:
+def explain_selectors(selectors: Mapping[str, Any], separator: str = "; ") -> Words:
     """Return selectors in the words of people."""
-    return join_words("; ", _explain(selectors))
+    return join_words(separator, _explain(selectors))
 
 
 # Selectors without a value.
