@@ -81,7 +81,7 @@ def test_the_selected_clients_are_changed_once_and_the_log_says_by_which_selecto
     events = list(Event.select().where(Event.action == "client.disable").order_by(Event.id))
     assert [event.client for event in events] == [one, two]
     assert events[0].details == (
-        '{"reason": "dormant", "selection": "--last-login-before 2y --email-domain example.org"}'
+        '{"reason": "dormant", "selection": "--email-domain example.org --last-login-before 2y"}'
     )
 
 
