@@ -34,7 +34,8 @@ from egec_cli.reissue import items as reissue_items
 from egec_cli.reissue import runs
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import Fault, MaildirFolder, Rate, parse_rate
+from egec_cli.settings.parsing import Fault, parse_rate
+from egec_cli.settings.schema import MaildirFolder, Rate
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ItemState, ReissueRun, RunState

@@ -27,10 +27,11 @@ from egec_cli.clock import TOLERANCE, to_local_text
 from egec_cli.context import Context
 from egec_cli.credentials.leases import LEASE, is_owner_gone
 from egec_cli.errors import TemporaryFailure
-from egec_cli.settings.schema import LONGEST_WINDOW, Quota, Rate, format_rate
+from egec_cli.settings.parsing import LONGEST_WINDOW, format_rate
+from egec_cli.settings.schema import Limit, Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import MailCount, MailPace
-from egec_cli.store.sql import fetch_tuples, in_list, lock_rows
+from egec_cli.store.sql import delete_ended, fetch_tuples, in_list, lock_rows
 
 # Workers reserve at most this far ahead, so that little is lost when one dies.
 FURTHEST_AHEAD = timedelta(seconds=0.5)
@@ -51,7 +52,7 @@ _MOST_PRUNED = 1000
 _IS_ANSWERED = MailCount.owner.is_null()
 
 
-class Limits(NamedTuple):
+class RunLimits(NamedTuple):
     """What limits the mails of a run.
 
     Attributes:
@@ -70,10 +71,10 @@ class Limits(NamedTuple):
         return bool(self.rate or self.slowest)
 
     @property
-    def shares(self) -> list[Quota]:
+    def shares(self) -> list[Limit]:
         """The parts of the quotas that runs may use, the shortest window first."""
         return [
-            quota._replace(mails=max(1, quota.mails * (100 - self.reserve) // 100))
+            quota._replace(number=max(1, quota.number * (100 - self.reserve) // 100))
             if quota.seconds >= _RESERVED_FROM
             else quota
             for quota in self.rate
@@ -86,22 +87,22 @@ class Limits(NamedTuple):
         return max([slowest, *map(_interval_of, self.shares[:1])])
 
 
-def _interval_of(quota: Quota) -> timedelta:
-    return timedelta(seconds=quota.seconds) / quota.mails
+def _interval_of(quota: Limit) -> timedelta:
+    return timedelta(seconds=quota.seconds) / quota.number
 
 
-def _window_of(quota: Quota) -> timedelta:
+def _window_of(quota: Limit) -> timedelta:
     return timedelta(seconds=quota.seconds)
 
 
-def expected_duration(limits: Limits, mails: int) -> float:
+def expected_duration(limits: RunLimits, mails: int) -> float:
     """Return about how long this number of mails takes at least, in seconds, if no other mail counts."""
-    spread = [_interval_of(share) for share in limits.shares[1:] if mails > share.mails]
+    spread = [_interval_of(share) for share in limits.shares[1:] if mails > share.number]
     return mails * max([limits.interval, *spread]).total_seconds()
 
 
 def plan_departures(
-    limits: Limits, at: datetime, *, wanted: int, has_more_than: Callable[[int], bool]
+    limits: RunLimits, at: datetime, *, wanted: int, has_more_than: Callable[[int], bool]
 ) -> list[datetime]:
     """Return when the next mails of runs may leave: up to `wanted`, within `FURTHEST_AHEAD`; pass them to `reserve`.
 
@@ -134,7 +135,7 @@ def plan_departures(
     return departures
 
 
-def find_next_departure(limits: Limits, at: datetime) -> datetime:
+def find_next_departure(limits: RunLimits, at: datetime) -> datetime:
     """Return when the next mail of a run may leave, as far as is known now: later if other mails come first."""
     last = _lock_last_departure(at)
     _end_invalid_counts(at)
@@ -142,7 +143,7 @@ def find_next_departure(limits: Limits, at: datetime) -> datetime:
     return max([at, last + limits.interval, *openings])
 
 
-def reserve(limits: Limits, departures: Sequence[datetime], owner: str) -> int | None:
+def reserve(limits: RunLimits, departures: Sequence[datetime], owner: str) -> int | None:
     """Count mails of a run that leave at these moments, and return the key of their reservation.
 
     Args:
@@ -179,7 +180,7 @@ def settle_mails(mails: Iterable[tuple[int, datetime | None]], owner: str, at: d
     MailCount.delete().where(_is_held(settled, owner) & (MailCount.mails <= 0)).execute()
     if ends:
         MailCount.insert_many([{"ends_at": end, "mails": number} for end, number in ends.items()]).execute()
-    _prune(at)
+    delete_ended(MailCount, at - _OLDEST, most=_MOST_PRUNED)
 
 
 class Place(NamedTuple):
@@ -290,14 +291,14 @@ def _end_invalid_counts(at: datetime) -> None:
         ).execute()
 
 
-def _count_free(quota: Quota, at: datetime, *conditions: Any) -> int:
+def _count_free(quota: Limit, at: datetime, *conditions: Any) -> int:
     """Return how many mails the quota allows at this moment; below 0 if more are counted than it allows."""
     is_counted = MailCount.ends_at > at - _window_of(quota)
     counted = MailCount.select(peewee.fn.SUM(MailCount.mails)).where(is_counted, *conditions).scalar()
-    return quota.mails - int(counted or 0)
+    return quota.number - int(counted or 0)
 
 
-def _list_openings(quota: Quota, free: int, at: datetime, wanted: int, *conditions: Any) -> list[datetime]:
+def _list_openings(quota: Limit, free: int, at: datetime, wanted: int, *conditions: Any) -> list[datetime]:
     """Return from when each of the next `wanted` mails is allowed, of which `free` are allowed already."""
     openings = [at] * min(max(free, 0), wanted)
     if free >= wanted:
@@ -310,7 +311,7 @@ def _list_openings(quota: Quota, free: int, at: datetime, wanted: int, *conditio
     return openings[:wanted]
 
 
-def _find_first_opening(quota: Quota, at: datetime, *conditions: Any) -> datetime:
+def _find_first_opening(quota: Limit, at: datetime, *conditions: Any) -> datetime:
     [opening] = _list_openings(quota, _count_free(quota, at, *conditions), at, 1, *conditions)
     return opening
 
@@ -327,11 +328,3 @@ def _is_held(keys: Collection[int], owner: str) -> Any:
 def _round_up(moment: datetime) -> datetime:
     """Return the end of the moment's millisecond: the database cuts times to milliseconds."""
     return moment + _MILLISECOND if moment.microsecond % 1000 else moment
-
-
-def _prune(at: datetime) -> None:
-    """Delete counts that have ended for every quota, a few at a time, except those that another process deletes."""
-    ended = MailCount.select(MailCount.id).where(MailCount.ends_at < at - _OLDEST).order_by(MailCount.ends_at)
-    rows = lock_rows(ended.limit(_MOST_PRUNED), skip_locked=True)
-    if keys := [key for (key,) in fetch_tuples(rows)]:
-        MailCount.delete().where(in_list(MailCount.id, keys)).execute()

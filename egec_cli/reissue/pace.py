@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from egec_cli.context import Context
 from egec_cli.credentials import quotas
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.reissue import endings, items, runs
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_accepted, is_throttled
@@ -23,11 +23,11 @@ class Pace:
         self._run = run
         self._watch = watch
 
-    def limits(self, orders: Orders) -> Limits:
+    def limits(self, orders: Orders) -> RunLimits:
         """Return what limits the mails of the run at present."""
         # Until a mail is accepted again, the wait after each refusal is long enough.
         slowest = None if orders.throttle is None or orders.throttle.is_probing else orders.throttle.rate
-        return Limits(orders.rate, self._context.settings.mail_reserve, slowest)
+        return RunLimits(orders.rate, self._context.settings.mail_reserve, slowest)
 
     def adapt_rate(self, orders: Orders, finished: Sequence[FinishedJob], at: datetime) -> Throttle | None:
         """Slow the run down for each refusal that asks for it, and speed it up again for accepted mails."""

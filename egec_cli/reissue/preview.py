@@ -8,7 +8,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
-from egec_cli.credentials.quotas import Limits, expected_duration
+from egec_cli.credentials.quotas import RunLimits, expected_duration
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
@@ -115,7 +115,7 @@ def preview_run(
     seconds = max(
         total * hash_seconds / settings.workers,
         total * (mail_seconds or 0) / settings.mail_connections,
-        expected_duration(Limits(rate, settings.mail_reserve), total),
+        expected_duration(RunLimits(rate, settings.mail_reserve), total),
     )
     return RunPreview(mails, hash_seconds, mail_seconds, seconds, rate, selected.count_bounced(), sample, fault)
 

@@ -1,7 +1,6 @@
 """What a run has come to, for people: failures by reason, who works on it, and when it will be finished."""
 
 import json
-import re
 from collections import Counter
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,8 +8,8 @@ from typing import Any, NamedTuple
 
 from egec_cli.context import Context
 from egec_cli.credentials import leases
-from egec_cli.credentials.quotas import Limits, expected_duration
-from egec_cli.mail.transports.interface import without_addresses
+from egec_cli.credentials.quotas import RunLimits, expected_duration
+from egec_cli.mail.transports.interface import split_reply, without_addresses
 from egec_cli.reissue import runs
 from egec_cli.reissue.runs import Orders, RunRecord
 from egec_cli.settings.schema import Rate
@@ -60,10 +59,6 @@ class FailureGroup(NamedTuple):
         return _KINDS.get(self.failure, FailureKind.REFUSED)
 
 
-# An SMTP reply: its code, and its enhanced status code (RFC 3463), if any.
-_REPLY = re.compile(r"([45]\d\d)(?:[ -]([245]\.\d{1,3}\.\d{1,3}))?(?![\w.])")
-
-
 def group_failures(run: ReissueRun) -> list[FailureGroup]:
     """Return the reasons why clients could not be mailed, the most frequent first.
 
@@ -78,9 +73,9 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
     numbers: Counter[tuple[str, str]] = Counter()
     replies: dict[tuple[str, str], str] = {}
     for failure, details, clients in stream_rows(query):
-        reply = _REPLY.match(details or "")
-        text = without_addresses(details) if reply else ""
-        key = failure or "", f"{reply[1]} {reply[2]}" if reply and reply[2] else text
+        reply = split_reply(details or "")
+        text = without_addresses(details) if reply.code else ""
+        key = failure or "", reply.codes if reply.status else text
         numbers[key] += clients
         replies.setdefault(key, text)
     return [FailureGroup(clients, key[0], replies[key]) for key, clients in numbers.most_common()]
@@ -174,5 +169,5 @@ def _estimate(context: Context, run: ReissueRun, remaining: int, orders: Orders)
         return None
     seconds = remaining * took.total_seconds() / len(made)
     slowest = None if orders.throttle is None else orders.throttle.rate
-    limits = Limits(orders.rate, context.settings.mail_reserve, slowest)
+    limits = RunLimits(orders.rate, context.settings.mail_reserve, slowest)
     return max(seconds, expected_duration(limits, remaining))

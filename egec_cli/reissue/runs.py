@@ -14,7 +14,8 @@ from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items, schedule
 from egec_cli.reissue.throttle import Throttle
-from egec_cli.settings.schema import Rate, format_rate, parse_rate
+from egec_cli.settings.parsing import format_rate, parse_rate
+from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState, TimeField
 from egec_cli.store.sql import fetch_tuples, lock_rows

@@ -10,7 +10,7 @@ from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases, quotas
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.credentials.states import (
     MailOutcome,
     NewCredential,
@@ -72,7 +72,7 @@ class Departures(NamedTuple):
         now: the same on the monotonic clock, in seconds.
     """
 
-    limits: Limits
+    limits: RunLimits
     moments: Sequence[datetime]
     at: datetime
     now: float

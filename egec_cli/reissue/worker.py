@@ -29,7 +29,7 @@ from egec_cli import clock
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, quotas, states
 from egec_cli.credentials.issue import SendResult
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
 from egec_cli.reissue import endings, items, runs
@@ -574,7 +574,7 @@ class _Worker:
             most=self._most_sending(),
         )
 
-    def _room_to_claim(self, waiting: int, limits: Limits) -> int:
+    def _room_to_claim(self, waiting: int, limits: RunLimits) -> int:
         most = self._most_sending()
         if limits.is_limited:
             most = min(most, ceil(timedelta(seconds=1) / limits.interval))

@@ -19,11 +19,12 @@ from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context, open_context
 from egec_cli.credentials import quotas, states
 from egec_cli.credentials.leases import LEASE, new_owner
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.errors import TemporaryFailure
 from egec_cli.reissue import runs
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, parse_rate
+from egec_cli.settings.parsing import parse_rate
+from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Credential, MailCount, MailPace, ReissueRun
 from egec_cli.store.sql import fetch_tuples, locks_rows
 from tests import children
@@ -38,8 +39,8 @@ FAR_AWAY = "far-away/1/boot/1/1/x"
 MILLISECOND = timedelta(milliseconds=1)
 
 
-def limits(text: str, *, reserve: int = 0, slowest: float | None = None) -> Limits:
-    return Limits(parse_rate(text), reserve, slowest)
+def limits(text: str, *, reserve: int = 0, slowest: float | None = None) -> RunLimits:
+    return RunLimits(parse_rate(text), reserve, slowest)
 
 
 @pytest.fixture
@@ -49,7 +50,13 @@ def simulation(opened: Context) -> Simulation:
 
 
 def send(
-    simulation: Simulation, sender: Sender, allowed: Limits, mails: int, *, pause: float = 0.25, latency: float = 0.05
+    simulation: Simulation,
+    sender: Sender,
+    allowed: RunLimits,
+    mails: int,
+    *,
+    pause: float = 0.25,
+    latency: float = 0.05,
 ) -> list[float]:
     """Send mails of a run in turns, and return when they left."""
     before = len(sender.sent)
@@ -114,7 +121,7 @@ class Senders(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), latency=st.sampled_from((0, 0.7, 20)), is_killed=st.booleans())
     def mail_single(self, number: int, latency: float, is_killed: bool) -> None:
-        self.simulation.advance_to_next_departure(Limits(self.allowed.rate, 0))
+        self.simulation.advance_to_next_departure(RunLimits(self.allowed.rate, 0))
         context = self.simulation.context
         context = context._replace(settings=context.settings._replace(mail_rate=self.allowed.rate))
         try:
@@ -204,7 +211,7 @@ def test_a_run_leaves_the_reserve_of_longer_windows_to_single_mails(simulation: 
         quotas.take_place(context, FAR_AWAY)
     assert caught.value.code == "mail_quota_reached"
     with context.database.atomic():
-        next_at = quotas.find_next_departure(Limits(allowed.rate, 0), simulation.clock())
+        next_at = quotas.find_next_departure(RunLimits(allowed.rate, 0), simulation.clock())
     assert f"10/h allows no mail before {next_at.astimezone():%Y-%m-%d %H:%M:%S}" in caught.value.message
     # The mail that found no place does not count.
     assert MailCount.select().where(MailCount.owner.is_null(False)).count() == 0

@@ -118,9 +118,9 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "mail/transports/smtp.py": ("mail/transports/test_smtp.py", "commands/test_mail.py"),
     "mail/transports/smtp_connection.py": ("mail/transports/test_smtp_connection.py", "mail/transports/test_smtp.py"),
     # settings
-    "settings/load.py": ("settings/test_load.py", "settings/test_schema.py", "test_docs.py"),
-    "settings/schema.py": ("settings/test_schema.py", "settings/test_load.py", "test_docs.py"),
-    "settings/variables.py": ("settings/test_load.py", "settings/test_schema.py", "test_docs.py"),
+    "settings/load.py": ("settings/test_load.py", "settings/test_parsing.py", "test_docs.py"),
+    "settings/parsing.py": ("settings/test_parsing.py", "settings/test_load.py", "test_docs.py"),
+    "settings/variables.py": ("settings/test_load.py", "settings/test_parsing.py", "test_docs.py"),
     "settings/trust.py": ("settings/test_trust.py",),
     # statistics
     "stats/counts.py": ("stats/test_counts.py",),

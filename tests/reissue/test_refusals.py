@@ -21,7 +21,7 @@ from egec_cli.reissue import runs, schedule, threads, throttle, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
-from egec_cli.settings.schema import parse_rate
+from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Client, Credential, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
 from egec_cli.store.sql import fetch_tuples

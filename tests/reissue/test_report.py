@@ -11,7 +11,7 @@ from egec_cli.clients.records import create_client
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.reissue import report, runs
-from egec_cli.settings.schema import parse_rate
+from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Credential, CredentialState, ItemState, ReissueItem, ReissueRun, RunState
 
 

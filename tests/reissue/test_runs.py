@@ -45,7 +45,8 @@ from egec_cli.reissue import items, preview, runs, schedule, threads, throttle, 
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
-from egec_cli.settings.schema import PostgresqlServer, parse_rate
+from egec_cli.settings.parsing import parse_rate
+from egec_cli.settings.schema import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
