@@ -23,7 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from egec_cli.clock import TOLERANCE, to_local_text
+from egec_cli.clock import TOLERANCE, to_zoned_text
 from egec_cli.context import Context
 from egec_cli.credentials.leases import LEASE, is_owner_gone
 from egec_cli.errors import TemporaryFailure
@@ -95,9 +95,9 @@ def _window_of(quota: Limit) -> timedelta:
     return timedelta(seconds=quota.seconds)
 
 
-def expected_duration(limits: RunLimits, mails: int) -> float:
-    """Return about how long this number of mails takes at least, in seconds, if no other mail counts."""
-    spread = [_interval_of(share) for share in limits.shares[1:] if mails > share.number]
+def expected_duration(limits: RunLimits, mails: int, at: datetime) -> float:
+    """Return about how long this number of mails of a run takes from now on, in seconds, if no other mail follows."""
+    spread = [_interval_of(share) for share in limits.shares[1:] if mails > _count_free(share, at)]
     return mails * max([limits.interval, *spread]).total_seconds()
 
 
@@ -135,10 +135,17 @@ def plan_departures(
     return departures
 
 
-def find_next_departure(limits: RunLimits, at: datetime) -> datetime:
-    """Return when the next mail of a run may leave, as far as is known now: later if other mails come first."""
-    last = _lock_last_departure(at)
-    _end_invalid_counts(at)
+def find_next_departure(limits: RunLimits, at: datetime, *, only_read: bool = False) -> datetime:
+    """Return when the next mail of a run may leave, as far as is known now: later if other mails come first.
+
+    Args:
+        only_read: lock and correct nothing, so that mails of issuers that have ended still count.
+    """
+    if only_read:
+        last = _valid_departure(_stored_departures().scalar() or _NEVER, at)
+    else:
+        last = _lock_last_departure(at)
+        _end_invalid_counts(at)
     openings = [_find_first_opening(share, at) for share in limits.shares]
     return max([at, last + limits.interval, *openings])
 
@@ -255,7 +262,7 @@ def _find_wait(rate: Rate, place: Place, at: datetime, patience: float) -> float
                 "Nothing was changed. Run the same command again at that time.",
                 code="mail_quota_reached",
                 quota=format_rate((quota,)),
-                moment=to_local_text(opening, with_seconds=True),
+                moment=to_zoned_text(opening, with_seconds=True),
             )
     last = max(openings.values())
     if last > at + timedelta(seconds=patience):
@@ -266,12 +273,19 @@ def _find_wait(rate: Rate, place: Place, at: datetime, patience: float) -> float
 
 def _lock_last_departure(at: datetime) -> datetime:
     """Return when the last mail of runs leaves, and keep other processes from planning until the transaction ends."""
-    rows = MailPace.select(MailPace.last_at).where(MailPace.id == _ONLY_ROW)
+    rows = _stored_departures()
     found = next(fetch_tuples(lock_rows(rows)), None)
     if found is None:
         MailPace.insert(id=_ONLY_ROW, last_at=_NEVER).on_conflict_ignore().execute()
         found = next(fetch_tuples(lock_rows(rows)))
-    last: datetime = found[0]
+    return _valid_departure(found[0], at)
+
+
+def _stored_departures() -> Any:
+    return MailPace.select(MailPace.last_at).where(MailPace.id == _ONLY_ROW)
+
+
+def _valid_departure(last: datetime, at: datetime) -> datetime:
     # A time further ahead was written before the clock was set back.
     return last if last <= at + FURTHEST_AHEAD + TOLERANCE else _NEVER
 

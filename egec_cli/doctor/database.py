@@ -150,7 +150,7 @@ def check_open_credentials() -> Iterator[Finding]:
 def check_paused_runs(context: Context) -> Iterator[Finding]:
     """Yield the unfinished runs that no process works on."""
     # Imported here, as below: `egec db status` does not need it.
-    from egec_cli.reissue.runs import list_runs
+    from egec_cli.reissue.report import list_runs
 
     paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
     for run in paused:

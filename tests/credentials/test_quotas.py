@@ -235,13 +235,32 @@ def test_without_quotas_a_slower_rate_counts_no_mails(simulation: Simulation) ->
     assert MailCount.select().count() == 0
 
 
-def test_the_expected_duration_is_that_of_the_quota_that_takes_longest() -> None:
+def test_the_expected_duration_is_that_of_the_quota_that_takes_longest(simulation: Simulation) -> None:
+    def expect(allowed: RunLimits, mails: int) -> float:
+        return quotas.expected_duration(allowed, mails, simulation.clock())
+
     allowed = limits("30/min,500/h", reserve=10)
-    assert quotas.expected_duration(allowed, 100) == 200
-    assert quotas.expected_duration(allowed, 450) == 900
-    assert quotas.expected_duration(allowed, 451) == 451 * 8
-    assert quotas.expected_duration(limits("0"), 1000) == 0
-    assert quotas.expected_duration(limits("1/h", reserve=90), 2) == 7200
+    assert expect(allowed, 100) == 200
+    assert expect(allowed, 450) == 900
+    assert expect(allowed, 451) == 451 * 8
+    assert expect(limits("0"), 1000) == 0
+    assert expect(limits("1/h", reserve=90), 2) == 7200
+    # Mails that count already leave less for the run.
+    with simulation.context.database.atomic():
+        quotas.reserve(allowed, [simulation.clock()] * 400, FAR_AWAY)
+    assert expect(allowed, 50) == 100
+    assert expect(allowed, 51) == 51 * 8
+
+
+def test_looking_at_the_next_departure_changes_and_locks_nothing(simulation: Simulation) -> None:
+    allowed, at = limits("2/h"), simulation.clock()
+    assert quotas.find_next_departure(allowed, at, only_read=True) == at
+    assert MailPace.select().count() == 0
+    with simulation.context.database.atomic():
+        quotas.reserve(allowed, quotas.plan_departures(allowed, at, wanted=1, has_more_than=lambda _: True), FAR_AWAY)
+        expected = quotas.find_next_departure(allowed, at)
+    assert quotas.find_next_departure(allowed, at, only_read=True) == expected
+    assert expected > at + timedelta(minutes=29)
 
 
 def test_mails_that_were_not_sent_do_not_count(simulation: Simulation) -> None:

@@ -88,7 +88,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
     "reissue/throttle.py": ("reissue/test_throttle.py", "reissue/test_refusals.py"),
-    "reissue/endings.py": ("reissue/test_refusals.py", "reissue/test_runs.py", "commands/test_reissue.py"),
+    "reissue/messages.py": ("reissue/test_refusals.py", "reissue/test_runs.py", "commands/test_reissue.py"),
     # imports
     "imports/formats.py": _IMPORTS,
     "imports/merge.py": _IMPORTS,

@@ -75,6 +75,12 @@ class LoginInterrupted(TemporaryFailure):
     code = "login_secret_unavailable"
 
 
+class LoginTimedOut(TemporaryFailure):
+    """The program that prints the password or the token did not end in time."""
+
+    code = "login_secret_unavailable"
+
+
 class DeliveryUnknown(Exception):
     """The mail was sent, at least in part, and may have been accepted; `words` give the reason."""
 

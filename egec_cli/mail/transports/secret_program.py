@@ -14,7 +14,7 @@ from threading import Event
 from typing import NamedTuple
 
 from egec_cli.errors import ConfigError, TemporaryFailure
-from egec_cli.mail.transports.interface import MISCONFIGURED_EXIT_CODES, LoginInterrupted
+from egec_cli.mail.transports.interface import MISCONFIGURED_EXIT_CODES, LoginInterrupted, LoginTimedOut
 from egec_cli.settings.schema import SecretCommand
 from egec_cli.translation import Words, system_message
 
@@ -75,7 +75,12 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
         if process.returncode is None and interruption.is_set():
             raise LoginInterrupted(Words("the program in {setting} was interrupted", setting=setting))
         if process.returncode is None:
-            raise _failure(setting, Words("did not end within {seconds:g} s", seconds=timeout))
+            raise LoginTimedOut(
+                "the program in {setting} did not end within {seconds:g} s",
+                _RUN_IT,
+                setting=setting,
+                seconds=timeout,
+            )
     code = process.returncode
     if code in MISCONFIGURED_EXIT_CODES:
         raise ConfigError(

@@ -201,6 +201,16 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(commands: str, t
         wait_until(lambda process=process: not is_running(process))  # type: ignore[misc]
 
 
+def test_a_slow_program_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(login_secret, "_UNTOLD", 0.2)
+    assert secret_of(shell_program(tmp_path / "quick", f"echo {TOKEN}")).get().reveal() == TOKEN
+    assert capsys.readouterr().err == ""
+    assert secret_of(shell_program(tmp_path / "slow", f"sleep 1; echo {TOKEN}")).get().reveal() == TOKEN
+    assert capsys.readouterr().err == f"egec: waiting for the program in {SETTING}, for at most {LONG:g} s\n"
+
+
 @pytest.mark.parametrize(
     ("commands", "child"),
     [(f"echo {TOKEN}", "sleep 60"), (f"printf {TOKEN}", "sleep 60"), (f"echo {TOKEN}", "yes trouble")],
