@@ -361,7 +361,7 @@ class Progress:
             self._show_line()
 
     def expect_waits(self) -> None:
-        """Show the time that is left as the least from now on: waits may come, which nobody can foresee."""
+        """Show the time that is left as a minimum from now on: further waits may come."""
         self._is_least = True
         if self._bar is not None:
             self._bar.is_least = True

@@ -161,7 +161,7 @@ class Senders:
         self._stopping = Event()
         self.seconds_each = _Mean()
         # The refusal that has left only one of several connections.
-        self.turned_away: FinishedJob | None = None
+        self.connection_refusal: FinishedJob | None = None
         # The threads share all below, under this lock.
         self._changed = Condition()
         self._waiting: deque[MailJob] = deque()
@@ -315,7 +315,7 @@ class Senders:
                 if number in self._allowed:
                     self._allowed.remove(number)
                 if len(self._allowed) == 1:
-                    self.turned_away = finished
+                    self.connection_refusal = finished
                 if not self._stopping.is_set():
                     self._waiting.appendleft(finished.job)
                     self._changed.notify_all()

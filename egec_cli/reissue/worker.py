@@ -459,8 +459,8 @@ class _Worker:
             self._senders.use_one_connection()
         if throttle is not None:
             self._notes.tell_of_slower_rate(self._throttle, throttle)
-        elif self._senders.turned_away is not None:
-            self._notes.tell_of_one_connection(messages.refusal_words(self._senders.turned_away))
+        elif self._senders.connection_refusal is not None:
+            self._notes.tell_of_one_connection(messages.refusal_words(self._senders.connection_refusal))
         self._throttle = throttle
 
     def _wait_until(self, due: datetime, patience: timedelta) -> None:

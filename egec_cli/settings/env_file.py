@@ -59,7 +59,7 @@ class EnvFile(NamedTuple):
 
 
 def find_env_file(environ: Mapping[str, str]) -> EnvFile | None:
-    """Return the first settings file found; None if there is none.
+    """Return the first settings file found, or None.
 
     Raises:
         ConfigError: it cannot be found or read, or other users can change it.

@@ -17,12 +17,13 @@ from egec_cli.mail.transports.login_secret import CommandSecret
 from egec_cli.mail.transports.smtp import SmtpTransport
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Senders, ThreadFailure
 from egec_cli.settings import load
-from egec_cli.settings.schema import SecretCommand, SmtpServer, Tls
+from egec_cli.settings.schema import SecretCommand, SmtpServer
 from egec_cli.store.models import CredentialState
 from tests.activations import PATIENCE, wait_until
 from tests.provider_server import ConnectionLimit, MailLimit, ProviderServer, Rule
 from tests.reissue.mails import job_of
 from tests.smtp_server import Fault, Point
+from tests.tokens import Tokens
 
 CONNECTIONS = 4
 THROTTLED = "450 4.7.1 Error: too much mail from this sender, quota exceeded"
@@ -110,19 +111,25 @@ def test_a_program_for_the_token_that_hangs_is_run_once(monkeypatch: pytest.Monk
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs; exec sleep 60\n")
     program.chmod(0o700)
-    secret = CommandSecret(SecretCommand("EGEC_MAIL_TOKEN_COMMAND", (str(program),)), is_token=True, timeout=0.5)
-    with sending(monkeypatch) as one:
+    monkeypatch.setenv("EGEC_MAIL_TOKEN_COMMAND", str(program))
+    with ProviderServer(tokens=Tokens()) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        mail_server = load.load_settings().mail_server
+        assert isinstance(mail_server, SmtpServer)
+        assert isinstance(mail_server.secret, SecretCommand)
+        secret = CommandSecret(mail_server.secret, is_token=True, timeout=0.5)
 
         def new_transport() -> SmtpTransport:
-            server = SmtpServer("127.0.0.1", one.server.port, Tls.NONE, "egec@example.org", uses_oauth=True)
-            transport = SmtpTransport(server, 5.0)
+            transport = SmtpTransport(mail_server, 5.0)
             transport._secret = secret
             return transport
 
+        one = Sending(server)
         senders = Senders(one.settings, new_transport, one.build, one.inbox)
         senders.put([job_of(1)])
         [result] = one.results(1)
         senders.close()
+        one.senders.close()
     assert causes([result]) == [Cause.UNREACHABLE]
     assert result.result is not None
     assert result.result.error is not None
