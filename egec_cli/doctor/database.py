@@ -192,7 +192,9 @@ def check_failed_items() -> Iterator[Finding]:
     runs = list(fetch_tuples(query))
     for name, number in runs:
         details = Words(
-            "{number} clients of the run {name} could not be mailed and have not been mailed since",
+            "1 client of the run {name} could not be mailed and has not been mailed since"
+            if number == 1
+            else "{number} clients of the run {name} could not be mailed and have not been mailed since",
             number=number,
             name=name,
         )

@@ -114,13 +114,15 @@ def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expe
 def _require_expected(found: int, expect: int) -> None:
     if found != expect:
         raise InvalidInput(
-            "{clients}, not {expect} as expected",
+            count_words(
+                "0 clients are selected, not {expect} as expected",
+                "1 client is selected, not {expect} as expected",
+                "{number} clients are selected, not {expect} as expected",
+                found,
+                expect=expect,
+            ),
             "Nothing was started. Correct the selectors or --expect.",
             code="unexpected_number",
-            clients=count_words(
-                "0 clients are selected", "1 client is selected", "{number} clients are selected", found
-            ),
-            expect=expect,
         )
 
 
