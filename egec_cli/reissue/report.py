@@ -11,7 +11,6 @@ from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.credentials.quotas import RunLimits, expected_duration, find_next_departure
-from egec_cli.mail.transports.interface import split_reply, without_addresses
 from egec_cli.reissue import items, runs
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.throttle import Throttle
@@ -185,6 +184,9 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
 
     Replies with the same enhanced status code count as one reason, other replies if they differ only in addresses.
     """
+    # Imported here: most commands that show runs show no failures.
+    from egec_cli.mail.transports.interface import split_reply, without_addresses
+
     query = (
         ReissueItem.select(ReissueItem.failure, ReissueItem.details, peewee.fn.COUNT(ReissueItem.id))
         .where((ReissueItem.run == run) & (ReissueItem.state == ItemState.FAILED))

@@ -69,16 +69,18 @@ class DeliveryRefused(Exception):
         self.cause = cause
 
 
-class LoginInterrupted(TemporaryFailure):
-    """The program that prints the password or the token was ended, because this process stops sending."""
+class LoginSecretUnavailable(TemporaryFailure):
+    """The program that prints the password or the token failed."""
 
     code = "login_secret_unavailable"
 
 
-class LoginTimedOut(TemporaryFailure):
-    """The program that prints the password or the token did not end in time."""
+class LoginInterrupted(LoginSecretUnavailable):
+    """The program was ended, because this process stops sending."""
 
-    code = "login_secret_unavailable"
+
+class LoginTimedOut(LoginSecretUnavailable):
+    """The program did not end in time."""
 
 
 class DeliveryUnknown(Exception):
