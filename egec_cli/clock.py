@@ -74,9 +74,14 @@ def to_rfc3339_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else to_rfc3339(moment)
 
 
-def to_local_text(moment: datetime, *, with_seconds: bool = False) -> str:
-    """Return a time for people, in this machine's time zone: `2026-11-25 05:30`."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")
+def to_local_text(moment: datetime) -> str:
+    """Return a time for tables and cards, in this machine's time zone: `2026-11-25 05:30`."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def to_zoned_text(moment: datetime, *, with_seconds: bool = False) -> str:
+    """Return a time for messages, which may be read elsewhere: `2026-11-25 05:30 CET`, in this machine's time zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if with_seconds else "%Y-%m-%d %H:%M %Z")
 
 
 def to_zone(moment: datetime, zone: str) -> datetime:

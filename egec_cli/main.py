@@ -256,7 +256,7 @@ def _lost_folder() -> str | None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        from egec_cli.settings.schema import name_of_working_folder
+        from egec_cli.settings.parsing import name_of_working_folder
 
         return name_of_working_folder()
     return None

@@ -52,6 +52,14 @@ def format_number(number: int) -> str:
     return f"{number:,}" if is_english() else f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def count_words(none: str, one: str, many: str, /, number: int, **values: object) -> Words:
+    """Return a number with its words, such as `0 clients`, `1 client` or `2,345 clients`.
+
+    English has the plural for 0, French the singular, so there are three templates; `{number}` is the number.
+    """
+    return Words((none, one, many)[min(number, 2)], number=format_number(number), **values)
+
+
 def system_message(error: OSError) -> Words:
     """Return the system's description of an error, such as `Permission denied`."""
     return Words(str(error.strerror))

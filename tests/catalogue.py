@@ -42,6 +42,7 @@ msgstr ""
 # The callables that take templates, and the number of arguments that are templates.
 TEMPLATES = {name: 2 for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)} | {
     "Words": 1,
+    "count_words": 3,
     "note": 1,
     "warn": 1,
     "DeliveryUnknown": 1,

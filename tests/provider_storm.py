@@ -24,7 +24,7 @@ from egec_cli.credentials.states import MailOutcome, NewCredential, record_crede
 from egec_cli.hashing import hash_password
 from egec_cli.password import generate_password
 from egec_cli.reissue import schedule, throttle
-from egec_cli.settings import load, schema
+from egec_cli.settings import load, parsing
 from egec_cli.store import database
 from egec_cli.store.models import Client, CredentialState, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples
@@ -52,8 +52,8 @@ WINDOWS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": 86_400}
 CHANGES: tuple[Call, ...] = (
     *QUICK,
     replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
-    replace(schema, "_WINDOWS", WINDOWS),
-    replace(schema, "_UNITS", {seconds: unit for unit, seconds in WINDOWS.items()}),
+    replace(parsing, "_SECONDS", WINDOWS),
+    replace(parsing, "_UNITS", {seconds: unit for unit, seconds in WINDOWS.items()}),
     replace(throttle, "FIRST_WAIT", throttle.FIRST_WAIT / 30),
     replace(throttle, "_LONGEST_WAIT", 60.0 / 30),
 )

@@ -26,6 +26,20 @@ def test_now_is_the_present_in_utc_cut_to_milliseconds() -> None:
     assert before - MILLISECOND < now <= datetime.now(UTC)
 
 
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [("Europe/Paris", "2026-11-24 04:30 CET"), ("UTC", "2026-11-24 03:30 UTC"), ("Asia/Dubai", "2026-11-24 07:30 +04")],
+)
+def test_a_time_in_a_message_names_its_zone(zone: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime(2026, 11, 24, 3, 30, 7, tzinfo=UTC)
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", zone)
+        time.tzset()
+        assert clock.to_zoned_text(moment) == text
+        assert clock.to_zoned_text(moment, with_seconds=True) == text.replace(":30", ":30:07")
+    time.tzset()
+
+
 def test_the_clock_of_a_server_advances_from_its_reading_even_if_this_machines_clock_is_set() -> None:
     paris = timezone(timedelta(hours=1))
     theirs = [datetime(2026, 11, 24, 4, 30, tzinfo=paris), datetime(2026, 11, 24, 3, 0, tzinfo=UTC)]

@@ -172,6 +172,12 @@ def test_no_package_but_commands_has_more_than_fifteen_modules() -> None:
     assert [path for path, number in members.items() if number > 15 and path.name != "commands"] == []
 
 
+def test_no_module_has_more_than_500_lines() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert len(lines) > 100
+    assert {path: number for path, number in lines.items() if number > 500} == {}
+
+
 def test_every_package_states_its_purpose_and_its_imports() -> None:
     packages = [path.parent for path in PACKAGE.rglob("__init__.py") if path.parent.name not in {NAME, "migrations"}]
     docstrings = {path: ast.get_docstring(ast.parse((path / "__init__.py").read_text())) or "" for path in packages}

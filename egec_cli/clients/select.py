@@ -20,7 +20,7 @@ from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, Table
 from egec_cli.store.sql import email_domain, fetch_tuples, insert_many
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words
 
 
 class ClientList(NamedTuple):
@@ -272,11 +272,15 @@ def require_expected(found: int, expect: int, hint: Words) -> None:
     """
     if found != expect:
         raise InvalidInput(
-            "{found} clients are selected, not {expect} as expected",
+            count_words(
+                "0 clients are selected, not {expect} as expected",
+                "1 client is selected, not {expect} as expected",
+                "{number} clients are selected, not {expect} as expected",
+                found,
+                expect=expect,
+            ),
             hint,
             code="unexpected_number",
-            found=found,
-            expect=expect,
         )
 
 

@@ -5,16 +5,16 @@ from functools import partial
 from typing import NamedTuple
 
 from egec_cli import context as contexts
-from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
+from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, reading_standard_input
 from egec_cli.credentials import issue, mail_route, sharing
-from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, InvalidInput, TemporaryFailure
+from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, TemporaryFailure
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
 from egec_cli.output.messages import note
 from egec_cli.requests import detach, process, texts
 from egec_cli.requests.parse import MOST_BYTES, Request, parse_request
 from egec_cli.requests.texts import Answer
 from egec_cli.settings.schema import Settings
-from egec_cli.translation import Words, system_message
+from egec_cli.translation import Words
 
 
 class RequestResult(NamedTuple):
@@ -51,12 +51,9 @@ def answer_request(output: OutputFormat) -> None:
 
 
 def _read_input() -> bytes:
-    hint = Words("Pass the e-mail on standard input.")
-    try:
+    with reading_standard_input(Words("Pass the e-mail on standard input.")) as stream:
         # What exceeds the longest request is left unread.
-        return standard_input(hint).read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput("standard input: {reason}", hint, reason=system_message(error)) from None
+        return stream.read(MOST_BYTES + 1)
 
 
 def _process_now(settings: Settings, request: Request) -> RequestResult:

@@ -16,6 +16,7 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import ExitCode, UsageError
 from egec_cli.imports import rows, tables
+from egec_cli.imports.columns import fold_header
 from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.run import EmailChange, RejectedRow, import_clients
 from egec_cli.imports.tables import open_rejects_file
@@ -170,7 +171,7 @@ def _open_seekable(file: str) -> Iterator[BinaryIO]:
 
 
 def _note_unused_columns(columns: Sequence[str]) -> None:
-    unused = [column for column in columns if tables.fold_header(column) not in rows.IGNORED_COLUMNS]
+    unused = [column for column in columns if fold_header(column) not in rows.IGNORED_COLUMNS]
     if not unused:
         return
     hidden = len(unused) - _MOST_COLUMNS_NAMED

@@ -29,7 +29,7 @@ from egec_cli.logins import batch, explain, verify
 from egec_cli.logins.limits import LimitRecord
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.preview import PlannedRecord
-from egec_cli.reissue.runs import RunRecord
+from egec_cli.reissue.report import RunRecord
 from egec_cli.stats.counts import StatisticRecord
 
 
@@ -236,7 +236,8 @@ CONTRACT: Mapping[str, Contract] = {
         _RUN | {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run was cancelled"},
     ),
     "reissue cancel": Contract(
-        (Result((RunRecord,)),), {ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run is done"}
+        (Result((RunRecord,)),),
+        {**_DECLINED, ExitCode.INVALID_INPUT: "unknown run", ExitCode.NOT_PERMITTED: "the run is done"},
     ),
     "mail check": Contract(
         (Result((Finding,), many=True),),

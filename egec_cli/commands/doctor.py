@@ -16,7 +16,7 @@ from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden, ren
 from egec_cli.output.messages import is_verbose, to_text, warn
 from egec_cli.output.terminal import text_for_people
 from egec_cli.output.wrapping import wrap_for
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, count_words, join_words
 
 app = new_app()
 
@@ -192,13 +192,8 @@ def _describe_verdict(found: Sequence[Finding], verbose: bool) -> Words:
         verdict = join_words(
             ", ",
             [
-                _choose(
-                    warnings,
-                    Words("0 warnings"),
-                    Words("1 warning"),
-                    Words("{number:,} warnings", number=warnings),
-                ),
-                _choose(errors, Words("0 errors"), Words("1 error"), Words("{number:,} errors", number=errors)),
+                count_words("0 warnings", "1 warning", "{number} warnings", warnings),
+                count_words("0 errors", "1 error", "{number} errors", errors),
             ],
         )
     if verbose:

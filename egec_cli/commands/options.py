@@ -8,7 +8,7 @@ import typer
 from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat, require_record_format
 from egec_cli.output.messages import note
-from egec_cli.translation import Words, format_number, translate
+from egec_cli.translation import Words, count_words, format_number, translate
 
 # The subjects under which the help of a command shows its options.
 SELECTION, OUTPUT = Words("Selection"), Words("Output")
@@ -63,7 +63,7 @@ def show_total(total: int, limit: int | None) -> None:
 
 def count_clients(number: int) -> Words:
     """Return a number of clients in words."""
-    return Words("1 client") if number == 1 else Words("{number} clients", number=format_number(number))
+    return count_words("0 clients", "1 client", "{number} clients", number)
 
 
 def can_ask() -> bool:

@@ -17,6 +17,8 @@ from egec_cli.commands.options import (
     RecordOption,
     YesOption,
     can_ask,
+    confirm,
+    count_clients,
     no_terminal,
     show_total,
     split_fields,
@@ -31,10 +33,11 @@ from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render
 from egec_cli.output.messages import is_quiet, note, warn
 from egec_cli.output.progress import Progress
 from egec_cli.reissue import items as reissue_items
-from egec_cli.reissue import runs
+from egec_cli.reissue import report, runs
 from egec_cli.reissue.items import ItemRecord
-from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import Fault, MaildirFolder, Rate, parse_rate
+from egec_cli.reissue.report import RunRecord
+from egec_cli.settings.parsing import Fault, parse_rate
+from egec_cli.settings.schema import MaildirFolder, Rate
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ItemState, ReissueRun, RunState
@@ -231,7 +234,6 @@ def _show_failures(context: Context, run: ReissueRun, fields: str, output: Outpu
     from egec_cli.commands import reissue_texts
     from egec_cli.mail.transports.interface import without_addresses
     from egec_cli.output.cards import show_lines
-    from egec_cli.reissue import report
 
     # The client's address is in the line already.
     _show_items((one._replace(details=without_addresses(one.details or "")) for one in failures), empty, fields)
@@ -250,11 +252,10 @@ def _show_run(context: Context, run: ReissueRun, fields: str, output: OutputForm
         # Imported here, as below: only people read it.
         from egec_cli.commands import reissue_texts
         from egec_cli.output.cards import show_lines
-        from egec_cli.reissue import report
 
         show_lines(reissue_texts.run_lines(report.report_run(context, run)), sys.stdout)
         return
-    render(runs.load_run(context, run), output, split_fields(fields))
+    render(report.load_run(context, run), output, split_fields(fields))
     if output is OutputFormat.TABLE and runs.has_no_worker(context, run):
         note(
             "egec: no worker is active on the run {name}. To continue it, type: egec reissue resume {quoted}",
@@ -270,13 +271,14 @@ def _wants_card(output: OutputFormat) -> bool:
 # What a narrow terminal leaves out of the list of runs, the least important first.
 _RUN_OPTIONAL = (
     "selection", "throttled_by", "finished_at", "throttled_rate", "rate", "created_at", "skipped", "deferred",
+    "waits_because",
     "next_attempt_at",
 )  # fmt: skip
 
 
 def _show_runs(context: Context, fields: str, output: OutputFormat) -> None:
     render_all(
-        runs.list_runs(context),
+        report.list_runs(context),
         RunRecord,
         output,
         split_fields(fields),
@@ -306,13 +308,29 @@ def retry_command(
     _continue(name, rate, output, wait, now=now, dry_run=dry_run, with_list=with_list, with_failed=True)
 
 
-@app.command("cancel", epilog="egec reissue cancel spring-2026")
-def cancel_command(name: NameArgument, output: RecordOption = OutputFormat.TABLE) -> None:
+@app.command("cancel", epilog="egec reissue cancel spring-2026\negec reissue cancel spring-2026 --yes")
+def cancel_command(name: NameArgument, yes: YesOption = False, output: RecordOption = OutputFormat.TABLE) -> None:
     """Cancel a run permanently; clients not mailed yet keep their current password."""
+    if not (yes or can_ask()):
+        raise no_terminal()
     with open_context() as context:
         run = runs.find_run(name)
+        if not (yes or _confirm_cancel(context, run)):
+            note("egec: nothing was cancelled")
+            raise typer.Exit(ExitCode.REFUSED)
         runs.cancel_run(context, run)
         _show_run(context, run, "", output)
+
+
+def _confirm_cancel(context: Context, run: ReissueRun) -> bool:
+    """Ask the operator; return true without a question if the run has ended already."""
+    found = report.load_run(context, run)
+    if found.state in {RunState.DONE, RunState.CANCELLED}:
+        return True
+    clients = count_clients(found.remaining)
+    return confirm(
+        Words("Permanently cancel the run {name}, with {clients} not mailed yet?", name=run.name, clients=clients)
+    )
 
 
 def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, selected: Selected | None = None) -> None:
@@ -325,7 +343,7 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
     from egec_cli.mail.transports import choose
     from egec_cli.reissue import worker
 
-    before = runs.load_run(context, run)
+    before = report.load_run(context, run)
     if before.remaining and isinstance(context.settings.mail_server, MaildirFolder):
         note(
             "egec: no mail server configured; mails are saved to {folder}",
@@ -342,21 +360,29 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
     done = before.total - before.remaining
     has_lines = output is OutputFormat.TABLE
     progress = Progress(run.name, before.total, done, before.failed, has_lines=has_lines)
+
+    def tell(words: Words) -> None:
+        note("egec: {words}", words=words)
+        # A wait, or a mail server that limits us.
+        progress.expect_waits()
+
     try:
         with stop_on_signal() as stop, progress:
+            if before.next_attempt_at is not None or before.deferred:
+                progress.expect_waits()
             unmatched = report_unmatched(selected) if selected else 0
-            work = worker.work_on_run(context, run, new_transport, stop, patience=timedelta(minutes=wait), tell=_tell)
+            work = worker.work_on_run(context, run, new_transport, stop, patience=timedelta(minutes=wait), tell=tell)
             with closing(work) as outcomes:
                 _show_outcomes(_track_progress(outcomes, progress), output)
             has_ended = True
-            after = runs.load_run(context, run)
+            after = report.load_run(context, run)
             progress.correct(after.total - after.remaining, after.failed)
     except EgecError as error:
         if has_lines and error.code != database_busy().code:
             _try_to_summarise(context, run, unmatched, error.exit_code, with_next=False)
         elif output is OutputFormat.JSON and error.exit_code is ExitCode.TEMPORARY_FAILURE:
             # What is left, and when it is due.
-            _show_if_possible(context, lambda: render(runs.load_run(context, run), output))
+            _show_if_possible(context, lambda: render(report.load_run(context, run), output))
         raise
     except KeyboardInterrupt as signal_:
         # A second signal ends the program at once.
@@ -376,15 +402,10 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
         raise typer.Exit(code)
 
 
-def _tell(words: Words) -> None:
-    note("egec: {words}", words=words)
-
-
 def _summarise(context: Context, run: ReissueRun, unmatched: int, code: int, *, with_next: bool = True) -> None:
     """Show on stderr what the run has come to: with --quiet only if something failed."""
     from egec_cli.commands import reissue_texts
     from egec_cli.output.cards import show_lines
-    from egec_cli.reissue import report
 
     if code or not is_quiet():
         found = report.report_run(context, run)

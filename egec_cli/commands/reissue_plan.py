@@ -12,7 +12,8 @@ from egec_cli.context import Context
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, render_all
 from egec_cli.output.messages import is_quiet, note
-from egec_cli.reissue import runs
+from egec_cli.reissue import report
+from egec_cli.reissue.selection import RunOptions
 from egec_cli.settings.schema import Rate
 from egec_cli.store.models import ReissueRun
 from egec_cli.translation import Words
@@ -54,7 +55,7 @@ class Plan(NamedTuple):
         """Return the plan for the rest of a run, which may include the clients whose mail failed."""
         from egec_cli.reissue import preview
 
-        options = runs.RunOptions.parse(run.options)
+        options = RunOptions.parse(run.options)
         rest = preview.RemainingClients(run, with_failed=with_failed)
         return cls(run.name, rest, None, run, options.rate if rate is None else rate, options.sentence)
 
@@ -76,7 +77,7 @@ def confirm_start(context: Context, plan: Plan) -> bool:
     if plan.existing is not None and not total:
         return True
     if not is_quiet():
-        existing = None if plan.existing is None else runs.load_run(context, plan.existing)
+        existing = None if plan.existing is None else report.load_run(context, plan.existing)
         lines = reissue_texts.preview_lines(plan.name, plan.preview(context), context.settings, existing=existing)
         show_lines(lines, sys.stderr)
     if not first:
@@ -105,7 +106,7 @@ def show_dry_run(context: Context, plan: Plan, output: OutputFormat, *, with_lis
         render_all(planned, preview.PlannedRecord, output, in_table=in_table, optional=CLIENT_OPTIONAL)
     unmatched = report_unmatched(plan.selected) if plan.selected else 0
     found = plan.preview(context)
-    existing = None if plan.existing is None else runs.load_run(context, plan.existing)
+    existing = None if plan.existing is None else report.load_run(context, plan.existing)
     lines = [
         *reissue_texts.sample_lines(found),
         *reissue_texts.preview_lines(plan.name, found, context.settings, existing=existing, unmatched=unmatched),

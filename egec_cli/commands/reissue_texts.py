@@ -9,11 +9,11 @@ from egec_cli.commands.options import count_clients
 from egec_cli.errors import quoted
 from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line
 from egec_cli.output.terminal import text_for_people
-from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunReport
-from egec_cli.reissue.runs import RunRecord
-from egec_cli.settings.schema import MaildirFolder, Rate, Settings, format_rate
+from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunRecord, RunReport
+from egec_cli.settings.parsing import format_rate
+from egec_cli.settings.schema import MaildirFolder, Rate, Settings
 from egec_cli.store.models import RunState
-from egec_cli.translation import Words, format_number, translate
+from egec_cli.translation import Words, count_words, format_number, translate
 
 if TYPE_CHECKING:
     from egec_cli.reissue.preview import RunPreview
@@ -48,7 +48,8 @@ def summary_lines(report: RunReport, *, unmatched: int = 0, code: int = 0, with_
 def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
     kinds = {kind: sum(one.clients for one in report.failures if one.kind is kind) for kind in FailureKind}
     mailed, left, deferred = report.run.accepted, report.run.remaining, report.run.deferred
-    yield _counted(mailed, "green" if mailed else "", Words("1 mailed"), Words("{number} mailed"))
+    words = count_words("0 mailed", "1 mailed", "{number} mailed", mailed)
+    yield Part(translate(words), "green" if mailed else "")
     for number, style, one, many in (
         (kinds[FailureKind.REFUSED], "red", Words("1 refused"), Words("{number} refused")),
         (kinds[FailureKind.DEFERRED], "red", Words("1 not accepted in time"), Words("{number} not accepted in time")),
@@ -61,15 +62,14 @@ def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
         (unmatched, "red", Words("1 line unknown"), Words("{number} lines unknown")),
         (kinds[FailureKind.IN_DOUBT], "red", Words("1 in doubt"), Words("{number} in doubt")),
         (report.run.skipped, "", Words("1 skipped"), Words("{number} skipped")),
-        (deferred, "yellow", Words("1 deferred"), Words("{number} deferred")),
-        (left - deferred, "yellow", Words("1 left"), Words("{number} left")),
     ):
         if number:
-            yield _counted(number, style, one, many)
-
-
-def _counted(number: int, style: str, one: Words, many: Words) -> Part:
-    return Part(translate(one if number == 1 else Words(str(many), number=format_number(number))), style)
+            yield Part(translate(one if number == 1 else Words(many.template, number=format_number(number))), style)
+    if left:
+        words = count_words("0 left", "1 left", "{number} left", left)
+        if deferred:
+            words = Words("{left}, of which {number} deferred", left=words, number=format_number(deferred))
+        yield Part(translate(words), "yellow")
 
 
 _REASONS = {
@@ -187,9 +187,11 @@ def run_lines(report: RunReport) -> list[Line]:
             duration=describe_duration(took.total_seconds()),
         )
         rows.append((Words("Finished"), ended))
-    elif report.seconds_left is not None and not report.has_no_worker:
-        left = describe_duration(report.seconds_left)
-        rows.append((Words("Expected end"), Words("in about {duration}", duration=left)))
+    elif report.time_left is not None and not report.has_no_worker:
+        left = describe_duration(report.time_left.seconds)
+        is_least = report.time_left.is_least
+        end = Words("in at least {duration}" if is_least else "in about {duration}", duration=left)
+        rows.append((Words("Expected end"), end))
     if report.worked is not None:
         rows.append((Words("Last worker"), _describe_act(report.worked, clock.to_rfc3339(report.worked.at))))
     command = _next_command(report)
@@ -210,6 +212,7 @@ _PAUSES = {
     "login_secret_unavailable": Words("the program that prints the password or token for the mail server failed"),
     "mail_refused": Words("the mail server refuses all mails"),
     "mail_deferred": Words("the mail server takes no mail at present"),
+    "in_doubt": Words("the mail server's answers are lost"),
     "configuration": Words("a setting is wrong, or the mail server refuses the login or the sender"),
 }
 
@@ -225,6 +228,8 @@ def _describe_state(report: RunReport) -> tuple[Words, str]:
     if report.paused is not None:
         code = report.paused.outcome
         return Words("paused: {reason}", reason=_PAUSES.get(code, code)), "yellow"
+    if run.waits_because == "mail_quota_reached":
+        return Words("waiting for the quota of mails; no worker is active"), "yellow"
     if run.next_attempt_at is not None:
         return Words("waiting for its next attempt; no worker is active"), "yellow"
     return Words("stopped before its end; no worker is active"), "yellow"
@@ -238,7 +243,8 @@ def _describe_rest(run: RunRecord) -> Words | str:
         number = Words("{number}, of which {deferred} deferred", number=number, deferred=format_number(run.deferred))
     if run.next_attempt_at is None:
         return number
-    return Words("{number}; next attempt at {moment}", number=number, moment=text_for_people(run.next_attempt_at))
+    moment = clock.to_zoned_text(clock.parse_time(run.next_attempt_at))
+    return Words("{number}; next attempt at {moment}", number=number, moment=moment)
 
 
 def _describe_present_rate(report: RunReport) -> str:

@@ -12,6 +12,7 @@ from egec_cli.errors import InvalidInput
 from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
 from egec_cli.settings.schema import MaildirFolder, Settings
+from egec_cli.translation import system_message
 
 if TYPE_CHECKING:
     from egec_cli.context import Context, Log
@@ -76,6 +77,20 @@ def standard_input(hint: str) -> BinaryIO:
     if sys.stdin is None:
         raise InvalidInput("standard input is closed", hint)
     return sys.stdin.buffer
+
+
+@contextmanager
+def reading_standard_input(hint: str) -> Iterator[BinaryIO]:
+    """Yield the bytes of standard input for the block that reads them.
+
+    Raises:
+        InvalidInput: standard input is closed, or cannot be read; `hint` says what to pass on it.
+    """
+    stream = standard_input(hint)
+    try:
+        yield stream
+    except OSError as error:
+        raise InvalidInput("standard input: {reason}", hint, reason=system_message(error)) from None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from enum import Enum
 from typing import BinaryIO
 
-from egec_cli.commands.session import open_context, standard_input
+from egec_cli.commands.session import open_context, reading_standard_input, standard_input
 from egec_cli.errors import AT_A_PROMPT, EgecError, ExitCode, InvalidInput, StorageError, TemporaryFailure, UsageError
 from egec_cli.logins.verify import trim, verify_login
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
@@ -27,6 +27,7 @@ _MOST_BYTES = 512
 # How long a login waits for a third line, the origin, if the caller neither sends it nor ends the input, in seconds.
 _GRACE = 0.1
 _TEMPORARY_PROBLEM = 111
+_PASS_THE_LOGIN = Words("Pass the login on standard input.")
 
 
 class Source(Enum):
@@ -116,7 +117,7 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
     refused = unchecked = 0
     failure: EgecError | None = None
     with open_context() as context, ExitStack() as files:
-        stream: BinaryIO = _standard_input() if batch == "-" else files.enter_context(open(batch, "rb"))
+        stream: BinaryIO = standard_input(_PASS_THE_LOGIN) if batch == "-" else files.enter_context(open(batch, "rb"))
         total = login_batch.count_logins(stream) if can_show_progress() and stream.seekable() else None
         logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
         line = ProgressLine(Words("checking"), Words("logins"), total=total)
@@ -225,22 +226,14 @@ def _ask_password() -> str:
         return "\N{REPLACEMENT CHARACTER}"  # matches no password
 
 
-def _standard_input() -> BinaryIO:
-    return standard_input(Words("Pass the login on standard input."))
-
-
 def _read_line() -> str:
     """Return the next line of standard input without its end; what exceeds the longest login is left unread.
 
     Raises:
         InvalidInput: standard input is closed, or cannot be read.
     """
-    try:
-        line = _standard_input().readline(_LONGEST_LINE)
-    except OSError as error:
-        raise InvalidInput(
-            "standard input: {reason}", "Pass the login on standard input.", reason=system_message(error)
-        ) from None
+    with reading_standard_input(_PASS_THE_LOGIN) as stream:
+        line = stream.readline(_LONGEST_LINE)
     return _decode(line).rstrip("\r\n")
 
 
@@ -252,9 +245,9 @@ def _read_lines() -> tuple[str, str, str]:
     Raises:
         InvalidInput: standard input is closed, or cannot be read; or the origin is not an IP address.
     """
-    descriptor = _standard_input().fileno()
     data = b""
-    try:
+    with reading_standard_input(_PASS_THE_LOGIN) as stream:
+        descriptor = stream.fileno()
         while len(data) <= 3 * _LONGEST_LINE:
             if data.count(b"\n") >= 2 and not _has_more(descriptor):
                 break
@@ -262,10 +255,6 @@ def _read_lines() -> tuple[str, str, str]:
             if not piece:
                 break
             data += piece
-    except OSError as error:
-        raise InvalidInput(
-            "standard input: {reason}", "Pass the login on standard input.", reason=system_message(error)
-        ) from None
     identifier, password, origin, more = (_decode(line) for line in (*data.split(b"\n", 3), b"", b"", b"")[:4])
     if more.strip():
         # Typed line breaks must not replace the origin that the caller knows.

@@ -23,14 +23,15 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from egec_cli.clock import TOLERANCE, to_local_text
+from egec_cli.clock import TOLERANCE, to_zoned_text
 from egec_cli.context import Context
 from egec_cli.credentials.leases import LEASE, is_owner_gone
 from egec_cli.errors import TemporaryFailure
-from egec_cli.settings.schema import LONGEST_WINDOW, Quota, Rate, format_rate
+from egec_cli.settings.parsing import LONGEST_WINDOW, format_rate
+from egec_cli.settings.schema import Limit, Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import MailCount, MailPace
-from egec_cli.store.sql import fetch_tuples, in_list, lock_rows
+from egec_cli.store.sql import delete_ended, fetch_tuples, in_list, lock_rows
 
 # Workers reserve at most this far ahead, so that little is lost when one dies.
 FURTHEST_AHEAD = timedelta(seconds=0.5)
@@ -51,7 +52,7 @@ _MOST_PRUNED = 1000
 _IS_ANSWERED = MailCount.owner.is_null()
 
 
-class Limits(NamedTuple):
+class RunLimits(NamedTuple):
     """What limits the mails of a run.
 
     Attributes:
@@ -70,10 +71,10 @@ class Limits(NamedTuple):
         return bool(self.rate or self.slowest)
 
     @property
-    def shares(self) -> list[Quota]:
+    def shares(self) -> list[Limit]:
         """The parts of the quotas that runs may use, the shortest window first."""
         return [
-            quota._replace(mails=max(1, quota.mails * (100 - self.reserve) // 100))
+            quota._replace(number=max(1, quota.number * (100 - self.reserve) // 100))
             if quota.seconds >= _RESERVED_FROM
             else quota
             for quota in self.rate
@@ -86,22 +87,22 @@ class Limits(NamedTuple):
         return max([slowest, *map(_interval_of, self.shares[:1])])
 
 
-def _interval_of(quota: Quota) -> timedelta:
-    return timedelta(seconds=quota.seconds) / quota.mails
+def _interval_of(quota: Limit) -> timedelta:
+    return timedelta(seconds=quota.seconds) / quota.number
 
 
-def _window_of(quota: Quota) -> timedelta:
+def _window_of(quota: Limit) -> timedelta:
     return timedelta(seconds=quota.seconds)
 
 
-def expected_duration(limits: Limits, mails: int) -> float:
-    """Return about how long this number of mails takes at least, in seconds, if no other mail counts."""
-    spread = [_interval_of(share) for share in limits.shares[1:] if mails > share.mails]
+def expected_duration(limits: RunLimits, mails: int, at: datetime) -> float:
+    """Return about how long this number of mails of a run takes from now on, in seconds, if no other mail follows."""
+    spread = [_interval_of(share) for share in limits.shares[1:] if mails > _count_free(share, at)]
     return mails * max([limits.interval, *spread]).total_seconds()
 
 
 def plan_departures(
-    limits: Limits, at: datetime, *, wanted: int, has_more_than: Callable[[int], bool]
+    limits: RunLimits, at: datetime, *, wanted: int, has_more_than: Callable[[int], bool]
 ) -> list[datetime]:
     """Return when the next mails of runs may leave: up to `wanted`, within `FURTHEST_AHEAD`; pass them to `reserve`.
 
@@ -134,15 +135,22 @@ def plan_departures(
     return departures
 
 
-def find_next_departure(limits: Limits, at: datetime) -> datetime:
-    """Return when the next mail of a run may leave, as far as is known now: later if other mails come first."""
-    last = _lock_last_departure(at)
-    _end_invalid_counts(at)
+def find_next_departure(limits: RunLimits, at: datetime, *, only_read: bool = False) -> datetime:
+    """Return when the next mail of a run may leave, as far as is known now: later if other mails come first.
+
+    Args:
+        only_read: lock and correct nothing, so that mails of issuers that have ended still count.
+    """
+    if only_read:
+        last = _valid_departure(_stored_departures().scalar() or _NEVER, at)
+    else:
+        last = _lock_last_departure(at)
+        _end_invalid_counts(at)
     openings = [_find_first_opening(share, at) for share in limits.shares]
     return max([at, last + limits.interval, *openings])
 
 
-def reserve(limits: Limits, departures: Sequence[datetime], owner: str) -> int | None:
+def reserve(limits: RunLimits, departures: Sequence[datetime], owner: str) -> int | None:
     """Count mails of a run that leave at these moments, and return the key of their reservation.
 
     Args:
@@ -179,7 +187,7 @@ def settle_mails(mails: Iterable[tuple[int, datetime | None]], owner: str, at: d
     MailCount.delete().where(_is_held(settled, owner) & (MailCount.mails <= 0)).execute()
     if ends:
         MailCount.insert_many([{"ends_at": end, "mails": number} for end, number in ends.items()]).execute()
-    _prune(at)
+    delete_ended(MailCount, at - _OLDEST, most=_MOST_PRUNED)
 
 
 class Place(NamedTuple):
@@ -254,7 +262,7 @@ def _find_wait(rate: Rate, place: Place, at: datetime, patience: float) -> float
                 "Nothing was changed. Run the same command again at that time.",
                 code="mail_quota_reached",
                 quota=format_rate((quota,)),
-                moment=to_local_text(opening, with_seconds=True),
+                moment=to_zoned_text(opening, with_seconds=True),
             )
     last = max(openings.values())
     if last > at + timedelta(seconds=patience):
@@ -265,12 +273,19 @@ def _find_wait(rate: Rate, place: Place, at: datetime, patience: float) -> float
 
 def _lock_last_departure(at: datetime) -> datetime:
     """Return when the last mail of runs leaves, and keep other processes from planning until the transaction ends."""
-    rows = MailPace.select(MailPace.last_at).where(MailPace.id == _ONLY_ROW)
+    rows = _stored_departures()
     found = next(fetch_tuples(lock_rows(rows)), None)
     if found is None:
         MailPace.insert(id=_ONLY_ROW, last_at=_NEVER).on_conflict_ignore().execute()
         found = next(fetch_tuples(lock_rows(rows)))
-    last: datetime = found[0]
+    return _valid_departure(found[0], at)
+
+
+def _stored_departures() -> Any:
+    return MailPace.select(MailPace.last_at).where(MailPace.id == _ONLY_ROW)
+
+
+def _valid_departure(last: datetime, at: datetime) -> datetime:
     # A time further ahead was written before the clock was set back.
     return last if last <= at + FURTHEST_AHEAD + TOLERANCE else _NEVER
 
@@ -290,14 +305,14 @@ def _end_invalid_counts(at: datetime) -> None:
         ).execute()
 
 
-def _count_free(quota: Quota, at: datetime, *conditions: Any) -> int:
+def _count_free(quota: Limit, at: datetime, *conditions: Any) -> int:
     """Return how many mails the quota allows at this moment; below 0 if more are counted than it allows."""
     is_counted = MailCount.ends_at > at - _window_of(quota)
     counted = MailCount.select(peewee.fn.SUM(MailCount.mails)).where(is_counted, *conditions).scalar()
-    return quota.mails - int(counted or 0)
+    return quota.number - int(counted or 0)
 
 
-def _list_openings(quota: Quota, free: int, at: datetime, wanted: int, *conditions: Any) -> list[datetime]:
+def _list_openings(quota: Limit, free: int, at: datetime, wanted: int, *conditions: Any) -> list[datetime]:
     """Return from when each of the next `wanted` mails is allowed, of which `free` are allowed already."""
     openings = [at] * min(max(free, 0), wanted)
     if free >= wanted:
@@ -310,7 +325,7 @@ def _list_openings(quota: Quota, free: int, at: datetime, wanted: int, *conditio
     return openings[:wanted]
 
 
-def _find_first_opening(quota: Quota, at: datetime, *conditions: Any) -> datetime:
+def _find_first_opening(quota: Limit, at: datetime, *conditions: Any) -> datetime:
     [opening] = _list_openings(quota, _count_free(quota, at, *conditions), at, 1, *conditions)
     return opening
 
@@ -327,11 +342,3 @@ def _is_held(keys: Collection[int], owner: str) -> Any:
 def _round_up(moment: datetime) -> datetime:
     """Return the end of the moment's millisecond: the database cuts times to milliseconds."""
     return moment + _MILLISECOND if moment.microsecond % 1000 else moment
-
-
-def _prune(at: datetime) -> None:
-    """Delete counts that have ended for every quota, a few at a time, except those that another process deletes."""
-    ended = MailCount.select(MailCount.id).where(MailCount.ends_at < at - _OLDEST).order_by(MailCount.ends_at)
-    rows = lock_rows(ended.limit(_MOST_PRUNED), skip_locked=True)
-    if keys := [key for (key,) in fetch_tuples(rows)]:
-        MailCount.delete().where(in_list(MailCount.id, keys)).execute()

@@ -164,7 +164,7 @@ def check_open_credentials() -> Iterator[Finding]:
 def check_paused_runs(context: Context) -> Iterator[Finding]:
     """Yield the unfinished runs that no process works on."""
     # Imported here, as below: `egec db status` does not need it.
-    from egec_cli.reissue.runs import list_runs
+    from egec_cli.reissue.report import list_runs
 
     paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
     for run in paused:
@@ -207,7 +207,9 @@ def check_failed_items(context: Context) -> Iterator[Finding]:
     runs = list(fetch_tuples(query))
     for name, number in runs:
         details = Words(
-            "{number} clients of the run {name} could not be mailed and have not been mailed since",
+            "1 client of the run {name} could not be mailed and has not been mailed since"
+            if number == 1
+            else "{number} clients of the run {name} could not be mailed and have not been mailed since",
             number=number,
             name=name,
         )

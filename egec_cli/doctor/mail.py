@@ -25,7 +25,7 @@ from egec_cli.mail.lint.html import Flaw
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
 from egec_cli.settings.schema import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
 from egec_cli.store.models import Client
-from egec_cli.translation import Words, join_words, system_message
+from egec_cli.translation import Words, count_words, join_words, system_message
 
 # Certificates should be renewed by then, as those of Let's Encrypt are.
 MIN_CERTIFICATE_DAYS = 30
@@ -166,7 +166,13 @@ def _check_tls(addresses: Sequence[str], tls: str | None) -> Finding:
 
 def _check_certificate(ends: datetime, at: datetime) -> Finding:
     days = (ends - at).days
-    details = Words("the certificate expires in {days} days, on {date}", days=days, date=ends.date())
+    details = count_words(
+        "the certificate expires today, on {date}",
+        "the certificate expires in 1 day, on {date}",
+        "the certificate expires in {number} days, on {date}",
+        days,
+        date=ends.date(),
+    )
     if days < MIN_CERTIFICATE_DAYS:
         fix = Words("Ask the administrator of the mail server to renew it.")
         return Finding("mail_server_certificate", Severity.WARNING, details, fix)

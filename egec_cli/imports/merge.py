@@ -13,9 +13,9 @@ from typing import NamedTuple, Self
 
 from egec_cli.clients import fields
 from egec_cli.errors import InvalidInput
+from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.rows import InvalidRow, ValidRow
-from egec_cli.imports.tables import Row
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_tuples, in_list
 from egec_cli.translation import Words, join_words

@@ -10,8 +10,8 @@ from unicodedata import is_normalized
 from egec_cli import clock, email_address, identifier
 from egec_cli.clients import fields
 from egec_cli.errors import InvalidInput
+from egec_cli.imports.columns import Row, fold_header
 from egec_cli.imports.formats import STRAY_BYTES
-from egec_cli.imports.tables import Row, fold_header
 from egec_cli.settings.schema import LANGUAGES
 from egec_cli.translation import Words
 

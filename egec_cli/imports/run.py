@@ -15,10 +15,11 @@ from egec_cli.audit import record as audit
 from egec_cli.context import Context
 from egec_cli.credentials import sharing, states
 from egec_cli.errors import InvalidInput, TemporaryFailure
+from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.merge import Batch, ClientChange, RowsTaken
 from egec_cli.imports.rows import InvalidRow, RowChecker, ValidRow
-from egec_cli.imports.tables import Row, Table
+from egec_cli.imports.tables import Table
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, try_insert_all

@@ -4,61 +4,43 @@ The format is detected unless the caller gives it. An unreadable row is reported
 """
 
 import csv
-import json
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from io import TextIOWrapper
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from egec_cli import files
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats
+from egec_cli.imports.columns import (
+    BLANKS,
+    BYTE_ORDER_MARK,
+    HAS_LOST,
+    LOST,
+    TOO_LONG,
+    Row,
+    fold_header,
+    name_example,
+    require_columns,
+)
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
-from egec_cli.imports.json_list import read_json_list
+from egec_cli.imports.json_tables import JsonLinesTable, JsonListTable
 from egec_cli.output.formats import DELIMITERS, guarded, guarded_as_it_came, remove_guard
 from egec_cli.translation import Words
 
-_TOO_LONG = Words("the line is longer than {most:,} characters; only its beginning is kept", most=LONGEST_LINE)
 _DELIMITER_NAMES: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
-_MARK = "\ufeff"
-_BLANKS = f" \t\r\n\xa0{_MARK}"
-_BLANK_CELLS = _BLANKS + "".join(DELIMITERS)
+_BLANK_CELLS = BLANKS + "".join(DELIMITERS)
 _BLANK_ROW = _BLANK_CELLS + '"'
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
-# Written by programs in place of a character that they could not read or write.
-_LOST = "\ufffd"
-_HAS_LOST = Words("it contains \ufffd, which marks a character that another program lost")
 _OPEN_QUOTE = Words("a quote is not closed")
 _EMAIL = re.compile(r"[^\s@]@[^\s@]+\.\w\w")
 # JSON that is not JSON Lines: a list, or an object on several lines.
 _LIST_OF_JSON = re.compile(r'\[\s*([{\["\]]|$)')
 _BEGINNING_OF_OBJECT = re.compile(r"\{\s*")
-_NOT_AN_OBJECT = Words("it is not a JSON object")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-
-
-class Row(NamedTuple):
-    """A row of a table.
-
-    Attributes:
-        line: the number of its first line; the first line of the file is 1.
-        cells: the texts of the fields, in the order of `Table.fields`.
-        raw: the original text, with its line end.
-        fault: why it cannot be read; empty if it can.
-        absent: the known fields for which it has no cell; an empty cell is not absent.
-    """
-
-    line: int
-    cells: Sequence[str]
-    raw: str
-    fault: str = ""
-    absent: Collection[str] = ()
 
 
 def read_table(stream: BinaryIO, name: str, fields: Mapping[str, str], given: TableOptions) -> "Table":
@@ -89,13 +71,13 @@ def read_table(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Ta
                 "The first line must name the columns, such as {example}; write each client on its own line below.",
                 name=name,
                 most=LONGEST_LINE,
-                example=_example(fields),
+                example=name_example(fields),
             ) from None
     _require_some_text(first, name, fields)
     if _is_json_list(first, given.kind):
         text.seek(0)
         return JsonListTable(name, encoding, text, known)
-    begins_with = first.strip(_BLANKS)[:1]
+    begins_with = first.strip(BLANKS)[:1]
     if given.kind is TableKind.JSON:
         raise InvalidInput(
             "{name} is not a JSON list",
@@ -103,23 +85,26 @@ def read_table(stream: BinaryIO, name: str, fields: Mapping[str, str], given: Ta
             name=name,
         )
     if given.kind is TableKind.JSONL or (given.kind is None and begins_with == "{"):
-        _require_json_lines(first.strip(_BLANKS), name)
+        _require_json_lines(first.strip(BLANKS), name)
         return JsonLinesTable(name, encoding, lines, first, known)
     return CsvTable(name, encoding, lines, first, known, given)
 
 
 def _is_json_list(first: str, kind: TableKind | None) -> bool:
     """Return whether a table is a JSON list, by its first line that is not blank, and its kind if that is given."""
-    text = first.strip(_BLANKS)
+    text = first.strip(BLANKS)
     if kind is TableKind.JSON:
         return text.startswith("[")
     return kind is None and bool(_LIST_OF_JSON.match(text))
 
 
 def _require_some_text(first: str, name: str, fields: Mapping[str, str]) -> None:
-    if not first.strip(_BLANKS):
+    if not first.strip(BLANKS):
         raise InvalidInput(
-            "{name} is empty", "It must begin with a header, such as {example}.", name=name, example=_example(fields)
+            "{name} is empty",
+            "It must begin with a header, such as {example}.",
+            name=name,
+            example=name_example(fields),
         )
 
 
@@ -138,16 +123,6 @@ def _require_json_lines(first: str, name: str) -> None:
         )
 
 
-def fold_header(name: str) -> str:
-    """Return the name of a column for comparison: without case, accents, blanks and punctuation."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in plain if c.isalnum())
-
-
-def _example(fields: Mapping[str, str]) -> str:
-    return ";".join(list(dict.fromkeys(fields.values()))[:4])
-
-
 class CsvTable:
     """A CSV or TSV table with a header.
 
@@ -163,8 +138,8 @@ class CsvTable:
     ) -> None:
         self.encoding = encoding
         self._lines = lines
-        mark = _MARK if header.startswith(_MARK) else ""
-        header = header.removeprefix(_MARK)
+        mark = BYTE_ORDER_MARK if header.startswith(BYTE_ORDER_MARK) else ""
+        header = header.removeprefix(BYTE_ORDER_MARK)
         separator = _SEPARATOR_LINE.fullmatch(header)
         self.header = header
         self._delimiter = _detect_delimiter(given, separator and separator[1], header, known)
@@ -180,7 +155,7 @@ class CsvTable:
         places = {
             place: known[fold_header(column)] for place, column in enumerate(names) if fold_header(column) in known
         }
-        _require_columns(name, names, [(names[place], field) for place, field in places.items()], known)
+        require_columns(name, names, [(names[place], field) for place, field in places.items()], known)
         self.header = mark + self.header
         self.fields = self.named = list(places.values())
         self.unused = [column for place, column in enumerate(names) if place not in places and column.strip()]
@@ -248,13 +223,13 @@ class CsvTable:
                 cells += [""] * (width - len(cells))
             found = pick(cells)
             if found[0] or not _is_blank(raw, cells):
-                yield Row._make((begins_at, found, raw, _HAS_LOST if _LOST in raw else "", absent))
+                yield Row._make((begins_at, found, raw, HAS_LOST if LOST in raw else "", absent))
 
     def encode_rejected(self, raw: str, reason: str) -> bytes:
         """Return the original row with the reason in a further cell, and formulas guarded."""
         without_end = raw.rstrip("\r\n")
         end = raw[len(without_end) :] or "\n"
-        mark = _MARK if without_end.startswith(_MARK) else ""
+        mark = BYTE_ORDER_MARK if without_end.startswith(BYTE_ORDER_MARK) else ""
         without_end = mark + guarded_as_it_came(without_end.removeprefix(mark), self._delimiter)
         quoted = guarded(reason.replace('"', '""'))
         # The reason may contain characters that this encoding lacks.
@@ -304,42 +279,10 @@ def _detect_delimiter(given: TableOptions, separator: str | None, header: str, k
     return max(DELIMITERS, key=count_names)
 
 
-def _require_columns(
-    name: str, names: Sequence[str], found: Sequence[tuple[str, str]], known: Mapping[str, str]
-) -> None:
-    """Raise unless some columns stand for fields (`found`: column and field), and no two for the same field."""
-    for _, field in found:
-        same = [repr(column) for column, other in found if other == field]
-        if len(same) > 1:
-            raise InvalidInput(
-                "{name} has {number} columns for {field}: {columns}",
-                "Keep one of them, and remove or rename the others.",
-                name=name,
-                number=len(same),
-                field=field,
-                columns=" and ".join(same),
-            )
-    if not found and any("@" in column for column in names):
-        raise InvalidInput(
-            "the first line of {name} is not a header: it contains an e-mail",
-            "Add a first line with the names of the columns, such as {example}.",
-            name=name,
-            example=_example(known),
-        )
-    if not found:
-        raise InvalidInput(
-            "{name} has no known column; its columns are: {columns}",
-            "Name the columns as in {example}, or map them: --map 'COLUMN=email'.",
-            name=name,
-            columns=", ".join(names)[:300],
-            example=_example(known),
-        )
-
-
 def _describe_error(error: Exception) -> str:
     words = str(error)
     if isinstance(error, LineTooLong):
-        return _TOO_LONG
+        return TOO_LONG
     if "unexpected end" in words or "field larger" in words:
         return _OPEN_QUOTE
     if "expected after" in words:
@@ -349,138 +292,7 @@ def _describe_error(error: Exception) -> str:
     return words
 
 
-class _JsonTable:
-    """JSON objects with the columns as keys; each may have other keys.
-
-    Attributes:
-        fields: the fields that a row may have.
-        named: the fields of the first object.
-        unused: the keys of the first object without a field.
-    """
-
-    def __init__(self, name: str, encoding: str, first: dict[str, Any], known: Mapping[str, str]) -> None:
-        self.encoding = encoding
-        self.header = ""
-        self._known = known
-        found = [(key, known[fold_header(key)]) for key in first if fold_header(key) in known]
-        _require_columns(name, list(first), found, known)
-        self.named = [field for _, field in found]
-        # A later object may have any known field.
-        self.fields = list(dict.fromkeys([*self.named, *known.values()]))
-        self._every = frozenset(self.fields)
-        self.unused = [key for key in first if fold_header(key) not in known]
-
-    def _row(self, line: int, found: dict[str, Any] | str, raw: str) -> Row:
-        """Return the row of an object, or of a text that is not one, with the reason."""
-        if _LOST in raw:
-            return Row(line, (), raw, _HAS_LOST)
-        if isinstance(found, str):
-            return Row(line, (), raw, found)
-        values = {
-            self._known[fold_header(key)]: value for key, value in found.items() if fold_header(key) in self._known
-        }
-        for field, value in values.items():
-            if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
-                return Row(line, (), raw, Words("its {field} is neither text nor a number", field=field))
-        cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
-        return Row(line, cells, raw, absent=self._every - values.keys())
-
-    def encode_rejected(self, raw: str, reason: str) -> bytes:
-        """Return the original row with the reason as a further key; invalid JSON becomes the key `row`."""
-        row = _parse_object(raw)
-        with_reason = (
-            {"reason": reason, "row": raw.rstrip("\r\n")} if isinstance(row, str) else {**row, "reason": reason}
-        )
-        try:
-            return f"{json.dumps(with_reason, ensure_ascii=False)}\n".encode(self.encoding, errors="surrogateescape")
-        except UnicodeEncodeError:
-            return f"{json.dumps(with_reason)}\n".encode(self.encoding)
-
-
-class JsonLinesTable(_JsonTable):
-    """A JSON object per line."""
-
-    def __init__(self, name: str, encoding: str, lines: Lines, first: str, known: Mapping[str, str]) -> None:
-        self._lines = lines
-        lines.read_again()
-        row = _parse_object(first.removeprefix(_MARK))
-        if isinstance(row, str):
-            raise InvalidInput(
-                "{name}:{line}: {row}",
-                'Write an object on each line, such as {{"email": "a@example.org"}}.',
-                name=name,
-                line=lines.number + 1,
-                row=row,
-            )
-        super().__init__(name, encoding, row, known)
-
-    @property
-    def described(self) -> str:
-        """The format, for people."""
-        return Words("JSON Lines, in {encoding}", encoding=self.encoding)
-
-    def __iter__(self) -> Iterator[Row]:
-        """Yield the rows, without empty lines."""
-        lines = self._lines
-        while True:
-            lines.start_row()
-            try:
-                line = next(lines, None)
-            except LineTooLong:
-                yield Row(lines.number, (), lines.raw_line(), _TOO_LONG)
-                continue
-            if line is None:
-                return
-            if line.strip(_BLANKS):
-                yield self._row(lines.number, _parse_object(line.removeprefix(_MARK)), line)
-
-
-class JsonListTable(_JsonTable):
-    """A JSON list of objects, however its lines are broken. The rejected rows of one are written as JSON Lines."""
-
-    def __init__(self, name: str, encoding: str, text: TextIOWrapper, known: Mapping[str, str]) -> None:
-        # Without it, the stream below would be closed at the end of the list.
-        self._text = text
-        self._elements = read_json_list(text, name)
-        first = next(self._elements, None)
-        if first is None:
-            raise InvalidInput(
-                "{name} is an empty list",
-                'Write an object for each client, such as {{"email": "a@example.org"}}.',
-                name=name,
-            )
-        self._first = first
-        if not isinstance(first.value, dict):
-            raise InvalidInput(
-                "{name}:{line}: {row}",
-                'Write an object for each client, such as {{"email": "a@example.org"}}.',
-                name=name,
-                line=first.line,
-                row=_NOT_AN_OBJECT,
-            )
-        super().__init__(name, encoding, first.value, known)
-
-    @property
-    def described(self) -> str:
-        """The format, for people."""
-        return Words("a JSON list, in {encoding}", encoding=self.encoding)
-
-    def __iter__(self) -> Iterator[Row]:
-        """Yield the rows."""
-        for line, value, raw in chain([self._first], self._elements):
-            yield self._row(line, value if isinstance(value, dict) else _NOT_AN_OBJECT, raw)
-
-
 Table = CsvTable | JsonLinesTable | JsonListTable
-
-
-def _parse_object(line: str) -> dict[str, Any] | str:
-    """Return the object in a line, or the reason why it is invalid."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return Words("it is not valid JSON")
-    return row if isinstance(row, dict) else _NOT_AN_OBJECT
 
 
 class RejectsFile:

@@ -16,7 +16,7 @@ from egec_cli.clock import TOLERANCE
 from egec_cli.context import Context
 from egec_cli.settings.schema import Limit
 from egec_cli.store.models import RateCount
-from egec_cli.store.sql import brief_transaction, fetch_tuples, lock_rows
+from egec_cli.store.sql import brief_transaction, delete_ended, fetch_tuples, lock_rows
 
 # The rows without effect that each count deletes: more than it can add, so their number shrinks.
 _PRUNED_PER_COUNT = 20
@@ -74,7 +74,7 @@ def count_act(context: Context, subject: str, limits: Sequence[Limit]) -> Counte
         beyond = 0 if is_within else beyond + 1
         ends_at = _to_moment(times[-1]) + longest if times else now
         _store(subject, times, beyond, ends_at)
-        _prune(now, _PRUNED_PER_COUNT)
+        delete_ended(RateCount, now, most=_PRUNED_PER_COUNT)
         return Counted(subject, is_within, time, beyond)
 
 
@@ -96,16 +96,7 @@ def prune_counts(context: Context) -> None:
     deleted = _PRUNED_AT_ONCE
     while deleted == _PRUNED_AT_ONCE:
         with brief_transaction(context.database):
-            deleted = _prune(now, _PRUNED_AT_ONCE)
-
-
-def _prune(now: datetime, most: int) -> int:
-    # Those that another process has locked are left to it.
-    rows = RateCount.select(RateCount.id).where(RateCount.ends_at <= now).order_by(RateCount.ends_at).limit(most)
-    keys = [key for (key,) in fetch_tuples(lock_rows(rows, skip_locked=True))]
-    if keys:
-        RateCount.delete().where(RateCount.id.in_(keys)).execute()
-    return len(keys)
+            deleted = delete_ended(RateCount, now, most=_PRUNED_AT_ONCE)
 
 
 def _store(subject: str, times: Sequence[int], beyond: int, ends_at: datetime) -> None:

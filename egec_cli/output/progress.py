@@ -47,6 +47,7 @@ class ProgressLine:
         done: how much is done, which others may set.
         total: how much there is; None if that is unknown.
         detail: more words, such as `3 failed`.
+        is_least: whether the time that is left is the least, as waits may come.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ProgressLine:
         self.done = done
         self.total = total
         self.detail = ""
+        self.is_least = False
         self._name = name
         self._unit = unit
         self._scale = 1
@@ -211,7 +213,7 @@ class ProgressLine:
             "count": self._describe_count(done, total),
             "detail": translate(self.detail),
             "rate": self._describe_rate(rate),
-            "time": _describe_time(now - self._first.time, self._remaining(since, fraction, seconds), is_over=is_over),
+            "time": self._describe_time(now, self._remaining(since, fraction, seconds), is_over=is_over),
         }
         name = to_text(self._name)
         for left_out in ("", "percent", "rate", "detail"):
@@ -223,6 +225,15 @@ class ProgressLine:
         bar = "" if fraction is None or room < _SHORTEST_BAR else _bar(fraction, min(room, _LONGEST_BAR))
         line = _GAP.join(part for part in (name, bar, rest) if part)
         return line if width(line) <= columns else cut(line, columns)
+
+    def _describe_time(self, now: float, remaining: float | None, *, is_over: bool) -> str:
+        elapsed = _clock_time(now - self._first.time)
+        if is_over:
+            return translate(Words("in {time}", time=elapsed))
+        if remaining is None:
+            return translate(Words("for {time}", time=elapsed))
+        time_left = _clock_time(remaining)
+        return translate(Words("at least {time} left" if self.is_least else "{time} left", time=time_left))
 
     def _fraction(self) -> float | None:
         """Return the part that is done, from 0 to 1; None if that is unknown."""
@@ -290,14 +301,6 @@ class _StreamAbove:
         return getattr(self._stream, name)
 
 
-def _describe_time(elapsed: float, remaining: float | None, *, is_over: bool) -> str:
-    if is_over:
-        return translate(Words("in {time}", time=_clock_time(elapsed)))
-    if remaining is None:
-        return translate(Words("for {time}", time=_clock_time(elapsed)))
-    return translate(Words("{time} left", time=_clock_time(remaining)))
-
-
 def _clock_time(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
@@ -341,6 +344,7 @@ class Progress:
         self._started = self._shown_at = time.monotonic()
         self._has_lines = has_lines and not is_quiet()
         self._bar: ProgressLine | None = None
+        self._is_least = False
 
     def __enter__(self) -> Self:
         if can_show_progress():
@@ -355,6 +359,12 @@ class Progress:
         self.correct(self._done + 1, self._failed + failed)
         if self._has_lines and self._bar is None and time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES:
             self._show_line()
+
+    def expect_waits(self) -> None:
+        """Show the time that is left as a minimum from now on: further waits may come."""
+        self._is_least = True
+        if self._bar is not None:
+            self._bar.is_least = True
 
     def correct(self, done: int, failed: int) -> None:
         """Show these numbers, which include the work of other processes."""
@@ -372,8 +382,10 @@ class Progress:
         self._shown_at = time.monotonic()
         rate = self._done_here / max(self._shown_at - self._started, 0.001)
         remaining = self._total - self._done
-        is_known = rate and remaining
-        left = Words(", about {time} left", time=timedelta(seconds=round(remaining / rate))) if is_known else ""
+        left: Words | str = ""
+        if rate and remaining:
+            time_left = timedelta(seconds=round(remaining / rate))
+            left = Words(", at least {time} left" if self._is_least else ", about {time} left", time=time_left)
         note(
             "egec: {name}: {done} of {total} done, {failed} failed{pace}{left}",
             name=self._name,

@@ -122,13 +122,17 @@ def has_other_workers(run: ReissueRun, owner: str, moment: datetime) -> bool:
 
 def next_due(run: ReissueRun) -> datetime | None:
     """Return when the next waiting client of the run is due; None if no client waits."""
-    due: datetime | None = (
-        ReissueItem.select(ReissueItem.not_before)
-        .where((ReissueItem.run == run) & IS_WAITING)
-        .order_by(ReissueItem.not_before)
-        .limit(1)
-        .scalar()
-    )
+    return _find_due(run, ReissueItem.not_before)
+
+
+def last_due(run: ReissueRun) -> datetime | None:
+    """Return when the last waiting client of the run is due; None if no client waits."""
+    return _find_due(run, ReissueItem.not_before.desc())
+
+
+def _find_due(run: ReissueRun, order: Any) -> datetime | None:
+    waiting = ReissueItem.select(ReissueItem.not_before).where((ReissueItem.run == run) & IS_WAITING)
+    due: datetime | None = waiting.order_by(order).limit(1).scalar()
     return due
 
 

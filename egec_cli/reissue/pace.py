@@ -1,33 +1,49 @@
-"""The pace of a run: its quotas, the slower rate that the mail server asks for, and when its next mails may leave."""
+"""The pace of a run: its quotas, the slower rate that the mail server asks for, and how much work is taken at once."""
 
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import ceil
 
 from egec_cli.context import Context
 from egec_cli.credentials import quotas
-from egec_cli.credentials.quotas import Limits
-from egec_cli.reissue import endings, items, runs
+from egec_cli.credentials.quotas import RunLimits
+from egec_cli.reissue import items, messages, runs
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_accepted, is_throttled
-from egec_cli.reissue.threads import FinishedJob
+from egec_cli.reissue.threads import FinishedJob, Hashers, Senders
 from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
+from egec_cli.reissue.under_way import WorkUnderWay
 from egec_cli.store.models import ReissueRun
+
+# At most this many claimed items wait to be hashed, and as many recorded mails wait to leave.
+_MOST_AT_ONCE = 500
 
 
 class Pace:
     """The pace of one worker; its functions run inside the transaction of a turn."""
 
-    def __init__(self, context: Context, run: ReissueRun, watch: ServerWatch) -> None:
+    def __init__(
+        self,
+        context: Context,
+        run: ReissueRun,
+        watch: ServerWatch,
+        work: WorkUnderWay,
+        hashers: Hashers,
+        senders: Senders,
+    ) -> None:
         self._context = context
         self._run = run
         self._watch = watch
+        self._work = work
+        self._hashers = hashers
+        self._senders = senders
 
-    def limits(self, orders: Orders) -> Limits:
+    def limits(self, orders: Orders) -> RunLimits:
         """Return what limits the mails of the run at present."""
         # Until a mail is accepted again, the wait after each refusal is long enough.
         slowest = None if orders.throttle is None or orders.throttle.is_probing else orders.throttle.rate
-        return Limits(orders.rate, self._context.settings.mail_reserve, slowest)
+        return RunLimits(orders.rate, self._context.settings.mail_reserve, slowest)
 
     def adapt_rate(self, orders: Orders, finished: Sequence[FinishedJob], at: datetime) -> Throttle | None:
         """Slow the run down for each refusal that asks for it, and speed it up again for accepted mails."""
@@ -47,7 +63,7 @@ class Pace:
                 # Mails that were under way when the rate was halved say nothing about the new one. A later time was
                 # stored before the clock was set back.
                 if throttle is None or not began_at < throttle.refused_at <= at:
-                    throttle = slow_down(throttle, self._speed(orders), endings.refusal_words(one), at)
+                    throttle = slow_down(throttle, self._speed(orders), messages.refusal_words(one), at)
             return throttle
 
         return runs.change_throttle(self._run, change)
@@ -58,24 +74,16 @@ class Pace:
         limits = self.limits(orders._replace(throttle=None))
         return min(speed, timedelta(seconds=1) / limits.interval) if limits.is_limited else speed
 
-    def plan_departures(
-        self, orders: Orders, at: datetime, *, waiting: int, unanswered: int, unsettled: int, most: int
-    ) -> list[datetime]:
-        """Return when the next mails may leave: immediately if nothing limits them.
-
-        Args:
-            waiting: the number of mails that could leave.
-            unanswered: the number of mails that have no answer yet.
-            unsettled: the number of mails whose answer is not settled yet.
-            most: how many mails may be unanswered.
-        """
+    def plan_departures(self, orders: Orders, at: datetime) -> list[datetime]:
+        """Return when the next mails may leave: immediately if nothing limits them."""
+        unsettled, most = len(self._work.sending), self._most_sending()
         throttle, limits = orders.throttle, self.limits(orders)
         if throttle is not None:
             if throttle.is_waiting(at):
                 return []
             if throttle.is_probing:
                 most = 1
-        room = min(waiting, most - unanswered)
+        room = min(len(self._work.hashed), most - (unsettled - len(self._work.finished)))
         if not limits.is_limited:
             return [at] * room
         # Mails under way count already.
@@ -83,9 +91,30 @@ class Pace:
             limits, at, wanted=room, has_more_than=lambda number: items.has_more_left(self._run, number + unsettled)
         )
 
+    def room_to_claim(self, waiting: int, limits: RunLimits) -> int:
+        """Return how many items to claim, if this number of hashed passwords waits to be recorded."""
+        most = self._most_sending()
+        if limits.is_limited:
+            most = min(most, ceil(timedelta(seconds=1) / limits.interval))
+        if waiting >= most:
+            return 0
+        hashed_per_second = _work_per_second(self._context.settings.workers, self._hashers.seconds_each.value)
+        return hashed_per_second - len(self._work.hashing)
+
+    def _most_sending(self) -> int:
+        return _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
+
     def find_next_departure(self, orders: Orders, at: datetime) -> datetime:
         """Return when the next mail may leave."""
         throttle, limits = orders.throttle, self.limits(orders)
         if throttle is not None and throttle.is_waiting(at):
             return throttle.next_mail_at
         return quotas.find_next_departure(limits, at) if limits.is_limited else at
+
+
+def _work_per_second(threads: int, seconds_each: float | None) -> int:
+    """Return how many pieces of work these threads finish in a second: at least enough to keep all of them busy."""
+    least = 4 * threads
+    if seconds_each is None:
+        return least
+    return min(max(least, int(threads / max(seconds_each, 1e-6))), max(least, _MOST_AT_ONCE))

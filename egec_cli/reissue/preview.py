@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from egec_cli.clients import fields, records
@@ -9,7 +10,7 @@ from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
 from egec_cli.credentials import sharing, validity
-from egec_cli.credentials.quotas import Limits, expected_duration
+from egec_cli.credentials.quotas import RunLimits, expected_duration, find_next_departure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
@@ -117,10 +118,12 @@ def preview_run(
     hash_seconds = time.perf_counter() - start
     mail_seconds, fault = _time_to_connect(transport)
     rate = settings.mail_rate if rate is None else rate
-    seconds = max(
+    limits, at = RunLimits(rate, settings.mail_reserve), context.clock()
+    wait = find_next_departure(limits, at, only_read=True) - at if limits.is_limited else timedelta()
+    seconds = wait.total_seconds() + max(
         total * hash_seconds / settings.workers,
         total * (mail_seconds or 0) / settings.mail_connections,
-        expected_duration(Limits(rate, settings.mail_reserve), total),
+        expected_duration(limits, total, at),
     )
     return RunPreview(mails, hash_seconds, mail_seconds, seconds, rate, selected.count_bounced(), sample, fault)
 

@@ -1,89 +1,29 @@
-"""Runs: record them under a name, find, show, resume, retry, pause and cancel them. `worker` works through them."""
+"""Runs: record them under a name, find, resume, retry, pause and cancel them. `worker` works through them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 from egec_cli import clock
 from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.select import SELECTED_LINE, Selected, require_expected
-from egec_cli.clients.selector_words import LISTS, describe_selectors
+from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import leases, sharing
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items, schedule
+from egec_cli.reissue.selection import RunOptions, is_same_selection, stored_selection
 from egec_cli.reissue.throttle import Throttle
-from egec_cli.settings.schema import Rate, format_rate, parse_rate
+from egec_cli.settings.parsing import format_rate
+from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
-from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState, TimeField
+from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples, lock_rows
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words
 
 _NOT_STARTED = Words("Nothing was started. Correct the selectors or --expect.")
-
-
-class RunRecord(NamedTuple):
-    """The state of a run. Times are RFC 3339 in UTC.
-
-    Attributes:
-        name: the name by which `start` recognises the run.
-        state: the state of the run; also `paused` if it has no worker, such as after a crash.
-        total: the number of clients.
-        accepted: clients whose mail the mail server accepted.
-        failed: clients who could not be mailed.
-        skipped: clients who need no mail of the run, as they have got a newer password since its start.
-        remaining: clients not mailed yet.
-        deferred: those of them whose mail was deferred, and is tried again later.
-        rate: the quotas of mails, such as `30/min,500/h`; `0` for no limit.
-        throttled_rate: the slower rate that the mail server has forced, in mails per minute; None at the normal rate.
-        throttled_by: the mail server's words; None at the normal rate.
-        next_attempt_at: when the run can go on, if it waits for that; None otherwise.
-        created_at: when the run was started.
-        finished_at: when the run ended.
-        selection: the selectors, as options; a file is called FILE.
-    """
-
-    name: str
-    state: RunState
-    total: int
-    accepted: int
-    failed: int
-    skipped: int
-    remaining: int
-    deferred: int
-    rate: str
-    throttled_rate: float | None
-    throttled_by: str | None
-    next_attempt_at: str | None
-    created_at: str
-    finished_at: str | None
-    selection: str
-
-
-class RunOptions(NamedTuple):
-    """The settings of one run.
-
-    Attributes:
-        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
-        sentence: the organisation's sentence in each mail; empty for the sentence of the templates.
-    """
-
-    rate: Rate | None = None
-    sentence: str = ""
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """Parse the options that a run's row stores."""
-        options = json.loads(stored)
-        rate = options.get("rate")
-        # Versions before 0.1.0 stored a number of mails per second.
-        return cls(None if rate is None else parse_rate(str(rate)), options.get("sentence", ""))
-
-    def to_json(self) -> str:
-        """Return the options as a run's row stores them."""
-        return json.dumps({"rate": None if self.rate is None else format_rate(self.rate), "sentence": self.sentence})
 
 
 def start_run(
@@ -115,7 +55,7 @@ def start_run(
         if run is not None:
             _require_same(run, selected, options, expect)
             return run
-        selection = _stored_selection(context, selected)
+        selection = stored_selection(context, selected)
         try:
             with context.database.atomic():
                 return _record_run(context, clean_name, selection, selected, expect, options)
@@ -146,7 +86,7 @@ def find_existing_run(
 
 def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expect: int | None) -> None:
     """Raise an error if a run has other selectors, or not the sentence or number of clients given."""
-    if not _is_same_selection(json.loads(run.selection), selected):
+    if not is_same_selection(json.loads(run.selection), selected):
         raise AlreadyExists(
             "the run {name} was started with different selectors: {selection}",
             "Use another name, or type `egec reissue resume {quoted}` to continue that run.",
@@ -166,47 +106,14 @@ def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expe
         total = ReissueItem.select().where(ReissueItem.run == run).count()
         if total != expect:
             raise InvalidInput(
-                "the run {name} already exists with {total} clients, not {expect} as expected",
+                "the run {name} already exists with {clients}, not {expect} as expected",
                 "Nothing was mailed. Use another name, or --expect {total}.",
                 code="unexpected_number",
                 name=run.name,
+                clients=count_words("0 clients", "1 client", "{number} clients", total),
                 total=total,
                 expect=expect,
             )
-
-
-def _stored_selection(context: Context, selected: Selected) -> str:
-    """Return the selectors as a run's row stores them: a list as a salted hash that is as slow as a password's.
-
-    With a plain digest, someone who holds the database could test guessed lists, even after their clients were erased.
-    """
-    # Imported here: most commands about runs hash nothing.
-    from egec_cli.hashing import hash_text
-
-    salted = {
-        field: {"bcrypt": hash_text(one.sha256, context.settings.bcrypt_cost), "column": one.column}
-        for field, one in selected.lists.items()
-    }
-    return json.dumps(selected.described | salted, sort_keys=True)
-
-
-def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
-    """Return whether a run's row stores these selectors; versions before 0.1.0 stored digests without a salt."""
-    from egec_cli.hashing import matches_hash
-
-    return (
-        {field: value for field, value in stored.items() if field not in LISTS} == selected.described
-        and LISTS & stored.keys() == selected.lists.keys()
-        and all(
-            stored[field]["column"] == one.column
-            and (
-                matches_hash(one.sha256, stored[field]["bcrypt"])
-                if "bcrypt" in stored[field]
-                else stored[field]["sha256"] == one.sha256
-            )
-            for field, one in selected.lists.items()
-        )
-    )
 
 
 def _clean_name(name: str) -> str:
@@ -254,71 +161,6 @@ def find_run(name: str) -> ReissueRun:
             "unknown run {name!r}", "Type `egec reissue status` to list all runs.", code="unknown_run", name=name
         )
     return run
-
-
-def load_run(context: Context, run: ReissueRun) -> RunRecord:
-    """Return the present state of a run."""
-    return next(_load_records(context, ReissueRun.id == run.id))
-
-
-def list_runs(context: Context) -> Iterator[RunRecord]:
-    """Yield all runs, the oldest first."""
-    return _load_records(context, None)
-
-
-def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
-    at = context.clock()
-    item = ReissueItem
-    is_deferred = (item.state == ItemState.WAITING) & (item.not_before > at) & (item.attempts > 0)
-    cases = [item.state == state for state in (ItemState.ACCEPTED, ItemState.FAILED, ItemState.SKIPPED)]
-    numbers = [peewee.fn.COUNT(peewee.Case(None, [(case, 1)])) for case in (*cases, is_deferred)]
-    waiting = peewee.fn.MIN(peewee.Case(None, [(item.state == ItemState.WAITING, item.not_before)]))
-    query = (
-        ReissueRun.select(ReissueRun, peewee.fn.COUNT(item.id), *numbers, waiting)
-        .join(item, peewee.JOIN.LEFT_OUTER)
-        .where(condition if condition is not None else peewee.SQL("1 = 1"))
-        .group_by(ReissueRun.id)
-        .order_by(ReissueRun.id)
-    )
-    columns = [field.name for field in ReissueRun._meta.sorted_fields]
-    for row in fetch_tuples(query):
-        run = ReissueRun(**dict(zip(columns, row[: len(columns)], strict=True)))
-        total, accepted, failed, skipped, deferred, due = row[len(columns) :]
-        throttle = Throttle.parse(run.throttle)
-        remaining = total - accepted - failed - skipped
-        next_attempt = _next_attempt(run, TimeField().python_value(due), at) if remaining else None
-        yield RunRecord(
-            name=run.name,
-            state=displayed_state(run.state, run.worked_until, at),
-            total=total,
-            accepted=accepted,
-            failed=failed,
-            skipped=skipped,
-            remaining=remaining,
-            deferred=deferred,
-            rate=format_rate(_rate(context, run.options)),
-            throttled_rate=None if throttle is None else round(throttle.rate * 60, 1),
-            throttled_by=None if throttle is None else throttle.reply,
-            next_attempt_at=clock.to_rfc3339_or_none(next_attempt),
-            created_at=clock.to_rfc3339(run.created_at),
-            finished_at=clock.to_rfc3339_or_none(run.finished_at),
-            selection=describe_selectors(json.loads(run.selection)),
-        )
-
-
-def _next_attempt(run: ReissueRun, due: datetime | None, at: datetime) -> datetime | None:
-    """Return when an unfinished run can go on, if that is later than `at`; `due` is when the next client is due."""
-    if run.state not in {RunState.RUNNING, RunState.PAUSED}:
-        return None
-    moments = [one for one in (run.paused_until, due) if one is not None and one > at]
-    return max(moments, default=None)
-
-
-def displayed_state(stored: str, worked_until: datetime | None, moment: datetime) -> RunState:
-    """Return the state of a run as people see it: a running one that has no worker is paused."""
-    state = RunState(stored)
-    is_running = state is RunState.RUNNING
-    return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
 
 
 def resume_run(context: Context, run: ReissueRun, *, rate: Rate | None = None, now: bool = False) -> None:
@@ -438,6 +280,13 @@ def is_worked_on(worked_until: datetime | None, moment: datetime) -> bool:
     return clock.lies_ahead(worked_until, moment, at_most=HEARTBEAT_LIFETIME)
 
 
+def displayed_state(stored: str, worked_until: datetime | None, moment: datetime) -> RunState:
+    """Return the state of a run as people see it: a running one that has no worker is paused."""
+    state = RunState(stored)
+    is_running = state is RunState.RUNNING
+    return RunState.PAUSED if is_running and not is_worked_on(worked_until, moment) else state
+
+
 class Orders(NamedTuple):
     """What a worker reads at every turn.
 
@@ -463,15 +312,16 @@ def load_orders(context: Context, run: ReissueRun) -> Orders:
     is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=schedule.longest_pause())
     return Orders(
         state=RunState(found.state),
-        rate=_rate(context, found.options),
+        rate=run_rate(context, found),
         paused_until=found.paused_until if is_paused else None,
         pauses=found.pauses,
         throttle=Throttle.parse(found.throttle),
     )
 
 
-def _rate(context: Context, options: str) -> Rate:
-    rate = RunOptions.parse(options).rate
+def run_rate(context: Context, run: ReissueRun) -> Rate:
+    """Return the quotas of a run's mails: its own, or those of EGEC_MAIL_RATE."""
+    rate = RunOptions.parse(run.options).rate
     return context.settings.mail_rate if rate is None else rate
 
 

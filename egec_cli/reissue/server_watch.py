@@ -3,7 +3,8 @@
 A server that refuses everybody (a used-up quota, a blocked sender) must not make a run fail for thousands of clients.
 So the answers that may concern other mails too are compared: the run has to pause once the same answer has come for
 `MOST_IN_A_ROW` different clients in a row, or for more clients than `_LARGEST_SHARE` of the last `_LAST` mails.
-Refusals that concern only their recipient never count.
+Refusals that concern only their recipient never count. A server may also accept the data of each mail and then drop
+the connection: lost answers are one answer too, but only in a row. Their mails stay in doubt, and count as attempts.
 """
 
 from collections import Counter, deque
@@ -21,6 +22,8 @@ from egec_cli.store.models import CredentialState
 MOST_IN_A_ROW = 5
 _LAST = 50
 _LARGEST_SHARE = 0.2
+# The key of lost answers, which no answer has.
+_LOST = "?"
 
 
 def is_server_wide(finished: FinishedJob) -> bool:
@@ -59,11 +62,16 @@ def is_accepted(finished: FinishedJob) -> bool:
     return finished.result is not None and finished.result.outcome.state is CredentialState.ACCEPTED
 
 
+def is_lost(finished: FinishedJob) -> bool:
+    """Return whether the answer to a mail was lost, so that its delivery is in doubt."""
+    return finished.result is not None and finished.result.outcome.state is CredentialState.IN_DOUBT
+
+
 class _Answer(NamedTuple):
     """The answer to one of the last mails.
 
     Attributes:
-        key: the same for the same refusal of different clients; None for an accepted mail.
+        key: the same for the same refusal of different clients, and for lost answers; None for an accepted mail.
         counts: false if the mail was under way when the same refusal came before: it says nothing new.
     """
 
@@ -89,14 +97,14 @@ class ServerWatch:
     def add(self, finished: FinishedJob) -> None:
         """Note the answer to a mail."""
         result = finished.result
-        if result is None or (result.error is not None and not is_doubtful(finished)):
+        if result is None or not (result.error is None or is_doubtful(finished) or is_lost(finished)):
             return
         if result.error is None:
             self._last.append(_Answer(finished, None, counts=True))
             return
         if not is_for_now(finished):
             self.withheld[finished.job.item.key] = finished
-        key = same_answer(result.outcome.server_reply or result.error.message)
+        key = _LOST if is_lost(finished) else same_answer(result.outcome.server_reply or result.error.message)
         self._last.append(_Answer(finished, key, counts=not self._is_echo(finished, key)))
         if self.refusal is None and self._comes_for_everybody(key):
             self.refusal = finished
@@ -114,7 +122,7 @@ class ServerWatch:
                 break
             row.add(one.finished.job.item.client)
         refused = {one.finished.job.item.client for one in counted if one.key == key}
-        return len(row) >= MOST_IN_A_ROW or len(refused) > _LARGEST_SHARE * _LAST
+        return len(row) >= MOST_IN_A_ROW or (key != _LOST and len(refused) > _LARGEST_SHARE * _LAST)
 
     def accepted_per_second(self) -> float | None:
         """Return the speed of the last accepted mails; None if there are too few."""
@@ -157,7 +165,7 @@ class ServerWatch:
             settled: those that were settled just now, without counting an attempt.
         """
         not_counted = {id(one) for one in settled}
-        deferred = [one.finished for one in self._last if one.key is not None and is_for_now(one.finished)]
+        deferred = [one.finished for one in self._last if one.key not in {None, _LOST} and is_for_now(one.finished)]
         refused = [one.job.item for one in deferred if id(one) not in not_counted]
         failed = {item.key: item.attempts + 1 for item in refused}
         taken_back = Counter(item.key for item in refused)

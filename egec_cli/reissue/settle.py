@@ -10,7 +10,7 @@ from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases, quotas, sharing, validity
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.credentials.states import (
     MailOutcome,
     NewCredential,
@@ -23,8 +23,9 @@ from egec_cli.errors import PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.reissue import items, runs, schedule
+from egec_cli.reissue import items, schedule
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
+from egec_cli.reissue.selection import RunOptions
 from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -75,7 +76,7 @@ class Departures(NamedTuple):
         now: the same on the monotonic clock, in seconds.
     """
 
-    limits: Limits
+    limits: RunLimits
     moments: Sequence[datetime]
     at: datetime
     now: float
@@ -101,7 +102,7 @@ class Issuer:
         self._context = context
         self._run = run
         self._owner = owner
-        self._forms = prepare_forms(context.settings, runs.RunOptions.parse(run.options).sentence)
+        self._forms = prepare_forms(context.settings, RunOptions.parse(run.options).sentence)
 
     def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime, *, is_pausing: bool) -> list[ItemRecord]:
         """Settle the outcomes of mails, and return the clients who are finished.

@@ -26,7 +26,7 @@ from egec_cli.credentials.states import RecordedCredential
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.interface import Cause, DeliveryRefused, LoginInterrupted, Reply, Transport
+from egec_cli.mail.transports.interface import Cause, DeliveryRefused, LoginInterrupted, LoginTimedOut, Reply, Transport
 from egec_cli.mail.transports.login_secret import end_running_commands
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
@@ -167,6 +167,8 @@ class Senders:
         self._inbox = inbox
         self._stopping = Event()
         self.seconds_each = _Mean()
+        # The refusal that has left only one of several connections.
+        self.connection_refusal: FinishedJob | None = None
         # The threads share all below, under this lock.
         self._changed = Condition()
         self._waiting: deque[MailJob] = deque()
@@ -319,6 +321,8 @@ class Senders:
             if cause is Cause.CONNECTIONS and self._allowed[: self._limit] != [number]:
                 if number in self._allowed:
                     self._allowed.remove(number)
+                if len(self._allowed) == 1:
+                    self.connection_refusal = finished
                 if not self._stopping.is_set():
                     self._waiting.appendleft(finished.job)
                     self._changed.notify_all()
@@ -337,6 +341,8 @@ def _is_unreachable_for_now(error: BaseException) -> bool:
         isinstance(error, DeliveryRefused)
         and error.cause is Cause.UNREACHABLE
         and isinstance(error.error, TemporaryFailure)
+        # A program that hangs once will again.
+        and not isinstance(error.error, LoginTimedOut)
     )
 
 

@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
-from math import ceil, inf
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import NamedTuple
 
 from tenacity import (
     Retrying,
@@ -25,14 +23,12 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from egec_cli import clock
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import leases, quotas, states
 from egec_cli.credentials.issue import SendResult
-from egec_cli.credentials.quotas import Limits
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
-from egec_cli.reissue import endings, items, runs
+from egec_cli.reissue import items, messages, runs
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.pace import Pace
 from egec_cli.reissue.runs import Orders
@@ -40,12 +36,14 @@ from egec_cli.reissue.server_watch import (
     ServerWatch,
     is_accepted,
     is_doubtful,
+    is_lost,
     is_server_wide,
     is_throttled,
 )
 from egec_cli.reissue.settle import Departures, Issuer
-from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, MailJob, Senders, ThreadFailure
+from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, Senders, ThreadFailure
 from egec_cli.reissue.throttle import Throttle, wait_after
+from egec_cli.reissue.under_way import Held, TurnResult, WorkUnderWay
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -65,44 +63,10 @@ _PAUSE_FOR_PACE = quotas.FURTHEST_AHEAD.total_seconds() / 2
 _MARK_INTERVAL = 0.01
 # How long a worker waits for deferred mail or for a paused run when nothing else is left to do.
 PATIENCE = timedelta(minutes=10)
-# A wait up to this long needs no words.
-_UNTOLD_WAIT = timedelta(seconds=10)
 # How long it waits at least for the moment when the quotas or the mail server's limits allow the next mail.
 _PATIENCE_FOR_PACE = timedelta(minutes=1)
-# How long an operator who has asked to stop waits without words, in seconds.
-_UNTOLD_STOP = 1.0
 # The longest that a worker sleeps before it checks whether to continue, in seconds.
 _LONGEST_SLEEP = 0.5
-# At most this many claimed items wait to be hashed, and as many recorded mails wait to leave.
-_MOST_AT_ONCE = 500
-
-
-class _TurnResult(NamedTuple):
-    """What a turn has changed in the database, for the worker to use once it is committed.
-
-    Attributes:
-        finished: the clients who are finished.
-        recorded: the number of hashed passwords that were recorded, or whose clients were left to other workers.
-        jobs: their mails.
-        claimed: new items.
-        decided: refusals that were withheld until now.
-        orders: what the run has to obey.
-        next_due: when the next client is due, if nothing else is left to do until then.
-        next_departure: when the next mail may leave, if nothing else is left to do until then.
-        is_slowed: whether mails are left that may not leave yet.
-        is_done: whether the run is done.
-    """
-
-    finished: list[ItemRecord]
-    recorded: int
-    jobs: list[MailJob]
-    claimed: Sequence[ClaimedItem]
-    decided: Sequence[FinishedJob]
-    orders: Orders
-    next_due: datetime | None
-    next_departure: datetime | None
-    is_slowed: bool
-    is_done: bool
 
 
 def _ignore(_words: Words) -> None:
@@ -179,18 +143,12 @@ class _Worker:
         self._inbox: Inbox = SimpleQueue()
         self._hashers = Hashers(context.settings, self._inbox)
         self._senders = Senders(context.settings, transport, self._issuer.build_mail, self._inbox)
-        # The work under way. Finished jobs are also in `_sending` until the next turn settles them.
-        self._hashing: dict[int, ClaimedItem] = {}
-        self._hashed: list[HashedPassword] = []
-        self._sending: dict[int, MailJob] = {}
-        self._finished: list[FinishedJob] = []
+        self._work = WorkUnderWay()
         self._watch = ServerWatch()
-        self._pace = Pace(context, run, self._watch)
+        self._pace = Pace(context, run, self._watch, self._work, self._hashers, self._senders)
         self._pauses_for: FinishedJob | None = None
         self._patience = patience
-        self._tell = tell
-        self._told_due: datetime | None = None
-        self._tells_of_stop_at: float | None = None
+        self._notes = messages.Notes(tell)
         self._throttle: Throttle | None = None
         self._server_works = False
         # While other workers use all connections that the mail server allows, this one has no clients.
@@ -204,11 +162,12 @@ class _Worker:
 
     def wait(self) -> None:
         """Wait until the next turn is due, and take the results of the threads."""
-        if self._is_idle and not self._is_stopping:
+        if self._work.is_none and not self._is_stopping:
             self._asked_to_stop.wait(max(0.0, self._next_turn - time.monotonic()))
             return
-        while not (self._is_stopping and self._all_jobs_are_finished):
-            self._tell_what_delays_the_stop()
+        while not (self._is_stopping and self._work.all_jobs_are_finished):
+            if self._asked_to_stop.is_set():
+                self._notes.tell_what_delays_the_stop(is_mailing=bool(self._work.sending))
             left = self._next_turn - time.monotonic()
             new = self._take_results(timeout=max(left, _SHORTEST_PAUSE))
             self._mark_accepted(new)
@@ -216,16 +175,6 @@ class _Worker:
                 return
             # Results that come meanwhile share a commit.
             self._asked_to_stop.wait(_MARK_INTERVAL)
-
-    def _tell_what_delays_the_stop(self) -> None:
-        """Tell an operator who has asked to stop that a mail is under way: its answer may take ten minutes."""
-        if not self._asked_to_stop.is_set():
-            return
-        if self._tells_of_stop_at is None:
-            self._tells_of_stop_at = time.monotonic() + _UNTOLD_STOP
-        elif time.monotonic() >= self._tells_of_stop_at and self._sending:
-            self._tells_of_stop_at = inf
-            self._tell(Words("a mail is under way; press Ctrl-C again to end at once"))
 
     def _take_results(self, timeout: float) -> list[HashedPassword | FinishedJob]:
         """Take the results of the threads, and wait up to `timeout` seconds for the first one."""
@@ -264,7 +213,7 @@ class _Worker:
         )
         result = retrying(self._connect_and_turn)
         self._start_work(result)
-        if self._is_idle:
+        if self._work.is_none:
             pause = _LONGEST_SLEEP
         elif self._is_stopping:
             pause = _LONGEST_PAUSE
@@ -275,13 +224,11 @@ class _Worker:
 
     def leases_renewed(self) -> AbstractContextManager[None]:
         """Renew the leases of all work under way while the block runs, which takes no turn."""
-        keys, clients, reservations = self._held_items(), self._clients_being_mailed(), self._reservations()
+        held = self._held()
 
         def renew() -> None:
             with self._context.database.atomic():
-                items.extend_items(keys, self._owner, self._context.clock() + leases.LEASE)
-                leases.extend_leases(self._context, clients, self._owner)
-                quotas.extend_reservations(reservations, self._owner, self._context.clock())
+                held.renew_leases(self._context, self._owner)
                 runs.mark_alive(self._context, self._run)
 
         return leases.renewing(self._context, renew, every=HEARTBEAT)
@@ -303,28 +250,19 @@ class _Worker:
         self._senders.close()
 
     @property
-    def _is_idle(self) -> bool:
-        return not (self._hashing or self._hashed or self._sending)
-
-    @property
     def _is_heartbeat_due(self) -> bool:
-        return self._is_idle or time.monotonic() >= self._next_heartbeat
-
-    @property
-    def _all_jobs_are_finished(self) -> bool:
-        return len(self._sending) == len(self._finished)
+        return self._work.is_none or time.monotonic() >= self._next_heartbeat
 
     def _take(self, done: HashedPassword | FinishedJob | ThreadFailure) -> HashedPassword | FinishedJob:
         if isinstance(done, ThreadFailure):
             raise done.error
         if isinstance(done, HashedPassword):
-            del self._hashing[done.item.key]
-            self._hashed.append(done)
+            self._work.take_password(done)
             return done
         if done.result is not None and done.result.cause is Cause.CONNECTIONS and self._has_other_workers():
-            self._step_aside()
+            self._step_aside(done)
             done = done._replace(result=None)
-        self._finished.append(done)
+        self._work.finished.append(done)
         if done.result is not None:
             self._judge_answer(done, done.result)
         return done
@@ -336,11 +274,12 @@ class _Worker:
         except EgecError:
             return False
 
-    def _step_aside(self) -> None:
+    def _step_aside(self, refusal: FinishedJob) -> None:
         """Leave the connections that the mail server allows to other workers, and all clients too, for a while."""
         self._times_aside += 1
         self._aside_until = time.monotonic() + wait_after(self._times_aside)
         self._senders.use_one_connection()
+        self._notes.tell_of_one_connection(messages.refusal_words(refusal))
         self._senders.release()
 
     def _judge_answer(self, done: FinishedJob, result: SendResult) -> None:
@@ -348,11 +287,15 @@ class _Worker:
         self._watch.add(done)
         if is_server_wide(done):
             self._pause_for(done)
-        elif not is_doubtful(done):
+        elif not (is_doubtful(done) or is_lost(done)):
             self._server_works = self._server_works or result.cause is not None or is_accepted(done)
             self._times_aside = 0
         elif self._watch.refusal is not None:
             self._pause_for(self._watch.refusal)
+        elif is_lost(done):
+            # Until a mail is accepted: more answers may get lost.
+            self._server_works = False
+            self._senders.use_one_connection()
         elif is_throttled(done):
             self._senders.use_one_connection()
         if is_doubtful(done) and self._pauses_for is None:
@@ -364,7 +307,7 @@ class _Worker:
             self._pauses_for = refusal
             self.stop()
 
-    def _connect_and_turn(self) -> _TurnResult:
+    def _connect_and_turn(self) -> TurnResult:
         database = self._context.database
         try:
             with translate_failures(self._context.settings.database):
@@ -379,7 +322,7 @@ class _Worker:
                 database.close()
             raise
 
-    def _turn(self) -> _TurnResult:
+    def _turn(self) -> TurnResult:
         """Do a turn's work in the database only, so that it can be repeated after a failure."""
         if self._is_heartbeat_due:
             synchronize(self._context)
@@ -388,47 +331,49 @@ class _Worker:
         orders = runs.load_orders(self._context, self._run)
         # Answers that came before a pause say nothing about the time after it.
         if self._pauses_for is None:
-            orders = orders._replace(throttle=self._pace.adapt_rate(orders, self._finished, at))
+            orders = orders._replace(throttle=self._pace.adapt_rate(orders, self._work.finished, at))
         is_running = orders.state is RunState.RUNNING and not self._is_stopping
         is_aside = now < self._aside_until
         is_open = is_running and not is_aside and (orders.paused_until is None or orders.paused_until <= at)
-        self._issuer.settle_reservations(self._finished, at, now)
+        self._issuer.settle_reservations(self._work.finished, at, now)
         limits = self._pace.limits(orders)
-        planned = self._plan_departures(orders, at) if is_open else []
-        hashed = self._hashed[: len(planned)]
+        planned = self._pace.plan_departures(orders, at) if is_open else []
+        hashed = self._work.hashed[: len(planned)]
         # All at once and in one order, so that two workers never deadlock.
-        clients = {one.job.item.client for one in self._finished} | {one.item.client for one in hashed}
+        clients = {one.job.item.client for one in self._work.finished} | {one.item.client for one in hashed}
         states.lock_clients(sorted(clients))
         finished = self._settle_jobs(at)
         departures = Departures(limits, planned, at, now)
         jobs, unmailed = self._issuer.record_passwords(hashed, departures, at) if hashed else ([], [])
         self._send_heartbeat(at)
         claimed: Sequence[ClaimedItem] = []
-        left_to_others = self._hashed if is_aside and is_running else []
+        left_to_others = self._work.hashed if is_aside and is_running else []
         items.give_back_items([one.item.key for one in left_to_others], self._owner)
         if is_open:
-            room = self._room_to_claim(len(self._hashed) - len(hashed), limits)
+            room = self._pace.room_to_claim(len(self._work.hashed) - len(hashed), limits)
             claimed = items.claim_items(self._run, self._owner, room, at=at, until=at + leases.LEASE)
-        waiting = len(self._hashed) - len(hashed)
+        waiting = len(self._work.hashed) - len(hashed)
         has_nothing_left = (
-            is_running and not (is_aside or claimed or jobs or self._hashing or waiting) and self._all_jobs_are_finished
+            is_running
+            and not (is_aside or claimed or jobs or self._work.hashing or waiting)
+            and self._work.all_jobs_are_finished
         )
         decided: Sequence[FinishedJob] = []
         if self._pauses_for is None:
             decided = self._watch.decide(orders.pauses, has_nothing_left=has_nothing_left)
         finished += self._issuer.fail_clients(decided)
-        if self._is_stopping and self._all_jobs_are_finished:
+        if self._is_stopping and self._work.all_jobs_are_finished:
             self._give_back_all(at)
         has_nothing_left = has_nothing_left and len(decided) == len(self._watch.withheld)
         is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
         next_due = next_departure = None
         if has_nothing_left and not is_done:
             next_due = self._next_due(orders, at)
-        elif is_running and waiting and not (self._sending or jobs):
+        elif is_running and waiting and not (self._work.sending or jobs):
             next_due = None if is_open else orders.paused_until
             next_departure = self._pace.find_next_departure(orders, at) if is_open else None
         is_slowed = is_running and waiting > 0 and (limits.is_limited or not is_open or orders.throttle is not None)
-        return _TurnResult(
+        return TurnResult(
             finished + unmailed,
             len(hashed or left_to_others),
             jobs,
@@ -443,11 +388,11 @@ class _Worker:
 
     def _give_back_all(self, at: datetime) -> None:
         """Give back all clients of this worker, the refused ones after all others."""
-        items.give_back_items([*self._hashing, *(one.item.key for one in self._hashed)], self._owner)
+        items.give_back_items([*self._work.hashing, *(one.item.key for one in self._work.hashed)], self._owner)
         items.give_back_items(self._watch.withheld, self._owner, due=at)
         if self._pauses_for is not None:
             # Some were claimed again before the pause.
-            items.take_back_attempts(self._watch.attempts_to_take_back(self._finished), at)
+            items.take_back_attempts(self._watch.attempts_to_take_back(self._work.finished), at)
         runs.mark_alive(self._context, self._run, alive=False)
 
     def _pause_run(self) -> None:
@@ -460,15 +405,17 @@ class _Worker:
             self._run,
             refusal.result.error.code,
             reply=without_addresses(refusal.result.outcome.server_reply or ""),
-            waits=is_doubtful(refusal),
+            waits=is_doubtful(refusal) or is_lost(refusal),
         )
 
     def _settle_jobs(self, at: datetime) -> list[ItemRecord]:
         """Settle finished jobs; when the run pauses, no client has failed by the answer that all would get."""
         is_pausing = self._pauses_for is not None
-        records = self._issuer.settle_jobs(self._finished, at, is_pausing=is_pausing) if self._finished else []
+        records = (
+            self._issuer.settle_jobs(self._work.finished, at, is_pausing=is_pausing) if self._work.finished else []
+        )
         if is_pausing:
-            items.take_back_attempts(self._watch.attempts_to_take_back(self._finished), at)
+            items.take_back_attempts(self._watch.attempts_to_take_back(self._work.finished), at)
         return records
 
     def _next_due(self, orders: Orders, at: datetime) -> datetime | None:
@@ -480,32 +427,27 @@ class _Worker:
         due = max(due, orders.paused_until or due)
         return due if due > at else None
 
-    def _start_work(self, turn: _TurnResult) -> None:
+    def _start_work(self, turn: TurnResult) -> None:
         """Give the threads the work that a turn has prepared, now that it is committed."""
-        for one in self._finished:
-            del self._sending[one.job.item.key]
-        self._finished = []
+        self._work.advance(turn)
         for decided in turn.decided:
             del self._watch.withheld[decided.job.item.key]
-        del self._hashed[: turn.recorded]
-        self._sending |= {job.item.key: job for job in turn.jobs}
         self._senders.put(turn.jobs)
-        self._hashing |= {item.key: item for item in turn.claimed}
         self._hashers.put(turn.claimed)
         self._set_connections(turn.orders.throttle)
         if self._pauses_for is not None and self.error is None:
             self._watch.withheld.clear()
-            self.error = endings.pause_error(self._run, self._pauses_for, turn.orders.paused_until)
-        if turn.is_done or (self._is_stopping and not self._sending):
+            self.error = messages.pause_error(self._run, self._pauses_for, turn.orders.paused_until)
+        if turn.is_done or (self._is_stopping and not self._work.sending):
             self.is_over = True
         elif turn.orders.state is not RunState.RUNNING:
-            self.error = self.error or endings.error_of_state(self._run, turn.orders.state)
+            self.error = self.error or messages.error_of_state(self._run, turn.orders.state)
             self.stop()
         elif turn.next_due is not None:
             self._wait_until(turn.next_due, self._patience)
         elif turn.next_departure is not None:
             self._wait_until(turn.next_departure, max(self._patience, _PATIENCE_FOR_PACE))
-        elif self._watch.withheld and not (self._hashing or self._hashed or self._sending):
+        elif self._watch.withheld and self._work.is_none:
             # Nothing else is left, and the last answers say that the server blocks us.
             self._pause_for(next(iter(self._watch.withheld.values())))
 
@@ -515,77 +457,35 @@ class _Worker:
             self._senders.use_all_connections()
         elif throttle is not None and self._throttle is None:
             self._senders.use_one_connection()
-        if throttle is not None and (self._throttle is None or throttle.halved != self._throttle.halved):
-            self._tell(
-                Words(
-                    "the mail server asks to slow down; {number} mails per minute from now on: {reply}",
-                    number=f"{throttle.rate * 60:.0f}",
-                    reply=throttle.reply,
-                )
-            )
+        if throttle is not None:
+            self._notes.tell_of_slower_rate(self._throttle, throttle)
+        elif self._senders.connection_refusal is not None:
+            self._notes.tell_of_one_connection(messages.refusal_words(self._senders.connection_refusal))
         self._throttle = throttle
 
     def _wait_until(self, due: datetime, patience: timedelta) -> None:
         """Wait until the next mail may leave, or end if that is too late."""
         now = self._context.clock()
         if due > now + patience:
-            self.error = endings.deferral_error(self._run, due)
+            self.error = messages.deferral_error(self._run, due)
             self.stop()
-        elif due > now + _UNTOLD_WAIT and (self._told_due is None or due > self._told_due + _UNTOLD_WAIT):
-            self._told_due = due
-            self._tell(Words("waiting until {moment}, when the next mail is due", moment=clock.to_local_text(due)))
+        else:
+            self._notes.tell_of_wait(due, now)
 
     def _pause_until_half_hashed(self) -> float:
         """Return the pause before the next turn, in seconds: until the hashers have finished half of their work."""
         hash_seconds = self._hashers.seconds_each.value or 0
-        half = len(self._hashing) * hash_seconds / self._context.settings.workers / 2
+        half = len(self._work.hashing) * hash_seconds / self._context.settings.workers / 2
         return min(max(half, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     def _send_heartbeat(self, at: datetime) -> None:
         if not self._is_heartbeat_due:
             return
         self._next_heartbeat = time.monotonic() + HEARTBEAT
-        items.extend_items(self._held_items(), self._owner, at + leases.LEASE)
-        leases.extend_leases(self._context, self._clients_being_mailed(), self._owner)
-        quotas.extend_reservations(self._reservations(), self._owner, at)
+        self._held().renew_leases(self._context, self._owner)
         if time.monotonic() >= self._frees_abandoned_from:
             self._issuer.settle_abandoned_items(at)
         runs.mark_alive(self._context, self._run)
 
-    def _held_items(self) -> list[int]:
-        return [*self._hashing, *(one.item.key for one in self._hashed), *self._sending, *self._watch.withheld]
-
-    def _clients_being_mailed(self) -> list[int]:
-        return [job.item.client for job in self._sending.values()]
-
-    def _reservations(self) -> set[int]:
-        return {job.reservation for job in self._sending.values() if job.reservation is not None}
-
-    def _most_sending(self) -> int:
-        return _work_per_second(self._context.settings.mail_connections, self._senders.seconds_each.value)
-
-    def _plan_departures(self, orders: Orders, at: datetime) -> list[datetime]:
-        return self._pace.plan_departures(
-            orders,
-            at,
-            waiting=len(self._hashed),
-            unanswered=len(self._sending) - len(self._finished),
-            unsettled=len(self._sending),
-            most=self._most_sending(),
-        )
-
-    def _room_to_claim(self, waiting: int, limits: Limits) -> int:
-        most = self._most_sending()
-        if limits.is_limited:
-            most = min(most, ceil(timedelta(seconds=1) / limits.interval))
-        if waiting >= most:
-            return 0
-        return _work_per_second(self._context.settings.workers, self._hashers.seconds_each.value) - len(self._hashing)
-
-
-def _work_per_second(threads: int, seconds_each: float | None) -> int:
-    """Return how many pieces of work these threads finish in a second: at least enough to keep all of them busy."""
-    least = 4 * threads
-    if seconds_each is None:
-        return least
-    return min(max(least, int(threads / max(seconds_each, 1e-6))), max(least, _MOST_AT_ONCE))
+    def _held(self) -> Held:
+        return self._work.held(self._watch.withheld)

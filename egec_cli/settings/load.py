@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from egec_cli.errors import ConfigError, InvalidInput, quoted
 from egec_cli.password import Alphabet
 from egec_cli.settings import trust
+from egec_cli.settings.env_file import EnvFile, data_folder, find_env_file, parse_env_file
+from egec_cli.settings.parsing import NOT_TEXT, Fault, Folder, absolute_path, is_text
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
     MAIL_FINAL_TIMEOUT,
     MAIL_TIMEOUT,
-    NOT_TEXT,
     DkimKey,
-    Fault,
-    Folder,
     MaildirFolder,
     MailServer,
     SecretCommand,
@@ -26,14 +25,10 @@ from egec_cli.settings.schema import (
     SettingsWarning,
     SmtpServer,
     SqliteFile,
-    absolute_path,
-    is_text,
-    name_of_working_folder,
 )
 from egec_cli.settings.variables import PREFIX, SETTINGS, Setting
-from egec_cli.translation import Words, join_words, system_message
+from egec_cli.translation import Words, join_words
 
-SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")
 # The person that the calling program acts for. It differs from call to call, so it is never read from a file.
 ACTOR_VARIABLE = "EGEC_ACTOR"
 _LONGEST_ACTOR = 100
@@ -88,8 +83,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         ConfigError: the settings file cannot be found or read.
     """
     environ = os.environ if environ is None else environ
-    found = _find_env_file(environ)
-    in_file, faults = ({}, []) if found is None else _parse_env_file(found.path, found.text)
+    found = find_env_file(environ)
+    in_file, faults = ({}, []) if found is None else parse_env_file(found.path, found.text)
     reader = _Reader(environ, in_file, found)
     mail_timeout = reader.value("EGEC_MAIL_TIMEOUT")
     settings = Settings(
@@ -132,157 +127,6 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources, unknown)
 
 
-def data_folder() -> Path:
-    """Return the user's data folder, for the default database and Maildir.
-
-    Raises:
-        ConfigError: the user has no home folder.
-    """
-    if not (os.environ.get("XDG_DATA_HOME") or _has_home()):
-        raise ConfigError(
-            "user {user} has no home folder to keep the data in",
-            "Set EGEC_DATABASE_URL and EGEC_MAIL_URL, or HOME.",
-            user=os.geteuid(),
-        )
-    # Imported here: not needed if a database and a mail server are set.
-    import platformdirs
-
-    return _text_path(platformdirs.user_data_path("egec", appauthor=False))
-
-
-def user_env_file() -> Path:
-    """Return the path of the user's settings file, for a user with a home folder."""
-    import platformdirs
-
-    return platformdirs.user_config_path("egec", appauthor=False) / "egec.env"
-
-
-def _has_home() -> bool:
-    if os.environ.get("HOME"):
-        return True
-    import pwd
-
-    try:
-        return bool(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return False
-
-
-class _EnvFile(NamedTuple):
-    """A settings file, with its status when it was read."""
-
-    path: Path
-    text: str
-    status: os.stat_result
-
-
-def _find_env_file(environ: Mapping[str, str]) -> _EnvFile | None:
-    named = environ.get(ENV_FILE_VARIABLE)
-    if named:
-        path = _named_env_file(named)
-        found = _env_file_if_any(path)
-        if found is None:
-            raise ConfigError(
-                "the settings file {path} does not exist",
-                "Correct the path after --env-file or in {variable}.",
-                path=path,
-                variable=ENV_FILE_VARIABLE,
-            )
-        return found
-    if local := _local_env_file():
-        return local
-    has_own = bool(os.environ.get("XDG_CONFIG_HOME")) or _has_home()
-    for place in (*([user_env_file()] if has_own else []), SYSTEM_ENV_FILE):
-        if found := _env_file_if_any(place):
-            return found
-    return None
-
-
-def _named_env_file(named: str) -> Path:
-    try:
-        return Path(named).absolute()
-    except FileNotFoundError:
-        raise ConfigError(
-            "the working folder {folder} no longer exists, so {path} cannot be found in it",
-            "Change to an existing folder, or give --env-file an absolute path.",
-            folder=name_of_working_folder(),
-            path=named,
-        ) from None
-
-
-def _local_env_file() -> _EnvFile | None:
-    """Return the `.env` of the working folder."""
-    try:
-        path = Path(".env").absolute()
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        # The file is missing, or the folder was deleted or is inaccessible, such as root's after `sudo -u egec`. Then
-        # it is only where the shell happened to be.
-        return None
-    return _env_file_if_any(path)
-
-
-def _env_file_if_any(path: Path) -> _EnvFile | None:
-    """Return the settings file at a path; None if it is missing or a folder, such as a virtual environment.
-
-    Raises:
-        ConfigError: it cannot be read, or other users can change it.
-    """
-    try:
-        path.lstat()
-        if path.is_dir():
-            return None
-        content = trust.read(_text_path(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        if isinstance(error, ValueError) or not os.path.islink(path):
-            return None
-        raise ConfigError(
-            "{path} is a symbolic link to a file that does not exist", "Create the file, or remove the link.", path=path
-        ) from None
-    except OSError as error:
-        reason = system_message(error)
-        raise ConfigError(
-            "{path} cannot be read: {reason}", "Give this user permission to read it.", path=path, reason=reason
-        ) from None
-    try:
-        text = content.data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            "{path} is not UTF-8 text: {reason}", "Save it as UTF-8.", path=path, reason=error.reason
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ConfigError("{path}:{line} has a NUL character", "Save it as plain text.", path=path, line=line)
-    return _EnvFile(path, text, content.status)
-
-
-def _text_path(path: Path) -> Path:
-    """Return the path if it is UTF-8, as it is shown, logged and recorded."""
-    if not is_text(str(path)):
-        raise ConfigError("the path {path} is not UTF-8", "Rename the file or the folder.", path=ascii(str(path)))
-    return path
-
-
-def _parse_env_file(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
-    """Return the variables of the file and its invalid lines, by number, as a line may hold a secret."""
-    # Imported here: only a file needs it. `dotenv_values` would skip invalid lines.
-    from io import StringIO
-
-    from dotenv.parser import parse_stream
-
-    faults: list[str] = []
-    bindings = list(parse_stream(StringIO(text, newline=None)))
-    for binding in bindings:
-        if binding.error:
-            # A statement includes the empty lines above it.
-            line, statement = binding.original.line, binding.original.string
-            line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))
-            faults.append(
-                Words("{path}:{line} is not of the form NAME=value, or a quote is missing", path=path, line=line)
-            )
-    return {binding.key: binding.value or "" for binding in bindings if binding.key}, faults
-
-
 def _config_error(faults: Sequence[str], env_file: Path | None) -> ConfigError:
     where = Words("the environment or {env_file}", env_file=env_file) if env_file else Words("the environment")
     if len(faults) == 1:
@@ -306,7 +150,7 @@ def _default(setting: Setting) -> Any:
 class _Reader:
     """Reads variables one by one and collects the faults."""
 
-    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: _EnvFile | None) -> None:
+    def __init__(self, environ: Mapping[str, str], in_file: Mapping[str, str], env_file: EnvFile | None) -> None:
         self._environ = environ
         self._in_file = in_file
         self._env_file = env_file

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from egec_cli.password import DEFAULT_SPECIALS
-from egec_cli.settings import schema
+from egec_cli.settings import parsing, schema
 from egec_cli.translation import Words
 
 PREFIX = "EGEC_"
@@ -17,7 +17,7 @@ class Setting(NamedTuple):
     """One environment variable.
 
     Attributes:
-        parse: makes the value of its text and the folder that relative paths start at; raises `schema.Fault`
+        parse: makes the value of its text and the folder that relative paths start at; raises `parsing.Fault`
             or `InvalidInput` with what is wrong.
         default: the text that is parsed if the variable is not set, or `Words` that describe the default.
         secret: the value may hold a password, so it may also come from the file that `NAME_FILE` names.
@@ -25,7 +25,7 @@ class Setting(NamedTuple):
     """
 
     name: str
-    parse: Callable[[str, schema.Folder], Any]
+    parse: Callable[[str, parsing.Folder], Any]
     default: str
     example: str
     meaning: str
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
     Setting(
         "EGEC_DATABASE_URL",
-        schema.parse_database,
+        parsing.parse_database,
         Words("an SQLite file in the user's data folder"),
         "sqlite:////var/lib/egec/egec.db",
         "The database of client records: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`.",
@@ -44,7 +44,7 @@ NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_URL",
-        schema.parse_mail_server,
+        parsing.parse_mail_server,
         Words("a Maildir in the user's data folder, until the database has had a mail server"),
         "smtp://egec:secret@smtp.example.org:587",
         "Where mail is sent: `smtp://` (STARTTLS), `smtps://`, `sendmail:` or `maildir:PATH`.",
@@ -52,14 +52,14 @@ NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_FROM",
-        schema.parse_mail_address,
+        parsing.parse_mail_address,
         "eGEC <ne-pas-repondre@egec.pro>",
         "eGEC <ne-pas-repondre@egec.pro>",
         "The sender of the mails; its domain is also that of their Message-IDs.",
     ),
     Setting(
         "EGEC_SUPPORT",
-        schema.parse_line,
+        parsing.parse_line,
         "Service IT",
         "Service IT (01 23 45 67 89)",
         "The contact for clients, in the mails.",
@@ -67,38 +67,38 @@ NEEDED_BY_EVERYONE: tuple[Setting, ...] = (
 )
 
 OFTEN_USEFUL: tuple[Setting, ...] = (
-    Setting("EGEC_APP_NAME", schema.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
+    Setting("EGEC_APP_NAME", parsing.parse_line, "eGEC", "eGEC", "The name of the application in the mails."),
     Setting(
         "EGEC_APP_URL",
-        schema.parse_line,
+        parsing.parse_line,
         "www.egec.pro",
         "www.egec.pro",
         "The address of the application in the mails.",
     ),
     Setting(
         "EGEC_LANGUAGE",
-        schema.parse_language,
+        parsing.parse_language,
         "fr",
         "fr",
         "The language of clients without one of their own, and of the refusal at login: `fr` or `en`.",
     ),
     Setting(
         "EGEC_TIMEZONE",
-        schema.parse_timezone,
+        parsing.parse_timezone,
         schema.DEFAULT_TIMEZONE,
         "Europe/Paris",
         "The time zone of the times in the mails: a region and a city, or `UTC`.",
     ),
     Setting(
         "EGEC_TEMPLATES",
-        schema.parse_existing_folder,
+        parsing.parse_existing_folder,
         Words("the built-in ones"),
         "/etc/egec/templates",
         "A folder whose templates replace the built-in ones of the same file name.",
     ),
     Setting(
         "EGEC_MAIL_PASSWORD_COMMAND",
-        schema.parse_command,
+        parsing.parse_command,
         Words("none"),
         "pass show mail/egec",
         "A program that prints the password for the mail server, instead of one in `EGEC_MAIL_URL`.",
@@ -106,7 +106,7 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_TOKEN_COMMAND",
-        schema.parse_command,
+        parsing.parse_command,
         Words("none"),
         "/etc/egec/mail-token",
         "A program that prints an access token for the mail server, for `auth=oauth` in `EGEC_MAIL_URL`.",
@@ -114,49 +114,49 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_MAIL_TOKEN_FILE",
-        schema.parse_file,
+        parsing.parse_file,
         Words("none"),
         "/run/egec/mail-token",
         "A file with the access token, which another program renews; it is read for each login.",
     ),
     Setting(
         "EGEC_MAIL_REPLY_TO",
-        schema.parse_mail_address,
+        parsing.parse_mail_address,
         Words("none"),
         "service-it@egec.pro",
         "The address for replies, although the mail says that replies are not read.",
     ),
     Setting(
         "EGEC_MAIL_BOUNCES",
-        schema.parse_bounces_address,
+        parsing.parse_bounces_address,
         Words("the sender's"),
         "ne-pas-repondre@egec.pro",
         "The address for delivery reports; each mail adds `+` and its own mark before the `@`.",
     ),
     Setting(
         "EGEC_MAIL_RATE",
-        schema.parse_rate,
+        parsing.parse_rate,
         "0",
         "30/min,500/h,10000/d",
         "Maximum mails per `s`, `min`, `h` or `d`, across all mails of the database; 0 = no limit.",
     ),
     Setting(
         "EGEC_MAIL_RESERVE",
-        schema.number_parser(0, 90),
+        parsing.number_parser(0, 90),
         "10",
         "10",
         "Percent of the quotas per hour and day that runs leave for single activations.",
     ),
     Setting(
         "EGEC_MAIL_RETRY_HOURS",
-        schema.number_parser(1, 240),
+        parsing.number_parser(1, 240),
         "24",
         "24",
         "Hours for which a run retries a mail that the mail server defers.",
     ),
     Setting(
         "EGEC_DKIM_KEY",
-        schema.parse_private_key,
+        parsing.parse_private_key,
         Words("none"),
         "-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkq... -----END PRIVATE KEY-----",
         "The RSA key, in PEM form, that signs mails (DKIM), if the mail server does not sign them.",
@@ -164,70 +164,70 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
     ),
     Setting(
         "EGEC_DKIM_SELECTOR",
-        schema.parse_selector,
+        parsing.parse_selector,
         Words("none"),
         "mail2026",
         "The name of the public key in the DNS: `SELECTOR._domainkey.` and the sender's domain.",
     ),
     Setting(
         "EGEC_UNUSED_PASSWORD_DAYS",
-        schema.number_parser(0, 3650),
+        parsing.number_parser(0, 3650),
         "30",
         "30",
         "Days after which an unused password expires; 0 = never.",
     ),
     Setting(
         "EGEC_AUDIT_DAYS",
-        schema.number_parser(0, 36_500),
+        parsing.number_parser(0, 36_500),
         "365",
         "365",
         "Days of events that `egec audit prune` keeps; 0 = all.",
     ),
     Setting(
         "EGEC_REQUESTS_PER_CLIENT",
-        schema.parse_limits,
+        parsing.parse_limits,
         "1/5min,5/d",
         "1/5min,5/d",
         "Activation requests of a portal that count for one client; further ones change nothing. 0 = no limit.",
     ),
     Setting(
         "EGEC_REQUESTS_PER_ORIGIN",
-        schema.parse_limits,
+        parsing.parse_limits,
         "10/h",
         "10/h",
         "The same for the network of the requester: an IPv4 /24 or an IPv6 /64.",
     ),
     Setting(
         "EGEC_REQUEST_DISCLOSES",
-        schema.parse_yes_or_no,
+        parsing.parse_yes_or_no,
         "yes",
         "no",
         "Whether a portal may learn that an e-mail is unknown: `yes`, or `no` = the same answer for every address.",
     ),
     Setting(
         "EGEC_SHARED_EMAIL",
-        schema.parse_yes_or_no,
+        parsing.parse_yes_or_no,
         "no",
         "yes",
         "Whether several clients may have the same e-mail: `yes` or `no`.",
     ),
     Setting(
         "EGEC_FAILURES_PER_ORIGIN",
-        schema.parse_limits,
+        parsing.parse_limits,
         "30/h",
         "30/h",
         "Failed logins from one network, over all accounts, until its logins are refused unchecked. 0 = no limit.",
     ),
     Setting(
         "EGEC_BLOCK_HOURS",
-        schema.number_parser(0, 8760),
+        parsing.number_parser(0, 8760),
         "0",
         "24",
         "Hours until a block after ten failed logins ends; 0 = only by a new password or `client unblock`.",
     ),
     Setting(
         "EGEC_LOG",
-        schema.parse_log_style,
+        parsing.parse_log_style,
         Words("none"),
         "json",
         "Write each act to stderr, as one line: `text` or `json`. `--verbose` does so too, by default as `text`.",
@@ -237,42 +237,42 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
 FOR_EXPERTS: tuple[Setting, ...] = (
     Setting(
         "EGEC_BCRYPT_COST",
-        schema.number_parser(4, 16),
+        parsing.number_parser(4, 16),
         "12",
         "12",
         "The cost of password hashes: each step doubles the time. Below 10 for tests only.",
     ),
     Setting(
         "EGEC_WORKERS",
-        schema.number_parser(1, 256),
+        parsing.number_parser(1, 256),
         Words("the number of CPU cores"),
         "4",
         "The number of passwords that a run hashes in parallel.",
     ),
     Setting(
         "EGEC_MAIL_CONNECTIONS",
-        schema.number_parser(1, 64),
+        parsing.number_parser(1, 64),
         "4",
         "4",
         "The number of connections to the mail server that a run keeps open.",
     ),
     Setting(
         "EGEC_MAIL_TIMEOUT",
-        schema.number_parser(1, 3600),
+        parsing.number_parser(1, 3600),
         Words("60, and 600 for the answer to a mail"),
         "60",
         "Maximum time for each complete answer of the mail server, in seconds.",
     ),
     Setting(
         "EGEC_PASSWORD_SPECIALS",
-        schema.parse_specials,
+        parsing.parse_specials,
         DEFAULT_SPECIALS,
         DEFAULT_SPECIALS,
         "The special characters of passwords: ASCII punctuation, each once.",
     ),
     Setting(
         "EGEC_PASSWORD_LOOKALIKES",
-        schema.parse_yes_or_no,
+        parsing.parse_yes_or_no,
         "no",
         "no",
         "Whether passwords may have `0 O 1 l I`: `yes` or `no`.",

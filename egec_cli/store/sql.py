@@ -126,6 +126,19 @@ def lock_rows(rows: Any, *, skip_locked: bool = False) -> Any:
     return rows.for_update(skip_locked=skip_locked) if locks_rows() else rows
 
 
+def delete_ended(table: Any, before: datetime, *, most: int) -> int:
+    """Delete rows whose `ends_at` is before a moment, the oldest first, and return how many were deleted.
+
+    Args:
+        table: a table with the columns `id` and `ends_at`.
+        most: at most this many rows, so that no command waits long; those that another process has locked stay.
+    """
+    rows = table.select(table.id).where(table.ends_at < before).order_by(table.ends_at).limit(most)
+    if keys := [key for (key,) in fetch_tuples(lock_rows(rows, skip_locked=True))]:
+        table.delete().where(in_list(table.id, keys)).execute()
+    return len(keys)
+
+
 def insert_many(
     database: peewee.Database,
     table: str,

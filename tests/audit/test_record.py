@@ -20,7 +20,8 @@ from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import runs
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, parse_rate
+from egec_cli.settings.parsing import parse_rate
+from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 

@@ -71,7 +71,7 @@ OPERATOR = lines(f"""
     reissue start spring-2026 --from - --exclude - --sentence 'Un mot.' --yes
     reissue resume spring-2026
     reissue retry spring-2026
-    reissue cancel spring-2026
+    reissue cancel spring-2026 --yes
     reissue status spring-2026 --failed
     mail check
     mail preview --kind reissue --text

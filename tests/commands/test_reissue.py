@@ -53,7 +53,7 @@ def run_of(out: str) -> dict[str, object]:
     run = json.loads(out)
     assert list(run) == [
         "name", "state", "total", "accepted", "failed", "skipped", "remaining", "deferred", "rate", "throttled_rate",
-        "throttled_by", "next_attempt_at", "created_at", "finished_at",
+        "throttled_by", "waits_because", "next_attempt_at", "created_at", "finished_at",
     ]  # fmt: skip
     return {name: run[name] for name in ("name", "state", "total", "accepted", "failed", "remaining")}
 
@@ -187,7 +187,8 @@ def test_an_invalid_name_is_refused(egec: Egec, server: MailServer, people: list
 
 @pytest.mark.parametrize("command", ["resume", "status", "retry", "cancel"])
 def test_an_unknown_run_is_reported(egec: Egec, people: list[str], command: str) -> None:
-    ended = egec("reissue", command, "summer", "--format", "json")
+    confirmed = ("--yes",) if command == "cancel" else ()
+    ended = egec("reissue", command, "summer", "--format", "json", *confirmed)
     assert ended.code == 65
     assert json.loads(ended.err)["error"]["code"] == "unknown_run"
 
@@ -316,7 +317,7 @@ def test_a_format_for_lists_is_refused_before_a_run_is_cancelled(
 ) -> None:
     server.fail_always(Fault.RCPT_451, recipient="c1@example.org")
     egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0")
-    assert egec("reissue", "cancel", "spring", "--format", "count").code == 2
+    assert egec("reissue", "cancel", "spring", "--yes", "--format", "count").code == 2
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == "paused"
 
 
@@ -331,12 +332,42 @@ def test_what_a_run_has_come_to_is_left_out_if_the_database_is_gone(opened: Cont
     assert shown == []
 
 
+@pytest.mark.usefixtures("paused")
+def test_a_run_is_cancelled_only_if_that_is_confirmed(egec: Egec) -> None:
+    ended = egec("reissue", "cancel", "spring")
+    assert ended.code == 2
+    assert "Add --yes to skip it; nothing was changed." in ended.err
+    for answer, code, state in ((b"n\n", 1, "paused"), (b"y\n", 0, "cancelled")):
+        controller, terminal = pty.openpty()
+        with subprocess.Popen(
+            [*PROGRAM, "reissue", "cancel", "spring"], stdin=terminal, stdout=subprocess.DEVNULL, stderr=terminal
+        ) as process:
+            os.close(terminal)
+            asked = shown_until(controller, b"[y/N]")
+            os.write(controller, answer)
+            shown_on(controller)
+            process.wait(PATIENCE)
+        assert b"Permanently cancel the run spring, with 2 clients not mailed yet?" in asked
+        assert process.returncode == code
+        assert run_of(egec("reissue", "status", "spring", "--format", "json").out)["state"] == state
+
+
+def test_in_french_zero_takes_the_singular(egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    egec("client", "create", "c0@example.org")
+    server.fail_always(Fault.RCPT_550)
+    ended = egec("reissue", "start", "spring", "--all", "--yes")
+    assert "\nspring: 0 envoyé, 1 refusé (code 3)\n" in ended.err
+    shown = egec("reissue", "start", "summer", "--all", "--never-logged-in", "--limit", "1", "--expect", "0", "--yes")
+    assert "1 client sélectionné, et non 0 comme prévu" in shown.err
+
+
 def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer, people: list[str]) -> None:
     egec("reissue", "start", "spring", "--all", "--yes", "--limit", "1")
-    assert egec("reissue", "cancel", "spring").code == 77
+    assert egec("reissue", "cancel", "spring", "--yes").code == 77
     server.stop()
     egec("reissue", "start", "summer", "--from", "nowhere", "--yes")
-    assert egec("reissue", "cancel", "summer").code == 65
+    assert egec("reissue", "cancel", "summer", "--yes").code == 65
 
 
 def test_a_reader_that_ends_stops_the_run_in_good_order(egec: Egec, server: MailServer, people: list[str]) -> None:
@@ -456,7 +487,7 @@ def test_an_expected_number_is_compared_with_the_clients_of_an_existing_run(egec
 
 
 def test_start_and_dry_run_of_a_cancelled_run_are_refused(egec: Egec, server: MailServer, paused: None) -> None:
-    egec("reissue", "cancel", "spring")
+    egec("reissue", "cancel", "spring", "--yes")
     for options in (["--yes"], ["--dry-run"]):
         assert egec("reissue", "start", "spring", "--all", *options).code == 77
 
@@ -541,12 +572,12 @@ def test_a_run_whose_mails_were_deferred_ends_with_75_and_says_when_they_are_due
     server.fail_always(Fault.RCPT_451, recipient="c1@example.org")
     ended = egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0")
     assert ended.code == 75
-    assert "spring: 2 mailed, 1 deferred (exit 75)" in ended.err
+    assert "spring: 2 mailed, 1 left, of which 1 deferred (exit 75)" in ended.err
     again = egec("reissue", "start", "spring", "--all", "--yes", "--wait", "0", "--format", "json")
     assert (again.code, json.loads(again.out)["deferred"]) == (75, 1)
     assert json.loads(again.err)["error"]["code"] == "run_deferred"
     due = json.loads(egec("reissue", "status", "spring", "--format", "json").out)["next_attempt_at"]
-    moment = clock.to_local_text(clock.parse_time(due))
+    moment = clock.to_zoned_text(clock.parse_time(due))
     assert f"the rest of the run spring is due at {moment}" in ended.err
     server.work_again()
     assert egec("reissue", "start", "spring", "--all", "--yes", "--now").code == 0

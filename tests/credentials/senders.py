@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from egec_cli.context import Context
 from egec_cli.credentials import quotas
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.settings.schema import Rate
 
 START = datetime(2026, 11, 25, 5, 30, tzinfo=UTC)
@@ -55,7 +55,7 @@ class Simulation:
                 sender.renew()
         self.now = end
 
-    def advance_to_next_departure(self, limits: Limits) -> None:
+    def advance_to_next_departure(self, limits: RunLimits) -> None:
         """Let the time pass until a mail may leave, at most a quarter of an hour."""
         with self.context.database.atomic():
             at = self.clock()
@@ -78,7 +78,13 @@ class Sender:
         self.sent: list[Sent] = []
 
     def take_turn(
-        self, limits: Limits, *, wanted: int, latency: float = 0.05, reached_after: float = 0.5, left: int | None = None
+        self,
+        limits: RunLimits,
+        *,
+        wanted: int,
+        latency: float = 0.05,
+        reached_after: float = 0.5,
+        left: int | None = None,
     ) -> int:
         """Settle, plan and reserve as a worker does, and return the number of new mails.
 
@@ -148,4 +154,4 @@ def find_most(arrivals: Iterable[float], seconds: float) -> int:
 def require_quotas(arrivals: Iterable[float], rate: Rate) -> None:
     """Require that no window has more mails than its quota."""
     seen = list(arrivals)
-    assert [(quota, most) for quota in rate if (most := find_most(seen, quota.seconds)) > quota.mails] == []
+    assert [(quota, most) for quota in rate if (most := find_most(seen, quota.seconds)) > quota.number] == []

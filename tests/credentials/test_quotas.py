@@ -19,11 +19,12 @@ from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context, open_context
 from egec_cli.credentials import quotas, states
 from egec_cli.credentials.leases import LEASE, new_owner
-from egec_cli.credentials.quotas import Limits
+from egec_cli.credentials.quotas import RunLimits
 from egec_cli.errors import TemporaryFailure
 from egec_cli.reissue import runs
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, parse_rate
+from egec_cli.settings.parsing import parse_rate
+from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Credential, MailCount, MailPace, ReissueRun
 from egec_cli.store.sql import fetch_tuples, locks_rows
 from tests import children
@@ -38,8 +39,8 @@ FAR_AWAY = "far-away/1/boot/1/1/x"
 MILLISECOND = timedelta(milliseconds=1)
 
 
-def limits(text: str, *, reserve: int = 0, slowest: float | None = None) -> Limits:
-    return Limits(parse_rate(text), reserve, slowest)
+def limits(text: str, *, reserve: int = 0, slowest: float | None = None) -> RunLimits:
+    return RunLimits(parse_rate(text), reserve, slowest)
 
 
 @pytest.fixture
@@ -49,7 +50,13 @@ def simulation(opened: Context) -> Simulation:
 
 
 def send(
-    simulation: Simulation, sender: Sender, allowed: Limits, mails: int, *, pause: float = 0.25, latency: float = 0.05
+    simulation: Simulation,
+    sender: Sender,
+    allowed: RunLimits,
+    mails: int,
+    *,
+    pause: float = 0.25,
+    latency: float = 0.05,
 ) -> list[float]:
     """Send mails of a run in turns, and return when they left."""
     before = len(sender.sent)
@@ -114,7 +121,7 @@ class Senders(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9), latency=st.sampled_from((0, 0.7, 20)), is_killed=st.booleans())
     def mail_single(self, number: int, latency: float, is_killed: bool) -> None:
-        self.simulation.advance_to_next_departure(Limits(self.allowed.rate, 0))
+        self.simulation.advance_to_next_departure(RunLimits(self.allowed.rate, 0))
         context = self.simulation.context
         context = context._replace(settings=context.settings._replace(mail_rate=self.allowed.rate))
         try:
@@ -204,7 +211,7 @@ def test_a_run_leaves_the_reserve_of_longer_windows_to_single_mails(simulation: 
         quotas.take_place(context, FAR_AWAY)
     assert caught.value.code == "mail_quota_reached"
     with context.database.atomic():
-        next_at = quotas.find_next_departure(Limits(allowed.rate, 0), simulation.clock())
+        next_at = quotas.find_next_departure(RunLimits(allowed.rate, 0), simulation.clock())
     assert f"10/h allows no mail before {next_at.astimezone():%Y-%m-%d %H:%M:%S}" in caught.value.message
     # The mail that found no place does not count.
     assert MailCount.select().where(MailCount.owner.is_null(False)).count() == 0
@@ -228,13 +235,32 @@ def test_without_quotas_a_slower_rate_counts_no_mails(simulation: Simulation) ->
     assert MailCount.select().count() == 0
 
 
-def test_the_expected_duration_is_that_of_the_quota_that_takes_longest() -> None:
+def test_the_expected_duration_is_that_of_the_quota_that_takes_longest(simulation: Simulation) -> None:
+    def expect(allowed: RunLimits, mails: int) -> float:
+        return quotas.expected_duration(allowed, mails, simulation.clock())
+
     allowed = limits("30/min,500/h", reserve=10)
-    assert quotas.expected_duration(allowed, 100) == 200
-    assert quotas.expected_duration(allowed, 450) == 900
-    assert quotas.expected_duration(allowed, 451) == 451 * 8
-    assert quotas.expected_duration(limits("0"), 1000) == 0
-    assert quotas.expected_duration(limits("1/h", reserve=90), 2) == 7200
+    assert expect(allowed, 100) == 200
+    assert expect(allowed, 450) == 900
+    assert expect(allowed, 451) == 451 * 8
+    assert expect(limits("0"), 1000) == 0
+    assert expect(limits("1/h", reserve=90), 2) == 7200
+    # Mails that count already leave less for the run.
+    with simulation.context.database.atomic():
+        quotas.reserve(allowed, [simulation.clock()] * 400, FAR_AWAY)
+    assert expect(allowed, 50) == 100
+    assert expect(allowed, 51) == 51 * 8
+
+
+def test_looking_at_the_next_departure_changes_and_locks_nothing(simulation: Simulation) -> None:
+    allowed, at = limits("2/h"), simulation.clock()
+    assert quotas.find_next_departure(allowed, at, only_read=True) == at
+    assert MailPace.select().count() == 0
+    with simulation.context.database.atomic():
+        quotas.reserve(allowed, quotas.plan_departures(allowed, at, wanted=1, has_more_than=lambda _: True), FAR_AWAY)
+        expected = quotas.find_next_departure(allowed, at)
+    assert quotas.find_next_departure(allowed, at, only_read=True) == expected
+    assert expected > at + timedelta(minutes=29)
 
 
 def test_mails_that_were_not_sent_do_not_count(simulation: Simulation) -> None:

@@ -22,6 +22,7 @@ from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import run as importing
 from egec_cli.imports import tables
+from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import EmailChange, ImportResult, RejectedRow
@@ -560,8 +561,8 @@ def test_an_error_while_rows_are_prefetched_is_raised_by_the_import(
     monkeypatch.setattr(importing, "_ROWS_AT_A_TIME", 1)
     before = sys.getswitchinterval()
 
-    def rows() -> Iterator[tables.Row]:
-        yield tables.Row(2, ("a@example.org",), "a@example.org\n")
+    def rows() -> Iterator[Row]:
+        yield Row(2, ("a@example.org",), "a@example.org\n")
         raise OSError("the disk is gone")
 
     table = tables.read_table(io.BytesIO(b"email\n"), "clients.csv", FIELD_OF_COLUMN, TableOptions())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from egec_cli import context, hashing
 from egec_cli.clients import fields, records
 from egec_cli.credentials import issue
-from egec_cli.settings import load
+from egec_cli.settings import env_file, load
 from tests.manual.blocks import CHECKOUT
 
 # Who is there, as the examples name them; all but the last have a password.
@@ -64,7 +64,7 @@ def furnished(folder: Path, mail_url: str) -> Office:
         mail_url: the mail server.
     """
     office = bare(folder)
-    own_settings = load.user_env_file()
+    own_settings = env_file.user_env_file()
     own_settings.parent.mkdir(parents=True)
     own_settings.touch(mode=0o600)
     own_settings.write_text(f"EGEC_MAIL_URL={mail_url}\n")

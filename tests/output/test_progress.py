@@ -317,6 +317,23 @@ def test_a_slow_run_shows_its_mails_per_minute_and_names_the_run(
     ]
 
 
+def test_a_run_that_may_wait_shows_the_least_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Progress("spring", 10, 4, 1, has_lines=True) as shown:
+        shown.expect_waits()
+        now[0] = 40.0
+        shown.advance(failed=False)
+    assert capsys.readouterr().err.splitlines()[0].endswith(", 1.5/min, at least 0:03:20 left")
+    line = ProgressLine("spring", total=4, clock=lambda: now[0])
+    line.is_least = True
+    now[0] += 10
+    line.advance()
+    assert line.describe(79).endswith("25%  at least 0:30 left")
+
+
 def test_a_command_that_did_nothing_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("spring", 10, 10, 1, has_lines=True):
         pass

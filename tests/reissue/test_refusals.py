@@ -11,24 +11,26 @@ from typing import Any
 
 import pytest
 
+from egec_cli import clock
 from egec_cli.clients import fields
 from egec_cli.clients.records import create_client
 from egec_cli.clients.select import Selected
+from egec_cli.commands import reissue_texts
 from egec_cli.context import Context
 from egec_cli.errors import TemporaryFailure
 from egec_cli.mail.transports import choose
-from egec_cli.reissue import runs, schedule, threads, throttle, worker
+from egec_cli.reissue import messages, report, runs, schedule, threads, throttle, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
-from egec_cli.settings.schema import parse_rate
+from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Client, Credential, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
 from egec_cli.store.sql import fetch_tuples
 from egec_cli.translation import Words
 from tests.activations import PATIENCE
 from tests.conftest import Egec
-from tests.provider_server import OVER_QUOTA, Block, MailLimit, ProviderServer, Rule, Visit
+from tests.provider_server import OVER_QUOTA, Block, ConnectionLimit, MailLimit, ProviderServer, Rule, Visit
 from tests.reissue.test_runs import EVERYONE, SteppingClock, issue, mailed, require_nothing_held, start, summary
 from tests.smtp_server import Fault, Point
 
@@ -149,7 +151,7 @@ def test_clients_who_got_a_password_after_the_start_are_not_mailed_again(at_prov
     found = {record.email: record.outcome for record in work_again(context, run)}
     assert mailed(server) == before
     assert {found["c0@example.org"], found["c1@example.org"]} == {"skipped"}
-    shown = runs.load_run(context, run)
+    shown = report.load_run(context, run)
     assert (shown.state, shown.failed, shown.remaining) == ("done", 0, 0)
     assert shown.skipped + shown.accepted == FEW
 
@@ -210,7 +212,7 @@ def test_a_refusal_that_is_decided_while_the_worker_stops_is_recorded_as_reporte
     server.at(Point.KEPT, lambda: stop.set() if len(server.accepted) >= 50 else None)
     run = start(context)
     reported = Counter(record.outcome for record in work(context, run, stop=stop))
-    shown = runs.load_run(context, run)
+    shown = report.load_run(context, run)
     assert (reported[ItemState.ACCEPTED], reported[ItemState.FAILED]) == (shown.accepted, shown.failed)
     require_nothing_held()
 
@@ -243,7 +245,7 @@ def test_a_used_up_quota_counts_no_attempt_and_the_run_goes_on_at_its_normal_rat
     assert attempts() == [0] * 20
     assert summary(context, run) == ("paused", 10, 0, 10)
     assert ReissueRun.get().throttle is None
-    shown = runs.load_run(context, run)
+    shown = report.load_run(context, run)
     assert (shown.throttled_rate, shown.throttled_by, shown.deferred) == (None, None, 0)
     limit.limits = ()
     told: list[Words] = []
@@ -262,6 +264,50 @@ def test_a_worker_whose_last_mails_are_accepted_after_a_pause_leaves_its_end(at_
     runs.resume_run(context, run)
     runs.forget_pauses(run)
     assert (ReissueRun.get().paused_until, ReissueRun.get().pauses) == (None, 0)
+
+
+def test_a_server_that_answers_no_mail_pauses_the_run_and_its_mails_stay_in_doubt(at_provider: Open) -> None:
+    context, server = at_provider(clients=20)
+    server.fail_always(Fault.CUT_AFTER_KEEPING)
+    run = start(context)
+    error = require_pause(context, run)
+    assert error.code == "in_doubt"
+    assert "answers to all last mails were lost" in error.message
+    tried = {one.recipient for one in server.mails_tried}
+    assert 5 <= len(tried) <= 10
+    in_doubt = Credential.select().where(Credential.state == "in_doubt").count()
+    assert in_doubt == sum(attempts()) == len(server.mails_tried)
+    shown = report.load_run(context, run)
+    assert (shown.failed, shown.remaining, shown.waits_because) == (0, 20, "in_doubt")
+    server.work_again()
+    work_again(context, run, now=True)
+    assert summary(context, run) == ("done", 20, 0, 0)
+
+
+def test_a_run_whose_quota_is_used_up_says_that_it_waits_for_it_and_until_when(at_provider: Open) -> None:
+    context, _ = at_provider(clients=3)
+    run = runs.start_run(context, "spring", Selected(context, EVERYONE), rate=parse_rate("2/d"))
+    require_pause(context, run)
+    found = report.report_run(context, run)
+    assert found.run.waits_because == "mail_quota_reached"
+    assert found.run.next_attempt_at is not None
+    until = clock.parse_time(found.run.next_attempt_at)
+    # One of the two is reserved for single mails.
+    assert timedelta(hours=23) < until - context.clock() < timedelta(hours=25)
+    lines = ["".join(part.text for part in line.parts) for line in reissue_texts.run_lines(found)]
+    assert lines[0] == "spring: waiting for the quota of mails; no worker is active"
+    assert f"2; next attempt at {clock.to_zoned_text(until)}" in lines
+
+
+def test_a_run_that_falls_back_to_one_connection_says_so_once(at_provider: Open) -> None:
+    context, server = at_provider(ConnectionLimit(1), clients=40)
+    server.at(Point.KEPT, lambda: time.sleep(0.02))
+    told: list[Words] = []
+    run = start(context)
+    work(context, run, tell=told.append)
+    assert summary(context, run) == ("done", 40, 0, 0)
+    [one] = told
+    assert str(one).startswith("one connection to the mail server from now on: 421 ")
 
 
 def test_clients_who_are_refused_before_a_pause_come_after_all_others(at_provider: Open) -> None:
@@ -324,12 +370,12 @@ def test_status_shows_the_slower_rate_and_the_words_of_the_server(at_provider: O
     limit = MailLimit((5, 86_400))
     context, server = at_provider(limit, clients=30, mail_connections=1)
     run = start(context)
-    shown: list[runs.RunRecord] = []
+    shown: list[report.RunRecord] = []
     told: list[Words] = []
 
     def tell(words: Words) -> None:
         told.append(words)
-        shown.append(runs.load_run(context, run))
+        shown.append(report.load_run(context, run))
         limit.limits = ()
 
     work(context, run, tell=tell)
@@ -391,7 +437,7 @@ def test_a_worker_asked_to_stop_while_it_waits_for_deferred_mail_ends_at_once(
 def test_a_worker_asked_to_stop_says_that_it_waits_for_the_answer_to_a_mail(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_UNTOLD_STOP", 0.1)
+    monkeypatch.setattr(messages, "_UNTOLD_STOP", 0.1)
     context, server = at_provider(clients=1)
     stop, go_on, told = Event(), Event(), list[str]()
 
@@ -423,7 +469,7 @@ def test_a_run_that_waits_beyond_the_patience_ends_with_the_time_and_goes_on_the
         error = require_pause(context, run, patience=patience)
         assert error.code == "run_deferred"
     assert mailed(server).total() == FEW - 1
-    shown = runs.load_run(context, run)
+    shown = report.load_run(context, run)
     assert (shown.deferred, shown.next_attempt_at is not None) == (1, True)
     refuses.recipients.clear()
     work_again(context, run, now=True)

@@ -10,8 +10,9 @@ from egec_cli.clients import fields
 from egec_cli.clients.records import create_client
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
+from egec_cli.credentials import quotas
 from egec_cli.reissue import report, runs
-from egec_cli.settings.schema import parse_rate
+from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Credential, CredentialState, ItemState, ReissueItem, ReissueRun, RunState
 
 
@@ -98,24 +99,75 @@ def mail(run: ReissueRun, *seconds_ago: float) -> None:
 
 def test_the_expected_duration_is_that_of_the_last_minute(opened: Context, run: ReissueRun) -> None:
     mail(run, 3600, 20, 10)
-    seconds = report.report_run(opened, run).seconds_left
+    left = report.report_run(opened, run).time_left
     # Two mails in 20 seconds, and three clients are left.
-    assert seconds is not None
-    assert 29 < seconds < 35
+    assert left is not None
+    assert 29 < left.seconds < 35
+    assert not left.is_least
 
 
 def test_the_rate_limit_bounds_the_expected_duration(opened: Context, run: ReissueRun) -> None:
     runs.resume_run(opened, run, rate=parse_rate("1"))
     mail(run, 0.003, 0.002, 0.001)
-    seconds = report.report_run(opened, run).seconds_left
-    assert seconds is not None
-    assert seconds >= 3
+    left = report.report_run(opened, run).time_left
+    assert left is not None
+    assert left.seconds >= 3
 
 
 def test_without_a_worker_or_a_recent_mail_the_expected_duration_is_unknown(opened: Context, run: ReissueRun) -> None:
-    assert report.report_run(opened, run).seconds_left is None
+    assert report.report_run(opened, run).time_left is None
     mail(run, 3600)
-    assert report.report_run(opened, run).seconds_left is None
+    assert report.report_run(opened, run).time_left is None
+
+
+def test_the_expected_duration_includes_the_waits_that_are_known(opened: Context, run: ReissueRun) -> None:
+    runs.resume_run(opened, run, rate=parse_rate("2/h"))
+    at = opened.clock()
+    with opened.database.atomic():
+        quotas.reserve(quotas.RunLimits(parse_rate("2/h"), 0), [at, at], "far-away/1/boot/1/1/x")
+    mail(run, 20)
+    left = report.report_run(opened, run).time_left
+    assert left is not None
+    # The quota opens in an hour; then five mails leave, one each half an hour or hour.
+    assert left.seconds > 3600 + 5 * 1800
+    assert left.is_least
+
+
+def test_the_expected_duration_ends_after_the_last_deferred_mail(opened: Context, run: ReissueRun) -> None:
+    mail(run, 20, 10)
+    due = opened.clock() + timedelta(hours=4)
+    last = ReissueItem.select().where(ReissueItem.run == run).order_by(ReissueItem.id.desc()).get()
+    ReissueItem.update(not_before=due, attempts=3).where(ReissueItem.id == last.id).execute()
+    left = report.report_run(opened, run).time_left
+    assert left is not None
+    assert left.is_least
+    assert 4 * 3600 - 60 < left.seconds < 4 * 3600 + 60
+
+
+def test_a_paused_or_waiting_run_says_why_and_until_when(opened: Context, run: ReissueRun) -> None:
+    def wait() -> tuple[str | None, bool]:
+        found = report.load_run(opened, run)
+        return found.waits_because, found.next_attempt_at is not None
+
+    assert wait() == (None, False)
+    ReissueItem.update(not_before=opened.clock() + timedelta(hours=1), attempts=1).execute()
+    assert wait() == ("mail_deferred", True)
+    runs.resume_run(opened, run, rate=parse_rate("2/h"))
+    at = opened.clock()
+    with opened.database.atomic():
+        quotas.reserve(quotas.RunLimits(parse_rate("2/h"), 0), [at, at], "far-away/1/boot/1/1/x")
+    runs.resume_run(opened, run, now=True)
+    assert wait() == ("mail_quota_reached", True)
+    runs.pause_run(opened, run, "mail_blocked", waits=True)
+    assert wait() == ("mail_blocked", True)
+    runs.resume_run(opened, run, rate=())
+    assert wait() == ("mail_blocked", True)
+    runs.resume_run(opened, run, now=True)
+    assert wait() == (None, False)
+    runs.pause_run(opened, run, "mail_server_unavailable")
+    assert wait() == ("mail_server_unavailable", False)
+    runs.cancel_run(opened, run)
+    assert wait() == (None, False)
 
 
 def test_the_report_names_who_started_the_run_and_why_it_is_paused(opened: Context, run: ReissueRun) -> None:

@@ -41,11 +41,12 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
-from egec_cli.reissue import items, preview, runs, schedule, threads, throttle, worker
+from egec_cli.reissue import items, preview, report, runs, schedule, threads, throttle, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
-from egec_cli.settings.schema import PostgresqlServer, parse_rate
+from egec_cli.settings.parsing import parse_rate
+from egec_cli.settings.schema import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
@@ -101,7 +102,7 @@ def signs_in(context: Context, received: Letter) -> bool:
 
 
 def summary(context: Context, run: ReissueRun) -> tuple[str, int, int, int]:
-    shown = runs.load_run(context, run)
+    shown = report.load_run(context, run)
     return shown.state, shown.accepted, shown.failed, shown.remaining
 
 
@@ -519,9 +520,9 @@ def test_a_retry_mails_only_failed_clients(context: Context, server: MailServer)
     run = start(context)
     work(context, run)
     server.work_again()
-    assert runs.load_run(context, run).finished_at is not None
+    assert report.load_run(context, run).finished_at is not None
     assert runs.retry_run(context, run) == 1
-    assert runs.load_run(context, run).finished_at is None
+    assert report.load_run(context, run).finished_at is None
     assert outcomes(work(context, run)) == {"c2@example.org": ("accepted", None)}
     assert summary(context, run) == ("done", 5, 0, 0)
     assert runs.retry_run(context, run) == 0
@@ -747,9 +748,9 @@ def test_a_run_is_paused_at_the_moment_when_its_last_worker_leaves(context: Cont
     run, moment = start(context), context.clock()
     frozen = context._replace(clock=lambda: moment)
     runs.mark_alive(frozen, run)
-    assert runs.load_run(frozen, run).state == "running"
+    assert report.load_run(frozen, run).state == "running"
     runs.mark_alive(frozen, run, alive=False)
-    assert runs.load_run(frozen, run).state == "paused"
+    assert report.load_run(frozen, run).state == "paused"
 
 
 def test_a_run_without_workers_is_shown_as_paused(context: Context) -> None:

@@ -40,19 +40,43 @@ def watch_all(*finished: FinishedJob) -> ServerWatch:
     return watch
 
 
-@given(st.lists(st.sampled_from(["refused", "greylisted", "accepted", "lost"]), max_size=400))
+@given(st.lists(st.sampled_from(["refused", "greylisted", "accepted"]), max_size=400))
 def test_refusals_of_recipients_never_count_however_many(ends: list[str]) -> None:
     watch = ServerWatch()
     for number, end in enumerate(ends):
         if end == "accepted":
             watch.add(accepted(number, began_at=number))
-        elif end == "lost":
-            watch.add(lost(number, began_at=number))
         else:
             for_good = end == "refused"
             reply = "550 5.1.1 User unknown" if for_good else "450 4.2.0 Greylisted"
             watch.add(refused(number, reply, Cause.RECIPIENT, began_at=number, for_good=for_good))
     assert watch.refusal is None
+
+
+@given(st.lists(st.sampled_from(["accepted", "lost", "refused"]), max_size=100))
+def test_lost_answers_count_only_for_different_clients_in_a_row(ends: list[str]) -> None:
+    watch = ServerWatch()
+    row = 0
+    for number, end in enumerate(ends):
+        if end == "lost":
+            row += 1
+            watch.add(lost(number, began_at=number))
+        elif end == "accepted":
+            row = 0
+            watch.add(accepted(number, began_at=number))
+        else:
+            # A refusal of one recipient says nothing about the others.
+            watch.add(refused(number, "550 5.1.1 User unknown", Cause.RECIPIENT, began_at=number, for_good=True))
+        assert (watch.refusal is not None) == (row >= MOST_IN_A_ROW)
+        if row >= MOST_IN_A_ROW:
+            break
+    assert watch.attempts_to_take_back([]) == []
+    assert watch.withheld == {}
+
+
+def test_lost_answers_of_one_client_or_under_way_at_once_say_little() -> None:
+    assert watch_all(*(lost(1, began_at=number) for number in range(20))).refusal is None
+    assert watch_all(*(lost(number, began_at=number / 100) for number in range(10))).refusal is None
 
 
 @given(

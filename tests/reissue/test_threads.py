@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
 
@@ -12,13 +13,17 @@ from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports import choose
 from egec_cli.mail.transports.interface import Cause
+from egec_cli.mail.transports.login_secret import CommandSecret
+from egec_cli.mail.transports.smtp import SmtpTransport
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Senders, ThreadFailure
 from egec_cli.settings import load
+from egec_cli.settings.schema import SecretCommand, SmtpServer
 from egec_cli.store.models import CredentialState
 from tests.activations import PATIENCE, wait_until
 from tests.provider_server import ConnectionLimit, MailLimit, ProviderServer, Rule
 from tests.reissue.mails import job_of
 from tests.smtp_server import Fault, Point
+from tests.tokens import Tokens
 
 CONNECTIONS = 4
 THROTTLED = "450 4.7.1 Error: too much mail from this sender, quota exceeded"
@@ -100,6 +105,36 @@ def test_one_connection_is_used_until_the_server_has_shown_that_it_works(monkeyp
         assert one.server.connections == CONNECTIONS
         go_on()
         assert are_accepted(one.results(6))
+
+
+def test_a_program_for_the_token_that_hangs_is_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs; exec sleep 60\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("EGEC_MAIL_TOKEN_COMMAND", str(program))
+    with ProviderServer(tokens=Tokens()) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        mail_server = load.load_settings().mail_server
+        assert isinstance(mail_server, SmtpServer)
+        assert isinstance(mail_server.secret, SecretCommand)
+        secret = CommandSecret(mail_server.secret, is_token=True, timeout=0.5)
+
+        def new_transport() -> SmtpTransport:
+            transport = SmtpTransport(mail_server, 5.0)
+            transport._secret = secret
+            return transport
+
+        one = Sending(server)
+        senders = Senders(one.settings, new_transport, one.build, one.inbox)
+        senders.put([job_of(1)])
+        [result] = one.results(1)
+        senders.close()
+        one.senders.close()
+    assert causes([result]) == [Cause.UNREACHABLE]
+    assert result.result is not None
+    assert result.result.error is not None
+    assert result.result.error.code == "login_secret_unavailable"
+    assert (tmp_path / "runs").read_text() == "run\n"
 
 
 def test_a_server_that_allows_fewer_connections_is_no_trouble_and_is_not_asked_for_them_again(

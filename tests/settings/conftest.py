@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.errors import ConfigError
-from egec_cli.settings import load
+from egec_cli.settings import env_file
 from egec_cli.settings.load import load_settings
 from egec_cli.settings.schema import ENV_FILE_VARIABLE, Settings, SmtpServer
 
@@ -17,7 +17,7 @@ SECRET = "Geheim-4711"
 def no_file_of_this_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the system's settings file into the test's folder, and return its path."""
     path = tmp_path / "etc" / "egec.env"
-    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
+    monkeypatch.setattr(env_file, "SYSTEM_ENV_FILE", path)
     return path
 
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from egec_cli.errors import ConfigError
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet
-from egec_cli.settings import load, schema, variables
+from egec_cli.settings import env_file, load, schema, variables
 from egec_cli.settings.load import LOGIN_SETTINGS, load_settings
 from egec_cli.settings.schema import (
     ENV_FILE_VARIABLE,
@@ -127,7 +127,7 @@ def test_the_environment_overrides_the_file_and_an_empty_value_counts_as_missing
 def test_a_named_file_overrides_those_of_the_folder_the_user_and_the_system(
     tmp_path: Path, no_file_of_this_system: Path
 ) -> None:
-    files = [tmp_path / "named.env", tmp_path / ".env", load.user_env_file(), no_file_of_this_system]
+    files = [tmp_path / "named.env", tmp_path / ".env", env_file.user_env_file(), no_file_of_this_system]
     assert files[2] == tmp_path / "config" / "egec" / "egec.env"
     for number, path in enumerate(files):
         written(path, f"EGEC_APP_NAME=number {number}")
@@ -300,7 +300,7 @@ def test_the_settings_file_of_an_inaccessible_working_folder_is_ignored(
     unprivileged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(unprivileged / "root" / ".env", "EGEC_APP_NAME=root")
-    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", written(unprivileged / "etc/egec.env", "EGEC_APP_NAME=system"))
+    monkeypatch.setattr(env_file, "SYSTEM_ENV_FILE", written(unprivileged / "etc/egec.env", "EGEC_APP_NAME=system"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(unprivileged))
     monkeypatch.chdir(path.parent)
     path.parent.chmod(0)
@@ -310,11 +310,11 @@ def test_the_settings_file_of_an_inaccessible_working_folder_is_ignored(
 def test_a_file_in_an_inaccessible_folder_is_a_fault(unprivileged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(unprivileged / "etc" / "egec.env", f"EGEC_MAIL_URL=smtp://u:{SECRET}@h")
     path.parent.chmod(0)
-    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", path)
+    monkeypatch.setattr(env_file, "SYSTEM_ENV_FILE", path)
     for environ in ({}, {ENV_FILE_VARIABLE: str(path)}):
         with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
             load_settings(environ)
-    monkeypatch.setattr(load, "SYSTEM_ENV_FILE", unprivileged / "none")
+    monkeypatch.setattr(env_file, "SYSTEM_ENV_FILE", unprivileged / "none")
     with pytest.raises(ConfigError, match=r"EGEC_TEMPLATES names .*, which is not a folder\."):
         load_settings({"EGEC_TEMPLATES": str(path.parent / "own")})
     with pytest.raises(ConfigError, match=r"EGEC_MAIL_URL_FILE names .*, which cannot be read \(PermissionError\)"):

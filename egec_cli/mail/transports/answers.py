@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from egec_cli.mail.transports.interface import LONGEST, Cause
+from egec_cli.mail.transports.interface import LONGEST, Cause, split_reply
 
 
 class Stage(StrEnum):
@@ -242,8 +242,7 @@ def names_a_block(text: str) -> bool:
 
 
 # Parts of an answer that differ from mail to mail: quoted text, and words with a digit, a dot or a sign of an
-# identifier inside. `_CODES` stay.
-_CODES = re.compile(r"([2-5]\d\d)(?:[ -]([245]\.\d{1,3}\.\d{1,3})(?![.\d]))?")
+# identifier inside. The codes stay.
 _QUOTED = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 _OF_ONE_MAIL = re.compile(r"\S*(?:\d|@|://|[A-Za-z][.=_~/+][A-Za-z]|[a-z][A-Z])\S*")
 _NO_LETTERS = re.compile(r"[\W_]+")
@@ -255,10 +254,8 @@ def same_answer(reply: str) -> str:
     Args:
         reply: the reply code and the text, on one line.
     """
-    reply = reply[:LONGEST]
-    codes = _CODES.match(reply)
-    given = [code for code in codes.groups() if code] if codes else []
-    text = reply[codes.end() :] if codes else reply
+    parts = split_reply(reply[:LONGEST])
+    text = parts.text
     for variable in (_QUOTED, _OF_ONE_MAIL, _NO_LETTERS):
         text = variable.sub(" ", text)
-    return " ".join([*given, *text.casefold().split()])
+    return " ".join([*parts.codes.split(), *text.casefold().split()])

@@ -69,10 +69,18 @@ class DeliveryRefused(Exception):
         self.cause = cause
 
 
-class LoginInterrupted(TemporaryFailure):
-    """The program that prints the password or the token was ended, because this process stops sending."""
+class LoginSecretUnavailable(TemporaryFailure):
+    """The program that prints the password or the token failed."""
 
     code = "login_secret_unavailable"
+
+
+class LoginInterrupted(LoginSecretUnavailable):
+    """The program was ended, because this process stops sending."""
+
+
+class LoginTimedOut(LoginSecretUnavailable):
+    """The program did not end in time."""
 
 
 class DeliveryUnknown(Exception):
@@ -112,6 +120,29 @@ def to_one_line(answer: bytes | str) -> str:
     return re.sub(" +", " ", clean).strip()
 
 
+# The reply code (RFC 5321) and the enhanced status code (RFC 3463) at the start of a reply.
+_CODES = re.compile(r"([2-5][0-9]{2})(?:[ -]([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?![\w.])")
+
+
+class ReplyParts(NamedTuple):
+    """A reply in parts: its code, its enhanced status code and the text after them; each may be empty."""
+
+    code: str
+    status: str
+    text: str
+
+    @property
+    def codes(self) -> str:
+        """Both codes, as in `550 5.1.1`."""
+        return f"{self.code} {self.status}".strip()
+
+
+def split_reply(reply: str) -> ReplyParts:
+    """Split a reply that is one line."""
+    found = _CODES.match(reply)
+    return ReplyParts(found[1], found[2] or "", reply[found.end() :]) if found else ReplyParts("", "", reply)
+
+
 # Exit codes of sysexits.h and of shells that no later attempt of a program changes.
 MISCONFIGURED_EXIT_CODES = frozenset({64, 66, 72, 73, 76, 77, 78, 126, 127})
 _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+?>?(?=[\s:,;.]*(?:\s|$))")
@@ -132,7 +163,6 @@ _IN_A_ROW_OF_LONG = 12
 _MOST_BETWEEN = 8
 # Text may be encoded repeatedly.
 _MOST_LAYERS = 3
-_CODES = re.compile(r"([2-5][0-9]{2})(?: ([245]\.[0-9]{1,3}\.[0-9]{1,3}))?(?= |$)")
 _BASE64_RUN = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _HEX_RUN = re.compile(r"(?:[0-9A-Fa-f]{2}[ :,-]?){4,}")
 _SOFT_BREAK = re.compile(r"=\s+")
@@ -176,9 +206,7 @@ def has_trace(text: str, secret: Password) -> bool:
 
 
 def _keep_codes(words: str) -> str:
-    codes = _CODES.match(words)
-    given = " ".join(code for code in codes.groups() if code) if codes else ""
-    return f"{given} (text left out: it quotes the password or token)".strip()
+    return f"{split_reply(words).codes} (text left out: it quotes the password or token)".strip()
 
 
 def _squeeze(text: str) -> str:

@@ -4,11 +4,14 @@ All connections of this process share what a program printed. It is never shown,
 """
 
 import re
+import time
 from functools import cache
+from math import inf
 from threading import Event, Lock, Thread
 from typing import Protocol
 
 from egec_cli.errors import ConfigError, EgecError
+from egec_cli.output.messages import note
 from egec_cli.password import Password
 from egec_cli.settings import trust
 from egec_cli.settings.schema import SecretCommand, SecretFile, SmtpServer
@@ -18,6 +21,8 @@ from egec_cli.translation import Words, system_message
 COMMAND_TIMEOUT = 30.0
 # How long to wait for the end of a program that is interrupted, in seconds.
 _LONGEST_END = 5.0
+# A program that takes up to this long needs no words, in seconds.
+_UNTOLD = 3.0
 # How late a signal may take effect, in seconds.
 _SIGNAL_INTERVAL = 0.2
 # The maximum length of a secret, in bytes: a response of SASL has at most 12,288 in base64 (RFC 4954, 4).
@@ -198,8 +203,15 @@ def _read_output(command: SecretCommand, timeout: float) -> bytes:
         Thread(target=run, name="login secret", daemon=True).start()
         # In short waits: one without an end is not broken off by a signal that comes just before it, or that the system
         # delivers to another thread.
+        told_at = time.monotonic() + _UNTOLD
         while not has_ended.wait(_SIGNAL_INTERVAL):
-            pass
+            if time.monotonic() >= told_at:
+                told_at = inf
+                note(
+                    "egec: waiting for the program in {setting}, for at most {seconds:g} s",
+                    setting=command.setting,
+                    seconds=timeout,
+                )
     except KeyboardInterrupt:
         interruption.set()
         has_ended.wait(_LONGEST_END)

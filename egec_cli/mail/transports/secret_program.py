@@ -13,8 +13,13 @@ from contextlib import contextmanager, suppress
 from threading import Event
 from typing import NamedTuple
 
-from egec_cli.errors import ConfigError, TemporaryFailure
-from egec_cli.mail.transports.interface import MISCONFIGURED_EXIT_CODES, LoginInterrupted
+from egec_cli.errors import ConfigError
+from egec_cli.mail.transports.interface import (
+    MISCONFIGURED_EXIT_CODES,
+    LoginInterrupted,
+    LoginSecretUnavailable,
+    LoginTimedOut,
+)
 from egec_cli.settings.schema import SecretCommand
 from egec_cli.translation import Words, system_message
 
@@ -48,8 +53,7 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
 
     Raises:
         ConfigError: the program cannot be run.
-        TemporaryFailure: it failed, or did not end in time.
-        LoginInterrupted: it was interrupted.
+        LoginSecretUnavailable: it failed, did not end in time, or was interrupted.
     """
     setting = command.setting
     try:
@@ -75,7 +79,12 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
         if process.returncode is None and interruption.is_set():
             raise LoginInterrupted(Words("the program in {setting} was interrupted", setting=setting))
         if process.returncode is None:
-            raise _failure(setting, Words("did not end within {seconds:g} s", seconds=timeout))
+            raise LoginTimedOut(
+                "the program in {setting} did not end within {seconds:g} s",
+                _RUN_IT,
+                setting=setting,
+                seconds=timeout,
+            )
     code = process.returncode
     if code in MISCONFIGURED_EXIT_CODES:
         raise ConfigError(
@@ -91,10 +100,8 @@ def read_output(command: SecretCommand, timeout: float, interruption: Event, *, 
     return received
 
 
-def _failure(setting: str, what: Words) -> TemporaryFailure:
-    return TemporaryFailure(
-        "the program in {setting} {what}", _RUN_IT, code=LoginInterrupted.code, setting=setting, what=what
-    )
+def _failure(setting: str, what: Words) -> LoginSecretUnavailable:
+    return LoginSecretUnavailable("the program in {setting} {what}", _RUN_IT, setting=setting, what=what)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.errors import ConfigError, EgecError, TemporaryFailure
+from egec_cli.errors import ConfigError, EgecError
 from egec_cli.mail.transports import login_secret
+from egec_cli.mail.transports.interface import LoginSecretUnavailable, LoginTimedOut
 from egec_cli.mail.transports.login_secret import CommandSecret, FileSecret, end_running_commands
 from egec_cli.password import Password
 from egec_cli.settings.schema import SecretCommand, SecretFile
@@ -147,11 +148,11 @@ def test_a_password_with_control_characters_is_a_fault_of_the_configuration(outp
 @pytest.mark.parametrize(
     ("commands", "kind", "words"),
     [
-        (f"echo {TOKEN}; exit 1", TemporaryFailure, "failed with exit code 1"),
-        (f"echo {TOKEN} >&2; exit 75", TemporaryFailure, "failed with exit code 75"),
+        (f"echo {TOKEN}; exit 1", LoginSecretUnavailable, "failed with exit code 1"),
+        (f"echo {TOKEN} >&2; exit 75", LoginSecretUnavailable, "failed with exit code 75"),
         (f"echo {TOKEN}; exit 78", ConfigError, "failed with exit code 78"),
         ("no-such-program", ConfigError, "failed with exit code 127"),
-        (f"echo {TOKEN}; kill -9 $$", TemporaryFailure, "was killed by signal 9"),
+        (f"echo {TOKEN}; kill -9 $$", LoginSecretUnavailable, "was killed by signal 9"),
     ],
 )
 def test_a_program_that_fails_counts_not_even_with_output(
@@ -160,7 +161,7 @@ def test_a_program_that_fails_counts_not_even_with_output(
     failure = failure_of(secret_of(shell_program(tmp_path / "program", commands)))
     assert type(failure) is kind
     assert failure.message == f"the program in {SETTING} {words}"
-    assert failure.code == ("login_secret_unavailable" if kind is TemporaryFailure else "configuration")
+    assert failure.code == ("login_secret_unavailable" if kind is LoginSecretUnavailable else "configuration")
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 
@@ -194,11 +195,21 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(commands: str, t
     began = time.monotonic()
     failure = failure_of(secret_of(program, timeout=0.5))
     assert 0.5 <= time.monotonic() - began < 5
-    assert isinstance(failure, TemporaryFailure)
+    assert isinstance(failure, LoginTimedOut)
     assert failure.message == f"the program in {SETTING} did not end within 0.5 s"
     for name in ("pid", "child"):
         process = int((tmp_path / name).read_text())
         wait_until(lambda process=process: not is_running(process))  # type: ignore[misc]
+
+
+def test_a_slow_program_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(login_secret, "_UNTOLD", 0.2)
+    assert secret_of(shell_program(tmp_path / "quick", f"echo {TOKEN}")).get().reveal() == TOKEN
+    assert capsys.readouterr().err == ""
+    assert secret_of(shell_program(tmp_path / "slow", f"sleep 1; echo {TOKEN}")).get().reveal() == TOKEN
+    assert capsys.readouterr().err == f"egec: waiting for the program in {SETTING}, for at most {LONG:g} s\n"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from egec_cli.errors import InvalidInput
-from egec_cli.imports import json_list, tables
+from egec_cli.imports import json_tables, tables
+from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import TableKind, TableOptions
 from egec_cli.imports.rows import FIELD_OF_COLUMN
-from egec_cli.imports.tables import Row, Table
+from egec_cli.imports.tables import Table
 
 CLIENTS = [{"email": f"c{number}@example.org", "nom": f'Noël [{number}], \\ "é"'} for number in range(50)]
 
@@ -45,7 +46,7 @@ def cells_of(rows: list[Row]) -> list[list[str]]:
 def test_a_list_is_read_however_it_is_written(
     monkeypatch: pytest.MonkeyPatch, text: str, piece: int, kind: TableKind | None
 ) -> None:
-    monkeypatch.setattr(json_list, "_PIECE", piece)
+    monkeypatch.setattr(json_tables, "_PIECE", piece)
     rows = rows_of(text, kind)
     assert cells_of(rows) == [list(client.values()) for client in CLIENTS]
     assert [row.fault for row in rows] == [""] * len(CLIENTS)

@@ -1,0 +1,77 @@
+"""The columns of a table, the fields that they stand for, and the rows below them."""
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from egec_cli.errors import InvalidInput
+from egec_cli.imports.formats import LONGEST_LINE
+from egec_cli.translation import Words
+
+BYTE_ORDER_MARK = "\ufeff"
+BLANKS = f" \t\r\n\xa0{BYTE_ORDER_MARK}"
+# Written by programs in place of a character that they could not read or write.
+LOST = "\ufffd"
+HAS_LOST = Words("it contains \ufffd, which marks a character that another program lost")
+TOO_LONG = Words("the line is longer than {most:,} characters; only its beginning is kept", most=LONGEST_LINE)
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        line: the number of its first line; the first line of the file is 1.
+        cells: the texts of the fields, in the order of `Table.fields`.
+        raw: the original text, with its line end.
+        fault: why it cannot be read; empty if it can.
+        absent: the known fields for which it has no cell; an empty cell is not absent.
+    """
+
+    line: int
+    cells: Sequence[str]
+    raw: str
+    fault: str = ""
+    absent: Collection[str] = ()
+
+
+def fold_header(name: str) -> str:
+    """Return the name of a column for comparison: without case, accents, blanks and punctuation."""
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in plain if c.isalnum())
+
+
+def name_example(fields: Mapping[str, str]) -> str:
+    """Return a header as an example."""
+    return ";".join(list(dict.fromkeys(fields.values()))[:4])
+
+
+def require_columns(
+    name: str, names: Sequence[str], found: Sequence[tuple[str, str]], known: Mapping[str, str]
+) -> None:
+    """Raise unless some columns stand for fields (`found`: column and field), and no two for the same field."""
+    for _, field in found:
+        same = [repr(column) for column, other in found if other == field]
+        if len(same) > 1:
+            raise InvalidInput(
+                "{name} has {number} columns for {field}: {columns}",
+                "Keep one of them, and remove or rename the others.",
+                name=name,
+                number=len(same),
+                field=field,
+                columns=" and ".join(same),
+            )
+    if not found and any("@" in column for column in names):
+        raise InvalidInput(
+            "the first line of {name} is not a header: it contains an e-mail",
+            "Add a first line with the names of the columns, such as {example}.",
+            name=name,
+            example=name_example(known),
+        )
+    if not found:
+        raise InvalidInput(
+            "{name} has no known column; its columns are: {columns}",
+            "Name the columns as in {example}, or map them: --map 'COLUMN=email'.",
+            name=name,
+            columns=", ".join(names)[:300],
+            example=name_example(known),
+        )
