@@ -167,7 +167,7 @@ def test_a_preview_shows_a_clients_mail_with_an_invalid_password(egec: Egec, tmp
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
-@pytest.mark.parametrize("kind", ["credentials", "reissue", "address-changed"])
+@pytest.mark.parametrize("kind", ["credentials", "reissue", "address-changed", "closing"])
 def test_every_kind_can_be_tried_and_is_marked_as_a_test(
     egec: Egec, server: MailServer, kind: str, language: str
 ) -> None:
