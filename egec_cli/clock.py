@@ -4,9 +4,9 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
-from egec_cli.errors import UsageError
+from egec_cli.errors import ConfigError, UsageError
 
 Clock = Callable[[], datetime]
 
@@ -94,20 +94,68 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"out of the years 1 to 9999 in UTC: {text!r}") from None
 
 
-def parse_date_or_age(text: str, now: datetime, *, end_of_day: bool = False) -> datetime:
-    """Return the time of a date in this machine's time zone, or of an age in days.
+def find_zone(name: str) -> tzinfo:
+    """Return a time zone, such as `Europe/Paris`.
+
+    Raises:
+        ConfigError: this machine does not know it.
+    """
+    # Imported here: few commands need it.
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise ConfigError(
+            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
+            "Install the package tzdata, from the system or with pip.",
+            zone=name,
+        ) from None
+
+
+_MONTHS = {"m": 1, "y": 12}
+_DAYS = {"d": 1, "w": 7}
+
+
+def parse_date_or_age(text: str, now: datetime, *, end_of_day: bool = False, zone: str = "") -> datetime:
+    """Return the time of a date, or of an age: days (`90d`), weeks (`6w`), months (`12m`) or years (`2y`).
+
+    A day of an age has 24 hours. Months and years are those of the calendar, at the same time of day: one month before
+    31 March is the last day of February.
 
     Args:
         text: such as `2026-01-31` or `90d`.
         now: the time from which an age counts.
         end_of_day: return the end of a date rather than its beginning.
+        zone: the name of the time zone of dates, months and years; empty for that of this machine.
 
     Raises:
         UsageError: the text is neither.
+        ConfigError: this machine does not know the time zone.
     """
     try:
-        if re.fullmatch(r"[0-9]{1,5}d", text):
-            return now - timedelta(days=int(text[:-1]))
-        return (datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)).astimezone().astimezone(UTC)
+        if match := re.fullmatch(r"([0-9]{1,5})([dwmy])", text):
+            number, unit = int(match[1]), match[2]
+            if unit in _DAYS:
+                return now - timedelta(days=number * _DAYS[unit])
+            here = now.astimezone(find_zone(zone) if zone else None)
+            local = _months_before(here.replace(tzinfo=None), number * _MONTHS[unit])
+        else:
+            local = datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)
+        # Python takes a time without a zone for one of this machine.
+        return (local.replace(tzinfo=find_zone(zone)) if zone else local).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise UsageError("invalid date or age: {text!r}", "Write it as 2026-01-31 or as 90d.", text=text) from None
+        raise UsageError(
+            "invalid date or age: {text!r}", "Write it as 2026-01-31, or as an age: 90d, 6w, 12m or 2y.", text=text
+        ) from None
+
+
+def _months_before(local: datetime, months: int) -> datetime:
+    """Return the same time of day some months earlier, on the last day of a month that lacks the day."""
+    # Imported here: most commands count no months.
+    from calendar import monthrange
+
+    year, month = divmod(local.year * 12 + local.month - 1 - months, 12)
+    if year < 1:
+        raise ValueError("before the year 1")
+    return local.replace(year=year, month=month + 1, day=min(local.day, monthrange(year, month + 1)[1]))

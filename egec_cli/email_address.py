@@ -5,7 +5,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from egec_cli.errors import InvalidInput
+from egec_cli.errors import InvalidInput, UsageError
 from egec_cli.translation import Words
 
 
@@ -52,6 +52,21 @@ def parse_email(text: str) -> EmailAddress:
     return EmailAddress(
         given=given, key=f"{local}@{valid.ascii_domain}", wire=f"{valid.local_part}@{valid.ascii_domain}"
     )
+
+
+def parse_domain(text: str) -> str:
+    """Return a domain as the keys of its addresses contain it: in IDNA form and lower case.
+
+    Raises:
+        UsageError: no valid address has this domain.
+    """
+    given = unicodedata.normalize("NFC", text.strip())
+    domain = None if "@" in given else _good_domain(given)
+    if domain is None:
+        raise UsageError(
+            "invalid e-mail domain: {given!r}", "Write the part after the @ alone, as in example.org.", given=given
+        )
+    return domain
 
 
 # Most addresses: their validity depends on the domain alone.

@@ -91,6 +91,25 @@ class _State(NamedTuple):
     has_failed_logins: bool
 
 
+class Guard(NamedTuple):
+    """What must hold for a client who is changed because selectors select the client.
+
+    Attributes:
+        conditions: checked in the transaction of the change; clients for whom they do not hold are left out.
+        selection: the selectors as options, for the audit log; empty without any.
+    """
+
+    conditions: Sequence[Any] = ()
+    selection: str = ""
+
+    def details(self) -> dict[str, Any]:
+        """Return the details of the audit event."""
+        return {"selection": self.selection} if self.selection else {}
+
+
+NO_GUARD = Guard()
+
+
 def update_client(context: Context, client: Client, given: Mapping[str, str]) -> UpdateResult:
     """Change fields of a client.
 
@@ -201,37 +220,51 @@ def _deliver_notice(
         return NoticeResult(DeliveryOutcome.IN_DOUBT, error=doubt), mail
 
 
-def disable_clients(context: Context, keys: Sequence[int], *, reason: str) -> dict[int, ChangeRecord]:
+def disable_clients(
+    context: Context, keys: Sequence[int], guard: Guard = NO_GUARD, *, reason: str
+) -> dict[int, ChangeRecord]:
     """Disable clients: until they are enabled again, they cannot log in and get no mail.
 
     Args:
+        guard: what must hold for them.
         reason: why, for readers of the history.
 
     Returns:
-        The results by key.
+        The results by key, without those for whom the guard does not hold.
 
     Raises:
         InvalidInput: the reason is empty or invalid.
     """
-    words = fields.clean_line(Words("reason"), reason)
-    if not words:
-        raise InvalidInput("the reason is empty", "Give one, such as --reason 'contract ended'.")
     return _change_clients(
         context,
         keys,
+        guard,
         "client.disable",
         ChangeOutcome.DISABLED,
         is_due=lambda state: not state.is_disabled,
         new_values=lambda now: {"disabled_at": now, "updated_at": now},
-        private={"reason": words},
+        private={"reason": clean_reason(reason)},
     )
 
 
-def enable_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRecord]:
+def clean_reason(reason: str) -> str:
+    """Return the reason for disabling clients without surplus white space.
+
+    Raises:
+        InvalidInput: it is empty or invalid.
+    """
+    words = fields.clean_line(Words("reason"), reason)
+    if not words:
+        raise InvalidInput("the reason is empty", "Give one, such as --reason 'contract ended'.")
+    return words
+
+
+def enable_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUARD) -> dict[int, ChangeRecord]:
     """Enable disabled clients again. Return the results by key."""
     return _change_clients(
         context,
         keys,
+        guard,
         "client.enable",
         ChangeOutcome.ENABLED,
         is_due=lambda state: state.is_disabled,
@@ -240,7 +273,7 @@ def enable_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRec
     )
 
 
-def unblock_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRecord]:
+def unblock_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUARD) -> dict[int, ChangeRecord]:
     """Let clients try to log in immediately despite failed logins. Return the results by key.
 
     The count of failures starts again at zero, even if the wait after them is already over.
@@ -248,6 +281,7 @@ def unblock_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRe
     return _change_clients(
         context,
         keys,
+        guard,
         "client.unblock",
         ChangeOutcome.UNBLOCKED,
         is_due=lambda state: state.has_failed_logins,
@@ -258,6 +292,7 @@ def unblock_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRe
 def _change_clients(
     context: Context,
     keys: Sequence[int],
+    guard: Guard,
     action: str,
     outcome: ChangeOutcome,
     *,
@@ -266,7 +301,7 @@ def _change_clients(
     private: Mapping[str, object] | None = None,
 ) -> dict[int, ChangeRecord]:
     with context.database.atomic():
-        states = _lock_states(keys)
+        states = _lock_states(keys, guard)
         records = {
             one.key: _failed(one.identifier, _erased_error(one.identifier))
             if one.is_erased
@@ -275,11 +310,11 @@ def _change_clients(
         }
         changed = _changed_keys(records)
         Client.update(**new_values(context.clock())).where(in_list(Client.id, changed)).execute()
-        audit.record_changes(context, action, outcome.value, changed, private=private or {})
+        audit.record_changes(context, action, outcome.value, changed, private={**(private or {}), **guard.details()})
     return records
 
 
-def erase_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeRecord]:
+def erase_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUARD) -> dict[int, ChangeRecord]:
     """Erase the personal data of clients for good, everywhere in the database (RGPD, article 17).
 
     Their identifiers stay reserved and can never log in again. A client who is being mailed fails as `client_busy`,
@@ -289,13 +324,13 @@ def erase_clients(context: Context, keys: Sequence[int]) -> dict[int, ChangeReco
         The results by key.
     """
     with context.database.atomic():
-        states = _lock_states(keys)
+        states = _lock_states(keys, guard)
         living = [one.key for one in states if not one.is_erased]
         free = leases.take_leases(context, living, leases.new_owner())
         records = {one.key: _erasure_record(one, is_free=one.key in free) for one in states}
         erased = _changed_keys(records)
         _erase(context, erased)
-        audit.record_changes(context, "client.erase", "erased", erased)
+        audit.record_changes(context, "client.erase", "erased", erased, **guard.details())
     return records
 
 
@@ -419,8 +454,8 @@ def record_to_error(record: ChangeRecord) -> EgecError:
     return make_error(record.identifier)
 
 
-def _lock_states(keys: Sequence[int]) -> Sequence[_State]:
-    """Lock these clients until the end of the transaction, and return their states."""
+def _lock_states(keys: Sequence[int], guard: Guard) -> Sequence[_State]:
+    """Lock these clients until the end of the transaction, and return the states of those for whom the guard holds."""
     lock_clients(keys)
     query = Client.select(
         Client.id,
@@ -431,7 +466,7 @@ def _lock_states(keys: Sequence[int]) -> Sequence[_State]:
     )
     return [
         _State(key, identifier, *map(bool, answers))
-        for key, identifier, *answers in fetch_tuples(query.where(in_list(Client.id, keys)))
+        for key, identifier, *answers in fetch_tuples(query.where(in_list(Client.id, keys), *guard.conditions))
     ]
 
 

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 from egec_cli import clock, email_address
 from egec_cli.audit import record as audit
 from egec_cli.clients import change
-from egec_cli.clients.change import ChangeOutcome, ChangeRecord
+from egec_cli.clients.change import NO_GUARD, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.context import Context, synchronize
 from egec_cli.credentials import issue, leases, quotas
 from egec_cli.credentials.leases import Lease
 from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import lock_clients
 from egec_cli.errors import EgecError, ExitCode, InvalidInput, TemporaryFailure, UsageError
-from egec_cli.mail.compose import message, template
+from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.lint import templates
 from egec_cli.mail.transports.interface import (
@@ -77,8 +77,11 @@ def closing_moment(settings: Settings, notified_at: datetime, period: timedelta)
 
     The notice names the day that begins then.
     """
-    local = template.to_zone_of_clients(settings, notified_at + period)
-    return _midnight(local + timedelta(days=1))
+    return _midnight(_to_local(settings, notified_at + period) + timedelta(days=1))
+
+
+def _to_local(settings: Settings, moment: datetime) -> datetime:
+    return moment.astimezone(clock.find_zone(settings.timezone))
 
 
 def _midnight(local: datetime) -> datetime:
@@ -87,22 +90,21 @@ def _midnight(local: datetime) -> datetime:
 
 
 class Conditions(NamedTuple):
-    """Which clients have a notice that counts, and which of them may be closed now, as conditions of a query.
+    """Who is to be told now, and whose account may be closed now, as conditions of a query.
 
     Attributes:
-        is_told: the client has a notice that counts.
-        is_due: the account may be closed now.
-        can_be_told: the client may get a notice: enabled, not erased, within the dates of validity.
+        is_to_tell: the client has no notice that counts, and may get one: enabled, not erased, within the dates of
+            validity.
+        is_due: the client was told long enough ago.
     """
 
-    is_told: Any
+    is_to_tell: Any
     is_due: Any
-    can_be_told: Any
 
 
 def conditions(settings: Settings, period: timedelta, moment: datetime) -> Conditions:
     """Return the conditions at a moment."""
-    local = template.to_zone_of_clients(settings, moment)
+    local = _to_local(settings, moment)
     today = local.date().isoformat()
     told_at = Client.closing_notified_at
     # A later time was recorded before the clock was set back.
@@ -118,7 +120,7 @@ def conditions(settings: Settings, period: timedelta, moment: datetime) -> Condi
     )
     # The same as `closing_moment` at or before the moment: that is always a midnight.
     is_due = is_told & is_open & (told_at < _midnight(local) - period)
-    return Conditions(is_told, is_due, is_open & is_valid)
+    return Conditions(~is_told & is_open & is_valid, is_due)
 
 
 class DryRun(NamedTuple):
@@ -141,7 +143,7 @@ def count_steps(found: Conditions, count: Callable[[Any], int]) -> DryRun:
     Args:
         count: counts the selected clients that meet a condition.
     """
-    notified = count(~found.is_told & found.can_be_told)
+    notified = count(found.is_to_tell)
     disabled = count(found.is_due)
     return DryRun(notified, disabled, count(Client.id.is_null(False)) - notified - disabled)
 
@@ -211,7 +213,7 @@ class Closer:
         period: timedelta,
         *,
         reason: str,
-        guard: Sequence[Any] = (),
+        guard: Guard = NO_GUARD,
         stop: StopEvent | None = None,
         patience: float = PATIENCE,
         first_pause: float = FIRST_PAUSE,
@@ -222,7 +224,7 @@ class Closer:
             transport: sends the notices; connects for the first one.
             period: how long before the closing a client is told.
             reason: why, for readers of the history.
-            guard: conditions that a client must meet when the notice or the change is made.
+            guard: what must hold for a client when the notice or the change is made.
             stop: set it to send no more mails.
             patience: how long a mail waits for its place in the quotas, in seconds.
             first_pause: the pause after an answer that may concern all mails, in seconds.
@@ -269,21 +271,19 @@ class Closer:
             place.give_back(self._context)
 
     def _disable_due(self, keys: Sequence[int]) -> tuple[dict[int, ChangeRecord], list[int]]:
-        with self._context.database.atomic():
-            lock_clients(keys)
-            at = self._context.clock()
-            found = conditions(self._context.settings, self._period, at)
-            columns = (Client.id, Client.identifier, found.is_due, ~found.is_told & found.can_be_told)
-            rows = list(fetch_tuples(Client.select(*columns).where(in_list(Client.id, keys), *self._guard)))
-            due = [key for key, _, is_due, _ in rows if is_due]
-            disabled = change.disable_clients(self._context, due, reason=self._reason) if due else {}
-        to_tell = [key for key, _, _, is_to_tell in rows if is_to_tell]
-        others = {
-            key: ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
-            for key, identifier, is_due, is_to_tell in rows
-            if not (is_due or is_to_tell)
-        }
-        return {**disabled, **others}, to_tell
+        """Disable those who are due; return the results, also of those for whom nothing is to do, and who is left."""
+        found = conditions(self._context.settings, self._period, self._context.clock())
+        guard = self._guard._replace(conditions=(found.is_due, *self._guard.conditions))
+        records = change.disable_clients(self._context, keys, guard, reason=self._reason)
+        columns = (Client.id, Client.identifier, found.is_to_tell)
+        rows = Client.select(*columns).where(in_list(Client.id, keys), *self._guard.conditions).order_by(Client.id)
+        to_tell = []
+        for key, identifier, is_to_tell in fetch_tuples(rows):
+            if is_to_tell:
+                to_tell.append(key)
+            elif key not in records:
+                records[key] = ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
+        return records, to_tell
 
     def _tell(self, key: int) -> ChangeRecord:
         """Mail the notice to one client, and record it."""
@@ -334,8 +334,8 @@ class Closer:
         """Lock a client, and take the lease if the client is still to be told; otherwise return the result."""
         lock_clients([key])
         found = conditions(self._context.settings, self._period, self._context.clock())
-        is_to_tell = ~found.is_told & found.can_be_told
-        row = next(fetch_tuples(Client.select(*_COLUMNS).where(Client.id == key, is_to_tell, *self._guard)), None)
+        rows = Client.select(*_COLUMNS).where(Client.id == key, found.is_to_tell, *self._guard.conditions)
+        row = next(fetch_tuples(rows), None)
         if row is None:
             return None, ChangeRecord(_identifier(key), None, ChangeOutcome.UNCHANGED)
         client = _Addressee._make(row)
@@ -382,7 +382,8 @@ class Closer:
             Client.update(closing_notified_at=at).where(Client.id == client.key).execute()
         if counts or answer.cause not in _OF_THE_SERVER:
             outcome = str(answer.outcome) if counts else DEFERRED
-            audit.record_changes(self._context, ACTION, outcome, [client.key], **details)
+            private = self._guard.details()
+            audit.record_changes(self._context, ACTION, outcome, [client.key], private=private, **details)
         result = ChangeOutcome.NOTIFIED if counts else ChangeOutcome.FAILED
         if answer.error is None:
             return ChangeRecord(client.identifier, None, result)
@@ -394,7 +395,7 @@ class Closer:
 
     def _closing_day(self, at: datetime) -> str:
         closes_at = closing_moment(self._context.settings, at, self._period)
-        return template.to_zone_of_clients(self._context.settings, closes_at).date().isoformat()
+        return _to_local(self._context.settings, closes_at).date().isoformat()
 
     def _was_tried_long_enough(self, key: int, answer: _Answer, at: datetime) -> bool:
         """Return whether notices to a client have been refused for EGEC_MAIL_RETRY_HOURS.

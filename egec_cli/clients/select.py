@@ -10,12 +10,14 @@ from typing import Any, BinaryIO, NamedTuple
 from egec_cli import clock, email_address, identifier
 from egec_cli.clients import fields, records
 from egec_cli.clients.records import REFERENCE_PREFIX, ClientRecord, ClientStatus
+from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
-from egec_cli.errors import InvalidInput, UsageError
+from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.output.formats import remove_guard
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, Table
-from egec_cli.store.sql import fetch_tuples, insert_many
+from egec_cli.store.sql import email_domain, fetch_tuples, insert_many
+from egec_cli.translation import Words
 
 
 class ClientList(NamedTuple):
@@ -36,7 +38,12 @@ class Selection(NamedTuple):
     """The selectors of a bulk command.
 
     Attributes:
-        issued_before: a date, or an age such as `90d`, of the current password.
+        last_login_before: a date in EGEC_TIMEZONE, or an age such as `2y`, of the last login; clients who have never
+            logged in have none, and are not selected.
+        created_before: the same of the client record.
+        created_after: the same; a record of that very moment is selected.
+        email_domain: the domain of the e-mail, in any case or form; subdomains are other domains.
+        issued_before: a date or an age of the current password.
         last_mail_failed: the last mail was refused by the server, or bounced.
         weak_hash: the hash of the current password has a lower bcrypt cost than new ones.
         listed: only clients named there.
@@ -47,6 +54,10 @@ class Selection(NamedTuple):
     everyone: bool = False
     status: ClientStatus | None = None
     never_logged_in: bool = False
+    last_login_before: str = ""
+    created_before: str = ""
+    created_after: str = ""
+    email_domain: str = ""
     issued_before: str = ""
     last_mail_failed: bool = False
     weak_hash: bool = False
@@ -55,12 +66,25 @@ class Selection(NamedTuple):
     limit: int | None = None
 
 
+def require_selector(selection: Selection) -> None:
+    """Require that a selection has a selector, such as `everyone`; an exclusion or a limit is not enough.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if not any(selection._replace(excluded=None, limit=None)):
+        raise UsageError("no client is selected", "Add --all, or --status, --from or another selector.")
+
+
 class Unmatched(NamedTuple):
     """A line of a file that matches no client; a very long value is cut."""
 
     file: str
     line: int
     value: str
+
+
+_DATES = ("last_login_before", "created_before", "created_after", "issued_before")
 
 
 class Selected:
@@ -77,12 +101,22 @@ class Selected:
             UsageError: a selector is missing, or cannot match any client.
             InvalidInput: a file is not UTF-8, is invalid CSV or lacks the column.
         """
-        if to_mail and not any(selection._replace(excluded=None, limit=None)):
-            raise UsageError("no client is selected", "Add --all, or --status, --from or another selector.")
+        if to_mail:
+            require_selector(selection)
         if to_mail and selection.status is ClientStatus.DISABLED:
             raise UsageError("disabled clients get no mail", "Type `egec client enable CLIENT` first.")
         if selection.limit is not None and selection.limit < 1:
             raise UsageError("--limit {limit} selects no client", "Use 1 or more, or omit it.", limit=selection.limit)
+        if selection.never_logged_in and selection.last_login_before:
+            raise UsageError(
+                "no client matches both --never-logged-in and --last-login-before",
+                "Type a command for each: one with --last-login-before {age}, one with --never-logged-in"
+                " --created-before {age}.",
+                age=quoted(selection.last_login_before),
+            )
+        if selection.email_domain:
+            # The same selection, however it is typed.
+            selection = selection._replace(email_domain=email_address.parse_domain(selection.email_domain))
         self._context = context
         self._selection = selection
         self._to_mail = to_mail
@@ -91,9 +125,20 @@ class Selected:
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
-        self._issued_before = (
-            clock.parse_date_or_age(selection.issued_before, context.clock()) if selection.issued_before else None
-        )
+        now = context.clock()
+        self._moments = {
+            name: clock.parse_date_or_age(text, now, zone=context.settings.timezone)
+            for name in _DATES
+            if (text := getattr(selection, name))
+        }
+        after, before = self._moments.get("created_after"), self._moments.get("created_before")
+        if after is not None and before is not None and after >= before:
+            raise UsageError(
+                "no client was created both after {after} and before {before}",
+                "Exchange the two, or omit one.",
+                after=selection.created_after,
+                before=selection.created_before,
+            )
         self._named = self._read_files({"listed": selection.listed, "excluded": selection.excluded})
 
     def _read_files(self, files: Mapping[str, ClientList | None]) -> "NamedClients | None":
@@ -117,9 +162,10 @@ class Selected:
                 lines, on=(lines.c.client == Client.id)
             )
             place = lines.c.line
-        return query.where(*self._conditions()), place
+        return query.where(*self.conditions()), place
 
-    def _conditions(self) -> Iterator[Any]:
+    def conditions(self) -> Iterator[Any]:
+        """Yield the conditions on a client; that a list names the client is not among them."""
         selection = self._selection
         yield Client.email.is_null(False)
         if self._to_mail and selection.listed is None:
@@ -129,9 +175,17 @@ class Selected:
             yield records.has_status(selection.status, self._context.clock())
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
-        if self._issued_before is not None:
+        if "last_login_before" in self._moments:
+            yield Client.last_login_at < self._moments["last_login_before"]
+        if "created_before" in self._moments:
+            yield Client.created_at < self._moments["created_before"]
+        if "created_after" in self._moments:
+            yield Client.created_at >= self._moments["created_after"]
+        if selection.email_domain:
+            yield email_domain(Client.email_key) == selection.email_domain
+        if "issued_before" in self._moments:
             yield Client.active_sequence >= Client.revoked_below
-            yield _has_credential(Client.active_sequence, Credential.created_at < self._issued_before)
+            yield _has_credential(Client.active_sequence, Credential.created_at < self._moments["issued_before"])
         if selection.last_mail_failed:
             has_bounced = Credential.bounced_at.is_null(False)
             yield _has_credential(Client.last_sequence, (Credential.state == CredentialState.REFUSED) | has_bounced)
@@ -139,6 +193,25 @@ class Selected:
             yield records.has_weak_hash(self._context.settings.bcrypt_cost)
         if self._named is not None and selection.excluded is not None:
             yield ~self._named.is_excluded(Client.id)
+
+    @property
+    def limit(self) -> int | None:
+        """The maximum number of clients."""
+        return self._selection.limit
+
+    def describe(self, *, with_domain: bool = True) -> str:
+        """Return the selectors as command-line options; a file is called FILE.
+
+        Args:
+            with_domain: name the e-mail domain too, which may be that of a person.
+        """
+        described = dict(self.described)
+        if "email_domain" in described and not with_domain:
+            described["email_domain"] = "DOMAIN"
+        for name, file in (("listed", self._selection.listed), ("excluded", self._selection.excluded)):
+            if file is not None:
+                described[name] = {"column": file.column}
+        return describe_selectors(described)
 
     def count(self) -> int:
         """Count the selected clients."""
@@ -170,6 +243,22 @@ class Selected:
             file = self._selection.excluded if is_excluded else self._selection.listed
             assert file is not None
             yield Unmatched(file.name, line, value)
+
+
+def require_expected(found: int, expect: int, hint: Words) -> None:
+    """Require that the number of selected clients is the expected one.
+
+    Raises:
+        InvalidInput: it differs.
+    """
+    if found != expect:
+        raise InvalidInput(
+            "{found} clients are selected, not {expect} as expected",
+            hint,
+            code="unexpected_number",
+            found=found,
+            expect=expect,
+        )
 
 
 # A placeholder in `Selected.query` for the number of the line that named the client.

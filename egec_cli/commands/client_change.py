@@ -1,25 +1,31 @@
 """`egec client update`, `disable`, `enable`, `unblock` and `erase`; no other command loads this module."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from egec_cli.clients import change
-from egec_cli.clients.change import ChangeOutcome, ChangeRecord
+from egec_cli.clients.change import ChangeOutcome
 from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import load_record
 from egec_cli.clients.search import describe_client
-from egec_cli.commands.client_selectors import ColumnOption, Selectors, open_selection
+from egec_cli.commands.client_bulk import (
+    DryRunOption,
+    ExpectOption,
+    Kind,
+    Request,
+    YesToAllOption,
+    change_many,
+    require_one_target,
+)
+from egec_cli.commands.client_selectors import Selectors, with_selectors
 from egec_cli.commands.find import MatchOption, choose_client, find_client, show_named
 from egec_cli.commands.options import (
-    SELECTION,
     ClientArgument,
     OutputOption,
     RecordOption,
-    YesOption,
     can_ask,
     confirm,
     no_terminal,
@@ -29,8 +35,8 @@ from egec_cli.commands.session import note_saved_mail, open_context
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, PermissionDenied, UsageError
-from egec_cli.output.formats import OutputFormat, is_for_terminal, is_hidden, render, render_all, require_record_format
-from egec_cli.output.messages import note, to_text, warn
+from egec_cli.output.formats import OutputFormat, is_for_terminal, render, require_record_format
+from egec_cli.output.messages import note, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
@@ -47,16 +53,7 @@ _OUTCOMES = {
 }
 
 OptionalClientArgument = Annotated[
-    str, typer.Argument(metavar="[CLIENT]", help="One client, as in `egec client show`; or use --from.")
-]
-FromOption = Annotated[
-    str,
-    typer.Option(
-        "--from",
-        metavar="FILE|-",
-        help="All clients in this list: e-mail, identifier or reference.",
-        rich_help_panel=SELECTION,
-    ),
+    str, typer.Argument(metavar="[CLIENT]", help="One client, as in `egec client show`; or use --from or a selector.")
 ]
 
 
@@ -153,68 +150,105 @@ def _notify_previous_address(context: Context, client: Client, previous_email: s
     "disable",
     epilog=(
         "egec client disable 5079512743 --reason 'contract ended'\n"
-        "egec client disable --from left.csv --column courriel --reason left"
+        "egec client disable --from left.csv --column courriel --reason left\n"
+        "egec client disable --last-login-before 2y --reason dormant --dry-run"
     ),
 )
+@with_selectors
 def disable_command(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown by `egec client show`.")],
+    selectors: Selectors,
     client: OptionalClientArgument = "",
-    from_file: FromOption = "",
-    column: ColumnOption = "",
+    dry_run: DryRunOption = False,
+    expect: ExpectOption = None,
+    yes: YesToAllOption = False,
     match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Disable one client or a list of clients. No password is accepted until they are enabled."""
-    target = _parse_target(client, from_file, column, match=match)
-    _change(partial(change.disable_clients, reason=reason), target, output, name=Words("disabling"))
+    """Disable one client or many. No password is accepted until they are enabled."""
+    kind = Kind(
+        ChangeOutcome.DISABLED,
+        partial(change.disable_clients, reason=change.clean_reason(reason)),
+        Words("disabling"),
+        Words("Disable {clients}?"),
+    )
+    _change(kind, client, Request(selectors, dry_run, expect, yes), output, match=match)
 
 
-@app.command("enable", epilog=("egec client enable 5079512743\negec client enable --from back.csv --column courriel"))
+@app.command(
+    "enable",
+    epilog=(
+        "egec client enable 5079512743\n"
+        "egec client enable --from back.csv --column courriel\n"
+        "egec client enable --email-domain example.org --expect 12"
+    ),
+)
+@with_selectors
 def enable_command(
+    selectors: Selectors,
     client: OptionalClientArgument = "",
-    from_file: FromOption = "",
-    column: ColumnOption = "",
+    dry_run: DryRunOption = False,
+    expect: ExpectOption = None,
+    yes: YesToAllOption = False,
     match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Enable one disabled client or a list of them. Their passwords work again."""
-    target = _parse_target(client, from_file, column, match=match)
-    _change(change.enable_clients, target, output, name=Words("enabling"))
+    """Enable one disabled client or many. Their passwords work again."""
+    kind = Kind(ChangeOutcome.ENABLED, change.enable_clients, Words("enabling"), Words("Enable {clients}?"))
+    _change(kind, client, Request(selectors, dry_run, expect, yes), output, match=match)
 
 
-@app.command("unblock", epilog="egec client unblock 5079512743")
+@app.command("unblock", epilog="egec client unblock 5079512743\negec client unblock --status blocked --yes")
+@with_selectors
 def unblock_command(
+    selectors: Selectors,
     client: OptionalClientArgument = "",
-    from_file: FromOption = "",
-    column: ColumnOption = "",
+    dry_run: DryRunOption = False,
+    expect: ExpectOption = None,
+    yes: YesToAllOption = False,
     match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Lift the login block or wait of one client or a list of clients."""
-    target = _parse_target(client, from_file, column, match=match)
-    _change(change.unblock_clients, target, output, name=Words("unblocking"))
+    """Lift the login block or wait of one client or many."""
+    kind = Kind(
+        ChangeOutcome.UNBLOCKED,
+        change.unblock_clients,
+        Words("unblocking"),
+        Words("Lift the login block of {clients}?"),
+    )
+    _change(kind, client, Request(selectors, dry_run, expect, yes), output, match=match)
 
 
-@app.command("erase", epilog=("egec client erase 5079512743\negec client erase --from erase.txt --yes"))
+@app.command(
+    "erase",
+    epilog=(
+        "egec client erase 5079512743\n"
+        "egec client erase --from erase.txt --yes\n"
+        "egec client erase --status disabled --last-login-before 3y --expect 12"
+    ),
+)
+@with_selectors
 def erase_command(
+    selectors: Selectors,
     client: OptionalClientArgument = "",
-    from_file: FromOption = "",
-    column: ColumnOption = "",
+    dry_run: DryRunOption = False,
+    expect: ExpectOption = None,
+    yes: YesToAllOption = False,
     match: MatchOption = False,
-    yes: YesOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Permanently erase the personal data of one client or a list; identifiers stay reserved."""
-    target = _parse_target(client, from_file, column, match=match)
-    if not yes:
-        if from_file == "-" or not can_ask():
-            raise no_terminal()
-        if from_file:
-            _confirm_erasure(
-                Words("Permanently erase the data of all clients in {from_file}?", from_file=to_text(from_file))
-            )
-    choose = _choose_to_erase(yes=yes)
-    _change(change.erase_clients, target, output, name=Words("erasing"), finish=_remove_traces, choose=choose)
+    """Permanently erase the personal data of one client or many; identifiers stay reserved."""
+    kind = Kind(
+        ChangeOutcome.ERASED,
+        change.erase_clients,
+        Words("erasing"),
+        Words("Permanently erase the data of {clients}?"),
+        of_list=Words("Permanently erase the data of all clients in {from_file}?"),
+        finish=_remove_traces,
+    )
+    _change(
+        kind, client, Request(selectors, dry_run, expect, yes), output, match=match, choose=_choose_to_erase(yes=yes)
+    )
 
 
 def _remove_traces(context: Context, identifier: str | None) -> None:
@@ -222,113 +256,51 @@ def _remove_traces(context: Context, identifier: str | None) -> None:
         change.require_no_trace(context, identifier)
 
 
-def _choose_to_erase(*, yes: bool) -> "Callable[[_Target, OutputFormat], Client]":
+_Choose = Callable[[str, bool, OutputFormat], Client]
+
+
+def _choose_to_erase(*, yes: bool) -> _Choose:
     """Return a function that finds the client to erase and, unless `yes` is set, asks the operator."""
 
-    def choose(target: _Target, output: OutputFormat) -> Client:
+    def choose(wanted: str, match: bool, output: OutputFormat) -> Client:
         if yes:
-            return choose_client(target.client, match=target.match, exactly=True, output=output)
-        client = find_client(target.client, match=target.match, output=output)
+            return choose_client(wanted, match=match, exactly=True, output=output)
+        client = find_client(wanted, match=match, output=output)
         show_named(client)
-        _confirm_erasure(Words("Permanently erase the data of client {client}?", client=client.identifier))
+        if not confirm(Words("Permanently erase the data of client {client}?", client=client.identifier)):
+            note("egec: nothing was erased")
+            raise typer.Exit(ExitCode.REFUSED)
         return client
 
     return choose
 
 
-def _confirm_erasure(question: Words) -> None:
-    if not confirm(question):
-        note("egec: nothing was erased")
-        raise typer.Exit(ExitCode.REFUSED)
-
-
-class _Target(NamedTuple):
-    """The clients to change: one client, or those in a file, in one of its columns or one on each line."""
-
-    client: str
-    from_file: str
-    column: str
-    match: bool
-
-
-def _parse_target(client: str, from_file: str, column: str, *, match: bool) -> _Target:
-    if bool(client) == bool(from_file):
-        raise UsageError("give exactly one of CLIENT and --from", "Give one CLIENT, or --from FILE.")
-    return _Target(client, from_file, column, match)
-
-
-def _choose(target: _Target, output: OutputFormat) -> Client:
-    return choose_client(target.client, match=target.match, output=output)
-
-
-def _skip(_context: Context, _identifier: str | None) -> None:
-    """Do nothing after a change."""
+def _choose(wanted: str, match: bool, output: OutputFormat) -> Client:
+    return choose_client(wanted, match=match, output=output)
 
 
 def _change(
-    change_clients: Callable[[Context, Sequence[int]], dict[int, ChangeRecord]],
-    target: _Target,
-    output: OutputFormat,
-    *,
-    name: str,
-    finish: Callable[[Context, str | None], None] = _skip,
-    choose: Callable[[_Target, OutputFormat], Client] = _choose,
+    kind: Kind, client: str, request: Request, output: OutputFormat, *, match: bool, choose: _Choose = _choose
 ) -> None:
-    """Change the clients, show the outcome of each, and end with the right exit code.
+    """Change one client or many, show the outcome of each, and end with the right exit code; `choose` finds one."""
+    require_one_target(client, request)
+    if not client:
+        change_many(kind, request, output)
+        return
+    require_record_format(output)
+    if kind.outcome is ChangeOutcome.ERASED and not (request.yes or can_ask()):
+        raise no_terminal()
+    with open_context() as context:
+        found = choose(client, match, output)
+        name = describe_client(found)
+        record = kind.change(context, [found.id], change.NO_GUARD)[found.id]
+        if record.outcome is ChangeOutcome.FAILED:
+            raise change.record_to_error(record)
+        if is_for_terminal(output):
+            # Imported here: only a terminal needs it.
+            from egec_cli.commands.client_card import show_outcome
 
-    `name` says what is being done. `finish` runs once at the end, also if nothing was left to change: an earlier
-    command may have been interrupted there. It gets the identifier of one of the clients, if there is one. `choose`
-    finds a single client.
-    """
-    if target.client:
-        require_record_format(output)
-    selectors = Selectors(from_file=target.from_file, column=target.column)
-    with open_selection(selectors) as selection, open_context() as context:
-        if selection.listed is None:
-            found = choose(target, output)
-            name = describe_client(found)
-            record = change_clients(context, [found.id])[found.id]
-            if record.outcome is ChangeOutcome.FAILED:
-                raise change.record_to_error(record)
-            if is_for_terminal(output):
-                # Imported here: only a terminal needs it.
-                from egec_cli.commands.client_card import show_outcome
-
-                show_outcome(name, _OUTCOMES[record.outcome])
-            else:
-                render(record, output)
-            finish(context, record.identifier)
-            return
-        with ProgressLine(name, Words("clients")) as line:
-            summary = _Summary(line)
-            records = change.change_each(
-                context, selection.listed, partial(change_clients, context), report_total=line.set_total
-            )
-            render_all(summary.count(records, output), ChangeRecord, output, flush=True)
-        report = warn if summary.numbers[ChangeOutcome.FAILED] else note
-        counts = ", ".join(f"{number} {outcome}" for outcome, number in summary.numbers.items())
-        report("egec: {summary}", summary=counts or Words("the list is empty"))
-        finish(context, summary.identifier)
-    if summary.numbers[ChangeOutcome.FAILED]:
-        raise typer.Exit(ExitCode.PARTLY_DONE)
-
-
-class _Summary:
-    """The outcomes of a list of changes, counted, also on a progress line."""
-
-    def __init__(self, line: ProgressLine) -> None:
-        self._line = line
-        self.numbers = Counter[ChangeOutcome]()
-        # One client whose change did not fail.
-        self.identifier: str | None = None
-
-    def count(self, records: Iterator[ChangeRecord], output: OutputFormat) -> Iterator[ChangeRecord]:
-        """Count the records and pass them on."""
-        for record in records:
-            yield record
-            self.numbers[record.outcome] += 1
-            self._line.advance()
-            if record.outcome is not ChangeOutcome.FAILED:
-                self.identifier = record.identifier
-            elif is_hidden(output):
-                warn("egec: line {line}: {details}", line=record.line, details=record.details)
+            show_outcome(name, _OUTCOMES[record.outcome])
+        else:
+            render(record, output)
+        kind.finish(context, record.identifier)

@@ -56,6 +56,43 @@ class Selectors(NamedTuple):
         bool,
         typer.Option("--never-logged-in", help="Only clients who have never logged in.", rich_help_panel=SELECTION),
     ] = False
+    last_login_before: Annotated[
+        str,
+        typer.Option(
+            "--last-login-before",
+            metavar="DATE|AGE",
+            help="Only clients whose last login is older; not those who have never logged in: 2026-01-31, 90d, 6w, 12m,"
+            " 2y.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = ""
+    created_before: Annotated[
+        str,
+        typer.Option(
+            "--created-before",
+            metavar="DATE|AGE",
+            help="Only clients created before that day or moment: 2026-01-31 or 2y.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = ""
+    created_after: Annotated[
+        str,
+        typer.Option(
+            "--created-after",
+            metavar="DATE|AGE",
+            help="Only clients created on that day, at that moment or later: 2026-01-31 or 6w.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = ""
+    email_domain: Annotated[
+        str,
+        typer.Option(
+            "--email-domain",
+            metavar="DOMAIN",
+            help="Only clients with an e-mail at exactly this domain, such as example.org.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = ""
     issued_before: Annotated[
         str,
         typer.Option(

@@ -61,6 +61,11 @@ def show_total(total: int, limit: int | None) -> None:
         note("{total} in all", total=format_number(total))
 
 
+def count_clients(number: int) -> Words:
+    """Return a number of clients in words."""
+    return Words("1 client") if number == 1 else Words("{number} clients", number=format_number(number))
+
+
 def can_ask() -> bool:
     """Tell whether there is a terminal for a question."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -7,7 +7,7 @@ import typer
 
 from egec_cli.clients.select import Selected
 from egec_cli.commands.client_selectors import report_unmatched
-from egec_cli.commands.options import CLIENT_IN_TABLE, CLIENT_OPTIONAL, confirm
+from egec_cli.commands.options import CLIENT_IN_TABLE, CLIENT_OPTIONAL, confirm, count_clients
 from egec_cli.context import Context
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, render_all
@@ -80,13 +80,13 @@ def confirm_start(context: Context, plan: Plan) -> bool:
         lines = reissue_texts.preview_lines(plan.name, plan.preview(context), context.settings, existing=existing)
         show_lines(lines, sys.stderr)
     if not first:
-        question = Words("Mail new passwords to {clients}?", clients=reissue_texts.count_clients(total))
+        question = Words("Mail new passwords to {clients}?", clients=count_clients(total))
     elif first == total:
-        question = Words("Mail first passwords to {clients}?", clients=reissue_texts.count_clients(total))
+        question = Words("Mail first passwords to {clients}?", clients=count_clients(total))
     else:
         question = Words(
             "Mail first passwords to {clients} and new passwords to {others}?",
-            clients=reissue_texts.count_clients(first),
+            clients=count_clients(first),
             others=total - first,
         )
     return confirm(question)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from egec_cli import clock
+from egec_cli.commands.options import count_clients
 from egec_cli.errors import quoted
 from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line
 from egec_cli.output.terminal import text_for_people
@@ -20,11 +21,6 @@ _INDENT = 2
 _TIMES = "\N{MULTIPLICATION SIGN}"
 # Further reasons are shown as a number.
 _MOST_REASONS = 8
-
-
-def count_clients(number: int) -> Words:
-    """Return a number of clients in words."""
-    return Words("1 client") if number == 1 else Words("{number} clients", number=format_number(number))
 
 
 # The summary at the end.

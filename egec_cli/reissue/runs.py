@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 from egec_cli import clock
 from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
-from egec_cli.clients.select import SELECTED_LINE, Selected
+from egec_cli.clients.select import SELECTED_LINE, Selected, require_expected
+from egec_cli.clients.selector_words import LISTS, describe_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
@@ -19,6 +20,8 @@ from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState, TimeField
 from egec_cli.store.sql import fetch_tuples, lock_rows
 from egec_cli.translation import Words
+
+_NOT_STARTED = Words("Nothing was started. Correct the selectors or --expect.")
 
 
 class RunRecord(NamedTuple):
@@ -133,7 +136,7 @@ def find_existing_run(
         _require_same(run, selected, options, expect)
         require_not_cancelled(run)
     elif expect is not None:
-        _require_expected(selected.count(), expect)
+        require_expected(selected.count(), expect, _NOT_STARTED)
     return run
 
 
@@ -146,7 +149,7 @@ def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expe
             code="run_exists",
             name=run.name,
             quoted=quoted(run.name),
-            selection=_format_selectors(json.loads(run.selection)),
+            selection=describe_selectors(json.loads(run.selection)),
         )
     if options.sentence and options.sentence != RunOptions.parse(run.options).sentence:
         raise AlreadyExists(
@@ -166,20 +169,6 @@ def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expe
                 total=total,
                 expect=expect,
             )
-
-
-def _require_expected(found: int, expect: int) -> None:
-    if found != expect:
-        raise InvalidInput(
-            "{found} clients are selected, not {expect} as expected",
-            "Nothing was started. Correct the selectors or --expect.",
-            code="unexpected_number",
-            found=found,
-            expect=expect,
-        )
-
-
-_LISTS = {"listed", "excluded"}
 
 
 def _stored_selection(context: Context, selected: Selected) -> str:
@@ -202,8 +191,8 @@ def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
     from egec_cli.hashing import matches_hash
 
     return (
-        {field: value for field, value in stored.items() if field not in _LISTS} == selected.described
-        and _LISTS & stored.keys() == selected.lists.keys()
+        {field: value for field, value in stored.items() if field not in LISTS} == selected.described
+        and LISTS & stored.keys() == selected.lists.keys()
         and all(
             stored[field]["column"] == one.column
             and (
@@ -242,27 +231,9 @@ def _record_run(
     columns = [item.run, item.client, item.state, item.attempts, item.not_before, item.line]
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
     if expect is not None:
-        _require_expected(found, expect)
+        require_expected(found, expect, _NOT_STARTED)
     record_event(context, "reissue.start", "recorded", run=run, clients=found)
     return run
-
-
-# The options of selectors that have another name than the selector.
-_OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
-
-
-def _format_selectors(selection: Mapping[str, Any]) -> str:
-    """Return the selectors of a run as command-line options; the names of files are unknown."""
-    typed = []
-    for name, value in selection.items():
-        option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
-        if name in _LISTS:
-            typed.append(f"{option} FILE")
-        else:
-            typed.append(option if value is True else f"{option} {quoted(value)}")
-    # One option serves both files.
-    columns = {value["column"] for name, value in selection.items() if name in _LISTS and value["column"]}
-    return " ".join([*typed, *(f"--column {quoted(column)}" for column in columns)])
 
 
 def find_run(name: str) -> ReissueRun:

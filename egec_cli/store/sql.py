@@ -28,6 +28,7 @@ class _Engine(Protocol):
     def rfc3339_sql(self, moment: Any, /) -> Any: ...
     def contains_text(self, database: peewee.Database, text: Any, part: str, /) -> Any: ...
     def in_list(self, column: Any, values: _Values, /) -> Any: ...
+    def email_domain(self, key: Any, /) -> Any: ...
     def insert_many(
         self, database: peewee.Database, table: str, columns: _Columns, rows: _Rows, constants: _Constants,
         unless_taken: str, /,
@@ -99,6 +100,11 @@ def in_list(column: Any, values: _Values) -> Any:
     They are one parameter: peewee takes longer to write a list of them than a database to look them up.
     """
     return find_engine(models.database.obj).in_list(column, values)
+
+
+def email_domain(key: Any) -> Any:
+    """Return the expression of the domain in the key of an e-mail; it has an index."""
+    return find_engine(models.database.obj).email_domain(key)
 
 
 def locks_rows() -> bool:

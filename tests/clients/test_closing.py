@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from egec_cli.clients import change, closing, fields
-from egec_cli.clients.change import ChangeOutcome, ChangeRecord
+from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
 from egec_cli.context import Context
@@ -261,7 +261,7 @@ def test_a_client_who_no_longer_meets_the_guard_is_neither_told_nor_disabled(
 ) -> None:
     first, second = make(context, 2)
     Client.update(last_login_at=START - timedelta(days=800)).execute()
-    guard = [Client.last_login_at < START - timedelta(days=700)]
+    guard = Guard([Client.last_login_at < START - timedelta(days=700)])
 
     def log_in() -> None:
         Client.update(last_login_at=now.moment).where(Client.id == second.id).execute()
@@ -548,7 +548,7 @@ def test_places_in_the_quotas_that_no_mail_uses_are_given_back(context: Context,
     server.at(Point.KEPT, log_in)
     limited = context._replace(settings=context.settings._replace(mail_rate=parse_rate("100/d")))
     Client.update(last_login_at=START).execute()
-    assert Night(limited, guard=[Client.last_login_at == START]).outcomes == ["notified", "unchanged"]
+    assert Night(limited, guard=Guard([Client.last_login_at == START])).outcomes == ["notified", "unchanged"]
     assert [(count.mails, count.owner) for count in MailCount.select()] == [(1, None)]
     assert first.id < second.id
 
@@ -578,9 +578,7 @@ def test_a_period_is_in_days_or_weeks(text: str) -> None:
     assert closing.parse_period(text).days in {30, 28, 1, 366}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "30", "0d", "1m", "1y", "2027-01-01", "-3d", "367d", "53w", "\uff13d", "30d\n"]
-)
+@pytest.mark.parametrize("text", ["", "30", "0d", "1m", "1y", "2027-01-01", "-3d", "367d", "53w", "\uff13d", "30d\n"])
 def test_any_other_period_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="invalid period of notice"):
         closing.parse_period(text)

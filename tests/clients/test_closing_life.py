@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from egec_cli import clock
 from egec_cli.clients import change, closing, fields, records
 from egec_cli.clients.change import ChangeOutcome
 from egec_cli.context import Context
@@ -95,14 +96,14 @@ class Life(RuleBasedStateMachine):
     @rule(end=st.sampled_from([*End, *[End.ACCEPT] * 12]), login_meanwhile=st.sampled_from([False] * 9 + [True]))
     def a_night(self, end: End, login_meanwhile: bool) -> None:
         before, server = self.current(), Server(self, end, login_meanwhile)
-        told, began = list(self.told), self.began
+        told, began, last_login = list(self.told), self.began, self.last_login
         guard = change.Guard((Client.last_login_at.is_null() | (Client.last_login_at < self.now - DORMANT),))
         closer = closing.Closer(self.egec, server, PERIOD, reason="dormant", guard=guard, first_pause=0)
         at = self.now
         outcomes = [record.outcome for _, record in closer.close([self.client.id])]
         closer.finish()
         assert len(server.sent) <= 1
-        is_dormant = self.last_login is None or before.last_login_at < at - DORMANT
+        is_dormant = last_login is None or last_login < at - DORMANT
         if not is_dormant:
             assert (outcomes, server.sent) == ([], [])
             return
@@ -117,7 +118,7 @@ class Life(RuleBasedStateMachine):
         if server.sent:
             assert not self.disabled, "a disabled client gets a notice"
             assert not told, "a client gets two notices for one period"
-            today = closing.template.to_zone_of_clients(self.egec.settings, at).date().isoformat()
+            today = at.astimezone(clock.find_zone(self.egec.settings.timezone)).date().isoformat()
             assert self.valid_until is None or today <= self.valid_until
             refusal = REFUSALS[end]() if end in REFUSALS else None
             if refusal is not None and (refusal.cause in OF_THE_SERVER or refusal.error.exit_code == 78):

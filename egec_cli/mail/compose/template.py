@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template as StringTemplate
 from typing import NamedTuple, Self
 
+from egec_cli import clock
 from egec_cli.errors import ConfigError
 from egec_cli.password import Password
 from egec_cli.settings import trust
@@ -280,7 +281,7 @@ def closing_values(
     settings: Settings, greeting: str, identifier: str, closes_at: datetime, language: str
 ) -> dict[str, str]:
     """Return the values for the notice that an account will be closed; `closes_at` is a moment of that day."""
-    day = _format_date(to_zone_of_clients(settings, closes_at), language)
+    day = _format_date(_to_zone_of_clients(settings, closes_at), language)
     return {"greeting": greeting, "identifier": identifier, "closing_date": day, **fixed_values(settings)}
 
 
@@ -304,7 +305,7 @@ def format_time(settings: Settings, moment: datetime, language: str) -> str:
     Raises:
         ConfigError: this machine does not know the time zone.
     """
-    local = to_zone_of_clients(settings, moment)
+    local = _to_zone_of_clients(settings, moment)
     time = f"{'à' if language == 'fr' else 'at'} {local:%H:%M:%S}"
     return f"{_format_date(local, language)} {time} ({_name_zone(settings.timezone, local, language)})"
 
@@ -313,27 +314,12 @@ def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str
     """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = to_zone_of_clients(settings, issued_at + timedelta(days=settings.unused_password_days))
+    last_day = _to_zone_of_clients(settings, issued_at + timedelta(days=settings.unused_password_days))
     return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
 
 
-def to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
-    """Return a moment in the time zone of EGEC_TIMEZONE.
-
-    Raises:
-        ConfigError: this machine does not know the time zone.
-    """
-    # Imported here: a login shows a text of the templates too, without a time.
-    from zoneinfo import ZoneInfo
-
-    try:
-        return moment.astimezone(ZoneInfo(settings.timezone))
-    except (LookupError, ValueError, OSError):
-        raise ConfigError(
-            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
-            "Install the package tzdata, from the system or with pip.",
-            zone=settings.timezone,
-        ) from None
+def _to_zone_of_clients(settings: Settings, moment: datetime) -> datetime:
+    return moment.astimezone(clock.find_zone(settings.timezone))
 
 
 def _format_date(local: datetime, language: str) -> str:

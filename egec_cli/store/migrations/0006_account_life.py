@@ -1,4 +1,4 @@
-"""Add what the life of an account needs: validity dates, a notice of closing, and e-mails that several records share."""
+"""Add what the life of an account needs: validity dates, a notice of closing, shared e-mails, and e-mail domains."""
 
 import peewee
 
@@ -24,3 +24,8 @@ def up(migrator, db):
             "client_sharing", client, (client.email_share, client.id), where=client.email_share > peewee.SQL("0")
         )
     )
+    # For clients by the domain of their e-mail, in order of creation.
+    domain = "SUBSTR(email_key, INSTR(email_key, '@') + 1)"
+    if not isinstance(db, peewee.SqliteDatabase):
+        domain = "SPLIT_PART(email_key, '@', 2)"
+    db.execute_sql(f'CREATE INDEX "client_email_domain" ON "client" ({domain}, "id")')

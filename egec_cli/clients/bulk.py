@@ -1,0 +1,190 @@
+"""Change the clients whom selectors select: preview them, and walk through them in batches."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from egec_cli import clock
+from egec_cli.clients import records
+from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.records import ClientRecord, ClientStatus
+from egec_cli.clients.select import SELECTED_LINE, Selected
+from egec_cli.context import Context
+from egec_cli.store.models import Client
+from egec_cli.store.sql import fetch_tuples, stream_rows
+from egec_cli.translation import Words, join_words
+
+# Few enough for memory; many, because a sort by key may be repeated for each page.
+_READ_AT_A_TIME = 10_000
+# A compromise: short transactions, but not too many commits.
+_CHANGED_AT_A_TIME = 500
+
+
+class PlannedChange(NamedTuple):
+    """A client who would be changed. Times are RFC 3339 in UTC.
+
+    Attributes:
+        identifier: ten digits; never changes.
+        email: the registered e-mail.
+        reference: the number of the client in another system.
+        first_name: may be empty.
+        last_name: of a person or a firm; may be empty.
+        status: the present status.
+        last_login_at: the time of the last accepted login.
+        created_at: when the client was created.
+        line: the line of the file that names the client; None without a file.
+        why: the facts for which the selectors select the client.
+    """
+
+    identifier: str
+    email: str | None
+    reference: str | None
+    first_name: str
+    last_name: str
+    status: ClientStatus
+    last_login_at: str | None
+    created_at: str
+    line: int | None
+    why: str
+
+
+class BatchEntry(NamedTuple):
+    """A selected client, by key, and the line that names the client, if any."""
+
+    client: int
+    line: int | None
+
+
+# The condition under which a change has an effect. Erased clients are never selected.
+_DUE: Mapping[ChangeOutcome, Callable[[], Any]] = {
+    ChangeOutcome.DISABLED: lambda: Client.disabled_at.is_null(),
+    ChangeOutcome.ENABLED: lambda: Client.disabled_at.is_null(False),
+    ChangeOutcome.UNBLOCKED: lambda: (Client.failed_logins > 0) | Client.blocked_until.is_null(False),
+    ChangeOutcome.ERASED: lambda: Client.email.is_null(False),
+}
+
+
+class Changing:
+    """The selected clients for whom a change has an effect: those who are already disabled are not disabled again."""
+
+    def __init__(self, selected: Selected, outcome: ChangeOutcome) -> None:
+        """Combine a selection with a change, by the outcome that it has."""
+        self._selected = selected
+        self._due = _DUE[outcome]()
+        # The event of an erasure outlives the client's data.
+        self._selection = selected.describe(with_domain=outcome is not ChangeOutcome.ERASED)
+
+    @property
+    def guard(self) -> Guard:
+        """The conditions that must still hold in the transaction that changes a client."""
+        return Guard((self._due, *self._selected.conditions()), self._selection)
+
+    def count(self) -> int:
+        """Count the clients."""
+        number: int = self._query(Client.id)[0].count()
+        limit = self._selected.limit
+        return number if limit is None else min(number, limit)
+
+    def preview(self, context: Context, *, at_most: int | None = None) -> Iterator[PlannedChange]:
+        """Yield the clients, one at a time, each with the reason for the selection."""
+        limits = [limit for limit in (at_most, self._selected.limit) if limit is not None]
+        query, place = self._query(*records.record_columns(context.clock()), SELECTED_LINE)
+        for *row, line in stream_rows(query.order_by(place).limit(min(limits, default=None))):
+            one = records.row_to_record(tuple(row))
+            yield PlannedChange(
+                one.identifier,
+                one.email,
+                one.reference,
+                one.first_name,
+                one.last_name,
+                one.status,
+                one.last_login_at,
+                one.created_at,
+                line,
+                self._reason(one, line),
+            )
+
+    def read_batches(self, *, at_most: int | None = None) -> Iterator[Sequence[BatchEntry]]:
+        """Yield the clients in batches, in the order of the selection; no transaction is open meanwhile.
+
+        A client may change between the reading and the use of a batch, so check `guard` again.
+
+        Args:
+            at_most: end after this number of clients.
+        """
+        limits = [limit for limit in (at_most, self._selected.limit) if limit is not None]
+        left = min(limits, default=None)
+        last: int | None = None
+        while left is None or left > 0:
+            page = self._read_page(last, _READ_AT_A_TIME if left is None else min(left, _READ_AT_A_TIME))
+            for first in range(0, len(page), _CHANGED_AT_A_TIME):
+                yield [BatchEntry(client, line) for client, line, _ in page[first : first + _CHANGED_AT_A_TIME]]
+            if not page:
+                return
+            last = page[-1][2]
+            left = None if left is None else left - len(page)
+
+    def _read_page(self, last: int | None, limit: int) -> Sequence[tuple[int, int | None, int]]:
+        query, place = self._query(Client.id, SELECTED_LINE)
+        query = query.select_extend(place)
+        if last is not None:
+            query = query.where(place > last)
+        return list(fetch_tuples(query.order_by(place).limit(limit)))
+
+    def _query(self, *columns: Any) -> tuple[Any, Any]:
+        query, place = self._selected.query_unordered(*columns)
+        return query.where(self._due), place
+
+    def _reason(self, client: ClientRecord, line: int | None) -> str:
+        return join_words(", ", _reasons(self._selected, client, line))
+
+
+def _reasons(selected: Selected, client: ClientRecord, line: int | None) -> Iterator[str]:
+    selectors = selected.described
+    if selectors.get("everyone"):
+        yield Words("all clients")
+    if line is not None:
+        yield Words("line {line} of the list", line=line)
+    if "status" in selectors:
+        yield Words("status {status}", status=client.status)
+    if "never_logged_in" in selectors:
+        yield Words("never logged in")
+    if "last_login_before" in selectors:
+        yield Words("last login {time}", time=_local_day(client.last_login_at))
+    if "created_before" in selectors or "created_after" in selectors:
+        yield Words("created {time}", time=_local_day(client.created_at))
+    if "email_domain" in selectors:
+        yield Words("e-mail at {domain}", domain=selectors["email_domain"])
+    if "issued_before" in selectors:
+        yield Words("password older than {date}", date=selectors["issued_before"])
+    if "last_mail_failed" in selectors:
+        yield Words("last mail refused or bounced")
+    if "weak_hash" in selectors:
+        yield Words("weak password hash")
+
+
+def _local_day(moment: str | None) -> str:
+    return "" if moment is None else clock.to_local_text(clock.parse_time(moment))[:10]
+
+
+def change_selected(
+    context: Context,
+    changing: Changing,
+    change: Callable[[Context, Sequence[int], Guard], Mapping[int, ChangeRecord]],
+    *,
+    at_most: int | None = None,
+) -> Iterator[ChangeRecord]:
+    """Change the selected clients in batches, each in a transaction of its own, and yield the results.
+
+    A client who no longer matches the selectors when it is changed is left out. After an interruption, the same call
+    does the rest.
+
+    Args:
+        change: changes those of the clients with these keys for whom a guard holds; returns the results by key.
+        at_most: end after this number of clients.
+    """
+    guard = changing.guard
+    for batch in changing.read_batches(at_most=at_most):
+        results = change(context, [one.client for one in batch], guard)
+        for one in batch:
+            if one.client in results:
+                yield results[one.client]._replace(line=one.line)

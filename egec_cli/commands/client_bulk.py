@@ -1,0 +1,254 @@
+"""Change many clients, whom a list names or selectors select: preview, question, progress and summary."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+
+from egec_cli.clients import bulk, change
+from egec_cli.clients.bulk import Changing, PlannedChange
+from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.select import Selected, Selection, require_expected, require_selector
+from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
+from egec_cli.commands.options import can_ask, confirm, count_clients
+from egec_cli.commands.session import open_context
+from egec_cli.context import Context
+from egec_cli.errors import ExitCode, UsageError
+from egec_cli.output.formats import OutputFormat, is_hidden, render_all
+from egec_cli.output.messages import note, to_text, warn
+from egec_cli.output.progress import ProgressLine, can_show_progress
+from egec_cli.translation import Words
+
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show which clients would be changed, and why, without changing anything (not with CLIENT)."
+    ),
+]
+ExpectOption = Annotated[
+    int | None,
+    typer.Option(
+        "--expect",
+        metavar="N",
+        min=0,
+        help="Change the clients only if exactly this number would be changed (not with CLIENT).",
+    ),
+]
+YesToAllOption = Annotated[
+    bool,
+    typer.Option("--yes", help="Do not ask for confirmation (without a terminal, this or --expect is required)."),
+]
+
+# The clients that a table of --dry-run shows.
+_SAMPLE = 10
+
+
+def _skip(_context: Context, _identifier: str | None) -> None:
+    """Do nothing after a change."""
+
+
+class Kind(NamedTuple):
+    """A kind of change.
+
+    Attributes:
+        outcome: the outcome for a client who is changed.
+        change: changes those of the clients with these keys for whom a guard holds; returns the results by key.
+        name: what is being done, for the progress.
+        question: the question before a change, with the number of clients.
+        of_list: the question before a change of all clients in a list; empty for none.
+        finish: runs once at the end, also if nothing was left to change: an earlier command may have been interrupted
+            there. It gets the identifier of one of the clients, if there is one.
+    """
+
+    outcome: ChangeOutcome
+    change: Callable[[Context, Sequence[int], Guard], Mapping[int, ChangeRecord]]
+    name: Words
+    question: Words
+    of_list: str = ""
+    finish: Callable[[Context, str | None], None] = _skip
+
+
+class Request(NamedTuple):
+    """The options of a change of many clients."""
+
+    selectors: Selectors
+    dry_run: bool
+    expect: int | None
+    yes: bool
+
+    @property
+    def is_plain_list(self) -> bool:
+        """Whether the clients are those of a list, each line of which gets a result."""
+        selectors = self.selectors
+        alone = Selectors(from_file=selectors.from_file, column=selectors.column)
+        return bool(selectors.from_file) and selectors == alone and not self.dry_run and self.expect is None
+
+
+def require_one_target(client: str, request: Request) -> None:
+    """Require either a client or a way to select many.
+
+    Raises:
+        UsageError: both or neither is given, or an option does not go with a single client.
+    """
+    is_selected = request.selectors != Selectors()
+    if client and is_selected:
+        raise UsageError(
+            "CLIENT and selectors contradict each other", "Give one CLIENT, or --from FILE or other selectors."
+        )
+    if client and (request.dry_run or request.expect is not None):
+        raise UsageError(
+            "--dry-run and --expect are for many clients", "Omit them, or select clients by --from or another selector."
+        )
+    if not (client or is_selected):
+        raise UsageError(
+            "no client is selected",
+            "Give one CLIENT, or --from FILE, --status or another selector; nothing was changed.",
+        )
+
+
+def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
+    """Change the clients, show the outcome of each, and end with the right exit code."""
+    if not request.dry_run:
+        _require_confirmation(kind, request)
+    with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
+        if request.is_plain_list:
+            failed = _change_list(context, kind, request, selection, output)
+        else:
+            require_selector(selection)
+            selected = Selected(context, selection, to_mail=False)
+            changing = Changing(selected, kind.outcome)
+            if request.dry_run:
+                failed = _show_dry_run(context, changing, selected, output)
+            else:
+                failed = _change_selected(context, kind, request, changing, output)
+                failed += report_unmatched(selected)
+    if failed:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _require_confirmation(kind: Kind, request: Request) -> None:
+    """Require what a change without a question needs.
+
+    Raises:
+        UsageError: there is no terminal for the question, or standard input is a list.
+    """
+    if _needs_confirmation(kind, request) and ("-" in _files(request.selectors) or not can_ask()):
+        raise UsageError("confirmation needs a terminal", "Add --yes or --expect N to skip it; nothing was changed.")
+
+
+def _needs_confirmation(kind: Kind, request: Request) -> bool:
+    """Return whether to ask: about all but lists, and about lists if the change is for good."""
+    return not request.yes and request.expect is None and bool(kind.of_list or not request.selectors.from_file)
+
+
+def _files(selectors: Selectors) -> set[str]:
+    return {selectors.from_file, selectors.exclude}
+
+
+def _confirm(question: Words) -> None:
+    if not confirm(question):
+        note("egec: nothing was changed")
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _change_list(context: Context, kind: Kind, request: Request, selection: Selection, output: OutputFormat) -> int:
+    """Change the clients that a list names, one result for each line; return the number of those that failed."""
+    if _needs_confirmation(kind, request):
+        _confirm(Words(kind.of_list, from_file=to_text(request.selectors.from_file)))
+    assert selection.listed is not None
+    with ProgressLine(kind.name, Words("clients")) as line:
+        summary = _Summary(line)
+        records = change.change_each(
+            context,
+            selection.listed,
+            lambda keys: kind.change(context, keys, change.NO_GUARD),
+            report_total=line.set_total,
+        )
+        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+    summary.report(Words("the list is empty"))
+    kind.finish(context, summary.identifier)
+    return summary.failed
+
+
+def _change_selected(context: Context, kind: Kind, request: Request, changing: Changing, output: OutputFormat) -> int:
+    """Change the clients whom selectors select; return the number of those that failed."""
+    agreed: int | None = None
+    needs_confirmation = _needs_confirmation(kind, request)
+    if needs_confirmation or request.expect is not None or can_show_progress():
+        agreed = changing.count()
+    if request.expect is not None:
+        require_expected(
+            agreed or 0,
+            request.expect,
+            Words("Nothing was changed. Correct the selectors or --expect; --dry-run shows the clients."),
+        )
+    if needs_confirmation and agreed:
+        _confirm(Words(kind.question.template, clients=count_clients(agreed)))
+    with ProgressLine(kind.name, Words("clients"), total=agreed) as line:
+        summary = _Summary(line)
+        # Clients who match only since the number was agreed wait for the next command.
+        at_most = agreed if needs_confirmation or request.expect is not None else None
+        records = bulk.change_selected(context, changing, kind.change, at_most=at_most)
+        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+    summary.report(Words("no client to change"))
+    kind.finish(context, summary.identifier)
+    return summary.failed
+
+
+_IN_TABLE = ("identifier", "email", "last_name", "status", "why")
+_OPTIONAL = ("status", "last_name")
+
+
+def _show_dry_run(context: Context, changing: Changing, selected: Selected, output: OutputFormat) -> int:
+    """Show the clients who would be changed, in a table only a sample; return the number of unknown lines."""
+    is_table = output is OutputFormat.TABLE
+    number = changing.count() if is_table else None
+    planned = changing.preview(context, at_most=_SAMPLE if is_table else None)
+    render_all(planned, PlannedChange, output, in_table=_IN_TABLE, optional=_OPTIONAL, empty=Words("No such clients."))
+    sys.stdout.flush()
+    unmatched = report_unmatched(selected)
+    if number is not None:
+        note(
+            "egec: {clients} would be changed; nothing was changed",
+            clients=count_clients(number),
+        )
+    else:
+        note("egec: nothing was changed")
+    return unmatched
+
+
+class _Summary:
+    """The outcomes of a change of many clients, counted, also on a progress line."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
+        self._numbers = Counter[ChangeOutcome]()
+        # One client whose change did not fail.
+        self.identifier: str | None = None
+
+    @property
+    def failed(self) -> int:
+        """The number of changes that failed."""
+        return self._numbers[ChangeOutcome.FAILED]
+
+    def count(self, records: Iterator[ChangeRecord], output: OutputFormat) -> Iterator[ChangeRecord]:
+        """Count the records and pass them on."""
+        for record in records:
+            yield record
+            self._numbers[record.outcome] += 1
+            self._line.advance()
+            if record.outcome is not ChangeOutcome.FAILED:
+                self.identifier = record.identifier
+            elif is_hidden(output):
+                if record.line is None:
+                    warn("egec: {details}", details=record.details)
+                else:
+                    warn("egec: line {line}: {details}", line=record.line, details=record.details)
+
+    def report(self, empty: Words) -> None:
+        """Show the numbers on stderr, or other words if there was nothing to do."""
+        show = warn if self.failed else note
+        counts = ", ".join(f"{number} {outcome}" for outcome, number in self._numbers.items() if number)
+        show("egec: {summary}", summary=counts or empty)
