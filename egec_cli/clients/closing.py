@@ -7,7 +7,7 @@ every mail does not count; after a few of them in a row, no more mails leave.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event as StopEvent
@@ -37,6 +37,7 @@ from egec_cli.settings.schema import Settings
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Event
 from egec_cli.store.sql import fetch_tuples, in_list
+from egec_cli.translation import Words, join_words
 
 # How long a mail waits for its place in the quotas, in seconds: long enough for quotas per minute.
 PATIENCE = 75.0
@@ -121,31 +122,6 @@ def conditions(settings: Settings, period: timedelta, moment: datetime) -> Condi
     # The same as `closing_moment` at or before the moment: that is always a midnight.
     is_due = is_told & is_open & (told_at < _midnight(local) - period)
     return Conditions(~is_told & is_open & is_valid, is_due)
-
-
-class DryRun(NamedTuple):
-    """What a run of the command would do now.
-
-    Attributes:
-        notified: clients who would get a notice.
-        disabled: clients whose account would be closed.
-        unchanged: all others: told not long enough ago, disabled already, or outside their dates of validity.
-    """
-
-    notified: int
-    disabled: int
-    unchanged: int
-
-
-def count_steps(found: Conditions, count: Callable[[Any], int]) -> DryRun:
-    """Return what would happen to the clients of a selection.
-
-    Args:
-        count: counts the selected clients that meet a condition.
-    """
-    notified = count(found.is_to_tell)
-    disabled = count(found.is_due)
-    return DryRun(notified, disabled, count(Client.id.is_null(False)) - notified - disabled)
 
 
 class _Addressee(NamedTuple):
@@ -437,3 +413,28 @@ def _find_first_deferral(key: int) -> Event | None:
         elif event.action in _BEGINS_ANEW or (event.action, event.outcome) == _SIGNED_IN:
             break
     return first
+
+
+def explain_end(closer: Closer) -> EgecError | None:
+    """Return the error that says why clients were not told, and how to continue; None if the mails have all left."""
+    error = closer.error
+    if error is None or not closer.untold:
+        return None
+    if error.code == "mail_quota_reached":
+        hint = Words("Run the same command again at that time: it continues.")
+    else:
+        again = Words("Nothing was lost. Later, run the same command again: it continues.")
+        hint = join_words(" ", [error.hint, again] if error.exit_code in _OF_THE_SETTINGS else [again])
+    if error.exit_code in {*_OF_THE_SETTINGS, ExitCode.TEMPORARY_FAILURE}:
+        error.message = Words(
+            "{reason}; clients not notified yet: {number}", reason=error.message, number=closer.untold
+        )
+        error.hint = hint
+        return error
+    return TemporaryFailure(
+        "the mail server refuses all mails at present: {reason}; clients not notified yet: {number}",
+        hint,
+        code="mail_server_refuses",
+        reason=error.message,
+        number=closer.untold,
+    )

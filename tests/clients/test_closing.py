@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from egec_cli.clients import change, closing, fields
-from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
 from egec_cli.context import Context
@@ -582,18 +582,3 @@ def test_a_period_is_in_days_or_weeks(text: str) -> None:
 def test_any_other_period_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="invalid period of notice"):
         closing.parse_period(text)
-
-
-def test_a_dry_run_counts_what_the_next_run_does(context: Context, server: MailServer, now: Now) -> None:
-    clients = make(context, 8)
-    ages = {1: 60, 2: 31, 3: 30, 4: 5}
-    for index, days in ages.items():
-        told_at = START - timedelta(days=days)
-        Client.update(closing_notified_at=told_at).where(Client.id == clients[index].id).execute()
-    change.disable_clients(context, [clients[5].id], reason="left")
-    Client.update(valid_until="2026-01-01").where(Client.id == clients[6].id).execute()
-    found = closing.conditions(context.settings, PERIOD, context.clock())
-    counted = closing.count_steps(found, lambda condition: Client.select().where(condition).count())
-    outcomes = Night(context).outcomes
-    assert counted == (outcomes.count("notified"), outcomes.count("disabled"), outcomes.count("unchanged")) == (2, 2, 4)
-    assert ChangeOutcome.FAILED not in outcomes

@@ -85,7 +85,6 @@ class Life(RuleBasedStateMachine):
         return found
 
     def begin_anew(self) -> None:
-        self.now += timedelta(seconds=1)
         self.began, self.told = self.now, []
 
     def log_in(self) -> None:
@@ -165,6 +164,10 @@ class Life(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 23, 24, 24, 24 * 7, 24 * 29, 24 * 30, 24 * 31, 24 * 61, 24 * 61]))
     def time_passes(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
+
+    @invariant()
+    def a_step_takes_a_second(self) -> None:
+        self.now += timedelta(seconds=1)
 
     @invariant()
     def the_state_is_the_expected_one(self) -> None:
