@@ -137,7 +137,7 @@ def parse_date_or_age(text: str, now: datetime, *, end_of_day: bool = False, zon
         if match := re.fullmatch(r"([0-9]{1,5})([dwmy])", text):
             number, unit = int(match[1]), match[2]
             if unit in _DAYS:
-                return now - timedelta(days=number * _DAYS[unit])
+                return now.astimezone(UTC) - timedelta(days=number * _DAYS[unit])
             here = now.astimezone(find_zone(zone) if zone else None)
             local = _months_before(here.replace(tzinfo=None), number * _MONTHS[unit])
         else:

@@ -1,15 +1,17 @@
 """Times: aware, UTC, whole milliseconds, and texts that sort like them."""
 
+import calendar
 import re
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from egec_cli import clock
-from egec_cli.errors import UsageError
+from egec_cli.errors import ConfigError, UsageError
 
 MILLISECOND = timedelta(milliseconds=1)
 offsets = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -105,7 +107,103 @@ def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
     assert clock.parse_date_or_age("90d", now, end_of_day=True) == now - timedelta(days=90)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d"])
+def ago(age: str, now: str, zone: str = "UTC") -> str:
+    """Return the time that an age names, to the minute, in a time zone."""
+    moment = clock.parse_date_or_age(age, datetime.fromisoformat(now).replace(tzinfo=ZoneInfo(zone)), zone=zone)
+    assert moment.tzinfo is UTC
+    return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")
+
+
+@pytest.mark.parametrize(
+    ("age", "now", "expected"),
+    [
+        ("0d", "2026-03-31 12:00", "2026-03-31 12:00"),
+        ("6w", "2026-03-31 12:00", "2026-02-17 12:00"),
+        ("0m", "2026-03-31 12:00", "2026-03-31 12:00"),
+        ("1m", "2026-03-31 12:00", "2026-02-28 12:00"),
+        ("1m", "2024-03-31 12:00", "2024-02-29 12:00"),
+        ("1m", "2026-01-15 12:00", "2025-12-15 12:00"),
+        ("12m", "2026-03-31 12:00", "2025-03-31 12:00"),
+        ("13m", "2026-12-31 12:00", "2025-11-30 12:00"),
+        ("1y", "2024-02-29 12:00", "2023-02-28 12:00"),
+        ("4y", "2024-02-29 12:00", "2020-02-29 12:00"),
+        ("100y", "2024-02-29 12:00", "1924-02-29 12:00"),
+    ],
+)
+def test_an_age_is_in_days_weeks_or_months_and_years_of_the_calendar(age: str, now: str, expected: str) -> None:
+    assert ago(age, now) == expected
+
+
+def test_months_keep_the_time_of_day_of_the_zone_and_days_have_24_hours() -> None:
+    # Paris changes to summer time on 29 March 2026: the hour from 2 to 3 is left out.
+    assert ago("1m", "2026-04-15 09:30", "Europe/Paris") == "2026-03-15 09:30"
+    assert ago("31d", "2026-04-15 09:30", "Europe/Paris") == "2026-03-15 08:30"
+    assert ago("1m", "2026-04-29 02:30", "Europe/Paris") == "2026-03-29 03:30"
+    # At 23:30 in UTC the day of Paris is the next one: one month before 1 April is 1 March.
+    late = datetime(2026, 3, 31, 23, 30, tzinfo=UTC)
+    assert clock.parse_date_or_age("1m", late, zone="Europe/Paris") == datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
+    assert clock.parse_date_or_age("1m", late, zone="UTC") == datetime(2026, 2, 28, 23, 30, tzinfo=UTC)
+
+
+def test_a_date_is_the_beginning_of_that_day_in_a_zone() -> None:
+    now = clock.now()
+    for zone, begins in (("Europe/Paris", 22), ("Asia/Tokyo", 15), ("UTC", 0)):
+        day = 30 if begins else 1
+        assert clock.parse_date_or_age("2026-07-01", now, zone=zone) == datetime(
+            2026, 7 if day == 1 else 6, day, begins, tzinfo=UTC
+        )
+    with pytest.raises(ConfigError, match="Mars/Olympus"):
+        clock.parse_date_or_age("2026-07-01", now, zone="Mars/Olympus")
+
+
+ages = st.integers(0, 99999).flatmap(lambda number: st.sampled_from([f"{number}{unit}" for unit in "dwmy"]))
+zones = st.sampled_from(["UTC", "Europe/Paris", "America/St_Johns", "Asia/Kathmandu"])
+
+
+@given(moments, ages, zones)
+def test_an_age_names_the_same_time_some_calendar_months_earlier(now: datetime, age: str, zone: str) -> None:
+    number, unit = int(age[:-1]), age[-1]
+    try:
+        before = clock.parse_date_or_age(age, now, zone=zone)
+    except UsageError:
+        # Before the year 1, give or take the offset from UTC.
+        days = {"d": number, "w": number * 7, "m": number * 28, "y": number * 365}[unit]
+        assert now - timedelta(days=min(days * 1.1 + 3, now.replace(tzinfo=UTC).toordinal() - 1)) < datetime(
+            3, 1, 1, tzinfo=UTC
+        )
+        return
+    assert before <= now
+    if unit in "dw":
+        assert now - before == timedelta(days=number * (7 if unit == "w" else 1))
+        return
+    here, there = now.astimezone(ZoneInfo(zone)), before.astimezone(ZoneInfo(zone))
+    months = number * (12 if unit == "y" else 1)
+    assert (here.year * 12 + here.month) - (there.year * 12 + there.month) == months
+    last_day = calendar.monthrange(there.year, there.month)[1]
+    assert there.day == min(here.day, last_day)
+    # The time of day stays, except in an hour that a change to summer time leaves out.
+    assert abs(
+        there.replace(tzinfo=None) - there.replace(tzinfo=None, hour=here.hour, minute=here.minute, second=here.second,
+                                                   microsecond=here.microsecond)
+    ) in {timedelta(0), timedelta(hours=1)}  # fmt: skip
+
+
+@given(moments, st.integers(0, 500), st.integers(0, 500), zones)
+def test_a_greater_age_is_never_later(now: datetime, one: int, other: int, zone: str) -> None:
+    assume(now.year > 60)
+    younger, older = sorted((one, other))
+    assert clock.parse_date_or_age(f"{older}m", now, zone=zone) <= clock.parse_date_or_age(
+        f"{younger}m", now, zone=zone
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d", "1M", "1Y", "2 y", "m", "1q", "99999y", "99999m",
+        "1y6m",
+    ],
+)  # fmt: skip
 def test_an_invalid_date_or_age_is_reported(text: str) -> None:
     with pytest.raises(UsageError, match="invalid date or age"):
         clock.parse_date_or_age(text, clock.now())

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 from egec_cli import clock
 from egec_cli.clients import records
-from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.change import DUE, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import SELECTED_LINE, Selected
+from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
 from egec_cli.store.models import Client
-from egec_cli.store.sql import fetch_tuples, stream_rows
+from egec_cli.store.sql import fetch_rows, stream_rows
 from egec_cli.translation import Words, join_words
 
 # Few enough for memory; many, because a sort by key may be repeated for each page.
@@ -54,15 +55,6 @@ class BatchEntry(NamedTuple):
     line: int | None
 
 
-# The condition under which a change has an effect. Erased clients are never selected.
-_DUE: Mapping[ChangeOutcome, Callable[[], Any]] = {
-    ChangeOutcome.DISABLED: lambda: Client.disabled_at.is_null(),
-    ChangeOutcome.ENABLED: lambda: Client.disabled_at.is_null(False),
-    ChangeOutcome.UNBLOCKED: lambda: (Client.failed_logins > 0) | Client.blocked_until.is_null(False),
-    ChangeOutcome.ERASED: lambda: Client.email.is_null(False),
-}
-
-
 class Changing:
     """The selected clients for whom a change has an effect: those who are already disabled are not disabled again."""
 
@@ -73,9 +65,12 @@ class Changing:
             due: the condition under which the change has an effect (default: that of the outcome).
         """
         self._selected = selected
-        self._due = _DUE[outcome]() if due is None else due
-        # The event of an erasure outlives the client's data.
-        self._selection = selected.describe(with_domain=outcome is not ChangeOutcome.ERASED)
+        self._due = DUE[outcome] if due is None else due
+        selectors = dict(selected.selectors())
+        if outcome is ChangeOutcome.ERASED and "email_domain" in selectors:
+            # The event outlives the client's data, and a domain may be that of a person.
+            selectors["email_domain"] = "DOMAIN"
+        self._selection = describe_selectors(selectors)
 
     @property
     def guard(self) -> Guard:
@@ -134,12 +129,12 @@ class Changing:
             last = page[-1][2]
             left = None if left is None else left - len(page)
 
-    def _read_page(self, last: int | None, limit: int) -> Sequence[tuple[int, int | None, int]]:
+    def _read_page(self, last: int | None, limit: int) -> Sequence[tuple[Any, ...]]:
         query, place = self._query(Client.id, SELECTED_LINE)
         query = query.select_extend(place)
         if last is not None:
             query = query.where(place > last)
-        return list(fetch_tuples(query.order_by(place).limit(limit)))
+        return fetch_rows(query.order_by(place).limit(limit))
 
     def _query(self, *columns: Any) -> tuple[Any, Any]:
         query, place = self._selected.query_unordered(*columns)
@@ -183,6 +178,7 @@ def change_selected(
     change: Callable[[Context, Sequence[int], Guard], Mapping[int, ChangeRecord]],
     *,
     at_most: int | None = None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[ChangeRecord]:
     """Change the selected clients in batches, each in a transaction of its own, and yield the results.
 
@@ -192,10 +188,13 @@ def change_selected(
     Args:
         change: changes those of the clients with these keys for whom a guard holds; returns the results by key.
         at_most: end after this number of clients.
+        before_batch: called before each batch is changed, when the results of the previous one were taken.
     """
     guard = changing.guard
     for batch in changing.read_batches(at_most=at_most):
+        before_batch()
         results = change(context, [one.client for one in batch], guard)
-        for one in batch:
-            if one.client in results:
-                yield results[one.client]._replace(line=one.line)
+        for client, line in batch:
+            result = results.get(client)
+            if result is not None:
+                yield result if line is None else result._replace(line=line)

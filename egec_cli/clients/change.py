@@ -5,7 +5,7 @@ from contextlib import closing
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from egec_cli import email_address
 from egec_cli.audit import record as audit
@@ -30,7 +30,7 @@ from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused,
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
-from egec_cli.store.sql import fetch_tuples, in_list, vacuum
+from egec_cli.store.sql import fetch_rows, in_list, vacuum
 from egec_cli.translation import Words
 
 # Each retry means that another process has just taken a value that was free.
@@ -83,12 +83,13 @@ class NoticeResult(NamedTuple):
     error: EgecError | None = None
 
 
-class _State(NamedTuple):
-    key: int
-    identifier: str
-    is_erased: bool
-    is_disabled: bool
-    has_failed_logins: bool
+# The condition under which a change has an effect for a client who was not erased.
+DUE: Mapping[ChangeOutcome, Any] = {
+    ChangeOutcome.DISABLED: Client.disabled_at.is_null(),
+    ChangeOutcome.ENABLED: Client.disabled_at.is_null(False),
+    ChangeOutcome.UNBLOCKED: (Client.failed_logins > 0) | Client.blocked_until.is_null(False),
+    ChangeOutcome.ERASED: Client.email.is_null(False),
+}
 
 
 class Guard(NamedTuple):
@@ -241,7 +242,6 @@ def disable_clients(
         guard,
         "client.disable",
         ChangeOutcome.DISABLED,
-        is_due=lambda state: not state.is_disabled,
         new_values=lambda now: {"disabled_at": now, "updated_at": now},
         private={"reason": clean_reason(reason)},
     )
@@ -267,7 +267,6 @@ def enable_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUAR
         guard,
         "client.enable",
         ChangeOutcome.ENABLED,
-        is_due=lambda state: state.is_disabled,
         # A notice that the account will be closed has had its effect.
         new_values=lambda now: {"disabled_at": None, "closing_notified_at": None, "updated_at": now},
     )
@@ -284,7 +283,6 @@ def unblock_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUA
         guard,
         "client.unblock",
         ChangeOutcome.UNBLOCKED,
-        is_due=lambda state: state.has_failed_logins,
         new_values=lambda _now: {"failed_logins": 0, "blocked_until": None},
     )
 
@@ -296,19 +294,19 @@ def _change_clients(
     action: str,
     outcome: ChangeOutcome,
     *,
-    is_due: Callable[[_State], bool],
     new_values: Callable[[datetime], dict[str, Any]],
     private: Mapping[str, object] | None = None,
 ) -> dict[int, ChangeRecord]:
     with context.database.atomic():
-        states = _lock_states(keys, guard)
-        records = {
-            one.key: _failed(one.identifier, _erased_error(one.identifier))
-            if one.is_erased
-            else ChangeRecord(one.identifier, None, outcome if is_due(one) else ChangeOutcome.UNCHANGED)
-            for one in states
-        }
-        changed = _changed_keys(records)
+        records, changed = {}, []
+        for key, identifier, is_erased, is_due in _lock_states(keys, guard, outcome):
+            if is_erased:
+                records[key] = _failed(identifier, _erased_error(identifier))
+            elif is_due:
+                records[key] = ChangeRecord(identifier, None, outcome)
+                changed.append(key)
+            else:
+                records[key] = ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
         Client.update(**new_values(context.clock())).where(in_list(Client.id, changed)).execute()
         audit.record_changes(context, action, outcome.value, changed, private={**(private or {}), **guard.details()})
     return records
@@ -324,22 +322,25 @@ def erase_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUARD
         The results by key.
     """
     with context.database.atomic():
-        states = _lock_states(keys, guard)
-        living = [one.key for one in states if not one.is_erased]
+        states = _lock_states(keys, guard, ChangeOutcome.ERASED)
+        living = [key for key, _, is_erased, _ in states if not is_erased]
         free = leases.take_leases(context, living, leases.new_owner())
-        records = {one.key: _erasure_record(one, is_free=one.key in free) for one in states}
-        erased = _changed_keys(records)
+        records = {
+            key: _erasure_record(identifier, is_erased=is_erased, is_free=key in free)
+            for key, identifier, is_erased, _ in states
+        }
+        erased = [key for key, record in records.items() if record.outcome is ChangeOutcome.ERASED]
         _erase(context, erased)
         audit.record_changes(context, "client.erase", "erased", erased, **guard.details())
     return records
 
 
-def _erasure_record(one: _State, *, is_free: bool) -> ChangeRecord:
-    if one.is_erased:
-        return ChangeRecord(one.identifier, None, ChangeOutcome.UNCHANGED)
+def _erasure_record(identifier: str, *, is_erased: bool, is_free: bool) -> ChangeRecord:
+    if is_erased:
+        return ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
     if is_free:
-        return ChangeRecord(one.identifier, None, ChangeOutcome.ERASED)
-    return _failed(one.identifier, _busy_error(one.identifier))
+        return ChangeRecord(identifier, None, ChangeOutcome.ERASED)
+    return _failed(identifier, _busy_error(identifier))
 
 
 def _erase(context: Context, keys: Sequence[int]) -> None:
@@ -454,25 +455,15 @@ def record_to_error(record: ChangeRecord) -> EgecError:
     return make_error(record.identifier)
 
 
-def _lock_states(keys: Sequence[int], guard: Guard) -> Sequence[_State]:
-    """Lock these clients until the end of the transaction, and return the states of those for whom the guard holds."""
+def _lock_states(keys: Sequence[int], guard: Guard, outcome: ChangeOutcome) -> Sequence[tuple[int, str, bool, bool]]:
+    """Lock these clients until the end of the transaction, and return those for whom the guard holds.
+
+    Returns:
+        For each client the key, the identifier, whether the client was erased, and whether the change has an effect.
+    """
     lock_clients(keys)
-    query = Client.select(
-        Client.id,
-        Client.identifier,
-        Client.email.is_null(),
-        Client.disabled_at.is_null(False),
-        (Client.failed_logins > 0) | Client.blocked_until.is_null(False),
-    )
-    return [
-        _State(key, identifier, *map(bool, answers))
-        for key, identifier, *answers in fetch_tuples(query.where(in_list(Client.id, keys), *guard.conditions))
-    ]
-
-
-def _changed_keys(records: Mapping[int, ChangeRecord]) -> list[int]:
-    not_changed = {ChangeOutcome.UNCHANGED, ChangeOutcome.FAILED}
-    return [key for key, record in records.items() if record.outcome not in not_changed]
+    query = Client.select(Client.id, Client.identifier, Client.email.is_null(), DUE[outcome])
+    return cast(list[tuple[int, str, bool, bool]], fetch_rows(query.where(in_list(Client.id, keys), *guard.conditions)))
 
 
 def _failed(identifier: str | None, error: EgecError) -> ChangeRecord:

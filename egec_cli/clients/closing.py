@@ -216,7 +216,7 @@ class Closer:
         self._guard = guard
         self._stop = stop or StopEvent()
         self._patience = patience
-        self._pause = first_pause
+        self._first_pause = first_pause
         self._owner = leases.new_owner()
         self._place: Place | None = None
         # The answers since the last that did not concern all mails, and the last of them.
@@ -263,6 +263,8 @@ class Closer:
 
     def _tell(self, key: int) -> ChangeRecord:
         """Mail the notice to one client, and record it."""
+        if self._in_a_row and self.error is None:
+            self._stop.wait(self._first_pause * 2 ** (self._in_a_row - 1))
         if self.error is not None or self._stop.is_set() or not self._take_place():
             self.untold += 1
             return ChangeRecord(_identifier(key), None, ChangeOutcome.POSTPONED)
@@ -399,8 +401,6 @@ class Closer:
         self._last_doubt = None if is_told else answer.error
         if answer.error.exit_code in _OF_THE_SETTINGS or self._in_a_row >= MOST_IN_A_ROW:
             self.error = answer.error
-        else:
-            self._stop.wait(self._pause * 2 ** (self._in_a_row - 1))
 
 
 def _find_first_deferral(key: int) -> Event | None:

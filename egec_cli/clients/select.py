@@ -4,13 +4,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property, reduce
 from itertools import chain, islice
+from operator import and_
 from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli import clock, email_address, identifier
 from egec_cli.clients import fields, records
+from egec_cli.clients.narrow import narrow_keys
 from egec_cli.clients.records import REFERENCE_PREFIX, ClientRecord, ClientStatus
-from egec_cli.clients.selector_words import describe_selectors
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.output.formats import remove_guard
@@ -162,7 +164,29 @@ class Selected:
                 lines, on=(lines.c.client == Client.id)
             )
             place = lines.c.line
-        return query.where(*self.conditions()), place
+        narrowed = self._narrowed if place is Client.id else []
+        return query.where(*narrowed, *self.conditions()), place
+
+    @cached_property
+    def _narrowed(self) -> Sequence[Any]:
+        """Conditions on the key that follow from the others, so that a list in key order begins near its first client.
+
+        Without them, a database reads all clients up to the first one that matches, or sorts all that match.
+        """
+        return narrow_keys(self._indexed_conditions())
+
+    def _indexed_conditions(self) -> Iterator[Any]:
+        """Yield the conditions that an index answers; together with the key if they are ranges."""
+        moments = self._moments
+        if "last_login_before" in moments:
+            yield Client.last_login_at < moments["last_login_before"]
+        created = []
+        if "created_before" in moments:
+            created.append(Client.created_at < moments["created_before"])
+        if "created_after" in moments:
+            created.append(Client.created_at >= moments["created_after"])
+        if created:
+            yield reduce(and_, created)
 
     def conditions(self) -> Iterator[Any]:
         """Yield the conditions on a client; that a list names the client is not among them."""
@@ -175,12 +199,7 @@ class Selected:
             yield records.has_status(selection.status, self._context.clock())
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
-        if "last_login_before" in self._moments:
-            yield Client.last_login_at < self._moments["last_login_before"]
-        if "created_before" in self._moments:
-            yield Client.created_at < self._moments["created_before"]
-        if "created_after" in self._moments:
-            yield Client.created_at >= self._moments["created_after"]
+        yield from self._indexed_conditions()
         if selection.email_domain:
             yield email_domain(Client.email_key) == selection.email_domain
         if "issued_before" in self._moments:
@@ -199,19 +218,10 @@ class Selected:
         """The maximum number of clients."""
         return self._selection.limit
 
-    def describe(self, *, with_domain: bool = True) -> str:
-        """Return the selectors as command-line options; a file is called FILE.
-
-        Args:
-            with_domain: name the e-mail domain too, which may be that of a person.
-        """
-        described = dict(self.described)
-        if "email_domain" in described and not with_domain:
-            described["email_domain"] = "DOMAIN"
-        for name, file in (("listed", self._selection.listed), ("excluded", self._selection.excluded)):
-            if file is not None:
-                described[name] = {"column": file.column}
-        return describe_selectors(described)
+    def selectors(self) -> Mapping[str, Any]:
+        """Return the selectors by name, as a run stores them, without the digests of files."""
+        files = (("listed", self._selection.listed), ("excluded", self._selection.excluded))
+        return self.described | {name: {"column": file.column} for name, file in files if file is not None}
 
     def count(self) -> int:
         """Count the selected clients."""

@@ -11,6 +11,7 @@ from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.select import Selected, Selection, require_expected, require_selector
+from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
 from egec_cli.commands.options import can_ask, confirm, count_clients
 from egec_cli.commands.session import open_context
@@ -122,7 +123,7 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
             if request.dry_run:
                 failed = show_dry_run(context, changing, selected, output)
             else:
-                failed = change_selected(context, kind, request, changing, output)
+                failed = change_selected(context, kind, request, selected, changing, output)
                 failed += report_unmatched(selected)
     if failed:
         raise typer.Exit(ExitCode.PARTLY_DONE)
@@ -179,6 +180,7 @@ def change_selected(
     context: Context,
     kind: Kind,
     request: Request,
+    selected: Selected,
     changing: Changing,
     output: OutputFormat,
     *,
@@ -186,7 +188,7 @@ def change_selected(
 ) -> int:
     """Change the clients whom selectors select; return the number of those that failed.
 
-    `walk` changes at most a number of clients one after the other (default: in batches, as the kind says).
+    `walk` changes at most a number of clients, one after the other (default: in batches, as the kind says).
     """
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
@@ -199,17 +201,27 @@ def change_selected(
             Words("Nothing was changed. Correct the selectors or --expect; --dry-run shows the clients."),
         )
     if needs_confirmation and agreed:
+        _note_selection(selected)
         _confirm(Words(kind.question.template, clients=count_clients(agreed)))
     with ProgressLine(kind.name, Words("clients"), total=agreed) as line:
         summary = _Summary(line)
         # Clients who match only since the number was agreed wait for the next command.
         at_most = agreed if needs_confirmation or request.expect is not None else None
-        walk = walk or (lambda most: bulk.change_selected(context, changing, kind.change, at_most=most))
-        records = walk(at_most)
-        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+        if walk is None:
+            # A pipe sees the results of a batch before the next one begins.
+            records = bulk.change_selected(
+                context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
+            )
+        else:
+            records = walk(at_most)
+        render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None)
     summary.report(Words("no client to change"))
     kind.finish(context, summary.identifier)
     return summary.failed
+
+
+def _note_selection(selected: Selected) -> None:
+    note("egec: selected: {selectors}", selectors=explain_selectors(selected.selectors()))
 
 
 _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
@@ -223,6 +235,7 @@ def show_dry_run(context: Context, changing: Changing, selected: Selected, outpu
     planned = changing.preview(context, at_most=_SAMPLE if is_table else None)
     render_all(planned, PlannedChange, output, in_table=_IN_TABLE, optional=_OPTIONAL, empty=Words("No such clients."))
     sys.stdout.flush()
+    _note_selection(selected)
     unmatched = report_unmatched(selected)
     if number is not None:
         note(

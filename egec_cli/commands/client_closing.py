@@ -62,9 +62,17 @@ def close_accounts(
         else:
             mail_route.require(context)
             with stop_on_signal() as stop, closing_at_end(choose.open_transport(context.settings)) as transport:
-                closer = Closer(context, transport, period, reason=reason, guard=changing.guard, stop=stop)
+                closer = Closer(
+                    context,
+                    transport,
+                    period,
+                    reason=reason,
+                    guard=changing.guard,
+                    stop=stop,
+                    first_pause=closing.FIRST_PAUSE,
+                )
                 walk = partial(_close_selected, changing, closer)
-                failed = change_selected(context, kind, request, changing, output, walk=walk)
+                failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
                 closer.finish()
             failed += report_unmatched(selected)
             _report_undelivered(closer)
@@ -85,7 +93,7 @@ def _close_selected(changing: Changing, closer: Closer, at_most: int | None) -> 
 def _report_undelivered(closer: Closer) -> None:
     if closer.undelivered:
         note(
-            "egec: the notices of {clients} may not have arrived; their accounts will be closed nevertheless",
+            "egec: the notices of {clients} may not have arrived; they count nevertheless",
             clients=count_clients(closer.undelivered),
         )
         note(Words("      See `egec audit list --action client.closing`."))

@@ -155,8 +155,7 @@ CONTRACT: Mapping[str, Contract] = {
         _CHANGING
         | _ERASED
         | {
-            ExitCode.TEMPORARY_FAILURE: "with --notify: clients are left, because the mail server is unavailable or a quota"
-            " is used up",
+            ExitCode.TEMPORARY_FAILURE: "with --notify: the mail server is unavailable or a quota is used up",
         },
     ),
     "client enable": Contract(_CHANGED, _CHANGING | _ERASED),
@@ -316,7 +315,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "database_busy": (ExitCode.TEMPORARY_FAILURE, "the database is busy or unavailable"),
     "mail_quota_reached": (
         ExitCode.TEMPORARY_FAILURE,
-        "the mail quotas allow no mail within 15 seconds, or 75 with `--notify`",
+        "the mail quotas allow no mail for some time",
     ),
     "client_busy": (ExitCode.TEMPORARY_FAILURE, "a mail to the client is in progress"),
     "account_busy": (

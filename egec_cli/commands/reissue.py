@@ -269,7 +269,8 @@ def _wants_card(output: OutputFormat) -> bool:
 
 # What a narrow terminal leaves out of the list of runs, the least important first.
 _RUN_OPTIONAL = (
-    "throttled_by", "finished_at", "throttled_rate", "rate", "created_at", "skipped", "deferred", "next_attempt_at",
+    "selection", "throttled_by", "finished_at", "throttled_rate", "rate", "created_at", "skipped", "deferred",
+    "next_attempt_at",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from egec_cli import clock
+from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.commands.options import count_clients
 from egec_cli.errors import quoted
 from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line
@@ -159,7 +160,8 @@ def run_lines(report: RunReport) -> list[Line]:
         total=count_clients(run.total),
         percent=int(run.accepted * 100 / total),
     )
-    rows: list[tuple[str, Part | str]] = [(Words("Mailed"), share)]
+    rows: list[tuple[str, Part | str]] = [(Words("Selected"), explain_selectors(report.selectors))]
+    rows.append((Words("Mailed"), share))
     if run.failed:
         rows.append((Words("Failed"), Part(format_number(run.failed), "red")))
     if run.skipped:

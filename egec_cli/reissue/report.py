@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -109,6 +110,7 @@ class RunReport(NamedTuple):
         paused: its pause, with an error code as outcome; None unless it is paused because of an error, or waits after
             such a pause.
         seconds_left: about how long it still takes; None if that is unknown.
+        selectors: the selectors by name.
     """
 
     run: RunRecord
@@ -119,6 +121,7 @@ class RunReport(NamedTuple):
     worked: Act | None
     paused: Act | None
     seconds_left: float | None
+    selectors: Mapping[str, Any]
 
 
 _WORK = ("reissue.start", "reissue.resume", "reissue.retry", "reissue.pause", "reissue.finish", "credential.issue")
@@ -137,6 +140,7 @@ def report_run(context: Context, run: ReissueRun) -> RunReport:
         worked=_find_act(run, *_WORK),
         paused=_find_act(run, "reissue.pause") if _is_paused(context, orders) else None,
         seconds_left=_estimate(context, run, record.remaining, orders) if is_worked_on else None,
+        selectors=json.loads(run.selection),
     )
 
 

@@ -42,6 +42,7 @@ class RunRecord(NamedTuple):
         next_attempt_at: when the run can go on, if it waits for that; None otherwise.
         created_at: when the run was started.
         finished_at: when the run ended.
+        selection: the selectors, as options; a file is called FILE.
     """
 
     name: str
@@ -58,6 +59,7 @@ class RunRecord(NamedTuple):
     next_attempt_at: str | None
     created_at: str
     finished_at: str | None
+    selection: str
 
 
 class RunOptions(NamedTuple):
@@ -232,7 +234,9 @@ def _record_run(
     found: int = ReissueItem.insert_from(query, columns).as_rowcount().execute()
     if expect is not None:
         require_expected(found, expect, _NOT_STARTED)
-    record_event(context, "reissue.start", "recorded", run=run, clients=found)
+    record_event(
+        context, "reissue.start", "recorded", run=run, clients=found, selection=describe_selectors(selected.selectors())
+    )
     return run
 
 
@@ -296,6 +300,7 @@ def _load_records(context: Context, condition: Any) -> Iterator[RunRecord]:
             next_attempt_at=clock.to_rfc3339_or_none(next_attempt),
             created_at=clock.to_rfc3339(run.created_at),
             finished_at=clock.to_rfc3339_or_none(run.finished_at),
+            selection=describe_selectors(json.loads(run.selection)),
         )
 
 

@@ -59,6 +59,11 @@ def fetch_tuples(rows: Any) -> Iterator[tuple[Any, ...]]:
     yield from rows.tuples().iterator()
 
 
+def fetch_rows(rows: Any) -> list[tuple[Any, ...]]:
+    """Return what a query finds as `stream_rows` does, but all at once: for few rows, in any transaction."""
+    return list(models.database.obj.execute(rows))
+
+
 def stream_rows(rows: Any) -> Iterator[tuple[Any, ...]]:
     """Yield what a query finds as the database's driver returns it, in a fraction of peewee's time.
 

@@ -2,22 +2,23 @@
 
 import csv
 import json
+import random
 import time
 import tracemalloc
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from io import BytesIO, RawIOBase, StringIO
 from itertools import chain
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egec_cli import clock
 from egec_cli import context as accounts_egec
-from egec_cli.clients import fields
+from egec_cli.clients import fields, narrow
 from egec_cli.clients.records import ClientStatus, create_client
 from egec_cli.clients.select import SELECTED_LINE, ClientList, Selected, Selection, Unmatched
 from egec_cli.context import Context
@@ -148,6 +149,175 @@ def test_clients_who_never_logged_in_are_selected(opened: Context) -> None:
     assert found(selected(opened, never_logged_in=True)) == [never]
 
 
+def test_clients_are_selected_by_their_last_login_but_not_those_who_never_logged_in(opened: Context) -> None:
+    made(opened, "never@example.org")
+    old = made(opened, "old@example.org", last_login_at=NOON.replace(year=2024) - timedelta(milliseconds=1))
+    made(opened, "young@example.org", last_login_at=NOON.replace(year=2024))
+    for age in ("2y", "24m"):
+        assert found(selected(opened, last_login_before=age)) == [old]
+    assert found(selected(opened, last_login_before="2024-07-01")) == []
+    assert len(found(selected(opened, last_login_before="2026-07-02"))) == 2
+
+
+def test_who_never_logged_in_has_no_last_login_so_both_selectors_together_are_refused(sqlite: Context) -> None:
+    with pytest.raises(UsageError, match="no client matches both") as refused:
+        selected(sqlite, never_logged_in=True, last_login_before="2y")
+    assert "--last-login-before 2y, one with --never-logged-in --created-before 2y" in refused.value.hint
+
+
+def test_before_and_after_a_moment_share_no_client_and_leave_none_out(opened: Context) -> None:
+    month = timedelta(days=30)
+    identifiers = [made(opened, f"c{number}@example.org", created_at=NOON - number * month) for number in range(6)]
+    assert found(selected(opened, created_before="60d")) == identifiers[3:]
+    assert found(selected(opened, created_after="60d")) == identifiers[:3]
+    assert found(selected(opened, created_after="90d", created_before="30d")) == identifiers[2:4]
+    for after, before in (("30d", "90d"), ("30d", "30d"), ("2026-01-02", "2026-01-01")):
+        with pytest.raises(UsageError, match="no client was created both after"):
+            selected(opened, created_after=after, created_before=before)
+
+
+@pytest.mark.parametrize(
+    "domain", ["straße.example.org", "STRASSE.example.org".replace("SS", "ß"), "xn--strae-oqa.EXAMPLE.org",
+               unicodedata.normalize("NFD", "straße.example.org"), " straße.example.org "]
+)  # fmt: skip
+def test_a_domain_is_matched_exactly_in_any_case_and_form(domain: str, opened: Context) -> None:
+    one, other = made(opened, "a@straße.example.org"), made(opened, "B@Straße.Example.ORG")
+    made(opened, "a@strasse.example.org")
+    made(opened, "a@sub.xn--strae-oqa.example.org")
+    made(opened, "a@example.org")
+    chosen = selected(opened, email_domain=domain)
+    assert found(chosen) == [one, other]
+    # However it is typed, a run that continues recognises it.
+    assert chosen.described == {"email_domain": "xn--strae-oqa.example.org"}
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "@example.org", "a@example.org", "*.example.org", "example", "exa mple.org", ".", "-a.org", "[127.0.0.1]",
+        "a" * 64 + ".org", "example.org\0", "example..org", "\udcff.org", " ",
+    ],
+)  # fmt: skip
+def test_what_no_address_can_have_as_its_domain_is_refused(domain: str, sqlite: Context) -> None:
+    with pytest.raises(UsageError, match="invalid e-mail domain"):
+        selected(sqlite, email_domain=domain)
+
+
+class Person(NamedTuple):
+    """The facts about a client, in days before NOON, from which a plain filter selects."""
+
+    created: int
+    login: int | None
+    password: int | None
+    domain: str
+    disabled: bool
+    blocked: bool
+    refused: bool
+    cost: int
+
+
+PEOPLE = [
+    Person(
+        created=chance.choice([0, 5, 30, 31, 90, 400, 800]),
+        login=chance.choice([None, None, 1, 20, 30, 60, 365, 730, 731]),
+        password=chance.choice([None, 0, 10, 90, 91, 300]),
+        domain=chance.choice(["example.org", "café.example.org", "example.com"]),
+        disabled=chance.random() < 0.2,
+        blocked=chance.random() < 0.2,
+        refused=chance.random() < 0.2,
+        cost=chance.choice([4, 12]),
+    )
+    for chance in map(random.Random, range(60))
+]
+optional_ages = st.sampled_from(["", "0d", "30d", "90d", "731d", "1000d"])
+selections = st.fixed_dictionaries(
+    {},
+    optional={
+        "status": st.sampled_from(
+            [ClientStatus.NEW, ClientStatus.ACTIVE, ClientStatus.BLOCKED, ClientStatus.DISABLED]
+        ),
+        "never_logged_in": st.booleans(),
+        "last_login_before": optional_ages,
+        "created_before": optional_ages,
+        "created_after": optional_ages,
+        "email_domain": st.sampled_from(["", "EXAMPLE.org", "café.example.org", "nobody.example.net"]),
+        "issued_before": optional_ages,
+        "last_mail_failed": st.booleans(),
+        "weak_hash": st.booleans(),
+        "limit": st.sampled_from([1, 3, 100]),
+    },
+)  # fmt: skip
+
+
+def add_person(egec: Context, number: int, one: Person) -> str:
+    moment = NOON - timedelta(days=one.created)
+    identifier = made(
+        egec,
+        f"c{number}@{one.domain}",
+        created_at=moment,
+        last_login_at=None if one.login is None else NOON - timedelta(days=one.login),
+        disabled_at=NOON if one.disabled else None,
+        blocked_until=NOON + timedelta(hours=1) if one.blocked else None,
+    )
+    if one.password is not None:
+        mailed(identifier, days_ago=one.password)
+        Credential.update(password_hash=f"$2b${one.cost:02}${'.' * 53}").where(
+            Credential.client == Client.get(Client.identifier == identifier)
+        ).execute()
+    if one.refused:
+        mailed(identifier, CredentialState.REFUSED)
+    return identifier
+
+
+def matches(one: Person, wanted: dict[str, Any]) -> bool:
+    """Return whether a person matches all selectors; the same as the program does in SQL, in plain Python."""
+
+    def days(name: str) -> int | None:
+        return int(wanted[name][:-1]) if wanted.get(name) else None
+
+    has_password = one.password is not None
+    status = "disabled" if one.disabled else "blocked" if one.blocked else "active" if has_password else "new"
+    tests: dict[str, Callable[[], bool]] = {
+        "status": lambda: status == wanted["status"],
+        "never_logged_in": lambda: one.login is None,
+        "last_login_before": lambda: one.login is not None and one.login > (days("last_login_before") or 0),
+        "created_before": lambda: one.created > (days("created_before") or 0),
+        "created_after": lambda: one.created <= (days("created_after") or 0),
+        "email_domain": lambda: one.domain == wanted["email_domain"].lower(),
+        "issued_before": lambda: one.password is not None and one.password > (days("issued_before") or 0),
+        "last_mail_failed": lambda: one.refused,
+        "weak_hash": lambda: has_password and one.cost < 10,
+    }
+    return all(test() for name, test in tests.items() if wanted.get(name))
+
+
+def test_the_selected_clients_are_those_whom_a_plain_filter_finds(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = opened._replace(settings=opened.settings._replace(bcrypt_cost=10))
+    people = {add_person(opened, number, one): one for number, one in enumerate(PEOPLE)}
+    made(opened, "erased@example.org", email=None, email_key=None)
+    non_empty = 0
+
+    @given(selections, st.sampled_from([0, 5, 10_000]))
+    @settings(max_examples=150)
+    def check(wanted: dict[str, Any], few_keys: int) -> None:
+        nonlocal non_empty
+        monkeypatch.setattr(narrow, "_FEW_KEYS", few_keys)
+        expected = [identifier for identifier, one in people.items() if matches(one, wanted)][: wanted.get("limit")]
+        try:
+            chosen = Selected(opened._replace(clock=lambda: NOON), Selection(**wanted), to_mail=False)
+        except UsageError:
+            # Together they match no client.
+            assert expected == []
+            return
+        assert found(chosen) == expected
+        non_empty += bool(expected)
+
+    check()
+    assert non_empty > 30
+
+
 def test_an_age_is_that_of_the_current_password(opened: Context) -> None:
     old, renewed, failed, new, revoked = (
         made(opened, f"{name}@example.org") for name in ("old", "renewed", "failed", "new", "revoked")
@@ -163,19 +333,29 @@ def test_an_age_is_that_of_the_current_password(opened: Context) -> None:
     assert found(selected(opened, issued_before="0d")) == [old, renewed, failed]
 
 
-def test_a_date_begins_at_midnight_local_time(opened: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    identifier = made(opened, "a@example.org")
+def test_a_date_begins_at_midnight_in_the_time_zone_of_clients(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = made(opened, "a@example.org", last_login_at=NOON - timedelta(hours=15))
     mailed(identifier, days_ago=0.625)  # at 21:00 of 30 June in UTC, 23:00 in Paris
+    Client.update(created_at=NOON - timedelta(hours=15)).execute()
     for zone, before, after in (
-        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-06-30", "2026-07-01"),
-        ("JST-9", "2026-07-01", "2026-07-02"),
+        ("Europe/Paris", "2026-06-30", "2026-07-01"),
+        ("Asia/Tokyo", "2026-07-01", "2026-07-02"),
     ):
-        with monkeypatch.context() as patch:
-            patch.setenv("TZ", zone)
-            time.tzset()
-            assert found(selected(opened, issued_before=before)) == []
-            assert found(selected(opened, issued_before=after)) == [identifier]
+        there = opened._replace(settings=opened.settings._replace(timezone=zone))
+        for selector in ("issued_before", "last_login_before", "created_before"):
+            assert found(selected(there, **{selector: before})) == []
+            assert found(selected(there, **{selector: after})) == [identifier]
+        assert found(selected(there, created_after=before)) == [identifier]
+        assert found(selected(there, created_after=after)) == []
+    # The time zone of the machine does not matter.
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
         time.tzset()
+        assert found(selected(opened, last_login_before="2026-06-30")) == []
+        assert found(selected(opened, last_login_before="2026-07-01")) == [identifier]
+    time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_the_tables_are_those_of_the_models(location: SqliteFile) -> None:
                 (tuple(part.column_name for part in index._expressions), bool(index._unique))
                 for index in table._meta.fields_to_index()
             }
-            assert indexed - {(("id",), True)} == wanted
+            # An index on an expression differs between the engines, so the models do not have it.
+            of_expressions = {((None, "id"), False)} if table is models.Client else set()
+            assert indexed - {(("id",), True)} == wanted | of_expressions
 
 
 def test_a_missing_one_is_not_made_by_opening_it(tmp_path: Path) -> None:
