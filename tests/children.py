@@ -78,6 +78,13 @@ def allow_core_files(folder: Path) -> None:
 # Functions that replace others.
 
 
+def clock_of_a_test(_database: object, _local: object = None) -> "Callable[[], datetime]":
+    """Return a clock that stands at the moment of the variable TEST_NOW, as `context.choose_clock` returns one."""
+    from egec_cli.clock import parse_time
+
+    return lambda: parse_time(os.environ["TEST_NOW"])
+
+
 def kill_itself(*_: object, **_named: object) -> None:
     """End this process as by `kill -9`."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -22,7 +22,7 @@ from egec_cli.store.sql import contains_text, fetch_tuples, in_list, rfc3339_sql
 ACTIONS: Mapping[str, Sequence[str]] = {
     "audit": ("prune",),
     "client": (
-        "create", "disable", "enable", "erase", "export", "import", "notice", "request", "unblock", "update",
+        "closing", "create", "disable", "enable", "erase", "export", "import", "notice", "request", "unblock", "update",
     ),
     "credential": ("issue", "revoke", "show"),
     "db": ("backup", "restore", "upgrade"),
@@ -32,8 +32,9 @@ ACTIONS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 # The outcomes but two kinds: `reissue.pause` has the code of an error, `login.explain` the reason of a refusal.
 OUTCOMES = (
-    "accepted", "cancelled", "created", "disabled", "done", "enabled", "erased", "failed", "in_doubt", "limited",
-    "marked", "recorded", "refused", "resumed", "revoked", "started", "superseded", "unblocked", "updated", "upgraded",
+    "accepted", "cancelled", "created", "deferred", "disabled", "done", "enabled", "erased", "failed", "in_doubt",
+    "limited", "marked", "recorded", "refused", "resumed", "revoked", "started", "superseded", "unblocked", "updated",
+    "upgraded",
 )  # fmt: skip
 
 

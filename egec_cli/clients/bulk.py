@@ -59,10 +59,14 @@ class BatchEntry(NamedTuple):
 class Changing:
     """The selected clients for whom a change has an effect: those who are already disabled are not disabled again."""
 
-    def __init__(self, selected: Selected, outcome: ChangeOutcome) -> None:
-        """Combine a selection with a change, by the outcome that it has."""
+    def __init__(self, selected: Selected, outcome: ChangeOutcome, due: Any = None) -> None:
+        """Combine a selection with a change, by the outcome that it has.
+
+        Args:
+            due: the condition under which the change has an effect (default: that of the outcome).
+        """
         self._selected = selected
-        self._due = DUE[outcome]
+        self._due = DUE[outcome] if due is None else due
         selectors = dict(selected.selectors())
         if outcome is ChangeOutcome.ERASED and "email_domain" in selectors:
             # The event outlives the client's data, and a domain may be that of a person.
@@ -79,6 +83,13 @@ class Changing:
         number: int = self._query(Client.id)[0].count()
         limit = self._selected.limit
         return number if limit is None else min(number, limit)
+
+    def count_where(self, condition: Any) -> int:
+        """Count those of the clients who meet a condition."""
+        query, place = self._query(Client.id)
+        chosen = query.order_by(place).limit(self._selected.limit).alias("chosen")
+        number: int = Client.select().join(chosen, on=(chosen.c.id == Client.id)).where(condition).count()
+        return number
 
     def preview(self, context: Context, *, at_most: int | None = None) -> Iterator[PlannedChange]:
         """Yield the clients, one at a time, each with the reason for the selection."""

@@ -44,6 +44,8 @@ class ChangeOutcome(StrEnum):
     ENABLED = "enabled"
     UNBLOCKED = "unblocked"
     ERASED = "erased"
+    NOTIFIED = "notified"
+    POSTPONED = "postponed"
     UNCHANGED = "unchanged"
     FAILED = "failed"
 
@@ -55,7 +57,8 @@ class ChangeRecord(NamedTuple):
         identifier: the client's; None where a line matches no client.
         line: the line of the file that names the client; None without a file.
         outcome: the result.
-        failure: why it failed: `unknown_client`, `ambiguous_client`, `client_erased` or `client_busy`.
+        failure: why it failed: `unknown_client`, `ambiguous_client`, `client_erased` or `client_busy`; or why a notice
+            was not accepted.
         details: the same for people.
     """
 
@@ -279,7 +282,8 @@ def enable_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUAR
         guard,
         "client.enable",
         ChangeOutcome.ENABLED,
-        new_values=lambda now: {"disabled_at": None, "updated_at": now},
+        # A notice that the account will be closed has had its effect.
+        new_values=lambda now: {"disabled_at": None, "closing_notified_at": None, "updated_at": now},
     )
 
 
@@ -364,6 +368,7 @@ def _erase(context: Context, keys: Sequence[int]) -> None:
         # Above every existing sequence, so that no mail under way can ever open the account.
         revoked_below=Client.last_sequence + 1, failed_logins=0, blocked_until=None,
         lease_owner=None, lease_until=None, email_changed_at=None, email_bounced_at=None,
+        closing_notified_at=None,
     ).where(in_list(Client.id, keys)).execute()  # fmt: skip
     Credential.update(state=CredentialState.REVOKED).where(
         in_list(Credential.client, keys) & Credential.state.in_((*OPEN_STATES, CredentialState.ACCEPTED))
@@ -456,6 +461,11 @@ def change_each(
             if records[line.client].outcome is not ChangeOutcome.FAILED:
                 # A later line for the same client finds it done.
                 records[line.client] = records[line.client]._replace(outcome=ChangeOutcome.UNCHANGED)
+
+
+def busy_record(identifier: str) -> ChangeRecord:
+    """Return the result for a client whom another process is mailing."""
+    return _failed(identifier, _busy_error(identifier))
 
 
 def record_to_error(record: ChangeRecord) -> EgecError:

@@ -77,6 +77,19 @@ def _record(row: Credential, under_way: bool) -> MailRecord:
     )
 
 
+def find_closing_notice(client: Client) -> str | None:
+    """Return when the client was told that the account will be closed, as RFC 3339 in UTC.
+
+    None if nobody has told the client since the last login and the last change of the address, or if the account is
+    closed.
+    """
+    told_at = client.closing_notified_at
+    later = (client.last_login_at, client.email_changed_at)
+    if told_at is None or client.disabled_at is not None or any(one is not None and one >= told_at for one in later):
+        return None
+    return clock.to_rfc3339(told_at)
+
+
 class HistoryEntry(NamedTuple):
     """An event in the history of a client.
 

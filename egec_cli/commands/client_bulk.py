@@ -112,7 +112,7 @@ def require_one_target(client: str, request: Request) -> None:
 def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code."""
     if not request.dry_run:
-        _require_confirmation(kind, request)
+        require_confirmation(kind, request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
         if request.is_plain_list:
             failed = _change_list(context, kind, request, selection, output)
@@ -121,15 +121,15 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
             selected = Selected(context, selection, to_mail=False)
             changing = Changing(selected, kind.outcome)
             if request.dry_run:
-                failed = _show_dry_run(context, changing, selected, output)
+                failed = show_dry_run(context, changing, selected, output)
             else:
-                failed = _change_selected(context, kind, request, selected, changing, output)
+                failed = change_selected(context, kind, request, selected, changing, output)
                 failed += report_unmatched(selected)
     if failed:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _require_confirmation(kind: Kind, request: Request) -> None:
+def require_confirmation(kind: Kind, request: Request) -> None:
     """Require what a change without a question needs.
 
     Raises:
@@ -173,10 +173,23 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
     return summary.failed
 
 
-def _change_selected(
-    context: Context, kind: Kind, request: Request, selected: Selected, changing: Changing, output: OutputFormat
+_Walk = Callable[[int | None], Iterator[ChangeRecord]]
+
+
+def change_selected(
+    context: Context,
+    kind: Kind,
+    request: Request,
+    selected: Selected,
+    changing: Changing,
+    output: OutputFormat,
+    *,
+    walk: _Walk | None = None,
 ) -> int:
-    """Change the clients whom selectors select; return the number of those that failed."""
+    """Change the clients whom selectors select; return the number of those that failed.
+
+    `walk` changes at most a number of clients, one after the other (default: in batches, as the kind says).
+    """
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
     if needs_confirmation or request.expect is not None or can_show_progress():
@@ -194,11 +207,14 @@ def _change_selected(
         summary = _Summary(line)
         # Clients who match only since the number was agreed wait for the next command.
         at_most = agreed if needs_confirmation or request.expect is not None else None
-        # A pipe sees the results of a batch before the next one begins.
-        records = bulk.change_selected(
-            context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
-        )
-        render_all(summary.count(records, output), ChangeRecord, output)
+        if walk is None:
+            # A pipe sees the results of a batch before the next one begins.
+            records = bulk.change_selected(
+                context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
+            )
+        else:
+            records = walk(at_most)
+        render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None)
     summary.report(Words("no client to change"))
     kind.finish(context, summary.identifier)
     return summary.failed
@@ -212,7 +228,7 @@ _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
 _OPTIONAL = ("status", "last_name")
 
 
-def _show_dry_run(context: Context, changing: Changing, selected: Selected, output: OutputFormat) -> int:
+def show_dry_run(context: Context, changing: Changing, selected: Selected, output: OutputFormat) -> int:
     """Show the clients who would be changed, in a table only a sample; return the number of unknown lines."""
     is_table = output is OutputFormat.TABLE
     number = changing.count() if is_table else None

@@ -159,6 +159,8 @@ def _describe(
     ]
     login = text_for_people(record.last_login_at) if record.last_login_at else Words("never")
     values += [status, (Words("last login"), login)]
+    if notified_at := history.find_closing_notice(client):
+        values.append((Words("closing notice"), Part(text_for_people(notified_at), colour_of("waiting"))))
     name = _name(record)
     return [*([_bold_line(name)] if name else []), *card_lines(values, indent=0)], meaning
 
@@ -317,6 +319,20 @@ class _Event(NamedTuple):
     details: str = ""
 
 
+def _describe_closing_notice(entry: HistoryEntry) -> _Event:
+    """Return the words for the notice that the account will be closed."""
+    failure = entry.details.get("failure") or ""
+    match entry.outcome:
+        case "accepted":
+            return _Event(Words("notified of the closing"), "accepted", entry.details.get("closes_on") or "")
+        case "deferred":
+            return _Event(Words("notice of the closing deferred"), "deferred", failure)
+        case "in_doubt":
+            return _Event(Words("notice of the closing in doubt"), "in_doubt")
+        case _:
+            return _Event(Words("notice of the closing refused"), "refused", failure)
+
+
 def _describe_event(entry: HistoryEntry) -> _Event:
     details = entry.details
     match entry.action:
@@ -349,6 +365,8 @@ def _describe_event(entry: HistoryEntry) -> _Event:
             return _Event(Words("previous address notified"), "accepted")
         case "client.notice":
             return _Event(Words("notice to the previous address failed"), "refused", details.get("failure") or "")
+        case "client.closing":
+            return _describe_closing_notice(entry)
         case "client.disable":
             return _Event(Words("disabled"), "disabled", details.get("reason") or "")
         case "client.enable":

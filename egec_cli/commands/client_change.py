@@ -161,7 +161,8 @@ def _notify_previous_address(context: Context, client: Client, previous_email: s
     epilog=(
         "egec client disable 5079512743 --reason 'contract ended'\n"
         "egec client disable --from left.csv --column courriel --reason left\n"
-        "egec client disable --last-login-before 2y --reason dormant --dry-run"
+        "egec client disable --last-login-before 2y --reason dormant --dry-run\n"
+        "egec client disable --last-login-before 2y --reason dormant --notify 30d --yes"
     ),
 )
 @with_selectors
@@ -169,19 +170,39 @@ def disable_command(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown by `egec client show`.")],
     selectors: Selectors,
     client: OptionalClientArgument = "",
+    notify: Annotated[
+        str,
+        typer.Option(
+            "--notify",
+            metavar="AGE",
+            help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others (not"
+            " with CLIENT).",
+        ),
+    ] = "",
     dry_run: DryRunOption = False,
     expect: ExpectOption = None,
     yes: YesToAllOption = False,
     match: MatchOption = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Disable one client or many. No password is accepted until they are enabled."""
+    """Disable one client or many. No password is accepted until they are enabled.
+
+    With --notify, run the same command every day: each client gets one mail, and is disabled on the day that it names,
+    unless the client signs in before or the selectors no longer match.
+    """
     kind = Kind(
         ChangeOutcome.DISABLED,
         partial(change.disable_clients, reason=change.clean_reason(reason)),
         Words("disabling"),
-        Words("Disable {clients}?"),
+        Words("Notify or disable {clients}?") if notify else Words("Disable {clients}?"),
     )
+    if notify:
+        # Imported here: no other change of many clients loads what sends mail.
+        from egec_cli.commands.client_closing import close_accounts
+
+        request = Request(selectors, dry_run, expect, yes)
+        close_accounts(kind, client, request, output, notify=notify, reason=change.clean_reason(reason))
+        return
     _change(kind, client, Request(selectors, dry_run, expect, yes), output, match=match)
 
 

@@ -34,12 +34,15 @@ class ClientHistory(NamedTuple):
         failure_origins: the number of networks whose logins were refused since the last accepted one; 0 if the callers
             of `egec verify` pass no origins.
         email_bounced_at: when a mail to the registered e-mail bounced, as RFC 3339 in UTC.
+        closing_notified_at: when the client was last notified that the account will be closed, as RFC 3339 in UTC; None
+            if a login or a new e-mail followed, or if the account is disabled.
         mails: the latest mails, newest first; all with `--full`.
         history: the latest events, oldest first; all with `--full`.
     """
 
     failure_origins: int
     email_bounced_at: str | None
+    closing_notified_at: str | None
     mails: Sequence[MailRecord]
     history: Sequence[HistoryEntry]
 
@@ -77,10 +80,11 @@ def show_command(
         record = records.load_record(found, local_moment(context))
         limits = load_limits(found, context.clock())
         bounced_at = to_rfc3339_or_none(found.email_bounced_at)
+        notified_at = history.find_closing_notice(found)
         events = history.load_history(context, found, most=None if full else history.EVENTS_SHOWN)
         if output is not OutputFormat.TABLE or fields:
             mails = history.list_mails(context, found, most=None if full else history.MAILS_SHOWN)
-            added = ClientHistory(count_networks(found), bounced_at, mails, events.entries)
+            added = ClientHistory(count_networks(found), bounced_at, notified_at, mails, events.entries)
             render(record._asdict() | limits._asdict() | added._asdict(), output, split_fields(fields))
         else:
             origins = count_networks(found)
@@ -88,6 +92,7 @@ def show_command(
                 (limits._asdict() if any(limits) else {})
                 | ({"failure_origins": origins} if origins else {})
                 | ({"email_bounced_at": bounced_at} if bounced_at else {})
+                | ({"closing_notified_at": notified_at} if notified_at else {})
             )
             render(record._asdict() | trouble, output)
             print_unless_quiet("")

@@ -157,7 +157,14 @@ CONTRACT: Mapping[str, Contract] = {
             ExitCode.NOT_PERMITTED: "the client was erased, or --identifier was given",
         },
     ),
-    "client disable": Contract(_CHANGED, _CHANGING | _ERASED),
+    "client disable": Contract(
+        _CHANGED,
+        _CHANGING
+        | _ERASED
+        | {
+            ExitCode.TEMPORARY_FAILURE: "with --notify: the mail server is unavailable or a quota is used up",
+        },
+    ),
     "client enable": Contract(_CHANGED, _CHANGING | _ERASED),
     "client unblock": Contract(_CHANGED, _CHANGING | _ERASED),
     "client erase": Contract(
@@ -318,7 +325,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "file_system": (ExitCode.FILE_SYSTEM, "a file could not be read or written, or its file system is read-only"),
     "temporary_failure": (ExitCode.TEMPORARY_FAILURE, "temporary failure; try again later"),
     "database_busy": (ExitCode.TEMPORARY_FAILURE, "the database is busy or unavailable"),
-    "mail_quota_reached": (ExitCode.TEMPORARY_FAILURE, "the mail quotas allow no mail within 15 seconds"),
+    "mail_quota_reached": (
+        ExitCode.TEMPORARY_FAILURE,
+        "the mail quotas allow no mail for some time",
+    ),
     "client_busy": (ExitCode.TEMPORARY_FAILURE, "a mail to the client is in progress"),
     "account_busy": (
         ExitCode.TEMPORARY_FAILURE,
@@ -333,7 +343,7 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_throttled": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more mail for now"),
     "too_many_connections": (ExitCode.TEMPORARY_FAILURE, "the mail server accepts no more connections for now"),
     "mail_server_unavailable": (ExitCode.TEMPORARY_FAILURE, "the mail server is unavailable"),
-    "mail_server_refuses": (ExitCode.TEMPORARY_FAILURE, "the mail server refuses all mails; the run is paused"),
+    "mail_server_refuses": (ExitCode.TEMPORARY_FAILURE, "the mail server refuses all mails; a run is paused"),
     "login_secret_unavailable": (
         ExitCode.TEMPORARY_FAILURE,
         "the program that prints the password or token for the mail server failed",

@@ -210,17 +210,18 @@ class Place(NamedTuple):
             settle_mails([(self.key, None)], self.owner, context.clock())
 
 
-def take_place(context: Context, owner: str, *, patience: float = PATIENCE) -> Place:
+def take_place(context: Context, owner: str, *, patience: float = PATIENCE, reserve: int = 0) -> Place:
     """Reserve a place for a single mail, which comes before those of runs, and wait until the mail may leave.
 
     Args:
         owner: the issuer that sends it, in the format of a lease.
         patience: how long to wait at most, in seconds.
+        reserve: percent of the quotas per hour and day to leave for others.
 
     Raises:
         TemporaryFailure: the quotas allow no mail in this time.
     """
-    rate, deadline = context.settings.mail_rate, time.monotonic() + patience
+    rate, deadline = tuple(RunLimits(context.settings.mail_rate, reserve).shares), time.monotonic() + patience
     with context.database.atomic():
         if rate:
             _lock_last_departure(context.clock())

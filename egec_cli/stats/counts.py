@@ -72,7 +72,7 @@ class Statistics(NamedTuple):
         since: the start of the period.
         clients: clients by status, without erased ones.
         activations: passwords issued to single clients, by outcome, whether mailed or shown.
-        mails: mails with passwords and notices to previous addresses, by outcome.
+        mails: mails with passwords, and notices of a new address or of a closing, by outcome.
         bounces: delivery reports that marked a mail.
         logins: accepted logins.
         refusals: refused logins by reason.
@@ -165,7 +165,9 @@ class _Happened(NamedTuple):
     refusals: dict[str, int]
 
 
-_ISSUE, _LOGIN, _NOTICE, _BOUNCE = "credential.issue", "login", "client.notice", "mail.bounce"
+_ISSUE, _LOGIN, _NOTICE, _CLOSING, _BOUNCE = (
+    "credential.issue", "login", "client.notice", "client.closing", "mail.bounce",
+)  # fmt: skip
 
 
 def _count_events(since: datetime) -> _Happened:
@@ -200,7 +202,7 @@ def _group_events(since: datetime) -> Iterator[tuple[str, str, int, str, int]]:
     rows = (
         Event.select(Event.action, Event.outcome, in_run, details, peewee.fn.COUNT(Event.id))
         .where(Event.id >= _find_first_event(since), Event.at >= since)
-        .where(Event.action.in_([_ISSUE, _LOGIN, _NOTICE, _BOUNCE]))
+        .where(Event.action.in_([_ISSUE, _LOGIN, _NOTICE, _CLOSING, _BOUNCE]), Event.outcome != "deferred")
         .group_by(Event.action, Event.outcome, peewee.SQL("3"), peewee.SQL("4"))
     )
     yield from fetch_tuples(rows)

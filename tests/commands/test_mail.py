@@ -210,7 +210,7 @@ def test_a_preview_names_the_client_only_if_others_share_the_email(
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
-@pytest.mark.parametrize("kind", ["credentials", "reissue", "address-changed"])
+@pytest.mark.parametrize("kind", ["credentials", "reissue", "address-changed", "closing"])
 def test_every_kind_can_be_tried_and_is_marked_as_a_test(
     egec: Egec, server: MailServer, kind: str, language: str
 ) -> None:

@@ -22,7 +22,7 @@ from egec_cli.clients import fields
 from egec_cli.credentials.issue import greeting_name
 from egec_cli.mail.compose import message, template
 from egec_cli.mail.compose.message import Mail, MailForm, parse_address_header, parse_header
-from egec_cli.mail.compose.template import BUILT_IN, Kind, KindTemplates
+from egec_cli.mail.compose.template import BUILT_IN, KINDS_OF_A_RUN, Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -145,6 +145,16 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
         return message.address_changed_mail(
             found, recipient=client.recipient, language=language, name=client.name, changed_at=client.at
         )
+    if kind is Kind.CLOSING:
+        return message.closing_mail(
+            found,
+            recipient=client.recipient,
+            language=language,
+            name=client.name,
+            identifier=client.identifier,
+            closes_at=client.at + timedelta(days=30),
+            sent_at=client.at,
+        )
     if kind is Kind.CREDENTIALS:
         return message.credentials_mail(
             found,
@@ -257,6 +267,9 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
         "issued_at": template.format_time(found, client.at, language),
         "changed_at": template.format_time(found, client.at, language),
         "expiry": template.format_expiry(found, client.at, language),
+        "closing_date": re.split(" (?:à|at) ", template.format_time(found, client.at + timedelta(days=30), language))[
+            0
+        ],
         "app_name": found.app_name,
         "app_url": found.app_url,
         "support": found.support,
@@ -289,7 +302,7 @@ def main() -> None:
         for kind, language in COMBINATIONS:
             require_as_it_was_meant(by_itself(found, kind, language, client), found, kind, language, client)
             mails += 1
-            if kind is not Kind.ADDRESS_CHANGED:
+            if kind in KINDS_OF_A_RUN:
                 form = MailForm(found, language, kind)
                 require_as_it_was_meant(by_form(form, client), found, kind, language, client)
                 mails += 1

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from faker import Faker
 
 from egec_cli import email_address, password
 from egec_cli.credentials import issue
-from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
-from egec_cli.mail.compose.template import Kind
+from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail, closing_mail
+from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.settings import load
 from egec_cli.settings.schema import LANGUAGES
 from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, running_rspamd
@@ -45,11 +45,7 @@ def samples() -> list[Sample]:
     found, now, random = load.load_settings(SETTINGS), datetime.now(UTC).replace(microsecond=0), Random(7)
     french = Faker("fr_FR")
     french.seed_instance(7)
-    forms = {
-        (kind, language): MailForm(found, language, kind)
-        for kind, language in KINDS
-        if kind is not Kind.ADDRESS_CHANGED
-    }
+    forms = {(kind, language): MailForm(found, language, kind) for kind, language in KINDS if kind in KINDS_OF_A_RUN}
     made = []
     for number, (kind, language) in zip(range(CLIENTS), itertools.cycle(KINDS), strict=False):
         recipient = email_address.parse_email(random.choice([french.free_email, french.company_email])()).wire
@@ -57,6 +53,17 @@ def samples() -> list[Sample]:
         name = issue.greeting_name(random.choice(["M.", "Mme", ""]), "", random.choice([last_name] * 19 + [""]))
         if kind is Kind.ADDRESS_CHANGED:
             mail = address_changed_mail(found, recipient=recipient, language=language, name=name, changed_at=now)
+        elif kind is Kind.CLOSING:
+            mail = closing_mail(
+                found,
+                recipient=recipient,
+                language=language,
+                name=name,
+                identifier=str(random.randrange(10**9, 10**10)),
+                closes_at=now + timedelta(days=30),
+                sent_at=now,
+                client=number + 1,
+            )
         else:
             form = forms[kind, language]
             mail = form.fill(

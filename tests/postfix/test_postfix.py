@@ -1,5 +1,6 @@
 """Debian's postfix between egec and the mailboxes: mails arrive unchanged, and bounces are found."""
 
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from faker import Faker
 
 from egec_cli import password
-from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail
+from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail, closing_mail
 from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint.html import Page
 from egec_cli.mail.transports import choose
@@ -174,14 +175,28 @@ def test_each_kind_of_mail_arrives_to_the_byte_as_it_left(house: House) -> None:
     french = Faker("fr_FR")
     french.seed_instance(7)
     mails: list[Mail] = []
+    kinds = list(itertools.product(Kind, LANGUAGES))
     for number in range(60):
-        language, kind = LANGUAGES[number % len(LANGUAGES)], list(Kind)[number % len(Kind)]
+        kind, language = kinds[number % len(kinds)]
         recipient = f"jeanne+byte{number}@example.org"
         name = random.choice(["", french.name(), french.company(), "é" * 50, f".\u2026 {french.name()}"])
         if kind is Kind.ADDRESS_CHANGED:
             mails.append(
                 address_changed_mail(
                     found, recipient=recipient, language=language, name=name, changed_at=datetime.now(UTC)
+                )
+            )
+            continue
+        if kind is Kind.CLOSING:
+            mails.append(
+                closing_mail(
+                    found,
+                    recipient=recipient,
+                    language=language,
+                    name=name,
+                    identifier=f"{random.randrange(10**9, 10**10)}",
+                    closes_at=datetime.now(UTC),
+                    sent_at=datetime.now(UTC),
                 )
             )
             continue

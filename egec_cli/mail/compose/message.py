@@ -163,6 +163,31 @@ def address_changed_mail(settings: Settings, *, recipient: str, language: str, n
     return finish_mail(settings, templates.fill(values), recipient, changed_at)
 
 
+def closing_mail(
+    settings: Settings,
+    *,
+    recipient: str,
+    language: str,
+    name: str,
+    identifier: str,
+    closes_at: datetime,
+    sent_at: datetime,
+    client: int = NOBODY,
+) -> Mail:
+    """Return the notice that an account will be closed; other arguments as for `credentials_mail`.
+
+    Args:
+        closes_at: a moment of the day that the notice names.
+
+    Raises:
+        ConfigError: a template or a setting would damage the mail.
+    """
+    greeting = template.format_greeting(settings, name, language)
+    values = template.closing_values(settings, greeting, identifier, closes_at, language)
+    templates = KindTemplates.find(settings, Kind.CLOSING, language)
+    return finish_mail(settings, templates.fill(values), recipient, sent_at, client)
+
+
 def finish_mail(settings: Settings, text: MailText, recipient: str, at: datetime, client: int = NOBODY) -> Mail:
     """Return the mail with this text; `client` is the key of the client if it has a credential.
 

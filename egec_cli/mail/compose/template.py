@@ -141,10 +141,13 @@ class Kind(StrEnum):
     CREDENTIALS = "credentials"
     REISSUE = "reissue"
     ADDRESS_CHANGED = "address-changed"
+    CLOSING = "closing"
 
 
-# A run mails the first kind to new clients, the second to all others.
+# Only these have a password. A run mails the first kind to new clients, the second to all others.
 KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
+# How long before its closing a client is told, in previews.
+_USUAL_NOTICE = timedelta(days=30)
 _MONTHS = {
     "fr": "janvier/février/mars/avril/mai/juin/juillet/août/septembre/octobre/novembre/décembre",
     "en": "January/February/March/April/May/June/July/August/September/October/November/December",
@@ -174,6 +177,7 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.CREDENTIALS: ("identifier", "password"),
     Kind.REISSUE: ("identifier", "password", "sentence"),
     Kind.ADDRESS_CHANGED: ("support",),
+    Kind.CLOSING: ("identifier", "closing_date", "support"),
 }
 
 
@@ -240,6 +244,8 @@ def all_values(
     greeting = format_greeting(settings, name, language)
     if kind is Kind.ADDRESS_CHANGED:
         return address_changed_values(settings, greeting, at, language)
+    if kind is Kind.CLOSING:
+        return closing_values(settings, greeting, identifier, at + _USUAL_NOTICE, language)
     values = credentials_values(settings, greeting, identifier, password, at, language)
     return values | shared_values(settings, language, record) | sentence_values(settings, kind, language, sentence)
 
@@ -263,7 +269,7 @@ def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str
 
     If it is empty, a new-password mail gets the sentence of the templates, and a first mail has none.
     """
-    if kind is Kind.ADDRESS_CHANGED:
+    if kind not in KINDS_OF_A_RUN:
         return {}
     if kind is Kind.REISSUE and not sentence:
         sentence = render_text(settings, "reissue-sentence", language)
@@ -279,6 +285,14 @@ def address_changed_values(settings: Settings, greeting: str, changed_at: dateti
     """Return the values for the note to a client's previous address."""
     at = format_time(settings, changed_at, language)
     return {"greeting": greeting, "changed_at": at, **fixed_values(settings)}
+
+
+def closing_values(
+    settings: Settings, greeting: str, identifier: str, closes_at: datetime, language: str
+) -> dict[str, str]:
+    """Return the values for the notice that an account will be closed; `closes_at` is a moment of that day."""
+    day = _format_date(clock.to_zone(closes_at, settings.timezone), language)
+    return {"greeting": greeting, "identifier": identifier, "closing_date": day, **fixed_values(settings)}
 
 
 def fixed_values(settings: Settings) -> dict[str, str]:

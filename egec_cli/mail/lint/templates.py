@@ -39,6 +39,7 @@ LINES: dict[str, tuple[str, ...]] = {
 SENT = "sent"
 # The short texts that the mails of a run use.
 _LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence", "shared")
+_LINES_OF_A_NOTICE = ("greeting", "greeting-unnamed")
 _MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent", "try-again", "unavailable"}
 
 # Mail programs cut longer subjects in their lists.
@@ -171,7 +172,22 @@ def require_sound_templates(settings: Settings, sentence: str) -> None:
     """
     lines = [find_line_flaws(settings, name, language) for language in LANGUAGES for name in _LINES_OF_A_RUN]
     kinds = [find_kind_flaws(settings, kind, language, sentence) for language in LANGUAGES for kind in KINDS_OF_A_RUN]
-    flaws = [flaw for found in (*lines, *kinds) for flaw in found if flaw.is_fatal]
+    _require_sound([flaw for found in (*lines, *kinds) for flaw in found])
+
+
+def require_sound_notice(settings: Settings) -> None:
+    """Check the templates of the notice that an account will be closed.
+
+    Raises:
+        ConfigError: they have flaws; the message lists all of them.
+    """
+    lines = [find_line_flaws(settings, name, language) for language in LANGUAGES for name in _LINES_OF_A_NOTICE]
+    kinds = [find_kind_flaws(settings, Kind.CLOSING, language) for language in LANGUAGES]
+    _require_sound([flaw for found in (*lines, *kinds) for flaw in found])
+
+
+def _require_sound(found: Sequence[Flaw]) -> None:
+    flaws = [flaw for flaw in found if flaw.is_fatal]
     if flaws:
         # Files may be checked, and flaws found, several times.
         listed = dict.fromkeys(Words("{where}: {what}", where=flaw.where, what=flaw.what) for flaw in flaws)

@@ -37,6 +37,7 @@ PLACEHOLDERS = {
     "credentials": CREDENTIALS,
     "reissue": CREDENTIALS,
     "address-changed": {"greeting", "changed_at", "app_name", "app_url", "support"},
+    "closing": {"greeting", "identifier", "closing_date", "app_name", "app_url", "support"},
     "greeting": {"name"},
     "shared": {"record"},
     "expiry": {"date"},

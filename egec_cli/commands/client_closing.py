@@ -1,0 +1,99 @@
+"""`egec client disable --notify`: tell clients before their accounts are closed; only this option loads the module."""
+
+from collections.abc import Iterator
+from contextlib import closing as closing_at_end
+from functools import partial
+
+import typer
+
+from egec_cli.clients import closing
+from egec_cli.clients.bulk import Changing
+from egec_cli.clients.change import ChangeOutcome, ChangeRecord
+from egec_cli.clients.closing import Closer
+from egec_cli.clients.select import Selected, require_selector
+from egec_cli.commands.client_bulk import (
+    Kind,
+    Request,
+    change_selected,
+    require_confirmation,
+    require_one_target,
+    show_dry_run,
+)
+from egec_cli.commands.client_selectors import open_selection, report_unmatched
+from egec_cli.commands.options import count_clients
+from egec_cli.commands.session import open_context, stop_on_signal
+from egec_cli.credentials import mail_route
+from egec_cli.errors import ExitCode, UsageError
+from egec_cli.mail.transports import choose
+from egec_cli.output.formats import OutputFormat
+from egec_cli.output.messages import note
+from egec_cli.translation import Words
+
+
+def close_accounts(
+    kind: Kind, client: str, request: Request, output: OutputFormat, *, notify: str, reason: str
+) -> None:
+    """Tell the selected clients who were not told yet, disable those who were told long enough ago.
+
+    Args:
+        notify: how long before the closing a client is told, such as `30d`.
+        reason: of the closing, for the history.
+    """
+    period = closing.parse_period(notify)
+    if client:
+        raise UsageError("--notify is for many clients", "Select them by --from or another selector.")
+    require_one_target(client, request)
+    if not request.dry_run:
+        require_confirmation(kind, request)
+    with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
+        require_selector(selection)
+        selected = Selected(context, selection, to_mail=False)
+        found = closing.conditions(context.settings, period, context.clock())
+        changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_tell | found.is_due)
+        if request.dry_run:
+            failed = show_dry_run(context, changing, selected, output)
+            told, disabled = changing.count_where(found.is_to_tell), changing.count_where(found.is_due)
+            note(
+                "egec: {told} would be notified, {disabled} disabled",
+                told=count_clients(told),
+                disabled=count_clients(disabled),
+            )
+            error = None
+        else:
+            mail_route.require(context)
+            with stop_on_signal() as stop, closing_at_end(choose.open_transport(context.settings)) as transport:
+                closer = Closer(
+                    context,
+                    transport,
+                    period,
+                    reason=reason,
+                    guard=changing.guard,
+                    stop=stop,
+                    first_pause=closing.FIRST_PAUSE,
+                )
+                walk = partial(_close_selected, changing, closer)
+                failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
+                closer.finish()
+            failed += report_unmatched(selected)
+            _report_undelivered(closer)
+            error = closing.explain_end(closer)
+    if error is not None:
+        raise error
+    if failed:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _close_selected(changing: Changing, closer: Closer, at_most: int | None) -> Iterator[ChangeRecord]:
+    for batch in changing.read_batches(at_most=at_most):
+        lines = {one.client: one.line for one in batch}
+        for key, record in closer.close(list(lines)):
+            yield record._replace(line=lines[key])
+
+
+def _report_undelivered(closer: Closer) -> None:
+    if closer.undelivered:
+        note(
+            "egec: the notices of {clients} may not have arrived; they count nevertheless",
+            clients=count_clients(closer.undelivered),
+        )
+        note(Words("      See `egec audit list --action client.closing`."))
