@@ -1,6 +1,7 @@
 """Runs at mail servers that behave like those of providers: no run fails for many, and every client is mailed once."""
 
 import json
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -187,7 +188,9 @@ def test_workers_share_fewer_connections_than_there_are_workers(
         told = [worker.communicate(timeout=PATIENCE)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     # Nor is the run slowed down.
-    assert told == ["", "", ""]
+    # A worker may fall back to one connection, and says so once; nothing else is worth a word.
+    note = r"(egec: one connection to the mail server from now on: 421 4\.7\.0 Too many connections.*\n)?"
+    assert [words for words in told if not re.fullmatch(note, words)] == []
     assert server.answers[TOO_MANY_CONNECTIONS]
     require_each_mailed_once(server)
     assert pauses(egec) == 0
