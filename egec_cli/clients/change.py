@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, cast
 from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.clients import fields
+from egec_cli.clients.name_files import ClientList, NamedClients
 from egec_cli.clients.records import AmbiguousClient, already_taken_error
-from egec_cli.clients.select import ClientList, NamedClients
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases, sharing
 from egec_cli.credentials.states import lock_clients

@@ -9,8 +9,9 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import typer
 
 from egec_cli.clients.lists import SortField
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus
-from egec_cli.clients.select import ClientList, Selected, Selection
+from egec_cli.clients.select import Selected, Selection
 from egec_cli.commands.options import OUTPUT, SELECTION
 from egec_cli.commands.session import standard_input
 from egec_cli.errors import UsageError

@@ -15,8 +15,9 @@ from egec_cli import clock
 from egec_cli.clients import bulk, change, fields
 from egec_cli.clients.bulk import Changing
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import create_client
-from egec_cli.clients.select import ClientList, Selected, Selection
+from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.settings.schema import PostgresqlServer, SqliteFile

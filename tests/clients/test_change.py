@@ -16,8 +16,8 @@ from egec_cli import context as accounts_egec
 from egec_cli import hashing
 from egec_cli.clients import change, fields, history
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import create_client, find_client, load_record
-from egec_cli.clients.select import ClientList
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases
 from egec_cli.credentials.issue import NewPassword

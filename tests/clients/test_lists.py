@@ -14,8 +14,9 @@ from egec_cli import clock
 from egec_cli import context as accounts_egec
 from egec_cli.clients import fields, lists
 from egec_cli.clients.lists import ListQuery, SortField
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus, create_client, find_client
-from egec_cli.clients.select import ClientList, Selection
+from egec_cli.clients.select import Selection
 from egec_cli.context import Context
 from egec_cli.errors import UsageError
 from egec_cli.settings import load

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from egec_cli import clock
 from egec_cli import context as accounts_egec
 from egec_cli.clients import fields, narrow
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
-from egec_cli.clients.select import SELECTED_LINE, ClientList, Selected, Selection, Unmatched
+from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatched
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput, UsageError
 from egec_cli.output.formats import remove_guard

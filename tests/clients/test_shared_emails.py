@@ -10,8 +10,9 @@ import pytest
 
 from egec_cli.clients import change, fields, lists, records
 from egec_cli.clients.lists import ListQuery
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import AmbiguousClient
-from egec_cli.clients.select import ClientList, Selected, Selection, Unmatched
+from egec_cli.clients.select import Selected, Selection, Unmatched
 from egec_cli.context import Context
 from egec_cli.errors import AlreadyExists, ConfigError
 from egec_cli.store import peewee

@@ -33,7 +33,8 @@ from hypothesis.stateful import (
 
 from egec_cli import hashing
 from egec_cli.clients import change, fields, records
-from egec_cli.clients.select import ClientList, Selected, Selection
+from egec_cli.clients.name_files import ClientList
+from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import bounces, states
 from egec_cli.credentials.issue import IssueResult

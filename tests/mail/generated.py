@@ -21,7 +21,8 @@ from egec_cli import email_address, password
 from egec_cli.clients import fields
 from egec_cli.credentials.issue import greeting_name
 from egec_cli.mail.compose import message, template
-from egec_cli.mail.compose.message import Mail, MailForm, parse_address_header, parse_header
+from egec_cli.mail.compose.headers import parse_address_header, parse_header
+from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import BUILT_IN, KINDS_OF_A_RUN, Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import load

@@ -26,8 +26,9 @@ import pytest
 
 from egec_cli import clock, hashing
 from egec_cli.clients import change, fields
+from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
-from egec_cli.clients.select import ClientList, Selected, Selection
+from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases, states
 from egec_cli.credentials.issue import issue_by_mail, issue_to_operator

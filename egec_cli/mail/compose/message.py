@@ -1,25 +1,19 @@
 """Build the messages: headers, a plain-text part and an HTML part, each parsed back before it is sent.
 
-`email.headerregistry` loses and adds blanks in French display names and subjects, when it folds them and when it reads
-several encoded words. So `email.header` writes and reads them here (RFC 5322, RFC 2047).
-
 The Message-ID and the envelope sender lead from a delivery report to the credential of its mail. Both contain the same
 mark: the key of the client, for a fast search, and random digits, which only readers of the mail or its report know.
 """
 
 import os
 import re
-import unicodedata
 from binascii import b2a_qp
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
-from email.charset import QP, Charset
 from email.errors import HeaderParseError
-from email.header import Header, decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from functools import cache, lru_cache
 from html import escape
 from typing import NamedTuple
@@ -27,6 +21,7 @@ from typing import NamedTuple
 from egec_cli import email_address
 from egec_cli.errors import ConfigError, InvalidInput
 from egec_cli.mail.compose import template
+from egec_cli.mail.compose.headers import format_header, parse_address_header, parse_header, parse_text_header
 from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.password import Password
 from egec_cli.settings.schema import Settings
@@ -75,13 +70,6 @@ def find_marks(content: bytes) -> Iterator[Mark]:
         yield Mark(int(found[2]), found[1].decode())
 
 
-_LONGEST_LINE = 78
-# The only header here with free text (RFC 5322, 3.6.5); others must not have encoded words.
-_FREE_TEXT = "Subject"
-_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
-# Spam filters suspect base64 in texts that are mostly ASCII.
-_UTF_8 = Charset("utf-8")
-_UTF_8.header_encoding = QP
 # An address that needs no encoding; a ? might start an encoded word.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
 _PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
@@ -471,54 +459,3 @@ def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
 
 def _damaged(what: str) -> ConfigError:
     return ConfigError("the mail {what}", "Remove control characters from the templates and EGEC_*.", what=what)
-
-
-def format_header(name: str, value: str | Address) -> bytes:
-    """Return a header with its line end, in ASCII except before the @ of an address.
-
-    Subjects and display names become encoded words if necessary.
-
-    Raises:
-        ValueError: the value has a control character, such as a line break, or a lone surrogate.
-    """
-    written = str(value)
-    if any(unicodedata.category(character) in _CONTROLS for character in written):
-        raise ValueError(f"{name} has a control character")
-    fits = len(f"{name}: {written}") <= _LONGEST_LINE
-    if isinstance(value, Address) and value.display_name and not (fits and _is_plain(value.display_name)):
-        written = f"{_encode_words(name, value.display_name)}\r\n <{value.addr_spec}>"
-    elif name == _FREE_TEXT and not (fits and _is_plain(written)):
-        written = _encode_words(name, written)
-    return f"{name}: {written}\r\n".encode()
-
-
-def parse_header(content: bytes) -> dict[str, str]:
-    """Return the unfolded headers of a message by name."""
-    head = content.partition(b"\r\n\r\n")[0].decode()
-    lines = (whole.replace("\r\n", "").partition(": ") for whole in re.split(r"\r\n(?![ \t])", head))
-    return {name: value for name, _, value in lines}
-
-
-def parse_text_header(value: str) -> str:
-    """Decode an unfolded subject or display name."""
-    return str(make_header(decode_header(value)))
-
-
-def parse_address_header(value: str) -> Address:
-    """Return the address of an unfolded header.
-
-    Raises:
-        ValueError: the address is missing or invalid.
-    """
-    display_name, address = parseaddr(value)
-    username, _, domain = address.rpartition("@")
-    return Address(parse_text_header(display_name), username, domain)
-
-
-def _is_plain(text: str) -> bool:
-    """Return whether a header needs no encoding for this text; readers may merge several blanks."""
-    return text.isascii() and "=?" not in text and text == " ".join(text.split())
-
-
-def _encode_words(name: str, text: str) -> str:
-    return Header(text, _UTF_8, header_name=name).encode(linesep="\r\n")

@@ -9,7 +9,7 @@ from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli.mail.compose import message
+from egec_cli.mail.compose import headers
 
 # Long texts with accents, and texts that a header could misread.
 AWKWARD = [
@@ -24,14 +24,14 @@ VISIBLE = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
 def check(text: str) -> None:
     """Check a text as the subject and as the display name of a sender."""
     sender = Address(text, "a", "egec.pro")
-    content = message.format_header("From", sender) + message.format_header("Subject", text) + b"\r\n"
+    content = headers.format_header("From", sender) + headers.format_header("Subject", text) + b"\r\n"
     assert content.isascii()
     assert max(map(len, content.split(b"\r\n"))) <= 78
     assert not {*b"\r\n"} & {*content.replace(b"\r\n", b"")}
-    found = message.parse_header(content)
+    found = headers.parse_header(content)
     assert list(found) == ["From", "Subject"]
-    assert message.parse_address_header(found["From"]) == sender
-    assert message.parse_text_header(found["Subject"]) == text
+    assert headers.parse_address_header(found["From"]) == sender
+    assert headers.parse_text_header(found["Subject"]) == text
     # The other reader is wrong about display names only.
     parsed = message_from_bytes(content, policy=policy.default)
     assert list(parsed) == ["From", "Subject"]
@@ -74,17 +74,17 @@ def test_the_names_of_two_thousand_organisations_are_read_as_they_were_written()
     ids=ascii,
 )
 def test_what_is_plain_stands_as_it_is(value: str | Address, line: bytes) -> None:
-    assert message.format_header("Subject" if isinstance(value, str) else "From", value) == line
+    assert headers.format_header("Subject" if isinstance(value, str) else "From", value) == line
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\r\n", "\0", "\x1b", "\x85", "\u2028", "\u2029", "\ud800"])
 @pytest.mark.parametrize("name", ["Subject", "To", "Message-ID"])
 def test_a_value_with_a_line_break_or_a_control_character_is_never_written(name: str, character: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has a control character"):
-        message.format_header(name, f"a{character}Bcc: evil@example.org")
+        headers.format_header(name, f"a{character}Bcc: evil@example.org")
 
 
 def test_no_value_but_a_subject_is_ever_encoded() -> None:
     recipient = "é" * 60 + "@" + "d" * 60 + ".example.org"
-    assert message.format_header("To", recipient) == f"To: {recipient}\r\n".encode()
-    assert message.parse_header(message.format_header("To", recipient) + b"\r\n") == {"To": recipient}
+    assert headers.format_header("To", recipient) == f"To: {recipient}\r\n".encode()
+    assert headers.parse_header(headers.format_header("To", recipient) + b"\r\n") == {"To": recipient}
