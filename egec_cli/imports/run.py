@@ -140,6 +140,8 @@ class _Import:
         self._on_conflict = on_conflict
         # As long as all rows are new, as in a first import, they are inserted without looking for them first.
         self._all_were_new = True
+        # Most tables have no dates, and each column takes time.
+        self._columns = _COLUMNS if set(_DAYS).isdisjoint(table.fields) else (*_COLUMNS, *_DAYS)
         self._taken = RowsTaken()
         self._faulty: list[tuple[Row, InvalidRow]] = []
         self._unreported: list[EmailChange] = []
@@ -218,7 +220,7 @@ class _Import:
     def _insert_all(self, new: Sequence[ValidRow]) -> bool:
         """Insert all rows; if any exists, insert nothing and return False."""
         keys = try_insert_all(
-            self._context.database, "client", _COLUMNS, self._rows_to_insert(new), constants=_AT_FIRST
+            self._context.database, "client", self._columns, self._rows_to_insert(new), constants=_AT_FIRST
         )
         if not keys:
             return False
@@ -252,7 +254,7 @@ class _Import:
         while new:
             rows = self._rows_to_insert(new)
             inserted = insert_many(
-                self._context.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
+                self._context.database, "client", self._columns, rows, constants=_AT_FIRST, unless_taken="identifier"
             )
             # A drawn identifier may be taken: those clients get another one.
             new = [] if inserted == len(rows) else self._not_inserted(new)
@@ -262,7 +264,10 @@ class _Import:
         """Return the values of new clients; those without an identifier get a random one."""
         now = clock.to_rfc3339(self._context.clock())
         drawn = _draw_identifiers(len(new))
-        return [(one.identifier or free, *one[2:13], now) for one, free in zip(new, drawn, strict=True)]
+        identified = [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
+        if self._columns is _COLUMNS:
+            return identified
+        return [(*row, one.valid_from, one.valid_until) for row, one in zip(identified, new, strict=True)]
 
     def _not_inserted(self, new: Sequence[ValidRow]) -> Sequence[ValidRow]:
         if any(one.identifier for one in new):
@@ -315,8 +320,9 @@ class _Import:
 
 _COLUMNS = (
     "identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language", "disabled_at",
-    "created_at", "valid_from", "valid_until", "updated_at",
+    "created_at", "updated_at",
 )  # fmt: skip
+_DAYS = ("valid_from", "valid_until")
 _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
 
 
