@@ -143,6 +143,8 @@ class _Import:
         self._on_conflict = on_conflict
         # As long as all rows are new, as in a first import, they are inserted without looking for them first.
         self._all_were_new = True
+        # Most tables have no dates, and each column takes time.
+        self._columns = _COLUMNS if set(_DAYS).isdisjoint(table.fields) else (*_COLUMNS, *_DAYS)
         self._taken = RowsTaken()
         self._faulty: list[tuple[Row, InvalidRow]] = []
         self._unreported: list[EmailChange] = []
@@ -223,7 +225,7 @@ class _Import:
     def _insert_all(self, new: Sequence[ValidRow]) -> bool:
         """Insert all rows; if any exists, insert nothing and return False."""
         keys = try_insert_all(
-            self._context.database, "client", _COLUMNS, self._rows_to_insert(new, [0] * len(new)), constants=_AT_FIRST
+            self._context.database, "client", self._columns, self._rows_to_insert(new), constants=_AT_FIRST | _UNSHARED
         )
         if not keys:
             return False
@@ -262,9 +264,10 @@ class _Import:
         """Insert clients with these values of `email_share`, and return their keys."""
         left, left_numbers = new, numbers
         while left:
-            rows = self._rows_to_insert(left, left_numbers)
+            rows = [(*row, number) for row, number in zip(self._rows_to_insert(left), left_numbers, strict=True)]
+            columns = (*self._columns, "email_share")
             inserted = insert_many(
-                self._context.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
+                self._context.database, "client", columns, rows, constants=_AT_FIRST, unless_taken="identifier"
             )
             if inserted == len(rows):
                 break
@@ -286,14 +289,14 @@ class _Import:
         self._insert_hashes(_hashes(keys, new))
         return keys
 
-    def _rows_to_insert(self, new: Sequence[ValidRow], numbers: Sequence[int]) -> Sequence[Sequence[str | int | None]]:
+    def _rows_to_insert(self, new: Sequence[ValidRow]) -> Sequence[Sequence[str | int | None]]:
         """Return the values of new clients; those without an identifier get a random one."""
         now = clock.to_rfc3339(self._context.clock())
         drawn = _draw_identifiers(len(new))
-        return [
-            (one.identifier or free, *one[2:13], now, number)
-            for one, free, number in zip(new, drawn, numbers, strict=True)
-        ]
+        identified = [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
+        if self._columns is _COLUMNS:
+            return identified
+        return [(*row, one.valid_from, one.valid_until) for row, one in zip(identified, new, strict=True)]
 
     def _insert_hashes(self, hashes: Mapping[int, str]) -> None:
         """Insert accepted and used credentials with these hashes, by the keys of their clients."""
@@ -340,8 +343,10 @@ class _Import:
 
 _COLUMNS = (
     "identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language", "disabled_at",
-    "created_at", "valid_from", "valid_until", "updated_at", "email_share",
+    "created_at", "updated_at",
 )  # fmt: skip
+_DAYS = ("valid_from", "valid_until")
+_UNSHARED = {"email_share": 0}
 _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
 
 
