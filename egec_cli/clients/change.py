@@ -453,7 +453,7 @@ def change_each(
                 error = ClientNotFound("unknown client: {value!r}", value=line.value)
                 if line.is_shared:
                     error = ClientNotFound(
-                        "several clients have the e-mail {value}", code=AmbiguousClient.code, value=line.value
+                        "several clients have the e-mail {value}", code="ambiguous_client", value=line.value
                     )
                 yield _failed(None, error)._replace(line=line.line)
                 continue

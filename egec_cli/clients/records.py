@@ -91,10 +91,8 @@ class AmbiguousClient(ClientNotFound):
         clients: the first ones.
     """
 
-    code = "ambiguous_client"
-
     def __init__(self, message: str, hint: str, clients: Sequence[Client]) -> None:
-        super().__init__(message, hint)
+        super().__init__(message, hint, code="ambiguous_client")
         self.clients = clients[:MOST_LISTED]
 
 

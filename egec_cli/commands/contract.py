@@ -177,9 +177,9 @@ CONTRACT: Mapping[str, Contract] = {
     "activate": Contract(
         (
             Result((IssueResult,)),
-            Result((ActivationRecord,), "EMAIL, if several clients share it", many=True),
             Result((IssueResult, ShownPassword), "--no-mail --show-password"),
             Result((RequestResult,), "--stdin"),
+            Result((ActivationRecord,), "EMAIL, if several clients share it", many=True),
         ),
         _MAILING
         | _NO_CLIENT

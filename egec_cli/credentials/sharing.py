@@ -17,7 +17,6 @@ from egec_cli.translation import Words, join_words
 
 # Of the shared e-mails, the number that an error lists.
 MOST_LISTED = 10
-EMAIL_SHARED = "email_shared"
 FIX = Words(
     "Set EGEC_SHARED_EMAIL=yes, or give each client an e-mail of its own:"
     " `egec client update IDENTIFIER --email ADDRESS`."
@@ -112,9 +111,11 @@ def forbidden_error(*, names_them: bool = True) -> ConfigError:
         "clients share an e-mail although EGEC_SHARED_EMAIL is no; shared e-mails: {number}", number=count_shared()
     )
     if not names_them:
-        return ConfigError(message, "Set EGEC_SHARED_EMAIL=yes. `egec doctor` lists these clients.", code=EMAIL_SHARED)
+        return ConfigError(
+            message, "Set EGEC_SHARED_EMAIL=yes. `egec doctor` lists these clients.", code="email_shared"
+        )
     lines = [f"  {one.email}: {', '.join(one.identifiers)}" for one in list_shared()]
-    return ConfigError(join_words("\n", [message, *lines]), FIX, code=EMAIL_SHARED)
+    return ConfigError(join_words("\n", [message, *lines]), FIX, code="email_shared")
 
 
 def name_record(reference: str | None, name: str, identifier: str) -> str:
