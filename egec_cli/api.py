@@ -104,7 +104,7 @@ def find_client(context: Context, client: str) -> ClientRecord:
     """Return the record of a client, given the identifier, e-mail or reference.
 
     Raises:
-        ClientNotFound: the client is unknown.
+        ClientNotFound: the client is unknown, or several clients share the e-mail (`ambiguous_client`).
     """
     with _connection(context):
         return records.load_record(records.find_client(client), context.clock())
@@ -133,11 +133,14 @@ def create_client(
         language: fr or en (default: EGEC_LANGUAGE).
         reference: the number of the client in another system.
         identifier: 10 digits, to keep an identifier given elsewhere (default: a new one).
-        if_missing: return the client who already has this e-mail, unchanged, instead of raising.
+        if_missing: return the client who already has this e-mail, unchanged, instead of raising. If EGEC_SHARED_EMAIL
+            allows several, it is the one with this reference or identifier, or else the only one.
 
     Raises:
         InvalidInput: a value is invalid; the message names it.
         AlreadyExists: the e-mail, the reference or the identifier is taken.
+        ClientNotFound: several clients share the e-mail, and none of them is meant for certain (`ambiguous_client`).
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no (`email_shared`), here and below.
     """
     given = fields.parse_fields(
         email,
@@ -163,7 +166,7 @@ def issue_by_mail(context: Context, client: str, *, revoke: bool = False) -> Iss
         revoke: revoke every earlier password immediately.
 
     Raises:
-        ClientNotFound: the client is unknown.
+        ClientNotFound: the client is unknown, or several clients share the e-mail.
         PermissionDenied: the client is disabled, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed already, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client.
@@ -187,7 +190,7 @@ def issue_to_operator(
         revoke: revoke every earlier password before it is shown.
 
     Raises:
-        ClientNotFound: the client is unknown.
+        ClientNotFound: the client is unknown, or several clients share the e-mail.
         PermissionDenied: the client is disabled, or has too many deliveries in doubt.
         TemporaryFailure: the client is being mailed.
     """

@@ -13,7 +13,7 @@ from egec_cli.clients import fields
 from egec_cli.clients.records import already_taken_error
 from egec_cli.clients.select import ClientList, NamedClients
 from egec_cli.context import Context
-from egec_cli.credentials import issue, leases
+from egec_cli.credentials import issue, leases, sharing
 from egec_cli.credentials.states import lock_clients
 from egec_cli.errors import (
     AlreadyExists,
@@ -55,7 +55,7 @@ class ChangeRecord(NamedTuple):
         identifier: the client's; None where a line matches no client.
         line: the line of the file that names the client; None without a file.
         outcome: the result.
-        failure: why it failed: `unknown_client`, `client_erased` or `client_busy`.
+        failure: why it failed: `unknown_client`, `ambiguous_client`, `client_erased` or `client_busy`.
         details: the same for people.
     """
 
@@ -108,12 +108,16 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
                 stored = Client.get_by_id(client.id)
                 if stored.email is None:
                     raise _erased_error(stored.identifier)
-                _require_free(stored, given, values)
+                _require_free(context, stored, given, values)
                 changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
                 if changed:
                     now = context.clock()
                     # A bounce from the previous address says nothing about the new one.
-                    address = {"email_changed_at": now, "email_bounced_at": None} if "email_key" in changed else {}
+                    address: dict[str, Any] = {}
+                    if email_key := changed.get("email_key"):
+                        # Without shared e-mails always 0, so that the database refuses a second client.
+                        number = sharing.next_number(email_key) if context.settings.shared_email else 0
+                        address = {"email_changed_at": now, "email_bounced_at": None, "email_share": number}
                     Client.update(updated_at=now, **changed, **address).where(Client.id == client.id).execute()
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record_event(context, "client.update", "updated", client=stored, fields=names)
@@ -140,9 +144,11 @@ def _parse_values(given: Mapping[str, str]) -> dict[str, str | None]:
     return values
 
 
-def _require_free(client: Client, given: Mapping[str, str], values: Mapping[str, str | None]) -> None:
+def _require_free(context: Context, client: Client, given: Mapping[str, str], values: Mapping[str, str | None]) -> None:
+    # Clients who share an e-mail keep it, whatever EGEC_SHARED_EMAIL says.
+    is_email_free = context.settings.shared_email or values.get("email_key") == client.email_key
     for field, name in ((Words("e-mail"), "email_key"), (Words("reference"), "reference")):
-        if values.get(name) is not None:
+        if values.get(name) is not None and not (name == "email_key" and is_email_free):
             other = Client.get_or_none((getattr(Client, name) == values[name]) & (Client.id != client.id))
             if other is not None:
                 raise already_taken_error(field, given["email" if name == "email_key" else name], other)
@@ -308,7 +314,8 @@ def _erase(context: Context, keys: Sequence[int]) -> None:
     now = context.clock()
     disabled_at = peewee.fn.COALESCE(Client.disabled_at, peewee.Value(now, converter=Client.disabled_at.db_value))
     Client.update(
-        email=None, email_key=None, reference=None, civility="", first_name="", last_name="", language="",
+        email=None, email_key=None, email_share=0, reference=None,
+        civility="", first_name="", last_name="", language="",
         disabled_at=disabled_at, updated_at=now, last_login_at=None,
         # Above every existing sequence, so that no mail under way can ever open the account.
         revoked_below=Client.last_sequence + 1, failed_logins=0, blocked_until=None,
@@ -395,6 +402,10 @@ def change_each(
         for line in lines:
             if line.client is None:
                 error = ClientNotFound("unknown client: {value!r}", value=line.value)
+                if line.is_shared:
+                    error = ClientNotFound(
+                        "several clients have the e-mail {value}", code="ambiguous_client", value=line.value
+                    )
                 yield _failed(None, error)._replace(line=line.line)
                 continue
             yield records[line.client]._replace(line=line.line)

@@ -272,23 +272,32 @@ def _unsorted_part(selected: Selected, place: Any, after: Client | None) -> _Par
 def _sorted_parts(wanted: ListQuery) -> Iterator[_Part]:
     """Yield the parts of a sorted list in order; each is a range of one index."""
     is_descending = wanted.sort.startswith("-")
-    column = _sort_column(wanted.sort.removeprefix("-"))
-    by_key = [Client.id.desc()] if is_descending else [Client.id]
-    by_value = [column.desc() if is_descending else column, *by_key]
-    without_value: _Part = (column.is_null(), by_key)
+    name = wanted.sort.removeprefix("-")
+    column, second = _sort_column(name), _second_column(name)
+
+    def ordered(*columns: Any) -> Sequence[Any]:
+        return [one.desc() for one in columns] if is_descending else columns
+
+    without_value: _Part = (column.is_null(), ordered(Client.id))
     if wanted.after is None:
-        parts = [without_value, (column.is_null(False), by_value)]
+        parts = [without_value, (column.is_null(False), ordered(column, second))]
         yield from reversed(parts) if is_descending else parts
         return
     value = getattr(wanted.after, column.name)
-    same = column.is_null() if value is None else column == value
-    yield same & (Client.id < wanted.after.id if is_descending else Client.id > wanted.after.id), by_key
+    same, order = (column.is_null(), Client.id) if value is None else (column == value, second)
+    last = getattr(wanted.after, order.name)
+    yield same & (order < last if is_descending else order > last), ordered(order)
     if value is not None:
-        yield (column < value if is_descending else column > value), by_value
+        yield (column < value if is_descending else column > value), ordered(column, second)
         if is_descending:
             yield without_value
     elif not is_descending:
-        yield column.is_null(False), by_value
+        yield column.is_null(False), ordered(column, second)
+
+
+def _second_column(name: str) -> Any:
+    """Return the column that orders clients with the same value in the sort column; the index has it too."""
+    return Client.email_share if name == SortField.EMAIL else Client.id
 
 
 def _sort_column(name: str) -> Any:

@@ -11,7 +11,7 @@ from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.fields import ClientFields
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import sharing, states
 from egec_cli.errors import AlreadyExists, ClientNotFound, InvalidInput
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState
@@ -73,11 +73,28 @@ class FoundClient(NamedTuple):
     is_new: bool
 
 
+# Of several matches, the number that is listed.
+MOST_LISTED = 10
+
+
+class AmbiguousClient(ClientNotFound):
+    """Several clients match.
+
+    Attributes:
+        clients: the first ones.
+    """
+
+    def __init__(self, message: str, hint: str, clients: Sequence[Client]) -> None:
+        super().__init__(message, hint, code="ambiguous_client")
+        self.clients = clients[:MOST_LISTED]
+
+
 def create_client(context: Context, given: ClientFields) -> Client:
     """Create a client.
 
     Raises:
         AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
     return find_or_create(context, given, if_missing=False).client
 
@@ -87,20 +104,26 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
 
     Args:
         given: the fields of a new client; without an identifier, a free one is generated.
-        if_missing: return the client who already has this e-mail instead of raising.
+        if_missing: return the client who already has this e-mail instead of raising. If EGEC_SHARED_EMAIL allows
+            several, it is the one with this reference or identifier, or else the only one.
 
     Raises:
         AlreadyExists: the e-mail, in any case or form, the reference or the identifier is taken.
+        AmbiguousClient: several clients have the e-mail, and no reference or identifier decides.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
     for _ in range(_TRIES_FOR_A_FREE_IDENTIFIER):
         try:
             with context.database.atomic():
-                existing = Client.get_or_none(Client.email_key == given.email.key)
-                if existing is not None:
-                    if if_missing:
-                        return FoundClient(existing, is_new=False)
+                sharing.require_allowed(context)
+                existing = sharing.find_with_email(given.email.key)
+                if existing and if_missing:
+                    found = _choose_same(existing, given) if context.settings.shared_email else existing[0]
+                    if found is not None:
+                        return FoundClient(found, is_new=False)
+                elif existing and not context.settings.shared_email:
                     or_else = Words(", or add --if-missing to accept it in a script")
-                    raise already_taken_error(Words("e-mail"), given.email.given, existing, or_else)
+                    raise already_taken_error(Words("e-mail"), given.email.given, existing[0], or_else)
                 _require_free_reference(given)
                 _require_free_identifier(given)
                 client = _insert(context, given)
@@ -110,6 +133,20 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
             # Another process has just taken the e-mail, the reference or the identifier: look again.
             continue
     raise AlreadyExists("no free identifier was found", "Try again.")
+
+
+def _choose_same(existing: Sequence[Client], given: ClientFields) -> Client | None:
+    """Return the client among those with the same e-mail who is meant; None if a further one is meant."""
+    for field in ("identifier", "reference"):
+        for one in existing:
+            if getattr(given, field) and getattr(one, field) == getattr(given, field):
+                return one
+    is_other = given.identifier or (given.reference and existing[0].reference)
+    if len(existing) == 1:
+        return None if is_other else existing[0]
+    if given.identifier or given.reference:
+        return None
+    raise ambiguous_email_error(given.email.given, existing, Words("Add --reference to tell them apart."))
 
 
 class Difference(NamedTuple):
@@ -135,6 +172,7 @@ def _insert(context: Context, given: ClientFields) -> Client:
         identifier=given.identifier or identifier.generate_identifier(),
         email=given.email.given,
         email_key=given.email.key,
+        email_share=sharing.next_number(given.email.key) if context.settings.shared_email else 0,
         reference=given.reference,
         civility=given.civility,
         first_name=given.first_name,
@@ -180,11 +218,21 @@ def already_taken_error(field: str, value: str, existing: Client, or_else: str =
     )
 
 
+def ambiguous_email_error(email: str, clients: Sequence[Client], hint: str = "") -> AmbiguousClient:
+    """Return the error for an e-mail that several clients share, where one client is meant."""
+    return AmbiguousClient(
+        Words("{number} clients have the e-mail {email}", number=len(clients), email=email),
+        hint or Words("Type the identifier of one of them, as in `egec client show IDENTIFIER`."),
+        clients,
+    )
+
+
 def find_client(text: str) -> Client:
     """Return the client with this identifier, e-mail or reference, tried in this order, or this `ref:REFERENCE`.
 
     Raises:
         ClientNotFound: no client has it.
+        AmbiguousClient: several clients share this e-mail.
     """
     wanted = clean_key(text)
     client = look_up(wanted)
@@ -199,7 +247,11 @@ def clean_key(text: str) -> str:
 
 
 def look_up(wanted: str) -> Client | None:
-    """Return the client as `find_client` does, or None; `wanted` comes from `clean_key`."""
+    """Return the client as `find_client` does, or None; `wanted` comes from `clean_key`.
+
+    Raises:
+        AmbiguousClient: several clients share this e-mail.
+    """
     if "\0" in wanted:
         # PostgreSQL refuses to compare it.
         return None
@@ -209,13 +261,23 @@ def look_up(wanted: str) -> Client | None:
     if identifier.is_identifier(wanted):
         found = Client.get_or_none(Client.identifier == wanted)
     elif "@" in wanted:
-        # An invalid address may still be a reference.
-        with suppress(InvalidInput):
-            found = Client.get_or_none(Client.email_key == email_address.parse_email(wanted).key)
+        sharers = find_by_email(wanted)
+        if len(sharers) > 1:
+            raise ambiguous_email_error(wanted, sharers)
+        found = sharers[0] if sharers else None
     reference = fields.normalize(wanted)
     if found is None and reference:
         found = Client.get_or_none(Client.reference == reference)
     return found
+
+
+def find_by_email(wanted: str) -> Sequence[Client]:
+    """Return the clients who have this e-mail, the first one first; none for any other text."""
+    # An invalid address may still be a reference.
+    with suppress(InvalidInput):
+        if "@" in wanted and "\0" not in wanted and not wanted.startswith(REFERENCE_PREFIX):
+            return sharing.find_with_email(email_address.parse_email(wanted).key)
+    return ()
 
 
 def _unknown_client(wanted: str) -> ClientNotFound:

@@ -1,32 +1,12 @@
 """Find the one client whose name or e-mail contains what an operator typed; with several matches, never guess."""
 
-from collections.abc import Sequence
-
 from egec_cli import email_address, identifier
 from egec_cli.clients import fields, records
-from egec_cli.errors import ClientNotFound, InvalidInput
+from egec_cli.clients.records import MOST_LISTED, AmbiguousClient
+from egec_cli.errors import InvalidInput
 from egec_cli.store.models import Client
 from egec_cli.store.sql import contains_text
 from egec_cli.translation import Words
-
-# Of several matches, the number that is listed.
-MOST_LISTED = 10
-
-
-class AmbiguousClient(ClientNotFound):
-    """Several clients match.
-
-    Attributes:
-        clients: the first ones, in the order of their names.
-    """
-
-    def __init__(self, wanted: str, clients: Sequence[Client], number: int) -> None:
-        super().__init__(
-            Words("{wanted!r} matches {number} clients", wanted=wanted, number=number),
-            Words("Type the identifier of one of them, or more words."),
-            code="ambiguous_client",
-        )
-        self.clients = clients
 
 
 def find_by_part(text: str) -> Client | None:
@@ -50,7 +30,15 @@ def find_by_part(text: str) -> Client | None:
     query = Client.select().where(Client.email.is_null(False), *conditions)
     found = list(query.order_by(Client.last_name, Client.first_name, Client.id).limit(MOST_LISTED))
     if len(found) > 1:
-        raise AmbiguousClient(wanted, found, len(found) if len(found) < MOST_LISTED else query.count())
+        raise AmbiguousClient(
+            Words(
+                "{wanted!r} matches {number} clients",
+                wanted=wanted,
+                number=len(found) if len(found) < MOST_LISTED else query.count(),
+            ),
+            Words("Type the identifier of one of them, or more words."),
+            found,
+        )
     return found[0] if found else None
 
 

@@ -56,11 +56,12 @@ class Selection(NamedTuple):
 
 
 class Unmatched(NamedTuple):
-    """A line of a file that matches no client; a very long value is cut."""
+    """A line of a file that matches no client, or an e-mail that several share; a very long value is cut."""
 
     file: str
     line: int
     value: str
+    is_shared: bool = False
 
 
 class Selected:
@@ -166,10 +167,10 @@ class Selected:
         """Yield the lines that match no client, first those of the list, then those of the exclusions."""
         if self._named is None:
             return
-        for is_excluded, line, value in self._named.unmatched():
+        for is_excluded, line, value, is_shared in self._named.unmatched():
             file = self._selection.excluded if is_excluded else self._selection.listed
             assert file is not None
-            yield Unmatched(file.name, line, value)
+            yield Unmatched(file.name, line, value, bool(is_shared))
 
 
 # A placeholder in `Selected.query` for the number of the line that named the client.
@@ -212,11 +213,12 @@ class _Named(Table):
 
 
 class NamedLine(NamedTuple):
-    """A line of a file, its text, and the key of the client that it names, if any."""
+    """A line of a file, its text, the key of the client that it names, if any, or whether it names several."""
 
     line: int
     value: str
     client: int | None
+    is_shared: bool
 
 
 class ListDigest(NamedTuple):
@@ -263,9 +265,10 @@ class NamedClients:
         # With NOT IN, PostgreSQL would scan a long list once per client.
         return peewee.fn.EXISTS(_Named.select(_Named.line).where((_Named.client == client) & _Named.is_excluded))
 
-    def unmatched(self) -> Iterator[tuple[bool, int, str]]:
-        """Yield the lines that match no client as (is excluded, line, value), listed lines first."""
-        lines = _Named.select(_Named.is_excluded, _Named.line, _Named.value).where(_Named.client.is_null())
+    def unmatched(self) -> Iterator[tuple[bool, int, str, bool]]:
+        """Yield the lines that match no client as (is excluded, line, value, is shared), listed lines first."""
+        columns = (_Named.is_excluded, _Named.line, _Named.value, _is_shared())
+        lines = _Named.select(*columns).where(_Named.client.is_null())
         yield from fetch_tuples(lines.order_by(_Named.is_excluded, _Named.line))
 
     def read_lines(self) -> Iterator[Sequence[NamedLine]]:
@@ -282,7 +285,7 @@ class NamedClients:
 
     @staticmethod
     def _lines_after(last: int) -> Sequence[NamedLine]:
-        named = _Named.select(_Named.line, _Named.value, _Named.client).where(_Named.line > last)
+        named = _Named.select(_Named.line, _Named.value, _Named.client, _is_shared()).where(_Named.line > last)
         return [NamedLine(*row) for row in fetch_tuples(named.order_by(_Named.line).limit(_CHANGED_AT_A_TIME))]
 
 
@@ -391,9 +394,31 @@ def _parse_keys(value: str) -> tuple[str | None, str | None, str | None]:
     return (value if identifier.is_identifier(value) else None), email_key, reference
 
 
+def _is_shared() -> Any:
+    # A number: peewee would take a condition for a text.
+    return peewee.Case(None, [(_names_several(), 1)], 0)
+
+
+def _names_several() -> Any:
+    """Return the condition that a line names an e-mail that several clients share."""
+    return _Named.client.is_null() & peewee.fn.EXISTS(
+        Client.select(Client.id).where(Client.email_key == _Named.email_key)
+    )
+
+
 def _resolve(*conditions: Any) -> None:
-    """Find the clients that meet these conditions and match the names, by index."""
+    """Find the clients that meet these conditions and match the names, by index.
+
+    A line with an e-mail that several clients share selects none of them, but excludes all of them.
+    """
     for field in ("identifier", "email_key", "reference"):
         named, column = getattr(_Named, field), getattr(Client, field)
-        found = Client.select(Client.id).where(column == named, *conditions)
-        _Named.update(client=found).where(_Named.client.is_null() & named.is_null(False)).execute()
+        found = Client.select(peewee.fn.MIN(Client.id)).where(column == named, *conditions)
+        only = found.group_by(column).having(peewee.fn.COUNT(Client.id) == 1)
+        _Named.update(client=only).where(_Named.client.is_null() & named.is_null(False)).execute()
+    shared = _Named.select(_Named.is_excluded, _Named.line, _Named.value, Client.id).join(
+        Client, on=(Client.email_key == _Named.email_key)
+    )
+    columns = [_Named.is_excluded, _Named.line, _Named.value, _Named.client]
+    _Named.insert_from(shared.where(_Named.client.is_null() & _Named.is_excluded, *conditions), columns).execute()
+    _Named.delete().where(_names_several() & _Named.is_excluded).execute()

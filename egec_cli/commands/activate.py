@@ -1,18 +1,19 @@
 """`egec activate`, and what `egec client create --activate` shares with it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, NamedTuple
 
 import typer
 
+from egec_cli.clients import records
 from egec_cli.commands.find import MatchOption, choose_client
 from egec_cli.commands.options import CLIENT_HELP, OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials import issue, mail_route, sharing
 from egec_cli.credentials.issue import IssueResult, NewPassword
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, PermissionDenied, UsageError
 from egec_cli.hashing import Hashing, start_hash
@@ -95,6 +96,7 @@ def activate_command(
     """Create a new password for a client and mail it with the identifier.
 
     The previous password works until the mail server accepts the mail. Only the password of the latest mail is valid.
+    If several clients share the e-mail, each of them gets a mail.
     A terminal shows a report for you; a script gets the text for the client. With --stdin, requests are limited,
     and every outcome prints a text for the client.
     """
@@ -118,6 +120,7 @@ def activate_command(
     # `main` has started it already.
     hashing = ctx.obj or start_hash(settings)
     with open_context(settings) as context:
+        sharing.require_allowed(context)
         activate = _print_password if no_mail else _mail_password
         activate(context, _Wanted(client, match, relay), hashing, revoke=revoke, output=output)
 
@@ -147,6 +150,10 @@ class _Wanted(NamedTuple):
 def _mail_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
     """Issue a credential for a client, mail it, and print the memo's text, a report or the result."""
     with _print_refusal(context, wanted, output):
+        sharers = records.find_by_email(records.clean_key(wanted.client)) if context.settings.shared_email else ()
+        if len(sharers) > 1:
+            _mail_sharers(context, sharers, wanted, hashing, revoke=revoke, output=output)
+            return
         client = wanted.find(output)
         mail_route.require(context)
         sent_text = load_sent_text(context, client)
@@ -162,6 +169,36 @@ def _mail_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revok
         render(issued, output)
     else:
         report_sent(context, client, sent_text if wanted.prints_text(output) else "", issued)
+
+
+def _mail_sharers(
+    context: Context,
+    clients: Sequence[Client],
+    wanted: _Wanted,
+    hashing: Hashing,
+    *,
+    revoke: bool,
+    output: OutputFormat,
+) -> None:
+    """Issue a credential for each client with an e-mail and mail it."""
+    # Imported here: only a shared e-mail needs it.
+    from egec_cli.commands import activate_each
+    from egec_cli.credentials import issue_each
+
+    refusals = [(one, issue_each.find_refusal(one)) for one in clients]
+    mailable = [one for one, refusal in refusals if refusal is None]
+    for _, refusal in refusals:
+        if refusal is not None and not mailable:
+            raise refusal
+    activate_each.mail_passwords(
+        context,
+        clients,
+        hashing,
+        revoke=revoke,
+        output=output,
+        sent_text=load_sent_text(context, mailable[0]),
+        prints_text=wanted.prints_text(output),
+    )
 
 
 def _print_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:

@@ -1,12 +1,13 @@
 """`egec activate --stdin`: a request from a portal, answered in words for the client."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 from egec_cli import context as contexts
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, standard_input
-from egec_cli.credentials import issue, mail_route
-from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, InvalidInput
+from egec_cli.credentials import issue, mail_route, sharing
+from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, InvalidInput, TemporaryFailure
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
 from egec_cli.output.messages import note
 from egec_cli.requests import detach, process, texts
@@ -61,6 +62,12 @@ def _read_input() -> bytes:
 def _process_now(settings: Settings, request: Request) -> RequestResult:
     with open_context(settings) as context:
         processed = process.process_request(context, request)
+    if processed.rest:
+        rest = partial(_mail_rest, settings, processed.rest, request.email.key, processed.source)
+        try:
+            detach.run_detached(rest)
+        except TemporaryFailure:
+            rest()
     if processed.issued is not None:
         note_saved_mail(settings, processed.issued.server_reply)
     else:
@@ -74,13 +81,20 @@ def _process_later(settings: Settings, request: Request) -> RequestResult:
     # Closed again before the process is divided.
     with open_context(settings) as context:
         mail_route.require(context)
+        sharing.require_allowed(context, names_them=False)
     detach.run_detached(partial(_process_unseen, settings, request))
     return RequestResult(Answer.SENT, "pending", text)
 
 
 def _process_unseen(settings: Settings, request: Request) -> None:
     with contexts.open_context(settings, log=make_log(settings)) as context:
-        process.process_request(context, request)
+        processed = process.process_request(context, request)
+        process.mail_rest(context, processed.rest, request.email.key, processed.source)
+
+
+def _mail_rest(settings: Settings, keys: Sequence[int], email_key: str, source: str) -> None:
+    with contexts.open_context(settings, log=make_log(settings)) as context:
+        process.mail_rest(context, keys, email_key, source)
 
 
 def _answer_error(settings: Settings | None, error: EgecError) -> RequestResult:

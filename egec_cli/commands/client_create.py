@@ -7,13 +7,14 @@ import typer
 from egec_cli.clients import records
 from egec_cli.clients.fields import CIVILITIES, parse_fields
 from egec_cli.clients.records import ClientRecord, ClientStatus
+from egec_cli.commands.find import list_matches
 from egec_cli.commands.options import RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.context import Context
-from egec_cli.credentials import mail_route
+from egec_cli.credentials import mail_route, sharing
 from egec_cli.output.formats import OutputFormat, is_for_terminal, render
-from egec_cli.output.messages import warn
+from egec_cli.output.messages import note, warn
 from egec_cli.store.models import Client
 
 app = new_app()
@@ -69,7 +70,13 @@ def create_command(
         if activate:
             # Before the client exists: a client without a mail would be half of what was asked for.
             mail_route.require(context)
-        client, is_new = records.find_or_create(context, parsed, if_missing=if_missing)
+        try:
+            client, is_new = records.find_or_create(context, parsed, if_missing=if_missing)
+        except records.AmbiguousClient as error:
+            list_matches(error, output)
+            raise
+        if is_new and context.settings.shared_email:
+            _note_others(client)
         for one in records.list_differences(client, parsed):
             warn(
                 "egec: client {identifier} already exists with a different {field}: {given!r} given, {stored!r} stored",
@@ -99,6 +106,13 @@ def create_command(
                 render(record._asdict() | FirstMail(issued)._asdict(), output)
         if output is OutputFormat.TABLE:
             report_sent(context, client, "" if is_for_terminal(output) else sent_text, issued)
+
+
+def _note_others(client: Client) -> None:
+    """Report who else has the e-mail of a new client: it may have been created by mistake."""
+    others = [one.identifier for one in sharing.find_with_email(client.email_key or "") if one.id != client.id]
+    if others:
+        note("egec: other clients have this e-mail too: {identifiers}", identifiers=", ".join(others))
 
 
 def _show(context: Context, client: Client, record: ClientRecord, output: OutputFormat, *, has_command: bool) -> None:

@@ -156,5 +156,9 @@ def report_unmatched(selected: Selected) -> int:
     number = 0
     for stranger in selected.unmatched():
         number += 1
-        warn("egec: {file}:{line}: unknown client {value!r}", **stranger._asdict())
+        values = {"file": stranger.file, "line": stranger.line, "value": stranger.value}
+        if stranger.is_shared:
+            warn("egec: {file}:{line}: several clients have the e-mail {value}; name each by its identifier", **values)
+        else:
+            warn("egec: {file}:{line}: unknown client {value!r}", **values)
     return number

@@ -13,6 +13,7 @@ from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
 from egec_cli.commands.activate import FirstMail, ShownPassword
+from egec_cli.commands.activate_each import ActivationRecord
 from egec_cli.commands.activate_request import RequestResult
 from egec_cli.commands.client_show import ClientHistory
 from egec_cli.commands.init import InitResult
@@ -113,6 +114,7 @@ CONTRACT: Mapping[str, Contract] = {
         (Result((ClientRecord,)), Result((ClientRecord, FirstMail), "--activate")),
         {
             ExitCode.INVALID_INPUT: "a field is invalid; or, with --activate, the address is refused",
+            ExitCode.UNKNOWN_CLIENT: "with --if-missing: several clients have the e-mail",
             ExitCode.ALREADY_EXISTS: "the e-mail, the reference or the identifier already exists",
             ExitCode.TEMPORARY_FAILURE: "with --activate: the client was created, but the mail server is unavailable"
             " or its answer was lost",
@@ -165,11 +167,15 @@ CONTRACT: Mapping[str, Contract] = {
             Result((IssueResult,)),
             Result((IssueResult, ShownPassword), "--no-mail --show-password"),
             Result((RequestResult,), "--stdin"),
+            Result((ActivationRecord,), "EMAIL, if several clients share it", many=True),
         ),
         _MAILING
         | _NO_CLIENT
         | _DECLINED
-        | {ExitCode.NOT_PERMITTED: "the client is disabled or was erased, or too many deliveries are in doubt"},
+        | {
+            ExitCode.PARTLY_DONE: "several clients share the e-mail, and some could not be mailed",
+            ExitCode.NOT_PERMITTED: "the client is disabled or was erased, or too many deliveries are in doubt",
+        },
     ),
     "verify": Contract(
         (
@@ -341,6 +347,10 @@ ERRORS: Mapping[str, tuple[ExitCode, str]] = {
     "mail_url_missing": (
         ExitCode.CONFIGURATION,
         "`EGEC_MAIL_URL` is not set, although this database used a mail server before",
+    ),
+    "email_shared": (
+        ExitCode.CONFIGURATION,
+        "clients share an e-mail, which `EGEC_SHARED_EMAIL=no` forbids; `egec doctor` lists them",
     ),
     "database_missing": (ExitCode.CONFIGURATION, "the database is missing; type `egec init`"),
     "database_older": (ExitCode.CONFIGURATION, "an older egec made the database; type `egec db upgrade`"),

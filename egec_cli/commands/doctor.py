@@ -97,12 +97,13 @@ class _Group(NamedTuple):
 
 
 _MACHINE = _Group(Words("Machine"), ("clock", "hash_cost"))
+_OF_DATABASE = (
+    "database", "schema", "disk", "file_rights", "leftovers", "log", "integrity", "server_clock", "newest_entry",
+    "shared_emails",
+)  # fmt: skip
 _GROUPS = (
     _Group(Words("Settings"), ("configuration_file", "environment", "EGEC_"), counted="EGEC_"),
-    _Group(
-        Words("Database"),
-        ("database", "schema", "disk", "file_rights", "leftovers", "log", "integrity", "server_clock", "newest_entry"),
-    ),
+    _Group(Words("Database"), _OF_DATABASE),
     _Group(Words("Deliveries and runs"), ("failed_items", "open_credentials", "paused_runs")),
     _Group(Words("Templates"), ("template",), counted="template"),
     _Group(Words("DKIM signature"), ("dkim",)),

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from egec_cli.clients import records, search
-from egec_cli.commands.options import CLIENT_IN_TABLE, SELECTION, can_ask, confirm
+from egec_cli.commands.options import SELECTION, can_ask, confirm
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal
 from egec_cli.output.messages import note, to_text
@@ -22,6 +22,10 @@ MatchOption = Annotated[
         rich_help_panel=SELECTION,
     ),
 ]
+
+
+# The columns of a list of matches.
+_IN_LIST = ("identifier", "email", "reference", "civility", "last_name", "first_name")
 
 
 class Found(NamedTuple):
@@ -80,18 +84,19 @@ def find(wanted: str, *, by_part: bool, output: OutputFormat) -> Found:
     Raises:
         ClientNotFound: no client or several clients match; several are listed on stderr.
     """
-    if by_part and records.look_up(records.clean_key(wanted)) is None:
-        try:
+    try:
+        if by_part and records.look_up(records.clean_key(wanted)) is None:
             client = search.find_by_part(wanted)
-        except search.AmbiguousClient as error:
-            _list_matches(error, output)
-            raise
-        if client is not None:
-            return Found(client, by_part=True)
-    return Found(records.find_client(wanted), by_part=False)
+            if client is not None:
+                return Found(client, by_part=True)
+        return Found(records.find_client(wanted), by_part=False)
+    except records.AmbiguousClient as error:
+        list_matches(error, output)
+        raise
 
 
-def _list_matches(error: search.AmbiguousClient, output: OutputFormat) -> None:
+def list_matches(error: records.AmbiguousClient, output: OutputFormat) -> None:
+    """List the clients of an error on stderr; in machine formats, in its hint."""
     if output is not OutputFormat.TABLE:
         found = ", ".join(one.identifier for one in error.clients)
         error.hint = Words("Use the identifier of one of them, such as {identifiers}.", identifiers=found)
@@ -99,6 +104,6 @@ def _list_matches(error: search.AmbiguousClient, output: OutputFormat) -> None:
     # Imported here: only this error has a table.
     from egec_cli.output.terminal import show_table_on_stderr
 
-    names = CLIENT_IN_TABLE[:-1]
+    names = _IN_LIST
     rows = [[getattr(one, name) for name in names] for one in error.clients]
-    show_table_on_stderr(rows, names, optional=("civility",))
+    show_table_on_stderr(rows, names, optional=("civility", "reference"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.clients.search import AmbiguousClient
+from egec_cli.clients.records import AmbiguousClient
 from egec_cli.commands import verify_fast
 from egec_cli.commands.find import MatchOption, is_typed, show_named
 from egec_cli.commands.find import find as find_named

@@ -14,6 +14,7 @@ from egec_cli.mail import bounces
 from egec_cli.mail.bounces import DeliveryStatus, Incoming, Report
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential
+from egec_cli.store.sql import in_list
 from egec_cli.translation import Words
 
 
@@ -103,27 +104,25 @@ def _find_credential(report: Report) -> Credential | None:
 
 
 def _mark(context: Context, credential: Credential, report: Report) -> bool:
-    """Mark a credential and its client's address. Return False if the credential was marked already."""
+    """Mark a credential and its client's address. Return False if the credential was marked already.
+
+    The address is marked at each client who has it.
+    """
     client, now = credential.client, context.clock()
     bounce = report.words if report.status in report.words else f"{report.status} {report.words}".rstrip()
     with context.database.atomic():
-        states.lock_clients([client.id])
+        sharers = [client.id, *states.find_sharers(client.id)]
+        states.lock_clients(sharers)
         # The credentials of a client who was erased meanwhile have no Message-ID.
         is_unmarked = Credential.bounced_at.is_null() & Credential.message_id.is_null(False)
         marks = Credential.update(bounced_at=now, bounce=bounce or Words("no reason given"))
         if not marks.where((Credential.id == credential.id) & is_unmarked).execute():
             return False
         # Do not mark the address if it has changed since this mail, or if this mail or a later one has arrived.
-        went_there = Client.email_changed_at.is_null() | (Client.email_changed_at <= credential.created_at)
-        arrived = Credential.select(Credential.id).where(
-            (Credential.client == client)
-            & (Credential.sequence >= credential.sequence)
-            & Credential.message_id.is_null(False)
-            & Credential.first_used_at.is_null(False)
-        )
-        Client.update(email_bounced_at=now).where(
-            (Client.id == client.id) & went_there & ~peewee.fn.EXISTS(arrived)
-        ).execute()
+        if states.went_to_present_address(client.id, credential) and not states.has_arrived(credential, sharers):
+            # Some may have changed their address before they were locked.
+            same = [key for key in states.find_sharers(client.id) if key in sharers]
+            Client.update(email_bounced_at=now).where(in_list(Client.id, [client.id, *same])).execute()
         # Without the server's words: they may contain the address.
         record_event(
             context, "mail.bounce", "marked", client=client, sequence=credential.sequence, status=report.status or None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from egec_cli import email_address
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import leases, quotas, states
+from egec_cli.credentials import leases, quotas, sharing, states
 from egec_cli.credentials.leases import Lease
 from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import MailOutcome, NewCredential, RecordedCredential
@@ -93,6 +93,7 @@ def issue_by_mail(
 
     Raises:
         PermissionDenied: the client is erased or disabled, or has too many deliveries in doubt.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
         TemporaryFailure: another issuer is mailing this client, the quotas allow no mail for longer than
             `quotas.PATIENCE`, the mail server is unavailable, or its answer was lost.
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
@@ -135,6 +136,7 @@ def issue_to_operator(
 def _issue(
     context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool, is_mail: bool
 ) -> IssueResult:
+    sharing.require_allowed(context)
     email = _registered_email(client)
     lease = leases.take_lease(context, client)
     unused: Place | None = None
@@ -317,6 +319,9 @@ def _compose(context: Context, client: Client, new_password: Password) -> Mail:
         password=new_password,
         issued_at=context.clock(),
         client=client.id,
+        record=sharing.find_record_name(client, greeting_name(client.civility, client.first_name, client.last_name))
+        if context.settings.shared_email
+        else "",
     )
 
 

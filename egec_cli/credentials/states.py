@@ -255,15 +255,64 @@ def accept_login(client: Client, credential: Credential, moment: datetime) -> bo
 
 
 def _clear_bounce(arrived: RecordedCredential) -> None:
-    """Clear the bounce mark of the address that this mail reached, unless a later mail bounced."""
-    bounced_later = Credential.select(Credential.id).where(
-        (Credential.client == arrived.client)
-        & (Credential.sequence > arrived.sequence)
-        & Credential.bounced_at.is_null(False)
+    """Clear the bounce mark of the address that this mail reached, unless a later mail bounced.
+
+    It is cleared at each client who has the address. Clients that another transaction changes keep the mark until the
+    next login: to wait for them here might last forever, as the other one may wait for this client.
+    """
+    credential = Credential.get_by_id(arrived.key)
+    sharers = [arrived.client]
+    if went_to_present_address(arrived.client, credential):
+        sharers += find_sharers(arrived.client, only_free=True)
+    later = _mails_to_same_address(credential, sharers, or_same=False)
+    if not later.where(Credential.bounced_at.is_null(False)).exists():
+        Client.update(email_bounced_at=None).where(in_list(Client.id, sharers)).execute()
+
+
+def find_sharers(client: int, *, only_free: bool = False) -> Sequence[int]:
+    """Return the keys of the other clients with the e-mail of this one.
+
+    Args:
+        only_free: lock them, and leave out those that another transaction has locked.
+    """
+    same = Client.alias()
+    email_key = same.select(same.email_key).where(same.id == client)
+    query = Client.select(Client.id).where((Client.email_key == email_key) & (Client.id != client)).order_by(Client.id)
+    return [key for (key,) in fetch_tuples(lock_rows(query, skip_locked=True) if only_free else query)]
+
+
+def went_to_present_address(client: int, credential: Credential) -> bool:
+    """Return whether the client has had the same e-mail since this credential was created."""
+    is_older = Client.email_changed_at.is_null() | (Client.email_changed_at <= credential.created_at)
+    return bool(Client.select(Client.id).where((Client.id == client) & is_older).exists())
+
+
+def has_arrived(credential: Credential, sharers: Sequence[int]) -> bool:
+    """Return whether a login proves that this mail, or a later one to the same address, has arrived.
+
+    Args:
+        sharers: the keys of the clients who have the address, first of them the client of the credential.
+    """
+    mails = _mails_to_same_address(credential, sharers, or_same=True)
+    return bool(mails.where(Credential.first_used_at.is_null(False)).exists())
+
+
+def _mails_to_same_address(credential: Credential, sharers: Sequence[int], *, or_same: bool) -> Any:
+    """Return a query of the later mails to the clients who have the address of this mail, and of this mail itself.
+
+    Those of the same client are later by their sequence; those of others by the time.
+    """
+    own = Credential.client == sharers[0]
+    later = Credential.sequence > credential.sequence
+    since_change = Client.email_changed_at.is_null() | (Client.email_changed_at <= Credential.created_at)
+    is_later = (own & (later | (Credential.id == credential.id) if or_same else later)) | (
+        ~own & (Credential.created_at > credential.created_at) & since_change
     )
-    Client.update(email_bounced_at=None).where(
-        (Client.id == arrived.client) & ~peewee.fn.EXISTS(bounced_later)
-    ).execute()
+    return (
+        Credential.select(Credential.id)
+        .join(Client)
+        .where(in_list(Credential.client, sharers) & Credential.message_id.is_null(False) & is_later)
+    )
 
 
 def _usable(client: Client, moment: datetime, *columns: peewee.Field) -> Any:

@@ -12,6 +12,7 @@ from egec_cli import context
 from egec_cli.audit.record import record_event
 from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.context import Context, Log
+from egec_cli.credentials import sharing
 from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
@@ -114,6 +115,19 @@ def check_newest_entry(now: Clock) -> Iterator[Finding]:
         yield Finding("newest_entry", Severity.ERROR, details, fix)
     else:
         yield Finding("newest_entry", Severity.OK, Words("the newest entry is from {newest}", newest=newest))
+
+
+def check_shared_emails(found: Context) -> Iterator[Finding]:
+    """Check that clients share an e-mail only if EGEC_SHARED_EMAIL allows it."""
+    number = sharing.count_shared()
+    if not number:
+        yield Finding("shared_emails", Severity.OK, Words("no client shares an e-mail"))
+    elif found.settings.shared_email:
+        details = Words("e-mails that several clients share: {number}", number=number)
+        yield Finding("shared_emails", Severity.OK, details)
+    else:
+        error = sharing.forbidden_error()
+        yield Finding("shared_emails", Severity.ERROR, error.message, error.hint)
 
 
 # Other commands show longer lists.

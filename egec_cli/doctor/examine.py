@@ -16,6 +16,7 @@ from egec_cli.doctor.database import (
     check_paused_runs,
     check_schema,
     check_server_clock,
+    check_shared_emails,
     has_this_schema,
 )
 from egec_cli.doctor.findings import Finding, Severity, add_note, convert_error
@@ -132,6 +133,7 @@ def _database_checks(found: Settings, opened: peewee.Database, now: Clock) -> It
         yield "newest_entry", partial(check_newest_entry, now)
         yield "open_credentials", check_open_credentials
         context = Context(found, opened, detect_actor(found.acting_for), now)
+        yield "shared_emails", partial(check_shared_emails, context)
         yield "paused_runs", partial(check_paused_runs, context)
         yield "failed_items", check_failed_items
 

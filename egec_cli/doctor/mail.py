@@ -11,7 +11,7 @@ from typing import NamedTuple
 from egec_cli import clock, email_address
 from egec_cli.clients import fields
 from egec_cli.context import Log
-from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials import issue, mail_route, sharing
 from egec_cli.doctor import database
 from egec_cli.doctor.findings import Finding, Severity, TemporaryError, add_note, convert_error
 from egec_cli.errors import ConfigError, TemporaryFailure
@@ -258,15 +258,17 @@ def preview_mail(
     if client is None:
         return sample_mail(settings, kind, code or settings.language, sentence=words, at=at)
     email = issue.require_email(client.identifier, client.email, client.disabled_at)
+    name = issue.greeting_name(client.civility, client.first_name, client.last_name)
     return sample_mail(
         settings,
         kind,
         code or client.language or settings.language,
         recipient=email_address.parse_email(email).wire,
-        name=issue.greeting_name(client.civility, client.first_name, client.last_name),
+        name=name,
         identifier=client.identifier,
         sentence=words,
         at=at,
+        record=sharing.find_record_name(client, name) if settings.shared_email else "",
     )
 
 

@@ -114,6 +114,9 @@ class Batch:
     Of two rows for the same client, the first counts. A later one with the same data is skipped; one with different
     data is rejected, however far apart they are.
 
+    If clients may share an e-mail, a row names its client by identifier, then by reference, then by e-mail: the only
+    client with it, unless the row has another identifier or reference. Then it creates a further client.
+
     Attributes:
         new: rows that create a client.
         changes: changes to existing clients.
@@ -123,12 +126,15 @@ class Batch:
         rest: rows that can be compared only after the changes are written.
     """
 
-    def __init__(self, checked: Sequence[ValidRow], on_conflict: OnConflict, taken: RowsTaken) -> None:
+    def __init__(
+        self, checked: Sequence[ValidRow], on_conflict: OnConflict, taken: RowsTaken, *, may_share: bool = False
+    ) -> None:
         """Compare the rows.
 
         Args:
             on_conflict: what to do with a row whose client exists with different data.
             taken: the rows imported by earlier batches of the same table.
+            may_share: several clients may have the same e-mail.
         """
         self.new: list[ValidRow] = []
         self.changes: list[ClientChange] = []
@@ -137,7 +143,11 @@ class Batch:
         self.faulty: list[tuple[Row, InvalidRow]] = []
         self.rest: Sequence[ValidRow] = ()
         self._on_conflict = on_conflict
+        self._may_share = may_share
         self._existing = _existing(checked)
+        # The same by e-mail, if several clients may have it, and the new rows of this batch.
+        self._with_email = _existing_by_email(checked) if may_share else {}
+        self._new_with_email: dict[str, list[ValidRow]] = {}
         self._taken = taken
         # The rows of this batch, by the keys of existing clients, and by the names that rows give clients.
         self._taken_by_key: dict[int, TakenRow] = {}
@@ -155,20 +165,17 @@ class Batch:
                 self.faulty.append((one.row, faulty))
 
     def _sort_in(self, one: ValidRow, names: Sequence[tuple[str, str]]) -> None:
+        if self._may_share:
+            names = [name for name in names if name[0] != _EMAIL]
         for name in names:
-            earlier = self._row_taken_for(name)
-            if earlier is not None:
-                if earlier.content != taken_row(one).content:
-                    raise InvalidRow(
-                        Words("already used in line {line} with different data", line=earlier.line),
-                        *_as_given(one, *name),
-                    )
-                self.skipped += 1
+            if (earlier := self._row_taken_for(name)) is not None:
+                self._skip_same(one, earlier, name)
                 return
         meant = {name: found for name in names if (found := self._existing.get(name)) is not None}
-        if not meant:
-            self.new.append(one)
-            self._taken_by_name |= dict.fromkeys(names, taken_row(one))
+        if not meant and self._may_share:
+            self._sort_in_by_email(one, names)
+        elif not meant:
+            self._add_new(one, names)
         elif len({found.key for found in meant.values()}) > 1:
             owners = (
                 Words(
@@ -185,6 +192,41 @@ class Batch:
             self._conflict(one, found, field, value)
             self._taken_by_key[found.key] = taken_row(one)
 
+    def _add_new(self, one: ValidRow, names: Sequence[tuple[str, str]]) -> None:
+        self.new.append(one)
+        self._taken_by_name |= dict.fromkeys(names, taken_row(one))
+        self._new_with_email.setdefault(one.email_key, []).append(one)
+
+    def _skip_same(self, one: ValidRow, earlier: TakenRow, name: tuple[str, str]) -> None:
+        """Skip a row for the client of an earlier one; reject it if its data is different."""
+        if earlier.content != taken_row(one).content:
+            words = Words("already used in line {line} with different data", line=earlier.line)
+            raise InvalidRow(words, *_as_given(one, *name))
+        self.skipped += 1
+
+    def _sort_in_by_email(self, one: ValidRow, names: Sequence[tuple[str, str]]) -> None:
+        """Sort in a row whose identifier and reference, if any, are new; several clients may have its e-mail."""
+        existing = self._with_email.get(one.email_key, [])
+        new = self._new_with_email.get(one.email_key, [])
+        number = len(existing) + len(new)
+        references = {other.reference for other in existing} | {other.reference for other in new}
+        is_further = number != 1 or bool(one.reference and None not in references)
+        if number > 1 and not names:
+            words = Words("{number} clients have it; give the identifier or the reference", number=number)
+            raise InvalidRow(words, "email", one.email)
+        if one.identifier or is_further:
+            self._add_new(one, names)
+        elif new:
+            self._skip_same(one, taken_row(new[0]), (_EMAIL, one.email_key))
+        elif (earlier := self._row_taken_for_key(existing[0].key)) is not None:
+            self._skip_same(one, earlier, (_EMAIL, one.email_key))
+        else:
+            self._conflict(one, existing[0], _EMAIL, one.email_key)
+            self._taken_by_key[existing[0].key] = taken_row(one)
+
+    def _row_taken_for_key(self, key: int) -> TakenRow | None:
+        return self._taken_by_key.get(key) or self._taken.find(key)
+
     def _row_taken_for(self, name: tuple[str, str]) -> TakenRow | None:
         """Return the earlier row of the table for the client with this name, if any."""
         if name in self._taken_by_name:
@@ -192,7 +234,7 @@ class Batch:
         found = self._existing.get(name)
         if found is None:
             return None
-        return self._taken_by_key.get(found.key) or self._taken.find(found.key)
+        return self._row_taken_for_key(found.key)
 
     def _conflict(self, one: ValidRow, found: _Existing, field: str, value: str) -> None:
         if found.email is None:
@@ -234,6 +276,9 @@ class Batch:
         self._taken_by_name |= {(field, value): taken_row(one) for field, value in now.items() if value is not None}
         previous = ((field, getattr(found, field)) for field in now)
         self._given_up |= {(field, value) for field, value in previous if value is not None and value != now[field]}
+        if self._may_share:
+            # Later rows with these e-mails may now mean another client, or a further one.
+            self._given_up |= {(_EMAIL, key) for key in (found.email_key, values[1]) if key is not None}
 
     def _values(self, one: ValidRow, found: _Existing) -> tuple[str | None, ...]:
         """Return the new values: from the row if it has a cell for the field, otherwise the present ones."""
@@ -250,7 +295,8 @@ class Batch:
 # The key of an e-mail changes with it.
 _OF_VALUES = ("email", "email", "reference", "civility", "first_name", "last_name", "language")
 # By which a row names an existing client.
-_NAMES = ("email_key", "reference", "identifier")
+_EMAIL = "email_key"
+_NAMES = (_EMAIL, "reference", "identifier")
 
 
 def _names(one: ValidRow) -> list[tuple[str, str]]:
@@ -260,7 +306,7 @@ def _names(one: ValidRow) -> list[tuple[str, str]]:
 
 def _as_given(one: ValidRow, field: str, value: str) -> tuple[str, str]:
     """Return the field and the value of a name as written in the row."""
-    return ("email", one.email) if field == "email_key" else (field, value)
+    return ("email", one.email) if field == _EMAIL else (field, value)
 
 
 def _existing(checked: Sequence[ValidRow]) -> dict[tuple[str, str], _Existing]:
@@ -273,4 +319,13 @@ def _existing(checked: Sequence[ValidRow]) -> dict[tuple[str, str], _Existing]:
         place = _Existing._fields.index(field)
         for row in fetch_tuples(Client.select(*_EXISTING).where(in_list(getattr(Client, field), values))):
             found[field, row[place]] = _Existing(*row)
+    return found
+
+
+def _existing_by_email(checked: Sequence[ValidRow]) -> dict[str, list[_Existing]]:
+    query = Client.select(*_EXISTING).where(in_list(Client.email_key, [one.email_key for one in checked]))
+    found: dict[str, list[_Existing]] = {}
+    for row in fetch_tuples(query):
+        one = _Existing(*row)
+        found.setdefault(str(one.email_key), []).append(one)
     return found

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from egec_cli import clock
 from egec_cli.audit import record as audit
 from egec_cli.context import Context
-from egec_cli.credentials import states
+from egec_cli.credentials import sharing, states
 from egec_cli.errors import InvalidInput, TemporaryFailure
 from egec_cli.imports.formats import OnConflict
 from egec_cli.imports.merge import Batch, ClientChange, RowsTaken
@@ -97,10 +97,12 @@ def import_clients(
 
     Raises:
         InvalidInput: the e-mail column is missing; or, with `strict`, a row was rejected, so nothing was imported.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
         TemporaryFailure: other processes keep taking the same e-mails.
     """
     if "email" not in table.named:
         raise InvalidInput("the table has no e-mail column", "Name it: --map 'COLUMN=email'.")
+    sharing.require_allowed(context)
     # A strict import may still be rolled back, so its changes are reported at the end.
     reports_late = strict and not dry_run
     work = _Import(context, table, report, on_conflict, None if reports_late else report_change, report_progress)
@@ -192,16 +194,18 @@ class _Import:
 
     def _import_rows(self, checked: Sequence[ValidRow]) -> Sequence[ValidRow]:
         """Import rows, and return those that can be compared only after these are written."""
-        if self._all_were_new and self._insert_all(checked):
+        # The database refuses a taken e-mail only as long as all numbers of clients with the same e-mail are 0.
+        if self._all_were_new and not sharing.have_numbers() and self._insert_all(checked):
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
-            batch = Batch(checked, self._on_conflict, self._taken)
-            if self._write(batch.new, batch.changes):
+            batch = Batch(checked, self._on_conflict, self._taken, may_share=self._context.settings.shared_email)
+            keys = self._write(batch.new, batch.changes)
+            if keys is not None:
                 break
         else:
             raise TemporaryFailure("other processes keep taking the same e-mails", "Try again.")
-        self._record_taken(batch)
+        self._record_taken(batch, keys)
         audit.record_updates(self._context, ((one.key, one.fields) for one in batch.changes), source="import")
         self.counted["created"] += len(batch.new)
         self.counted["updated"] += len(batch.changes)
@@ -218,68 +222,84 @@ class _Import:
     def _insert_all(self, new: Sequence[ValidRow]) -> bool:
         """Insert all rows; if any exists, insert nothing and return False."""
         keys = try_insert_all(
-            self._context.database, "client", _COLUMNS, self._rows_to_insert(new), constants=_AT_FIRST
+            self._context.database, "client", _COLUMNS, self._rows_to_insert(new, [0] * len(new)), constants=_AT_FIRST
         )
         if not keys:
             return False
         self._taken.add(keys, new)
-        self._insert_hashes(_hashes(new))
+        self._insert_hashes(_hashes(keys, new))
         return True
 
-    def _record_taken(self, batch: Batch) -> None:
-        """Record the row of each client, so that no later row contradicts it."""
+    def _record_taken(self, batch: Batch, keys: Sequence[int]) -> None:
+        """Record the row of each client, so that no later row contradicts it; `keys` are those of the new clients."""
         self._taken.add([one.key for one in batch.changes], [one.checked for one in batch.changes])
         self._taken.add([key for key, _ in batch.unchanged], [one for _, one in batch.unchanged])
-        if batch.new:
-            made = Client.select(Client.email_key, Client.id).where(
-                in_list(Client.email_key, [one.email_key for one in batch.new])
-            )
-            keys = dict(fetch_tuples(made))
-            self._taken.add([keys[one.email_key] for one in batch.new], batch.new)
+        self._taken.add(keys, batch.new)
 
-    def _write(self, new: Sequence[ValidRow], changes: Sequence[ClientChange]) -> bool:
-        """Insert and update clients; if another process was faster, do nothing and return False."""
+    def _write(self, new: Sequence[ValidRow], changes: Sequence[ClientChange]) -> Sequence[int] | None:
+        """Insert and update clients, and return the keys of the new ones; if another process was faster, do nothing."""
         try:
             with self._context.database.atomic():
-                self._insert(new)
-                self._update(changes)
+                numbers = self._number(new, changes)
+                keys = self._insert(new, numbers[: len(new)])
+                self._update(changes, numbers[len(new) :])
         except peewee.IntegrityError:
-            return False
-        return True
+            return None
+        return keys
 
-    def _insert(self, new: Sequence[ValidRow]) -> None:
-        hashes = _hashes(new)
-        while new:
-            rows = self._rows_to_insert(new)
+    def _number(self, new: Sequence[ValidRow], changes: Sequence[ClientChange]) -> Sequence[int]:
+        """Return the `email_share` of each new client, then of each changed one; it counts if the e-mail changes."""
+        if not self._context.settings.shared_email:
+            # The database refuses an e-mail that another process has just taken.
+            return [0] * (len(new) + len(changes))
+        moved = [str(one.values[1]) for one in changes if one.previous_email is not None]
+        numbers = sharing.next_numbers([*(one.email_key for one in new), *moved])
+        rest = iter(numbers[len(new) :])
+        return [*numbers[: len(new)], *(0 if one.previous_email is None else next(rest) for one in changes)]
+
+    def _insert(self, new: Sequence[ValidRow], numbers: Sequence[int]) -> Sequence[int]:
+        """Insert clients with these values of `email_share`, and return their keys."""
+        left, left_numbers = new, numbers
+        while left:
+            rows = self._rows_to_insert(left, left_numbers)
             inserted = insert_many(
                 self._context.database, "client", _COLUMNS, rows, constants=_AT_FIRST, unless_taken="identifier"
             )
+            if inserted == len(rows):
+                break
             # A drawn identifier may be taken: those clients get another one.
-            new = [] if inserted == len(rows) else self._not_inserted(new)
-        self._insert_hashes(hashes)
+            if any(one.identifier for one in left):
+                # It may be the identifier of an existing client, with the same e-mail or another one.
+                raise peewee.IntegrityError("an identifier of the table is taken")
+            made = _find_keys(left)
+            again = [
+                (one, number)
+                for one, number in zip(left, left_numbers, strict=True)
+                if (one.email_key, number) not in made
+            ]
+            left, left_numbers = [one for one, _ in again], [number for _, number in again]
+        if not new:
+            return ()
+        made = _find_keys(new)
+        keys = [made[one.email_key, number] for one, number in zip(new, numbers, strict=True)]
+        self._insert_hashes(_hashes(keys, new))
+        return keys
 
-    def _rows_to_insert(self, new: Sequence[ValidRow]) -> Sequence[Sequence[str | None]]:
+    def _rows_to_insert(self, new: Sequence[ValidRow], numbers: Sequence[int]) -> Sequence[Sequence[str | int | None]]:
         """Return the values of new clients; those without an identifier get a random one."""
         now = clock.to_rfc3339(self._context.clock())
         drawn = _draw_identifiers(len(new))
-        return [(one.identifier or free, *one[2:11], now) for one, free in zip(new, drawn, strict=True)]
+        return [
+            (one.identifier or free, *one[2:11], now, number)
+            for one, free, number in zip(new, drawn, numbers, strict=True)
+        ]
 
-    def _not_inserted(self, new: Sequence[ValidRow]) -> Sequence[ValidRow]:
-        if any(one.identifier for one in new):
-            # It may be the identifier of an existing client, with the same e-mail or another one.
-            raise peewee.IntegrityError("an identifier of the table is taken")
-        made = Client.select(Client.email_key).where(in_list(Client.email_key, [one.email_key for one in new]))
-        keys = {key for (key,) in fetch_tuples(made)}
-        return [one for one in new if one.email_key not in keys]
-
-    def _insert_hashes(self, hashes: Mapping[str, str]) -> None:
-        """Insert accepted and used credentials with these hashes, by e-mail key."""
+    def _insert_hashes(self, hashes: Mapping[int, str]) -> None:
+        """Insert accepted and used credentials with these hashes, by the keys of their clients."""
         if not hashes:
             return
         states.raise_refusal_cost(hashes.values())
         now = clock.to_rfc3339(self._context.clock())
-        found = Client.select(Client.id, Client.email_key).where(in_list(Client.email_key, hashes))
-        keys = {email_key: key for key, email_key in fetch_tuples(found)}
         insert_many(
             self._context.database,
             "credential",
@@ -288,41 +308,52 @@ class _Import:
                 "issued_by",
             ),
             [
-                (keys[email_key], 1, CredentialState.ACCEPTED.value, one, now, now, now, self._context.actor.user)
-                for email_key, one in hashes.items()
+                (key, 1, CredentialState.ACCEPTED.value, one, now, now, now, self._context.actor.user)
+                for key, one in hashes.items()
             ],
         )  # fmt: skip
         execute_many(
             self._context.database,
             "UPDATE client SET active_sequence = 1, last_sequence = 1 WHERE id = ?",
-            [(key,) for key in keys.values()],
+            [(key,) for key in hashes],
         )
 
-    def _update(self, changes: Sequence[ClientChange]) -> None:
+    def _update(self, changes: Sequence[ClientChange], numbers: Sequence[int]) -> None:
         now = clock.to_rfc3339(self._context.clock())
         execute_many(
             self._context.database,
             "UPDATE client SET email = ?, email_key = ?, reference = ?, civility = ?, first_name = ?, last_name = ?, "
             "language = ?, updated_at = ?, "
+            "email_share = CASE WHEN email_key = ? THEN email_share ELSE ? END, "
             "email_changed_at = CASE WHEN email_key = ? THEN email_changed_at ELSE ? END, "
             "email_bounced_at = CASE WHEN email_key = ? THEN email_bounced_at END WHERE id = ?",
-            [(*c.values, now, c.values[1], now, c.values[1], c.key) for c in changes],
+            [
+                (*c.values, now, c.values[1], number, c.values[1], now, c.values[1], c.key)
+                for c, number in zip(changes, numbers, strict=True)
+            ],
         )
         self._insert_hashes(
-            {c.values[1] or "": c.checked.password_hash for c in changes if c.checked.password_hash and not c.issued}
+            {c.key: c.checked.password_hash for c in changes if c.checked.password_hash and not c.issued}
         )
 
 
 _COLUMNS = (
     "identifier", "email", "email_key", "reference", "civility", "first_name", "last_name", "language", "disabled_at",
-    "created_at", "updated_at",
+    "created_at", "updated_at", "email_share",
 )  # fmt: skip
 _AT_FIRST = {"active_sequence": 0, "revoked_below": 0, "last_sequence": 0, "failed_logins": 0}
 
 
-def _hashes(new: Sequence[ValidRow]) -> Mapping[str, str]:
-    """Return the imported hashes by e-mail key."""
-    return {one.email_key: one.password_hash for one in new if one.password_hash}
+def _hashes(keys: Sequence[int], new: Sequence[ValidRow]) -> Mapping[int, str]:
+    """Return the imported hashes of new clients by their keys."""
+    return {key: one.password_hash for key, one in zip(keys, new, strict=True) if one.password_hash}
+
+
+def _find_keys(rows: Sequence[ValidRow]) -> Mapping[tuple[str, int], int]:
+    """Return the keys of the clients with the e-mails of these rows, by e-mail and `email_share`."""
+    query = Client.select(Client.email_key, Client.email_share, Client.id)
+    found = fetch_tuples(query.where(in_list(Client.email_key, [one.email_key for one in rows])))
+    return {(email_key, number): key for email_key, number, key in found}
 
 
 def _draw_identifiers(number: int) -> list[str]:

@@ -8,6 +8,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
+from egec_cli.credentials import sharing
 from egec_cli.credentials.quotas import Limits, expected_duration
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
@@ -99,8 +100,9 @@ def preview_run(
 
     Raises:
         InvalidInput: the sentence is invalid.
-        ConfigError: a template is faulty.
+        ConfigError: a template is faulty, or clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
+    sharing.require_allowed(context)
     settings = context.settings
     forms = settle.prepare_forms(settings, fields.clean_sentence(sentence) if sentence else "")
     total, first = selected.count(), selected.count_without_password()

@@ -10,7 +10,7 @@ from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.select import SELECTED_LINE, Selected
 from egec_cli.context import Context
-from egec_cli.credentials import leases
+from egec_cli.credentials import leases, sharing
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import items, schedule
 from egec_cli.reissue.throttle import Throttle
@@ -100,8 +100,10 @@ def start_run(
     Raises:
         InvalidInput: the name or the sentence is invalid, or the number of clients is not the expected one.
         AlreadyExists: the name was used with different selectors or with a different sentence.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
     clean_name, options = _clean_name(name), _clean_options(rate, sentence)
+    sharing.require_allowed(context)
     while True:
         # Lists are hashed and compared outside the transaction: that takes as long as hashing a password.
         run = ReissueRun.get_or_none(ReissueRun.name == clean_name)

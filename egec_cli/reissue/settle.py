@@ -9,7 +9,7 @@ from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.audit.record import SettledIssue
 from egec_cli.context import Context
-from egec_cli.credentials import issue, leases, quotas
+from egec_cli.credentials import issue, leases, quotas, sharing
 from egec_cli.credentials.quotas import Limits
 from egec_cli.credentials.states import (
     MailOutcome,
@@ -28,13 +28,15 @@ from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.store import peewee
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list
 
 _RECIPIENT_COLUMNS = (
     Client.id, Client.identifier, Client.email, Client.civility, Client.first_name, Client.last_name,
-    Client.language, Client.disabled_at, Client.active_sequence,
+    Client.language, Client.disabled_at, Client.active_sequence, Client.reference,
 )  # fmt: skip
+_NOT_SHARED = peewee.Value(0)
 
 
 def kind_for(active_sequence: int) -> Kind:
@@ -90,10 +92,11 @@ class Issuer:
     """Issues credentials for one worker of a run, under the name that owns its leases.
 
     Raises:
-        ConfigError: a template is faulty.
+        ConfigError: a template is faulty, or clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
 
     def __init__(self, context: Context, run: ReissueRun, owner: str) -> None:
+        sharing.require_allowed(context)
         self._context = context
         self._run = run
         self._owner = owner
@@ -197,7 +200,8 @@ class Issuer:
             if one.item.client not in free:
                 later = at + timedelta(seconds=schedule.WAIT_FOR_ANOTHER)
                 items.defer_item(one.item, self._owner, later, "client_busy", None)
-        rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS).where(in_list(Client.id, free)))
+        is_shared = sharing.is_shared() if self._context.settings.shared_email else _NOT_SHARED
+        rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS, is_shared).where(in_list(Client.id, free)))
         recipients = {row[0]: Recipient(*row) for row in rows}
         unmailed = list(self._finish_without_mail([(by_client[key].item, one) for key, one in recipients.items()]))
         finished = {record.identifier for record in unmailed}
@@ -277,13 +281,15 @@ class Issuer:
             ConfigError: a template or a setting does not suit this client.
         """
         one = job.recipient
+        name = issue.greeting_name(one.civility, one.first_name, one.last_name)
         return self._form(one).fill(
             recipient=email_address.parse_email(one.email or "").wire,
-            name=issue.greeting_name(one.civility, one.first_name, one.last_name),
+            name=name,
             identifier=one.identifier,
             password=job.password,
             issued_at=job.issued_at,
             message_id=job.message_id,
+            record=sharing.name_record(one.reference, name, one.identifier) if one.is_shared else "",
         )
 
 

@@ -52,7 +52,10 @@ class HashedPassword(NamedTuple):
 
 
 class Recipient(NamedTuple):
-    """The client of a mail: the client's row as it was when the credential was recorded."""
+    """The client of a mail: the client's row as it was when the credential was recorded.
+
+    `is_shared` tells whether another client has the same e-mail.
+    """
 
     key: int
     identifier: str
@@ -63,6 +66,8 @@ class Recipient(NamedTuple):
     language: str
     disabled_at: datetime | None
     active_sequence: int
+    reference: str | None = None
+    is_shared: bool = False
 
 
 class MailJob(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from egec_cli import hashing
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route
+from egec_cli.credentials import issue, issue_each, mail_route, sharing
 from egec_cli.credentials.issue import IssueResult
 from egec_cli.errors import ClientNotFound, EgecError
 from egec_cli.origins import networks, rates
@@ -37,24 +37,34 @@ class Processed(NamedTuple):
         reason: `accepted` by the mail server, or `client_limited` or `origin_limited`: then nothing has changed.
         text: the words for the client.
         issued: the new password; None beyond a limit.
+        rest: the keys of further clients with the same e-mail, for `mail_rest`.
+        source: the hash of the network of the request; empty if unknown.
     """
 
     reason: str
     text: str
     issued: IssueResult | None = None
+    rest: Sequence[int] = ()
+    source: str = ""
 
 
 def process_request(context: Context, request: Request) -> Processed:
     """Mail a new password to the client of a request, if the limits allow it.
 
+    If several clients share the e-mail, a limit counts the request once for all of them. This mails the first of them
+    whose mail is accepted; the caller passes the others to `mail_rest` after the answer, so that its time does not tell
+    how many there are.
+
     If EGEC_REQUEST_DISCLOSES is no, requests for unknown and disabled clients take the same work as others.
 
     Raises:
         ClientNotFound: no client has this e-mail.
+        ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
         EgecError: no mail was sent; the codes are those of `issue_by_mail`. Unless the answer of the mail server was
             lost, the request no longer counts.
     """
     mail_route.require(context)
+    sharing.require_allowed(context, names_them=False)
     settings = context.settings
     source = networks.hash_text(context, request.network) if request.network else ""
     counted: list[Counted] = []
@@ -62,10 +72,12 @@ def process_request(context: Context, request: Request) -> Processed:
         counted.append(rates.count_act(context, f"request {source}", settings.requests_per_origin))
         if not counted[0].is_within:
             return _report_limit(context, None, source, "origin_limited", counted[0])
-    client = Client.get_or_none(Client.email_key == request.email.key)
-    counted_for_client = _count_for_client(context, client, request)
+    clients = sharing.find_with_email(request.email.key)
+    mailable = [one for one in clients if issue_each.find_refusal(one) is None]
+    client = next(iter((*mailable, *clients)), None)
+    counted_for_client = _count_for_client(context, clients, request)
     is_limited = counted_for_client is not None and not counted_for_client.is_within
-    if client is None or client.disabled_at is not None:
+    if not mailable:
         if not (settings.request_discloses or is_limited):
             hashing.check_dummy(settings.bcrypt_cost)
         raise _refuse(context, client, source)
@@ -73,15 +85,30 @@ def process_request(context: Context, request: Request) -> Processed:
         if not counted_for_client.is_within:
             return _report_limit(context, client, source, "client_limited", counted_for_client)
         counted.append(counted_for_client)
-    return _mail(context, client, source, counted)
+    return _mail_first(context, mailable, source, counted)
 
 
-def _count_for_client(context: Context, client: Client | None, request: Request) -> Counted | None:
+def mail_rest(context: Context, keys: Sequence[int], email_key: str, source: str) -> None:
+    """Mail a new password to further clients of a request; failures are recorded.
+
+    Args:
+        keys: those of the clients; who has another e-mail by now, or may get no mail, is left out.
+        email_key: the e-mail of the request.
+        source: the hash of the network of the request; empty if unknown.
+    """
+    for client in sharing.find_with_email(email_key):
+        if client.id in keys and issue_each.find_refusal(client) is None:
+            with suppress(EgecError):
+                _mail(context, client, source)
+
+
+def _count_for_client(context: Context, clients: Sequence[Client], request: Request) -> Counted | None:
     limits = context.settings.requests_per_client
     if not limits:
         return None
-    if client is not None:
-        return rates.count_act(context, f"request client {client.id}", limits)
+    if clients:
+        # Once for all clients with this e-mail.
+        return rates.count_act(context, f"request client {min(one.id for one in clients)}", limits)
     if context.settings.request_discloses:
         return None
     # As for a client, so that the second request for an unknown e-mail takes no more work than for a known one. The
@@ -90,24 +117,40 @@ def _count_for_client(context: Context, client: Client | None, request: Request)
     return rates.count_act(context, f"request unknown {bucket}", limits)
 
 
-def _mail(context: Context, client: Client, source: str, counted: Sequence[Counted]) -> Processed:
+def _mail_first(context: Context, clients: Sequence[Client], source: str, counted: Sequence[Counted]) -> Processed:
+    """Mail the clients in turn until a mail is accepted, and return the others as the rest."""
     # A flaw of the template is found before any mail leaves.
-    text = _sent_text(context, client)
+    text = _sent_text(context, clients[0])
+    errors: list[EgecError] = []
     try:
-        issued = issue.mail_credential(context, client, hashing=hashing.start_hash(context.settings))
-    except EgecError as error:
-        with context.database.atomic():
-            if error.code != issue.IN_DOUBT:
+        for place, client in enumerate(clients, 1):
+            try:
+                issued = _mail(context, client, source)
+            except EgecError as error:
+                errors.append(error)
+                continue
+            return Processed("accepted", text, issued, [one.id for one in clients[place:]], source)
+        in_doubt = [error for error in errors if error.code == issue.IN_DOUBT]
+        if not in_doubt:
+            with context.database.atomic():
                 _forget(counted)
-            record_event(context, _ACTION, "failed", client=client, failure=error.code, **_origin(source))
-        raise
     except peewee.PeeweeException:
         with suppress(peewee.PeeweeException), context.database.atomic():
             _forget(counted)
         raise
+    raise (in_doubt or errors)[0]
+
+
+def _mail(context: Context, client: Client, source: str) -> IssueResult:
+    try:
+        issued = issue.mail_credential(context, client, hashing=hashing.start_hash(context.settings))
+    except EgecError as error:
+        with context.database.atomic():
+            record_event(context, _ACTION, "failed", client=client, failure=error.code, **_origin(source))
+        raise
     with context.database.atomic():
         record_event(context, _ACTION, "accepted", client=client, sequence=issued.sequence, **_origin(source))
-    return Processed("accepted", text, issued)
+    return issued
 
 
 def _forget(counted: Sequence[Counted]) -> None:
@@ -133,25 +176,15 @@ def _report_limit(context: Context, client: Client | None, source: str, reason: 
 
 def _refuse(context: Context, client: Client | None, source: str) -> EgecError:
     """Record a refused request, and return its error."""
-    error = _find_refusal(client)
+    error = (client and issue_each.find_refusal(client)) or ClientNotFound(
+        "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
+    )
     counted = rates.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
     if counted.is_recorded:
         details = _origin(source) | ({} if counted.is_within else {"number": counted.beyond})
         with context.database.atomic():
             record_event(context, _ACTION, "refused", client=client, reason=error.code, **details)
     return error
-
-
-def _find_refusal(client: Client | None) -> EgecError:
-    """Return why the request for an unknown or disabled client is refused."""
-    if client is not None:
-        try:
-            issue.require_email(client.identifier, client.email, client.disabled_at)
-        except EgecError as refusal:
-            return refusal
-    return ClientNotFound(
-        "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
-    )
 
 
 def _origin(source: str) -> dict[str, Any]:

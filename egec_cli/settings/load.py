@@ -119,6 +119,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
         requests_per_client=reader.value("EGEC_REQUESTS_PER_CLIENT"),
         requests_per_origin=reader.value("EGEC_REQUESTS_PER_ORIGIN"),
         request_discloses=reader.value("EGEC_REQUEST_DISCLOSES"),
+        shared_email=reader.value("EGEC_SHARED_EMAIL"),
         failures_per_origin=reader.value("EGEC_FAILURES_PER_ORIGIN"),
         block_hours=reader.value("EGEC_BLOCK_HOURS"),
         log=reader.value("EGEC_LOG"),

@@ -204,6 +204,7 @@ class Settings(NamedTuple):
     requests_per_client: tuple[Limit, ...]
     requests_per_origin: tuple[Limit, ...]
     request_discloses: bool
+    shared_email: bool
     failures_per_origin: tuple[Limit, ...]
     block_hours: int
     log: LogStyle | None

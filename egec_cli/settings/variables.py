@@ -205,6 +205,13 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         "Whether a portal may learn that an e-mail is unknown: `yes`, or `no` = the same answer for every address.",
     ),
     Setting(
+        "EGEC_SHARED_EMAIL",
+        schema.parse_yes_or_no,
+        "no",
+        "yes",
+        "Whether several clients may have the same e-mail: `yes` or `no`.",
+    ),
+    Setting(
         "EGEC_FAILURES_PER_ORIGIN",
         schema.parse_limits,
         "30/h",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from egec_cli.clients import fields, records, search
-from egec_cli.clients.search import AmbiguousClient
+from egec_cli.clients.records import AmbiguousClient
 from egec_cli.context import Context
 from egec_cli.errors import ClientNotFound
 from egec_cli.store.models import Client
@@ -62,12 +62,12 @@ def test_several_matches_are_listed_and_none_is_chosen(opened: Context, marc: Cl
 
 
 def test_of_many_matches_the_first_are_listed_and_all_are_counted(opened: Context) -> None:
-    for number in range(search.MOST_LISTED + 2):
+    for number in range(records.MOST_LISTED + 2):
         create(opened, f"c{number}@example.org")
     with pytest.raises(AmbiguousClient) as caught:
         search.find_by_part("example")
-    assert len(caught.value.clients) == search.MOST_LISTED
-    assert str(search.MOST_LISTED + 2) in caught.value.message
+    assert len(caught.value.clients) == records.MOST_LISTED
+    assert str(records.MOST_LISTED + 2) in caught.value.message
 
 
 def test_an_erased_client_is_not_found(opened: Context, marc: Client) -> None:

@@ -622,7 +622,7 @@ def test_every_line_is_selected_or_reported(opened: Context, crowd: dict[str, st
             elif name:
                 unknown.append((number, name))
         assert with_lines(chosen) == [named for named in first_lines.items() if named[0] not in left_out]
-        assert [(line, value) for file, line, value in chosen.unmatched() if file == "names.txt"] == unknown
+        assert [(line, value) for file, line, value, _ in chosen.unmatched() if file == "names.txt"] == unknown
 
     check()
 

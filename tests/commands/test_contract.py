@@ -28,7 +28,7 @@ from tests import world
 from tests.conftest import Egec, Ended
 from tests.processes import IMPATIENT, run_with
 from tests.reference import command_tree
-from tests.smtp_server import MailServer
+from tests.smtp_server import Fault, MailServer
 from tests.world import BUSY, JEANNE, MARC, PAUL, ZOE, World
 
 AWAY = {"EGEC_MAIL_URL": "smtp://127.0.0.1:1?tls=none"}
@@ -339,7 +339,31 @@ ELSEWHERE = [
     Case("db restore copy.db", 75),
     Case("doctor", 78),
     *(Case(f"reissue {act}", 75) for act in ("start", "resume", "retry")),
+    Case("client create office@example.org --if-missing", 67),
+    Case("activate office@example.org", 0, 3),
+    Case("activate office@example.org", 3, 3),
 ]
+
+
+def test_an_activation_by_a_shared_email_has_a_result_for_each_client(
+    small_world: World, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    for number in range(2):
+        egec("client", "create", "office@example.org", "--reference", f"D-office-{number}")
+    is_an_error(ended("client create office@example.org --if-missing --format json"), in_json=True)
+    result = CONTRACT["activate"].results[3]
+    for code in (0, 3):
+        if code:
+            small_world.server.fail_next(Fault.RCPT_451)
+        for output in ("json", "jsonl"):
+            done = ended(f"activate office@example.org --format {output}")
+            assert done.code == (code if output == "json" else 0), done
+            found = records(done.out, output, result)
+            assert len(found) == 2
+            assert all(is_of(record, result.parts) for record in found), found
+    rows = list(csv.reader(io.StringIO(ended("activate office@example.org --format csv").out)))
+    assert rows[0] == result.keys
 
 
 def test_a_run_ends_with_75_if_the_mail_server_is_unavailable(

@@ -70,7 +70,7 @@ def test_in_a_sound_installation_every_check_is_ok(sound: Database, egec: Egec) 
     assert {"template_credentials.fr", "template_reissue.en", "mail_server"} <= about_mail
     assert set(found) - about_mail == on_this_engine | {setting.name for setting in SETTINGS} | {
         "clock", "configuration_file", "database", "schema", "integrity", "newest_entry", "open_credentials",
-        "paused_runs", "failed_items", "hash_cost", "dkim_signature",
+        "shared_emails", "paused_runs", "failed_items", "hash_cost", "dkim_signature",
     }  # fmt: skip
     assert all(row["fix"] == "" for row in found.values())
 

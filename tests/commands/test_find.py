@@ -74,7 +74,7 @@ def test_several_matches_are_listed_on_stderr_and_nothing_is_done(egec: Egec, eg
     ended = egec_process("activate", "petit", "--match")
     assert (ended.code, ended.out) == (67, "")
     header, first, second, error = ended.err.splitlines()[:4]
-    assert header.split() == ["identifier", "email", "civility", "last_name", "first_name"]
+    assert header.split() == ["identifier", "email", "reference", "civility", "last_name", "first_name"]
     assert "Petit" in first
     assert "Petitjean" in second
     assert error == "egec: 'petit' matches 2 clients"

@@ -67,6 +67,32 @@ def test_a_flaw_of_a_template_is_reported_with_its_file_and_a_correction(
     assert any(f"{templates / name.partition('.')[0]}" in row["details"] and row["fix"] for row in found)
 
 
+@pytest.mark.parametrize(("name", "code"), [("credentials.fr.txt", 78), ("reissue.en.html", 78), ("", 0)])
+def test_templates_of_passwords_must_name_the_client_if_clients_may_share_an_email(
+    egec: Egec, templates: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    if name:
+        # In both parts, so that they still say the same.
+        for path in templates.glob(f"{name.rpartition('.')[0]}.*"):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace("<p>$shared</p>\n", "").replace("$shared\n\n", ""), encoding="utf-8")
+    assert egec("mail", "check", "--no-connection").code == 0
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    ended = egec("mail", "check", "--no-connection", "--format", "json")
+    assert ended.code == code
+    found = [row["details"] for row in json.loads(ended.out) if row["verdict"] == "error"]
+    assert bool(found) is bool(name)
+    assert all("the text does not use $shared" in details for details in found)
+
+
+def test_the_paragraph_on_the_client_is_checked_even_if_no_client_shares_an_email(egec: Egec, templates: Path) -> None:
+    page = templates / "credentials.fr.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("<p>$shared</p>\n", ""), encoding="utf-8")
+    assert "credentials.fr.html" in egec("mail", "check", "--no-connection").out
+    (templates / "shared.fr.txt").write_text("Plusieurs dossiers.\n", encoding="utf-8")
+    assert "the text does not use $record" in egec("mail", "check", "--no-connection").out
+
+
 def test_all_faults_are_reported_not_only_the_first(egec: Egec, templates: Path) -> None:
     for name in ("credentials.fr.txt", "address-changed.en.txt"):
         (templates / name).write_text("Subject: x\n\n$nothing\n", encoding="utf-8")
@@ -164,6 +190,23 @@ def test_a_preview_shows_a_clients_mail_with_an_invalid_password(egec: Egec, tmp
     assert json.loads(egec("client", "show", identifier, "--format", "json").out)["last_sequence"] == 0
     assert egec("mail", "preview", "--html", "m.html").code == 73
     assert egec("mail", "preview", "unknown@example.org").code == 67
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+@pytest.mark.parametrize("kind", ["credentials", "reissue"])
+def test_a_preview_names_the_client_only_if_others_share_the_email(
+    egec: Egec, monkeypatch: pytest.MonkeyPatch, kind: str, language: str
+) -> None:
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    words = {"fr": "Ce courriel concerne le dossier «\u00a0D-1\u00a0»", "en": "about the record “D-1”"}[language]
+    egec("client", "create", "j@example.org", "--reference", "D-1")
+    preview = ("mail", "preview", "ref:D-1", "--kind", kind, "--language", language)
+    alone = egec(*preview).out
+    egec("client", "create", "j@example.org", "--reference", "D-2")
+    shared = egec(*preview).out
+    assert words not in alone
+    assert words in shared
+    assert len(shared.splitlines()) == len(alone.splitlines()) + 2
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])

@@ -28,6 +28,7 @@ from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply
 from egec_cli.store.models import Client, Credential, Event
 from tests.delivery_reports import NO_SUCH_USER, report_of
+from tests.shared_emails import OFFICE, create_sharers, with_sharing
 
 Change = Callable[[Context, Client], object]
 
@@ -338,3 +339,44 @@ def test_the_credential_is_found_by_an_index(opened: Context, client: Client) ->
     explain = "EXPLAIN QUERY PLAN " if "sqlite" in type(opened.database).__name__.lower() else "EXPLAIN "
     plan = str(list(opened.database.execute_sql(explain + begins_so)))  # type: ignore[no-untyped-call] # as above
     assert "credential_client_id_sequence" in plan
+
+
+def test_a_bounce_marks_a_shared_address_at_each_client_and_a_login_of_any_clears_it(opened: Context) -> None:
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    mail, _ = mailed(egec, first)
+    assert outcomes(egec, report_of(mail.message_id)) == ["marked"]
+    assert (is_marked(first), is_marked(second)) == (True, True)
+    _, clear = mailed(egec, second)
+    assert verify_login(egec, second.identifier, clear).accepted
+    assert (is_marked(first), is_marked(second)) == (False, False)
+
+
+def test_a_login_with_a_mail_older_than_the_bounce_of_another_client_clears_nothing(opened: Context) -> None:
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    _, clear = mailed(egec, second)
+    later, _ = mailed(egec, first)
+    read(egec, report_of(later.message_id))
+    assert verify_login(egec, second.identifier, clear).accepted
+    assert (is_marked(first), is_marked(second)) == (True, True)
+
+
+def test_a_bounce_marks_nothing_once_a_later_mail_to_another_client_has_arrived(opened: Context) -> None:
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    earlier, _ = mailed(egec, first)
+    _, clear = mailed(egec, second)
+    assert verify_login(egec, second.identifier, clear).accepted
+    assert outcomes(egec, report_of(earlier.message_id)) == ["marked"]
+    assert (is_marked(first), is_marked(second)) == (False, False)
+
+
+def test_a_bounce_to_an_address_that_the_client_has_left_marks_no_one(opened: Context) -> None:
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    mail, _ = mailed(egec, first)
+    update_client(egec, first, {"email": "moved@example.org"})
+    update_client(egec, first, {"email": OFFICE})
+    read(egec, report_of(mail.message_id))
+    assert (is_marked(first), is_marked(second)) == (False, False)

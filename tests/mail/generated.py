@@ -61,13 +61,14 @@ READER = policy.default.clone(header_factory=lru_cache(maxsize=1_000)(HeaderRegi
 
 
 class Generated(NamedTuple):
-    """The input of a mail: a client and a moment."""
+    """The input of a mail: a client and a moment; `record` names the client if several share the address."""
 
     recipient: str
     name: str
     identifier: str
     password: Password
     at: datetime
+    record: str = ""
 
 
 class Generator:
@@ -89,6 +90,7 @@ class Generator:
             identifier=f"{self._random.randrange(10**9, 10**10)}",
             password=password.generate_password(Alphabet.create(lookalikes=True), self._random.choice),
             at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._random.randrange(10**8)),
+            record=self._random.choice(["", "", self._reference()]),
         )
 
     def organisation(self) -> Settings:
@@ -109,6 +111,9 @@ class Generator:
         town = f"Régie d\u2019{self._faker.city()} et {self._faker.company()} (été)"
         name = self._random.choice([self._faker.company(), town, self._words(self._faker.catch_phrase())])
         return re.sub('[<>@,;:"]', "", name).strip()
+
+    def _reference(self) -> str:
+        return fields.clean_line("reference", self._words(self._faker.bothify("?-###")))
 
     def _words(self, text: str) -> str:
         kind = self._random.random()
@@ -149,6 +154,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             identifier=client.identifier,
             password=client.password,
             issued_at=client.at,
+            record=client.record,
         )
     said = KindTemplates.find(found, kind, language).fill(
         template.all_values(
@@ -160,6 +166,7 @@ def by_itself(found: Settings, kind: Kind, language: str, client: Generated) -> 
             password=client.password,
             sentence="",
             at=client.at,
+            record=client.record,
         )
     )
     return message.finish_mail(found, said, client.recipient, client.at)
@@ -174,6 +181,7 @@ def by_form(form: MailForm, client: Generated) -> Mail:
         password=client.password,
         issued_at=client.at,
         message_id=form.new_message_id(7),
+        record=client.record,
     )
 
 
@@ -252,18 +260,22 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
         "app_name": found.app_name,
         "app_url": found.app_url,
         "support": found.support,
+        "shared": _template(f"shared.{language}.txt").substitute(record=client.record).strip(),
     }
-    subject, _, text = _template(f"{kind}.{language}.txt").substitute(values).partition("\n\n")
-    page = _template(f"{kind}.{language}.html").substitute({name: escape(value) for name, value in values.items()})
+    is_shared = bool(client.record)
+    subject, _, text = _template(f"{kind}.{language}.txt", is_shared).substitute(values).partition("\n\n")
+    escaped = {name: escape(value) for name, value in values.items()}
+    page = _template(f"{kind}.{language}.html", is_shared).substitute(escaped)
     return subject.removeprefix("Subject: "), text.rstrip("\n"), page.rstrip("\n")
 
 
 @cache
-def _template(name: str) -> Template:
+def _template(name: str, is_shared: bool = False) -> Template:
     text = (BUILT_IN / name).read_text(encoding="utf-8")
-    if name.startswith("credentials."):
-        # The mail of a single client has no sentence.
-        for paragraph in ("$sentence\n\n", "<p>$sentence</p>\n"):
+    # The mail of a single client has no sentence; most clients have an address of their own.
+    absent = [*(["sentence"] if name.startswith("credentials.") else []), *([] if is_shared else ["shared"])]
+    for placeholder in absent:
+        for paragraph in (f"${placeholder}\n\n", f"<p>${placeholder}</p>\n"):
             text = text.replace(paragraph, "")
     return Template(text)
 

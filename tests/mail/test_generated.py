@@ -59,7 +59,8 @@ def clients(draw: st.DrawFn) -> Generated:
     except InvalidInput:
         hypothesis.reject()
     at = draw(st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)))
-    return Generated(recipient, name, "9876543210", Password("fG69a*6jH"), at.replace(microsecond=0))
+    record = draw(st.sampled_from(["", name]))
+    return Generated(recipient, name, "9876543210", Password("fG69a*6jH"), at.replace(microsecond=0), record)
 
 
 @st.composite

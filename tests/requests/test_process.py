@@ -13,12 +13,13 @@ from egec_cli.credentials import issue
 from egec_cli.errors import EgecError
 from egec_cli.logins.verify import verify_login
 from egec_cli.requests.parse import parse_request
-from egec_cli.requests.process import Processed, process_request
+from egec_cli.requests.process import Processed, mail_rest, process_request
 from egec_cli.settings import load
 from egec_cli.settings.schema import Limit
 from egec_cli.store.models import Client, Credential, Event, RateCount
 from tests.activations import Letter, letters
 from tests.logins.test_work import Work
+from tests.shared_emails import OFFICE, create_sharers, with_sharing
 from tests.smtp_server import Fault, MailServer
 
 SENT = (
@@ -220,3 +221,67 @@ def test_a_limited_request_takes_no_work(door: Context, work: Work, server: Mail
     reason(one, NOBODY, "192.0.2.7")
     assert reason(later(one, seconds=1), JEANNE, "192.0.2.7") == "origin_limited"
     assert work.done == before
+
+
+def mail_all(context: Context) -> Processed:
+    """Process a request for the shared e-mail, with what follows the answer."""
+    processed = process_request(context, parse_request(OFFICE.encode()))
+    mail_rest(context, processed.rest, OFFICE, processed.source)
+    return processed
+
+
+def test_a_request_for_a_shared_email_mails_one_client_before_the_answer_and_the_others_after_it(
+    door: Context, server: MailServer
+) -> None:
+    sharing = with_sharing(door)
+    sharers = create_sharers(sharing, 3)
+    change.disable_clients(sharing, [sharers[0].id], reason="left")
+    processed = process_request(sharing, parse_request(OFFICE.encode()))
+    assert (processed.reason, processed.text, list(processed.rest)) == ("accepted", SENT, [sharers[2].id])
+    assert [one.identifier for one in letters(server)] == [sharers[1].identifier]
+    mail_rest(sharing, processed.rest, OFFICE, processed.source)
+    received = letters(server)
+    assert [one.identifier for one in received] == [one.identifier for one in sharers[1:]]
+    assert all(opens(sharing, one) for one in received)
+    assert [outcome for outcome, _ in requests_recorded()] == ["accepted", "accepted"]
+
+
+def test_a_limit_counts_a_request_for_a_shared_email_once(door: Context, server: MailServer) -> None:
+    sharing = with_sharing(door)
+    create_sharers(sharing, 3)
+    start = sharing.clock()
+    for minute in range(0, 60, 6):
+        mail_all(sharing._replace(clock=lambda minute=minute: start + timedelta(minutes=minute)))  # type: ignore[misc]
+    # Five requests a day.
+    assert len(server.accepted) == 15
+    assert RateCount.select().count() == 1
+
+
+def test_a_client_whose_mail_fails_leaves_the_others_theirs(door: Context, server: MailServer) -> None:
+    sharing = with_sharing(door)
+    sharers = create_sharers(sharing, 3)
+    server.fail_next(Fault.RCPT_451)
+    assert mail_all(sharing).reason == "accepted"
+    assert [one.identifier for one in letters(server)] == [one.identifier for one in sharers[1:]]
+    assert [outcome for outcome, _ in requests_recorded()] == ["failed", "accepted", "accepted"]
+    # It counts: two clients have a new password.
+    assert reason(sharing, OFFICE) == "client_limited"
+
+
+def test_a_request_that_mailed_nobody_does_not_count(door: Context, server: MailServer) -> None:
+    sharing = with_sharing(door)
+    create_sharers(sharing)
+    server.fail_always(Fault.RCPT_451)
+    assert reason(sharing, OFFICE) == reason(sharing, OFFICE) != "client_limited"
+    server.work_again()
+    assert reason(sharing, OFFICE) == "accepted"
+
+
+def test_a_client_who_leaves_the_email_meanwhile_gets_no_mail(door: Context, server: MailServer) -> None:
+    sharing = with_sharing(door)
+    sharers = create_sharers(sharing, 3)
+    processed = process_request(sharing, parse_request(OFFICE.encode()))
+    change.update_client(sharing, sharers[1], {"email": "moved@example.org"})
+    change.disable_clients(sharing, [sharers[2].id], reason="left")
+    mail_rest(sharing, processed.rest, OFFICE, processed.source)
+    assert len(server.accepted) == 1

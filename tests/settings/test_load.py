@@ -98,6 +98,7 @@ def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
         requests_per_client=(Limit(1, 300), Limit(5, 86_400)),
         requests_per_origin=(Limit(10, 3600),),
         request_discloses=True,
+        shared_email=False,
         failures_per_origin=(Limit(30, 3600),),
         block_hours=0,
         log=None,

@@ -127,6 +127,7 @@ def credentials_mail(
     password: Password,
     issued_at: datetime,
     client: int = NOBODY,
+    record: str = "",
 ) -> Mail:
     """Return the mail of the memo for one client.
 
@@ -135,12 +136,14 @@ def credentials_mail(
         name: how the client is greeted, such as `M. Dupont`; may be empty.
         issued_at: the time of the issue, by which clients recognise the latest mail.
         client: the key of the client, by which a delivery report finds the credential.
+        record: how the mail names the client, if several clients have the address.
 
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
     greeting = template.format_greeting(settings, name, language)
     values = template.credentials_values(settings, greeting, identifier, password, issued_at, language)
+    values |= template.shared_values(settings, language, record)
     values |= template.sentence_values(settings, Kind.CREDENTIALS, language, "")
     text = KindTemplates.find(settings, Kind.CREDENTIALS, language).fill(values)
     return finish_mail(settings, text, recipient, issued_at, client)
@@ -202,7 +205,9 @@ class MailForm:
         name = os.urandom(16).hex()
         self._named = _make_gaps(template.format_greeting(settings, name, language).encode(), {"name": name}).decode()
         stand_ins = {name: os.urandom(16).hex() for name in PER_CLIENT}
-        self._subject, text, html = self._templates.fill(template.fixed_values(settings) | self._sentence | stand_ins)
+        unshared = template.shared_values(settings, language, "")
+        fixed = template.fixed_values(settings) | self._sentence | unshared
+        self._subject, text, html = self._templates.fill(fixed | stand_ins)
         self._subject_varies = any(stand_in in self._subject for stand_in in stand_ins.values())
         self._last_moment: tuple[tuple[float, timedelta | None], bytes, bytes, str] | None = None
 
@@ -231,7 +236,15 @@ class MailForm:
         return new_message_id(client, self._domain)
 
     def fill(
-        self, *, recipient: str, name: str, identifier: str, password: Password, issued_at: datetime, message_id: str
+        self,
+        *,
+        recipient: str,
+        name: str,
+        identifier: str,
+        password: Password,
+        issued_at: datetime,
+        message_id: str,
+        record: str = "",
     ) -> Mail:
         """Return the mail for one client; arguments as for `credentials_mail`.
 
@@ -242,7 +255,8 @@ class MailForm:
         greeting = self._greet(name)
         date, moment, expiry = self._format_dates(issued_at)
         if not (
-            not self._subject_varies
+            not record
+            and not self._subject_varies
             and clear not in self._subject
             and len(recipient) <= _LONGEST_UNFOLDED
             and _PLAIN_ADDRESS.fullmatch(recipient)
@@ -255,7 +269,7 @@ class MailForm:
             and greeting
             and greeting[0] != "\n"
         ):
-            return self._build_slowly(recipient, name, identifier, password, issued_at, message_id)
+            return self._build_slowly(recipient, name, identifier, password, issued_at, message_id, record)
         in_text = {
             b"recipient": recipient.encode(),
             b"date": date,
@@ -299,10 +313,12 @@ class MailForm:
         password: Password,
         issued_at: datetime,
         message_id: str | None = None,
+        record: str = "",
     ) -> Mail:
         values = template.credentials_values(
             self._settings, self._greet(name), identifier, password, issued_at, self._language
         )
+        values |= template.shared_values(self._settings, self._language, record)
         text = self._templates.fill(values | self._sentence)
         message_id = message_id or self.new_message_id(NOBODY)
         return _build(self._settings, recipient, *text, issued_at, message_id)

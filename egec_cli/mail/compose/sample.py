@@ -25,6 +25,7 @@ def sample_mail(
     identifier: str = SAMPLE[0],
     sentence: str = "",
     is_test: bool = False,
+    record: str = "",
 ) -> Mail:
     """Return a mail as a client would get it, except for the password.
 
@@ -34,12 +35,21 @@ def sample_mail(
         name: how the client is greeted; may be empty.
         sentence: that of a bulk run; if empty, the one of the templates.
         is_test: mark the subject and the first line as a test.
+        record: how the mail names the client, if several clients have the address.
 
     Raises:
         ConfigError: a template or a setting would damage the mail.
     """
     values = template.all_values(
-        settings, kind, language, name=name, identifier=identifier, password=SAMPLE[1], sentence=sentence, at=at
+        settings,
+        kind,
+        language,
+        name=name,
+        identifier=identifier,
+        password=SAMPLE[1],
+        sentence=sentence,
+        at=at,
+        record=record,
     )
     text = KindTemplates.find(settings, kind, language).fill(values)
     if is_test:

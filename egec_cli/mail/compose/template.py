@@ -166,6 +166,8 @@ _PLACES_IN_FRENCH = {
     "Pacific/Wallis": "de Wallis-et-Futuna",
 }
 
+# The placeholder, and the short text, that names the client in a mail to an address that several clients share.
+SHARED = "shared"
 # The placeholders that the templates of each kind must use. They may use all values of their kind.
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     Kind.CREDENTIALS: ("identifier", "password"),
@@ -203,16 +205,18 @@ class KindTemplates(NamedTuple):
         return cls(kind, text, html)
 
     def fill(self, all_values: Mapping[str, str]) -> MailText:
-        """Fill in the templates; an empty sentence removes its paragraph.
+        """Fill in the templates; an empty sentence removes its paragraph, and so does an empty `shared`.
 
         Raises:
             ConfigError: a placeholder is unknown, misspelt or missing, or the subject is missing.
         """
         text, html = self.text, self.html
-        if all_values.get("sentence") == "":
-            text, html = text.drop_paragraph("sentence"), html.drop_paragraph("sentence")
-        subject, said = _render_text_part(text, all_values, REQUIRED[self.kind])
-        return MailText(subject, said, html.render(all_values, REQUIRED[self.kind]))
+        for name in ("sentence", SHARED):
+            if all_values.get(name) == "":
+                text, html = text.drop_paragraph(name), html.drop_paragraph(name)
+        required = (*REQUIRED[self.kind], *((SHARED,) if all_values.get(SHARED) else ()))
+        subject, said = _render_text_part(text, all_values, required)
+        return MailText(subject, said, html.render(all_values, required))
 
 
 def all_values(
@@ -225,8 +229,9 @@ def all_values(
     password: Password,
     sentence: str,
     at: datetime,
+    record: str = "",
 ) -> dict[str, str]:
-    """Return the values for a mail of any kind.
+    """Return the values for a mail of any kind; `record` names the client, if several have the address.
 
     Raises:
         ConfigError: a short text is invalid.
@@ -235,7 +240,7 @@ def all_values(
     if kind is Kind.ADDRESS_CHANGED:
         return address_changed_values(settings, greeting, at, language)
     values = credentials_values(settings, greeting, identifier, password, at, language)
-    return values | sentence_values(settings, kind, language, sentence)
+    return values | shared_values(settings, language, record) | sentence_values(settings, kind, language, sentence)
 
 
 def credentials_values(
@@ -262,6 +267,11 @@ def sentence_values(settings: Settings, kind: Kind, language: str, sentence: str
     if kind is Kind.REISSUE and not sentence:
         sentence = render_text(settings, "reissue-sentence", language)
     return {"sentence": sentence}
+
+
+def shared_values(settings: Settings, language: str, record: str) -> dict[str, str]:
+    """Return the paragraph that names the client, if several have the address; empty if `record` is."""
+    return {SHARED: render_text(settings, SHARED, language, record=record) if record else ""}
 
 
 def address_changed_values(settings: Settings, greeting: str, changed_at: datetime, language: str) -> dict[str, str]:

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from egec_cli.errors import ConfigError
 from egec_cli.mail.compose import message, template
-from egec_cli.mail.compose.template import BUILT_IN, KINDS_OF_A_RUN, REQUIRED, Kind, KindTemplates, Template
+from egec_cli.mail.compose.template import (
+    BUILT_IN,
+    KINDS_OF_A_RUN,
+    REQUIRED,
+    SHARED,
+    Kind,
+    KindTemplates,
+    Template,
+)
 from egec_cli.mail.lint.html import Flaw, Page, Word, find_page_flaws
 from egec_cli.password import Password
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -21,6 +29,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "greeting-unnamed": (),
     "expiry": ("date",),
     "reissue-sentence": (),
+    "shared": ("record",),
     "test": (),
     "refused": (),
     "not-sent": ("support",),
@@ -29,7 +38,7 @@ LINES: dict[str, tuple[str, ...]] = {
 }
 SENT = "sent"
 # The short texts that the mails of a run use.
-_LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence")
+_LINES_OF_A_RUN = ("greeting", "greeting-unnamed", "expiry", "reissue-sentence", "shared")
 _MAY_HAVE_SEVERAL_LINES = {SENT, "not-sent", "try-again", "unavailable"}
 
 # Mail programs cut longer subjects in their lists.
@@ -51,6 +60,8 @@ _PASSWORDS = tuple(map(Password, ("fG69a*6jH", "#%+=?*-!a", "&<>\"'$=7B", "=3D=C
 _IDENTIFIER = "9876543210"
 _LONG_ADDRESS = f"{'jeanne.dupont.' * 4}x@{'service-informatique.' * 4}example.org"
 _SENTENCE = 'Suite à l\u2019incident du 1er décembre : "100 % sûr", <R&D>, $password {x}.'
+
+_RECORD = 'D-2047 & "Été" <b>$password</b> {x}'
 
 # Optional placeholders that a mail should use.
 _ADVISED = {
@@ -84,14 +95,20 @@ def find_kind_flaws(settings: Settings, kind: Kind, language: str, sentence: str
     try:
         sources = KindTemplates.find(settings, kind, language)
         # Check all placeholders in a text with a sentence.
-        values = _sample_values(settings, kind, language, sentence or _default_sentence(kind, sentence), _SAMPLES[0])
+        values = _sample_values(
+            settings, kind, language, sentence or _default_sentence(kind, sentence), _SAMPLES[0], _RECORD
+        )
+        names_record = values.get(SHARED) and all(_uses(source, SHARED) for source in (sources.text, sources.html))
         samples = [
-            (_sample_values(settings, kind, language, words, sample), sample)
+            (_sample_values(settings, kind, language, words, sample, record), sample)
             for words, sample in _pair_sentences(kind, sentence)
+            for record in (["", _RECORD] if names_record and sample == _SAMPLES[0] else [""])
         ]
     except ConfigError as error:
         return [_to_flaw(error)]
     required = (*REQUIRED[kind], "sentence") if sentence and kind is Kind.CREDENTIALS else REQUIRED[kind]
+    if settings.shared_email and SHARED in values:
+        required = (*required, SHARED)
     mistaken = [
         Flaw(f"{source.path}:{mistake.line}", mistake.what, mistake.fix)
         for source in (sources.text, sources.html)
@@ -189,7 +206,9 @@ def _to_flaw(error: ConfigError) -> Flaw:
     return Flaw(where, what, error.hint) if what else Flaw("", error.message, error.hint)
 
 
-def _sample_values(settings: Settings, kind: Kind, language: str, sentence: str, sample: _Sample) -> dict[str, str]:
+def _sample_values(
+    settings: Settings, kind: Kind, language: str, sentence: str, sample: _Sample, record: str = ""
+) -> dict[str, str]:
     return template.all_values(
         settings,
         kind,
@@ -199,6 +218,7 @@ def _sample_values(settings: Settings, kind: Kind, language: str, sentence: str,
         password=sample.password,
         sentence=sentence,
         at=_AT,
+        record=record,
     )
 
 
@@ -245,7 +265,11 @@ def _find_missing_sentence(sources: KindTemplates) -> Iterator[Flaw]:
 
 
 def _has_sentence(source: Template) -> bool:
-    return "sentence" in {name for _, name in source.find_placeholders()}
+    return _uses(source, "sentence")
+
+
+def _uses(source: Template, placeholder: str) -> bool:
+    return placeholder in {name for _, name in source.find_placeholders()}
 
 
 def _find_subject_flaws(source: Template, values: Mapping[str, str]) -> Iterator[Flaw]:

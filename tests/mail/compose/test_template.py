@@ -24,6 +24,7 @@ HTML = Path("own/mail.fr.html")
 CREDENTIALS = {
     "greeting",
     "sentence",
+    "shared",
     "identifier",
     "password",
     "issued_at",
@@ -37,6 +38,7 @@ PLACEHOLDERS = {
     "reissue": CREDENTIALS,
     "address-changed": {"greeting", "changed_at", "app_name", "app_url", "support"},
     "greeting": {"name"},
+    "shared": {"record"},
     "expiry": {"date"},
     "not-sent": {"support"},
     "try-again": {"support"},

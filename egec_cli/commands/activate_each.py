@@ -1,0 +1,112 @@
+"""`egec activate EMAIL` for an e-mail that several clients share: a mail and a result for each of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import typer
+
+from egec_cli.context import Context
+from egec_cli.credentials import issue_each, mail_route
+from egec_cli.credentials.issue_each import Issued
+from egec_cli.errors import EgecError, ExitCode
+from egec_cli.hashing import Hashing
+from egec_cli.output.formats import OutputFormat, is_hidden, print_unless_quiet, render_all
+from egec_cli.output.messages import note, warn
+from egec_cli.store.models import Client, CredentialState
+
+
+class ActivationRecord(NamedTuple):
+    """The outcome for one of the clients who share the e-mail.
+
+    Attributes:
+        identifier: the client's identifier.
+        reference: the number of the client in another system.
+        email: the address that was mailed.
+        sequence: the number of this password among those of the client; None if no mail was accepted.
+        state: `accepted`; or `superseded` or `revoked` if a later credential has replaced it already; None likewise.
+        message_id: the mail's Message-ID; None likewise.
+        server_reply: the mail server's answer or the file that the mail was saved to; None likewise.
+        failure: the code of the error; None if the mail was accepted.
+        details: the error for people.
+    """
+
+    identifier: str
+    reference: str | None
+    email: str | None
+    sequence: int | None
+    state: CredentialState | None
+    message_id: str | None
+    server_reply: str | None
+    failure: str | None
+    details: str | None
+
+
+_IN_TABLE = ("identifier", "reference", "email", "state", "failure")
+
+
+def mail_passwords(
+    context: Context,
+    clients: Sequence[Client],
+    hashing: Hashing,
+    *,
+    revoke: bool,
+    output: OutputFormat,
+    sent_text: str,
+    prints_text: bool,
+) -> None:
+    """Mail a new password to each of the clients who may get one, and show the outcomes.
+
+    Args:
+        clients: at least one of them may get a mail.
+        sent_text: what a client reads after a mail.
+        prints_text: print that text, once, instead of the outcomes.
+
+    Raises:
+        EgecError: no mail was accepted; the error of the first one.
+        typer.Exit: not every mail was accepted.
+    """
+    mail_route.require(context)
+    mailable = []
+    for client in clients:
+        refusal = issue_each.find_refusal(client)
+        if refusal is None:
+            mailable.append(client)
+        else:
+            note("egec: no mail: {reason}", reason=refusal.message)
+    errors: list[EgecError] = []
+    issued = _collect_errors(issue_each.mail_each(context, mailable, hashing=hashing, revoke=revoke), errors)
+    if prints_text:
+        for _ in issued:
+            pass
+        if len(errors) < len(mailable):
+            print_unless_quiet(sent_text)
+    else:
+        records = map(_record, issued)
+        render_all(records, ActivationRecord, output, in_table=_IN_TABLE, optional=("reference",), flush=True)
+    if len(errors) == len(mailable):
+        raise errors[0]
+    for error in errors if prints_text or is_hidden(output) else ():
+        warn("egec: {message}", message=error.message)
+        if error.hint:
+            warn("      {hint}", hint=error.hint)
+    note("egec: {accepted} of {number} mails accepted", accepted=len(mailable) - len(errors), number=len(mailable))
+    if errors:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _collect_errors(issued: Iterator[Issued], errors: list[EgecError]) -> Iterator[Issued]:
+    for one in issued:
+        if one.error is not None:
+            errors.append(one.error)
+        yield one
+
+
+def _record(issued: Issued) -> ActivationRecord:
+    client, result, error = issued
+    return ActivationRecord(
+        client.identifier,
+        client.reference,
+        client.email,
+        *((None, None, None, None) if result is None else result[2:]),
+        *((None, None) if error is None else (error.code, error.message)),
+    )
