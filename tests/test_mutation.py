@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from tests.mutation.__main__ import chosen
-from tests.mutation.learned import Known, Learned, in_order
+from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Equivalent, Results, equivalents
 from tests.mutation.targets import PACKAGE, TARGETS, TESTS
@@ -131,10 +131,11 @@ def test_first_run_the_tests_that_noticed_others_then_the_quickest_that_run_the_
         "function": Known(0.1, {"a.py": ["f"]}, {"a.py": [2]}),
         "line, slow": Known(3.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
         "line, quick": Known(2.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
-        "line[postgresql]": Known(1.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
+        "line[sqlite]": Known(1.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
     }
-    assert in_order(mutant, tests, ["killer"]) == [
+    assert in_order(mutant, with_postgresql(tests), ["killer"]) == [
         "killer",
+        "line[sqlite]",
         "line, quick",
         "line, slow",
         "line[postgresql]",

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Queue
 from types import FrameType
 
-from tests.mutation.learned import Known, Learned, in_order
+from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Results, difference, equivalents, report
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS
@@ -90,6 +90,8 @@ def _try_all(mutants: Sequence[Mutant], results: Results, learned: Learned, jobs
         for copy in made:
             free.put(copy)
 
+        confirmed: dict[str, bool] = {}
+
         def learn(file: str) -> str:
             with _taken(free) as copy:
                 learned.add(file, copy.learn(file))
@@ -99,9 +101,13 @@ def _try_all(mutants: Sequence[Mutant], results: Results, learned: Learned, jobs
             tests: dict[str, Known] = {}
             for file in TARGETS[mutant.path]:
                 tests |= learned.of(file) or {}
-            order = in_order(mutant, tests, results.killers(mutant))
+            all_tests = with_postgresql(tests)
+            order = in_order(mutant, all_tests, results.killers(mutant))
             with _taken(free) as copy:
-                trial = copy.try_with(mutant, {name: tests[name].seconds for name in order})
+                trial = copy.try_with(mutant, {name: all_tests[name].seconds for name in order})
+                if trial.by and trial.by not in tests | confirmed:
+                    copy.require_pass(trial.by)
+                    confirmed[trial.by] = True
             results.add(mutant, trial)
             return (
                 f"{trial.outcome} in {trial.seconds:.0f} s: "

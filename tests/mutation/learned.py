@@ -30,6 +30,10 @@ class Known(NamedTuple):
         return near.index(True)
 
 
+# What the start of a PostgreSQL server adds to a test, in seconds.
+_START = 10.0
+
+
 class Learned:
     """What is known of the tests, one file per file of tests; valid until those tests or their modules change."""
 
@@ -58,6 +62,15 @@ def _state(file: str) -> str:
     return digest([TESTS / file, *modules])
 
 
+def with_postgresql(tests: Mapping[str, Known]) -> dict[str, Known]:
+    """Add to tests on SQLite the same tests on PostgreSQL, most of which exist."""
+    others = {
+        name.replace("sqlite", "postgresql"): known._replace(seconds=known.seconds + _START)
+        for name, known in tests.items()
+    }
+    return others | dict(tests)
+
+
 def in_order(mutant: Mutant, tests: Mapping[str, Known], killers: Sequence[str]) -> list[str]:
     """Return the tests of the module of a mutant, first those that are most likely to notice it soonest.
 
@@ -69,7 +82,6 @@ def in_order(mutant: Mutant, tests: Mapping[str, Known], killers: Sequence[str])
 
     def rank(name: str) -> tuple[bool, int, bool, float]:
         known = tests[name]
-        # A PostgreSQL server takes longer to start than most tests take.
         return name not in killers, known.distance(mutant), "postgresql" in name, known.seconds
 
     return sorted(tests, key=rank)

@@ -1,6 +1,7 @@
 """A plugin of pytest, with two uses.
 
-    --learn FILE    writes there, as JSON by test: how long it took, and the functions and lines that it ran.
+    --learn FILE    runs the tests that need no PostgreSQL server, and writes, as JSON by test: how long it took, and the
+                    functions and lines it ran.
     --order FILE    runs the tests in the order of FILE, with its time limits; `FILE.last` gets the one that began last.
 
 Tests are named without the folder in which pytest runs. What a process runs that a test starts is not seen.
@@ -43,6 +44,10 @@ class _Learner:
         self._learned: dict[str, dict[str, Any]] = {}
         self._functions: dict[str, set[str]] = {}
         self._lines: dict[str, set[int]] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out tests on PostgreSQL: most are on SQLite too, and run the same lines there."""
+        items[:] = [one for one in items if "postgresql" not in one.nodeid and "postgresql" not in one.fixturenames]  # type: ignore[attr-defined]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:

@@ -27,7 +27,7 @@ _TIME_TO_CLEAN_UP = 15.0
 _NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".mutation", ".*_cache", ".hypothesis", "__pycache__", "build", "dist"
 )
-_PASSED = 0
+_PASSED, _NONE_SELECTED = 0, 5
 # pytest-timeout ends a test with these words.
 _TIME_WAS_UP = "Failed: Timeout ("
 
@@ -102,11 +102,19 @@ class Copy:
         """
         learned = self._temporary.with_name("learned")
         code, _ = self._pytest(["--learn", str(learned), str(self._tests / file)], None)
-        if code != _PASSED:
-            code, out = self._pytest([str(self._tests / file)], None)
-            if code != _PASSED:
-                raise FailsWithoutMutant(f"the tests of {file} fail without a mutant:\n{out[-2000:]}")
+        if code not in {_PASSED, _NONE_SELECTED}:
+            self.require_pass(f"{self._tests.name}/{file}")
         return json.loads(learned.read_text())
+
+    def require_pass(self, test: str) -> None:
+        """Run a test, or those of a file, without a mutant.
+
+        Raises:
+            FailsWithoutMutant: if one fails.
+        """
+        code, out = self._pytest([test], None)
+        if code != _PASSED:
+            raise FailsWithoutMutant(f"{test} fails without a mutant:\n{out[-2000:]}")
 
     def try_with(self, mutant: Mutant, order: Mapping[str, float]) -> Trial:
         """Run the tests of a module with a mutant in it, until one fails.
