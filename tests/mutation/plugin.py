@@ -1,7 +1,7 @@
 """A plugin of pytest, with two uses.
 
-    --learn FILE    runs the tests that need no PostgreSQL server, and writes, as JSON by test: how long it took, and the
-                    functions and lines it ran.
+    --learn FILE    runs the tests that need no PostgreSQL server, and writes, as JSON by test: how long it took, and
+                    the functions and lines that it ran.
     --order FILE    runs the tests in the order of FILE, with its time limits; `FILE.last` gets the one that began last.
 
 Tests are named without the folder in which pytest runs. What a process runs that a test starts is not seen.
