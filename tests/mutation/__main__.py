@@ -15,7 +15,7 @@ from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Results, difference, equivalents, report
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS
-from tests.mutation.trial import Copy, copies
+from tests.mutation.trial import Copy, FailsWithoutMutant, copies
 
 
 def main() -> int:
@@ -38,7 +38,10 @@ def main() -> int:
         listed = equivalents()
         waiting = [one for one in mutants if results.of(one) is None and not any(e.is_of(one) for e in listed)]
         if waiting:
-            _try_all(waiting, results, Learned(arguments.folder), arguments.jobs)
+            try:
+                _try_all(waiting, results, Learned(arguments.folder), arguments.jobs)
+            except FailsWithoutMutant as failure:
+                sys.exit(str(failure))
     return 0 if report(results, mutants) else 1
 
 

@@ -68,7 +68,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder / "project"
-        self._temporary = folder / "tmp"
+        self._temporary = folder / "t"
         shutil.copytree(ROOT, self._root, ignore=_NOT_COPIED, symlinks=True)
         self._package = self._root / PACKAGE.relative_to(ROOT)
         self._tests = self._root / TESTS.relative_to(ROOT)
@@ -193,7 +193,7 @@ class Copy:
 def copies(number: int) -> Iterator[list[Copy]]:
     """Make this number of copies of the project, and delete them at the end."""
     # A short path: those of sockets have at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="egec-mutation-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="egec-m-", ignore_cleanup_errors=True) as folder:
         # A PostgreSQL server that is started by root runs as another user.
         os.chmod(folder, 0o755)
         made = []
