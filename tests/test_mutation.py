@@ -5,10 +5,11 @@ import ast
 import pytest
 
 from tests.mutation.__main__ import chosen
+from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Equivalent, Results, equivalents
 from tests.mutation.targets import PACKAGE, TARGETS, TESTS
-from tests.mutation.trial import STAGES, Outcome, Trial, copies
+from tests.mutation.trial import Outcome, Trial, copies
 
 
 def after(text: str) -> set[str]:
@@ -121,26 +122,64 @@ def in_identifier(after: str) -> Mutant:
     return next(one for one in chosen(["identifier.py"], None, seed=1) if one.after == after)
 
 
-def test_a_mutant_is_killed_in_a_copy_and_the_program_stays_as_it_is() -> None:
+def test_first_run_the_tests_that_noticed_others_then_the_quickest_that_run_the_line() -> None:
+    [mutant] = [one for one in mutants_of("a.py", b"def f():\n  x = 1\n  y = 2.5") if one.line == 3]
+    tests = {
+        "elsewhere": Known(0.1, {"b.py": ["f"]}, {"b.py": [3]}),
+        "killer": Known(9.0, {}, {}),
+        "module": Known(0.1, {"a.py": ["g"]}, {"a.py": [9]}),
+        "function": Known(0.1, {"a.py": ["f"]}, {"a.py": [2]}),
+        "line, slow": Known(3.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
+        "line, quick": Known(2.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
+        "line[sqlite]": Known(1.0, {"a.py": ["f"]}, {"a.py": [2, 3]}),
+    }
+    assert in_order(mutant, with_postgresql(tests), ["killer"]) == [
+        "killer",
+        "line[sqlite]",
+        "line, quick",
+        "line, slow",
+        "line[postgresql]",
+        "function",
+        "module",
+        "elsewhere",
+    ]
+
+
+def test_a_mutant_is_killed_in_a_copy_and_the_program_stays_as_it_is(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     mutant = in_identifier("return _FORM.fullmatch(text) is None")
     before = (PACKAGE / mutant.path).read_bytes()
     with copies(1) as (copy,):
-        trial = copy.try_with(mutant, STAGES[0], 0.0)
-    assert trial.outcome is Outcome.KILLED
-    assert "test_identifier.py::" in trial.by
+        learned = Learned(tmp_path_factory.mktemp("learned"))
+        learned.add("test_identifier.py", copy.learn("test_identifier.py"))
+        tests = learned.of("test_identifier.py")
+        assert tests is not None
+        order = in_order(mutant, tests, [])
+        trials = [copy.try_with(mutant, dict.fromkeys(names, 0.1)) for names in (order, reversed(order))]
+    assert tests[order[0]].distance(mutant) == 0 < tests[order[-1]].distance(mutant)
+    assert {trial.outcome for trial in trials} == {Outcome.KILLED}
+    assert {tests[trial.by].distance(mutant) for trial in trials} == {0}
+    # Several tests notice it, and the order decides which.
+    assert trials[0].by != trials[1].by
     assert (PACKAGE / mutant.path).read_bytes() == before
 
 
-def test_results_are_kept_until_the_module_changes(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.KILLED, Outcome.TIMED_OUT, Outcome.SURVIVED])
+@pytest.mark.parametrize("changed", ["module", "tests"])
+def test_a_result_is_kept_until_the_module_or_the_tests_that_decided_change(
+    tmp_path_factory: pytest.TempPathFactory, outcome: Outcome, changed: str
+) -> None:
     folder = tmp_path_factory.mktemp("results")
     mutant, other = chosen(["identifier.py"], 2, seed=1)
-    Results(folder, fresh=False).add(mutant, Trial(Outcome.KILLED, "test", 3.0))
+    by = "" if outcome is Outcome.SURVIVED else "tests/test_identifier.py::test_generated[1]"
+    Results(folder, fresh=False).add(mutant, Trial(outcome, by, 3.0))
     kept = Results(folder, fresh=False)
     found = kept.of(mutant)
     assert found is not None
-    assert (found["outcome"], found["by"], found["seconds"]) == ("killed", "test", 3.0)
+    assert (found["outcome"], found["by"], found["seconds"]) == (outcome, by, 3.0)
     assert kept.of(other) is None
-    lines = (folder / "results.jsonl").read_text().replace(found["module"], "0" * 16)
+    lines = (folder / "results.jsonl").read_text().replace(found[changed], "0" * 16)
     (folder / "results.jsonl").write_text(lines)
     assert Results(folder, fresh=False).of(mutant) is None
     assert Results(folder, fresh=True).of(mutant) is None

@@ -11,7 +11,7 @@ from egec_cli import email_address
 from egec_cli.audit import record as audit
 from egec_cli.clients import fields
 from egec_cli.clients.name_files import ClientList, NamedClients
-from egec_cli.clients.records import AmbiguousClient, already_taken_error
+from egec_cli.clients.records import already_taken_error
 from egec_cli.context import Context
 from egec_cli.credentials import issue, leases, sharing
 from egec_cli.credentials.states import lock_clients

@@ -430,10 +430,10 @@ def test_the_commands_with_a_machine_format_are_those_with_a_result() -> None:
 
 
 def codes_in_the_source() -> set[str]:
-    """Return every error code in the source and in the error classes."""
-    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(egec_cli.__file__).parent.rglob("*.py"))
-    of_classes = re.findall(r'(?m)^    code = "(\w+)"$', source)
-    return {*of_classes, *re.findall(r'\bcode="(\w+)"', source), *issue.NOT_ACTIVATABLE, issue.TOO_MANY_IN_DOUBT}
+    """Return every error code in the source, of classes and of single errors."""
+    sources = (path.read_text(encoding="utf-8") for path in Path(egec_cli.__file__).parent.rglob("*.py"))
+    found = re.findall(r'\bcode ?= ?"(\w+)"', "".join(sources))
+    return {*found, *issue.NOT_ACTIVATABLE, issue.TOO_MANY_IN_DOUBT}
 
 
 def test_the_codes_of_errors_are_those_of_the_source() -> None:

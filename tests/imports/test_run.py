@@ -203,6 +203,15 @@ def test_a_row_that_names_two_clients_or_another_identifier_is_rejected(opened: 
     assert rejected[1].reason == "the identifier of client 1111111111 never changes"
 
 
+@pytest.mark.parametrize("policy", OnConflict)
+def test_the_identifier_of_an_existing_client_never_changes(opened: Context, policy: OnConflict) -> None:
+    """P4: whatever identifier a row gives."""
+    imported(opened, f"{HEADER}\na@example.org;1111111111;D-1;;;;\n")
+    result, _ = imported(opened, "email;identifier;nom\na@example.org;3333333333;Petit\n", on_conflict=policy)
+    assert result == counts(**{"skipped" if policy is OnConflict.SKIP else "rejected": 1})
+    assert [(one.email, one.identifier) for one in Client.select()] == [("a@example.org", "1111111111")]
+
+
 def test_the_identifier_of_an_erased_client_stays_reserved(opened: Context) -> None:
     imported(opened, f"{HEADER}\na@example.org;1111111111;;;;;\n")
     Client.update(email=None, email_key=None).execute()

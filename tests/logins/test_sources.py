@@ -179,6 +179,12 @@ def test_the_help_desk_learns_from_how_many_networks_a_client_was_attacked(opene
     assert sources.count_networks(client) == 0
 
 
+def test_the_help_desk_learns_that_a_client_was_attacked_from_one_network(opened: Context) -> None:
+    client, password = activated(opened)
+    fail(opened, 5, HERE, client.identifier)
+    assert "failed logins from 1 origin," in explain_login(later(opened, seconds=1), client.identifier, password).hint
+
+
 def test_the_help_desk_learns_that_a_network_is_limited(strict: Context) -> None:
     client, password = activated(strict)
     fail(strict, 3)

@@ -19,12 +19,17 @@ Modules
   Docstrings, messages, annotations and assertions are left alone.
 - `equivalent.toml`: mutants whose change no test can observe, each with the reason.
 - `trial.py`: runs the tests of one mutant, in a copy of the project; the project itself is never changed.
-- `results.py`: keeps the results in `.mutation/` beside `pyproject.toml`. An interrupted run
-  continues where it stopped. A result is valid until its module changes, that of a survivor until its tests change.
+- `plugin.py`: lets pytest note which lines each test runs, and run the tests in another order.
+- `learned.py`: keeps what is known of the tests without a mutant, and puts them in order for one.
+- `results.py`: keeps the results in `.mutation/` beside `pyproject.toml`, so that an interrupted run continues.
 
-First the tests of a module must pass without a mutant. The time limit of a mutant is a multiple of their duration. A
-mutant that exceeds it counts as killed, and the report says so. Tests on PostgreSQL run only
-for mutants that the others have missed. The exit code is 0 if at least 95 % of the mutants are killed.
+First each file of tests runs once without a mutant; all must pass. Those on PostgreSQL are left out; one that notices a
+mutant later must pass without it too. For each mutant the tests of its module run until
+one fails: first those that noticed others in the same function, then those that run its line, then the rest, the
+quickest first. So a survivor has passed all of them. Each test has a time limit, a multiple of its time without a
+mutant. A mutant that exceeds it counts as killed, and the report says so. The exit code is 0 if at least 95 % of the
+mutants are killed. What was learned and what was found is valid until the module or those tests change; adding a test
+makes only the survivors run again.
 
 Why no library: mutmut 3.8 mutates only functions, skips most decorated ones, and removes no statements. cosmic-ray 8.7
 removes no statements, operands or arguments.

@@ -3,18 +3,19 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from queue import Queue
-from threading import Lock
 from types import FrameType
 
+from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Results, difference, equivalents, report
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS
-from tests.mutation.trial import STAGES, Copy, Outcome, Trial, copies
+from tests.mutation.trial import Copy, FailsWithoutMutant, copies
 
 
 def main() -> int:
@@ -36,7 +37,11 @@ def main() -> int:
     if not arguments.report:
         listed = equivalents()
         waiting = [one for one in mutants if results.of(one) is None and not any(e.is_of(one) for e in listed)]
-        _try_all(waiting, results, arguments.jobs)
+        if waiting:
+            try:
+                _try_all(waiting, results, Learned(arguments.folder), arguments.jobs)
+            except FailsWithoutMutant as failure:
+                sys.exit(str(failure))
     return 0 if report(results, mutants) else 1
 
 
@@ -80,54 +85,42 @@ def chosen(only: Sequence[str], sample: int | None, seed: int) -> list[Mutant]:
     return [mutant for mutant in found if mutant in drawn]
 
 
-def _try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
-    if not mutants:
-        return
-    with copies(max(1, min(jobs, len(mutants)))) as made, ThreadPoolExecutor(len(made)) as pool:
+def _try_all(mutants: Sequence[Mutant], results: Results, learned: Learned, jobs: int) -> None:
+    files = [file for file in _files(mutants) if learned.of(file) is None]
+    jobs = min(max(1, jobs), len(mutants))
+    with copies(jobs) as made, ThreadPoolExecutor(jobs) as pool:
         free: Queue[Copy] = Queue()
         for copy in made:
             free.put(copy)
-        counted, count, measure = 0, Lock(), Lock()
 
-        def seconds_without(copy: Copy, path: str, stage: str) -> float:
-            with measure:
-                known = results.seconds_without(path, stage)
-                if known is not None:
-                    return known
-                trial = copy.try_without(path, stage)
-                if trial.outcome is not Outcome.SURVIVED:
-                    raise SystemExit(f"{path}: its tests fail without a mutant: {trial.by}")
-                _tell(f"{path}: its tests ({stage}) take {trial.seconds:.0f} s")
-                results.add_without(path, stage, trial.seconds)
-                return trial.seconds
+        confirmed: dict[str, bool] = {}
 
-        def tried(copy: Copy, mutant: Mutant) -> Trial:
-            seconds = 0.0
-            for stage in STAGES:
-                trial = copy.try_with(mutant, stage, seconds_without(copy, mutant.path, stage))
-                seconds += trial.seconds
-                if trial.outcome is not Outcome.SURVIVED:
-                    break
-            return trial._replace(seconds=seconds)
+        def learn(file: str) -> str:
+            with _taken(free) as copy:
+                learned.add(file, copy.learn(file))
+            return f"learned what the tests of {file} run"
 
-        def try_one(mutant: Mutant) -> None:
-            nonlocal counted
-            copy = free.get()
-            try:
-                trial = tried(copy, mutant)
-            finally:
-                free.put(copy)
+        def try_one(mutant: Mutant) -> str:
+            tests: dict[str, Known] = {}
+            for file in TARGETS[mutant.path]:
+                tests |= learned.of(file) or {}
+            all_tests = with_postgresql(tests)
+            order = in_order(mutant, all_tests, results.killers(mutant))
+            with _taken(free) as copy:
+                trial = copy.try_with(mutant, {name: all_tests[name].seconds for name in order})
+                if trial.by and trial.by not in tests | confirmed:
+                    copy.require_pass(trial.by)
+                    confirmed[trial.by] = True
             results.add(mutant, trial)
-            with count:
-                counted += 1
-                _tell(
-                    f"[{counted}/{len(mutants)}] {trial.outcome} in {trial.seconds:.0f} s: "
-                    f"{mutant.path}:{mutant.line} {mutant.before} -> {mutant.after}"
-                )
+            return (
+                f"{trial.outcome} in {trial.seconds:.0f} s: "
+                f"{mutant.path}:{mutant.line} {mutant.before} -> {mutant.after}"
+            )
 
         try:
-            for future in [pool.submit(try_one, mutant) for mutant in mutants]:
-                future.result()
+            for work in ([(learn, file) for file in files], [(try_one, mutant) for mutant in mutants]):
+                for number, future in enumerate(as_completed([pool.submit(*one) for one in work]), 1):
+                    print(f"[{number}/{len(work)}] {future.result()}", file=sys.stderr, flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for copy in made:
@@ -135,14 +128,24 @@ def _try_all(mutants: Sequence[Mutant], results: Results, jobs: int) -> None:
             raise
 
 
+def _files(mutants: Sequence[Mutant]) -> list[str]:
+    """Return the files of the tests of these mutants."""
+    return list(dict.fromkeys(file for mutant in mutants for file in TARGETS[mutant.path]))
+
+
+@contextmanager
+def _taken(free: Queue[Copy]) -> Iterator[Copy]:
+    copy = free.get()
+    try:
+        yield copy
+    finally:
+        free.put(copy)
+
+
 def _end(number: int, _frame: FrameType | None) -> None:
     """Clean up before the process ends."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 """The results of the mutants: kept in a file, so that an interrupted run continues, and reported."""
 
+import ast
 import difflib
 import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.targets import PACKAGE, TARGETS, TESTS
+from tests.mutation.targets import PACKAGE, ROOT, TARGETS, TESTS
 from tests.mutation.trial import Outcome, Trial
 
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
@@ -46,21 +47,15 @@ class Results:
         self._lock = Lock()
         if fresh:
             self._file.unlink(missing_ok=True)
+        # Read now, as they may be edited while mutants are tried.
+        for file in {*TARGETS, *(test for tests in TARGETS.values() for test in tests)}:
+            _content((PACKAGE if file in TARGETS else TESTS) / file)
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         self._known: dict[str, dict[str, Any]] = {one["key"]: one for one in map(json.loads, lines)}
 
-    def seconds_without(self, path: str, stage: str) -> float | None:
-        """Return how long a stage of the tests of a module took without a mutant, if they passed as they are now."""
-        entry = self._known.get(f"{path} {stage}")
-        return entry["seconds"] if entry is not None and entry["module"] == _state(path) else None
-
-    def add_without(self, path: str, stage: str, seconds: float) -> None:
-        """Keep how long a stage of the tests of a module took without a mutant."""
-        self._add({"key": f"{path} {stage}", "seconds": seconds, "module": _state(path)})
-
     def add(self, mutant: Mutant, trial: Trial) -> None:
         """Keep what became of a mutant."""
-        entry = {
+        entry: dict[str, Any] = {
             "key": _key(mutant),
             "path": mutant.path,
             "function": mutant.function,
@@ -69,24 +64,29 @@ class Results:
             "outcome": trial.outcome,
             "by": trial.by,
             "seconds": round(trial.seconds, 1),
-            "module": _digest([PACKAGE / mutant.path]),
-            "tests": _digest([TESTS / test for test in TARGETS[mutant.path]]),
+            "module": digest([PACKAGE / mutant.path]),
+            "tests": _tests(mutant, trial.by),
         }
-        self._add(entry)
-
-    def _add(self, entry: dict[str, Any]) -> None:
         with self._lock:
             self._known[entry["key"]] = entry
             with self._file.open("a") as file:
                 print(json.dumps(entry), file=file)
 
     def of(self, mutant: Mutant) -> dict[str, Any] | None:
-        """Return what became of a mutant, unless its module has changed since; or, if it survived, its tests."""
+        """Return what became of a mutant, unless its module or the tests that decided have changed since.
+
+        Those of a survivor are all tests of its module; that of a killed one is the function that failed, without the
+        fixtures and helpers that it uses. So a new test makes the survivors run again, and leaves the others alone.
+        """
         entry = self._known.get(_key(mutant))
-        if entry is None or entry["module"] != _digest([PACKAGE / mutant.path]):
+        if entry is None or entry["module"] != digest([PACKAGE / mutant.path]):
             return None
-        tests = _digest([TESTS / test for test in TARGETS[mutant.path]])
-        return None if entry["outcome"] == Outcome.SURVIVED and entry["tests"] != tests else entry
+        return entry if entry["tests"] == _tests(mutant, entry["by"]) else None
+
+    def killers(self, mutant: Mutant) -> list[str]:
+        """Return the tests that noticed mutants in the same function."""
+        same = (one for one in self._known.values() if (one["path"], one["function"]) == (mutant.path, mutant.function))
+        return [one["by"] for one in same if one["outcome"] == Outcome.KILLED]
 
 
 def _key(mutant: Mutant) -> str:
@@ -94,17 +94,32 @@ def _key(mutant: Mutant) -> str:
     return f"{mutant.path} {mutant.key}"
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest(files: Sequence[Path]) -> str:
+    """Return the first digits of the hash of all that these files contain."""
     return sha256(b"".join(map(_content, files))).hexdigest()[:16]
 
 
-def _state(path: str) -> str:
-    return _digest([PACKAGE / path, *(TESTS / test for test in TARGETS[path])])
+def _tests(mutant: Mutant, by: str) -> str:
+    """Return the digest of what decided: the function of a test that failed, or else all tests of the module."""
+    file, _, name = by.partition("::")
+    function = name.partition("[")[0].split("::")[-1]
+    path = ROOT / file
+    if function and path.is_file():
+        text = _content(path).decode()
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                return sha256((ast.get_source_segment(text, node) or "").encode()).hexdigest()[:16]
+    return digest([TESTS / test for test in TARGETS[mutant.path]])
 
 
-@lru_cache
+@cache
 def _content(file: Path) -> bytes:
     return file.read_bytes()
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(_content(file))
 
 
 def report(results: Results, mutants: Sequence[Mutant]) -> bool:

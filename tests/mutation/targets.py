@@ -34,6 +34,7 @@ _LOGINS = (
     "logins/test_work.py",
     "logins/test_verify.py",
     "logins/test_explain.py",
+    "logins/test_sources.py",
     "commands/test_verify.py",
 )
 _OUTPUT = (
@@ -65,7 +66,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "email_address.py": ("test_email_address.py",),
     "identifier.py": ("test_identifier.py",),
     "clients/fields.py": ("clients/test_fields.py", "clients/test_change.py", "imports/test_run.py"),
-    "clients/select.py": ("clients/test_select.py", "clients/test_lists.py", "commands/test_reissue.py"),
+    "clients/select.py": (
+        "clients/test_select.py",
+        "clients/test_lists.py",
+        "clients/test_change.py",
+        "commands/test_reissue.py",
+    ),
     # logins
     "logins/verify.py": _LOGINS,
     "logins/batch.py": ("commands/test_verify.py", "logins/test_verify.py"),

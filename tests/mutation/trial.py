@@ -1,33 +1,35 @@
 """Trials: the tests of a module run against a copy of the project, with a mutant in it or without."""
 
+import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.mutation.mutants import Mutant
 from tests.mutation.targets import PACKAGE, ROOT, TARGETS, TESTS
 
-# The time limit for the tests of a mutant: this multiple of the time without a mutant, at least this many seconds.
-_TIMES_AS_LONG = 4.0
-_SHORTEST_LIMIT = 60.0
+# The time limits with a mutant, for each test and for all: multiples of the time without, and at least some seconds.
+_TIMES_AS_LONG = 8.0
+_SHORTEST_LIMIT = 30.0
+_ALL_TIMES_AS_LONG = 4.0
+_SHORTEST_LIMIT_OF_ALL = 120.0
 # How long tests that are stopped may take to stop the servers that they have started, in seconds.
 _TIME_TO_CLEAN_UP = 15.0
 _NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".mutation", ".*_cache", ".hypothesis", "__pycache__", "build", "dist"
 )
-# First without a PostgreSQL server, whose start takes longer than most tests.
-STAGES = ("not postgresql", "postgresql")
 _PASSED, _NONE_SELECTED = 0, 5
+# pytest-timeout ends a test with these words.
+_TIME_WAS_UP = "Failed: Timeout ("
 
 
 class Outcome(StrEnum):
@@ -44,7 +46,7 @@ class Trial(NamedTuple):
 
     Attributes:
         outcome: killed where a test failed.
-        by: the test that failed first.
+        by: the test that failed; empty if not even the start succeeded.
         seconds: how long they took.
     """
 
@@ -57,12 +59,16 @@ class Stopped(Exception):
     """A trial was stopped, and has no outcome."""
 
 
+class FailsWithoutMutant(Exception):
+    """Tests fail without a mutant, so that nothing can be tried."""
+
+
 class Copy:
     """A copy of the project, in which mutants are tried one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self._root = folder / "project"
-        self._temporary = folder / "tmp"
+        self._temporary = folder / "t"
         shutil.copytree(ROOT, self._root, ignore=_NOT_COPIED, symlinks=True)
         self._package = self._root / PACKAGE.relative_to(ROOT)
         self._tests = self._root / TESTS.relative_to(ROOT)
@@ -88,22 +94,34 @@ class Copy:
         if self._running is not None:
             _end(self._running)
 
-    def try_without(self, path: str, stage: str) -> Trial:
-        """Run a stage of the tests of a module without a mutant.
+    def learn(self, file: str) -> Any:
+        """Run the tests of a file without a mutant, and return what the plugin learns of them.
 
-        Args:
-            path: of the module, within the package.
-            stage: one of `STAGES`.
+        Raises:
+            FailsWithoutMutant: if one fails, also where nothing slows it down.
         """
-        return self._run(path, stage, None)
+        learned = self._temporary.with_name("learned")
+        code, _ = self._pytest(["--learn", str(learned), str(self._tests / file)], None)
+        if code not in {_PASSED, _NONE_SELECTED}:
+            self.require_pass(f"{self._tests.name}/{file}")
+        return json.loads(learned.read_text())
 
-    def try_with(self, mutant: Mutant, stage: str, seconds_without: float) -> Trial:
-        """Run a stage of the tests of a module with a mutant in it.
+    def require_pass(self, test: str) -> None:
+        """Run a test, or those of a file, without a mutant.
+
+        Raises:
+            FailsWithoutMutant: if one fails.
+        """
+        code, out = self._pytest([test], None)
+        if code != _PASSED:
+            raise FailsWithoutMutant(f"{test} fails without a mutant:\n{out[-2000:]}")
+
+    def try_with(self, mutant: Mutant, order: Mapping[str, float]) -> Trial:
+        """Run the tests of a module with a mutant in it, until one fails.
 
         Args:
             mutant: the change.
-            stage: one of `STAGES`.
-            seconds_without: how long the stage takes without it.
+            order: the tests in the order in which they run, with the seconds that each takes without it.
         """
         module = self._package / mutant.path
         source = module.read_bytes()
@@ -112,24 +130,29 @@ class Copy:
             compile(mutated, str(module), "exec")
         except SyntaxError:
             return Trial(Outcome.INVALID, "", 0.0)
+        file = self._temporary.with_name("order")
+        limits = {name: max(_SHORTEST_LIMIT, _TIMES_AS_LONG * seconds) for name, seconds in order.items()}
+        file.write_text(json.dumps(limits))
+        (last := file.with_name("order.last")).write_text("")
+        began = time.monotonic()
         try:
             _write(module, mutated)
-            return self._run(mutant.path, stage, max(_SHORTEST_LIMIT, _TIMES_AS_LONG * seconds_without))
+            code, out = self._pytest(
+                ["-x", "--order", str(file), *(str(self._tests / test) for test in TARGETS[mutant.path])],
+                max(_SHORTEST_LIMIT_OF_ALL, _ALL_TIMES_AS_LONG * sum(order.values())),
+            )
         finally:
             _write(module, source)
-
-    def _run(self, path: str, stage: str, limit: float | None) -> Trial:
-        began = time.monotonic()
-        code, out = self._pytest(["-k", stage, *(str(self._tests / test) for test in TARGETS[path])], limit)
-        if code is None:
-            outcome = Outcome.TIMED_OUT
-        else:
-            outcome = Outcome.SURVIVED if code in {_PASSED, _NONE_SELECTED} else Outcome.KILLED
-        return Trial(outcome, "" if outcome is Outcome.SURVIVED else _test_of(out), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        if code == _PASSED:
+            return Trial(Outcome.SURVIVED, "", seconds)
+        was_too_long = code is None or _TIME_WAS_UP in out
+        return Trial(Outcome.TIMED_OUT if was_too_long else Outcome.KILLED, last.read_text(), seconds)
 
     def _pytest(self, arguments: Sequence[str], limit: float | None) -> tuple[int | None, str]:
         """Return the exit code, which is None if the time was up, and what was printed."""
-        options = ["-o", "addopts=--strict-markers --strict-config", "-p", "no:cacheprovider", "-x", "-v", "--tb=line"]
+        options = ["-o", "addopts=--strict-markers --strict-config", "-p", "no:cacheprovider", "-p", "no:faker"]
+        options += ["-p", "tests.mutation.plugin", "-q", "--tb=line"]
         if self._is_stopped:
             raise Stopped
         # Into a file: a server that was left behind would keep a pipe open.
@@ -170,7 +193,7 @@ class Copy:
 def copies(number: int) -> Iterator[list[Copy]]:
     """Make this number of copies of the project, and delete them at the end."""
     # A short path: those of sockets have at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="egec-mutation-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="egec-m-", ignore_cleanup_errors=True) as folder:
         # A PostgreSQL server that is started by root runs as another user.
         os.chmod(folder, 0o755)
         made = []
@@ -199,10 +222,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _kill_group(leader: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
-
-
-def _test_of(out: str) -> str:
-    """Return the test that failed, or else the one that ran last."""
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", out, re.MULTILINE)
-    started = re.findall(r"^(\S+::\S+)", out, re.MULTILINE)
-    return next(iter((*failed, *reversed(started))), "")

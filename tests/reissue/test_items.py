@@ -1,5 +1,6 @@
 """The clients of a run as workers claim, give back and settle them, on both databases."""
 
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -7,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from egec_cli.clients import fields, records
-from egec_cli.clients.select import Selected, Selection
+from egec_cli.clients.select import ClientList, Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.reissue import items, runs
@@ -158,3 +159,18 @@ def test_the_number_of_unfinished_items_is_compared(opened: Context, run: Reissu
     with opened.database.atomic():
         items.accept_items([first.key], FAR_AWAY)
     assert [items.has_more_left(run, number) for number in (4, 5)] == [True, False]
+
+
+def test_clients_are_listed_in_the_order_of_the_list_that_named_them(opened: Context) -> None:
+    named = [f"c{number}@example.org" for number in (3, 0, 5, 1, 4, 2)]
+    for email in sorted(named):
+        records.create_client(opened, fields.parse_fields(email))
+    listed = ClientList("list.txt", io.BytesIO("\n".join(named).encode()))
+    run = runs.start_run(opened, "spring", Selected(opened, Selection(listed=listed)))
+    claims = claimed(opened, run, FAR_AWAY)
+    with opened.database.atomic():
+        # PostgreSQL moves a row that changes to the end of its table.
+        for item in (claims[4], claims[1], claims[2]):
+            items.fail_item(item, FAR_AWAY, *FAILURE)
+    assert [one.email for one in items.list_items(run)] == named
+    assert [one.email for one in items.list_failures(run)] == [named[place] for place in (1, 2, 4)]
