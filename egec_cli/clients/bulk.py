@@ -8,7 +8,7 @@ from egec_cli.clients import records
 from egec_cli.clients.change import DUE, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import SELECTED_LINE, Selected
-from egec_cli.clients.selector_words import describe_selectors
+from egec_cli.clients.selector_words import describe_selectors, explain_selectors
 from egec_cli.context import Context
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_rows, stream_rows
@@ -145,27 +145,20 @@ class Changing:
 
 
 def _reasons(selected: Selected, client: ClientRecord, line: int | None) -> Iterator[str]:
-    selectors = selected.described
-    if selectors.get("everyone"):
-        yield Words("all clients")
     if line is not None:
         yield Words("line {line} of the list", line=line)
-    if "status" in selectors:
-        yield Words("status {status}", status=client.status)
-    if "never_logged_in" in selectors:
-        yield Words("never logged in")
+    selectors = selected.described
     if "last_login_before" in selectors:
         yield Words("last login {time}", time=_local_day(client.last_login_at))
     if "created_before" in selectors or "created_after" in selectors:
         yield Words("created {time}", time=_local_day(client.created_at))
-    if "email_domain" in selectors:
-        yield Words("e-mail at {domain}", domain=selectors["email_domain"])
-    if "issued_before" in selectors:
-        yield Words("password older than {date}", date=selectors["issued_before"])
-    if "last_mail_failed" in selectors:
-        yield Words("last mail refused or bounced")
-    if "weak_hash" in selectors:
-        yield Words("weak password hash")
+    rest = {name: value for name, value in selectors.items() if name not in _WITH_DATES}
+    if rest:
+        yield explain_selectors(rest, ", ")
+
+
+# Selectors for which the client's own date is the reason; a limit is none.
+_WITH_DATES = {"last_login_before", "created_before", "created_after", "limit"}
 
 
 def _local_day(moment: str | None) -> str:

@@ -15,7 +15,7 @@ _OPTIONS = {"everyone": "--all", "listed": "--from", "excluded": "--exclude"}
 def describe_selectors(selectors: Mapping[str, Any]) -> str:
     """Return selectors as options; the names of files are unknown."""
     typed = []
-    for name, value in selectors.items():
+    for name, value in sorted(selectors.items()):
         option = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
         if name in LISTS:
             typed.append(f"{option} FILE")
@@ -26,9 +26,9 @@ def describe_selectors(selectors: Mapping[str, Any]) -> str:
     return " ".join([*typed, *(f"--column {quoted(column)}" for column in columns)])
 
 
-def explain_selectors(selectors: Mapping[str, Any]) -> Words:
+def explain_selectors(selectors: Mapping[str, Any], separator: str = "; ") -> Words:
     """Return selectors in the words of people."""
-    return join_words("; ", _explain(selectors))
+    return join_words(separator, _explain(selectors))
 
 
 # Selectors without a value.
@@ -61,7 +61,7 @@ _VALUES = {
 
 
 def _explain(selectors: Mapping[str, Any]) -> Iterator[Words]:
-    for name, value in selectors.items():
+    for name, value in sorted(selectors.items()):
         if name in _FLAGS:
             yield _FLAGS[name]
         elif name in _TIMES:

@@ -20,12 +20,12 @@ class ClientGroup(LazyGroup):
             "client_export", "Export clients in the format that `egec client import` and spreadsheets read."
         ),
         "update": Member("client_change", "Change fields of a client; an empty value clears a field."),
-        "disable": Member("client_change", "Disable one client or a list of clients."),
-        "enable": Member("client_change", "Enable one disabled client or a list of them."),
-        "unblock": Member("client_change", "Lift the login block or wait of one client or a list of clients."),
+        "disable": Member("client_change", "Disable one client or many."),
+        "enable": Member("client_change", "Enable one disabled client or many."),
+        "unblock": Member("client_change", "Lift the login block or wait of one client or many."),
         "erase": Member(
             "client_change",
-            "Permanently erase the personal data of one client or a list; identifiers stay reserved.",
+            "Permanently erase the personal data of one client or many; identifiers stay reserved.",
         ),
     }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from egec_cli.audit import events
 from egec_cli.audit.events import EventRecord
+from egec_cli.clients.bulk import PlannedChange
 from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
@@ -98,10 +99,14 @@ _RUN: _Exits = {
     " another worker paused the run",
 }
 _LISTING: _Exits = {ExitCode.PARTLY_DONE: "a list names unknown clients; each is reported"}
-_CHANGED = Result((ChangeRecord,)), Result((ChangeRecord,), "--from", many=True)
+_CHANGED = (
+    Result((ChangeRecord,)),
+    Result((ChangeRecord,), "--from or another selector", many=True),
+    Result((PlannedChange,), "--dry-run", many=True),
+)
 _CHANGING: _Exits = {
-    ExitCode.PARTLY_DONE: "some lines failed; each is reported",
-    ExitCode.INVALID_INPUT: "the list is invalid",
+    ExitCode.PARTLY_DONE: "some lines or clients failed; each is reported",
+    ExitCode.INVALID_INPUT: "the list is invalid, or --expect does not match",
     **_NO_CLIENT,
     **_DECLINED,
 }

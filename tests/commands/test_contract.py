@@ -93,6 +93,8 @@ CASES = [
             Case(f"client {act} --from some.txt", 0, 1),
             Case(f"client {act} --from partly.txt", 3, 1),
             Case(f"client {act} --from broken.txt --column x", 65),
+            Case(f"client {act} --all --dry-run", 0, 2),
+            Case(f"client {act} --all --expect 999", 65),
             Case(f"client {act} unknown@example.org", 67),
         )
     ),

@@ -53,7 +53,7 @@ def run_of(out: str) -> dict[str, object]:
     run = json.loads(out)
     assert list(run) == [
         "name", "state", "total", "accepted", "failed", "skipped", "remaining", "deferred", "rate", "throttled_rate",
-        "throttled_by", "next_attempt_at", "created_at", "finished_at",
+        "throttled_by", "next_attempt_at", "created_at", "finished_at", "selection",
     ]  # fmt: skip
     return {name: run[name] for name in ("name", "state", "total", "accepted", "failed", "remaining")}
 
