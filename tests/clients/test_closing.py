@@ -18,12 +18,14 @@ from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
 from egec_cli.context import Context
-from egec_cli.credentials import leases
+from egec_cli.credentials import bounces, leases
 from egec_cli.errors import ConfigError, UsageError
+from egec_cli.mail.bounces import Incoming
 from egec_cli.mail.transports import choose
 from egec_cli.settings import load
 from egec_cli.settings.schema import parse_rate
 from egec_cli.store.models import Client, Event, MailCount
+from tests.delivery_reports import report_of
 from tests.smtp_server import Fault, MailServer, Point
 
 START = datetime(2027, 1, 4, 2, 30, tzinfo=UTC)
@@ -508,6 +510,43 @@ def test_a_block_of_one_client_counts_once_others_were_accepted_and_a_block_of_a
     assert Night(context).outcomes == ["failed", "notified", "notified"]
     now.moment += timedelta(days=1)
     assert Night(context).outcomes == ["notified", "unchanged", "unchanged"]
+
+
+# --- bounces ---
+
+
+def bounce(context: Context, message_id: str) -> tuple[str, str | None]:
+    incoming = iter([Incoming("report.eml", 1, report_of(message_id))])
+    [record] = bounces.process_messages(context, incoming)
+    return record.outcome, record.identifier
+
+
+def test_a_notice_that_comes_back_marks_the_address_once(context: Context, server: MailServer, now: Now) -> None:
+    client, other = make(context, 2)
+    Night(context)
+    message_id = str(read(server, 0)["Message-ID"])
+    now.moment += timedelta(minutes=5)
+    assert bounce(context, message_id) == ("marked", client.identifier)
+    assert bounce(context, message_id) == ("known", client.identifier)
+    assert (reload(client).email_bounced_at, reload(other).email_bounced_at) == (now.moment, None)
+    assert events("mail.bounce") == [("mail.bounce", "marked", {"notice": True, "status": "5.1.1"})]
+    forged = message_id.replace(f"<{client.id}.", f"<{other.id}.")
+    assert bounce(context, forged) == ("unknown", None)
+    now.moment = CLOSING
+    assert Night(context).outcomes == ["disabled"] * 2
+
+
+def test_a_notice_that_comes_back_marks_no_address_that_has_changed_or_worked_since(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    moved, works = make(context, 2)
+    Night(context)
+    now.moment += timedelta(minutes=5)
+    change.update_client(context, moved, {"email": "new@example.org"})
+    Client.update(last_login_at=now.moment).where(Client.id == works.id).execute()
+    for number, client in enumerate((moved, works)):
+        assert bounce(context, str(read(server, number)["Message-ID"])) == ("known", client.identifier)
+        assert reload(client).email_bounced_at is None
 
 
 # --- quotas, leases, stops ---
