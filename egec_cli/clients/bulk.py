@@ -1,7 +1,7 @@
 """Change the clients whom selectors select: preview them, and walk through them in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from egec_cli import clock
 from egec_cli.clients import records
@@ -48,11 +48,8 @@ class PlannedChange(NamedTuple):
     why: str
 
 
-class BatchEntry(NamedTuple):
-    """A selected client, by key, and the line that names the client, if any."""
-
-    client: int
-    line: int | None
+# The key of a selected client, the line that names the client, if any, and the place in the order of the selection.
+BatchEntry = tuple[int, int | None, int]
 
 
 class Changing:
@@ -123,18 +120,18 @@ class Changing:
         while left is None or left > 0:
             page = self._read_page(last, _READ_AT_A_TIME if left is None else min(left, _READ_AT_A_TIME))
             for first in range(0, len(page), _CHANGED_AT_A_TIME):
-                yield [BatchEntry(client, line) for client, line, _ in page[first : first + _CHANGED_AT_A_TIME]]
+                yield page[first : first + _CHANGED_AT_A_TIME]
             if not page:
                 return
             last = page[-1][2]
             left = None if left is None else left - len(page)
 
-    def _read_page(self, last: int | None, limit: int) -> Sequence[tuple[Any, ...]]:
+    def _read_page(self, last: int | None, limit: int) -> Sequence[BatchEntry]:
         query, place = self._query(Client.id, SELECTED_LINE)
         query = query.select_extend(place)
         if last is not None:
             query = query.where(place > last)
-        return fetch_rows(query.order_by(place).limit(limit))
+        return cast(list[BatchEntry], fetch_rows(query.order_by(place).limit(limit)))
 
     def _query(self, *columns: Any) -> tuple[Any, Any]:
         query, place = self._selected.query_unordered(*columns)
@@ -186,8 +183,8 @@ def change_selected(
     guard = changing.guard
     for batch in changing.read_batches(at_most=at_most):
         before_batch()
-        results = change(context, [one.client for one in batch], guard)
-        for client, line in batch:
+        results = change(context, [client for client, _, _ in batch], guard)
+        for client, line, _ in batch:
             result = results.get(client)
             if result is not None:
                 yield result if line is None else result._replace(line=line)

@@ -263,17 +263,23 @@ class _Summary:
 
     def count(self, records: Iterator[ChangeRecord], output: OutputFormat) -> Iterator[ChangeRecord]:
         """Count the records and pass them on."""
+        # A local count of equal outcomes in a row: counting each in the table takes as long as changing it.
+        last, number = ChangeOutcome.UNCHANGED, 0
         for record in records:
             yield record
-            self._numbers[record.outcome] += 1
-            self._line.advance()
-            if record.outcome is not ChangeOutcome.FAILED:
+            if record.outcome is not last:
+                self._numbers[last] += number
+                last, number = record.outcome, 0
+            number += 1
+            self._line.done += 1
+            if last is not ChangeOutcome.FAILED:
                 self.identifier = record.identifier
             elif is_hidden(output):
                 if record.line is None:
                     warn("egec: {details}", details=record.details)
                 else:
                     warn("egec: line {line}: {details}", line=record.line, details=record.details)
+        self._numbers[last] += number
 
     def report(self, empty: Words) -> None:
         """Show the numbers on stderr, or other words if there was nothing to do."""

@@ -160,16 +160,16 @@ def first_client(database: Database, selector: Sequence[str], rounds: int) -> Fi
 
 def disable(database: Database, number: int, rounds: int) -> None:
     """Compare a change of many clients with bare updates, and its memory with that of a change of few."""
-    change = ("client", "disable", "--created-after", "90y", "--reason", "x", "--yes", "--format", "jsonl", "--limit")
-    nobody = ("client", "disable", "--created-before", "90y", "--reason", "x", "--yes", "--format", "jsonl")
+    change = ("client", "disable", "--created-after", "90y", "--reason", "x", "--yes", "--format", "count", "--limit")
+    nobody = ("client", "disable", "--created-before", "90y", "--reason", "x", "--yes", "--format", "count")
     ratios: dict[str, list[float]] = {"updates": [], "audit": []}
     memory = []
     for _ in range(rounds):
         startup = run(database.egec(*nobody), database.folder)
         few = run(database.egec(*change, "1000"), database.folder)
         ours = run(database.egec(*change, str(number)), database.folder)
-        if ours.out.count("\n") != number:
-            sys.exit(f"{ours.out.count(chr(10))} clients were changed, not {number}")
+        if ours.out != f"{number}\n":
+            sys.exit(f"{ours.out.strip()} clients were changed, not {number}")
         memory.append(ours.peak / few.peak)
         taken = ours.seconds - startup.seconds
         print(f"  {database.name}: {taken:.2f} s, processor {ours.busy - startup.busy:.2f} s", end="")
