@@ -85,7 +85,7 @@ def close_accounts(
 
 def _close_selected(changing: Changing, closer: Closer, at_most: int | None) -> Iterator[ChangeRecord]:
     for batch in changing.read_batches(at_most=at_most):
-        lines = {one.client: one.line for one in batch}
+        lines = {client: line for client, line, _ in batch}
         for key, record in closer.close(list(lines)):
             yield record._replace(line=lines[key])
 
