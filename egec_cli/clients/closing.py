@@ -1,8 +1,8 @@
-"""Close accounts: tell clients by mail, and disable those who were told long enough ago and have not logged in since.
+"""Close accounts: notify clients by mail, and disable those who were notified and have not logged in since.
 
 A notice counts if it is newer than the last login and the current address. It is recorded after each mail, so a job
 that was killed continues, and only the mail under way goes twice. A mail that was refused because of its recipient, or
-whose answer was lost, counts: a mailbox that nobody reads must not keep an account open. A refusal that may come for
+whose answer was lost, counts: an unread mailbox must not keep an account open. A refusal that may come for
 every mail does not count; after a few of them in a row, no more mails leave.
 """
 
@@ -47,10 +47,10 @@ MOST_IN_A_ROW = 5
 # The pause after the first of them, in seconds; each further one doubles it. All together they outlast a quota per
 # minute, and the restart of a server.
 FIRST_PAUSE = 5.0
-# The audit action of a notice, and its outcome if the notice is to be tried again.
+# The audit action of a notice, and its outcome if the notice will be tried again.
 ACTION = "client.closing"
 DEFERRED = "deferred"
-# Events after which a client is told anew, and the largest number of events to look at.
+# Events after which a client is notified anew, and the largest number of events to look at.
 _BEGINS_ANEW = frozenset({ACTION, "client.enable", "client.update"})
 _SIGNED_IN = ("login", "accepted")
 _MOST_EVENTS = 200
@@ -58,7 +58,7 @@ _DAYS = {"d": 1, "w": 7}
 
 
 def parse_period(text: str) -> timedelta:
-    """Return how long before the closing a client is told: days or weeks, such as `30d` or `4w`.
+    """Return how long before the closing a client is notified: days or weeks, such as `30d` or `4w`.
 
     Raises:
         UsageError: the text is something else, less than a day or more than a year.
@@ -88,37 +88,37 @@ def _midnight(local: datetime) -> datetime:
 
 
 class Conditions(NamedTuple):
-    """Who is to be told now, and whose account may be closed now, as conditions of a query.
+    """Who must be notified now, and whose account may be closed now, as conditions of a query.
 
     Attributes:
-        is_to_tell: the client has no notice that counts, and may get one: enabled, not erased, within the dates of
+        is_to_notify: the client has no notice that counts, and may get one: enabled, not erased, within the dates of
             validity.
-        is_due: the client was told long enough ago.
+        is_due: the client was notified long enough ago.
     """
 
-    is_to_tell: Any
+    is_to_notify: Any
     is_due: Any
 
 
 def conditions(settings: Settings, period: timedelta, moment: datetime) -> Conditions:
     """Return the conditions at a moment."""
-    told_at = Client.closing_notified_at
+    notified_at = Client.closing_notified_at
     # A later time was recorded before the clock was set back.
-    is_told = (
-        told_at.is_null(False)
-        & (told_at <= moment + clock.TOLERANCE)
-        & (Client.last_login_at.is_null() | (Client.last_login_at < told_at))
-        & (Client.email_changed_at.is_null() | (Client.email_changed_at < told_at))
+    is_notified = (
+        notified_at.is_null(False)
+        & (notified_at <= moment + clock.TOLERANCE)
+        & (Client.last_login_at.is_null() | (Client.last_login_at < notified_at))
+        & (Client.email_changed_at.is_null() | (Client.email_changed_at < notified_at))
     )
     is_open = Client.disabled_at.is_null() & Client.email.is_null(False)
     is_valid = validity.is_valid_at(LocalMoment(moment, settings.timezone))
     # The same as `closing_moment` at or before the moment: that is always a midnight.
-    is_due = is_told & is_open & (told_at < _midnight(clock.to_zone(moment, settings.timezone)) - period)
-    return Conditions(~is_told & is_open & is_valid, is_due)
+    is_due = is_notified & is_open & (notified_at < _midnight(clock.to_zone(moment, settings.timezone)) - period)
+    return Conditions(~is_notified & is_open & is_valid, is_due)
 
 
 class _Addressee(NamedTuple):
-    """A client to tell, as locked for the mail."""
+    """A client who gets a notice."""
 
     key: int
     identifier: str
@@ -155,7 +155,7 @@ class _Answer(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether the client counts as told without another try."""
+        """Whether the client counts as notified without another try."""
         if self.outcome is not DeliveryOutcome.REFUSED or self.error is None:
             return True
         return self.cause is Cause.RECIPIENT and self.error.exit_code is not ExitCode.TEMPORARY_FAILURE
@@ -171,7 +171,7 @@ class Closer:
 
     Attributes:
         error: why no more mails leave, or why the last ones were refused; None if the server works.
-        untold: the clients who should have been told and were not.
+        not_notified: the clients who should have been notified and were not.
         undelivered: the clients whose notice was refused or is in doubt, and counts nevertheless.
     """
 
@@ -191,7 +191,7 @@ class Closer:
 
         Args:
             transport: sends the notices; connects for the first one.
-            period: how long before the closing a client is told.
+            period: how long before the closing a client is notified.
             reason: why, for readers of the history.
             guard: what must hold for a client when the notice or the change is made.
             stop: set it to send no more mails.
@@ -216,21 +216,21 @@ class Closer:
         self._in_a_row = 0
         self._last_doubt: EgecError | None = None
         self.error: EgecError | None = None
-        self.untold = 0
+        self.not_notified = 0
         self.undelivered = 0
 
     def close(self, keys: Sequence[int]) -> Iterator[tuple[int, ChangeRecord]]:
-        """Disable those of these clients who are due, then tell those who have no notice that counts.
+        """Disable those of these clients who are due, then notify those who have no notice that counts.
 
         Yields:
             The key and the result of each client.
         """
-        # Many mails take hours; the clock of a PostgreSQL server is read anew.
+        # Many mails take hours; the clock of a PostgreSQL server is read again.
         synchronize(self._context)
-        records, to_tell = self._disable_due(keys)
+        records, to_notify = self._disable_due(keys)
         yield from records.items()
-        for key in to_tell:
-            yield key, self._tell(key)
+        for key in to_notify:
+            yield key, self._notify(key)
 
     def finish(self) -> None:
         """Give back the place in the quotas that no mail has used, and judge the last answers."""
@@ -244,22 +244,22 @@ class Closer:
         found = conditions(self._context.settings, self._period, self._context.clock())
         guard = self._guard._replace(conditions=(found.is_due, *self._guard.conditions))
         records = change.disable_clients(self._context, keys, guard, reason=self._reason)
-        columns = (Client.id, Client.identifier, found.is_to_tell)
+        columns = (Client.id, Client.identifier, found.is_to_notify)
         rows = Client.select(*columns).where(in_list(Client.id, keys), *self._guard.conditions).order_by(Client.id)
-        to_tell = []
-        for key, identifier, is_to_tell in fetch_tuples(rows):
-            if is_to_tell:
-                to_tell.append(key)
+        to_notify = []
+        for key, identifier, is_to_notify in fetch_tuples(rows):
+            if is_to_notify:
+                to_notify.append(key)
             elif key not in records:
                 records[key] = ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
-        return records, to_tell
+        return records, to_notify
 
-    def _tell(self, key: int) -> ChangeRecord:
+    def _notify(self, key: int) -> ChangeRecord:
         """Mail the notice to one client, and record it."""
         if self._in_a_row and self.error is None:
             self._stop.wait(self._first_pause * 2 ** (self._in_a_row - 1))
         if self.error is not None or self._stop.is_set() or not self._take_place():
-            self.untold += 1
+            self.not_notified += 1
             return ChangeRecord(_identifier(key), None, ChangeOutcome.POSTPONED)
         with self._context.database.atomic():
             client, record = self._prepare(key)
@@ -282,12 +282,12 @@ class Closer:
                 record = self._settle(client, answer, mail, at, place)
                 lease.release()
         except BaseException:
-            # The notice counts only once it is recorded; an unreleased lease ends by itself.
+            # The notice counts only once it is recorded; an unreleased lease ends automatically.
             with suppress(peewee.PeeweeException), self._context.database.atomic():
                 lease.release()
                 place.settle(self._context.clock())
             raise
-        self._judge(answer, is_told=record.outcome is ChangeOutcome.NOTIFIED)
+        self._judge(answer, is_notified=record.outcome is ChangeOutcome.NOTIFIED)
         return record
 
     def _take_place(self) -> bool:
@@ -302,10 +302,10 @@ class Closer:
         return self._place is not None
 
     def _prepare(self, key: int) -> tuple[_Addressee | None, ChangeRecord]:
-        """Lock a client, and take the lease if the client is still to be told; otherwise return the result."""
+        """Lock a client, and take the lease if the client is still to be notified; otherwise return the result."""
         lock_clients([key])
         found = conditions(self._context.settings, self._period, self._context.clock())
-        rows = Client.select(*_COLUMNS).where(Client.id == key, found.is_to_tell, *self._guard.conditions)
+        rows = Client.select(*_COLUMNS).where(Client.id == key, found.is_to_notify, *self._guard.conditions)
         row = next(fetch_tuples(rows), None)
         if row is None:
             return None, ChangeRecord(_identifier(key), None, ChangeOutcome.UNCHANGED)
@@ -361,7 +361,7 @@ class Closer:
         if counts:
             self.undelivered += 1
         else:
-            self.untold += 1
+            self.not_notified += 1
         return ChangeRecord(client.identifier, None, result, answer.error.code, answer.error.message)
 
     def _closing_day(self, at: datetime) -> str:
@@ -385,19 +385,19 @@ class Closer:
         )
         return bool(accepted.exists())
 
-    def _judge(self, answer: _Answer, *, is_told: bool) -> None:
+    def _judge(self, answer: _Answer, *, is_notified: bool) -> None:
         """Stop sending if the next mails would be refused too."""
         if not answer.may_concern_all or answer.error is None:
             self._in_a_row, self._last_doubt = 0, None
             return
         self._in_a_row += 1
-        self._last_doubt = None if is_told else answer.error
+        self._last_doubt = None if is_notified else answer.error
         if answer.error.exit_code in _OF_THE_SETTINGS or self._in_a_row >= MOST_IN_A_ROW:
             self.error = answer.error
 
 
 def _find_first_deferral(key: int) -> Event | None:
-    """Return the first event of the present attempts to tell a client; None if there was none before."""
+    """Return the first event of the present attempts to notify a client; None if there was none before."""
     events = Event.select(Event.id, Event.at, Event.action, Event.outcome).where(Event.client == key)
     first = None
     for event in events.order_by(Event.id.desc()).limit(_MOST_EVENTS):
@@ -409,9 +409,9 @@ def _find_first_deferral(key: int) -> Event | None:
 
 
 def explain_end(closer: Closer) -> EgecError | None:
-    """Return the error that says why clients were not told, and how to continue; None if the mails have all left."""
+    """Return the error that says why clients were not notified, and how to continue; None if all were."""
     error = closer.error
-    if error is None or not closer.untold:
+    if error is None or not closer.not_notified:
         return None
     if error.code == "mail_quota_reached":
         hint = Words("Run the same command again at that time: it continues.")
@@ -420,7 +420,7 @@ def explain_end(closer: Closer) -> EgecError | None:
         hint = join_words(" ", [error.hint, again] if error.exit_code in _OF_THE_SETTINGS else [again])
     if error.exit_code in {*_OF_THE_SETTINGS, ExitCode.TEMPORARY_FAILURE}:
         error.message = Words(
-            "{reason}; clients not notified yet: {number}", reason=error.message, number=closer.untold
+            "{reason}; clients not notified yet: {number}", reason=error.message, number=closer.not_notified
         )
         error.hint = hint
         return error
@@ -429,5 +429,5 @@ def explain_end(closer: Closer) -> EgecError | None:
         hint,
         code="mail_server_refuses",
         reason=error.message,
-        number=closer.untold,
+        number=closer.not_notified,
     )

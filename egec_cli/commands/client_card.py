@@ -353,6 +353,8 @@ def _describe_event(entry: HistoryEntry) -> _Event:
             return _Event(Words("earlier passwords revoked"), "revoked")
         case "credential.show":
             return _Event(Words("password {sequence} shown", sequence=details.get("sequence")))
+        case "mail.bounce" if details.get("notice"):
+            return _Event(Words("notice of the closing reported as bounced"), "bounced", details.get("status") or "")
         case "mail.bounce":
             what = Words("mail {sequence} reported as bounced", sequence=details.get("sequence"))
             return _Event(what, "bounced", details.get("status") or "")

@@ -1,4 +1,4 @@
-"""`egec client disable --notify`: tell clients before their accounts are closed; only this option loads the module."""
+"""`egec client disable --notify`: notify clients before an account is closed; only this option loads the module."""
 
 from collections.abc import Iterator
 from contextlib import closing as closing_at_end
@@ -33,10 +33,10 @@ from egec_cli.translation import Words
 def close_accounts(
     kind: Kind, client: str, request: Request, output: OutputFormat, *, notify: str, reason: str
 ) -> None:
-    """Tell the selected clients who were not told yet, disable those who were told long enough ago.
+    """Notify the selected clients who were not notified yet, disable those who were notified long enough ago.
 
     Args:
-        notify: how long before the closing a client is told, such as `30d`.
+        notify: how long before the closing a client is notified, such as `30d`.
         reason: of the closing, for the history.
     """
     period = closing.parse_period(notify)
@@ -49,13 +49,13 @@ def close_accounts(
         require_selector(selection)
         selected = Selected(context, selection, to_mail=False)
         found = closing.conditions(context.settings, period, context.clock())
-        changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_tell | found.is_due)
+        changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:
             failed = show_dry_run(context, changing, selected, output)
-            told, disabled = changing.count_where(found.is_to_tell), changing.count_where(found.is_due)
+            notified, disabled = changing.count_where(found.is_to_notify), changing.count_where(found.is_due)
             note(
-                "egec: {told} would be notified, {disabled} disabled",
-                told=count_clients(told),
+                "egec: {notified} would be notified, {disabled} disabled",
+                notified=count_clients(notified),
                 disabled=count_clients(disabled),
             )
             error = None
@@ -85,7 +85,7 @@ def close_accounts(
 
 def _close_selected(changing: Changing, closer: Closer, at_most: int | None) -> Iterator[ChangeRecord]:
     for batch in changing.read_batches(at_most=at_most):
-        lines = {client: line for client, line, _place in batch}
+        lines = {client: line for client, line, _ in batch}
         for key, record in closer.close(list(lines)):
             yield record._replace(line=lines[key])
 

@@ -4,6 +4,7 @@ A report marks the credential and the client's address. It changes nothing about
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -13,9 +14,12 @@ from egec_cli.credentials import states
 from egec_cli.mail import bounces
 from egec_cli.mail.bounces import DeliveryStatus, Incoming, Report
 from egec_cli.store import peewee
-from egec_cli.store.models import Client, Credential
-from egec_cli.store.sql import in_list
+from egec_cli.store.models import Client, Credential, Event
+from egec_cli.store.sql import contains_text, in_list
 from egec_cli.translation import Words
+
+# The audit action of a notice that an account will be closed.
+_CLOSING = "client.closing"
 
 
 class BounceOutcome(StrEnum):
@@ -40,7 +44,7 @@ class BounceRecord(NamedTuple):
         file: the file of the message.
         line: the line where the message starts.
         outcome: the result; `temporary` is a delay, `unknown` a report about an unknown mail.
-        sequence: the number of the mailed password.
+        sequence: the number of the mailed password; None of a notice of closing.
         address: the undeliverable address, as the report names it.
         status: the status code of RFC 3463, such as 5.1.1.
         reason: the mail server's words, or why the message was not used.
@@ -83,6 +87,11 @@ def _process(context: Context, message: Incoming, report: Report) -> BounceRecor
         return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("not a report of a failed delivery"))
     if report.delivery is DeliveryStatus.DELAYED:
         return record._replace(outcome=BounceOutcome.TEMPORARY)
+    if credential is None and (notice := _find_notice(report)) is not None:
+        assert notice.client is not None, "the event was found by its client"
+        is_new = _mark_by_notice(context, notice.client, notice.at, report)
+        outcome = BounceOutcome.MARKED if is_new else BounceOutcome.KNOWN
+        return record._replace(identifier=notice.client.identifier, outcome=outcome)
     if credential is None:
         return record._replace(
             reason=Words("unknown mail: {words}", words=report.words) if report.words else Words("unknown mail")
@@ -101,6 +110,42 @@ def _find_credential(report: Report) -> Credential | None:
         if found is not None:
             return found
     return None
+
+
+def _find_notice(report: Report) -> Event | None:
+    """Return the event of the notice of closing that has one of the marks of the report."""
+    for mark in report.marks:
+        # Within the client's events, by their index.
+        is_named = contains_text(Event.details, f"<{mark.text}@")
+        query = Event.select(Event, Client).join(Client).where(Event.client == mark.client, Event.action == _CLOSING)
+        found: Event | None = query.where(is_named).first()
+        if found is not None:
+            return found
+    return None
+
+
+def _mark_by_notice(context: Context, client: Client, sent_at: datetime, report: Report) -> bool:
+    """Mark the address of a client whose notice of closing came back. Return False if that changes nothing.
+
+    The address is marked at each client who has it.
+    """
+    now = context.clock()
+    with context.database.atomic():
+        sharers = states.find_sharers(client.id)
+        states.lock_clients([client.id, *sharers])
+        # Neither an address that has changed since, nor one that a login has shown to work, nor a marked one.
+        is_same = Client.email_changed_at.is_null() | (Client.email_changed_at <= sent_at)
+        is_unproven = Client.last_login_at.is_null() | (Client.last_login_at <= sent_at)
+        is_unmarked = Client.email_bounced_at.is_null() | (Client.email_bounced_at < sent_at)
+        marks = Client.update(email_bounced_at=now)
+        is_living = Client.email.is_null(False)
+        if not marks.where((Client.id == client.id) & is_living & is_same & is_unproven & is_unmarked).execute():
+            return False
+        # Some may have changed their address before they were locked.
+        same = [key for key in states.find_sharers(client.id) if key in sharers]
+        Client.update(email_bounced_at=now).where(in_list(Client.id, same)).execute()
+        record_event(context, "mail.bounce", "marked", client=client, notice=True, status=report.status or None)
+    return True
 
 
 def _mark(context: Context, credential: Credential, report: Report) -> bool:

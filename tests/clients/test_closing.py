@@ -18,12 +18,14 @@ from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
 from egec_cli.context import Context
-from egec_cli.credentials import leases
+from egec_cli.credentials import bounces, leases
 from egec_cli.errors import ConfigError, UsageError
+from egec_cli.mail.bounces import Incoming
 from egec_cli.mail.transports import choose
 from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Client, Event, MailCount
+from tests.delivery_reports import report_of
 from tests.smtp_server import Fault, MailServer, Point
 
 START = datetime(2027, 1, 4, 2, 30, tzinfo=UTC)
@@ -72,7 +74,7 @@ class Night:
             keys = keys or [one.id for one in Client.select(Client.id).order_by(Client.id)]
             self.records: dict[int, ChangeRecord] = dict(made.close(keys))
         self.error = made.error
-        self.untold = made.untold
+        self.not_notified = made.not_notified
         self.undelivered = made.undelivered
 
     @property
@@ -361,7 +363,7 @@ def test_a_recipient_refused_for_its_own_reason_counts_as_told(context: Context,
     night = Night(context)
     assert night.outcomes == ["notified"] * 3
     assert night.failures() == [None, "mail_refused", None]
-    assert (night.error, night.untold, night.undelivered) == (None, 0, 1)
+    assert (night.error, night.not_notified, night.undelivered) == (None, 0, 1)
     assert [(outcome, details.get("failure")) for _, outcome, details in events()] == [
         ("accepted", None), ("refused", "mail_refused"), ("accepted", None),
     ]  # fmt: skip
@@ -412,7 +414,7 @@ def test_a_server_that_refuses_everybody_stops_the_mails_after_a_few_and_nothing
     assert night.outcomes[1:].count("failed") <= closing.MOST_IN_A_ROW
     assert set(night.outcomes[1:]) == {"failed", "postponed"}
     assert night.error is not None
-    assert night.untold == 11
+    assert night.not_notified == 11
     assert Client.select().where(Client.closing_notified_at.is_null(False)).count() == 1
     server.work_again()
     assert Night(context).outcomes == ["unchanged"] + ["notified"] * 11
@@ -433,7 +435,7 @@ def test_a_server_that_refuses_fewer_clients_than_needed_to_be_sure_is_reported_
     make(context, 2)
     server.fail_always(Fault.CUT_AT_MAIL)
     night = Night(context)
-    assert (night.outcomes, night.untold) == (["failed"] * 2, 2)
+    assert (night.outcomes, night.not_notified) == (["failed"] * 2, 2)
     assert night.error is not None
     assert night.error.exit_code == 75
 
@@ -443,9 +445,9 @@ def test_a_server_that_fails_for_a_moment_stops_nothing(context: Context, server
     server.fail_next(*[Fault.MAIL_421] * 4)
     night = Night(context)
     assert night.error is None
-    assert night.outcomes.count("notified") == 10 - night.untold
-    assert night.untold <= 4
-    assert Night(context).outcomes.count("notified") == night.untold
+    assert night.outcomes.count("notified") == 10 - night.not_notified
+    assert night.not_notified <= 4
+    assert Night(context).outcomes.count("notified") == night.not_notified
 
 
 def test_many_lost_answers_in_a_row_stop_the_mails(context: Context, server: MailServer) -> None:
@@ -454,7 +456,7 @@ def test_many_lost_answers_in_a_row_stop_the_mails(context: Context, server: Mai
     night = Night(context)
     assert night.outcomes == ["notified"] * 5 + ["postponed"] * 5
     assert night.error is not None
-    assert night.untold == 5
+    assert night.not_notified == 5
 
 
 # --- refusals for now ---
@@ -467,7 +469,7 @@ def test_a_mailbox_that_is_full_for_longer_than_a_mail_is_retried_counts_as_told
     server.fail_always(Fault.RCPT_451, recipient="c0@example.org")
     first = Night(context)
     assert (first.outcomes, first.failures()) == (["failed", "notified"], ["mail_deferred", None])
-    assert (first.error, first.untold) == (None, 1)
+    assert (first.error, first.not_notified) == (None, 1)
     now.moment += timedelta(hours=23)
     assert Night(context).outcomes == ["failed", "unchanged"]
     now.moment += timedelta(hours=1)
@@ -510,6 +512,43 @@ def test_a_block_of_one_client_counts_once_others_were_accepted_and_a_block_of_a
     assert Night(context).outcomes == ["notified", "unchanged", "unchanged"]
 
 
+# --- bounces ---
+
+
+def bounce(context: Context, message_id: str) -> tuple[str, str | None]:
+    incoming = iter([Incoming("report.eml", 1, report_of(message_id))])
+    [record] = bounces.process_messages(context, incoming)
+    return record.outcome, record.identifier
+
+
+def test_a_notice_that_comes_back_marks_the_address_once(context: Context, server: MailServer, now: Now) -> None:
+    client, other = make(context, 2)
+    Night(context)
+    message_id = str(read(server, 0)["Message-ID"])
+    now.moment += timedelta(minutes=5)
+    assert bounce(context, message_id) == ("marked", client.identifier)
+    assert bounce(context, message_id) == ("known", client.identifier)
+    assert (reload(client).email_bounced_at, reload(other).email_bounced_at) == (now.moment, None)
+    assert events("mail.bounce") == [("mail.bounce", "marked", {"notice": True, "status": "5.1.1"})]
+    forged = message_id.replace(f"<{client.id}.", f"<{other.id}.")
+    assert bounce(context, forged) == ("unknown", None)
+    now.moment = CLOSING
+    assert Night(context).outcomes == ["disabled"] * 2
+
+
+def test_a_notice_that_comes_back_marks_no_address_that_has_changed_or_worked_since(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    moved, works = make(context, 2)
+    Night(context)
+    now.moment += timedelta(minutes=5)
+    change.update_client(context, moved, {"email": "new@example.org"})
+    Client.update(last_login_at=now.moment).where(Client.id == works.id).execute()
+    for number, client in enumerate((moved, works)):
+        assert bounce(context, str(read(server, number)["Message-ID"])) == ("known", client.identifier)
+        assert reload(client).email_bounced_at is None
+
+
 # --- quotas, leases, stops ---
 
 
@@ -521,7 +560,7 @@ def test_a_used_up_quota_stops_the_mails_but_not_the_closings(context: Context, 
     # One mail of six is left to single activations.
     assert night.outcomes == ["notified"] * 5 + ["postponed"] * 5 + ["disabled"] * 2
     assert night.error is not None
-    assert (night.error.code, night.error.exit_code, night.untold) == ("mail_quota_reached", 75, 5)
+    assert (night.error.code, night.error.exit_code, night.not_notified) == ("mail_quota_reached", 75, 5)
     now.moment += timedelta(days=1, seconds=5)
     second = Night(limited)
     assert second.outcomes == ["unchanged"] * 5 + ["notified"] * 5 + ["unchanged"] * 2
@@ -570,7 +609,7 @@ def test_a_job_that_is_asked_to_stop_settles_the_mail_under_way_and_sends_no_mor
     server.at(Point.KEPT, lambda: stop.set() if len(server.accepted) == 2 else None)
     night = Night(context, stop=stop)
     assert night.outcomes == ["notified"] * 2 + ["postponed"] * 2
-    assert (night.error, night.untold) == (None, 2)
+    assert (night.error, night.not_notified) == (None, 2)
 
 
 @pytest.mark.parametrize("text", ["30d", "4w", "1d", "366d"])

@@ -92,7 +92,10 @@ class Life(RuleBasedStateMachine):
         self.last_login = self.now
         Client.update(last_login_at=self.now).where(Client.id == self.client.id).execute()
 
-    @rule(end=st.sampled_from([*End, *[End.ACCEPT] * 12]), login_meanwhile=st.sampled_from([False] * 9 + [True]))
+    @rule(
+        end=st.sampled_from([*End, *[End.LOSE_ANSWER] * 3, *[End.ACCEPT] * 8]),
+        login_meanwhile=st.sampled_from([False] * 9 + [True]),
+    )
     def a_night(self, end: End, login_meanwhile: bool) -> None:
         before, server = self.current(), Server(self, end, login_meanwhile)
         told, began, last_login = list(self.told), self.began, self.last_login
@@ -156,7 +159,7 @@ class Life(RuleBasedStateMachine):
             change.disable_clients(self.egec, [self.client.id], reason="left")
         self.disabled = not is_enabled
 
-    @rule(days=st.sampled_from([None, None, -1, 0, 40]))
+    @rule(days=st.sampled_from([*[None] * 8, -1, 40]))
     def the_dates_change(self, days: int | None) -> None:
         self.valid_until = None if days is None else (self.now + timedelta(days=days)).date().isoformat()
         Client.update(valid_until=self.valid_until).where(Client.id == self.client.id).execute()

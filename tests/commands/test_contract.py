@@ -108,6 +108,8 @@ CASES = [
             "activate",
         )
     ),
+    Case("client disable --from some.txt --reason left --notify 30d", 0, 1),
+    Case("client disable --from some.txt --reason left --notify 30d", 75, env=AWAY),
     Case("client show example --match", 67),
     Case(f"client erase --yes {BUSY}", 75),
     Case(f"client erase {JEANNE}", 1, answer="n"),

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from egec_cli.clients import fields, records
-from egec_cli.clients.select import ClientList, Selected, Selection
+from egec_cli.clients.name_files import ClientList
+from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.reissue import items, runs
