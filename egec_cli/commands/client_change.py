@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.clients import change
+from egec_cli.clients import change, update
 from egec_cli.clients.change import ChangeOutcome
 from egec_cli.clients.fields import CIVILITIES
 from egec_cli.clients.records import load_record
@@ -124,7 +124,7 @@ def update_command(
             mail_route.require(context)
         found = choose_client(client, match=match, output=output)
         before = load_record(found, local_moment(context))
-        changed, previous_email = change.update_client(context, found, given)
+        changed, previous_email = update.update_client(context, found, given)
         after = load_record(changed, local_moment(context))
         if is_for_terminal(output):
             # Imported here: only a terminal needs it.
@@ -141,9 +141,9 @@ def _notify_previous_address(context: Context, client: Client, previous_email: s
     # Imported here: no other change loads what sends mail.
     from egec_cli.mail.transports import choose
 
-    if not change.is_notice_due(client):
+    if not update.is_notice_due(client):
         return
-    notice = change.send_notice(context, client, previous_email, partial(choose.open_transport, context.settings))
+    notice = update.send_notice(context, client, previous_email, partial(choose.open_transport, context.settings))
     if notice.error is not None:
         warn(
             "egec: the client was changed, but the notice to {previous_email} may not have arrived: {message}",

@@ -14,7 +14,7 @@ import pytest
 
 from egec_cli import context as accounts_egec
 from egec_cli import hashing
-from egec_cli.clients import change, fields, history
+from egec_cli.clients import change, fields, history, update
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import create_client, find_client, load_record
@@ -63,7 +63,7 @@ def actions(client: Client) -> list[str]:
 
 def test_an_update_changes_what_is_given_and_clears_what_is_given_as_empty(opened: Context) -> None:
     client = made(opened, civility="Mme", first_name="Jeanne", last_name="Dupont", reference="D-1", language="fr")
-    change.update_client(
+    update.update_client(
         opened, client, {"last_name": "Petit", "civility": "", "reference": "", "email": "JP@example.org"}
     )
     record = load_record(find_client("jp@example.org"), local_moment(opened))
@@ -73,8 +73,8 @@ def test_an_update_changes_what_is_given_and_clears_what_is_given_as_empty(opene
 
 def test_the_event_of_an_update_names_the_fields_and_not_their_values(opened: Context) -> None:
     client = made(opened, last_name="Dupont")
-    change.update_client(opened, client, {"last_name": "Petit", "email": "petit@example.org", "first_name": ""})
-    change.update_client(opened, client, {"last_name": "Petit"})
+    update.update_client(opened, client, {"last_name": "Petit", "email": "petit@example.org", "first_name": ""})
+    update.update_client(opened, client, {"last_name": "Petit"})
     [event] = Event.select().where(Event.action == "client.update")
     assert event.details == '{"fields": ["email", "last_name"]}'
 
@@ -83,15 +83,15 @@ def test_an_email_or_reference_of_another_client_is_refused_and_nothing_changes(
     client, other = made(opened, reference="D-1"), made(opened, "other@example.org", reference="D-2")
     for given in ({"email": "OTHER@example.org"}, {"reference": " D-2", "last_name": "Petit"}):
         with pytest.raises(AlreadyExists, match=other.identifier):
-            change.update_client(opened, client, given)
-    change.update_client(opened, client, {"email": "JEANNE@example.org", "reference": "D-1"})
+            update.update_client(opened, client, given)
+    update.update_client(opened, client, {"email": "JEANNE@example.org", "reference": "D-1"})
     assert find_client("jeanne@example.org").last_name == ""
 
 
 @pytest.mark.parametrize("bad", [{"email": ""}, {"email": "x"}, {"language": "de"}, {"civility": "Lord"}])
 def test_an_invalid_value_is_refused(opened: Context, bad: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
-        change.update_client(opened, made(opened), bad)
+        update.update_client(opened, made(opened), bad)
 
 
 def test_only_one_of_many_concurrent_updates_to_the_same_email_succeeds(opened: Context) -> None:
@@ -99,7 +99,7 @@ def test_only_one_of_many_concurrent_updates_to_the_same_email_succeeds(opened: 
 
     def take(client: Client) -> str:
         try:
-            return change.update_client(opened, client, {"email": "wanted@example.org"}).client.identifier
+            return update.update_client(opened, client, {"email": "wanted@example.org"}).client.identifier
         except EgecError as error:
             return type(error).__name__
         finally:
@@ -196,7 +196,7 @@ def test_an_erased_client_keeps_the_identifier_and_nothing_else(opened: Context)
     assert outcome_of(change.enable_clients(opened, [client.id]), client) == ("failed", GONE)
     assert outcome_of(change.disable_clients(opened, [client.id], reason="x"), client) == ("failed", GONE)
     with pytest.raises(PermissionDenied) as refused:
-        change.update_client(opened, client, {"last_name": "Dupont"})
+        update.update_client(opened, client, {"last_name": "Dupont"})
     assert refused.value.code == GONE
     with pytest.raises(PermissionDenied) as refused:
         password_of(opened, client)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from egec_cli.clients import change, closing, fields
+from egec_cli.clients import change, closing, fields, update
 from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
@@ -193,7 +193,7 @@ def test_a_login_or_a_new_address_makes_a_notice_void(
     if change_of == "login":
         Client.update(last_login_at=now.moment).execute()
     else:
-        change.update_client(context, client, {"email": "new@example.org"})
+        update.update_client(context, client, {"email": "new@example.org"})
     now.moment = CLOSING
     assert Night(context).outcomes == ["notified"]
     now.moment += timedelta(days=30)
@@ -486,7 +486,7 @@ def test_an_earlier_login_or_notice_ends_the_time_for_which_a_mail_is_retried(
     server.fail_always(Fault.RCPT_451)
     assert Night(context).outcomes == ["failed"]
     now.moment += timedelta(days=2)
-    change.update_client(context, client, {"email": "new@example.org"})
+    update.update_client(context, client, {"email": "new@example.org"})
     now.moment += timedelta(days=2)
     assert Night(context).outcomes == ["failed"]
     now.moment += timedelta(days=1)
@@ -542,7 +542,7 @@ def test_a_notice_that_comes_back_marks_no_address_that_has_changed_or_worked_si
     moved, works = make(context, 2)
     Night(context)
     now.moment += timedelta(minutes=5)
-    change.update_client(context, moved, {"email": "new@example.org"})
+    update.update_client(context, moved, {"email": "new@example.org"})
     Client.update(last_login_at=now.moment).where(Client.id == works.id).execute()
     for number, client in enumerate((moved, works)):
         assert bounce(context, str(read(server, number)["Message-ID"])) == ("known", client.identifier)

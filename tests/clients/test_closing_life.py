@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from egec_cli import clock
-from egec_cli.clients import change, closing, fields, records
+from egec_cli.clients import change, closing, fields, records, update
 from egec_cli.clients.change import ChangeOutcome
 from egec_cli.context import Context
 from egec_cli.mail.compose.message import Mail
@@ -139,7 +139,7 @@ class Life(RuleBasedStateMachine):
     def the_address_changes(self, number: int) -> None:
         self.begin_anew()
         address = f"c{self.client.id}-{number}@example.org"
-        changed = change.update_client(self.egec, self.client, {"email": address})
+        changed = update.update_client(self.egec, self.client, {"email": address})
         if changed.previous_email is None:
             # The same address: nothing begins anew, so the notices from before still count.
             stored = self.current().closing_notified_at

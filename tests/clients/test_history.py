@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from egec_cli import clock, hashing
 from egec_cli.audit.record import record_event
-from egec_cli.clients import change, fields, history, records
+from egec_cli.clients import change, fields, history, records, update
 from egec_cli.context import Context
 from egec_cli.credentials import issue, states
 from egec_cli.credentials.issue import NewPassword
@@ -37,7 +37,7 @@ def test_a_history_is_in_order_and_names_the_actor(opened: Context) -> None:
     issue.issue_to_operator(egec, client, shown.append, hashing=hashing.start_hash(egec.settings))
     verify_login(egec, client.identifier, "wrong")
     verify_login(egec, client.identifier, shown[0].password.reveal())
-    change.update_client(egec, client, {"last_name": "Dupont"})
+    update.update_client(egec, client, {"last_name": "Dupont"})
     change.disable_clients(egec, [client.id], reason="left")
     entries = history.load_history(egec, client).entries
     assert [(entry.action, entry.outcome) for entry in entries] == [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from egec_cli.clients import change, fields, lists, records
+from egec_cli.clients import change, fields, lists, records, update
 from egec_cli.clients.lists import ListQuery
 from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import AmbiguousClient
@@ -81,13 +81,13 @@ def test_an_update_may_take_a_shared_email_only_with_the_setting(opened: Context
     sharers = create_sharers(opened)
     other = create(with_sharing(opened), "other@example.org").client
     with pytest.raises(AlreadyExists):
-        change.update_client(opened, other, {"email": OFFICE})
+        update.update_client(opened, other, {"email": OFFICE})
     # To resolve it, and to correct anything else, works without the setting.
-    change.update_client(opened, sharers[1], {"last_name": "Petit", "email": OFFICE.upper()})
+    update.update_client(opened, sharers[1], {"last_name": "Petit", "email": OFFICE.upper()})
     assert Client.get_by_id(sharers[1].id).email_share == 1
-    changed = change.update_client(with_sharing(opened), other, {"email": OFFICE})
+    changed = update.update_client(with_sharing(opened), other, {"email": OFFICE})
     assert (changed.client.email_share, changed.previous_email) == (2, "other@example.org")
-    change.update_client(opened, changed.client, {"email": "free@example.org"})
+    update.update_client(opened, changed.client, {"email": "free@example.org"})
     assert Client.get_by_id(other.id).email_share == 0
 
 
@@ -123,7 +123,7 @@ def test_pages_by_email_hold_every_sharer_once(opened: Context, sort: str) -> No
             create(with_sharing(opened), email, reference=f"{email} {number}")
     # The order of the keys differs from that of the numbers.
     moved = Client.get(Client.reference == f"{OFFICE} 0")
-    change.update_client(with_sharing(opened), moved, {"email": "a@example.org"})
+    update.update_client(with_sharing(opened), moved, {"email": "a@example.org"})
     whole = [one.identifier for one in lists.list_clients(opened, ListQuery(sort=sort))]
     paged: list[str] = []
     after = None

@@ -9,9 +9,10 @@ import pytest
 
 from egec_cli import hashing
 from egec_cli.clients import fields, history
-from egec_cli.clients.change import disable_clients, enable_clients, erase_clients, update_client
+from egec_cli.clients.change import disable_clients, enable_clients, erase_clients
 from egec_cli.clients.records import create_client, find_client
 from egec_cli.clients.select import Selected, Selection
+from egec_cli.clients.update import update_client
 from egec_cli.context import Context
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import BounceOutcome, BounceRecord

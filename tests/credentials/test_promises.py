@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from egec_cli import hashing
-from egec_cli.clients import change, fields, records
+from egec_cli.clients import fields, records, update
 from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
@@ -351,7 +351,7 @@ class Promises(RuleBasedStateMachine):
         days = [None if distance is None else self.today() + timedelta(days=distance) for distance in (first, last)]
         self.validity = days[0], days[1]
         given = {"valid_from": days[0], "valid_until": days[1]}
-        change.update_client(
+        update.update_client(
             self.egec, self.current(), {name: "" if day is None else str(day) for name, day in given.items()}
         )
         self.log_in_if_inactive()

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from egec_cli.clients.change import erase_clients, update_client
+from egec_cli.clients.change import erase_clients
+from egec_cli.clients.update import update_client
 from egec_cli.context import Context
 from egec_cli.credentials import sharing
 from egec_cli.credentials.sharing import SharedEmail

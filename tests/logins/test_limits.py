@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from egec_cli import hashing
-from egec_cli.clients import change, fields, records
+from egec_cli.clients import change, fields, records, update
 from egec_cli.context import Context
 from egec_cli.credentials import issue
 from egec_cli.errors import PermissionDenied
@@ -366,7 +366,7 @@ class Logins(RuleBasedStateMachine):
         days = [None if one is None else str((self.now + timedelta(days=one)).date()) for one in (first, last)]
         self.validity = days[0], days[1]
         given = {"valid_from": days[0] or "", "valid_until": days[1] or ""}
-        change.update_client(self.context, self.client, given)
+        update.update_client(self.context, self.client, given)
 
     @rule(how=st.sampled_from(["unblock", "a new password"]))
     def reset(self, how: str) -> None:

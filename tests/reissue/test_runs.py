@@ -25,7 +25,7 @@ import psycopg
 import pytest
 
 from egec_cli import clock, hashing
-from egec_cli.clients import change, fields
+from egec_cli.clients import fields, update
 from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
 from egec_cli.clients.select import Selected, Selection
@@ -146,7 +146,7 @@ def test_every_mail_to_a_client_contains_the_same_identifier(context: Context, s
     """P4: in runs and in a single activation, even if other fields change in between."""
     work(context, start(context, "first"))
     for one in Client.select():
-        change.update_client(context, one, {"last_name": "Grand", "reference": f"D-{one.id}"})
+        update.update_client(context, one, {"last_name": "Grand", "reference": f"D-{one.id}"})
     work(context, start(context, "second"))
     issue(context, client(0))
     sent = Counter((mail.recipient, letter(mail.content).identifier) for mail in server.accepted)

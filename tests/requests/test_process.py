@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from egec_cli import hashing
-from egec_cli.clients import change, fields, records
+from egec_cli.clients import change, fields, records, update
 from egec_cli.context import Context
 from egec_cli.credentials import issue
 from egec_cli.errors import EgecError
@@ -296,7 +296,7 @@ def test_a_client_who_leaves_the_email_meanwhile_gets_no_mail(door: Context, ser
     sharing = with_sharing(door)
     sharers = create_sharers(sharing, 3)
     processed = process_request(sharing, parse_request(OFFICE.encode()))
-    change.update_client(sharing, sharers[1], {"email": "moved@example.org"})
+    update.update_client(sharing, sharers[1], {"email": "moved@example.org"})
     change.disable_clients(sharing, [sharers[2].id], reason="left")
     mail_rest(sharing, processed.rest, OFFICE, processed.source)
     assert len(server.accepted) == 1
