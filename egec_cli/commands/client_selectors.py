@@ -48,7 +48,10 @@ class Selectors(NamedTuple):
     """The selector options. All given ones must hold for a client to be selected."""
 
     everyone: Annotated[
-        bool, typer.Option("--all", help="All clients; a run leaves out disabled ones.", rich_help_panel=SELECTION)
+        bool,
+        typer.Option(
+            "--all", help="All clients; a run leaves out disabled and inactive ones.", rich_help_panel=SELECTION
+        ),
     ] = False
     status: Annotated[
         ClientStatus | None, typer.Option("--status", help="Only clients with this status.", rich_help_panel=SELECTION)
