@@ -28,6 +28,7 @@ from egec_cli.output.formats import (
     render,
 )
 from egec_cli.output.messages import note
+from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words
 
@@ -209,7 +210,7 @@ def _print_refusal(context: Context, wanted: _Wanted, output: OutputFormat) -> I
 
 def load_sent_text(context: Context, client: Client) -> str:
     """Return the memo's text after a mail; an error in its template is found before any mail leaves."""
-    return template.render_text(context.settings, "sent", client.language or context.settings.language)
+    return render_answer(context.settings, Answer.SENT, client.language)
 
 
 def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bool) -> IssueResult:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import typer
 
-from egec_cli.commands.activate import load_sent_text
 from egec_cli.context import Context
 from egec_cli.credentials import issue_each, mail_route, validity
 from egec_cli.credentials.issue_each import Issued
@@ -13,6 +12,7 @@ from egec_cli.errors import EgecError, ExitCode
 from egec_cli.hashing import Hashing
 from egec_cli.output.formats import OutputFormat, is_hidden, print_unless_quiet, render_all
 from egec_cli.output.messages import note, warn
+from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.store.models import Client, CredentialState
 
 
@@ -70,7 +70,8 @@ def mail_passwords(
     if not mailable:
         raise refusals[clients[0].id]
     mail_route.require(context)
-    sent_text = load_sent_text(context, mailable[0])
+    # A flaw of the template is found before any mail leaves.
+    sent_text = render_answer(context.settings, Answer.SENT, mailable[0].language)
     for refusal in refusals.values():
         note("egec: no mail: {reason}", reason=refusal.message)
     errors: list[EgecError] = []
