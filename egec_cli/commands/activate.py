@@ -1,7 +1,7 @@
 """`egec activate`, and what `egec client create --activate` shares with it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, NamedTuple
 
@@ -13,7 +13,7 @@ from egec_cli.commands.options import CLIENT_HELP, OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route, sharing, validity
+from egec_cli.credentials import issue, mail_route, sharing
 from egec_cli.credentials.issue import IssueResult, NewPassword
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, PermissionDenied, UsageError
 from egec_cli.hashing import Hashing, start_hash
@@ -28,6 +28,7 @@ from egec_cli.output.formats import (
     render,
 )
 from egec_cli.output.messages import note
+from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words
 
@@ -152,7 +153,11 @@ def _mail_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revok
     with _print_refusal(context, wanted, output):
         sharers = records.find_by_email(records.clean_key(wanted.client)) if context.settings.shared_email else ()
         if len(sharers) > 1:
-            _mail_sharers(context, sharers, wanted, hashing, revoke=revoke, output=output)
+            # Imported here: only a shared e-mail needs it.
+            from egec_cli.commands.activate_each import mail_passwords
+
+            prints_text = wanted.prints_text(output)
+            mail_passwords(context, sharers, hashing, revoke=revoke, output=output, prints_text=prints_text)
             return
         client = wanted.find(output)
         mail_route.require(context)
@@ -169,37 +174,6 @@ def _mail_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revok
         render(issued, output)
     else:
         report_sent(context, client, sent_text if wanted.prints_text(output) else "", issued)
-
-
-def _mail_sharers(
-    context: Context,
-    clients: Sequence[Client],
-    wanted: _Wanted,
-    hashing: Hashing,
-    *,
-    revoke: bool,
-    output: OutputFormat,
-) -> None:
-    """Issue a credential for each client with an e-mail and mail it."""
-    # Imported here: only a shared e-mail needs it.
-    from egec_cli.commands import activate_each
-    from egec_cli.credentials import issue_each
-
-    now = validity.local_moment(context)
-    refusals = [(one, issue_each.find_refusal(one, now)) for one in clients]
-    mailable = [one for one, refusal in refusals if refusal is None]
-    for _, refusal in refusals:
-        if refusal is not None and not mailable:
-            raise refusal
-    activate_each.mail_passwords(
-        context,
-        clients,
-        hashing,
-        revoke=revoke,
-        output=output,
-        sent_text=load_sent_text(context, mailable[0]),
-        prints_text=wanted.prints_text(output),
-    )
 
 
 def _print_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revoke: bool, output: OutputFormat) -> None:
@@ -236,7 +210,7 @@ def _print_refusal(context: Context, wanted: _Wanted, output: OutputFormat) -> I
 
 def load_sent_text(context: Context, client: Client) -> str:
     """Return the memo's text after a mail; an error in its template is found before any mail leaves."""
-    return template.render_text(context.settings, "sent", client.language or context.settings.language)
+    return render_answer(context.settings, Answer.SENT, client.language)
 
 
 def send_first(context: Context, client: Client, hashing: Hashing, *, is_new: bool) -> IssueResult:

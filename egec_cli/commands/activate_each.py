@@ -12,6 +12,7 @@ from egec_cli.errors import EgecError, ExitCode
 from egec_cli.hashing import Hashing
 from egec_cli.output.formats import OutputFormat, is_hidden, print_unless_quiet, render_all
 from egec_cli.output.messages import note, warn
+from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.store.models import Client, CredentialState
 
 
@@ -51,29 +52,28 @@ def mail_passwords(
     *,
     revoke: bool,
     output: OutputFormat,
-    sent_text: str,
     prints_text: bool,
 ) -> None:
     """Mail a new password to each of the clients who may get one, and show the outcomes.
 
     Args:
-        clients: at least one of them may get a mail.
-        sent_text: what a client reads after a mail.
-        prints_text: print that text, once, instead of the outcomes.
+        prints_text: print the memo's text for the client, once, instead of the outcomes.
 
     Raises:
         EgecError: no mail was accepted; the error of the first one.
+        PermissionDenied: none of the clients may get a mail; the reason for the first one.
         typer.Exit: not every mail was accepted.
     """
-    mail_route.require(context)
-    mailable = []
     now = validity.local_moment(context)
-    for client in clients:
-        refusal = issue_each.find_refusal(client, now)
-        if refusal is None:
-            mailable.append(client)
-        else:
-            note("egec: no mail: {reason}", reason=refusal.message)
+    refusals = {client.id: refusal for client in clients if (refusal := issue_each.find_refusal(client, now))}
+    mailable = [client for client in clients if client.id not in refusals]
+    if not mailable:
+        raise refusals[clients[0].id]
+    mail_route.require(context)
+    # A flaw of the template is found before any mail leaves.
+    sent_text = render_answer(context.settings, Answer.SENT, mailable[0].language)
+    for refusal in refusals.values():
+        note("egec: no mail: {reason}", reason=refusal.message)
     errors: list[EgecError] = []
     issued = _collect_errors(issue_each.mail_each(context, mailable, hashing=hashing, revoke=revoke), errors)
     if prints_text:
@@ -105,9 +105,13 @@ def _collect_errors(issued: Iterator[Issued], errors: list[EgecError]) -> Iterat
 def _record(issued: Issued) -> ActivationRecord:
     client, result, error = issued
     return ActivationRecord(
-        client.identifier,
-        client.reference,
-        client.email,
-        *((None, None, None, None) if result is None else result[2:]),
-        *((None, None) if error is None else (error.code, error.message)),
+        identifier=client.identifier,
+        reference=client.reference,
+        email=client.email,
+        sequence=result and result.sequence,
+        state=result and result.state,
+        message_id=result and result.message_id,
+        server_reply=result and result.server_reply,
+        failure=None if error is None else error.code,
+        details=None if error is None else error.message,
     )

@@ -1,6 +1,7 @@
 """`egec activate --stdin`: a request from a portal, answered in words for the client."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -64,7 +65,9 @@ def _process_now(settings: Settings, request: Request) -> RequestResult:
         try:
             detach.run_detached(rest)
         except TemporaryFailure:
-            rest()
+            # As in a process of its own, a failure does not change the answer: the first mail was accepted.
+            with suppress(Exception):
+                rest()
     if processed.issued is not None:
         note_saved_mail(settings, processed.issued.server_reply)
     else:

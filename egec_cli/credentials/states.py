@@ -263,9 +263,9 @@ def _clear_bounce(arrived: RecordedCredential) -> None:
     next login: to wait for them here might last forever, as the other one may wait for this client.
     """
     credential = Credential.get_by_id(arrived.key)
-    sharers = [arrived.client]
-    if went_to_present_address(arrived.client, credential):
-        sharers += find_sharers(arrived.client, only_free=True)
+    if not went_to_present_address(arrived.client, credential):
+        return
+    sharers = [arrived.client, *find_sharers(arrived.client, only_free=True)]
     later = _mails_to_same_address(credential, sharers, or_same=False)
     if not later.where(Credential.bounced_at.is_null(False)).exists():
         Client.update(email_bounced_at=None).where(in_list(Client.id, sharers)).execute()

@@ -1,13 +1,18 @@
 """`egec activate EMAIL` for an e-mail that several clients share, and what else the commands say of it."""
 
 import json
+import os
+from functools import partial
 
 import pytest
 
+from egec_cli.commands import activate_request
 from egec_cli.settings.schema import Database
+from tests import children
 from tests.activations import letters, opens, wait_until
 from tests.commands.test_activate_request import JEANNE, SENT
 from tests.conftest import Egec
+from tests.processes import replace, run_with
 from tests.shared_emails import OFFICE
 from tests.smtp_server import Fault, MailServer
 
@@ -183,6 +188,22 @@ def test_a_portal_answers_after_the_first_mail_and_the_others_follow(
     received = letters(server)
     assert [one.identifier for one in received] == office
     assert all(map(opens, received))
+
+
+NO_PROCESS = replace(os, "fork", partial(children.fail_with_system_error, 11, "no room", ""))
+
+
+def test_a_portal_that_cannot_start_a_process_still_mails_each_client(office: list[str], server: MailServer) -> None:
+    ended = run_with([NO_PROCESS], "activate", "--stdin", stdin=OFFICE)
+    assert (ended.code, ended.out) == (0, SENT)
+    assert [one.identifier for one in letters(server)] == office
+
+
+def test_a_failure_after_the_first_mail_does_not_change_the_answer(office: list[str], server: MailServer) -> None:
+    failing = replace(activate_request, "_mail_rest", partial(children.fail_with, "no database"))
+    ended = run_with([NO_PROCESS, failing], "activate", "--stdin", stdin=OFFICE)
+    assert (ended.code, ended.out) == (0, SENT)
+    assert [one.identifier for one in letters(server)] == office[:1]
 
 
 def test_a_portal_that_hides_clients_gets_one_answer_for_any_number_of_them(

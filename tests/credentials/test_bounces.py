@@ -381,3 +381,15 @@ def test_a_bounce_to_an_address_that_the_client_has_left_marks_no_one(opened: Co
     update_client(egec, first, {"email": OFFICE})
     read(egec, report_of(mail.message_id))
     assert (is_marked(first), is_marked(second)) == (False, False)
+
+
+def test_a_login_with_a_mail_to_a_former_address_clears_no_mark_of_the_present_one(opened: Context) -> None:
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    newcomer = create_client(egec, fields.parse_fields("former@example.org"))
+    _, clear = mailed(egec, newcomer)
+    update_client(egec, newcomer, {"email": OFFICE})
+    mail, _ = mailed(egec, second)
+    read(egec, report_of(mail.message_id))
+    assert verify_login(egec, newcomer.identifier, clear).accepted
+    assert (is_marked(first), is_marked(second), is_marked(newcomer)) == (True, True, True)
