@@ -90,17 +90,7 @@ def to_zone(moment: datetime, zone: str) -> datetime:
     Raises:
         ConfigError: this machine does not know the time zone.
     """
-    # Imported here: it takes 2 ms, and most commands need no time zone.
-    from zoneinfo import ZoneInfo
-
-    try:
-        return moment.astimezone(ZoneInfo(zone))
-    except (LookupError, ValueError, OSError):
-        raise ConfigError(
-            "the time zone {zone} of EGEC_TIMEZONE is not on this machine",
-            "Install the package tzdata, from the system or with pip.",
-            zone=zone,
-        ) from None
+    return moment.astimezone(find_zone(zone))
 
 
 def parse_time(text: str) -> datetime:
@@ -124,7 +114,7 @@ def find_zone(name: str) -> tzinfo:
     Raises:
         ConfigError: this machine does not know it.
     """
-    # Imported here: few commands need it.
+    # Imported here: it takes 2 ms, and most commands need no time zone.
     from zoneinfo import ZoneInfo
 
     try:

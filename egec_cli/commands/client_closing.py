@@ -51,7 +51,7 @@ def close_accounts(
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:
-            failed = show_dry_run(context, changing, selected, output)
+            failed = show_dry_run(context, changing, selected, request, output)
             notified, disabled = changing.count_where(found.is_to_notify), changing.count_where(found.is_due)
             note(
                 "egec: {notified} would be notified, {disabled} disabled",
