@@ -105,7 +105,7 @@ class Changing:
                 one.last_login_at,
                 one.created_at,
                 line,
-                self._reason(one, line),
+                join_words(", ", _reasons(self._selected, one, line, context.settings.timezone)),
             )
 
     def read_batches(self, *, at_most: int | None = None) -> Iterator[Sequence[BatchEntry]]:
@@ -139,18 +139,15 @@ class Changing:
         query, place = self._selected.query_unordered(*columns)
         return query.where(self._due), place
 
-    def _reason(self, client: ClientRecord, line: int | None) -> str:
-        return join_words(", ", _reasons(self._selected, client, line))
 
-
-def _reasons(selected: Selected, client: ClientRecord, line: int | None) -> Iterator[str]:
+def _reasons(selected: Selected, client: ClientRecord, line: int | None, zone: str) -> Iterator[str]:
     if line is not None:
         yield Words("line {line} of the list", line=line)
     selectors = selected.described
     if "last_login_before" in selectors:
-        yield Words("last login {time}", time=_local_day(client.last_login_at))
+        yield Words("last login {time}", time=_day_of(client.last_login_at, zone))
     if "created_before" in selectors or "created_after" in selectors:
-        yield Words("created {time}", time=_local_day(client.created_at))
+        yield Words("created {time}", time=_day_of(client.created_at, zone))
     rest = {name: value for name, value in selectors.items() if name not in _WITH_DATES}
     if rest:
         yield explain_selectors(rest, ", ")
@@ -160,8 +157,9 @@ def _reasons(selected: Selected, client: ClientRecord, line: int | None) -> Iter
 _WITH_DATES = {"last_login_before", "created_before", "created_after", "limit"}
 
 
-def _local_day(moment: str | None) -> str:
-    return "" if moment is None else clock.to_local_text(clock.parse_time(moment))[:10]
+def _day_of(moment: str | None, zone: str) -> str:
+    """Return the day of a moment where the dates of the selectors begin and end."""
+    return "" if moment is None else clock.to_zone(clock.parse_time(moment), zone).date().isoformat()
 
 
 def change_selected(

@@ -161,11 +161,6 @@ class _Answer(NamedTuple):
         return self.cause is Cause.RECIPIENT and self.error.exit_code is not ExitCode.TEMPORARY_FAILURE
 
 
-def _identifier(key: int) -> str:
-    identifier: str = Client.select(Client.identifier).where(Client.id == key).scalar()
-    return identifier
-
-
 class Closer:
     """Closes accounts, batch by batch; the mails leave one after the other over one connection.
 
@@ -229,8 +224,8 @@ class Closer:
         synchronize(self._context)
         records, to_notify = self._disable_due(keys)
         yield from records.items()
-        for key in to_notify:
-            yield key, self._notify(key)
+        for key, identifier in to_notify:
+            yield key, self._notify(key, identifier)
 
     def finish(self) -> None:
         """Give back the place in the quotas that no mail has used, and judge the last answers."""
@@ -239,8 +234,12 @@ class Closer:
         if place is not None:
             place.give_back(self._context)
 
-    def _disable_due(self, keys: Sequence[int]) -> tuple[dict[int, ChangeRecord], list[int]]:
-        """Disable those who are due; return the results, also of those for whom nothing is to do, and who is left."""
+    def _disable_due(self, keys: Sequence[int]) -> tuple[dict[int, ChangeRecord], list[tuple[int, str]]]:
+        """Disable those who are due.
+
+        Returns:
+            The results by key, also of those for whom nothing is to do; and the keys and identifiers of the others.
+        """
         found = conditions(self._context.settings, self._period, self._context.clock())
         guard = self._guard._replace(conditions=(found.is_due, *self._guard.conditions))
         records = change.disable_clients(self._context, keys, guard, reason=self._reason)
@@ -249,20 +248,20 @@ class Closer:
         to_notify = []
         for key, identifier, is_to_notify in fetch_tuples(rows):
             if is_to_notify:
-                to_notify.append(key)
+                to_notify.append((key, identifier))
             elif key not in records:
                 records[key] = ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
         return records, to_notify
 
-    def _notify(self, key: int) -> ChangeRecord:
+    def _notify(self, key: int, identifier: str) -> ChangeRecord:
         """Mail the notice to one client, and record it."""
         if self._in_a_row and self.error is None:
             self._stop.wait(self._first_pause * 2 ** (self._in_a_row - 1))
         if self.error is not None or self._stop.is_set() or not self._take_place():
             self.not_notified += 1
-            return ChangeRecord(_identifier(key), None, ChangeOutcome.POSTPONED)
+            return ChangeRecord(identifier, None, ChangeOutcome.POSTPONED)
         with self._context.database.atomic():
-            client, record = self._prepare(key)
+            client, record = self._prepare(key, identifier)
             at = self._context.clock()
         if client is None:
             return record
@@ -301,18 +300,18 @@ class Closer:
             self.error = failure
         return self._place is not None
 
-    def _prepare(self, key: int) -> tuple[_Addressee | None, ChangeRecord]:
+    def _prepare(self, key: int, identifier: str) -> tuple[_Addressee | None, ChangeRecord]:
         """Lock a client, and take the lease if the client is still to be notified; otherwise return the result."""
         lock_clients([key])
         found = conditions(self._context.settings, self._period, self._context.clock())
         rows = Client.select(*_COLUMNS).where(Client.id == key, found.is_to_notify, *self._guard.conditions)
         row = next(fetch_tuples(rows), None)
         if row is None:
-            return None, ChangeRecord(_identifier(key), None, ChangeOutcome.UNCHANGED)
+            return None, ChangeRecord(identifier, None, ChangeOutcome.UNCHANGED)
         client = _Addressee._make(row)
         if key not in leases.take_leases(self._context, [key], self._owner):
-            return None, change.busy_record(client.identifier)
-        return client, ChangeRecord(client.identifier, None, ChangeOutcome.NOTIFIED)
+            return None, change.busy_record(identifier)
+        return client, ChangeRecord(identifier, None, ChangeOutcome.NOTIFIED)
 
     def _compose(self, client: _Addressee, at: datetime) -> Mail:
         settings = self._context.settings

@@ -11,18 +11,22 @@ from egec_cli.store.sql import fetch_tuples, in_list
 _FEW_KEYS = 10_000
 
 
-def narrow_keys(conditions: Iterable[Any]) -> Sequence[Any]:
+def narrow_keys(conditions: Iterable[tuple[Any, Any]]) -> Sequence[Any]:
     """Return conditions on the keys of clients that follow from conditions which an index with the key answers.
 
     They are the keys themselves if those are few, and otherwise their range.
+
+    Args:
+        conditions: each with the column that holds the keys of the clients.
     """
     ranges = []
-    for condition in conditions:
-        keys = [key for (key,) in fetch_tuples(Client.select(Client.id).where(condition).limit(_FEW_KEYS + 1))]
+    for column, condition in conditions:
+        rows = column.model.select(column).where(condition)
+        keys = [key for (key,) in fetch_tuples(rows.limit(_FEW_KEYS + 1))]
         if len(keys) <= _FEW_KEYS:
-            return [in_list(Client.id, sorted(keys))]
+            return [in_list(Client.id, sorted(set(keys)))]
         # The sum keeps databases from a search in key order, which is what this avoids.
-        key = Client.id + peewee.SQL("0")
-        ends = Client.select(peewee.fn.MIN(key), peewee.fn.MAX(key)).where(condition)
+        key = column + peewee.SQL("0")
+        ends = column.model.select(peewee.fn.MIN(key), peewee.fn.MAX(key)).where(condition)
         ranges += [Client.id.between(first, last) for first, last in fetch_tuples(ends)]
     return ranges

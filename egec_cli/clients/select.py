@@ -14,7 +14,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import validity
 from egec_cli.errors import InvalidInput, UsageError, quoted
 from egec_cli.store import peewee
-from egec_cli.store.models import Client, Credential, CredentialState
+from egec_cli.store.models import MAIL_HAS_FAILED, Client, Credential
 from egec_cli.store.sql import email_domain
 from egec_cli.translation import Words, count_words
 
@@ -162,10 +162,19 @@ class Selected:
 
         Without them, a database reads all clients up to the first one that matches, or sorts all that match.
         """
-        return narrow_keys(self._indexed_conditions())
+        return narrow_keys(self._conditions_of_keys())
 
-    def _indexed_conditions(self) -> Iterator[Any]:
-        """Yield the conditions that an index answers; together with the key if they are ranges."""
+    def _conditions_of_keys(self) -> Iterator[tuple[Any, Any]]:
+        """Yield conditions that follow from the others and that an index answers, each with the column of the key."""
+        if self._selection.status is ClientStatus.BLOCKED:
+            yield Client.id, Client.blocked_until.is_null(False)
+        if self._selection.last_mail_failed:
+            yield Credential.client, MAIL_HAS_FAILED
+        for condition in self._conditions_of_times():
+            yield Client.id, condition
+
+    def _conditions_of_times(self) -> Iterator[Any]:
+        """Yield the conditions on times that have an index."""
         moments = self._moments
         if "last_login_before" in moments:
             yield Client.last_login_at < moments["last_login_before"]
@@ -189,15 +198,14 @@ class Selected:
             yield records.has_status(selection.status, validity.local_moment(self._context))
         if selection.never_logged_in:
             yield Client.last_login_at.is_null()
-        yield from self._indexed_conditions()
+        yield from self._conditions_of_times()
         if selection.email_domain:
             yield email_domain(Client.email_key) == selection.email_domain
         if "issued_before" in self._moments:
             yield Client.active_sequence >= Client.revoked_below
             yield _has_credential(Client.active_sequence, Credential.created_at < self._moments["issued_before"])
         if selection.last_mail_failed:
-            has_bounced = Credential.bounced_at.is_null(False)
-            yield _has_credential(Client.last_sequence, (Credential.state == CredentialState.REFUSED) | has_bounced)
+            yield _has_credential(Client.last_sequence, MAIL_HAS_FAILED)
         if selection.weak_hash:
             yield records.has_weak_hash(self._context.settings.bcrypt_cost)
         if self._named is not None and selection.excluded is not None:

@@ -121,7 +121,7 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
             selected = Selected(context, selection, to_mail=False)
             changing = Changing(selected, kind.outcome)
             if request.dry_run:
-                failed = show_dry_run(context, changing, selected, output)
+                failed = show_dry_run(context, changing, selected, request, output)
             else:
                 failed = change_selected(context, kind, request, selected, changing, output)
                 failed += report_unmatched(selected)
@@ -194,12 +194,7 @@ def change_selected(
     needs_confirmation = _needs_confirmation(kind, request)
     if needs_confirmation or request.expect is not None or can_show_progress():
         agreed = changing.count()
-    if request.expect is not None:
-        require_expected(
-            agreed or 0,
-            request.expect,
-            Words("Nothing was changed. Correct the selectors or --expect; --dry-run shows the clients."),
-        )
+    _require_expected(request, agreed)
     if needs_confirmation and agreed:
         _note_selection(selected)
         _confirm(Words(kind.question.template, clients=count_clients(agreed)))
@@ -220,6 +215,15 @@ def change_selected(
     return summary.failed
 
 
+def _require_expected(request: Request, number: int | None) -> None:
+    if request.expect is not None:
+        require_expected(
+            number or 0,
+            request.expect,
+            Words("Nothing was changed. Correct the selectors or --expect; --dry-run shows the clients."),
+        )
+
+
 def _note_selection(selected: Selected) -> None:
     note("egec: selected: {selectors}", selectors=explain_selectors(selected.selectors()))
 
@@ -228,10 +232,17 @@ _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
 _OPTIONAL = ("status", "last_name")
 
 
-def show_dry_run(context: Context, changing: Changing, selected: Selected, output: OutputFormat) -> int:
-    """Show the clients who would be changed, in a table only a sample; return the number of unknown lines."""
+def show_dry_run(
+    context: Context, changing: Changing, selected: Selected, request: Request, output: OutputFormat
+) -> int:
+    """Show the clients who would be changed, in a table only a sample; return the number of unknown lines.
+
+    Raises:
+        InvalidInput: the number is not the expected one.
+    """
     is_table = output is OutputFormat.TABLE
-    number = changing.count() if is_table else None
+    number = changing.count() if is_table or request.expect is not None else None
+    _require_expected(request, number)
     planned = changing.preview(context, at_most=_SAMPLE if is_table else None)
     render_all(planned, PlannedChange, output, in_table=_IN_TABLE, optional=_OPTIONAL, empty=Words("No such clients."))
     sys.stdout.flush()

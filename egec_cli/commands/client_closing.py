@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing as closing_at_end
 from functools import partial
+from threading import Event as StopEvent
 
 import typer
 
@@ -51,7 +52,7 @@ def close_accounts(
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:
-            failed = show_dry_run(context, changing, selected, output)
+            failed = show_dry_run(context, changing, selected, request, output)
             notified, disabled = changing.count_where(found.is_to_notify), changing.count_where(found.is_due)
             note(
                 "egec: {notified} would be notified, {disabled} disabled",
@@ -71,7 +72,7 @@ def close_accounts(
                     stop=stop,
                     first_pause=closing.FIRST_PAUSE,
                 )
-                walk = partial(_close_selected, changing, closer)
+                walk = partial(_close_selected, changing, closer, stop)
                 failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
                 closer.finish()
             failed += report_unmatched(selected)
@@ -83,8 +84,10 @@ def close_accounts(
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _close_selected(changing: Changing, closer: Closer, at_most: int | None) -> Iterator[ChangeRecord]:
+def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most: int | None) -> Iterator[ChangeRecord]:
     for batch in changing.read_batches(at_most=at_most):
+        if stop.is_set():
+            return
         lines = {client: line for client, line, _ in batch}
         for key, record in closer.close(list(lines)):
             yield record._replace(line=lines[key])

@@ -117,6 +117,8 @@ class Client(Table):
 
 # For the question whether any e-mail is shared.
 Client.add_index(Client.email_share, Client.id, where=Client.email_share > peewee.SQL("0"), name="client_sharing")
+# For the few clients who may be blocked.
+Client.add_index(Client.blocked_until, Client.id, where=Client.blocked_until.is_null(False), name="client_blocked")
 
 
 class ReissueRun(Table):
@@ -167,6 +169,14 @@ class Credential(Table):
         indexes = ((("client", "sequence"), True),)
 
 
+# Literals: a partial index is used only if the query visibly asks for nothing else.
+MAIL_HAS_FAILED = (Credential.state == peewee.SQL(f"'{CredentialState.REFUSED}'")) | Credential.bounced_at.is_null(
+    False
+)
+# For the few clients to whom mails could not be delivered.
+Credential.add_index(Credential.client, where=MAIL_HAS_FAILED, name="credential_failed")
+
+
 class ReissueItem(Table):
     """One client of a run.
 
@@ -190,7 +200,7 @@ class ReissueItem(Table):
         indexes = ((("run", "client"), True),)
 
 
-# Literals: a partial index is used only if the query visibly asks for nothing else.
+# Literals, as above.
 IS_WAITING = ReissueItem.state == peewee.SQL(f"'{ItemState.WAITING}'")
 IS_HELD = ReissueItem.state.in_(peewee.SQL(f"('{ItemState.WORKING}', '{ItemState.SENT}')"))
 # For the next work of a run, whatever its size and however many of its mails were deferred.

@@ -223,14 +223,21 @@ def test_a_preview_changes_nothing_and_tells_for_each_client_why(opened: Context
     [planned] = selected.preview(context)
     assert (planned.identifier, planned.email, planned.reference) == (one.identifier, "one@example.org", "D-one")
     assert (planned.line, planned.last_login_at) == (2, clock.to_rfc3339(LONG_AGO))
-    created = clock.to_local_text(one.created_at)[:10]
-    assert planned.why == (
-        f"line 2 of the list, last login {clock.to_local_text(LONG_AGO)[:10]}, created {created}, e-mail at example.org"
-    )
+    created = clock.to_zone(one.created_at, context.settings.timezone).date()
+    assert planned.why == f"line 2 of the list, last login 2023-10-05, created {created}, e-mail at example.org"
     assert Event.select().where(Event.action == "client.disable").count() == 0
     context, everyone = changing(opened, ChangeOutcome.ENABLED, everyone=True)
     assert [planned.why for planned in everyone.preview(context)] == ["all clients"]
     assert list(selected.preview(context, at_most=0)) == []
+
+
+def test_a_preview_shows_dates_in_the_time_zone_of_the_selectors(opened: Context) -> None:
+    context = opened._replace(clock=lambda: NOON)
+    # It is 31 January in Paris, and still the 30th in UTC.
+    made(context, "one", created_at=clock.parse_time("2026-01-30T23:30:00Z"))
+    selected = Selected(context, Selection(created_after="2026-01-31"), to_mail=False)
+    [planned] = Changing(selected, ChangeOutcome.DISABLED).preview(context)
+    assert planned.why == "created 2026-01-31"
 
 
 def test_the_memory_of_a_change_does_not_grow_with_the_number_of_clients(opened: Context) -> None:

@@ -27,7 +27,7 @@ from egec_cli.errors import InvalidInput, UsageError
 from egec_cli.output.formats import remove_guard
 from egec_cli.settings import load
 from egec_cli.store import peewee
-from egec_cli.store.models import Client, Credential, CredentialState, ReissueItem, ReissueRun
+from egec_cli.store.models import MAIL_HAS_FAILED, Client, Credential, CredentialState, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples, insert_many
 
 SAVE_AS_CSV = "Save the file as CSV."
@@ -228,6 +228,7 @@ class Person(NamedTuple):
     disabled: bool
     blocked: bool
     refused: bool
+    bounced: bool
     cost: int
 
 
@@ -240,6 +241,7 @@ PEOPLE = [
         disabled=chance.random() < 0.2,
         blocked=chance.random() < 0.2,
         refused=chance.random() < 0.2,
+        bounced=chance.random() < 0.2,
         cost=chance.choice([4, 12]),
     )
     for chance in map(random.Random, range(60))
@@ -281,6 +283,10 @@ def add_person(egec: Context, number: int, one: Person) -> str:
         ).execute()
     if one.refused:
         mailed(identifier, CredentialState.REFUSED)
+    elif one.bounced:
+        Credential.update(bounced_at=NOON).where(
+            Credential.client == Client.get(Client.identifier == identifier)
+        ).execute()
     return identifier
 
 
@@ -300,7 +306,7 @@ def matches(one: Person, wanted: dict[str, Any]) -> bool:
         "created_after": lambda: one.created <= (days("created_after") or 0),
         "email_domain": lambda: one.domain == wanted["email_domain"].lower(),
         "issued_before": lambda: one.password is not None and one.password > (days("issued_before") or 0),
-        "last_mail_failed": lambda: one.refused,
+        "last_mail_failed": lambda: one.refused or (has_password and one.bounced),
         "weak_hash": lambda: has_password and one.cost < 10,
     }
     return all(test() for name, test in tests.items() if wanted.get(name))
@@ -406,6 +412,34 @@ def test_a_refused_mail_counts_only_if_it_is_the_last_one(opened: Context) -> No
         mailed(identifier)
     mailed(doubtful, CredentialState.IN_DOUBT)
     assert found(selected(opened, last_mail_failed=True)) == [refused]
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "index"),
+    [
+        (Client.id, Client.blocked_until.is_null(False), "client_blocked"),
+        (Credential.client, MAIL_HAS_FAILED, "credential_failed"),
+    ],
+)
+def test_the_few_clients_who_are_blocked_or_lack_a_mail_are_found_without_reading_the_others(
+    opened: Context, column: Any, condition: Any, index: str
+) -> None:
+    one = made(opened, "one@example.org", blocked_until=NOON)
+    moment = clock.to_rfc3339(NOON)
+    columns = ("identifier", "civility", "first_name", "last_name", "language", "created_at", "updated_at",
+        "active_sequence", "revoked_below", "last_sequence", "failed_logins")  # fmt: skip
+    rows = [(str(2_000_000_000 + number), "", "", "", "", moment, moment, 0, 0, 0, 0) for number in range(2000)]
+    with opened.database.atomic():
+        insert_many(opened.database, "client", columns, rows)
+        mails = [(key, 1, "accepted", moment, "x") for (key,) in fetch_tuples(Client.select(Client.id))]
+        insert_many(opened.database, "credential", ("client_id", "sequence", "state", "created_at", "issued_by"), mails)
+        Credential.update(state="refused").where(Credential.client == Client.get(identifier=one)).execute()
+    # peewee's methods have no types.
+    execute: Any = opened.database.execute_sql
+    execute("ANALYZE")
+    sql, values = column.model.select(column).where(condition).sql()
+    explain = "EXPLAIN QUERY PLAN " if isinstance(opened.database, peewee.SqliteDatabase) else "EXPLAIN "
+    assert index in "\n".join(str(row) for row in execute(explain + sql, values))
 
 
 def test_a_weak_hash_is_one_of_the_current_password_with_a_lower_cost_than_new_ones(opened: Context) -> None:

@@ -94,7 +94,11 @@ def test_without_a_terminal_a_change_by_selectors_needs_yes_or_the_number(
     number = {"disable": 3, "enable": 1, "unblock": 1, "erase": 4}[command[0]]
     wrong = egec("client", *command, "--all", "--expect", str(number + 1), "--format", "json")
     assert (wrong.code, json.loads(wrong.err)["error"]["code"]) == (65, "unexpected_number")
-    assert f"{number} clients are selected, not {number + 1} as expected" in wrong.err
+    selected = "1 client is" if number == 1 else f"{number} clients are"
+    assert f"{selected} selected, not {number + 1} as expected" in wrong.err
+    dry = egec("client", *command, "--all", "--expect", str(number + 1), "--dry-run", "--format", "ids")
+    assert (dry.code, dry.out) == (65, "")
+    assert egec("client", *command, "--all", "--expect", str(number), "--dry-run").code == 0
     assert wrong.out == ""
     done = egec("client", *command, "--all", "--expect", str(number), "--format", "jsonl")
     assert done.code == 0

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from egec_cli import clock
 from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database
@@ -40,8 +42,6 @@ def told() -> int:
 
 def age_notices(days: int) -> None:
     """Let all notices be older by some days."""
-    from datetime import timedelta
-
     with open_context(load.load_settings()):
         for client in Client.select():
             if client.closing_notified_at is not None:
@@ -233,6 +233,21 @@ def test_sigterm_lets_the_mail_under_way_end_and_sends_no_more(
     assert (told(), len(server.accepted)) == (3, 3)
     assert egec(*UNUSED, "--yes").err == "egec: 3 notified\n"
     assert sorted(recipients(server)) == clients
+
+
+def test_a_stop_leaves_the_clients_after_the_present_batch_alone(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egec_cli.clients.bulk._CHANGED_AT_A_TIME", 2)
+    with open_context(load.load_settings()):
+        told_long_ago = Client.select().where(Client.email == clients[-1]).get()
+        told_long_ago.closing_notified_at = clock.now() - timedelta(days=40)
+        told_long_ago.save()
+    server.at(Point.KEPT, lambda: signal.raise_signal(signal.SIGINT))
+    ended = egec(*UNUSED, "--yes", "--format", "jsonl")
+    assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["notified", "postponed"]
+    with open_context(load.load_settings()):
+        assert Client.get_by_id(told_long_ago.id).disabled_at is None
 
 
 def test_two_commands_at_once_notify_each_client_once(

@@ -1,4 +1,4 @@
-"""Add what the life of an account needs: validity dates, a notice of closing, shared e-mails, and e-mail domains."""
+"""Add what the life of an account needs: validity dates, a notice of closing, shared e-mails, and fast selectors."""
 
 import peewee
 
@@ -23,6 +23,14 @@ def up(migrator, db):
         peewee.Index(
             "client_sharing", client, (client.email_share, client.id), where=client.email_share > peewee.SQL("0")
         )
+    )
+    # For the few clients who may be blocked, and those to whom mails could not be delivered.
+    db.execute_sql(
+        'CREATE INDEX "client_blocked" ON "client" ("blocked_until", "id") WHERE "blocked_until" IS NOT NULL'
+    )
+    db.execute_sql(
+        'CREATE INDEX "credential_failed" ON "credential" ("client_id")'
+        ' WHERE "state" = \'refused\' OR "bounced_at" IS NOT NULL'
     )
     # For clients by the domain of their e-mail, in order of creation.
     domain = "SUBSTR(email_key, INSTR(email_key, '@') + 1)"
