@@ -20,7 +20,13 @@ _RUNS = (
     "commands/test_reissue.py",
     "test_reissue_kills.py",
 )
-_IMPORTS = ("imports/test_run.py", "commands/test_client_import.py", "imports/test_spreadsheets.py")
+_IMPORTS = (
+    "imports/test_run.py",
+    "imports/test_json_list.py",
+    "imports/test_reasons.py",
+    "commands/test_client_import.py",
+    "imports/test_spreadsheets.py",
+)
 _STORE = (
     "store/test_database.py",
     "store/test_create.py",
@@ -28,6 +34,8 @@ _STORE = (
     "store/test_backup.py",
     "store/test_failures.py",
     "store/test_upgrade.py",
+    "store/test_reading.py",
+    "store/test_sql.py",
 )
 _LOGINS = (
     "logins/test_limits.py",
@@ -139,7 +147,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "stats/metrics.py": ("stats/test_metrics.py",),
     "output/openmetrics.py": ("output/test_openmetrics.py",),
     # output
-    "output/formats.py": _OUTPUT,
-    "output/messages.py": _OUTPUT,
-    "output/terminal.py": _OUTPUT,
+    "output/formats.py": ("output/test_formula_guard.py", "output/test_terminal.py", *_OUTPUT),
+    "output/messages.py": ("output/test_messages.py", "output/test_terminal.py", *_OUTPUT),
+    "output/terminal.py": ("output/test_terminal.py", "commands/test_stats.py", "commands/test_find.py", *_OUTPUT),
 }

@@ -175,3 +175,22 @@ def test_clients_are_listed_in_the_order_of_the_list_that_named_them(opened: Con
             items.fail_item(item, FAR_AWAY, *FAILURE)
     assert [one.email for one in items.list_items(run)] == named
     assert [one.email for one in items.list_failures(run)] == [named[place] for place in (1, 2, 4)]
+
+
+def test_a_deferred_client_counts_as_deferred_until_the_next_attempt_is_due(opened: Context, run: ReissueRun) -> None:
+    first, second = claimed(opened, run, FAR_AWAY, 2)
+    with opened.database.atomic():
+        for item, seconds in ((first, 60), (second, 120)):
+            until = opened.clock() + timedelta(seconds=seconds)
+            items.defer_item(item._replace(attempts=1), FAR_AWAY, until, *FAILURE)
+    assert [runs.load_run(later(opened, seconds), run).deferred for seconds in (0, 90, 150)] == [2, 1, 0]
+
+
+def test_a_paused_run_without_clients_left_waits_for_no_attempt(opened: Context, run: ReissueRun) -> None:
+    claims = claimed(opened, run, FAR_AWAY)
+    runs.pause_run(opened, run, "mail_server_unavailable", waits=True)
+    assert runs.load_run(opened, run).next_attempt_at is not None
+    with opened.database.atomic():
+        items.accept_items([item.key for item in claims], FAR_AWAY)
+    shown = runs.load_run(opened, run)
+    assert (shown.remaining, shown.next_attempt_at) == (0, None)

@@ -49,7 +49,7 @@ from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
 from egec_cli.settings.schema import PostgresqlServer
 from egec_cli.store import database as store
-from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
+from egec_cli.store.models import Client, Credential, MailCount, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent
 from egec_cli.store.postgresql import server_clock
 from egec_cli.store.sql import fetch_tuples
@@ -725,6 +725,13 @@ def test_a_mail_that_was_never_started_changes_nothing_for_its_client(context: C
     work(context, run, stop)
     found = sorted(fetch_tuples(Credential.select(Credential.state, Credential.failure)))
     assert found == [("accepted", None), ("refused", "not_sent")]
+    require_answered(1)
+
+
+def require_answered(mails: int) -> None:
+    """Require that this number of mails counts for the quotas, each until its answer."""
+    assert sum(one.mails for one in MailCount.select() if one.owner is None) == mails
+    assert MailCount.select().where(MailCount.owner.is_null(False)).count() == 0
 
 
 def test_mails_keep_to_the_rate_limit(context: Context, server: MailServer) -> None:
@@ -743,6 +750,7 @@ def test_mails_keep_to_the_rate_limit(context: Context, server: MailServer) -> N
         if arrival < moment - timedelta(milliseconds=2)
     ]
     assert too_early == []
+    require_answered(5)
 
 
 def test_a_run_is_paused_at_the_moment_when_its_last_worker_leaves(context: Context) -> None:

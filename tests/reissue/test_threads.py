@@ -229,6 +229,20 @@ def test_a_mail_that_waits_for_its_departure_stays_while_a_refusal_is_judged(mon
         assert are_accepted(one.results(2))
 
 
+def test_a_mail_that_waits_for_its_departure_comes_back_if_its_thread_may_no_longer_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with sending(monkeypatch) as one:
+        one.senders.use_all_connections()
+        one.put(range(CONNECTIONS), leaves_in=0.3)
+        # Each thread has one of them.
+        wait_until(lambda: not one.senders._waiting)
+        one.senders.use_one_connection()
+        results = one.results(CONNECTIONS)
+        assert [one.result is None for one in results].count(True) == CONNECTIONS - 1
+        assert len(one.server.mails_tried) == 1
+
+
 def test_mails_that_wait_while_a_refusal_is_judged_come_back_when_the_run_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
