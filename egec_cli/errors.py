@@ -120,6 +120,10 @@ class ConfigError(EgecError):
     code = "configuration"
 
 
+class DamagedDatabase(ConfigError):
+    """An SQLite file is damaged, or it is something else."""
+
+
 def quoted(value: object) -> str:
     """Return a value, such as a run name or a path, as one word of a shell."""
     # Imported here: only hints need it.
@@ -136,9 +140,9 @@ def database_busy() -> TemporaryFailure:
     return TemporaryFailure("the database is busy with another process", "Try again.", code="database_busy")
 
 
-def damaged_file(location: object, reason: str) -> ConfigError:
+def damaged_file(location: object, reason: str) -> DamagedDatabase:
     """Return the error for an SQLite file that is damaged or something else."""
-    return ConfigError(
+    return DamagedDatabase(
         "{location} is not an intact SQLite database: {reason}",
         "Restore a backup, or set EGEC_DATABASE_URL.",
         location=location,

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from egec_cli import files
-from egec_cli.errors import InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
+from egec_cli.errors import DamagedDatabase, InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import HiddenFile
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database, sqlite, sqlite_file
@@ -164,10 +164,10 @@ def _put_in_place(staged: HiddenFile, live: Path, report: Report) -> Path | None
         with _open_exclusively(live) as target, closing(sqlite3.connect(staged.path)) as source:
             kept = sqlite_file.copy_beside(target, live, _LABEL, patience=database.BUSY_TIMEOUT, report=report)
             sqlite_file.overwrite_database(target, source, report, Words("restoring the backup"))
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+    except (sqlite3.DatabaseError, DamagedDatabase) as error:
+        if isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
-        # Its first page is not a database's: no process can have it open.
+        # Its first page is not a database's, or SQLite cannot read what tables it has: no process can use it.
         kept = _keep(live)
         staged.move_to(live.name, force=True)
     return kept

@@ -14,7 +14,7 @@ from tests.smtp_server import Fault, MailServer, Point
 
 KEYS = [
     "identifier", "email", "reference", "civility", "first_name", "last_name", "language", "status",
-    "last_sequence", "last_login_at", "created_at",
+    "last_sequence", "last_login_at", "created_at", "valid_from", "valid_until",
 ]  # fmt: skip
 JEANNE = ("client", "create", "jeanne@example.org", "--civility", "Mme", "--last-name", "Dupont")
 
@@ -40,6 +40,7 @@ def test_create_makes_the_database_and_shows_the_client(egec: Egec) -> None:
         "blocked_until": None,
         "failure_origins": 0,
         "email_bounced_at": None,
+        "closing_notified_at": None,
         "mails": [],
     }
 
@@ -214,6 +215,7 @@ def test_show_lists_the_last_mails_with_their_states(egec: Egec) -> None:
         "blocked_until",
         "failure_origins",
         "email_bounced_at",
+        "closing_notified_at",
         "mails",
         "history",
     ]

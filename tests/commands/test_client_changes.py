@@ -77,7 +77,7 @@ def test_disable_and_enable_show_the_result(egec: Egec, jeanne: str) -> None:
 def test_unblock_resets_the_failed_logins_that_show_displays(egec: Egec, egec_process: Egec, jeanne: str) -> None:
     def login_state() -> tuple[int, str | None, str]:
         record = shown(egec, jeanne)
-        assert list(record)[-6:-2] == ["failed_logins", "blocked_until", "failure_origins", "email_bounced_at"]
+        assert list(record)[-7:-3] == ["failed_logins", "blocked_until", "failure_origins", "email_bounced_at"]
         return record["failed_logins"], record["blocked_until"], record["status"]
 
     assert "failed_logins" not in egec("client", "show", jeanne).out

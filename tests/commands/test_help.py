@@ -360,7 +360,7 @@ def test_the_help_of_the_program_names_it(egec: Egec) -> None:
     ("words", "expected"),
     [
         (("help", "bou"), ["bounces"]),
-        (("help", "re"), ["reference", "reissue"]),
+        (("help", "re"), ["reference", "reissue", "retention"]),
         (("help", "client", "im"), ["import"]),
         (("help", "runs", ""), []),
         (("help", "client", "import", ""), []),

@@ -59,7 +59,7 @@ def test_there_is_no_log_by_default(egec: Egec, jeanne: str) -> None:
 
 def test_a_word_of_the_log_that_has_blanks_is_quoted(egec: Egec, jeanne: str, server: MailServer) -> None:
     ended = egec("--verbose", "reissue", "start", 'a "b', "--all", "--yes")
-    assert 'reissue.start recorded run="a \\"b" clients=1 by ' in ended.err
+    assert 'reissue.start recorded run="a \\"b" clients=1 selection=--all by ' in ended.err
 
 
 def test_a_log_without_a_reader_stops_nothing(egec: Egec, jeanne: str) -> None:

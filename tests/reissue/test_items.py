@@ -12,7 +12,7 @@ from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases
-from egec_cli.reissue import items, runs
+from egec_cli.reissue import items, report, runs
 from egec_cli.reissue.items import ClaimedItem
 from egec_cli.store.models import ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import locks_rows
@@ -183,14 +183,14 @@ def test_a_deferred_client_counts_as_deferred_until_the_next_attempt_is_due(open
         for item, seconds in ((first, 60), (second, 120)):
             until = opened.clock() + timedelta(seconds=seconds)
             items.defer_item(item._replace(attempts=1), FAR_AWAY, until, *FAILURE)
-    assert [runs.load_run(later(opened, seconds), run).deferred for seconds in (0, 90, 150)] == [2, 1, 0]
+    assert [report.load_run(later(opened, seconds), run).deferred for seconds in (0, 90, 150)] == [2, 1, 0]
 
 
 def test_a_paused_run_without_clients_left_waits_for_no_attempt(opened: Context, run: ReissueRun) -> None:
     claims = claimed(opened, run, FAR_AWAY)
     runs.pause_run(opened, run, "mail_server_unavailable", waits=True)
-    assert runs.load_run(opened, run).next_attempt_at is not None
+    assert report.load_run(opened, run).next_attempt_at is not None
     with opened.database.atomic():
         items.accept_items([item.key for item in claims], FAR_AWAY)
-    shown = runs.load_run(opened, run)
+    shown = report.load_run(opened, run)
     assert (shown.remaining, shown.next_attempt_at) == (0, None)
