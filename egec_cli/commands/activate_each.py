@@ -83,7 +83,15 @@ def mail_passwords(
             print_unless_quiet(sent_text)
     else:
         records = map(_record, issued)
-        render_all(records, ActivationRecord, output, in_table=_IN_TABLE, optional=("reference",), flush=True)
+        render_all(
+            records,
+            ActivationRecord,
+            output,
+            in_table=_IN_TABLE,
+            optional=("reference",),
+            flush=True,
+            are_outcomes=True,
+        )
     if len(errors) == len(mailable):
         raise errors[0]
     for error in errors if prints_text or is_hidden(output) else ():

@@ -167,7 +167,7 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
             lambda keys: kind.change(context, keys, change.NO_GUARD),
             report_total=line.set_total,
         )
-        render_all(summary.count(records, output), ChangeRecord, output, flush=True)
+        render_all(summary.count(records, output), ChangeRecord, output, flush=True, are_outcomes=True)
     summary.report(Words("the list is empty"))
     kind.finish(context, summary.identifier)
     return summary.failed
@@ -209,7 +209,7 @@ def change_selected(
             )
         else:
             records = walk(at_most)
-        render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None)
+        render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None, are_outcomes=True)
     summary.report(Words("no client to change"))
     kind.finish(context, summary.identifier)
     return summary.failed

@@ -151,7 +151,14 @@ def bounces_command(
     outcomes: Counter[BounceOutcome] = Counter()
     with open_context() as context:
         found = bounces.process_messages(context, _read_messages(source, move=move))
-        render_all(_count_outcomes(found, outcomes), BounceRecord, output, split_fields(fields), in_table=_IN_TABLE)
+        render_all(
+            _count_outcomes(found, outcomes),
+            BounceRecord,
+            output,
+            split_fields(fields),
+            in_table=_IN_TABLE,
+            are_outcomes=True,
+        )
     if is_piped:
         return
     if not outcomes and not Path(source).is_dir():

@@ -433,7 +433,7 @@ def _track_progress(outcomes: Iterable[ItemRecord], progress: Progress) -> Itera
 
 def _show_outcomes(outcomes: Iterable[ItemRecord], output: OutputFormat) -> None:
     if output not in _SUMMARISED:
-        render_all(outcomes, ItemRecord, output, flush=True)
+        render_all(outcomes, ItemRecord, output, flush=True, are_outcomes=True)
         return
     for one in outcomes:
         if one.outcome is ItemState.FAILED:

@@ -140,7 +140,7 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
                 failure = error
 
         with line:
-            render_all(count_verdicts(), login_batch.LineVerdict, output)
+            render_all(count_verdicts(), login_batch.LineVerdict, output, are_outcomes=True)
     if failure is not None:
         raise failure
     if unchecked:

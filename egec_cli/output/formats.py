@@ -82,6 +82,7 @@ def render_all(
     optional: Sequence[str] = (),
     empty: str = "",
     flush: bool = False,
+    are_outcomes: bool = False,
 ) -> None:
     """Show results one by one as they arrive: json is one list, jsonl one object per line.
 
@@ -92,6 +93,7 @@ def render_all(
         optional: those of them that a narrow terminal leaves out, the least important first.
         empty: what a terminal shows for an empty list.
         flush: flush after each result, so that a pipe sees it immediately.
+        are_outcomes: reading the results does the work, so none of them waits for a pager, nor ends with it.
 
     Raises:
         UsageError: a chosen field is unknown.
@@ -110,7 +112,7 @@ def render_all(
                 # Imported here: machine formats do not need it.
                 from egec_cli.output.terminal import show_table
 
-                show_table(rows, names, optional=() if chosen else optional, empty=empty)
+                show_table(rows, names, optional=() if chosen else optional, empty=empty, may_page=not are_outcomes)
             else:
                 _show_rows(rows, names, output)
     finally:

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -37,7 +37,12 @@ _COLOUR_OF = {word: colour for colour, words in _COLOURS.items() for word in wor
 
 
 def show_table(
-    rows: Iterator[Sequence[Any]], names: Sequence[str], *, optional: Sequence[str] = (), empty: str = ""
+    rows: Iterator[Sequence[Any]],
+    names: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    empty: str = "",
+    may_page: bool = True,
 ) -> None:
     """Show rows on stdout below the names of their columns.
 
@@ -49,6 +54,7 @@ def show_table(
         names: the names of the columns.
         optional: the columns that a narrow terminal leaves out, the least important first.
         empty: what a terminal shows for an empty table.
+        may_page: show a long table in the pager.
     """
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
@@ -63,7 +69,7 @@ def show_table(
         if len(first) + _LINES_AROUND_ROWS <= lines:
             _print_in_colour(table)
         else:
-            with pager():
+            with pager() if may_page else nullcontext():
                 _write_lines(table, ([text_for_people(value) for value in row] for row in rows))
 
 

@@ -327,3 +327,15 @@ def test_ctrl_c_leaves_whole_batches(egec_process: Egec, many: Callable[[], int]
     assert many() % 500 == 0
     assert egec_process(*DISABLE[3:], "--yes").code == 0
     require_each_disabled_once()
+
+
+def test_a_change_never_waits_for_a_pager_nor_ends_with_it(egec: Egec, tmp_path: Path) -> None:
+    for number in range(6):
+        egec("client", "create", f"c{number}@example.org")
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho paged\nhead -n 1\n")
+    pager.chmod(0o700)
+    for command in (("disable", "--reason", "left"), ("enable",)):
+        code, seen = at_terminal("client", *command, "--all", "--yes", lines=5, PAGER=str(pager))
+        assert (code, "paged" in seen) == (0, False)
+        assert f"6 {command[0]}d" in seen
