@@ -74,12 +74,12 @@ def mail_passwords(
     sent_text = render_answer(context.settings, Answer.SENT, mailable[0].language)
     for refusal in refusals.values():
         note("egec: no mail: {reason}", reason=refusal.message)
-    errors: list[EgecError] = []
-    issued = _collect_errors(issue_each.mail_each(context, mailable, hashing=hashing, revoke=revoke), errors)
+    failed: list[tuple[Client, EgecError]] = []
+    issued = _collect_failed(issue_each.mail_each(context, mailable, hashing=hashing, revoke=revoke), failed)
     if prints_text:
         for _ in issued:
             pass
-        if len(errors) < len(mailable):
+        if len(failed) < len(mailable):
             print_unless_quiet(sent_text)
     else:
         records = map(_record, issued)
@@ -92,21 +92,22 @@ def mail_passwords(
             flush=True,
             are_outcomes=True,
         )
-    if len(errors) == len(mailable):
-        raise errors[0]
-    for error in errors if prints_text or is_hidden(output) else ():
-        warn("egec: {message}", message=error.message)
+    is_first_raised = len(failed) == len(mailable)
+    for client, error in failed[is_first_raised:] if prints_text or is_hidden(output) else ():
+        warn("egec: client {identifier}: {message}", identifier=client.identifier, message=error.message)
         if error.hint:
             warn("      {hint}", hint=error.hint)
-    note("egec: {accepted} of {number} mails accepted", accepted=len(mailable) - len(errors), number=len(mailable))
-    if errors:
+    note("egec: {accepted} of {number} mails accepted", accepted=len(mailable) - len(failed), number=len(mailable))
+    if is_first_raised:
+        raise failed[0][1]
+    if failed:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _collect_errors(issued: Iterator[Issued], errors: list[EgecError]) -> Iterator[Issued]:
+def _collect_failed(issued: Iterator[Issued], failed: list[tuple[Client, EgecError]]) -> Iterator[Issued]:
     for one in issued:
         if one.error is not None:
-            errors.append(one.error)
+            failed.append((one.client, one.error))
         yield one
 
 
