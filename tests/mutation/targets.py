@@ -22,7 +22,7 @@ _RUNS = (
 )
 _IMPORTS = (
     "imports/test_run.py",
-    "imports/test_json_list.py",
+    "imports/test_json_tables.py",
     "imports/test_reasons.py",
     "commands/test_client_import.py",
     "imports/test_spreadsheets.py",
@@ -74,6 +74,22 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "email_address.py": ("test_email_address.py",),
     "identifier.py": ("test_identifier.py",),
     "clients/fields.py": ("clients/test_fields.py", "clients/test_change.py", "imports/test_run.py"),
+    "clients/bulk.py": ("clients/test_bulk.py", "commands/test_client_bulk.py"),
+    "clients/change.py": ("clients/test_change.py", "clients/test_bulk.py", "commands/test_client_changes.py"),
+    "clients/closing.py": (
+        "clients/test_closing.py",
+        "clients/test_closing_life.py",
+        "commands/test_client_closing.py",
+    ),
+    "clients/name_files.py": ("clients/test_select.py", "clients/test_shared_emails.py", "clients/test_change.py"),
+    "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py"),
+    "credentials/issue_each.py": ("credentials/test_issue_each.py", "commands/test_activate_each.py"),
+    "credentials/sharing.py": (
+        "clients/test_shared_emails.py",
+        "imports/test_sharing.py",
+        "credentials/test_issue_each.py",
+    ),
+    "credentials/validity.py": ("credentials/test_validity.py", "clients/test_records.py", "commands/test_validity.py"),
     "clients/select.py": (
         "clients/test_select.py",
         "clients/test_lists.py",
@@ -109,7 +125,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     # imports
     "imports/columns.py": _IMPORTS,
     "imports/formats.py": _IMPORTS,
-    "imports/json_tables.py": ("imports/test_json_tables.py", *_IMPORTS),
+    "imports/json_tables.py": _IMPORTS,
     "imports/merge.py": _IMPORTS,
     "imports/rows.py": _IMPORTS,
     "imports/run.py": _IMPORTS,
