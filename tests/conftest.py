@@ -1,5 +1,6 @@
 """What the tests share: a clean environment, both databases, the program run as a process or in this one."""
 
+import compileall
 import gc
 import itertools
 import os
@@ -245,6 +246,12 @@ def opened(location: Database) -> Iterator[accounts_egec.Context]:
     """Return an open context on each of the databases."""
     with accounts_egec.open_context(load.load_settings()) as opened_egec:
         yield opened_egec
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the program once: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do it."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(main.__file__).parent, quiet=2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

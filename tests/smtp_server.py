@@ -351,6 +351,8 @@ class MailServer:
     def start(self) -> None:
         """Listen: on a free port the first time, on the same one afterwards."""
         listening = socket.create_server((HOST, self.port))
+        # asyncio sets this only on sockets that it makes. Without it, each answer of several lines takes 40 ms.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listening.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
