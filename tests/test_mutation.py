@@ -1,14 +1,16 @@
 """The mutation tests themselves: what is mutated, that every listed equivalent is one, that nothing is left changed."""
 
 import ast
+from collections import Counter
 
 import pytest
 
 from tests.mutation.__main__ import chosen
+from tests.mutation.breaks import load_breaks
 from tests.mutation.learned import Known, Learned, in_order, with_postgresql
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.results import Equivalent, Results, equivalents
-from tests.mutation.targets import PACKAGE, TARGETS, TESTS
+from tests.mutation.targets import PACKAGE, ROOT, TARGETS, TESTS
 from tests.mutation.trial import Outcome, Trial, copies
 
 
@@ -183,3 +185,15 @@ def test_a_result_is_kept_until_the_module_or_the_tests_that_decided_change(
     (folder / "results.jsonl").write_text(lines)
     assert Results(folder, fresh=False).of(mutant) is None
     assert Results(folder, fresh=True).of(mutant) is None
+
+
+def test_each_promise_is_broken_in_three_ways_that_still_fit_the_source() -> None:
+    broken = Counter(one.promise for one in load_breaks())
+    for one in load_breaks():
+        for module, text in one.apply(lambda module: (PACKAGE / module).read_text()).items():
+            compile(text, module, "exec")
+        for test in one.tests:
+            file, name = test.split("::")
+            assert f"def {name}(" in (ROOT / file).read_text()
+    assert set(broken) == {"P1", "P2", "P3", "P4", "login limits", "lease", "quota"}
+    assert min(broken.values()) >= 3

@@ -21,6 +21,8 @@ Modules
 - `trial.py`: runs the tests of one mutant, in a copy of the project; the project itself is never changed.
 - `plugin.py`: lets pytest note which lines each test runs, and run the tests in another order.
 - `learned.py`: keeps what is known of the tests without a mutant, and puts them in order for one.
+- `breaks.py`, `breaks.toml`: deliberate breaks of each promise, and the tests that must notice them. It is a command of
+  its own: `python -m tests.mutation.breaks`.
 - `results.py`: keeps the results in `.mutation/` beside `pyproject.toml`, so that an interrupted run continues.
 
 First each file of tests runs once without a mutant; all must pass. Those on PostgreSQL are left out; one that notices a

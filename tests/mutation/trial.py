@@ -106,15 +106,34 @@ class Copy:
             self.require_pass(f"{self._tests.name}/{file}")
         return json.loads(learned.read_text())
 
-    def require_pass(self, test: str) -> None:
-        """Run a test, or those of a file, without a mutant.
+    def require_pass(self, *tests: str) -> None:
+        """Run tests, or those of files, without a mutant.
 
         Raises:
             FailsWithoutMutant: if one fails.
         """
-        code, out = self._pytest([test], None)
+        code, out = self._pytest(tests, None)
         if code != _PASSED:
-            raise FailsWithoutMutant(f"{test} fails without a mutant:\n{out[-2000:]}")
+            raise FailsWithoutMutant(f"{' '.join(tests)} fails without a mutant:\n{out[-2000:]}")
+
+    def read(self, module: str) -> str:
+        """Return the text of a module, without a mutant."""
+        return (self._package / module).read_text()
+
+    def list_passed(self, changed: Mapping[str, str], tests: Sequence[str]) -> list[str]:
+        """Return which tests pass although modules have been changed; the modules are restored.
+
+        Args:
+            changed: the new text of each changed module.
+        """
+        kept = {module: self.read(module) for module in changed}
+        try:
+            for module, text in changed.items():
+                _write(self._package / module, text.encode())
+            return [test for test in tests if self._pytest(["-x", test], None)[0] == _PASSED]
+        finally:
+            for module, text in kept.items():
+                _write(self._package / module, text.encode())
 
     def try_with(self, mutant: Mutant, order: Mapping[str, float]) -> Trial:
         """Run the tests of a module with a mutant in it, until one fails.
