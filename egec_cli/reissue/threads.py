@@ -134,7 +134,7 @@ class Hashers:
 
     def close(self) -> None:
         """Start no further hash, and do not wait for those under way."""
-        _take_all(self._waiting)
+        _drop_all(self._waiting)
         for _ in self._threads:
             self._waiting.put(None)
 
@@ -346,15 +346,11 @@ def _is_unreachable_for_now(error: BaseException) -> bool:
     )
 
 
-def _take_all(queue: "SimpleQueue[_Work | None]") -> list[_Work]:
-    """Remove and return the work that no thread has taken from a queue."""
-    taken = []
+def _drop_all(queue: "SimpleQueue[_Work | None]") -> None:
+    """Remove the work that no thread has taken from a queue."""
     with suppress(Empty):
         while True:
-            work = queue.get_nowait()
-            if work is not None:
-                taken.append(work)
-    return taken
+            queue.get_nowait()
 
 
 class _Mean:

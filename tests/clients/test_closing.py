@@ -203,6 +203,15 @@ def test_a_login_or_a_new_address_makes_a_notice_void(
     assert recipients(server) == ["c0@example.org", "c0@example.org" if change_of == "login" else "new@example.org"]
 
 
+def test_a_notice_sent_in_the_moment_when_the_address_changed_does_not_count(context: Context, now: Now) -> None:
+    [client] = make(context, 1)
+    Night(context)
+    update.update_client(context, client, {"email": "new@example.org"})
+    assert reload(client).email_changed_at == reload(client).closing_notified_at
+    now.moment = CLOSING
+    assert Night(context).outcomes == ["notified"]
+
+
 def test_a_client_who_was_enabled_again_is_told_again(context: Context, server: MailServer, now: Now) -> None:
     [client] = make(context, 1)
     Night(context)

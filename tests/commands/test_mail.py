@@ -272,6 +272,25 @@ def test_a_failed_note_is_reported_even_with_quiet(egec: Egec, monkeypatch: pyte
     assert json.loads(egec("client", "show", identifier, "--format", "json").out)["email"] == "new@example.org"
 
 
+@pytest.mark.parametrize(
+    ("fault", "outcome", "failure", "words"),
+    [
+        (Fault.RCPT_550, "refused", "mail_refused", "550"),
+        (Fault.CUT_AFTER_KEEPING, "in_doubt", "in_doubt", "may have been sent"),
+    ],
+)
+def test_a_note_that_may_not_have_arrived_is_reported_and_on_record(
+    egec: Egec, server: MailServer, fault: Fault, outcome: str, failure: str, words: str
+) -> None:
+    egec("client", "create", "old@example.org", "--activate")
+    server.fail_next(fault)
+    ended = egec("client", "update", "old@example.org", "--email", "new@example.org")
+    assert ended.code == 3
+    assert words in ended.err
+    [event] = json.loads(egec("audit", "list", "--action", "client.notice", "--format", "json").out)
+    assert (event["outcome"], event["details"]["failure"]) == (outcome, failure)
+
+
 def test_a_test_mail_is_on_record_without_its_address(egec: Egec, server: MailServer) -> None:
     assert egec("init").code == 0
     ended = egec("mail", "test", "you@example.org", "--kind", "reissue", "--format", "json")

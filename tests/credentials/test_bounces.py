@@ -1,5 +1,6 @@
 """Bounces: what they mark and what they never change, on both databases."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -28,6 +29,7 @@ from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply
 from egec_cli.store.models import Client, Credential, Event
+from egec_cli.store.sql import locks_rows
 from tests.delivery_reports import NO_SUCH_USER, report_of
 from tests.shared_emails import OFFICE, create_sharers, with_sharing
 
@@ -351,6 +353,34 @@ def test_a_bounce_marks_a_shared_address_at_each_client_and_a_login_of_any_clear
     _, clear = mailed(egec, second)
     assert verify_login(egec, second.identifier, clear).accepted
     assert (is_marked(first), is_marked(second)) == (False, False)
+
+
+def test_a_bounce_waits_for_a_client_of_the_address_who_is_being_changed(opened: Context) -> None:
+    if not locks_rows():
+        pytest.skip("a transaction has an SQLite database to itself")
+    egec = with_sharing(opened)
+    first, second = create_sharers(egec)
+    mail, _ = mailed(egec, first)
+
+    def is_waiting() -> bool:
+        # peewee's methods have no types.
+        execute: Any = opened.database.execute_sql
+        return bool(list(execute("SELECT 1 FROM pg_locks WHERE NOT granted")))
+
+    def read_on_another_connection() -> list[BounceRecord]:
+        with opened.database.connection_context():
+            return read(egec, report_of(mail.message_id))
+
+    with ThreadPoolExecutor(1) as other:
+        with opened.database.atomic():
+            Client.update(last_name="Martin").where(Client.id == second.id).execute()
+            reading = other.submit(read_on_another_connection)
+            deadline = time.monotonic() + 10
+            while not (is_waiting() or reading.done()):
+                assert time.monotonic() < deadline, "the reader neither waits nor ends"
+                time.sleep(0.01)
+        assert [record.outcome for record in reading.result(10)] == ["marked"]
+    assert (is_marked(first), is_marked(second)) == (True, True)
 
 
 def test_a_login_with_a_mail_older_than_the_bounce_of_another_client_clears_nothing(opened: Context) -> None:

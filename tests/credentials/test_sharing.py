@@ -4,14 +4,18 @@ from typing import Any
 
 import pytest
 
+from egec_cli import hashing
+from egec_cli.clients import fields
 from egec_cli.clients.change import erase_clients
+from egec_cli.clients.records import create_client
 from egec_cli.clients.update import update_client
 from egec_cli.context import Context
 from egec_cli.credentials import sharing
+from egec_cli.credentials.issue import issue_to_operator
 from egec_cli.credentials.sharing import SharedEmail
 from egec_cli.errors import ConfigError
 from egec_cli.store import peewee
-from egec_cli.store.models import Client
+from egec_cli.store.models import Client, Credential
 from tests.shared_emails import OFFICE, create_sharers, with_sharing
 
 
@@ -55,6 +59,16 @@ def test_the_error_lists_ten_shared_emails_and_counts_all(opened: Context) -> No
     assert len(listed) == 10
     assert listed[0] == "  office00@example.org: 1000000000, 1000000001"
     sharing.require_allowed(with_sharing(opened))
+
+
+def test_no_password_is_issued_while_clients_share_an_email_against_the_settings(opened: Context) -> None:
+    create_sharers(opened)
+    other = create_client(with_sharing(opened), fields.parse_fields("other@example.org"))
+    shown: list[object] = []
+    with pytest.raises(ConfigError) as caught:
+        issue_to_operator(opened, other, shown.append, hashing=hashing.start_hash(opened.settings))
+    assert (caught.value.code, shown, other.last_sequence) == ("email_shared", [], 0)
+    assert not Credential.select().exists()
 
 
 def test_the_log_of_a_portal_gets_no_email(opened: Context) -> None:

@@ -64,7 +64,12 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "credentials/test_bounces.py",
         "credentials/test_promises.py",
     ),
-    "credentials/issue.py": (*_ISSUING, "audit/test_record.py", "credentials/test_promises.py"),
+    "credentials/issue.py": (
+        *_ISSUING,
+        "credentials/test_sharing.py",
+        "audit/test_record.py",
+        "credentials/test_promises.py",
+    ),
     "hashing.py": ("test_hashing.py", "logins/test_work.py"),
     "password.py": ("test_password.py",),
     # leases and quotas
@@ -82,9 +87,10 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "commands/test_client_closing.py",
     ),
     "clients/name_files.py": ("clients/test_select.py", "clients/test_shared_emails.py", "clients/test_change.py"),
-    "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py"),
+    "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py", "commands/test_mail.py"),
     "credentials/issue_each.py": ("credentials/test_issue_each.py", "commands/test_activate_each.py"),
     "credentials/sharing.py": (
+        "credentials/test_sharing.py",
         "clients/test_shared_emails.py",
         "imports/test_sharing.py",
         "credentials/test_issue_each.py",

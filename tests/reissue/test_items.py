@@ -194,3 +194,14 @@ def test_a_paused_run_without_clients_left_waits_for_no_attempt(opened: Context,
         items.accept_items([item.key for item in claims], FAR_AWAY)
     shown = report.load_run(opened, run)
     assert (shown.remaining, shown.next_attempt_at) == (0, None)
+
+
+def test_the_first_and_last_moments_at_which_waiting_clients_are_due(opened: Context, run: ReissueRun) -> None:
+    now = opened.clock().replace(microsecond=0)
+    assert len(claimed(opened, run, "me", 2)) == 2
+    for number, item in enumerate(ReissueItem.select().where(ReissueItem.lease_owner.is_null())):
+        ReissueItem.update(not_before=now + timedelta(minutes=number)).where(ReissueItem.id == item.id).execute()
+    assert items.next_due(run) == now
+    assert items.last_due(run) == now + timedelta(minutes=PEOPLE - 3)
+    ReissueItem.update(state=ItemState.FAILED).execute()
+    assert (items.next_due(run), items.last_due(run)) == (None, None)
