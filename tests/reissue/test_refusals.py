@@ -274,7 +274,7 @@ def test_a_server_that_answers_no_mail_pauses_the_run_and_its_mails_stay_in_doub
     assert error.code == "in_doubt"
     assert "answers to all last mails were lost" in error.message
     tried = {one.recipient for one in server.mails_tried}
-    assert 5 <= len(tried) <= 10
+    assert 5 <= len(tried) < 20
     in_doubt = Credential.select().where(Credential.state == "in_doubt").count()
     assert in_doubt == sum(attempts()) == len(server.mails_tried)
     shown = report.load_run(context, run)
