@@ -4,6 +4,7 @@ import compileall
 import gc
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,12 +223,20 @@ def durable_postgresql(postgresql: Callable[[], str]) -> Iterator[Callable[[], s
         set_durable(admin, False)
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty database of egec, to be copied: that takes a twentieth of the time of creating one."""
+    file = tmp_path_factory.mktemp("template") / "egec.db"
+    database.create_database(SqliteFile(file))
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Return an empty database of egec, once of each engine; EGEC_DATABASE_URL names it too."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/egec.db"
-        database.create_database(SqliteFile(tmp_path / "egec.db"))
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "egec.db")
     else:
         url = request.getfixturevalue("postgresql")()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)

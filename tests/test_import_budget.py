@@ -104,5 +104,9 @@ def test_no_command_but_completion_loads_what_completes() -> None:
     assert not loaded & {module.__name__ for module in (completion, contract)}
 
 
+def test_the_first_command_on_sqlite_does_not_load_what_postgresql_needs() -> None:
+    assert libraries(modules_after("init")) & {"psycopg", "asyncio"} == set()
+
+
 def test_the_measurement_sees_the_imports_of_a_command() -> None:
     assert {"typer", "random", "egec_cli"} <= libraries(modules_after("password"))

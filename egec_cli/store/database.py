@@ -3,9 +3,11 @@
 import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from egec_cli import files
 from egec_cli.errors import (
@@ -394,9 +396,26 @@ def lock_schema(database: peewee.Database) -> None:
 
 def migrate(database: peewee.Database) -> None:
     """Apply the missing migrations in one transaction, while no other program does."""
-    from playhouse.migrations import Runner
-
+    runner = _import_runner()
     lock_schema(database)
     # The runner looks for missing migrations within the transaction, which keeps other programs out.
     with database.atomic():
-        Runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
+        runner(database, str(MIGRATIONS), table_name=HISTORY_TABLE).up()
+
+
+def _import_runner() -> Any:
+    """Return peewee's class that applies migrations.
+
+    It also supports CockroachDB, whose module loads psycopg and asyncio where they are installed: half of the time that
+    the first command on SQLite takes. Without that module it supports the databases of egec alone.
+    """
+    unused = "playhouse.cockroachdb"
+    is_loaded = unused in sys.modules
+    if not is_loaded:
+        sys.modules[unused] = None  # type: ignore[assignment] # Python's way to mark a module as missing
+    try:
+        from playhouse.migrations import Runner
+    finally:
+        if not is_loaded:
+            del sys.modules[unused]
+    return Runner
