@@ -203,7 +203,7 @@ def group_failures(run: ReissueRun) -> list[FailureGroup]:
     for failure, details, clients in stream_rows(query):
         reply = split_reply(details or "")
         text = without_addresses(details) if reply.code else ""
-        key = failure or "", reply.codes if reply.status else text
+        key = failure, reply.codes if reply.status else text
         numbers[key] += clients
         replies.setdefault(key, text)
     return [FailureGroup(clients, key[0], replies[key]) for key, clients in numbers.most_common()]

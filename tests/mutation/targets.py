@@ -21,11 +21,14 @@ _RUNS = (
     "test_reissue_kills.py",
 )
 _IMPORTS = (
+    "imports/test_formats.py",
     "imports/test_run.py",
     "imports/test_json_tables.py",
     "imports/test_reasons.py",
     "commands/test_client_import.py",
     "imports/test_spreadsheets.py",
+    "imports/test_sharing.py",
+    "imports/test_validity.py",
 )
 _STORE = (
     "store/test_database.py",
@@ -123,11 +126,21 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/worker.py": _RUNS,
     "reissue/under_way.py": _RUNS,
     "reissue/selection.py": _RUNS,
-    "reissue/report.py": ("reissue/test_report.py", "reissue/test_refusals.py", "commands/test_reissue.py"),
+    "reissue/report.py": (
+        "reissue/test_report.py",
+        "reissue/test_items.py",
+        "reissue/test_refusals.py",
+        "commands/test_reissue.py",
+    ),
     "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
     "reissue/throttle.py": ("reissue/test_throttle.py", "reissue/test_refusals.py"),
-    "reissue/messages.py": ("reissue/test_refusals.py", "reissue/test_runs.py", "commands/test_reissue.py"),
+    "reissue/messages.py": (
+        "reissue/test_messages.py",
+        "reissue/test_refusals.py",
+        "reissue/test_runs.py",
+        "commands/test_reissue.py",
+    ),
     # imports
     "imports/columns.py": _IMPORTS,
     "imports/formats.py": _IMPORTS,
