@@ -340,6 +340,14 @@ def test_a_client_with_a_bcrypt_hash_can_log_in_without_a_mail(opened: Context, 
     assert Credential.select().count() == 1
 
 
+def test_a_client_without_a_hash_has_no_password_after_an_import_and_an_update(opened: Context) -> None:
+    imported(opened, "email;last_name\njeanne@example.org;Dupont\n")
+    imported(opened, "email;last_name;password_hash\njeanne@example.org;Martin;\n", on_conflict=OnConflict.UPDATE)
+    [client] = Client.select()
+    assert (client.last_name, client.active_sequence, client.last_sequence, client.failed_logins) == ("Martin", 0, 0, 0)
+    assert not Credential.select().exists()
+
+
 def test_a_hash_never_replaces_a_password(opened: Context) -> None:
     first, second = (bcrypt.hashpw(clear, bcrypt.gensalt(4)).decode() for clear in (b"first", b"second"))
     imported(opened, f"email;identifier;hash\na@example.org;1234567890;{first}\n")

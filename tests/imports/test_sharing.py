@@ -77,6 +77,8 @@ def test_a_row_means_the_client_by_identifier_then_reference_then_a_unique_email
         "By reference",
         "By e-mail",
     ]
+    updated = [Client.get_by_id(one.id) for one in (first, second, lone)]
+    assert [(one.email_share, one.email_changed_at) for one in updated] == [(0, None), (1, None), (0, None)]
 
 
 def test_a_row_with_a_shared_email_alone_is_rejected(sharing: Context) -> None:
