@@ -94,6 +94,11 @@ def test_an_empty_file_has_no_tables_until_init_makes_them(tmp_path: Path) -> No
         assert models.Client.select().count() == 0
 
 
+def test_a_database_without_tables_has_no_migrations() -> None:
+    with peewee.SqliteDatabase(":memory:") as opened:
+        assert database.read_applied_migrations(opened) == set()
+
+
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(location: SqliteFile) -> None:
     with sqlite3.connect(location.path) as connection:
         connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '')")
