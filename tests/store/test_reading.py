@@ -150,6 +150,15 @@ def test_what_was_written_while_it_was_read_is_told(file: Path) -> None:
         read_while_another_writes(file)
 
 
+def test_an_error_is_not_taken_for_a_change_that_nobody_made(file: Path) -> None:
+    with (
+        pytest.raises(sqlite3.OperationalError, match="no such table"),
+        sqlite_file.uri(SqliteFile(file), patience=1) as address,
+        closing(sqlite3.connect(address, uri=True)) as reader,
+    ):
+        reader.execute("SELECT * FROM absent")
+
+
 def read_while_another_writes(file: Path) -> None:
     with (
         sqlite_file.uri(SqliteFile(file), patience=1) as address,

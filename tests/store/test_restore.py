@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from egec_cli import clock
+from egec_cli.settings.schema import SqliteFile
+from egec_cli.store import sqlite
 from tests import children
 from tests.conftest import Egec
-from tests.processes import IMPATIENT, Call, run_as_any_user, run_with, wrap
+from tests.processes import IMPATIENT, Call, disk_with_room_to, run_as_any_user, run_with, wrap
 
 
 @pytest.fixture
@@ -197,3 +199,37 @@ def test_the_database_is_left_as_it_was_where_it_cannot_be_written(file: Path, b
     file.chmod(0o600)
     assert (ended.code, ended.out) == (77, "")
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("room", [34_000, 78_000])
+def test_a_full_disk_leaves_the_database_as_it_was(file: Path, backup: Path, egec: Egec, room: int) -> None:
+    assert backup.stat().st_size > room
+    before = file.read_bytes()
+    ended = run_with([disk_with_room_to(room)], "db", "restore", str(backup))
+    assert (ended.code, ended.out) == (74, "")
+    assert "could not be written" in ended.err
+    assert "Free some space." in ended.err
+    assert (file.read_bytes(), kept(file)) == (before, [])
+    assert egec("db", "restore", str(backup)).code == 0
+
+
+def test_a_database_whose_folder_cannot_be_made_is_reported(
+    backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{backup}/egec.db")
+    ended = egec("db", "restore", str(backup))
+    assert (ended.code, ended.out) == (74, "")
+    assert f"{backup}/egec.db cannot be written" in ended.err
+
+
+def test_no_table_is_found_in_a_file_whose_first_page_is_damaged(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:100] + b"\xa5" * 3996 + content[4096:])
+    assert sqlite.list_tables(SqliteFile(file)) == set()
+
+
+def test_no_table_is_found_where_the_message_about_the_damage_is_not_text(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = '?', name = CAST(x'e9e9' AS TEXT) WHERE name = 'client'")
+    assert sqlite.list_tables(SqliteFile(file)) == set()
