@@ -121,8 +121,6 @@ def parse_command(text: str, folder: Folder) -> tuple[str, ...]:
         raise Fault("has a quote that is not closed") from None
     if not words or not words[0]:
         raise Fault("names no program")
-    if not all(map(is_text, words)):
-        raise Fault(NOT_TEXT)
     if re.match(r"[A-Za-z_][A-Za-z0-9_]*=", words[0]) or not _SHELL_OPERATORS.isdisjoint(words):
         raise Fault("is not run by a shell: put variables, pipes and redirections into a script, and name the script")
     program = str(absolute_path(folder, words[0])) if "/" in words[0] else words[0]

@@ -379,6 +379,9 @@ def test_a_limit_that_is_nearly_right_is_refused_with_what_is_meant(name: str, t
             ("EGEC_MAIL_RATE", text, NO_RATE)
             for text in ("-1", "1.5/s", "30/", "/h", "30/min,", "\uff11", "30 per min")
         ),
+        ("EGEC_MAIL_CONNECTIONS", "65", "must be a whole number from 1 to 64"),
+        ("EGEC_WORKERS", "257", "must be a whole number from 1 to 256"),
+        ("EGEC_MAIL_PASSWORD_COMMAND", "pass \ud800", "has a NUL character or bytes that are not UTF-8"),
         ("EGEC_MAIL_RESERVE", "91", "must be a whole number from 0 to 90"),
         ("EGEC_UNUSED_PASSWORD_DAYS", "-1", "must be a whole number from 0 to 3650"),
         ("EGEC_LANGUAGE", "FR", "must be one of fr, en"),

@@ -137,6 +137,15 @@ def test_a_secret_that_kubernetes_mounts_is_read(tmp_path: Path) -> None:
     assert trust.read(mount / "mail_url").data == b"content"
 
 
+def test_forty_links_are_followed_as_the_system_does_and_no_more(tmp_path: Path) -> None:
+    before = made(tmp_path / "file")
+    for number in range(40):
+        before = link(tmp_path / f"link{number}", before)
+    assert trust.read(before).data == b"content"
+    with pytest.raises(OSError, match="symbolic links"):
+        trust.read(link(tmp_path / "one more", before))
+
+
 def test_links_in_a_circle_are_an_error(tmp_path: Path) -> None:
     link(tmp_path / "one", "two")
     link(tmp_path / "two", "one")

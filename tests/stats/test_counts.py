@@ -2,9 +2,11 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from egec_cli.clients import fields
 from egec_cli.clients.change import erase_clients
 from egec_cli.clients.records import ClientStatus, create_client
 from egec_cli.context import Context, open_context
+from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import UsageError
 from egec_cli.logins.verify import LoginReason, verify_login
 from egec_cli.reissue.runs import HEARTBEAT_LIFETIME
@@ -94,6 +97,24 @@ def counted_queries(context: Context) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context.database, "execute_sql", execute_sql)
         yield executed
+
+
+def test_all_numbers_are_of_one_moment(egec_at_noon: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_clients(egec_at_noon, 2)
+    original = counts._count_clients
+
+    def add_one_and_count(now: LocalMoment) -> Any:
+        with ThreadPoolExecutor(1) as other:
+            other.submit(add_on_another_connection).result(10)
+        return original(now)
+
+    def add_on_another_connection() -> None:
+        with egec_at_noon.database.connection_context():
+            add_clients(egec_at_noon, 1)
+
+    monkeypatch.setattr(counts, "_count_clients", add_one_and_count)
+    assert as_dict(count_since(egec_at_noon), Subject.CLIENTS) == {"new": 2}
+    assert Client.select().count() == 3
 
 
 def test_an_empty_database_has_every_number_and_all_are_0(egec_at_noon: Context) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egec_cli.mail.transports import interface
 from egec_cli.mail.transports.interface import LONGEST, DeliveryRefused, has_trace, to_one_line, without_secret
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.password import Alphabet, Password, generate_password
@@ -160,6 +161,30 @@ def test_a_short_password_of_the_login_is_found_too(secret: str) -> None:
     quoted = base64.b64encode(f"\0egec\0{secret}".encode()).decode()
     for reply in (f"535 5.7.8 no: {secret}", f"535 5.7.8 no: {quoted}"):
         assert without_secret(reply, Password(secret)) == (f"535 5.7.8 {LEFT_OUT}" if secret else reply)
+
+
+def test_a_password_is_found_with_other_characters_between_its_own() -> None:
+    secret = Password("fG69a*6jH")
+    assert without_secret("554 " + "--".join(secret.reveal()), secret) == f"554 {LEFT_OUT}"
+    assert has_trace((8 * "-").join(secret.reveal()), secret)
+    assert not has_trace((9 * "-").join(secret.reveal()), secret)
+
+
+def test_each_form_in_base64_has_all_characters_that_no_other_text_changes() -> None:
+    secret = Password("fG69a*6jH")
+    for before, form in enumerate(interface._encode_base64_forms(secret)):
+        quoted = {
+            base64.b64encode(before * start + secret.reveal().encode() + end).decode().casefold()
+            for start, end in [(b"\0", b"\0"), (b"\xff", b"\xff")]
+        }
+        assert all(form in one for one in quoted)
+        one, other = quoted
+        assert len(form) == max(map(len, common_parts(one, other)))
+
+
+def common_parts(one: str, other: str) -> list[str]:
+    """Return what two texts of the same length have in common, in the same places."""
+    return "".join(a if a == b else " " for a, b in zip(one, other, strict=True)).split()
 
 
 def test_a_login_quoted_over_several_lines_is_not_shown(transport_of: TransportOf) -> None:

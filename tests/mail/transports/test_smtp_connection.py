@@ -112,6 +112,24 @@ def test_a_message_that_a_server_reads_slowly_has_one_deadline_and_is_in_doubt(
         assert IMPATIENCE <= taken < IMPATIENCE + LATE
 
 
+def test_a_server_that_stops_reading_is_reported_and_left() -> None:
+    is_over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"220 here\r\n")
+        is_over.wait(30)
+
+    with server_of(serve) as port:
+        connection = connect(port)
+        try:
+            with pytest.raises(TimeoutError, match=re.escape(f"did not read on within {IMPATIENCE:g} s")):
+                connection.send(30_000_000 * b"x")
+            assert connection.sock is None
+        finally:
+            is_over.set()
+            connection.close()
+
+
 def test_all_addresses_of_a_host_share_one_deadline_and_the_last_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         # The queue is full, so the system answers no new connection.
