@@ -10,7 +10,7 @@ from egec_cli.commands.options import SELECTION, can_ask, confirm
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal
 from egec_cli.output.messages import note, to_text
-from egec_cli.output.wrapping import wrap_for
+from egec_cli.output.screen import wrap_for
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
 

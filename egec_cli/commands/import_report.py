@@ -10,7 +10,7 @@ from egec_cli.imports.reasons import OTHER_REASONS, CountedReason, RejectionReas
 from egec_cli.imports.run import ImportResult, RejectedRow
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden
 from egec_cli.output.messages import format_message, warn
-from egec_cli.output.wrapping import wrap_for
+from egec_cli.output.screen import wrap_for
 from egec_cli.translation import Words, format_number, translate
 
 _LONGEST_VALUE = 80
