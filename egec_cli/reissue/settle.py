@@ -25,7 +25,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
 from egec_cli.reissue import items, schedule
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.selection import RunOptions
+from egec_cli.reissue.runs import RunOptions
 from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings

@@ -116,7 +116,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/threads.py": ("reissue/test_threads.py", *_RUNS),
     "reissue/worker.py": _RUNS,
     "reissue/under_way.py": _RUNS,
-    "reissue/selection.py": _RUNS,
     "reissue/report.py": ("reissue/test_report.py", "reissue/test_refusals.py", "commands/test_reissue.py"),
     "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
