@@ -9,10 +9,10 @@ from egec_cli.context import Context
 from egec_cli.credentials import quotas
 from egec_cli.credentials.quotas import RunLimits
 from egec_cli.reissue import items, messages, runs
+from egec_cli.reissue.backoff import Throttle, slow_down, speed_up
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import ServerWatch, is_accepted, is_throttled
 from egec_cli.reissue.threads import FinishedJob, Hashers, Senders
-from egec_cli.reissue.throttle import Throttle, slow_down, speed_up
 from egec_cli.reissue.under_way import WorkUnderWay
 from egec_cli.store.models import ReissueRun
 

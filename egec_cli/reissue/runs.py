@@ -1,4 +1,4 @@
-"""Runs: record them with what they were started with, find, resume, retry, pause, cancel. `worker` works through them."""
+"""Runs: record, find, resume, retry, pause and cancel them, and what each was started with. `worker` works on them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from egec_cli.clients.selector_words import LISTS, describe_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import leases, sharing
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
-from egec_cli.reissue import items, schedule
-from egec_cli.reissue.throttle import Throttle
+from egec_cli.reissue import backoff, items
+from egec_cli.reissue.backoff import Throttle
 from egec_cli.settings.parsing import format_rate, parse_rate
 from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
@@ -366,7 +366,7 @@ def load_orders(context: Context, run: ReissueRun) -> Orders:
     """Return what a worker has to obey at present: other processes may have changed it."""
     found = ReissueRun.get_by_id(run.id)
     # A time further ahead was stored before the clock was set back.
-    is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=schedule.longest_pause())
+    is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=backoff.longest_pause())
     return Orders(
         state=RunState(found.state),
         rate=run_rate(context, found),
@@ -408,7 +408,7 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
     """
     if _change_state(run, RunState.RUNNING, RunState.PAUSED):
         (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
-        until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
+        until = backoff.next_try_of_run(pauses + 1, context.clock()) if waits else None
         # After a pause, the first mails show again at which rate the server accepts them.
         new = {"pauses": pauses + waits, "paused_until": until, "throttle": None}
         ReissueRun.update(**new).where(ReissueRun.id == run.id).execute()

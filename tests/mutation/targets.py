@@ -117,9 +117,8 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/worker.py": _RUNS,
     "reissue/under_way.py": _RUNS,
     "reissue/report.py": ("reissue/test_report.py", "reissue/test_refusals.py", "commands/test_reissue.py"),
-    "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
+    "reissue/backoff.py": ("reissue/test_backoff.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
-    "reissue/throttle.py": ("reissue/test_throttle.py", "reissue/test_refusals.py"),
     "reissue/messages.py": ("reissue/test_refusals.py", "reissue/test_runs.py", "commands/test_reissue.py"),
     # imports
     "imports/columns.py": _IMPORTS,
