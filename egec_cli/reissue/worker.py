@@ -31,7 +31,7 @@ from egec_cli.mail.transports.interface import Cause, Transport, without_address
 from egec_cli.reissue import items, messages, runs
 from egec_cli.reissue.backoff import Throttle, wait_after_refusals
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.pace import Pace
+from egec_cli.reissue.pace import Held, Pace, TurnResult, WorkUnderWay
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import (
     ServerWatch,
@@ -43,7 +43,6 @@ from egec_cli.reissue.server_watch import (
 )
 from egec_cli.reissue.settle import Departures, Issuer
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, Senders, ThreadFailure
-from egec_cli.reissue.under_way import Held, TurnResult, WorkUnderWay
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState

@@ -115,7 +115,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/settle.py": _RUNS,
     "reissue/threads.py": ("reissue/test_threads.py", *_RUNS),
     "reissue/worker.py": _RUNS,
-    "reissue/under_way.py": _RUNS,
+    "reissue/pace.py": _RUNS,
     "reissue/report.py": ("reissue/test_report.py", "reissue/test_refusals.py", "commands/test_reissue.py"),
     "reissue/backoff.py": ("reissue/test_backoff.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
