@@ -9,7 +9,7 @@ from egec_cli import email_address
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import ClientNotFound, InvalidInput
 from egec_cli.logins.verify import trim
-from egec_cli.origins.networks import parse_network
+from egec_cli.origins import parse_network
 
 # Longer than any valid request: 254 characters of an address (RFC 5321), and an IP address.
 MOST_BYTES = 2048

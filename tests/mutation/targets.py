@@ -102,8 +102,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
     "logins/sources.py": ("logins/test_sources.py", "commands/test_verify_origins.py"),
-    "origins/networks.py": ("origins/test_networks.py", "logins/test_sources.py"),
-    "origins/rates.py": ("origins/test_rates.py", "logins/test_sources.py", "requests/test_process.py"),
+    "origins.py": ("test_origins.py", "logins/test_sources.py", "requests/test_process.py"),
     # requests
     "requests/detach.py": ("commands/test_activate_request.py",),
     "requests/parse.py": ("requests/test_parse.py", "commands/test_activate_request.py"),
