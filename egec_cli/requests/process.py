@@ -1,33 +1,92 @@
-"""Process an activation request: count it, then mail a new password if the client is known and the limits allow it.
+"""Process an activation request: read it, count it, and mail a new password if the limits allow it.
 
+The bytes of a request come from the public. Nothing in them is an option, an identifier or a reference.
 Beyond a limit nothing changes, so the password that was mailed a moment ago stays the last one: a flood of requests
 neither locks a client out nor fills a mailbox. Requests that come to nothing are recorded at first, then the 10th,
 100th and so on, so that a flood does not fill the audit log either.
 """
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from egec_cli import hashing, origins
+from egec_cli import email_address, hashing, origins
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import issue, issue_each, mail_route, sharing, validity
 from egec_cli.credentials.issue import IssueResult
 from egec_cli.credentials.validity import LocalMoment
-from egec_cli.errors import ClientNotFound, EgecError
-from egec_cli.origins import Counted
-from egec_cli.requests.parse import Request
+from egec_cli.email_address import EmailAddress
+from egec_cli.errors import ClientNotFound, EgecError, InvalidInput, TemporaryFailure
+from egec_cli.logins.verify import trim
+from egec_cli.origins import Counted, parse_network
 from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.settings.schema import Limit
 from egec_cli.store import peewee
 from egec_cli.store.models import Client
+from egec_cli.translation import system_message
 
 _ACTION = "client.request"
 # The refused requests of one network that are recorded one by one.
 _RECORDED = (Limit(10, 3600),)
 # Hexadecimal digits of a bucket: there are 65,536.
 _BUCKET_DIGITS = 4
+# Longer than any valid request: 254 characters of an address (RFC 5321), and an IP address.
+MOST_BYTES = 2048
+_STANDARD = (0, 1, 2)
+_MOST_DESCRIPTORS = 4096
+
+
+class Request(NamedTuple):
+    """A request for a new password.
+
+    Attributes:
+        email: of the client.
+        network: the network that the request comes from; empty if unknown.
+    """
+
+    email: EmailAddress
+    network: str
+
+
+def parse_request(data: bytes) -> Request:
+    """Return the request of one or two lines; white space around each is ignored.
+
+    Args:
+        data: what the portal passed, or its first `MOST_BYTES` + 1 bytes.
+
+    Raises:
+        ClientNotFound: the first line is not an e-mail address.
+        InvalidInput: the second line is not an IP address, or there are more than two lines. Correct the portal.
+    """
+    email, separator, rest = data.partition(b"\n")
+    origin, _, more = rest.partition(b"\n")
+    if len(data) > MOST_BYTES:
+        raise _invalid_request()
+    if more.strip():
+        # As at a login: line breaks that were typed must not replace the address that the portal knows.
+        raise InvalidInput(
+            "standard input has more than two lines",
+            "Pass the e-mail and the client's IP address, and refuse line breaks within them.",
+            code="invalid_origin",
+        )
+    try:
+        email_text, origin_text = trim(email.decode()), trim(origin.decode())
+        parsed = email_address.parse_email(email_text)
+    except (UnicodeDecodeError, InvalidInput):
+        # The text is not quoted: it comes from the public.
+        raise _invalid_request() from None
+    return Request(parsed, parse_network(origin_text) if separator and origin_text else "")
+
+
+def _invalid_request() -> ClientNotFound:
+    return ClientNotFound(
+        "the request is not an e-mail address",
+        "Pass one e-mail address on the first line, and the client's IP address or nothing on the second.",
+        code="invalid_request",
+    )
 
 
 class Processed(NamedTuple):
@@ -196,3 +255,39 @@ def _refusal_of(client: Client | None, now: LocalMoment) -> EgecError:
 
 def _origin(source: str) -> dict[str, Any]:
     return {"origin": source} if source else {}
+
+
+def run_detached(work: Callable[[], object]) -> None:
+    """Start the work in a new session, with nothing of the caller's open, and return at once.
+
+    The process inherits the umask and the limit on core dumps, which `main` sets. No database may be open. The work has
+    to record its own failures: no one sees what it writes.
+
+    Raises:
+        TemporaryFailure: the system does not allow another process.
+    """
+    try:
+        child = os.fork()
+    except OSError as error:
+        raise TemporaryFailure(
+            "the request cannot be processed: {reason}",
+            "Raise the limit on processes (ulimit -u, or TasksMax= of a systemd unit), then try again.",
+            reason=system_message(error),
+        ) from None
+    if child == 0:
+        # Whatever happens, this process never returns to the caller's code.
+        with suppress(BaseException):
+            _leave_caller()
+            work()
+        os._exit(0)
+
+
+def _leave_caller() -> None:
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in _STANDARD:
+        os.dup2(nothing, descriptor)
+    # So that a web server does not wait for the end of its pipes.
+    os.closerange(len(_STANDARD), _MOST_DESCRIPTORS)

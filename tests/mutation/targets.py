@@ -23,7 +23,7 @@ _RUNS = (
 _IMPORTS = (
     "imports/test_run.py",
     "imports/test_json_tables.py",
-    "imports/test_reasons.py",
+    "commands/test_import_report.py",
     "commands/test_client_import.py",
     "imports/test_spreadsheets.py",
 )
@@ -104,8 +104,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/sources.py": ("logins/test_sources.py", "commands/test_verify_origins.py"),
     "origins.py": ("test_origins.py", "logins/test_sources.py", "requests/test_process.py"),
     # requests
-    "requests/detach.py": ("commands/test_activate_request.py",),
-    "requests/parse.py": ("requests/test_parse.py", "commands/test_activate_request.py"),
     "requests/process.py": ("requests/test_process.py", "commands/test_activate_request.py"),
     "requests/texts.py": ("commands/test_activate_request.py", "requests/test_process.py"),
     # runs
