@@ -6,8 +6,8 @@ from typing import NamedTuple
 import typer
 
 from egec_cli.context import Context
-from egec_cli.credentials import issue_each, mail_route, validity
-from egec_cli.credentials.issue_each import Issued
+from egec_cli.credentials import issue, mail_route, validity
+from egec_cli.credentials.issue import Issued
 from egec_cli.errors import EgecError, ExitCode
 from egec_cli.hashing import Hashing
 from egec_cli.output.formats import OutputFormat, is_hidden, print_unless_quiet, render_all
@@ -65,7 +65,7 @@ def mail_passwords(
         typer.Exit: not every mail was accepted.
     """
     now = validity.local_moment(context)
-    refusals = {client.id: refusal for client in clients if (refusal := issue_each.find_refusal(client, now))}
+    refusals = {client.id: refusal for client in clients if (refusal := issue.find_refusal(client, now))}
     mailable = [client for client in clients if client.id not in refusals]
     if not mailable:
         raise refusals[clients[0].id]
@@ -75,7 +75,7 @@ def mail_passwords(
     for refusal in refusals.values():
         note("egec: no mail: {reason}", reason=refusal.message)
     failed: list[tuple[Client, EgecError]] = []
-    issued = _collect_failed(issue_each.mail_each(context, mailable, hashing=hashing, revoke=revoke), failed)
+    issued = _collect_failed(issue.mail_each(context, mailable, hashing=hashing, revoke=revoke), failed)
     if prints_text:
         for _ in issued:
             pass

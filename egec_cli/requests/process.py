@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from egec_cli import email_address, hashing, origins
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import issue, issue_each, mail_route, sharing, validity
+from egec_cli.credentials import issue, mail_route, sharing, validity
 from egec_cli.credentials.issue import IssueResult
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.email_address import EmailAddress
@@ -133,7 +133,7 @@ def process_request(context: Context, request: Request) -> Processed:
             return _report_limit(context, None, source, "origin_limited", counted[0])
     clients = sharing.find_with_email(request.email.key)
     now = validity.local_moment(context)
-    mailable = [one for one in clients if issue_each.find_refusal(one, now) is None]
+    mailable = [one for one in clients if issue.find_refusal(one, now) is None]
     client = next(iter((*mailable, *clients)), None)
     counted_for_client = _count_for_client(context, clients, request)
     is_limited = counted_for_client is not None and not counted_for_client.is_within
@@ -159,7 +159,7 @@ def mail_rest(context: Context, keys: Sequence[int], email_key: str, source: str
     """
     now = validity.local_moment(context)
     for client in sharing.find_with_email(email_key):
-        if client.id in keys and issue_each.find_refusal(client, now) is None:
+        if client.id in keys and issue.find_refusal(client, now) is None:
             with suppress(EgecError):
                 _mail(context, client, source)
 
@@ -248,7 +248,7 @@ def _refuse(context: Context, client: Client | None, source: str, error: EgecErr
 
 def _refusal_of(client: Client | None, now: LocalMoment) -> EgecError:
     """Return why nobody gets a mail: the client is unknown, disabled or inactive."""
-    return (client and issue_each.find_refusal(client, now)) or ClientNotFound(
+    return (client and issue.find_refusal(client, now)) or ClientNotFound(
         "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
     )
 

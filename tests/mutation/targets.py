@@ -64,7 +64,13 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "credentials/test_bounces.py",
         "credentials/test_promises.py",
     ),
-    "credentials/issue.py": (*_ISSUING, "audit/test_record.py", "credentials/test_promises.py"),
+    "credentials/issue.py": (
+        *_ISSUING,
+        "credentials/test_issue_each.py",
+        "commands/test_activate_each.py",
+        "audit/test_record.py",
+        "credentials/test_promises.py",
+    ),
     "hashing.py": ("test_hashing.py", "logins/test_work.py"),
     "password.py": ("test_password.py",),
     # leases and quotas
@@ -83,7 +89,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     ),
     "clients/name_files.py": ("clients/test_select.py", "clients/test_shared_emails.py", "clients/test_change.py"),
     "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py"),
-    "credentials/issue_each.py": ("credentials/test_issue_each.py", "commands/test_activate_each.py"),
     "credentials/sharing.py": (
         "clients/test_shared_emails.py",
         "imports/test_sharing.py",
