@@ -23,7 +23,6 @@ MatchOption = Annotated[
     ),
 ]
 
-
 # The columns of a list of matches.
 _IN_LIST = ("identifier", "email", "reference", "civility", "last_name", "first_name")
 
@@ -104,6 +103,5 @@ def list_matches(error: records.AmbiguousClient, output: OutputFormat) -> None:
     # Imported here: only this error has a table.
     from egec_cli.output.terminal import show_table_on_stderr
 
-    names = _IN_LIST
-    rows = [[getattr(one, name) for name in names] for one in error.clients]
-    show_table_on_stderr(rows, names, optional=("civility", "reference"))
+    rows = [[getattr(one, name) for name in _IN_LIST] for one in error.clients]
+    show_table_on_stderr(rows, _IN_LIST, optional=("civility", "reference"))

@@ -398,18 +398,17 @@ def _require_email(identifier: str, email: str | None) -> str:
 
 
 def _compose(context: Context, client: Client, new_password: Password) -> Mail:
+    name = greeting_name(client.civility, client.first_name, client.last_name)
     return message.credentials_mail(
         context.settings,
         recipient=email_address.parse_email(_require_email(client.identifier, client.email)).wire,
         language=client.language or context.settings.language,
-        name=greeting_name(client.civility, client.first_name, client.last_name),
+        name=name,
         identifier=client.identifier,
         password=new_password,
         issued_at=context.clock(),
         client=client.id,
-        record=sharing.find_record_name(client, greeting_name(client.civility, client.first_name, client.last_name))
-        if context.settings.shared_email
-        else "",
+        record=sharing.find_record_name(client, name) if context.settings.shared_email else "",
     )
 
 

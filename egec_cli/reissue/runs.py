@@ -295,8 +295,11 @@ def cancel_run(context: Context, run: ReissueRun) -> None:
         PermissionDenied: the run is finished.
     """
     with context.database.atomic():
-        if any(_change_state(run, before, RunState.CANCELLED) for before in (RunState.RUNNING, RunState.PAUSED)):
-            ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
+        now = context.clock()
+        if any(
+            _change_state(run, before, RunState.CANCELLED, finished_at=now)
+            for before in (RunState.RUNNING, RunState.PAUSED)
+        ):
             record_event(context, "reissue.cancel", "cancelled", run=run)
         elif ReissueRun.get_by_id(run.id).state == RunState.DONE:
             raise PermissionDenied(
@@ -321,9 +324,10 @@ def cancelled_error(run: ReissueRun) -> PermissionDenied:
     )
 
 
-def _change_state(run: ReissueRun, before: RunState, after: RunState) -> bool:
+def _change_state(run: ReissueRun, before: RunState, after: RunState, **new: datetime) -> bool:
+    """Change the state, and other columns with it; return False if the state before was another one."""
     changed: int = (
-        ReissueRun.update(state=after).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
+        ReissueRun.update(state=after, **new).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
     )
     return bool(changed)
 
@@ -426,7 +430,6 @@ def finish_if_done(context: Context, run: ReissueRun) -> bool:
     """Mark a run as done if all its items are finished. Return whether they are."""
     if items.has_items_left(run):
         return False
-    if _change_state(run, RunState.RUNNING, RunState.DONE):
-        ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
+    if _change_state(run, RunState.RUNNING, RunState.DONE, finished_at=context.clock()):
         record_event(context, "reissue.finish", "done", run=run)
     return True
