@@ -200,7 +200,3 @@ def _describe_verdict(found: Sequence[Finding], verbose: bool) -> Words:
     if verbose:
         return Words("{verdict} ({number:,} checks)", verdict=verdict, number=len(found))
     return Words("{verdict} ({number:,} checks; -v shows all)", verdict=verdict, number=len(found))
-
-
-def _choose(number: int, none: Words, one: Words, many: Words) -> Words:
-    return (none, one, many)[min(number, 2)]

@@ -15,7 +15,7 @@ from threading import Event, RLock, Thread
 from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
 from egec_cli.output.messages import is_quiet, note, to_text
-from egec_cli.output.screen import cut, text_width
+from egec_cli.output.screen import cut_if_longer, text_width
 from egec_cli.translation import Words, format_number, is_english, translate
 
 # In seconds: short commands show nothing; the time between two drawings; the time over which a rate is measured.
@@ -224,7 +224,7 @@ class ProgressLine:
                 break
         bar = "" if fraction is None or room < _SHORTEST_BAR else _bar(fraction, min(room, _LONGEST_BAR))
         line = _GAP.join(part for part in (name, bar, rest) if part)
-        return line if text_width(line) <= columns else cut(line, columns)
+        return cut_if_longer(line, columns)
 
     def _describe_time(self, now: float, remaining: float | None, *, is_over: bool) -> str:
         elapsed = _clock_time(now - self._first.time)

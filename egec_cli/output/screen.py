@@ -75,6 +75,11 @@ def cut(text: str, columns: int) -> str:
     return f"{kept}…{' ' * (columns - 1 - text_width(kept))}"
 
 
+def cut_if_longer(text: str, columns: int) -> str:
+    """Return a text that fits this number of columns as it is, and a longer one cut."""
+    return cut(text, columns) if text_width(text) > columns else text
+
+
 def wrap(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
     """Break a text between words into lines of this width; a longer word is cut into pieces.
 

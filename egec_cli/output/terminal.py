@@ -264,7 +264,7 @@ def _bar_widths(bars: Sequence[Bar], screen_width: int) -> _BarWidths:
 
 def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
     """Yield the lines of a section as texts with their styles."""
-    yield [(_cut_if_longer(to_text(section.title), screen_width), "bold")]
+    yield [(screen.cut_if_longer(to_text(section.title), screen_width), "bold")]
     largest = max((bar.number for bar in section.bars), default=0)
     for bar in section.bars:
         name = to_text(bar.name)
@@ -275,7 +275,3 @@ def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator
         style = colour_of(bar.colour_of)
         number = format_number(bar.number).rjust(widths.number)
         yield [(f"{_GAP}{padded}{_GAP}{number}{_GAP}", ""), ("█" * (halves // 2) + "▌" * (halves % 2), style)]
-
-
-def _cut_if_longer(text: str, width: int) -> str:
-    return screen.cut(text, width) if screen.text_width(text) > width else text
