@@ -1,7 +1,6 @@
 """The context of a command: settings, database, clock, actor and the log of its acts."""
 
 import os
-import pwd
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from egec_cli import clock
 from egec_cli.clock import Clock, ServerClock
 from egec_cli.settings.schema import Settings
+from egec_cli.settings.trust import user_name
 from egec_cli.store import database, peewee
 
 
@@ -82,12 +82,12 @@ class Actor(NamedTuple):
 
 def detect_actor(acting_for: str = "") -> Actor:
     """Return the actor of this process; `acting_for` is the person that the calling program names."""
-    user = _name(os.getuid())
+    user = user_name(os.getuid())
     login = _read("self/loginuid")
     claimed = ""
     if login.isdecimal() and int(login) != _NO_LOGIN:
         # The kernel's record: it survives `su` and `sudo -i`, and a user cannot change it.
-        behind = _name(int(login))
+        behind = user_name(int(login))
     else:
         behind = ""
         if named := os.environ.get("SUDO_USER", ""):
@@ -109,7 +109,7 @@ def _caller_of_sudo() -> str:
             return ""
         is_sudo = status.get("Name") == "sudo" and users[1] == "0"
         if under_sudo and not is_sudo:
-            return _name(int(users[0]))
+            return user_name(int(users[0]))
         under_sudo = is_sudo
         process = int(status["PPid"])
         if not process:
@@ -141,13 +141,6 @@ def describe_actor(user: str, behind: str = "", groups: str = "", acting_for: st
 
 def _name_in_words(name: str) -> str:
     return re.sub(_NOT_IN_A_NAME, "?", name)[:_LONGEST_NAME]
-
-
-def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:  # a container's user may have no name
-        return str(user)
 
 
 def _read(name: str) -> str:

@@ -330,15 +330,15 @@ def run_each_forked(arguments: list[str], make_input: Callable[[int], bytes], nu
 
 def count_acts(subject: str, times: int, most: int) -> None:
     """Wait for a line, then count several acts of a subject; print of each whether the limit of an hour allows it."""
+    from egec_cli import origins
     from egec_cli.context import open_context
-    from egec_cli.origins import rates
     from egec_cli.settings import load
     from egec_cli.settings.schema import Limit
 
     with open_context(load.load_settings()) as context:
         sys.stdin.readline()
         for _ in range(times):
-            print(rates.count_act(context, subject, (Limit(most, 3600),)).is_within)
+            print(origins.count_act(context, subject, (Limit(most, 3600),)).is_within)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from egec_cli.context import Context, open_context
 from egec_cli.credentials.states import MailOutcome, NewCredential, record_credentials, settle_credentials
 from egec_cli.hashing import hash_password
 from egec_cli.password import generate_password
-from egec_cli.reissue import schedule, throttle
+from egec_cli.reissue import backoff
 from egec_cli.settings import load, parsing
 from egec_cli.store import database
 from egec_cli.store.models import Client, CredentialState, ItemState, ReissueItem, ReissueRun
@@ -51,11 +51,11 @@ WINDOWS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": 86_400}
 # Shorter waits of a worker, in proportion to a greylist that opens after one second instead of five minutes.
 CHANGES: tuple[Call, ...] = (
     *QUICK,
-    replace(schedule, "WAITS", tuple(seconds / 300 for seconds in schedule.WAITS)),
+    replace(backoff, "WAITS", tuple(seconds / 300 for seconds in backoff.WAITS)),
     replace(parsing, "_SECONDS", WINDOWS),
     replace(parsing, "_UNITS", {seconds: unit for unit, seconds in WINDOWS.items()}),
-    replace(throttle, "FIRST_WAIT", throttle.FIRST_WAIT / 30),
-    replace(throttle, "_LONGEST_WAIT", 60.0 / 30),
+    replace(backoff, "FIRST_WAIT", backoff.FIRST_WAIT / 30),
+    replace(backoff, "_LONGEST_WAIT", 60.0 / 30),
 )
 # A run that is paused this often will not end.
 MOST_PAUSES = 200

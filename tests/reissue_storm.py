@@ -20,7 +20,7 @@ from typing import NamedTuple
 from egec_cli.clients import fields, records
 from egec_cli.context import Context, open_context
 from egec_cli.logins.verify import verify_login
-from egec_cli.reissue import schedule, threads, throttle
+from egec_cli.reissue import backoff, threads
 from egec_cli.settings import load
 from egec_cli.store.models import Client, Credential, ReissueItem, ReissueRun
 from egec_cli.store.sql import fetch_tuples
@@ -32,9 +32,9 @@ from tests.smtp_server import Fault, MailServer
 PATIENCE = 600.0
 # Changes that shorten the waits of a worker, and the command of such a worker.
 QUICK = (
-    replace(schedule, "WAITS", (0.05, 0.15, 0.5)),
-    replace(schedule, "WAIT_FOR_ANOTHER", 0.05),
-    replace(throttle, "FIRST_WAIT", 0.05),
+    replace(backoff, "WAITS", (0.05, 0.15, 0.5)),
+    replace(backoff, "WAIT_FOR_ANOTHER", 0.05),
+    replace(backoff, "FIRST_WAIT", 0.05),
     replace(threads, "FIRST_WAIT_FOR_SERVER", 0.05),
 )
 WORKER = egec_after(*QUICK)

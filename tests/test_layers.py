@@ -41,7 +41,7 @@ LAYERS = {
 }
 # The modules that may import a restricted library.
 FOREIGN = {
-    "rich": {f"{NAME}.output.{module}" for module in ("cards", "pager", "screen", "terminal", "wrapping")},
+    "rich": {f"{NAME}.output.{module}" for module in ("cards", "pager", "screen", "terminal")},
     "click": set[str](),
     "typer._click": set[str](),
 }

@@ -9,7 +9,7 @@ from itertools import cycle
 
 import pytest
 
-from egec_cli.reissue import throttle
+from egec_cli.reissue import backoff
 from egec_cli.settings.schema import Database, SqliteFile
 from tests.activations import PATIENCE, letters
 from tests.conftest import Egec, Ended
@@ -38,7 +38,7 @@ ENGINES = ("sqlite", "postgresql")
 
 
 # A run that was slowed down is as fast as before after one accepted mail.
-QUICK_AGAIN = (*CHANGES, replace(throttle, "_RISE", 1.0))
+QUICK_AGAIN = (*CHANGES, replace(backoff, "_RISE", 1.0))
 
 
 def start() -> Ended:

@@ -11,8 +11,8 @@ from egec_cli.credentials import issue, mail_route, sharing
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, TemporaryFailure
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
 from egec_cli.output.messages import note
-from egec_cli.requests import detach, process, texts
-from egec_cli.requests.parse import MOST_BYTES, Request, parse_request
+from egec_cli.requests import process, texts
+from egec_cli.requests.process import MOST_BYTES, Request, parse_request
 from egec_cli.requests.texts import Answer
 from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words
@@ -63,7 +63,7 @@ def _process_now(settings: Settings, request: Request) -> RequestResult:
     if processed.rest:
         rest = partial(_mail_rest, settings, processed.rest, request.email.key, processed.source)
         try:
-            detach.run_detached(rest)
+            process.run_detached(rest)
         except TemporaryFailure:
             # As in a process of its own, a failure does not change the answer: the first mail was accepted.
             with suppress(Exception):
@@ -82,7 +82,7 @@ def _process_later(settings: Settings, request: Request) -> RequestResult:
     with open_context(settings) as context:
         mail_route.require(context)
         sharing.require_allowed(context, names_them=False)
-    detach.run_detached(partial(_process_unseen, settings, request))
+    process.run_detached(partial(_process_unseen, settings, request))
     return RequestResult(Answer.SENT, "pending", text)
 
 

@@ -13,8 +13,7 @@ from egec_cli.clients.bulk import PlannedChange
 from egec_cli.clients.change import ChangeRecord
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash
 from egec_cli.clients.records import ClientRecord
-from egec_cli.commands.activate import FirstMail, ShownPassword
-from egec_cli.commands.activate_each import ActivationRecord
+from egec_cli.commands.activate import ActivationRecord, FirstMail, ShownPassword
 from egec_cli.commands.activate_request import RequestResult
 from egec_cli.commands.client_show import ClientHistory
 from egec_cli.commands.init import InitResult

@@ -14,8 +14,8 @@ from egec_cli.doctor.findings import Finding, NotedFinding, Severity, exit_code
 from egec_cli.output.cards import show_text
 from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden, render_all
 from egec_cli.output.messages import is_verbose, to_text, warn
+from egec_cli.output.screen import wrap_for
 from egec_cli.output.terminal import text_for_people
-from egec_cli.output.wrapping import wrap_for
 from egec_cli.translation import Words, count_words, join_words
 
 app = new_app()
@@ -200,7 +200,3 @@ def _describe_verdict(found: Sequence[Finding], verbose: bool) -> Words:
     if verbose:
         return Words("{verdict} ({number:,} checks)", verdict=verdict, number=len(found))
     return Words("{verdict} ({number:,} checks; -v shows all)", verdict=verdict, number=len(found))
-
-
-def _choose(number: int, none: Words, one: Words, many: Words) -> Words:
-    return (none, one, many)[min(number, 2)]

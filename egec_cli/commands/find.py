@@ -10,7 +10,7 @@ from egec_cli.commands.options import SELECTION, can_ask, confirm
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal
 from egec_cli.output.messages import note, to_text
-from egec_cli.output.wrapping import wrap_for
+from egec_cli.output.screen import wrap_for
 from egec_cli.store.models import Client
 from egec_cli.translation import Words
 
@@ -22,7 +22,6 @@ MatchOption = Annotated[
         rich_help_panel=SELECTION,
     ),
 ]
-
 
 # The columns of a list of matches.
 _IN_LIST = ("identifier", "email", "reference", "civility", "last_name", "first_name")
@@ -104,6 +103,5 @@ def list_matches(error: records.AmbiguousClient, output: OutputFormat) -> None:
     # Imported here: only this error has a table.
     from egec_cli.output.terminal import show_table_on_stderr
 
-    names = _IN_LIST
-    rows = [[getattr(one, name) for name in names] for one in error.clients]
-    show_table_on_stderr(rows, names, optional=("civility", "reference"))
+    rows = [[getattr(one, name) for name in _IN_LIST] for one in error.clients]
+    show_table_on_stderr(rows, _IN_LIST, optional=("civility", "reference"))

@@ -11,7 +11,7 @@ from egec_cli.errors import ExitCode, UsageError
 from egec_cli.guides import pages
 from egec_cli.output.formats import print_line
 from egec_cli.output.pager import show_markdown
-from egec_cli.output.wrapping import wrap_for
+from egec_cli.output.screen import wrap_for
 from egec_cli.translation import Words, translate
 
 app = new_app()

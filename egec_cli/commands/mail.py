@@ -27,7 +27,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat, print_line, render, render_all
 from egec_cli.output.messages import is_verbose, warn
-from egec_cli.output.wrapping import wrap_for
+from egec_cli.output.screen import wrap_for
 from egec_cli.translation import Words
 
 app = new_app("Check, preview and test mails; read bounces.")

@@ -80,7 +80,7 @@ def confirm(question: Words) -> bool:
     """Ask the operator in the operator's language; any answer but yes, in that language or English, means no."""
     # `typer.prompt` and `input` would write the blank after the question to stdout, in front of the data.
     # Imported here: few commands ask.
-    from egec_cli.output.wrapping import wrap_for
+    from egec_cli.output.screen import wrap_for
 
     prompt = f"{translate(question)} {translate(Words('[y/N]'))}:"
     sys.stderr.write("\n".join(wrap_for(sys.stderr, prompt)) + " ")

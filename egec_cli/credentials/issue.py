@@ -5,7 +5,7 @@ or the mail server works, and the previous password is replaced only after the s
 a lost answer or a refused mail locks no client out (see `states`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +19,7 @@ from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import MailOutcome, NewCredential, RecordedCredential
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import AddressRefused, EgecError, PermissionDenied, StorageError, TemporaryFailure
-from egec_cli.hashing import Hashing
+from egec_cli.hashing import Hashing, start_hash
 from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.choose import open_transport
@@ -32,6 +32,7 @@ from egec_cli.mail.transports.interface import (
     without_secret,
 )
 from egec_cli.password import Password
+from egec_cli.settings.schema import Settings
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words
@@ -117,6 +118,40 @@ def issue_by_mail(
         return mail.message_id, deliver
 
     return _issue(context, client, prepare, hashing=hashing, revoke=revoke, is_mail=True)
+
+
+class Issued(NamedTuple):
+    """A client with the issued credential, or the error."""
+
+    client: Client
+    result: IssueResult | None
+    error: EgecError | None
+
+
+def mail_each(
+    context: Context,
+    clients: Sequence[Client],
+    *,
+    hashing: Hashing | None = None,
+    revoke: bool = False,
+    new_transport: Callable[[Settings], Transport] = open_transport,
+) -> Iterator[Issued]:
+    """Issue and mail a credential for each client in turn, and yield each outcome; one failure does not stop the rest.
+
+    Args:
+        hashing: the first password, if its hash is being computed already.
+        new_transport: opens the transport of a mail; each has its own, as a failure may leave it unusable.
+    """
+    for client in clients:
+        # A password is for one client.
+        new, hashing = hashing or start_hash(context.settings), None
+        try:
+            with closing(new_transport(context.settings)) as transport:
+                result = issue_by_mail(context, client, transport, hashing=new, revoke=revoke)
+        except EgecError as error:
+            yield Issued(client, None, error)
+        else:
+            yield Issued(client, result, None)
 
 
 def issue_to_operator(
@@ -342,6 +377,15 @@ def require_activatable(client: Activatable, now: LocalMoment) -> str:
     return email
 
 
+def find_refusal(client: Client, now: LocalMoment) -> PermissionDenied | None:
+    """Return why a client, such as a disabled one, may get no mail at a moment; None otherwise."""
+    try:
+        require_activatable(client, now)
+    except PermissionDenied as refusal:
+        return refusal
+    return None
+
+
 def _require_email(identifier: str, email: str | None) -> str:
     if email is None:
         raise PermissionDenied(
@@ -354,18 +398,17 @@ def _require_email(identifier: str, email: str | None) -> str:
 
 
 def _compose(context: Context, client: Client, new_password: Password) -> Mail:
+    name = greeting_name(client.civility, client.first_name, client.last_name)
     return message.credentials_mail(
         context.settings,
         recipient=email_address.parse_email(_require_email(client.identifier, client.email)).wire,
         language=client.language or context.settings.language,
-        name=greeting_name(client.civility, client.first_name, client.last_name),
+        name=name,
         identifier=client.identifier,
         password=new_password,
         issued_at=context.clock(),
         client=client.id,
-        record=sharing.find_record_name(client, greeting_name(client.civility, client.first_name, client.last_name))
-        if context.settings.shared_email
-        else "",
+        record=sharing.find_record_name(client, name) if context.settings.shared_email else "",
     )
 
 

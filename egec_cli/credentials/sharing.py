@@ -78,9 +78,9 @@ def count_shared() -> int:
     return number
 
 
-def list_shared(limit: int = MOST_LISTED) -> list[SharedEmail]:
+def list_shared() -> list[SharedEmail]:
     """Return the first e-mails that several clients have, in alphabetical order."""
-    keys = [key for (key,) in fetch_tuples(_shared_keys().order_by(Client.email_key).limit(limit))]
+    keys = [key for (key,) in fetch_tuples(_shared_keys().order_by(Client.email_key).limit(MOST_LISTED))]
     query = Client.select(Client.email_key, Client.identifier).where(in_list(Client.email_key, keys))
     found: dict[str, list[str]] = {}
     for email_key, identifier in fetch_tuples(query.order_by(Client.email_key, Client.email_share)):

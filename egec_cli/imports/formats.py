@@ -137,7 +137,10 @@ def _guess_encoding(stream: BinaryIO, start: bytes) -> str:
         if bad and len(suspects) < _SAMPLE:
             suspects += b"".join(line for line in chunk.splitlines(keepends=True) if not line.isascii())[:_SAMPLE]
     # A few invalid bytes among valid ones mean bad rows, not another encoding.
-    return _guess_western(suspects) if broken > whole else "utf-8"
+    if broken <= whole:
+        return "utf-8"
+    # The encoding in which the sample looks most like French names.
+    return max(_WESTERN, key=lambda encoding: _score_text(suspects.decode(encoding, errors="replace")))
 
 
 def _count_invalid_utf8(chunk: bytes) -> int:
@@ -153,11 +156,6 @@ def _read_chunks(stream: BinaryIO) -> Iterator[bytes]:
     stream.seek(0)
     while chunk := stream.read(_CHUNK):
         yield chunk + stream.readline(_CHUNK)
-
-
-def _guess_western(sample: bytes) -> str:
-    """Return the encoding in which a sample looks most like French names."""
-    return max(_WESTERN, key=lambda encoding: _score_text(sample.decode(encoding, errors="replace")))
 
 
 def _score_text(text: str) -> int:

@@ -312,10 +312,10 @@ def _parse_origin(name: str, number: int, given: str) -> str:
     origin = given.strip()
     if origin:
         # Imported here: most lists have no such column.
-        from egec_cli.origins import networks
+        from egec_cli import origins
 
         try:
-            networks.parse_network(origin)
+            origins.parse_network(origin)
         except InvalidInput as error:
             raise InvalidInput(
                 "{name}:{number}: {what}", error.hint, name=name, number=number, what=error.message, code=error.code

@@ -4,11 +4,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
-from egec_cli.output import columns
+from egec_cli.output import screen
 from egec_cli.output.messages import to_text
 from egec_cli.output.pager import pager
-from egec_cli.output.screen import open_console, size_of_the_terminal, width_of
-from egec_cli.output.wrapping import NARROWEST_TEXT, with_styles, wrap
+from egec_cli.output.screen import NARROWEST_TEXT, open_console, size_of_the_terminal, width_of, with_styles, wrap
 from egec_cli.translation import Words
 
 _GAP = "  "
@@ -50,14 +49,14 @@ def _make_part(part: Part | str) -> Part:
 def card_lines(rows: Iterable[tuple[str, Part | str]], *, indent: int = len(_GAP)) -> list[Line]:
     """Return a line for each row: its label behind this indent, then its value in a column."""
     labelled = [(to_text(label), value) for label, value in rows]
-    column = max((columns.width(label) for label, _ in labelled), default=0) + indent + len(_GAP)
+    column = max((screen.text_width(label) for label, _ in labelled), default=0) + indent + len(_GAP)
     return [labelled_line(Part(" " * indent + label, "dim"), value, column) for label, value in labelled]
 
 
 def labelled_line(label: Part | str, value: Part | str, column: int) -> Line:
     """Return a line with a label, and a value from this column on."""
     text, style = _make_part(label)
-    padded = text + " " * (column - columns.width(text))
+    padded = text + " " * (column - screen.text_width(text))
     return make_line(value, indent=column, label=Part(padded, style))
 
 
@@ -109,14 +108,14 @@ def _rows_of(line: Line, width: int) -> list[list[Part]]:
     """Return a line as the lines of the screen that it takes."""
     text, label = _text_of(line.parts), line.label.text
     if line.is_whole:
-        space = width - columns.width(label)
-        is_cut = columns.width(text) > space
-        kept = columns.cut(text, space).rstrip() if is_cut else text
+        space = width - screen.text_width(label)
+        is_cut = screen.text_width(text) > space
+        kept = screen.cut(text, space).rstrip() if is_cut else text
         # The mark has the style of the part that it ends.
         shown = _between(line.parts, 0, len(kept) - is_cut)
         return [[line.label, *shown, *([Part(kept[-1], shown[-1].style if shown else "")] if is_cut else [])]]
     rest = " " * line.indent
-    width = max(width, max(columns.width(label), line.indent) + NARROWEST_TEXT)
+    width = max(width, max(screen.text_width(label), line.indent) + NARROWEST_TEXT)
     rows: list[list[Part]] = []
     end = 0
     for number, wrapped in enumerate(wrap(text, width, label, rest)):

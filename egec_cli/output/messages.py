@@ -80,7 +80,7 @@ def _write(words: Words, colour: str | None) -> None:
     text = _message_text(words)
     if sys.stderr.isatty():
         # Imported here, for terminals only.
-        from egec_cli.output.wrapping import message_for_people
+        from egec_cli.output.screen import message_for_people
 
         text = message_for_people(text, colour)
     print(text, file=sys.stderr)

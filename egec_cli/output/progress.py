@@ -14,8 +14,8 @@ from datetime import timedelta
 from threading import Event, RLock, Thread
 from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
-from egec_cli.output.columns import cut, width
 from egec_cli.output.messages import is_quiet, note, to_text
+from egec_cli.output.screen import cut_if_longer, text_width
 from egec_cli.translation import Words, format_number, is_english, translate
 
 # In seconds: short commands show nothing; the time between two drawings; the time over which a rate is measured.
@@ -219,12 +219,12 @@ class ProgressLine:
         for left_out in ("", "percent", "rate", "detail"):
             parts.pop(left_out, None)
             rest = _GAP.join(part for part in parts.values() if part)
-            room = columns - width(name) - len(rest) - 2 * len(_GAP)
+            room = columns - text_width(name) - len(rest) - 2 * len(_GAP)
             if room >= _SHORTEST_BAR or (fraction is None and room >= 0):
                 break
         bar = "" if fraction is None or room < _SHORTEST_BAR else _bar(fraction, min(room, _LONGEST_BAR))
         line = _GAP.join(part for part in (name, bar, rest) if part)
-        return line if width(line) <= columns else cut(line, columns)
+        return cut_if_longer(line, columns)
 
     def _describe_time(self, now: float, remaining: float | None, *, is_over: bool) -> str:
         elapsed = _clock_time(now - self._first.time)

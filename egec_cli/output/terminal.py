@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from egec_cli import clock
-from egec_cli.output import columns
+from egec_cli.output import screen
 from egec_cli.output.messages import to_text
 from egec_cli.output.pager import pager
 from egec_cli.output.screen import open_console, size_of_the_terminal
@@ -84,7 +84,7 @@ class _Table:
         self._screen: int | None = None
         # Half a time or half an identifier is of no use.
         self._whole = {place for place in self.shown if all(_WHOLE.fullmatch(row[place]) for row in rows)}
-        self.widths = [max(map(columns.width, column)) for column in zip(names, *rows, strict=True)]
+        self.widths = [max(map(screen.text_width, column)) for column in zip(names, *rows, strict=True)]
 
     def fit(self, width: int, optional: Sequence[str]) -> None:
         """Leave out columns, then cut texts, until a line has this width of four or more; later rows are cut as well.
@@ -126,7 +126,7 @@ class _Table:
     def _make_room(self, row: Sequence[str]) -> None:
         """Widen the columns whose values are longer in this row than in the first rows, as far as the screen allows."""
         for place in tuple(self.shown):
-            missing = columns.width(row[place]) - self.widths[place]
+            missing = screen.text_width(row[place]) - self.widths[place]
             if missing <= 0 or place not in self.shown:
                 continue
             if place not in self._whole:
@@ -144,8 +144,8 @@ class _Table:
         found = []
         for place in self.shown:
             cell, width = row[place], self.widths[place]
-            missing = width - columns.width(cell)
-            found.append(columns.cut(cell, width) if self._screen is not None and missing < 0 else cell + " " * missing)
+            missing = width - screen.text_width(cell)
+            found.append(screen.cut(cell, width) if self._screen is not None and missing < 0 else cell + " " * missing)
         if self.is_cut:
             found.append(_CUT_MARK)
         # Nothing but blanks may stand at the end of a line.
@@ -256,7 +256,7 @@ class _BarWidths(NamedTuple):
 def _bar_widths(bars: Sequence[Bar], screen_width: int) -> _BarWidths:
     number = max((len(format_number(bar.number)) for bar in bars), default=0)
     around = len(_GAP) * 3 + number
-    name = max((columns.width(to_text(bar.name)) for bar in bars), default=0)
+    name = max((screen.text_width(to_text(bar.name)) for bar in bars), default=0)
     name = max(min(name, screen_width - around - _NARROWEST_BAR, screen_width // 2), _NARROWEST_COLUMN)
     bar = min(screen_width - around - name, _WIDEST_BAR)
     return _BarWidths(name, number, bar if bar >= _NARROWEST_BAR else 0)
@@ -264,18 +264,14 @@ def _bar_widths(bars: Sequence[Bar], screen_width: int) -> _BarWidths:
 
 def _bar_lines(section: Bars, screen_width: int, widths: _BarWidths) -> Iterator[list[tuple[str, str]]]:
     """Yield the lines of a section as texts with their styles."""
-    yield [(_cut_if_longer(to_text(section.title), screen_width), "bold")]
+    yield [(screen.cut_if_longer(to_text(section.title), screen_width), "bold")]
     largest = max((bar.number for bar in section.bars), default=0)
     for bar in section.bars:
         name = to_text(bar.name)
-        missing = widths.name - columns.width(name)
-        padded = name + " " * missing if missing >= 0 else columns.cut(name, widths.name)
+        missing = widths.name - screen.text_width(name)
+        padded = name + " " * missing if missing >= 0 else screen.cut(name, widths.name)
         # In halves of a character, at least one: these two blocks are in every font.
         halves = max(round(2 * widths.bar * bar.number / largest), 1) if widths.bar else 0
         style = colour_of(bar.colour_of)
         number = format_number(bar.number).rjust(widths.number)
         yield [(f"{_GAP}{padded}{_GAP}{number}{_GAP}", ""), ("█" * (halves // 2) + "▌" * (halves % 2), style)]
-
-
-def _cut_if_longer(text: str, width: int) -> str:
-    return columns.cut(text, width) if columns.width(text) > width else text

@@ -9,9 +9,9 @@ from egec_cli import clock
 from egec_cli.errors import EgecError, ExitCode, TemporaryFailure, quoted
 from egec_cli.mail.transports.interface import Cause, without_addresses
 from egec_cli.reissue import runs
+from egec_cli.reissue.backoff import Throttle
 from egec_cli.reissue.server_watch import is_doubtful, is_lost
 from egec_cli.reissue.threads import FinishedJob
-from egec_cli.reissue.throttle import Throttle
 from egec_cli.store.models import ReissueRun, RunState
 from egec_cli.translation import Words, join_words
 

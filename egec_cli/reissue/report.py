@@ -13,8 +13,8 @@ from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.credentials.quotas import RunLimits, expected_duration, find_next_departure
 from egec_cli.reissue import items, runs
+from egec_cli.reissue.backoff import Throttle
 from egec_cli.reissue.runs import Orders
-from egec_cli.reissue.throttle import Throttle
 from egec_cli.settings.parsing import format_rate
 from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee

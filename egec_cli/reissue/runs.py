@@ -1,22 +1,21 @@
-"""Runs: record them under a name, find, resume, retry, pause and cancel them. `worker` works through them."""
+"""Runs: record, find, resume, retry, pause and cancel them, and what each was started with. `worker` works on them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from egec_cli import clock
 from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.select import SELECTED_LINE, Selected, require_expected
-from egec_cli.clients.selector_words import describe_selectors
+from egec_cli.clients.selector_words import LISTS, describe_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import leases, sharing
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
-from egec_cli.reissue import items, schedule
-from egec_cli.reissue.selection import RunOptions, is_same_selection, stored_selection
-from egec_cli.reissue.throttle import Throttle
-from egec_cli.settings.parsing import format_rate
+from egec_cli.reissue import backoff, items
+from egec_cli.reissue.backoff import Throttle
+from egec_cli.settings.parsing import format_rate, parse_rate
 from egec_cli.settings.schema import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
@@ -24,6 +23,30 @@ from egec_cli.store.sql import fetch_tuples, lock_rows
 from egec_cli.translation import Words, count_words
 
 _NOT_STARTED = Words("Nothing was started. Correct the selectors or --expect.")
+
+
+class RunOptions(NamedTuple):
+    """The settings of one run.
+
+    Attributes:
+        rate: the quotas of mails; None for those of EGEC_MAIL_RATE.
+        sentence: the organisation's sentence in each mail; empty for the sentence of the templates.
+    """
+
+    rate: Rate | None = None
+    sentence: str = ""
+
+    @classmethod
+    def parse(cls, stored: str) -> Self:
+        """Parse the options that a run's row stores."""
+        options = json.loads(stored)
+        rate = options.get("rate")
+        # Versions before 0.1.0 stored a number of mails per second.
+        return cls(None if rate is None else parse_rate(str(rate)), options.get("sentence", ""))
+
+    def to_json(self) -> str:
+        """Return the options as a run's row stores them."""
+        return json.dumps({"rate": None if self.rate is None else format_rate(self.rate), "sentence": self.sentence})
 
 
 def start_run(
@@ -55,7 +78,7 @@ def start_run(
         if run is not None:
             _require_same(run, selected, options, expect)
             return run
-        selection = stored_selection(context, selected)
+        selection = _stored_selection(context, selected)
         try:
             with context.database.atomic():
                 return _record_run(context, clean_name, selection, selected, expect, options)
@@ -86,7 +109,7 @@ def find_existing_run(
 
 def _require_same(run: ReissueRun, selected: Selected, options: RunOptions, expect: int | None) -> None:
     """Raise an error if a run has other selectors, or not the sentence or number of clients given."""
-    if not is_same_selection(json.loads(run.selection), selected):
+    if not _is_same_selection(json.loads(run.selection), selected):
         raise AlreadyExists(
             "the run {name} was started with different selectors: {selection}",
             "Use another name, or type `egec reissue resume {quoted}` to continue that run.",
@@ -147,6 +170,40 @@ def _record_run(
         context, "reissue.start", "recorded", run=run, clients=found, selection=describe_selectors(selected.selectors())
     )
     return run
+
+
+def _stored_selection(context: Context, selected: Selected) -> str:
+    """Return the selectors as a run's row stores them: a list as a salted hash that is as slow as a password's.
+
+    With a plain digest, someone who holds the database could test guessed lists, even after their clients were erased.
+    """
+    # Imported here: most commands about runs hash nothing.
+    from egec_cli.hashing import hash_text
+
+    salted = {
+        field: {"bcrypt": hash_text(one.sha256, context.settings.bcrypt_cost), "column": one.column}
+        for field, one in selected.lists.items()
+    }
+    return json.dumps(selected.described | salted, sort_keys=True)
+
+
+def _is_same_selection(stored: Mapping[str, Any], selected: Selected) -> bool:
+    """Return whether a run's row stores these selectors; versions before 0.1.0 stored digests without a salt."""
+    from egec_cli.hashing import matches_hash
+
+    return (
+        {field: value for field, value in stored.items() if field not in LISTS} == selected.described
+        and LISTS & stored.keys() == selected.lists.keys()
+        and all(
+            stored[field]["column"] == one.column
+            and (
+                matches_hash(one.sha256, stored[field]["bcrypt"])
+                if "bcrypt" in stored[field]
+                else stored[field]["sha256"] == one.sha256
+            )
+            for field, one in selected.lists.items()
+        )
+    )
 
 
 def find_run(name: str) -> ReissueRun:
@@ -238,8 +295,11 @@ def cancel_run(context: Context, run: ReissueRun) -> None:
         PermissionDenied: the run is finished.
     """
     with context.database.atomic():
-        if any(_change_state(run, before, RunState.CANCELLED) for before in (RunState.RUNNING, RunState.PAUSED)):
-            ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
+        now = context.clock()
+        if any(
+            _change_state(run, before, RunState.CANCELLED, finished_at=now)
+            for before in (RunState.RUNNING, RunState.PAUSED)
+        ):
             record_event(context, "reissue.cancel", "cancelled", run=run)
         elif ReissueRun.get_by_id(run.id).state == RunState.DONE:
             raise PermissionDenied(
@@ -264,9 +324,10 @@ def cancelled_error(run: ReissueRun) -> PermissionDenied:
     )
 
 
-def _change_state(run: ReissueRun, before: RunState, after: RunState) -> bool:
+def _change_state(run: ReissueRun, before: RunState, after: RunState, **new: datetime) -> bool:
+    """Change the state, and other columns with it; return False if the state before was another one."""
     changed: int = (
-        ReissueRun.update(state=after).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
+        ReissueRun.update(state=after, **new).where((ReissueRun.id == run.id) & (ReissueRun.state == before)).execute()
     )
     return bool(changed)
 
@@ -309,7 +370,7 @@ def load_orders(context: Context, run: ReissueRun) -> Orders:
     """Return what a worker has to obey at present: other processes may have changed it."""
     found = ReissueRun.get_by_id(run.id)
     # A time further ahead was stored before the clock was set back.
-    is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=schedule.longest_pause())
+    is_paused = clock.lies_ahead(found.paused_until, context.clock(), at_most=backoff.longest_pause())
     return Orders(
         state=RunState(found.state),
         rate=run_rate(context, found),
@@ -351,7 +412,7 @@ def pause_run(context: Context, run: ReissueRun, reason: str, *, reply: str = ""
     """
     if _change_state(run, RunState.RUNNING, RunState.PAUSED):
         (pauses,) = next(fetch_tuples(ReissueRun.select(ReissueRun.pauses).where(ReissueRun.id == run.id)))
-        until = schedule.next_try_of_run(pauses + 1, context.clock()) if waits else None
+        until = backoff.next_try_of_run(pauses + 1, context.clock()) if waits else None
         # After a pause, the first mails show again at which rate the server accepts them.
         new = {"pauses": pauses + waits, "paused_until": until, "throttle": None}
         ReissueRun.update(**new).where(ReissueRun.id == run.id).execute()
@@ -369,7 +430,6 @@ def finish_if_done(context: Context, run: ReissueRun) -> bool:
     """Mark a run as done if all its items are finished. Return whether they are."""
     if items.has_items_left(run):
         return False
-    if _change_state(run, RunState.RUNNING, RunState.DONE):
-        ReissueRun.update(finished_at=context.clock()).where(ReissueRun.id == run.id).execute()
+    if _change_state(run, RunState.RUNNING, RunState.DONE, finished_at=context.clock()):
         record_event(context, "reissue.finish", "done", run=run)
     return True

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from egec_cli.errors import ExitCode
 from egec_cli.mail.transports.answers import same_answer
 from egec_cli.mail.transports.interface import Cause
-from egec_cli.reissue import schedule
+from egec_cli.reissue import backoff
 from egec_cli.reissue.items import DeferredItem
 from egec_cli.reissue.threads import MAY_CONCERN_OTHERS, FinishedJob
 from egec_cli.store.models import CredentialState
@@ -152,7 +152,7 @@ class ServerWatch:
         If that is still so after the longest wait, it concerns only this client: otherwise the run would never end.
         """
         is_about_us = refusal.result is not None and refusal.result.cause is Cause.BLOCKED
-        has_waited = pauses >= len(schedule.WAITS)
+        has_waited = pauses >= len(backoff.WAITS)
         return is_about_us and not has_waited and not self._has_accepted_since(refusal)
 
     def _has_accepted_since(self, refusal: FinishedJob) -> bool:

@@ -23,9 +23,9 @@ from egec_cli.errors import PermissionDenied
 from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.lint import templates
-from egec_cli.reissue import items, schedule
+from egec_cli.reissue import backoff, items
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.selection import RunOptions
+from egec_cli.reissue.runs import RunOptions
 from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
 from egec_cli.settings.schema import LANGUAGES, Settings
@@ -135,7 +135,7 @@ class Issuer:
         # An attempt that was taken back does not count, nor does a time that was stored before the clock was set back.
         since = min(item.tried_since, at) if item.tried_since is not None and item.attempts else at
         failures = item.attempts + 1
-        until = schedule.next_attempt(failures, since, at, self._context.settings.mail_retry_hours)
+        until = backoff.next_attempt(failures, since, at, self._context.settings.mail_retry_hours)
         if until is None:
             return self.fail_clients([finished])
         code, details = _failure(finished)
@@ -165,7 +165,7 @@ class Issuer:
 
     def end_waits_too_long(self, at: datetime) -> None:
         """Make items due that wait longer than they should: they were deferred before the clock was set back."""
-        items.end_waits_too_long(self._run, at, schedule.longest_waits())
+        items.end_waits_too_long(self._run, at, backoff.longest_waits())
 
     def settle_abandoned_items(self, at: datetime) -> None:
         """Give back the items of workers that have ended, and settle those whose mail was accepted."""
@@ -200,7 +200,7 @@ class Issuer:
         free = leases.take_leases(self._context, list(by_client), self._owner)
         for one in hashed:
             if one.item.client not in free:
-                later = at + timedelta(seconds=schedule.WAIT_FOR_ANOTHER)
+                later = at + timedelta(seconds=backoff.WAIT_FOR_ANOTHER)
                 items.defer_item(one.item, self._owner, later, "client_busy", None)
         is_shared = sharing.is_shared() if self._context.settings.shared_email else _NOT_SHARED
         rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS, is_shared).where(in_list(Client.id, free)))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from threading import Condition, Event, Thread
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tenacity import (
     Retrying,
@@ -112,7 +112,6 @@ class ThreadFailure(NamedTuple):
 
 
 Inbox = SimpleQueue[HashedPassword | FinishedJob | ThreadFailure]
-_Work = TypeVar("_Work")
 
 
 class Hashers:
@@ -134,7 +133,9 @@ class Hashers:
 
     def close(self) -> None:
         """Start no further hash, and do not wait for those under way."""
-        _drop_all(self._waiting)
+        with suppress(Empty):
+            while True:
+                self._waiting.get_nowait()
         for _ in self._threads:
             self._waiting.put(None)
 
@@ -344,13 +345,6 @@ def _is_unreachable_for_now(error: BaseException) -> bool:
         # A program that hangs once will again.
         and not isinstance(error.error, LoginTimedOut)
     )
-
-
-def _drop_all(queue: "SimpleQueue[_Work | None]") -> None:
-    """Remove the work that no thread has taken from a queue."""
-    with suppress(Empty):
-        while True:
-            queue.get_nowait()
 
 
 class _Mean:

@@ -29,8 +29,9 @@ from egec_cli.credentials.issue import SendResult
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
 from egec_cli.reissue import items, messages, runs
+from egec_cli.reissue.backoff import Throttle, wait_after_refusals
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
-from egec_cli.reissue.pace import Pace
+from egec_cli.reissue.pace import Held, Pace, TurnResult, WorkUnderWay
 from egec_cli.reissue.runs import Orders
 from egec_cli.reissue.server_watch import (
     ServerWatch,
@@ -42,8 +43,6 @@ from egec_cli.reissue.server_watch import (
 )
 from egec_cli.reissue.settle import Departures, Issuer
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, Hashers, Inbox, Senders, ThreadFailure
-from egec_cli.reissue.throttle import Throttle, wait_after
-from egec_cli.reissue.under_way import Held, TurnResult, WorkUnderWay
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ReissueRun, RunState
@@ -277,7 +276,7 @@ class _Worker:
     def _step_aside(self, refusal: FinishedJob) -> None:
         """Leave the connections that the mail server allows to other workers, and all clients too, for a while."""
         self._times_aside += 1
-        self._aside_until = time.monotonic() + wait_after(self._times_aside)
+        self._aside_until = time.monotonic() + wait_after_refusals(self._times_aside)
         self._senders.use_one_connection()
         self._notes.tell_of_one_connection(messages.refusal_words(refusal))
         self._senders.release()

@@ -25,8 +25,8 @@ class UntrustedFile(ConfigError):
     """Another user can change this file, or it is not a regular file, or it is too large."""
 
     def __init__(self, message: str, hint: str, path: Path | str, owner: int = 0, **values: object) -> None:
-        words: dict[str, object] = {"path": path, "quoted": quoted(path), "owner": _name(owner)}
-        words |= {"user": _name(os.geteuid()), "trusted": _trusted_users()} | values
+        words: dict[str, object] = {"path": path, "quoted": quoted(path), "owner": user_name(owner)}
+        words |= {"user": user_name(os.geteuid()), "trusted": _trusted_users()} | values
         super().__init__(Words(message, **words), Words(hint, **words))
 
 
@@ -188,10 +188,12 @@ def _require_safe_folder(folder: str, status: os.stat_result, path: Path | str) 
 
 def _trusted_users() -> Words:
     user = os.geteuid()
-    return Words("root or {user}", user=_name(user)) if user else Words("root")
+    return Words("root or {user}", user=user_name(user)) if user else Words("root")
 
 
-def _name(user: int) -> str:
+def user_name(user: int) -> str:
+    """Return the name of a user of the operating system, or the number if there is none."""
+    # Imported here: few files have another owner.
     import pwd
 
     try:

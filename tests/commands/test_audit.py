@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from egec_cli import origins
 from egec_cli.context import open_context
-from egec_cli.origins import rates
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, Limit
 from egec_cli.store.models import RateCount
@@ -140,7 +140,7 @@ def test_prune_deletes_counts_of_origins_that_have_ended(
         # The later one first, as each count deletes what has ended.
         for hours in (0, 25):
             earlier = context._replace(clock=partial(moment_before, context.clock(), hours))
-            rates.count_act(earlier, f"test {hours}", (Limit(1, 86_400),))
+            origins.count_act(earlier, f"test {hours}", (Limit(1, 86_400),))
     for options, left in ((["--dry-run"], 2), (["--yes"], 1)):
         assert egec("audit", "prune", *options).code == 0
         with open_context(load.load_settings()):

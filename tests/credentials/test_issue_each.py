@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from egec_cli.clients import fields, records
 from egec_cli.context import Context
-from egec_cli.credentials import bounces, issue_each, states
+from egec_cli.credentials import bounces, issue, states
 from egec_cli.credentials.issue import IN_DOUBT
 from egec_cli.errors import PermissionDenied
 from egec_cli.logins.verify import verify_login
@@ -57,7 +57,7 @@ def test_a_fault_at_one_mail_leaves_the_other_clients_with_theirs(
     office: Context, server: MailServer, fault: Fault
 ) -> None:
     sharers = create_sharers(office, 3)
-    assert [one.error for one in issue_each.mail_each(office, sharers)] == [None] * 3
+    assert [one.error for one in issue.mail_each(office, sharers)] == [None] * 3
     before = letters(server)
     opened_transports: list[Transport] = []
 
@@ -74,7 +74,7 @@ def test_a_fault_at_one_mail_leaves_the_other_clients_with_theirs(
             server.fail_next(fault)
         return opened_transports[-1]
 
-    first, second, third = issue_each.mail_each(office, sharers, new_transport=new_transport)
+    first, second, third = issue.mail_each(office, sharers, new_transport=new_transport)
     assert (first.error, third.error) == (None, None)
     after = letters(server)[3:]
     by_client = {one.identifier: one for one in after}
@@ -184,10 +184,10 @@ class SharedPromises(RuleBasedStateMachine):
             for place, (end, kept) in enumerate(answers)
         ]
         waiting: Iterator[ScriptedServer] = iter(servers)
-        outcomes = issue_each.mail_each(
+        outcomes = issue.mail_each(
             self.egec, [one.client for one in mailable], revoke=revoke, new_transport=lambda _settings: next(waiting)
         )
-        ended: list[issue_each.Issued] = []
+        ended: list[issue.Issued] = []
         try:
             ended.extend(outcomes)
         except Killed:
@@ -220,7 +220,7 @@ class SharedPromises(RuleBasedStateMachine):
         if server.end is End.ACCEPT and not isinstance(server, KillingServer):
             sharer.settled = max(sharer.settled, row.sequence)
 
-    def check_outcome(self, one: issue_each.Issued, server: ScriptedServer) -> None:
+    def check_outcome(self, one: issue.Issued, server: ScriptedServer) -> None:
         if not server.mails:
             assert isinstance(one.error, PermissionDenied)
             assert one.error.code == "too_many_in_doubt"
@@ -298,7 +298,7 @@ def test_the_promises_hold_for_each_client_under_any_mix_of_faults(opened: Conte
 def test_each_mail_names_its_client(office: Context, server: MailServer) -> None:
     sharers = create_sharers(office)
     lone = records.create_client(office, fields.parse_fields("lone@example.org"))
-    assert all(one.error is None for one in issue_each.mail_each(office, [*sharers, lone]))
+    assert all(one.error is None for one in issue.mail_each(office, [*sharers, lone]))
     words = [b"D-1", b"D-2"]
     for accepted, word in zip(server.accepted, words, strict=False):
         assert accepted.content.count(word) == 2

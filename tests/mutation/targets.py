@@ -24,7 +24,7 @@ _IMPORTS = (
     "imports/test_formats.py",
     "imports/test_run.py",
     "imports/test_json_tables.py",
-    "imports/test_reasons.py",
+    "commands/test_import_report.py",
     "commands/test_client_import.py",
     "imports/test_spreadsheets.py",
     "imports/test_sharing.py",
@@ -70,6 +70,8 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "credentials/issue.py": (
         *_ISSUING,
         "credentials/test_sharing.py",
+        "credentials/test_issue_each.py",
+        "commands/test_activate_each.py",
         "audit/test_record.py",
         "credentials/test_promises.py",
     ),
@@ -91,7 +93,6 @@ TARGETS: Mapping[str, Sequence[str]] = {
     ),
     "clients/name_files.py": ("clients/test_select.py", "clients/test_shared_emails.py", "clients/test_change.py"),
     "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py", "commands/test_mail.py"),
-    "credentials/issue_each.py": ("credentials/test_issue_each.py", "commands/test_activate_each.py"),
     "credentials/sharing.py": (
         "credentials/test_sharing.py",
         "clients/test_shared_emails.py",
@@ -111,11 +112,8 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
     "logins/sources.py": ("logins/test_sources.py", "commands/test_verify_origins.py"),
-    "origins/networks.py": ("origins/test_networks.py", "logins/test_sources.py"),
-    "origins/rates.py": ("origins/test_rates.py", "logins/test_sources.py", "requests/test_process.py"),
+    "origins.py": ("test_origins.py", "logins/test_sources.py", "requests/test_process.py"),
     # requests
-    "requests/detach.py": ("commands/test_activate_request.py",),
-    "requests/parse.py": ("requests/test_parse.py", "commands/test_activate_request.py"),
     "requests/process.py": ("requests/test_process.py", "commands/test_activate_request.py"),
     "requests/texts.py": ("commands/test_activate_request.py", "requests/test_process.py"),
     # runs
@@ -124,17 +122,15 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "reissue/settle.py": _RUNS,
     "reissue/threads.py": ("reissue/test_threads.py", *_RUNS),
     "reissue/worker.py": _RUNS,
-    "reissue/under_way.py": _RUNS,
-    "reissue/selection.py": _RUNS,
+    "reissue/pace.py": _RUNS,
     "reissue/report.py": (
         "reissue/test_report.py",
         "reissue/test_items.py",
         "reissue/test_refusals.py",
         "commands/test_reissue.py",
     ),
-    "reissue/schedule.py": ("reissue/test_schedule.py", "reissue/test_refusals.py"),
+    "reissue/backoff.py": ("reissue/test_backoff.py", "reissue/test_refusals.py"),
     "reissue/server_watch.py": ("reissue/test_server_watch.py", "reissue/test_refusals.py"),
-    "reissue/throttle.py": ("reissue/test_throttle.py", "reissue/test_refusals.py"),
     "reissue/messages.py": (
         "reissue/test_messages.py",
         "reissue/test_refusals.py",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from egec_cli.output import progress
-from egec_cli.output.columns import width
 from egec_cli.output.pager import pager
 from egec_cli.output.progress import Progress, ProgressLine
+from egec_cli.output.screen import text_width
 from egec_cli.settings.schema import LogStyle
 from tests.conftest import Egec
 from tests.manual.terminal import type_in
@@ -93,7 +93,7 @@ def test_the_rate_is_that_of_the_last_half_minute() -> None:
 def test_the_line_is_never_wider_than_the_terminal(columns: int, name: str) -> None:
     line = ProgressLine(name, "rows", total=1_000_000, done=123)
     line.detail = "12 failed"
-    assert width(line.describe(columns)) <= columns
+    assert text_width(line.describe(columns)) <= columns
     assert columns < 60 or "123/1,000,000 rows" in line.describe(columns) or name != "importing"
 
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import Color
 from wcwidth import wcswidth
 
 import egec_cli
-from egec_cli.output import columns, pager, screen, terminal
+from egec_cli.output import pager, screen, terminal
 from egec_cli.output.terminal import _Table, show_table, text_for_people
 
 NUMBERS = st.integers(0, 10**12).map(str)
@@ -143,32 +143,6 @@ def test_a_later_row_is_the_first_with_a_text() -> None:
 def test_without_a_terminal_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(iter([["x" * 300, "2026-11-25T04:30:00.000Z"]]), ["text", "at"], optional=["at"], empty="Nothing.")
     assert capsys.readouterr().out.splitlines()[1] == f"{'x' * 300}  2026-11-25T04:30:00.000Z"
-
-
-# --- cutting ---
-
-
-@given(TEXTS, st.integers(1, 70))
-@example("e\u0301" * 9, 5)
-@example("山田", 2)
-@example("山", 1)
-def test_a_cut_text_has_exactly_the_width_and_a_mark(text: str, width: int) -> None:
-    cut = columns.cut(text, width)
-    assert wcswidth(cut) == width
-    kept = cut.rstrip(" ").removesuffix("…")
-    assert text.startswith(kept)
-    assert "…" in cut
-
-
-def test_marks_stay_with_their_letter() -> None:
-    assert columns.cut("e\u0301e\u0301e\u0301e\u0301", 3) == "e\u0301e\u0301…"
-    assert columns.cut("山田山田", 4) == "山… "
-    assert columns.cut("กั" * 9, 3) == "กักั…"
-
-
-@given(st.text(st.characters(codec="utf-8", categories=["L", "M", "N", "P", "Zs"])))
-def test_a_text_is_never_wider_than_its_measured_width(text: str) -> None:
-    assert columns.width(text) >= wcswidth(text)
 
 
 # --- times ---

@@ -19,7 +19,7 @@ from egec_cli.commands import reissue_texts
 from egec_cli.context import Context
 from egec_cli.errors import TemporaryFailure
 from egec_cli.mail.transports import choose
-from egec_cli.reissue import messages, report, runs, schedule, threads, throttle, worker
+from egec_cli.reissue import backoff, messages, report, runs, threads, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
@@ -41,8 +41,8 @@ FEW = 5
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waits."""
-    monkeypatch.setattr(schedule, "WAITS", (0.02, 0.02, 0.02))
-    monkeypatch.setattr(throttle, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(backoff, "WAITS", (0.02, 0.02, 0.02))
+    monkeypatch.setattr(backoff, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.01)
 
 
@@ -333,7 +333,7 @@ def test_a_block_of_the_last_client_pauses_the_run_and_fails_the_client_after_th
 ) -> None:
     context, _ = at_provider(Block(), clients=1)
     run = start(context)
-    for _ in schedule.WAITS:
+    for _ in backoff.WAITS:
         require_pause(context, run)
         assert attempts() == [0]
     assert [record.outcome for record in work_again(context, run)] == ["failed"]
@@ -411,7 +411,7 @@ def test_a_clock_set_back_while_the_server_throttles_delays_no_mail(at_provider:
 def test_a_worker_asked_to_stop_while_the_server_throttles_ends_at_once(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "FIRST_WAIT", 60.0)
+    monkeypatch.setattr(backoff, "FIRST_WAIT", 60.0)
     context, server = at_provider(MailLimit((2, 86_400)), mail_connections=1)
     run, stopping = start(context), Stopping()
     work(context, run, stop=stopping.event, tell=stopping.tell)
@@ -424,7 +424,7 @@ def test_a_worker_asked_to_stop_while_the_server_throttles_ends_at_once(
 def test_a_worker_asked_to_stop_while_it_waits_for_deferred_mail_ends_at_once(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (60.0,))
+    monkeypatch.setattr(backoff, "WAITS", (60.0,))
     context, _ = at_provider(RefusesSome("450 4.2.0 Greylisted", 0))
     run, stopping = start(context), Stopping()
     work(context, run, stop=stopping.event, tell=stopping.tell)
@@ -461,7 +461,7 @@ def test_a_worker_asked_to_stop_says_that_it_waits_for_the_answer_to_a_mail(
 def test_a_run_that_waits_beyond_the_patience_ends_with_the_time_and_goes_on_then_or_when_told(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (3600.0,))
+    monkeypatch.setattr(backoff, "WAITS", (3600.0,))
     refuses = RefusesSome("450 4.2.0 Greylisted", 0)
     context, server = at_provider(refuses)
     run = start(context)
@@ -479,7 +479,7 @@ def test_a_run_that_waits_beyond_the_patience_ends_with_the_time_and_goes_on_the
 def test_a_paused_run_waits_for_its_time_unless_told_to_go_on(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (3600.0,))
+    monkeypatch.setattr(backoff, "WAITS", (3600.0,))
     block = Block()
     context, server = at_provider(block, clients=10)
     run = start(context)
@@ -526,7 +526,7 @@ def test_a_worker_without_patience_keeps_to_its_rate(at_provider: Open) -> None:
 def test_time_in_which_nobody_works_on_a_run_does_not_count_as_trying(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (300.0,))
+    monkeypatch.setattr(backoff, "WAITS", (300.0,))
     refuses = RefusesSome("450 4.2.0 Greylisted", 0)
     context, _ = at_provider(refuses)
     run = start(context)
@@ -545,7 +545,7 @@ def test_time_in_which_nobody_works_on_a_run_does_not_count_as_trying(
 def test_a_deferred_mail_fails_after_the_time_for_it_with_the_last_answer(
     at_provider: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (300.0, 7200.0))
+    monkeypatch.setattr(backoff, "WAITS", (300.0, 7200.0))
     refuses = RefusesSome("450 4.2.0 Greylisted", 0)
     context, _ = at_provider(refuses, mail_retry_hours=3)
     run, passed = start(context), timedelta()

@@ -42,7 +42,7 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.mail.compose.template import BUILT_IN, Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
-from egec_cli.reissue import items, preview, report, runs, schedule, threads, throttle, worker
+from egec_cli.reissue import backoff, items, preview, report, runs, threads, worker
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
@@ -67,9 +67,9 @@ PROMISED_SECONDS = 120
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waits."""
-    monkeypatch.setattr(schedule, "WAITS", (0.02, 0.02, 0.02))
-    monkeypatch.setattr(schedule, "WAIT_FOR_ANOTHER", 0.02)
-    monkeypatch.setattr(throttle, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(backoff, "WAITS", (0.02, 0.02, 0.02))
+    monkeypatch.setattr(backoff, "WAIT_FOR_ANOTHER", 0.02)
+    monkeypatch.setattr(backoff, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(threads, "FIRST_WAIT_FOR_SERVER", 0.01)
     monkeypatch.setattr(threads, "LONGEST_WAIT_FOR_SERVER", 0.02)
 
@@ -310,7 +310,7 @@ def test_a_mail_whose_answer_was_lost_is_sent_again_and_the_last_one_signs_in(
 def test_a_login_that_proves_a_delivery_in_doubt_prevents_a_second_mail(
     context: Context, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "WAITS", (2.0,))
+    monkeypatch.setattr(backoff, "WAITS", (2.0,))
     server.fail_next(Fault.CUT_AFTER_KEEPING)
     run = start(context)
 

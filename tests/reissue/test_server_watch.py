@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from egec_cli.errors import ConfigError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause
-from egec_cli.reissue import schedule
+from egec_cli.reissue import backoff
 from egec_cli.reissue.items import DeferredItem
 from egec_cli.reissue.server_watch import (
     MOST_IN_A_ROW,
@@ -183,7 +183,7 @@ def test_a_mail_that_was_sent_before_a_refusal_does_not_show_that_the_server_acc
 def test_the_last_client_fails_by_a_block_that_outlasts_the_longest_pause() -> None:
     one = refused(0, "550 5.7.1 Blocked", Cause.BLOCKED, began_at=1, for_good=True)
     watch = watch_all(one)
-    longest = len(schedule.WAITS)
+    longest = len(backoff.WAITS)
     assert watch.decide(longest - 1, has_nothing_left=True) == []
     assert watch.decide(longest, has_nothing_left=False) == []
     assert watch.decide(longest, has_nothing_left=True) == [one]

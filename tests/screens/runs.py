@@ -11,8 +11,8 @@ from pathlib import Path
 
 from egec_cli.clock import to_rfc3339
 from egec_cli.reissue import threads
+from egec_cli.reissue.backoff import Throttle
 from egec_cli.reissue.runs import HEARTBEAT_LIFETIME
-from egec_cli.reissue.throttle import Throttle
 from tests.processes import egec_after, replace
 from tests.smtp_server import Fault, MailServer, Point
 

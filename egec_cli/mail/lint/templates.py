@@ -128,7 +128,9 @@ def find_kind_flaws(settings: Settings, kind: Kind, language: str, sentence: str
         return mistaken + found
     found += _find_subject_flaws(sources.text, values)
     found += find_page_flaws(sources.html, sources.html.substitute(values), language)
-    if kind is Kind.CREDENTIALS and not (sentence != "" and all(map(_has_sentence, (sources.text, sources.html)))):
+    if kind is Kind.CREDENTIALS and not (
+        sentence != "" and all(_uses(source, "sentence") for source in (sources.text, sources.html))
+    ):
         # This mail never has a sentence, so one part may lack a place for it.
         values |= {"sentence": ""}
     found += _find_differences(sources, sources.text.substitute(values), sources.html.substitute(values))
@@ -271,17 +273,13 @@ def _find_missing_advice(settings: Settings, sources: KindTemplates, values: Map
 
 def _find_missing_sentence(sources: KindTemplates) -> Iterator[Flaw]:
     for source in (sources.text, sources.html):
-        if not _has_sentence(source):
+        if not _uses(source, "sentence"):
             yield Flaw(
                 f"{source.path}:1",
                 Words("unusable for a run with --sentence: the text does not use ${name}", name="sentence"),
                 Words("Write ${name} where the client should read it.", name="sentence"),
                 is_fatal=False,
             )
-
-
-def _has_sentence(source: Template) -> bool:
-    return _uses(source, "sentence")
 
 
 def _uses(source: Template, placeholder: str) -> bool:

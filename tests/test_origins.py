@@ -1,15 +1,64 @@
-"""Limits on the acts of a subject, also counted by many processes at once, on both databases."""
+"""The network of an address, its keyed hash, and limits on the acts of a subject: in any period of their length."""
 
 import subprocess
 from datetime import timedelta
 from functools import partial
 
+import pytest
+
+from egec_cli import origins
 from egec_cli.context import Context
-from egec_cli.origins import rates
+from egec_cli.errors import InvalidInput
 from egec_cli.settings.schema import Limit
-from egec_cli.store.models import RateCount
+from egec_cli.store.models import Installation, RateCount
 from tests import children
 from tests.processes import command_of
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.0/24"),
+        ("192.0.2.255", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.0/24"),
+        ("::ffff:c000:207", "192.0.2.0/24"),
+        ("2001:db8:0:1::7", "2001:db8:0:1::/64"),
+        ("2001:DB8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_the_network_of_an_address(address: str, network: str) -> None:
+    assert origins.parse_network(address) == network
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "192.0.2", "192.0.2.7:80", "[2001:db8::7]", "192.0.2.0/24", "host", "192.0.2.07", "١٩٢.0.2.7", "1" * 500],
+)
+def test_anything_else_is_not_an_address(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        origins.parse_network(text)
+    assert refused.value.code == "invalid_origin"
+    assert not text.strip() or text not in refused.value.message
+
+
+def test_a_host_name_counts_as_it_is() -> None:
+    assert origins.parse_network_or_name("Mail.Example.org") == "mail.example.org"
+    assert origins.parse_network_or_name("192.0.2.7") == "192.0.2.0/24"
+    assert len(origins.parse_network_or_name("x" * 1000)) == 255
+
+
+def test_the_hash_of_a_network_depends_on_a_key_that_each_database_makes_once(opened: Context) -> None:
+    first = origins.hash_text(opened, "192.0.2.0/24")
+    assert origins.hash_text(opened, "192.0.2.0/24") == first
+    assert origins.hash_text(opened, "198.51.100.0/24") != first
+    [key] = [row.value for row in Installation.select().where(Installation.name == "origin_key")]
+    assert len(key) == 64
+    Installation.update(value="00" * 32).where(Installation.name == "origin_key").execute()
+    assert origins.hash_text(opened, "192.0.2.0/24") != first
+    assert len(first) == 12
+
 
 PER_CLIENT = (Limit(1, 300), Limit(5, 86_400))
 
@@ -24,7 +73,7 @@ def allowed(context: Context, minutes: list[float], limits: tuple[Limit, ...] = 
     """Count an act at each of these minutes from now, and return which are within the limits."""
     start = context.clock()
     return [
-        rates.count_act(
+        origins.count_act(
             context._replace(clock=lambda minute=minute: start + timedelta(minutes=minute)),  # type: ignore[misc]
             "test",
             limits,
@@ -46,41 +95,41 @@ def test_acts_beyond_the_limit_do_not_prolong_it(opened: Context) -> None:
 
 
 def test_subjects_are_counted_apart(opened: Context) -> None:
-    assert rates.count_act(opened, "one", PER_CLIENT).is_within
-    assert rates.count_act(opened, "another", PER_CLIENT).is_within
-    assert not rates.count_act(opened, "one", PER_CLIENT).is_within
+    assert origins.count_act(opened, "one", PER_CLIENT).is_within
+    assert origins.count_act(opened, "another", PER_CLIENT).is_within
+    assert not origins.count_act(opened, "one", PER_CLIENT).is_within
 
 
 def test_an_act_that_is_taken_back_leaves_room_for_another(opened: Context) -> None:
-    counted = rates.count_act(opened, "test", PER_CLIENT)
+    counted = origins.count_act(opened, "test", PER_CLIENT)
     for _ in range(2):
         with opened.database.atomic():
-            rates.forget_act(counted)
-    assert rates.count_act(opened, "test", PER_CLIENT).is_within
-    assert not rates.count_act(opened, "test", PER_CLIENT).is_within
+            origins.forget_act(counted)
+    assert origins.count_act(opened, "test", PER_CLIENT).is_within
+    assert not origins.count_act(opened, "test", PER_CLIENT).is_within
 
 
 def test_a_clock_that_is_set_back_locks_no_one_out(opened: Context) -> None:
-    assert rates.count_act(at(opened, days=300), "test", PER_CLIENT).is_within
-    assert rates.count_act(opened, "test", PER_CLIENT).is_within
+    assert origins.count_act(at(opened, days=300), "test", PER_CLIENT).is_within
+    assert origins.count_act(opened, "test", PER_CLIENT).is_within
 
 
 def test_the_first_tenth_and_hundredth_act_beyond_the_limit_are_worth_recording(opened: Context) -> None:
-    counted = [rates.count_act(opened, "test", (Limit(2, 60),)) for _ in range(112)]
+    counted = [origins.count_act(opened, "test", (Limit(2, 60),)) for _ in range(112)]
     assert [number for number, one in enumerate(counted) if one.is_recorded] == [0, 1, 2, 11, 101]
     assert [counted[number].beyond for number in (1, 2, 11, 101)] == [0, 1, 10, 100]
 
 
 def test_rows_without_effect_are_deleted_by_later_counts_and_by_the_nightly_pruning(opened: Context) -> None:
     for number in range(50):
-        rates.count_act(opened, f"test {number}", (Limit(1, 60),))
+        origins.count_act(opened, f"test {number}", (Limit(1, 60),))
     assert RateCount.select().count() == 50
     later = at(opened, seconds=61)
-    rates.count_act(later, "later", (Limit(1, 60),))
+    origins.count_act(later, "later", (Limit(1, 60),))
     assert RateCount.select().count() == 50 - 20 + 1
-    rates.prune_counts(later)
+    origins.prune_counts(later)
     assert [row.subject for row in RateCount.select()] == ["later"]
-    rates.prune_counts(later)
+    origins.prune_counts(later)
     assert RateCount.select().count() == 1
 
 

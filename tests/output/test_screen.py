@@ -1,4 +1,4 @@
-"""Lines for a terminal: wrapped at words, never longer than the width, with commands whole."""
+"""Texts for a terminal: wrapped at words with commands whole, or cut, and never longer than the width."""
 
 import io
 from itertools import pairwise
@@ -6,9 +6,12 @@ from itertools import pairwise
 import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
+from wcwidth import wcswidth
 
-from egec_cli.output import columns
-from egec_cli.output.wrapping import wrap, wrap_for
+from egec_cli.output import screen
+from egec_cli.output.screen import wrap, wrap_for
+
+MIXED = st.text(st.sampled_from("abc ßœé\u0301\u0323\u0e31\ufe0f山田ニ🙂…"), max_size=60).map("x{}x".format)
 
 
 @given(text=st.text(st.sampled_from("ab \u00a0é山\u0301"), max_size=60), width=st.integers(2, 20))
@@ -17,7 +20,7 @@ from egec_cli.output.wrapping import wrap, wrap_for
 def test_a_wrapped_text_keeps_its_characters_and_fits(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert lines
-    assert all(columns.width(line) <= width for line in lines)
+    assert all(screen.text_width(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
@@ -71,3 +74,29 @@ def test_a_text_that_no_terminal_shows_is_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "20")
     text = "one two three four five six seven"
     assert wrap_for(io.StringIO(), text, "- ") == [f"- {text}"]
+
+
+# --- cutting ---
+
+
+@given(MIXED, st.integers(1, 70))
+@example("e\u0301" * 9, 5)
+@example("山田", 2)
+@example("山", 1)
+def test_a_cut_text_has_exactly_the_width_and_a_mark(text: str, width: int) -> None:
+    cut = screen.cut(text, width)
+    assert wcswidth(cut) == width
+    kept = cut.rstrip(" ").removesuffix("…")
+    assert text.startswith(kept)
+    assert "…" in cut
+
+
+def test_marks_stay_with_their_letter() -> None:
+    assert screen.cut("e\u0301e\u0301e\u0301e\u0301", 3) == "e\u0301e\u0301…"
+    assert screen.cut("山田山田", 4) == "山… "
+    assert screen.cut("กั" * 9, 3) == "กักั…"
+
+
+@given(st.text(st.characters(codec="utf-8", categories=["L", "M", "N", "P", "Zs"])))
+def test_a_text_is_never_wider_than_its_measured_width(text: str) -> None:
+    assert screen.text_width(text) >= wcswidth(text)
