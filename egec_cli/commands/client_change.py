@@ -175,8 +175,8 @@ def disable_command(
         typer.Option(
             "--notify",
             metavar="AGE",
-            help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others (not"
-            " with CLIENT).",
+            help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others."
+            " Needs --last-login-before or --never-logged-in.",
         ),
     ] = "",
     dry_run: DryRunOption = False,

@@ -44,6 +44,7 @@ def close_accounts(
     if client:
         raise UsageError("--notify is for many clients", "Select them by --from or another selector.")
     require_one_target(client, request)
+    _require_logins_selected(request)
     if not request.dry_run:
         require_confirmation(kind, request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
@@ -82,6 +83,21 @@ def close_accounts(
         raise error
     if failed:
         raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _require_logins_selected(request: Request) -> None:
+    """Require a selector by logins: the mail tells its reader that the account has not been used for a long time.
+
+    Without one, a client who signs in, as the mail asks, would be selected and notified again.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not (request.selectors.last_login_before or request.selectors.never_logged_in):
+        raise UsageError(
+            "--notify needs --last-login-before or --never-logged-in: its mail says that the account is not used",
+            "Add --last-login-before 2y, or --never-logged-in --created-before 2y.",
+        )
 
 
 def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most: int | None) -> Iterator[ChangeRecord]:

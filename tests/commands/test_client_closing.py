@@ -115,7 +115,11 @@ def test_a_list_names_the_clients_and_an_unknown_line_is_reported(
         (("c1@example.org", "--notify", "30d"), 2, "--notify is for many clients"),
         (("--all", "--notify", "2027-01-01", "--yes"), 2, "invalid period of notice: '2027-01-01'"),
         (("--notify", "30d", "--yes"), 2, "no client is selected"),
-        (("--all", "--notify", "30d"), 2, "confirmation needs a terminal"),
+        (("--never-logged-in", "--notify", "30d"), 2, "confirmation needs a terminal"),
+        (("--all", "--notify", "30d", "--yes"), 2, "Add --last-login-before 2y, or --never-logged-in"),
+        (("--created-before", "2y", "--notify", "30d", "--yes"), 2, "--notify needs --last-login-before or"),
+        (("--status", "active", "--notify", "30d", "--dry-run"), 2, "--notify needs --last-login-before or"),
+        (("--from", "some.txt", "--notify", "30d"), 2, "--notify needs --last-login-before or"),
     ],
 )
 def test_a_wrong_command_line_sends_nothing(
