@@ -233,9 +233,18 @@ _OPTIONAL = ("status", "last_name")
 
 
 def show_dry_run(
-    context: Context, changing: Changing, selected: Selected, request: Request, output: OutputFormat
+    context: Context,
+    changing: Changing,
+    selected: Selected,
+    request: Request,
+    output: OutputFormat,
+    *,
+    count_effects: Callable[[], Words] | None = None,
 ) -> int:
     """Show the clients who would be changed, in a table only a sample; return the number of unknown lines.
+
+    Args:
+        count_effects: return what would be done to how many clients (default: that they would be changed).
 
     Raises:
         InvalidInput: the number is not the expected one.
@@ -248,7 +257,9 @@ def show_dry_run(
     sys.stdout.flush()
     _note_selection(selected)
     unmatched = report_unmatched(selected)
-    if number is not None:
+    if count_effects is not None:
+        note("egec: {effects}; nothing was changed", effects=count_effects())
+    elif number is not None:
         note(
             "egec: {clients} would be changed; nothing was changed",
             clients=count_clients(number),

@@ -10,7 +10,7 @@ import typer
 from egec_cli.clients import closing
 from egec_cli.clients.bulk import Changing
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
-from egec_cli.clients.closing import Closer
+from egec_cli.clients.closing import Closer, Conditions
 from egec_cli.clients.select import Selected, require_selector
 from egec_cli.commands.client_bulk import (
     Kind,
@@ -53,12 +53,8 @@ def close_accounts(
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:
-            failed = show_dry_run(context, changing, selected, request, output)
-            notified, disabled = changing.count_where(found.is_to_notify), changing.count_where(found.is_due)
-            note(
-                "egec: {notified} would be notified, {disabled} disabled",
-                notified=count_clients(notified),
-                disabled=count_clients(disabled),
+            failed = show_dry_run(
+                context, changing, selected, request, output, count_effects=partial(_count_effects, changing, found)
             )
             error = None
         else:
@@ -98,6 +94,14 @@ def _require_logins_selected(request: Request) -> None:
             "--notify needs --last-login-before or --never-logged-in: its mail says that the account is not used",
             "Add --last-login-before 2y, or --never-logged-in --created-before 2y.",
         )
+
+
+def _count_effects(changing: Changing, found: Conditions) -> Words:
+    return Words(
+        "{disabled} would be disabled, {notified} would be notified",
+        disabled=count_clients(changing.count_where(found.is_due)),
+        notified=count_clients(changing.count_where(found.is_to_notify)),
+    )
 
 
 def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most: int | None) -> Iterator[ChangeRecord]:

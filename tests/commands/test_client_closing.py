@@ -86,10 +86,14 @@ def test_a_dry_run_says_how_many_would_be_notified_and_disabled(
     age_notices(32)
     ended = egec(*UNUSED, "--dry-run")
     assert ended.code == 0
-    assert "egec: 4 clients would be notified, 2 clients disabled" in ended.err
-    assert egec(*UNUSED, "--dry-run", "--format", "count").out == "6\n"
+    summary = "egec: 2 clients would be disabled, 4 clients would be notified; nothing was changed"
+    assert ended.err.splitlines()[1:] == [summary]
+    # A notice does not change a client, so it is not counted as a change.
+    assert "would be changed" not in ended.err
+    counted = egec(*UNUSED, "--dry-run", "--format", "count")
+    assert (counted.out, counted.err.splitlines()[-1]) == ("6\n", summary)
     assert egec(*UNUSED, "--dry-run", "--limit", "3").err.splitlines()[-1] == (
-        "egec: 1 client would be notified, 2 clients disabled"
+        "egec: 2 clients would be disabled, 1 client would be notified; nothing was changed"
     )
     assert len(server.accepted) == 2
     ended = egec(*UNUSED, "--expect", "5")
