@@ -260,6 +260,11 @@ class Selected:
         found: int = self.query(Client.id).count()
         return found
 
+    def matches_any(self) -> bool:
+        """Return whether the selectors match any client."""
+        query, _ = self.query_unordered(Client.id)
+        return bool(query.exists())
+
     def count_bounced(self) -> int:
         """Count the selected clients whose address has bounced a mail."""
         return self._count(Client.email_bounced_at.is_null(False))

@@ -168,7 +168,7 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
             report_total=line.set_total,
         )
         render_all(summary.count(records, output), ChangeRecord, output, flush=True, are_outcomes=True)
-    summary.report(Words("the list is empty"))
+    summary.report(lambda: Words("the list is empty"))
     kind.finish(context, summary.identifier)
     return summary.failed
 
@@ -210,7 +210,7 @@ def change_selected(
         else:
             records = walk(at_most)
         render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None, are_outcomes=True)
-    summary.report(Words("no client to change"))
+    summary.report(lambda: _explain_nothing(selected))
     kind.finish(context, summary.identifier)
     return summary.failed
 
@@ -226,6 +226,13 @@ def _require_expected(request: Request, number: int | None) -> None:
 
 def _note_selection(selected: Selected) -> None:
     note("egec: selected: {selectors}", selectors=explain_selectors(selected.selectors()))
+
+
+def _explain_nothing(selected: Selected) -> Words:
+    """Return why nobody was changed: a selector is mistyped, perhaps, or the change was made before."""
+    if selected.matches_any():
+        return Words("no client to change")
+    return Words("no client matches: {selectors}", selectors=explain_selectors(selected.selectors()))
 
 
 _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
@@ -257,7 +264,9 @@ def show_dry_run(
     sys.stdout.flush()
     _note_selection(selected)
     unmatched = report_unmatched(selected)
-    if count_effects is not None:
+    if not (number or selected.matches_any()):
+        note("egec: no client matches; nothing was changed")
+    elif count_effects is not None:
         note("egec: {effects}; nothing was changed", effects=count_effects())
     elif number is not None:
         note(
@@ -303,8 +312,8 @@ class _Summary:
                     warn("egec: line {line}: {details}", line=record.line, details=record.details)
         self._numbers[last] += number
 
-    def report(self, empty: Words) -> None:
-        """Show the numbers on stderr, or other words if there was nothing to do."""
+    def report(self, explain_nothing: Callable[[], Words]) -> None:
+        """Show the numbers on stderr, or why there was nothing to do."""
         show = warn if self.failed else note
         counts = ", ".join(f"{number} {outcome}" for outcome, number in self._numbers.items() if number)
-        show("egec: {summary}", summary=counts or empty)
+        show("egec: {summary}", summary=counts or explain_nothing())

@@ -107,7 +107,9 @@ def test_without_a_terminal_a_change_by_selectors_needs_yes_or_the_number(
     assert {(row["line"], row["failure"]) for row in found} == {(None, None)}
     again = egec("client", *command, "--all", "--yes", "--format", "jsonl")
     assert (again.code, again.out) == (0, "")
-    assert "no client to change" in again.err
+    # Erased clients are not selected.
+    nobody = "no client matches: all clients" if command[0] == "erase" else "no client to change"
+    assert again.err == f"egec: {nobody}\n"
 
 
 @pytest.mark.parametrize("command", CHANGES)
@@ -157,8 +159,26 @@ def test_a_terminal_asks_with_the_number_and_the_selectors(egec: Egec, three: li
     code, seen = at_terminal("client", "enable", "--status", "disabled", "--expect", "2")
     assert (code, "?" in seen) == (0, False)
     # Nothing to change, so nothing to ask.
+    code, seen = at_terminal("client", "enable", "--email-domain", "example.com")
+    assert (code, seen.splitlines()[-1]) == (0, "egec: no client to change")
     code, seen = at_terminal("client", "enable", "--status", "disabled")
-    assert (code, "no client to change" in seen) == (0, True)
+    assert (code, seen.splitlines()[-1]) == (0, "egec: no client matches: status disabled")
+
+
+@pytest.mark.parametrize("command", CHANGES)
+def test_a_change_whose_selectors_match_nobody_says_so(egec: Egec, three: list[str], command: tuple[str, ...]) -> None:
+    nobody = ("client", *command, "--email-domain", "nobody.example.org")
+    for output, shown in (("jsonl", ""), ("json", "[]\n"), ("count", "0\n"), ("ids", "")):
+        ended = egec(*nobody, "--yes", "--format", output)
+        assert ended == (0, shown, "egec: no client matches: e-mail at nobody.example.org\n")
+        ended = egec(*nobody, "--dry-run", "--format", output)
+        assert (ended.code, ended.out) == (0, shown)
+        assert ended.err.splitlines() == [
+            "egec: selected: e-mail at nobody.example.org",
+            "egec: no client matches; nothing was changed",
+        ]
+    assert "egec: no client matches; nothing was changed" in egec(*nobody, "--dry-run").err
+    assert egec("--quiet", *nobody, "--yes") == (0, "", "")
 
 
 def test_lists_keep_their_behaviour_and_can_be_narrowed(egec: Egec, egec_process: Egec, three: list[str]) -> None:

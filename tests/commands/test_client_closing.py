@@ -102,6 +102,19 @@ def test_a_dry_run_says_how_many_would_be_notified_and_disabled(
     assert (ended.code, ended.err) == (0, "egec: 2 disabled, 4 notified\n")
 
 
+def test_selectors_that_match_nobody_are_told_apart_from_clients_who_wait(
+    egec: Egec, server: MailServer, clients: list[str]
+) -> None:
+    nobody = (*UNUSED, "--email-domain", "nobody.example.org")
+    assert egec(*nobody, "--yes").err == "egec: no client matches: e-mail at nobody.example.org; never logged in\n"
+    assert egec(*nobody, "--dry-run").err.splitlines()[1:] == ["egec: no client matches; nothing was changed"]
+    assert egec(*UNUSED, "--yes").code == 0
+    assert egec(*UNUSED, "--yes").err == "egec: no client to change\n"
+    assert egec(*UNUSED, "--dry-run").err.splitlines()[1:] == [
+        "egec: 0 clients would be disabled, 0 clients would be notified; nothing was changed"
+    ]
+
+
 def test_a_list_names_the_clients_and_an_unknown_line_is_reported(
     egec: Egec, server: MailServer, clients: list[str], tmp_path: Path
 ) -> None:
