@@ -10,7 +10,7 @@ import typer
 from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
-from egec_cli.clients.select import Selected, Selection, require_expected, require_selector
+from egec_cli.clients.select import Selected, Selection, check_selection, require_expected, require_selector
 from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
 from egec_cli.commands.options import can_ask, confirm, count_clients
@@ -111,14 +111,12 @@ def require_one_target(client: str, request: Request) -> None:
 
 def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code."""
-    if not request.dry_run:
-        require_confirmation(kind, request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
         if request.is_plain_list:
+            require_confirmation(kind, request)
             failed = _change_list(context, kind, request, selection, output)
         else:
-            require_selector(selection)
-            selected = Selected(context, selection, to_mail=False)
+            selected = select_clients(context, kind, request, selection)
             changing = Changing(selected, kind.outcome)
             if request.dry_run:
                 failed = show_dry_run(context, changing, selected, request, output)
@@ -129,12 +127,31 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
+def select_clients(context: Context, kind: Kind, request: Request, selection: Selection) -> Selected:
+    """Check the selectors, and only then that the question can be asked.
+
+    Raises:
+        UsageError: as `Selected` and `require_confirmation` say.
+        InvalidInput: a list is invalid.
+    """
+    require_selector(selection)
+    check_selection(context, selection, to_mail=False)
+    if "-" in _files(request.selectors):
+        # So that nobody types a list in vain.
+        require_confirmation(kind, request)
+    selected = Selected(context, selection, to_mail=False)
+    require_confirmation(kind, request)
+    return selected
+
+
 def require_confirmation(kind: Kind, request: Request) -> None:
     """Require what a change without a question needs.
 
     Raises:
         UsageError: there is no terminal for the question, or standard input is a list.
     """
+    if request.dry_run:
+        return
     if _needs_confirmation(kind, request) and ("-" in _files(request.selectors) or not can_ask()):
         raise UsageError("confirmation needs a terminal", "Add --yes or --expect N to skip it; nothing was changed.")
 

@@ -11,13 +11,12 @@ from egec_cli.clients import closing
 from egec_cli.clients.bulk import Changing
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
 from egec_cli.clients.closing import Closer, Conditions
-from egec_cli.clients.select import Selected, require_selector
 from egec_cli.commands.client_bulk import (
     Kind,
     Request,
     change_selected,
-    require_confirmation,
     require_one_target,
+    select_clients,
     show_dry_run,
 )
 from egec_cli.commands.client_selectors import open_selection, report_unmatched
@@ -45,11 +44,8 @@ def close_accounts(
         raise UsageError("--notify is for many clients", "Select them by --from or another selector.")
     require_one_target(client, request)
     _require_logins_selected(request)
-    if not request.dry_run:
-        require_confirmation(kind, request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
-        require_selector(selection)
-        selected = Selected(context, selection, to_mail=False)
+        selected = select_clients(context, kind, request, selection)
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:

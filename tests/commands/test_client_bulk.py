@@ -224,6 +224,42 @@ def test_selectors_that_cannot_be_meant_are_refused_with_what_to_do(egec: Egec, 
     assert disabled() == set()
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--limit", "2"], 2, "no client is selected"),
+        (["--email-domain", "@example.org"], 2, "invalid e-mail domain"),
+        (["--all", "--limit", "0"], 2, "--limit 0 selects no client"),
+        (["--created-before", "2062-01-01"], 2, "is in the future"),
+        (["--never-logged-in", "--last-login-before", "2y"], 2, "no client matches both"),
+        (["--all", "--column", "email"], 2, "--column needs --from or --exclude"),
+        (["--all", "--exclude", "missing.txt"], 74, "missing.txt: no such file"),
+        (["--all", "--exclude", "names.csv", "--column", "courriel"], 65, "no column"),
+    ],
+)
+def test_wrong_selectors_are_reported_before_a_missing_terminal(
+    egec: Egec, three: list[str], options: list[str], code: int, words: str
+) -> None:
+    Path("names.csv").write_text("email\na@example.org\n")
+    for command in (*CHANGES, ("disable", "--reason", "left", "--never-logged-in", "--notify", "30d")):
+        if "--notify" in command and ("--limit" in options[:1] or "--never-logged-in" in options):
+            continue
+        ended = egec("client", *command, *options)
+        assert (ended.code, ended.out) == (code, ""), ended
+        assert words in ended.err
+    ended = egec("reissue", "start", "spring", *options)
+    assert (ended.code, ended.out) == (2 if code == 65 else code, "")
+    assert (words in ended.err) == (code != 65)
+    assert egec("client", "disable", "--all", "--reason", "x").err.startswith("egec: confirmation needs a terminal\n")
+
+
+def test_a_list_is_not_typed_in_vain(egec: Egec, three: list[str]) -> None:
+    """Standard input is a terminal, so the question cannot be asked behind the list, whose end never comes."""
+    code, seen = at_terminal("client", "erase", "--from", "-", "--status", "disabled")
+    assert code == 2
+    assert "confirmation needs a terminal" in seen
+
+
 def test_the_new_selectors_serve_lists_exports_and_runs(egec: Egec, three: list[str], server: MailServer) -> None:
     for options, expected in (
         (["--last-login-before", "2y"], three[:2]),
