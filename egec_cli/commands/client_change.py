@@ -283,6 +283,8 @@ def erase_command(
 
 
 def _remove_traces(context: Context, identifier: str | None) -> None:
+    if not change.may_have_copies():
+        return
     with ProgressLine(Words("removing copies from the database file")):
         change.require_no_trace(context, identifier)
 
