@@ -295,6 +295,21 @@ def show_dry_run(
     return unmatched
 
 
+def _warn_of(record: ChangeRecord) -> None:
+    """Report a failure that no table shows, or a notice that counts although it may not have arrived."""
+    client, details = record.identifier, record.details or ""
+    if record.outcome is ChangeOutcome.NOTIFIED:
+        warn("egec: the notice to client {client} may not have arrived: {details}", client=client, details=details)
+        return
+    # The answers of mail servers do not name the client.
+    is_named = client is None or client in details
+    what = details if is_named else Words("client {client}: {details}", client=client, details=details)
+    if record.line is None:
+        warn("egec: {details}", details=what)
+    else:
+        warn("egec: line {line}: {details}", line=record.line, details=what)
+
+
 class _Summary:
     """The outcomes of a change of many clients, counted, also on a progress line."""
 
@@ -322,11 +337,8 @@ class _Summary:
             self._line.done += 1
             if last is not ChangeOutcome.FAILED:
                 self.identifier = record.identifier
-            elif is_hidden(output):
-                if record.line is None:
-                    warn("egec: {details}", details=record.details)
-                else:
-                    warn("egec: line {line}: {details}", line=record.line, details=record.details)
+            if record.failure is not None and is_hidden(output):
+                _warn_of(record)
         self._numbers[last] += number
 
     def report(self, explain_nothing: Callable[[], Words]) -> None:

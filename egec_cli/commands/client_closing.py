@@ -26,7 +26,7 @@ from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, UsageError
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat
-from egec_cli.output.messages import note
+from egec_cli.output.messages import warn
 from egec_cli.translation import Words
 
 
@@ -111,8 +111,8 @@ def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most
 
 def _report_undelivered(closer: Closer) -> None:
     if closer.undelivered:
-        note(
+        warn(
             "egec: the notices of {clients} may not have arrived; they count nevertheless",
             clients=count_clients(closer.undelivered),
         )
-        note(Words("      See `egec audit list --action client.closing`."))
+        warn("      See `egec audit list --action client.closing`.")
