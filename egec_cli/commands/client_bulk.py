@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import typer
 
@@ -190,7 +190,14 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
     return summary.failed
 
 
-_Walk = Callable[[int | None], Iterator[ChangeRecord]]
+class Walk(Protocol):
+    """Changes the selected clients one after the other."""
+
+    def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
+        """Change at most this number of clients and yield the results, without those who are left for later."""
+
+    def count_postponed(self) -> int:
+        """Return the number of clients who are left for later."""
 
 
 def change_selected(
@@ -201,11 +208,11 @@ def change_selected(
     changing: Changing,
     output: OutputFormat,
     *,
-    walk: _Walk | None = None,
+    walk: Walk | None = None,
 ) -> int:
     """Change the clients whom selectors select; return the number of those that failed.
 
-    `walk` changes at most a number of clients, one after the other (default: in batches, as the kind says).
+    `walk` changes them (default: in batches, as the kind says).
     """
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
@@ -225,8 +232,11 @@ def change_selected(
                 context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
             )
         else:
-            records = walk(at_most)
+            records = walk.change(at_most)
         render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None, are_outcomes=True)
+    if walk is not None:
+        # One number: they may be thousands.
+        summary.add(ChangeOutcome.POSTPONED, walk.count_postponed())
     summary.report(lambda: _explain_nothing(selected))
     kind.finish(context, summary.identifier)
     return summary.failed
@@ -340,6 +350,10 @@ class _Summary:
             if record.failure is not None and is_hidden(output):
                 _warn_of(record)
         self._numbers[last] += number
+
+    def add(self, outcome: ChangeOutcome, number: int) -> None:
+        """Count clients without records."""
+        self._numbers[outcome] += number
 
     def report(self, explain_nothing: Callable[[], Words]) -> None:
         """Show the numbers on stderr, or why there was nothing to do."""

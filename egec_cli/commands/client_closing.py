@@ -1,5 +1,6 @@
 """`egec client disable --notify`: notify clients before an account is closed; only this option loads the module."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing as closing_at_end
 from functools import partial
@@ -65,7 +66,7 @@ def close_accounts(
                     stop=stop,
                     first_pause=closing.FIRST_PAUSE,
                 )
-                walk = partial(_close_selected, changing, closer, stop)
+                walk = _Closing(changing, closer, stop, limit=selected.limit)
                 failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
                 closer.finish()
             failed += report_unmatched(selected)
@@ -100,13 +101,39 @@ def _count_effects(changing: Changing, found: Conditions) -> Words:
     )
 
 
-def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most: int | None) -> Iterator[ChangeRecord]:
-    for batch in changing.read_batches(at_most=at_most):
-        if stop.is_set():
-            return
-        lines = {client: line for client, line, _ in batch}
-        for key, record in closer.close(list(lines)):
-            yield record._replace(line=lines[key])
+class _Closing:
+    """Closes the accounts of the selected clients until a signal stops it."""
+
+    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent, *, limit: int | None) -> None:
+        self._changing = changing
+        self._closer = closer
+        self._stop = stop
+        self._at_most = limit
+        self._numbers = Counter[ChangeOutcome]()
+
+    def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
+        """Close at most this number of accounts and yield the results, without those who are left for later."""
+        self._at_most = min((one for one in (at_most, self._at_most) if one is not None), default=None)
+        for batch in self._changing.read_batches(at_most=at_most):
+            if self._stop.is_set():
+                return
+            lines = {client: line for client, line, _ in batch}
+            for key, record in self._closer.close(list(lines)):
+                self._numbers[record.outcome] += 1
+                if record.outcome is not ChangeOutcome.POSTPONED:
+                    yield record._replace(line=lines[key])
+
+    def count_postponed(self) -> int:
+        """Return the number of clients who are left for later, also of those whom a signal left unread."""
+        if not self._stop.is_set():
+            return self._numbers[ChangeOutcome.POSTPONED]
+        left = self._changing.count() - self._numbers[ChangeOutcome.FAILED]
+        if self._at_most is not None:
+            left = min(left, self._at_most - self._count_done())
+        return max(left, 0)
+
+    def _count_done(self) -> int:
+        return self._numbers.total() - self._numbers[ChangeOutcome.POSTPONED]
 
 
 def _report_undelivered(closer: Closer) -> None:

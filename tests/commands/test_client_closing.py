@@ -174,7 +174,7 @@ def test_a_server_that_refuses_everybody_ends_the_command_with_75(
     assert error["code"] == "mail_server_refuses"
     assert "clients not notified yet: 6" in error["message"]
     assert "run the same command again" in error["hint"]
-    assert [row["outcome"] for row in json.loads(ended.out)] == ["failed"] * 5 + ["postponed"]
+    assert [row["outcome"] for row in json.loads(ended.out)] == ["failed"] * 5
     assert told() == 0
 
 
@@ -266,9 +266,45 @@ def test_a_stop_leaves_the_clients_after_the_present_batch_alone(
         told_long_ago.save()
     server.at(Point.KEPT, lambda: signal.raise_signal(signal.SIGINT))
     ended = egec(*UNUSED, "--yes", "--format", "jsonl")
-    assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["notified", "postponed"]
+    assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["notified"]
+    # All who are left are counted, not only those of the batch, and none of them is a result.
+    assert ended.err.splitlines()[0] == "egec: 1 notified, 5 postponed"
     with open_context(load.load_settings()):
         assert Client.get_by_id(told_long_ago.id).disabled_at is None
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [(("--limit", "3", "--yes"), 2), (("--limit", "1", "--yes"), 0), (("--expect", "6"), 4)]
+)
+def test_the_clients_whom_a_signal_left_are_one_number(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch, options: tuple[str], left: int
+) -> None:
+    monkeypatch.setattr("egec_cli.clients.bulk._CHANGED_AT_A_TIME", 2)
+    answered = 0
+
+    def interrupt() -> None:
+        nonlocal answered
+        answered += 1
+        if answered == (2 if "--expect" in options else 1):
+            signal.raise_signal(signal.SIGINT)
+
+    server.at(Point.KEPT, interrupt)
+    ended = egec(*UNUSED, *options)
+    assert "postponed" not in ended.out
+    done = len(server.accepted)
+    number = f"{done} notified, {left} postponed" if left else f"{done} notified"
+    assert ended.err.splitlines()[0] == f"egec: {number}"
+
+
+def test_clients_whom_a_quota_left_are_one_number(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_RATE", "2/d")
+    monkeypatch.setenv("EGEC_MAIL_RESERVE", "0")
+    ended = egec(*UNUSED, "--yes", "--format", "csv")
+    assert ended.code == 75
+    assert ended.out.count("notified") == len(ended.out.splitlines()) - 1 == 2
+    assert ended.err.splitlines()[0] == "egec: 2 notified, 4 postponed"
 
 
 def test_two_commands_at_once_notify_each_client_once(
