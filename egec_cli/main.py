@@ -219,14 +219,17 @@ def _set_up_streams() -> None:
 
 
 def _wants_machine_format(arguments: Sequence[str]) -> bool:
-    """Return whether `--format` names a machine format, also for errors before the command is parsed."""
+    """Return whether `--format` names a format for programs, also for errors before the command is parsed.
+
+    A count is none of them: people read it, and scripts that read it, as those of cron, mail the errors to people.
+    """
     output = "table"
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before == "--format":
             output = argument
         elif argument.startswith("--format="):
             output = argument.removeprefix("--format=")
-    return output in {"json", "jsonl", "csv", "ids", "count"}
+    return output in {"json", "jsonl", "csv", "ids"}
 
 
 def _fail(error: EgecError, machine: bool) -> int:

@@ -111,12 +111,27 @@ def test_a_wrong_command_line_ends_with_2_and_points_to_the_help(egec_process: E
     assert "--help" in ended.err
 
 
-@pytest.mark.parametrize("form", [("--format", "json"), ("--format=jsonl",), ("--format", "csv")])
+@pytest.mark.parametrize("form", [("--format", "json"), ("--format=jsonl",), ("--format", "csv"), ("--format", "ids")])
 def test_with_a_machine_format_an_error_is_one_json_object_on_stderr(egec_process: Egec, form: tuple[str, ...]) -> None:
     for arguments, code in ((("client", "list"), 78), (("client", "create"), 2), (("client", "create", "x"), 65)):
         ended = egec_process(*arguments, *form)
         assert (ended.code, ended.out) == (code, "")
         assert list(json.loads(ended.err)["error"]) == ["code", "message", "hint"]
+
+
+@pytest.mark.parametrize("form", [("--format", "count"), ("--format=count",), ("--format", "table")])
+def test_with_a_format_for_people_an_error_is_in_their_words(egec_process: Egec, form: tuple[str, ...]) -> None:
+    missing = egec_process("client", "list", *form)
+    assert (missing.code, missing.out) == (78, "")
+    assert missing.err.endswith(" does not exist\n      Type `egec init` to create it, or set EGEC_DATABASE_URL.\n")
+    egec_process("init")
+    wrong = ("client", "erase", "--email-domain", "@x", "--dry-run", *form)
+    assert egec_process(*wrong) == (
+        2,
+        "",
+        "egec: invalid e-mail domain: '@x'\n      Write the part after the @ alone, as in example.org.\n",
+    )
+    assert egec_process(*wrong, env={"LC_ALL": "fr_FR.UTF-8"}).err.startswith("egec: domaine de courriel non valable")
 
 
 def test_all_faults_of_the_settings_are_reported_at_once(egec_process: Egec) -> None:

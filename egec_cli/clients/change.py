@@ -21,9 +21,22 @@ from egec_cli.errors import (
 )
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
-from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, Event, LoginPlace, ReissueItem
-from egec_cli.store.sql import fetch_rows, in_list, vacuum
+from egec_cli.store.models import (
+    OPEN_STATES,
+    Client,
+    Credential,
+    CredentialState,
+    Event,
+    Installation,
+    LoginPlace,
+    ReissueItem,
+)
+from egec_cli.store.sql import fetch_rows, fetch_tuples, in_list, vacuum
 from egec_cli.translation import Words
+
+# The fact about an installation that clients were erased since the last rewrite of its database file. Its value is
+# another one after each erasure.
+_COPIES = "copies_of_erased_data"
 
 
 class ChangeOutcome(StrEnum):
@@ -189,13 +202,16 @@ def erase_clients(context: Context, keys: Sequence[int], guard: Guard = NO_GUARD
     with context.database.atomic():
         states = _lock_states(keys, guard, ChangeOutcome.ERASED)
         living = [key for key, _, is_erased, _ in states if not is_erased]
-        free = leases.take_leases(context, living, leases.new_owner())
+        owner = leases.new_owner()
+        free = leases.take_leases(context, living, owner)
         records = {
             key: _erasure_record(identifier, is_erased=is_erased, is_free=key in free)
             for key, identifier, is_erased, _ in states
         }
         erased = [key for key, record in records.items() if record.outcome is ChangeOutcome.ERASED]
         _erase(context, erased)
+        if erased:
+            _record_copies(owner)
         audit.record_changes(context, "client.erase", "erased", erased, **guard.details())
     return records
 
@@ -233,6 +249,22 @@ def _erase(context: Context, keys: Sequence[int]) -> None:
     Event.update(details="{}").where(in_list(Event.client, keys)).execute()
 
 
+def _record_copies(value: str) -> None:
+    Installation.insert(name=_COPIES, value=value).on_conflict(
+        conflict_target=[Installation.name], update={Installation.value: peewee.EXCLUDED.value}
+    ).execute()
+
+
+def _find_copies() -> str | None:
+    query = Installation.select(Installation.value).where(Installation.name == _COPIES)
+    return next((value for (value,) in fetch_tuples(query)), None)
+
+
+def may_have_copies() -> bool:
+    """Return whether clients were erased since the last purge, in this command or in one that was interrupted."""
+    return _find_copies() is not None
+
+
 def purge_erased_data() -> bool:
     """Remove erased data from the database files too. Return False if another process still reads the old data.
 
@@ -242,7 +274,12 @@ def purge_erased_data() -> bool:
         TemporaryFailure: another process writes for too long.
         StorageError: the disk is too full for a copy of the database.
     """
-    return vacuum()
+    seen = _find_copies()
+    is_done = vacuum()
+    if is_done:
+        # What another process has erased meanwhile stays recorded.
+        Installation.delete().where(Installation.name == _COPIES, Installation.value == seen).execute()
+    return is_done
 
 
 def require_no_trace(context: Context, identifier: str | None) -> None:

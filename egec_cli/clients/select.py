@@ -1,6 +1,7 @@
 """Select the clients of a bulk command: a client must match all selectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property, reduce
 from operator import and_
 from typing import Any, NamedTuple
@@ -73,6 +74,73 @@ class Unmatched(NamedTuple):
 _DATES = ("last_login_before", "created_before", "created_after", "issued_before")
 
 
+def check_selection(
+    context: Context, selection: Selection, *, to_mail: bool
+) -> tuple[Selection, Mapping[str, datetime]]:
+    """Check the selectors without reading the files.
+
+    Returns:
+        The selection in its normal form, and the moments that its dates and ages mean, by selector.
+
+    Raises:
+        UsageError: as `Selected` says.
+    """
+    if to_mail:
+        require_selector(selection)
+    if to_mail and selection.status is ClientStatus.DISABLED:
+        raise UsageError("disabled clients get no mail", "Type `egec client enable CLIENT` first.")
+    if to_mail and selection.status is ClientStatus.INACTIVE:
+        raise UsageError(
+            "clients outside their validity dates get no mail",
+            "Type `egec client update CLIENT --valid-from DATE --valid-until DATE` first.",
+        )
+    if selection.limit is not None and selection.limit < 1:
+        raise UsageError("--limit {limit} selects no client", "Use 1 or more, or omit it.", limit=selection.limit)
+    if selection.never_logged_in and selection.last_login_before:
+        raise UsageError(
+            "no client matches both --never-logged-in and --last-login-before",
+            "Type a command for each: one with --last-login-before {age}, one with --never-logged-in"
+            " --created-before {age}.",
+            age=quoted(selection.last_login_before),
+        )
+    if selection.email_domain:
+        # The same selection, however it is typed.
+        selection = selection._replace(email_domain=email_address.parse_domain(selection.email_domain))
+    moments = {name: _parse_moment(context, name, text) for name in _DATES if (text := getattr(selection, name))}
+    after, before = moments.get("created_after"), moments.get("created_before")
+    if after is not None and before is not None and after >= before:
+        raise UsageError(
+            "no client was created both after {after} and before {before}",
+            "Exchange the two, or omit one.",
+            after=selection.created_after,
+            before=selection.created_before,
+        )
+    return selection, moments
+
+
+def _parse_moment(context: Context, name: str, text: str) -> datetime:
+    """Return the moment of a date or an age, which must be in the past: a mistyped year would select everybody."""
+    now, zone = context.clock(), context.settings.timezone
+    moment = clock.parse_date_or_age(text, now, zone=zone)
+    option, is_age = f"--{name.replace('_', '-')}", not text[-1].isdigit()
+    if is_age and int(text[:-1]) == 0:
+        raise UsageError(
+            "{option} {text}: an age must be at least one day",
+            "Use 1d or more, or a date.",
+            option=option,
+            text=text,
+        )
+    if moment > now:
+        raise UsageError(
+            "{option} {text} is in the future",
+            "Use {today} or an earlier day, or an age such as 90d.",
+            option=option,
+            text=text,
+            today=clock.to_zone(now, zone).date().isoformat(),
+        )
+    return moment
+
+
 class Selected:
     """The selected clients, as a query. Erased clients are never selected."""
 
@@ -84,30 +152,10 @@ class Selected:
                 clients are left out unless a file names them; those are reported as failed later.
 
         Raises:
-            UsageError: a selector is missing, or cannot match any client.
+            UsageError: a selector is missing, invalid, or in the future; or the selectors cannot match any client.
             InvalidInput: a file is not UTF-8, is invalid CSV or lacks the column.
         """
-        if to_mail:
-            require_selector(selection)
-        if to_mail and selection.status is ClientStatus.DISABLED:
-            raise UsageError("disabled clients get no mail", "Type `egec client enable CLIENT` first.")
-        if to_mail and selection.status is ClientStatus.INACTIVE:
-            raise UsageError(
-                "clients outside their validity dates get no mail",
-                "Type `egec client update CLIENT --valid-from DATE --valid-until DATE` first.",
-            )
-        if selection.limit is not None and selection.limit < 1:
-            raise UsageError("--limit {limit} selects no client", "Use 1 or more, or omit it.", limit=selection.limit)
-        if selection.never_logged_in and selection.last_login_before:
-            raise UsageError(
-                "no client matches both --never-logged-in and --last-login-before",
-                "Type a command for each: one with --last-login-before {age}, one with --never-logged-in"
-                " --created-before {age}.",
-                age=quoted(selection.last_login_before),
-            )
-        if selection.email_domain:
-            # The same selection, however it is typed.
-            selection = selection._replace(email_domain=email_address.parse_domain(selection.email_domain))
+        selection, self._moments = check_selection(context, selection, to_mail=to_mail)
         self._context = context
         self._selection = selection
         self._to_mail = to_mail
@@ -116,20 +164,6 @@ class Selected:
         self.described: dict[str, Any] = {
             name: value for name, value in selection._asdict().items() if value and not isinstance(value, ClientList)
         }
-        now = context.clock()
-        self._moments = {
-            name: clock.parse_date_or_age(text, now, zone=context.settings.timezone)
-            for name in _DATES
-            if (text := getattr(selection, name))
-        }
-        after, before = self._moments.get("created_after"), self._moments.get("created_before")
-        if after is not None and before is not None and after >= before:
-            raise UsageError(
-                "no client was created both after {after} and before {before}",
-                "Exchange the two, or omit one.",
-                after=selection.created_after,
-                before=selection.created_before,
-            )
         self._named = self._read_files({"listed": selection.listed, "excluded": selection.excluded})
 
     def _read_files(self, files: Mapping[str, ClientList | None]) -> "NamedClients | None":
@@ -225,6 +259,11 @@ class Selected:
         """Count the selected clients."""
         found: int = self.query(Client.id).count()
         return found
+
+    def matches_any(self) -> bool:
+        """Return whether the selectors match any client."""
+        query, _ = self.query_unordered(Client.id)
+        return bool(query.exists())
 
     def count_bounced(self) -> int:
         """Count the selected clients whose address has bounced a mail."""

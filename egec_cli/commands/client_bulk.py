@@ -3,14 +3,14 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import typer
 
 from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
-from egec_cli.clients.select import Selected, Selection, require_expected, require_selector
+from egec_cli.clients.select import Selected, Selection, check_selection, require_expected, require_selector
 from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
 from egec_cli.commands.options import can_ask, confirm, count_clients
@@ -111,14 +111,12 @@ def require_one_target(client: str, request: Request) -> None:
 
 def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code."""
-    if not request.dry_run:
-        require_confirmation(kind, request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
         if request.is_plain_list:
+            require_confirmation(kind, request)
             failed = _change_list(context, kind, request, selection, output)
         else:
-            require_selector(selection)
-            selected = Selected(context, selection, to_mail=False)
+            selected = select_clients(context, kind, request, selection)
             changing = Changing(selected, kind.outcome)
             if request.dry_run:
                 failed = show_dry_run(context, changing, selected, request, output)
@@ -129,12 +127,31 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
+def select_clients(context: Context, kind: Kind, request: Request, selection: Selection) -> Selected:
+    """Check the selectors, and only then that the question can be asked.
+
+    Raises:
+        UsageError: as `Selected` and `require_confirmation` say.
+        InvalidInput: a list is invalid.
+    """
+    require_selector(selection)
+    check_selection(context, selection, to_mail=False)
+    if "-" in _files(request.selectors):
+        # So that nobody types a list in vain.
+        require_confirmation(kind, request)
+    selected = Selected(context, selection, to_mail=False)
+    require_confirmation(kind, request)
+    return selected
+
+
 def require_confirmation(kind: Kind, request: Request) -> None:
     """Require what a change without a question needs.
 
     Raises:
         UsageError: there is no terminal for the question, or standard input is a list.
     """
+    if request.dry_run:
+        return
     if _needs_confirmation(kind, request) and ("-" in _files(request.selectors) or not can_ask()):
         raise UsageError("confirmation needs a terminal", "Add --yes or --expect N to skip it; nothing was changed.")
 
@@ -168,12 +185,19 @@ def _change_list(context: Context, kind: Kind, request: Request, selection: Sele
             report_total=line.set_total,
         )
         render_all(summary.count(records, output), ChangeRecord, output, flush=True, are_outcomes=True)
-    summary.report(Words("the list is empty"))
+    summary.report(lambda: Words("the list is empty"))
     kind.finish(context, summary.identifier)
     return summary.failed
 
 
-_Walk = Callable[[int | None], Iterator[ChangeRecord]]
+class Walk(Protocol):
+    """Changes the selected clients one after the other."""
+
+    def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
+        """Change at most this number of clients and yield the results, without those who are left for later."""
+
+    def count_postponed(self) -> int:
+        """Return the number of clients who are left for later."""
 
 
 def change_selected(
@@ -184,11 +208,11 @@ def change_selected(
     changing: Changing,
     output: OutputFormat,
     *,
-    walk: _Walk | None = None,
+    walk: Walk | None = None,
 ) -> int:
     """Change the clients whom selectors select; return the number of those that failed.
 
-    `walk` changes at most a number of clients, one after the other (default: in batches, as the kind says).
+    `walk` changes them (default: in batches, as the kind says).
     """
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
@@ -208,9 +232,12 @@ def change_selected(
                 context, changing, kind.change, at_most=at_most, before_batch=lambda: sys.stdout.flush()
             )
         else:
-            records = walk(at_most)
+            records = walk.change(at_most)
         render_all(summary.count(records, output), ChangeRecord, output, flush=walk is not None, are_outcomes=True)
-    summary.report(Words("no client to change"))
+    if walk is not None:
+        # One number: they may be thousands.
+        summary.add(ChangeOutcome.POSTPONED, walk.count_postponed())
+    summary.report(lambda: _explain_nothing(selected))
     kind.finish(context, summary.identifier)
     return summary.failed
 
@@ -228,14 +255,30 @@ def _note_selection(selected: Selected) -> None:
     note("egec: selected: {selectors}", selectors=explain_selectors(selected.selectors()))
 
 
+def _explain_nothing(selected: Selected) -> Words:
+    """Return why nobody was changed: a selector is mistyped, perhaps, or the change was made before."""
+    if selected.matches_any():
+        return Words("no client to change")
+    return Words("no client matches: {selectors}", selectors=explain_selectors(selected.selectors()))
+
+
 _IN_TABLE = ("identifier", "email", "last_name", "status", "why")
 _OPTIONAL = ("status", "last_name")
 
 
 def show_dry_run(
-    context: Context, changing: Changing, selected: Selected, request: Request, output: OutputFormat
+    context: Context,
+    changing: Changing,
+    selected: Selected,
+    request: Request,
+    output: OutputFormat,
+    *,
+    count_effects: Callable[[], Words] | None = None,
 ) -> int:
     """Show the clients who would be changed, in a table only a sample; return the number of unknown lines.
+
+    Args:
+        count_effects: return what would be done to how many clients (default: that they would be changed).
 
     Raises:
         InvalidInput: the number is not the expected one.
@@ -248,7 +291,11 @@ def show_dry_run(
     sys.stdout.flush()
     _note_selection(selected)
     unmatched = report_unmatched(selected)
-    if number is not None:
+    if not (number or selected.matches_any()):
+        note("egec: no client matches; nothing was changed")
+    elif count_effects is not None:
+        note("egec: {effects}; nothing was changed", effects=count_effects())
+    elif number is not None:
         note(
             "egec: {clients} would be changed; nothing was changed",
             clients=count_clients(number),
@@ -256,6 +303,21 @@ def show_dry_run(
     else:
         note("egec: nothing was changed")
     return unmatched
+
+
+def _warn_of(record: ChangeRecord) -> None:
+    """Report a failure that no table shows, or a notice that counts although it may not have arrived."""
+    client, details = record.identifier, record.details or ""
+    if record.outcome is ChangeOutcome.NOTIFIED:
+        warn("egec: the notice to client {client} may not have arrived: {details}", client=client, details=details)
+        return
+    # The answers of mail servers do not name the client.
+    is_named = client is None or client in details
+    what = details if is_named else Words("client {client}: {details}", client=client, details=details)
+    if record.line is None:
+        warn("egec: {details}", details=what)
+    else:
+        warn("egec: line {line}: {details}", line=record.line, details=what)
 
 
 class _Summary:
@@ -285,15 +347,16 @@ class _Summary:
             self._line.done += 1
             if last is not ChangeOutcome.FAILED:
                 self.identifier = record.identifier
-            elif is_hidden(output):
-                if record.line is None:
-                    warn("egec: {details}", details=record.details)
-                else:
-                    warn("egec: line {line}: {details}", line=record.line, details=record.details)
+            if record.failure is not None and is_hidden(output):
+                _warn_of(record)
         self._numbers[last] += number
 
-    def report(self, empty: Words) -> None:
-        """Show the numbers on stderr, or other words if there was nothing to do."""
+    def add(self, outcome: ChangeOutcome, number: int) -> None:
+        """Count clients without records."""
+        self._numbers[outcome] += number
+
+    def report(self, explain_nothing: Callable[[], Words]) -> None:
+        """Show the numbers on stderr, or why there was nothing to do."""
         show = warn if self.failed else note
         counts = ", ".join(f"{number} {outcome}" for outcome, number in self._numbers.items() if number)
-        show("egec: {summary}", summary=counts or empty)
+        show("egec: {summary}", summary=counts or explain_nothing())

@@ -175,8 +175,8 @@ def disable_command(
         typer.Option(
             "--notify",
             metavar="AGE",
-            help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others (not"
-            " with CLIENT).",
+            help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others."
+            " Needs --last-login-before or --never-logged-in.",
         ),
     ] = "",
     dry_run: DryRunOption = False,
@@ -283,6 +283,8 @@ def erase_command(
 
 
 def _remove_traces(context: Context, identifier: str | None) -> None:
+    if not change.may_have_copies():
+        return
     with ProgressLine(Words("removing copies from the database file")):
         change.require_no_trace(context, identifier)
 

@@ -1,5 +1,6 @@
 """`egec client disable --notify`: notify clients before an account is closed; only this option loads the module."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing as closing_at_end
 from functools import partial
@@ -10,14 +11,13 @@ import typer
 from egec_cli.clients import closing
 from egec_cli.clients.bulk import Changing
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord
-from egec_cli.clients.closing import Closer
-from egec_cli.clients.select import Selected, require_selector
+from egec_cli.clients.closing import Closer, Conditions
 from egec_cli.commands.client_bulk import (
     Kind,
     Request,
     change_selected,
-    require_confirmation,
     require_one_target,
+    select_clients,
     show_dry_run,
 )
 from egec_cli.commands.client_selectors import open_selection, report_unmatched
@@ -27,7 +27,7 @@ from egec_cli.credentials import mail_route
 from egec_cli.errors import ExitCode, UsageError
 from egec_cli.mail.transports import choose
 from egec_cli.output.formats import OutputFormat
-from egec_cli.output.messages import note
+from egec_cli.output.messages import warn
 from egec_cli.translation import Words
 
 
@@ -44,20 +44,14 @@ def close_accounts(
     if client:
         raise UsageError("--notify is for many clients", "Select them by --from or another selector.")
     require_one_target(client, request)
-    if not request.dry_run:
-        require_confirmation(kind, request)
+    _require_logins_selected(request)
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
-        require_selector(selection)
-        selected = Selected(context, selection, to_mail=False)
+        selected = select_clients(context, kind, request, selection)
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
         if request.dry_run:
-            failed = show_dry_run(context, changing, selected, request, output)
-            notified, disabled = changing.count_where(found.is_to_notify), changing.count_where(found.is_due)
-            note(
-                "egec: {notified} would be notified, {disabled} disabled",
-                notified=count_clients(notified),
-                disabled=count_clients(disabled),
+            failed = show_dry_run(
+                context, changing, selected, request, output, count_effects=partial(_count_effects, changing, found)
             )
             error = None
         else:
@@ -72,7 +66,7 @@ def close_accounts(
                     stop=stop,
                     first_pause=closing.FIRST_PAUSE,
                 )
-                walk = partial(_close_selected, changing, closer, stop)
+                walk = _Closing(changing, closer, stop, limit=selected.limit)
                 failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
                 closer.finish()
             failed += report_unmatched(selected)
@@ -84,19 +78,68 @@ def close_accounts(
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
-def _close_selected(changing: Changing, closer: Closer, stop: StopEvent, at_most: int | None) -> Iterator[ChangeRecord]:
-    for batch in changing.read_batches(at_most=at_most):
-        if stop.is_set():
-            return
-        lines = {client: line for client, line, _ in batch}
-        for key, record in closer.close(list(lines)):
-            yield record._replace(line=lines[key])
+def _require_logins_selected(request: Request) -> None:
+    """Require a selector by logins: the mail tells its reader that the account has not been used for a long time.
+
+    Without one, a client who signs in, as the mail asks, would be selected and notified again.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not (request.selectors.last_login_before or request.selectors.never_logged_in):
+        raise UsageError(
+            "--notify needs --last-login-before or --never-logged-in: its mail says that the account is not used",
+            "Add --last-login-before 2y, or --never-logged-in --created-before 2y.",
+        )
+
+
+def _count_effects(changing: Changing, found: Conditions) -> Words:
+    return Words(
+        "{disabled} would be disabled, {notified} would be notified",
+        disabled=count_clients(changing.count_where(found.is_due)),
+        notified=count_clients(changing.count_where(found.is_to_notify)),
+    )
+
+
+class _Closing:
+    """Closes the accounts of the selected clients until a signal stops it."""
+
+    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent, *, limit: int | None) -> None:
+        self._changing = changing
+        self._closer = closer
+        self._stop = stop
+        self._at_most = limit
+        self._numbers = Counter[ChangeOutcome]()
+
+    def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
+        """Close at most this number of accounts and yield the results, without those who are left for later."""
+        self._at_most = min((one for one in (at_most, self._at_most) if one is not None), default=None)
+        for batch in self._changing.read_batches(at_most=at_most):
+            if self._stop.is_set():
+                return
+            lines = {client: line for client, line, _ in batch}
+            for key, record in self._closer.close(list(lines)):
+                self._numbers[record.outcome] += 1
+                if record.outcome is not ChangeOutcome.POSTPONED:
+                    yield record._replace(line=lines[key])
+
+    def count_postponed(self) -> int:
+        """Return the number of clients who are left for later, also of those whom a signal left unread."""
+        if not self._stop.is_set():
+            return self._numbers[ChangeOutcome.POSTPONED]
+        left = self._changing.count() - self._numbers[ChangeOutcome.FAILED]
+        if self._at_most is not None:
+            left = min(left, self._at_most - self._count_done())
+        return max(left, 0)
+
+    def _count_done(self) -> int:
+        return self._numbers.total() - self._numbers[ChangeOutcome.POSTPONED]
 
 
 def _report_undelivered(closer: Closer) -> None:
     if closer.undelivered:
-        note(
+        warn(
             "egec: the notices of {clients} may not have arrived; they count nevertheless",
             clients=count_clients(closer.undelivered),
         )
-        note(Words("      See `egec audit list --action client.closing`."))
+        warn("      See `egec audit list --action client.closing`.")

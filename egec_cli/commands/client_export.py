@@ -15,6 +15,7 @@ from egec_cli.commands.client_selectors import (
     SearchOption,
     Selectors,
     SortOption,
+    note_if_none,
     open_selection,
     report_unmatched,
     with_selectors,
@@ -99,14 +100,18 @@ def export_command(
             warn("egec: this export is not recorded: the database is read-only")
         query = ListQuery(selection, search, sort)
         selected = Selected(context, selection, to_mail=False)
+        # A line of htpasswd is only for clients who may log in.
+        is_selected = is_htpasswd or selectors != Selectors() or bool(search)
         if is_htpasswd:
             lines = lists.list_htpasswd(context, query, selected=selected)
+            lines = note_if_none(lines, output, is_selected=is_selected)
             render_all(line.count(lines) if is_counted else lines, HtpasswdRecord, OutputFormat.IDS)
         else:
             report_total = line.set_total if is_counted else None
             records = lists.export_clients(
                 context, query, with_hashes=with_hashes, report_total=report_total, selected=selected
             )
+            records = note_if_none(records, output, is_selected=is_selected)
             records = line.count(records) if is_counted else records
             kind: type[NamedTuple] = ExportRecordWithHash if with_hashes else ExportRecord
             render_all(records, kind, OutputFormat(output.value), split_fields(fields))

@@ -12,6 +12,7 @@ from egec_cli.commands.client_selectors import (
     SearchOption,
     Selectors,
     SortOption,
+    note_if_none,
     open_selection,
     report_unmatched,
     with_selectors,
@@ -75,14 +76,15 @@ def list_command(
             total, clients = lists.list_page(context, query, selected)
         else:
             total, clients = 0, lists.list_clients(context, query, selected=selected)
+        is_selected = selectors != Selectors() or bool(search or after)
         render_all(
-            clients,
+            note_if_none(clients, output, is_selected=is_selected),
             ClientRecord,
             output,
             split_fields(fields),
             in_table=CLIENT_IN_TABLE,
             optional=CLIENT_OPTIONAL,
-            empty=Words("No clients.") if selectors == Selectors() and not search else Words("No such clients."),
+            empty=Words("No such clients.") if is_selected else Words("No clients."),
         )
         if is_page and total:
             show_total(total, limit)

@@ -1,10 +1,11 @@
 """The options that select clients for a bulk command or a list, declared once."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
@@ -15,9 +16,11 @@ from egec_cli.clients.select import Selected, Selection
 from egec_cli.commands.options import OUTPUT, SELECTION
 from egec_cli.commands.session import standard_input
 from egec_cli.errors import UsageError
-from egec_cli.output.messages import warn
+from egec_cli.output.formats import OutputFormat, is_at_terminal
+from egec_cli.output.messages import note, warn
 from egec_cli.translation import Words
 
+Row = TypeVar("Row")
 ColumnOption = Annotated[
     str,
     typer.Option(
@@ -190,6 +193,21 @@ def _open_list(name: str, column: str, files: ExitStack) -> ClientList:
         return ClientList(name, files.enter_context(open(name, "rb")), column)
     stream = standard_input(Words("Pass the list on standard input, or name a file."))
     return ClientList(Words("standard input"), stream, column)
+
+
+def note_if_none(records: Iterator[Row], output: str, *, is_selected: bool) -> Iterator[Row]:
+    """Pass the records of a list on; if there are none, tell a person at a terminal, whose table does not say it.
+
+    Args:
+        is_selected: whether clients were selected or searched.
+    """
+    is_said = output == OutputFormat.TABLE and is_at_terminal()
+    for first in records:
+        yield first
+        yield from records
+        return
+    if sys.stderr.isatty() and not is_said:
+        note("egec: no client matches" if is_selected else "egec: there are no clients")
 
 
 def report_unmatched(selected: Selected) -> int:

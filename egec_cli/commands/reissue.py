@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.clients.select import Selected
+from egec_cli.clients.select import Selected, check_selection
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched, with_selectors
 from egec_cli.commands.options import (
     OUTPUT,
@@ -115,9 +115,10 @@ def start_command(
     """
     _require_dry_run(with_list, dry_run)
     quotas = _parse_rate_option(rate)
-    if not (yes or dry_run or can_ask()):
-        raise no_terminal()
     with open_selection(selectors) as selection, open_context(only_read=dry_run) as context:
+        check_selection(context, selection, to_mail=True)
+        if not (yes or dry_run or can_ask()):
+            raise no_terminal()
         mail_route.require(context)
         selected = Selected(context, selection)
         if dry_run or not yes:

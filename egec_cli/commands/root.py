@@ -1,6 +1,7 @@
 """The root command, and groups whose commands are imported only when they run."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from egec_cli import __version__, translation
-from egec_cli.errors import ExitCode
+from egec_cli.errors import ExitCode, UsageError
 from egec_cli.settings.schema import ENV_FILE_VARIABLE
 
 # The help of a command with more options shows them by subject.
@@ -19,10 +20,24 @@ _OPTIONS_IN_ONE_LIST = 7
 _ARGUMENTS, _OPTIONS = translation.Words("Arguments"), translation.Words("Options")
 
 
-class _WithExamples:
-    """A command whose help shows one example per line of its epilog."""
+class _Shared:
+    """What commands and groups share: an option with a single value is given once, and help has whole examples."""
 
     epilog: str | None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            UsageError: an option that takes a single value is given more than once.
+        """
+        given = list(args)
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        if not ctx.resilient_parsing:
+            # Parsed again, after --help has had its turn: parsed values do not show how often an option was given.
+            _, _, order = self.make_parser(ctx).parse_args(given)  # type: ignore[attr-defined]
+            _require_once(order)
+        return rest
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples, whole even if they are longer than a line."""
@@ -32,7 +47,19 @@ class _WithExamples:
                     formatter.write(f"{' ' * formatter.current_indent}{example}\n")
 
 
-class Command(_WithExamples, TyperCommand):
+def _require_once(parameters: list[Any]) -> None:
+    """Refuse a second value for an option that would silently replace the first one; a repeated flag changes nothing.
+
+    Args:
+        parameters: the options and arguments, each as often as it was given.
+    """
+    for parameter, times in Counter(parameters).items():
+        is_option = parameter.param_type_name == "option"
+        if times > 1 and is_option and not (parameter.is_flag or parameter.multiple):
+            raise UsageError("{option} is given more than once", "Give it once.", option=max(parameter.opts, key=len))
+
+
+class Command(_Shared, TyperCommand):
     """A command whose help shows its options by subject (`rich_help_panel`)."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -101,7 +128,7 @@ def apply_verbosity(ctx: Any, parameter: Any, wanted: bool) -> bool:
     return wanted
 
 
-class Group(_WithExamples, TyperGroup):
+class Group(_Shared, TyperGroup):
     """A group of commands. It prints its help if no command is named, and its commands take --quiet and --verbose."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

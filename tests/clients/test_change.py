@@ -36,6 +36,7 @@ from egec_cli.settings import load
 from egec_cli.settings.schema import Database, SqliteFile
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, CredentialState, Event, ReissueItem, ReissueRun
+from egec_cli.store.sql import vacuum
 
 GONE = "client_erased"
 
@@ -336,6 +337,32 @@ def test_a_purge_reports_that_another_process_still_reads_the_old_data(monkeypat
         rows.close()
         reader.close()
         assert change.purge_erased_data()
+
+
+def test_copies_are_recorded_until_a_purge_and_those_of_an_erasure_meanwhile_stay_recorded(
+    opened: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (made(opened, f"c{number}@example.org").id for number in range(3))
+    assert not change.may_have_copies()
+    change.erase_clients(opened, [first])
+    assert change.may_have_copies()
+    assert change.purge_erased_data()
+    assert not change.may_have_copies()
+    change.erase_clients(opened, [first])
+    assert not change.may_have_copies()
+    change.erase_clients(opened, [second])
+
+    def rewrite_and_erase() -> bool:
+        is_done = vacuum()
+        change.erase_clients(opened, [third])
+        return is_done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(change, "vacuum", rewrite_and_erase)
+        assert change.purge_erased_data()
+    assert change.may_have_copies()
+    assert change.purge_erased_data()
+    assert not change.may_have_copies()
 
 
 def names(content: str) -> ClientList:

@@ -171,7 +171,7 @@ def test_clients_are_selected_by_their_last_login_but_not_those_who_never_logged
     for age in ("2y", "24m"):
         assert found(selected(opened, last_login_before=age)) == [old]
     assert found(selected(opened, last_login_before="2024-07-01")) == []
-    assert len(found(selected(opened, last_login_before="2026-07-02"))) == 2
+    assert len(found(selected(opened, last_login_before="2026-07-01"))) == 2
 
 
 def test_who_never_logged_in_has_no_last_login_so_both_selectors_together_are_refused(sqlite: Context) -> None:
@@ -246,7 +246,7 @@ PEOPLE = [
     )
     for chance in map(random.Random, range(60))
 ]
-optional_ages = st.sampled_from(["", "0d", "30d", "90d", "731d", "1000d"])
+optional_ages = st.sampled_from(["", "1d", "30d", "90d", "731d", "1000d"])
 selections = st.fixed_dictionaries(
     {},
     optional={
@@ -345,24 +345,24 @@ def test_an_age_is_that_of_the_current_password(opened: Context) -> None:
     )
     for identifier in (old, renewed, failed, revoked):
         mailed(identifier, days_ago=91)
-    mailed(renewed, days_ago=1)
-    mailed(failed, CredentialState.REFUSED, days_ago=1)
+    mailed(renewed, days_ago=2)
+    mailed(failed, CredentialState.REFUSED, days_ago=2)
     mailed(new, CredentialState.REFUSED, days_ago=91)
     Client.update(revoked_below=2).where(Client.identifier == revoked).execute()
     assert found(selected(opened, issued_before="90d")) == [old, failed]
     assert found(selected(opened, issued_before="92d")) == []
-    assert found(selected(opened, issued_before="0d")) == [old, renewed, failed]
+    assert found(selected(opened, issued_before="1d")) == [old, renewed, failed]
 
 
 def test_a_date_begins_at_midnight_in_the_time_zone_of_clients(
     opened: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identifier = made(opened, "a@example.org", last_login_at=NOON - timedelta(hours=15))
-    mailed(identifier, days_ago=0.625)  # at 21:00 of 30 June in UTC, 23:00 in Paris
-    Client.update(created_at=NOON - timedelta(hours=15)).execute()
+    identifier = made(opened, "a@example.org", last_login_at=NOON - timedelta(hours=39))
+    mailed(identifier, days_ago=1.625)  # at 21:00 of 29 June in UTC, 23:00 in Paris
+    Client.update(created_at=NOON - timedelta(hours=39)).execute()
     for zone, before, after in (
-        ("Europe/Paris", "2026-06-30", "2026-07-01"),
-        ("Asia/Tokyo", "2026-07-01", "2026-07-02"),
+        ("Europe/Paris", "2026-06-29", "2026-06-30"),
+        ("Asia/Tokyo", "2026-06-30", "2026-07-01"),
     ):
         there = opened._replace(settings=opened.settings._replace(timezone=zone))
         for selector in ("issued_before", "last_login_before", "created_before"):
@@ -374,8 +374,8 @@ def test_a_date_begins_at_midnight_in_the_time_zone_of_clients(
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "JST-9")
         time.tzset()
-        assert found(selected(opened, last_login_before="2026-06-30")) == []
-        assert found(selected(opened, last_login_before="2026-07-01")) == [identifier]
+        assert found(selected(opened, last_login_before="2026-06-29")) == []
+        assert found(selected(opened, last_login_before="2026-06-30")) == [identifier]
     time.tzset()
 
 
@@ -398,6 +398,34 @@ def test_a_date_begins_at_midnight_in_the_time_zone_of_clients(
 def test_an_invalid_date_or_age_is_refused(text: str, sqlite: Context) -> None:
     with pytest.raises(UsageError, match="invalid date or age"):
         selected(sqlite, issued_before=text)
+
+
+TIMES = ("last_login_before", "created_before", "created_after", "issued_before")
+
+
+@pytest.mark.parametrize("selector", TIMES)
+@pytest.mark.parametrize(("zone", "today", "tomorrow"), [
+    ("Europe/Paris", "2026-07-01", "2026-07-02"), ("Pacific/Kiritimati", "2026-07-02", "2026-07-03"),
+])  # fmt: skip
+def test_a_day_in_the_future_is_refused_and_today_is_not(
+    sqlite: Context, selector: str, zone: str, today: str, tomorrow: str
+) -> None:
+    there = sqlite._replace(settings=sqlite.settings._replace(timezone=zone))
+    assert found(selected(there, **{selector: today})) == []
+    option = f"--{selector.replace('_', '-')}"
+    for text in (tomorrow, "2062-01-01", "9999-12-30"):
+        with pytest.raises(UsageError, match=f"^{option} {text} is in the future$") as caught:
+            selected(there, **{selector: text})
+        assert caught.value.hint == f"Use {today} or an earlier day, or an age such as 90d."
+
+
+@pytest.mark.parametrize("selector", TIMES)
+@pytest.mark.parametrize("age", ["0d", "00w", "0m", "0y"])
+def test_an_age_of_zero_is_refused(sqlite: Context, selector: str, age: str) -> None:
+    option = f"--{selector.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"^{option} {age}: an age must be at least one day$") as caught:
+        selected(sqlite, **{selector: age})
+    assert caught.value.hint == "Use 1d or more, or a date."
 
 
 def test_a_refused_mail_counts_only_if_it_is_the_last_one(opened: Context) -> None:

@@ -107,7 +107,9 @@ def test_without_a_terminal_a_change_by_selectors_needs_yes_or_the_number(
     assert {(row["line"], row["failure"]) for row in found} == {(None, None)}
     again = egec("client", *command, "--all", "--yes", "--format", "jsonl")
     assert (again.code, again.out) == (0, "")
-    assert "no client to change" in again.err
+    # Erased clients are not selected.
+    nobody = "no client matches: all clients" if command[0] == "erase" else "no client to change"
+    assert again.err == f"egec: {nobody}\n"
 
 
 @pytest.mark.parametrize("command", CHANGES)
@@ -157,8 +159,26 @@ def test_a_terminal_asks_with_the_number_and_the_selectors(egec: Egec, three: li
     code, seen = at_terminal("client", "enable", "--status", "disabled", "--expect", "2")
     assert (code, "?" in seen) == (0, False)
     # Nothing to change, so nothing to ask.
+    code, seen = at_terminal("client", "enable", "--email-domain", "example.com")
+    assert (code, seen.splitlines()[-1]) == (0, "egec: no client to change")
     code, seen = at_terminal("client", "enable", "--status", "disabled")
-    assert (code, "no client to change" in seen) == (0, True)
+    assert (code, seen.splitlines()[-1]) == (0, "egec: no client matches: status disabled")
+
+
+@pytest.mark.parametrize("command", CHANGES)
+def test_a_change_whose_selectors_match_nobody_says_so(egec: Egec, three: list[str], command: tuple[str, ...]) -> None:
+    nobody = ("client", *command, "--email-domain", "nobody.example.org")
+    for output, shown in (("jsonl", ""), ("json", "[]\n"), ("count", "0\n"), ("ids", "")):
+        ended = egec(*nobody, "--yes", "--format", output)
+        assert ended == (0, shown, "egec: no client matches: e-mail at nobody.example.org\n")
+        ended = egec(*nobody, "--dry-run", "--format", output)
+        assert (ended.code, ended.out) == (0, shown)
+        assert ended.err.splitlines() == [
+            "egec: selected: e-mail at nobody.example.org",
+            "egec: no client matches; nothing was changed",
+        ]
+    assert "egec: no client matches; nothing was changed" in egec(*nobody, "--dry-run").err
+    assert egec("--quiet", *nobody, "--yes") == (0, "", "")
 
 
 def test_lists_keep_their_behaviour_and_can_be_narrowed(egec: Egec, egec_process: Egec, three: list[str]) -> None:
@@ -193,6 +213,8 @@ def test_selectors_that_cannot_be_meant_are_refused_with_what_to_do(egec: Egec, 
         (["--email-domain", "@example.org"], "Write the part after the @ alone"),
         (["--created-before", "2 y"], "as an age: 90d, 6w, 12m or 2y"),
         (["--created-after", "1d", "--created-before", "2d"], "Exchange the two"),
+        (["--created-before", "2062-01-01"], "--created-before 2062-01-01 is in the future"),
+        (["--last-login-before", "0d"], "an age must be at least one day"),
     ):
         for command in (["list"], ["export"], ["disable", "--reason", "x", "--yes"], ["erase", "--yes"]):
             ended = egec("client", *command, *options)
@@ -200,6 +222,42 @@ def test_selectors_that_cannot_be_meant_are_refused_with_what_to_do(egec: Egec, 
             assert words in " ".join(ended.err.split())
         assert egec("reissue", "start", "spring", *options, "--yes").code == 2
     assert disabled() == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--limit", "2"], 2, "no client is selected"),
+        (["--email-domain", "@example.org"], 2, "invalid e-mail domain"),
+        (["--all", "--limit", "0"], 2, "--limit 0 selects no client"),
+        (["--created-before", "2062-01-01"], 2, "is in the future"),
+        (["--never-logged-in", "--last-login-before", "2y"], 2, "no client matches both"),
+        (["--all", "--column", "email"], 2, "--column needs --from or --exclude"),
+        (["--all", "--exclude", "missing.txt"], 74, "missing.txt: no such file"),
+        (["--all", "--exclude", "names.csv", "--column", "courriel"], 65, "no column"),
+    ],
+)
+def test_wrong_selectors_are_reported_before_a_missing_terminal(
+    egec: Egec, three: list[str], options: list[str], code: int, words: str
+) -> None:
+    Path("names.csv").write_text("email\na@example.org\n")
+    for command in (*CHANGES, ("disable", "--reason", "left", "--never-logged-in", "--notify", "30d")):
+        if "--notify" in command and ("--limit" in options[:1] or "--never-logged-in" in options):
+            continue
+        ended = egec("client", *command, *options)
+        assert (ended.code, ended.out) == (code, ""), ended
+        assert words in ended.err
+    ended = egec("reissue", "start", "spring", *options)
+    assert (ended.code, ended.out) == (2 if code == 65 else code, "")
+    assert (words in ended.err) == (code != 65)
+    assert egec("client", "disable", "--all", "--reason", "x").err.startswith("egec: confirmation needs a terminal\n")
+
+
+def test_a_list_is_not_typed_in_vain(egec: Egec, three: list[str]) -> None:
+    """Standard input is a terminal, so the question cannot be asked behind the list, whose end never comes."""
+    code, seen = at_terminal("client", "erase", "--from", "-", "--status", "disabled")
+    assert code == 2
+    assert "confirmation needs a terminal" in seen
 
 
 def test_the_new_selectors_serve_lists_exports_and_runs(egec: Egec, three: list[str], server: MailServer) -> None:
@@ -256,7 +314,8 @@ def many(location: Database) -> Callable[[], int]:
     return count
 
 
-DISABLE = [*PROGRAM, "client", "disable", "--last-login-before", "2y", "--reason", "dormant", "--format", "jsonl"]
+DISABLE_DORMANT = ["client", "disable", "--last-login-before", "2y", "--reason", "dormant"]
+DISABLE = [*PROGRAM, *DISABLE_DORMANT, "--format", "jsonl"]
 
 
 def require_each_disabled_once() -> None:
@@ -275,7 +334,7 @@ def test_after_a_kill_the_same_command_does_the_rest(egec_process: Egec, many: C
     done = many()
     assert 500 <= done < 4_000
     assert done % 500 == 0
-    left = egec_process(*DISABLE[3:], "--dry-run", "--format", "count")
+    left = egec_process(*DISABLE_DORMANT, "--dry-run", "--format", "count")
     assert left.out == f"{4_000 - done}\n"
     again = egec_process(*DISABLE[3:], "--expect", left.out.strip())
     assert (again.code, len(again.out.splitlines())) == (0, 4_000 - done)

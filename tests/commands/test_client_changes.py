@@ -1,6 +1,7 @@
 """`egec client update`, `disable`, `enable`, `unblock`, `erase`, and the history in `show`."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -231,13 +232,74 @@ def test_erase_during_a_long_read_fails_and_the_command_in_its_hint_completes_it
 def test_erase_during_a_write_fails_too(
     egec: Egec, jeanne: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert egec("client", "erase", jeanne, "--yes").code == 0
     location = load.load_settings().database
     assert isinstance(location, SqliteFile)
-    # Already erased, so only the files remain; the other process starts its transaction at that moment.
+    # The other process starts its transaction when only the files remain.
     lock = wrap(sql, "vacuum", partial(children.call_beside_writer, location.path))
     ended = run_with([IMPATIENT, lock], "client", "erase", jeanne, "--yes", "--format", "json")
+    assert json.loads(ended.out)["outcome"] == "erased"
     assert (ended.code, json.loads(ended.err)["error"]["code"]) == (75, "copies_remain")
+
+
+@pytest.mark.parametrize("again", [("--from", "gone.txt"), ("--status", "disabled"), ("IDENTIFIER",)], ids=" ".join)
+def test_the_same_command_completes_an_erasure_that_was_stopped_before_the_file_was_rewritten(
+    egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: tuple[str, ...]
+) -> None:
+    path = tmp_path / "database" / "egec.db"
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    identifier = egec("client", "create", "odile.secret@example.org", "--format", "ids").out.strip()
+    egec("client", "disable", identifier, "--reason", "left")
+    (tmp_path / "gone.txt").write_text(f"{identifier}\n")
+    erase = ("client", "erase", *(identifier if word == "IDENTIFIER" else word for word in again), "--yes")
+    kill = wrap(sql, "vacuum", children.kill_itself)
+    assert run_with([kill], *erase).code == -signal.SIGKILL
+    add_unused_pages(path)
+    assert egec(*erase).code == 0
+    assert unused_pages(path) == 0
+    # Completed, so it is not done again.
+    add_unused_pages(path)
+    assert egec(*erase).code == 0
+    assert unused_pages(path) > 0
+
+
+def test_erase_rewrites_the_file_only_if_someone_was_erased(
+    egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "egec.db"
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    jeanne, marc, _ = (
+        egec("client", "create", f"{name}@example.org", "--format", "ids").out.strip() for name in ("j", "m", "x")
+    )
+    (tmp_path / "gone.txt").write_text(f"{marc}\n")
+    (tmp_path / "empty.txt").write_text("")
+    assert egec("client", "erase", "--from", "gone.txt", "--yes").code == 0
+    add_unused_pages(path)
+    for nobody in (
+        ("--status", "disabled"), ("--email-domain", "example.com"), ("--from", "gone.txt"), ("--from", "empty.txt"),
+        ("--all", "--limit", "1", "--dry-run"),
+    ):  # fmt: skip
+        assert egec("client", "erase", *nobody, "--yes").code == 0
+        assert unused_pages(path) > 0, nobody
+    for someone in (("--all", "--limit", "1"), (egec("client", "list", "--format", "ids").out.split()[-1],)):
+        add_unused_pages(path)
+        assert egec("client", "erase", *someone, "--yes").code == 0
+        assert unused_pages(path) == 0, someone
+    assert egec("client", "show", jeanne, "--format", "json").code == 0
+
+
+def add_unused_pages(path: Path) -> None:
+    """Leave pages without content in the file, which only a rewrite removes."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE unused (word TEXT)")
+        database.executemany("INSERT INTO unused VALUES (?)", [("x" * 1_000,)] * 100)
+        database.execute("DROP TABLE unused")
+    assert unused_pages(path) > 0
+
+
+def unused_pages(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        ((number,),) = database.execute("PRAGMA freelist_count")
+    return int(number)
 
 
 def content(folder: Path) -> bytes:

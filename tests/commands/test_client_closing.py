@@ -86,16 +86,33 @@ def test_a_dry_run_says_how_many_would_be_notified_and_disabled(
     age_notices(32)
     ended = egec(*UNUSED, "--dry-run")
     assert ended.code == 0
-    assert "egec: 4 clients would be notified, 2 clients disabled" in ended.err
-    assert egec(*UNUSED, "--dry-run", "--format", "count").out == "6\n"
+    summary = "egec: 2 clients would be disabled, 4 clients would be notified; nothing was changed"
+    assert ended.err.splitlines()[1:] == [summary]
+    # A notice does not change a client, so it is not counted as a change.
+    assert "would be changed" not in ended.err
+    counted = egec(*UNUSED, "--dry-run", "--format", "count")
+    assert (counted.out, counted.err.splitlines()[-1]) == ("6\n", summary)
     assert egec(*UNUSED, "--dry-run", "--limit", "3").err.splitlines()[-1] == (
-        "egec: 1 client would be notified, 2 clients disabled"
+        "egec: 2 clients would be disabled, 1 client would be notified; nothing was changed"
     )
     assert len(server.accepted) == 2
     ended = egec(*UNUSED, "--expect", "5")
     assert (ended.code, len(server.accepted), told()) == (65, 2, 2)
     ended = egec(*UNUSED, "--expect", "6")
     assert (ended.code, ended.err) == (0, "egec: 2 disabled, 4 notified\n")
+
+
+def test_selectors_that_match_nobody_are_told_apart_from_clients_who_wait(
+    egec: Egec, server: MailServer, clients: list[str]
+) -> None:
+    nobody = (*UNUSED, "--email-domain", "nobody.example.org")
+    assert egec(*nobody, "--yes").err == "egec: no client matches: e-mail at nobody.example.org; never logged in\n"
+    assert egec(*nobody, "--dry-run").err.splitlines()[1:] == ["egec: no client matches; nothing was changed"]
+    assert egec(*UNUSED, "--yes").code == 0
+    assert egec(*UNUSED, "--yes").err == "egec: no client to change\n"
+    assert egec(*UNUSED, "--dry-run").err.splitlines()[1:] == [
+        "egec: 0 clients would be disabled, 0 clients would be notified; nothing was changed"
+    ]
 
 
 def test_a_list_names_the_clients_and_an_unknown_line_is_reported(
@@ -115,7 +132,11 @@ def test_a_list_names_the_clients_and_an_unknown_line_is_reported(
         (("c1@example.org", "--notify", "30d"), 2, "--notify is for many clients"),
         (("--all", "--notify", "2027-01-01", "--yes"), 2, "invalid period of notice: '2027-01-01'"),
         (("--notify", "30d", "--yes"), 2, "no client is selected"),
-        (("--all", "--notify", "30d"), 2, "confirmation needs a terminal"),
+        (("--never-logged-in", "--notify", "30d"), 2, "confirmation needs a terminal"),
+        (("--all", "--notify", "30d", "--yes"), 2, "Add --last-login-before 2y, or --never-logged-in"),
+        (("--created-before", "2y", "--notify", "30d", "--yes"), 2, "--notify needs --last-login-before or"),
+        (("--status", "active", "--notify", "30d", "--dry-run"), 2, "--notify needs --last-login-before or"),
+        (("--from", "some.txt", "--notify", "30d"), 2, "--notify needs --last-login-before or"),
     ],
 )
 def test_a_wrong_command_line_sends_nothing(
@@ -153,7 +174,7 @@ def test_a_server_that_refuses_everybody_ends_the_command_with_75(
     assert error["code"] == "mail_server_refuses"
     assert "clients not notified yet: 6" in error["message"]
     assert "run the same command again" in error["hint"]
-    assert [row["outcome"] for row in json.loads(ended.out)] == ["failed"] * 5 + ["postponed"]
+    assert [row["outcome"] for row in json.loads(ended.out)] == ["failed"] * 5
     assert told() == 0
 
 
@@ -245,9 +266,45 @@ def test_a_stop_leaves_the_clients_after_the_present_batch_alone(
         told_long_ago.save()
     server.at(Point.KEPT, lambda: signal.raise_signal(signal.SIGINT))
     ended = egec(*UNUSED, "--yes", "--format", "jsonl")
-    assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["notified", "postponed"]
+    assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["notified"]
+    # All who are left are counted, not only those of the batch, and none of them is a result.
+    assert ended.err.splitlines()[0] == "egec: 1 notified, 5 postponed"
     with open_context(load.load_settings()):
         assert Client.get_by_id(told_long_ago.id).disabled_at is None
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [(("--limit", "3", "--yes"), 2), (("--limit", "1", "--yes"), 0), (("--expect", "6"), 4)]
+)
+def test_the_clients_whom_a_signal_left_are_one_number(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch, options: tuple[str], left: int
+) -> None:
+    monkeypatch.setattr("egec_cli.clients.bulk._CHANGED_AT_A_TIME", 2)
+    answered = 0
+
+    def interrupt() -> None:
+        nonlocal answered
+        answered += 1
+        if answered == (2 if "--expect" in options else 1):
+            signal.raise_signal(signal.SIGINT)
+
+    server.at(Point.KEPT, interrupt)
+    ended = egec(*UNUSED, *options)
+    assert "postponed" not in ended.out
+    done = len(server.accepted)
+    number = f"{done} notified, {left} postponed" if left else f"{done} notified"
+    assert ended.err.splitlines()[0] == f"egec: {number}"
+
+
+def test_clients_whom_a_quota_left_are_one_number(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_MAIL_RATE", "2/d")
+    monkeypatch.setenv("EGEC_MAIL_RESERVE", "0")
+    ended = egec(*UNUSED, "--yes", "--format", "csv")
+    assert ended.code == 75
+    assert ended.out.count("notified") == len(ended.out.splitlines()) - 1 == 2
+    assert ended.err.splitlines()[0] == "egec: 2 notified, 4 postponed"
 
 
 def test_two_commands_at_once_notify_each_client_once(

@@ -158,6 +158,34 @@ def at_terminal(*arguments: str, lines: int = 24, typed: bytes = b"", **environm
     return process.wait(timeout=60), seen.decode()
 
 
+def test_a_terminal_learns_that_no_client_matches(egec: Egec, five: list[str], tmp_path: Path) -> None:
+    nobody = ("--email-domain", "nobody.example.org")
+    for words in (
+        ("list", *nobody, "--format", "ids"),
+        ("list", *nobody, "--format", "csv"),
+        ("list", "--search", "nobody", "--format", "count"),
+        ("list", "--after", five[4], "--format", "ids"),
+        ("export", *nobody),
+        ("export", *nobody, "--output", "clients.csv"),
+        ("export", "--format", "htpasswd", "--output", "users"),
+    ):
+        code, seen = at_terminal("client", *words)
+        assert (code, seen.count("egec: no client matches\r\n")) == (0, 1), words
+    code, seen = at_terminal("client", "list", *nobody)
+    assert (code, seen) == (0, "No such clients.\r\n")
+    code, seen = at_terminal("client", "list", "--email-domain", "example.org", "--format", "ids")
+    assert (code, seen.split()) == (0, five)
+    assert at_terminal("--quiet", "client", "list", *nobody, "--format", "ids") == (0, "")
+    # A job of cron prints nothing while nobody is blocked, so that no mail is sent.
+    assert egec("client", "list", "--status", "blocked", "--format", "ids") == (0, "", "")
+
+
+def test_a_terminal_learns_that_there_are_no_clients(egec: Egec) -> None:
+    egec("init")
+    code, seen = at_terminal("client", "list", "--format", "ids")
+    assert (code, seen) == (0, "egec: there are no clients\r\n")
+
+
 def test_hashes_are_exported_to_files_and_pipes_but_not_to_a_terminal(egec: Egec, five: list[str]) -> None:
     egec("activate", "c0@example.org")
     rows = list(csv.DictReader(io.StringIO(egec("client", "export", "--with-hashes").out)))

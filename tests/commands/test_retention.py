@@ -165,3 +165,24 @@ def test_a_night_without_a_mail_server_tells_the_operator_and_the_next_one_goes_
     server.work_again()
     assert house.run(house.lines[0], FIRST_NIGHT + timedelta(days=1)) == Ended(0, "", "")
     assert mailed(server) == ["one"]
+
+
+def test_the_mail_of_cron_names_each_client_whose_notice_may_not_have_arrived(house: House, server: MailServer) -> None:
+    populate(dict.fromkeys(("one", "two", "three", "full"), (5 * YEAR, 3 * YEAR)))
+    server.fail_always(Fault.RCPT_550_USER_UNKNOWN, recipient="two@example.org")
+    server.fail_always(Fault.RCPT_451, recipient="full@example.org")
+    with context.open_context(load.load_settings()):
+        two, full = (Client.get(Client.reference == f"R-{name}").identifier for name in ("two", "full"))
+    ended = house.run(house.lines[0], FIRST_NIGHT)
+    assert (ended.code, ended.out) == (3, "")
+    lines = ended.err.splitlines()
+    assert f"egec: the notice to client {two} may not have arrived: " in ended.err
+    assert "two@example.org" in ended.err
+    assert f"egec: client {full}: " in ended.err
+    assert "egec: the notices of 1 client may not have arrived; they count nevertheless" in lines
+    assert "      See `egec audit list --action client.closing`." in lines
+    assert mailed(server) == ["one", "three"]
+    # Nobody is told twice.
+    server.work_again()
+    assert house.run(house.lines[0], FIRST_NIGHT + timedelta(days=1)) == Ended(0, "", "")
+    assert mailed(server) == ["full", "one", "three"]

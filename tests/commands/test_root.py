@@ -3,10 +3,15 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from egec_cli.commands import root
+from egec_cli.errors import UsageError
 from egec_cli.settings.schema import Database
 from tests.conftest import Egec
 from tests.programs import require_program
@@ -140,3 +145,64 @@ def test_the_help_of_a_group_shows_whole_sentences(egec_process: Egec, group: st
     _, _, listed = egec_process(group, "--help", env={"LANG": language}).out.partition("Options")
     assert "..." not in listed
     assert listed.rstrip().endswith(".")
+
+
+# --- options that are given twice ---
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """Yield each command below a group, with the words that name it."""
+    members = group.members if hasattr(group, "members") else group.commands
+    for name in members:
+        command = group.load_command(name) if hasattr(group, "load_command") else group.commands[name]
+        if hasattr(command, "commands"):
+            yield from commands(command, *path, name)
+        else:
+            yield " ".join((*path, name)), command
+
+
+def sample(parameter: Any) -> str:
+    """Return a value that the type of a parameter accepts."""
+    return next(iter(getattr(parameter.type, "choices", ())), "1")
+
+
+def test_an_option_with_one_value_is_refused_if_it_is_given_twice_by_every_command() -> None:
+    number = 0
+    for path, command in commands(get_command(root.app)):
+        required = [one for one in command.params if one.required]
+        for option in command.params:
+            if option.param_type_name != "option" or option.is_flag or option.multiple:
+                continue
+            words = [word for one in required if one is not option for word in filled_in(one)]
+            twice = [*words, option.opts[0], sample(option), f"{option.opts[0]}={sample(option)}"]
+            with pytest.raises(UsageError) as caught:
+                command.make_context(path, twice)
+            assert str(caught.value) == f"{option.opts[0]} is given more than once", path
+            assert caught.value.hint == "Give it once."
+            number += 1
+    assert number > 100
+
+
+def filled_in(parameter: Any) -> list[str]:
+    value = sample(parameter)
+    return [parameter.opts[0], value] if parameter.param_type_name == "option" else [value]
+
+
+def test_a_second_value_does_not_replace_the_first_one_in_silence(egec: Egec, jeanne: str, tmp_path: Path) -> None:
+    twice = ("client", "disable", "--email-domain", "example.org", "--email-domain", "example.com", "--reason", "x")
+    ended = egec(*twice, "--yes")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "egec: --email-domain is given more than once\n      Give it once.\n"
+    ended = egec(*twice, "--yes", "--format", "jsonl")
+    assert (ended.code, json.loads(ended.err)["error"]["code"]) == (2, "usage")
+    assert egec("client", "list", "--status", "disabled", "--format", "ids").out == ""
+    ended = egec("--env-file", "one.env", "--env-file", "two.env", "client", "list")
+    assert (ended.code, ended.err) == (2, "egec: --env-file is given more than once\n      Give it once.\n")
+
+
+def test_repeated_flags_options_with_many_values_and_help_stay_allowed(egec: Egec, jeanne: str, tmp_path: Path) -> None:
+    assert egec("--quiet", "client", "list", "--never-logged-in", "--never-logged-in", "--quiet").code == 0
+    (tmp_path / "clients.csv").write_text("Adresse;Famille\nmarc@example.org;Petit\n")
+    assert egec("client", "import", "clients.csv", "--map", "Adresse=email", "--map", "Famille=last_name").code == 0
+    ended = egec("client", "list", "--status", "new", "--status", "active", "--help")
+    assert (ended.code, ended.out.startswith("Usage: egec client list")) == (0, True)

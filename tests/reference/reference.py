@@ -30,7 +30,7 @@ _FORMATS = {
 }
 _OUTPUT = f"""\
 Results go to stdout, everything else to stderr. Output is UTF-8 in every locale. `--fields a,b` selects fields and
-their order. With a format other than `table`, an error is one JSON object on stderr:
+their order. With `json`, `jsonl`, `csv` or `ids`, an error is one JSON object on stderr:
 
 `{{"error": {{"code": "{ClientNotFound.code}", "message": "...", "hint": "..."}}}}`
 
