@@ -76,7 +76,7 @@ class EventFilter(NamedTuple):
     """The conditions for events; all must hold.
 
     Attributes:
-        since: a date or an age such as `90d`.
+        since: a date, in EGEC_TIMEZONE, or an age such as `90d`.
         until: a date (inclusive) or an age.
         action: such as `client.erase`, or `client` for all actions on clients.
         actor: a part of the actor, ignoring case.
@@ -137,7 +137,7 @@ def _query(context: Context, wanted: EventFilter) -> Any:
 
 
 def _conditions(context: Context, wanted: EventFilter) -> Iterator[Any]:
-    now = context.clock()
+    now, zone = context.clock(), context.settings.timezone
     if wanted.after is not None:
         yield Event.id > wanted.after
         if (settled := last_settled_event()) is not None:
@@ -147,9 +147,9 @@ def _conditions(context: Context, wanted: EventFilter) -> Iterator[Any]:
     if wanted.run is not None:
         yield Event.run == wanted.run
     if wanted.since:
-        yield Event.at >= clock.parse_date_or_age(wanted.since, now)
+        yield Event.at >= clock.parse_date_or_age(wanted.since, now, zone=zone)
     if wanted.until:
-        yield Event.at < clock.parse_date_or_age(wanted.until, now, end_of_day=True)
+        yield Event.at < clock.parse_date_or_age(wanted.until, now, zone=zone, end_of_day=True)
     if wanted.action:
         prefix = f"{wanted.action}."
         yield (Event.action == wanted.action) | (peewee.fn.SUBSTR(Event.action, 1, len(prefix)) == prefix)
@@ -187,7 +187,7 @@ def retention_limit(context: Context, older_than: str = "") -> datetime | None:
     """
     now = context.clock()
     if older_than:
-        return min(clock.parse_date_or_age(older_than, now), now)
+        return min(clock.parse_date_or_age(older_than, now, zone=context.settings.timezone), now)
     return now - timedelta(days=context.settings.audit_days) if context.settings.audit_days else None
 
 
