@@ -74,14 +74,39 @@ def to_rfc3339_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else to_rfc3339(moment)
 
 
+_local_zone = "UTC"
+
+
+def show_times_in(zone: str) -> None:
+    """Show local times in this time zone from now on: EGEC_TIMEZONE, whose days the options of commands mean too.
+
+    As the language of operators, it is that of the process.
+    """
+    global _local_zone
+    _local_zone = zone
+
+
 def to_local_text(moment: datetime) -> str:
-    """Return a time for tables and cards, in this machine's time zone: `2026-11-25 05:30`."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    """Return a time for tables and cards, in the time zone of the settings: `2026-11-25 05:30`.
+
+    If this machine does not know the zone, the time is that of UTC and says so.
+    """
+    local, is_known = _to_local(moment)
+    return f"{local:%Y-%m-%d %H:%M}" if is_known else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def to_zoned_text(moment: datetime, *, with_seconds: bool = False) -> str:
-    """Return a time for messages, which may be read elsewhere: `2026-11-25 05:30 CET`, in this machine's time zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if with_seconds else "%Y-%m-%d %H:%M %Z")
+    """Return a time for messages, which may be read elsewhere, as `to_local_text` does: `2026-11-25 05:30 CET`."""
+    local, _ = _to_local(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S %Z}" if with_seconds else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def _to_local(moment: datetime) -> tuple[datetime, bool]:
+    """Return a moment in the local zone, or in UTC, and whether this machine knows the zone."""
+    try:
+        return to_zone(moment, _local_zone), True
+    except ConfigError:
+        return moment.astimezone(UTC), False
 
 
 def to_zone(moment: datetime, zone: str) -> datetime:
@@ -128,39 +153,41 @@ def find_zone(name: str) -> tzinfo:
 
 
 _MONTHS = {"m": 1, "y": 12}
-_DAYS = {"d": 1, "w": 7}
+_MINUTES = {"min": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
 
 
-def parse_date_or_age(text: str, now: datetime, *, end_of_day: bool = False, zone: str = "") -> datetime:
-    """Return the time of a date, or of an age: days (`90d`), weeks (`6w`), months (`12m`) or years (`2y`).
+def parse_date_or_age(text: str, now: datetime, *, zone: str, end_of_day: bool = False) -> datetime:
+    """Return the time of a date, or of an age.
 
-    A day of an age has 24 hours. Months and years are those of the calendar, at the same time of day: one month before
-    31 March is the last day of February.
+    An age is in minutes (`30min`), hours (`12h`), days (`90d`), weeks (`6w`), months (`12m`) or years (`2y`). A day of
+    an age has 24 hours. Months and years are those of the calendar, at the same time of day: one month before 31 March
+    is the last day of February.
 
     Args:
         text: such as `2026-01-31` or `90d`.
         now: the time from which an age counts.
+        zone: the name of the time zone of dates, months and years: EGEC_TIMEZONE.
         end_of_day: return the end of a date rather than its beginning.
-        zone: the name of the time zone of dates, months and years; empty for that of this machine.
 
     Raises:
         UsageError: the text is neither.
         ConfigError: this machine does not know the time zone.
     """
     try:
-        if match := re.fullmatch(r"([0-9]{1,5})([dwmy])", text):
+        if match := re.fullmatch(r"([0-9]{1,5})(min|[hdwmy])", text):
             number, unit = int(match[1]), match[2]
-            if unit in _DAYS:
-                return now.astimezone(UTC) - timedelta(days=number * _DAYS[unit])
-            here = now.astimezone(find_zone(zone) if zone else None)
+            if unit in _MINUTES:
+                return now.astimezone(UTC) - timedelta(minutes=number * _MINUTES[unit])
+            here = now.astimezone(find_zone(zone))
             local = _months_before(here.replace(tzinfo=None), number * _MONTHS[unit])
         else:
             local = datetime.strptime(text, "%Y-%m-%d") + timedelta(days=end_of_day)
-        # Python takes a time without a zone for one of this machine.
-        return (local.replace(tzinfo=find_zone(zone)) if zone else local).astimezone(UTC)
+        return local.replace(tzinfo=find_zone(zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            "invalid date or age: {text!r}", "Write it as 2026-01-31, or as an age: 90d, 6w, 12m or 2y.", text=text
+            "invalid date or age: {text!r}",
+            "Write it as 2026-01-31, or as an age: 30min, 12h, 90d, 6w, 12m or 2y.",
+            text=text,
         ) from None
 
 

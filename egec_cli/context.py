@@ -178,6 +178,7 @@ def open_context(settings: Settings, *, log: Log | None = None, only_read: bool 
         ConfigError: the database is missing, or has a different schema from this program's.
         TemporaryFailure, PermissionDenied, StorageError: the database failed, here or within the block.
     """
+    clock.show_times_in(settings.timezone)
     with database.open_database(settings.database, only_read=only_read) as opened_database:
         actor = detect_actor(settings.acting_for)
         yield Context(settings, opened_database, actor, choose_clock(opened_database), log)

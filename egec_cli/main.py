@@ -15,7 +15,6 @@ from types import FrameType
 from egec_cli import __version__, translation
 from egec_cli.errors import (
     AT_A_PROMPT,
-    ConfigError,
     EgecError,
     ExitCode,
     InvalidInput,
@@ -130,18 +129,6 @@ def _require_text(arguments: Sequence[str]) -> None:
             ) from None
 
 
-def _require_time_zone() -> None:
-    """Refuse a time zone that differs from UTC by a day or more, in which dates cannot be shown."""
-    import time
-
-    if max(abs(time.timezone), abs(time.altzone)) >= 24 * 60 * 60:
-        raise ConfigError(
-            "TZ={zone} is not a time zone: it differs from UTC by a day or more",
-            "Set TZ to a name such as Europe/Paris, or unset it.",
-            zone=ascii(os.environ.get("TZ", ""))[1:-1],
-        )
-
-
 def _no_thread() -> EgecError:
     return TemporaryFailure(
         "the system does not allow this process another thread",
@@ -172,7 +159,6 @@ def _run_command(arguments: list[str]) -> int:
 
         if login := verify_fast.parse_program_call(arguments[1:]):
             return verify_fast.verify(*login)
-    _require_time_zone()
     hashing = _start_hash(arguments)
     import typer
     from typer.main import get_command

@@ -3,6 +3,7 @@
 import calendar
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -30,13 +31,31 @@ def test_now_is_the_present_in_utc_cut_to_milliseconds() -> None:
     ("zone", "text"),
     [("Europe/Paris", "2026-11-24 04:30 CET"), ("UTC", "2026-11-24 03:30 UTC"), ("Asia/Dubai", "2026-11-24 07:30 +04")],
 )
-def test_a_time_in_a_message_names_its_zone(zone: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_in_a_message_names_its_zone(
+    zone: str, text: str, machine_in_new_york: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moment = datetime(2026, 11, 24, 3, 30, 7, tzinfo=UTC)
+    monkeypatch.setattr(clock, "_local_zone", "")
+    clock.show_times_in(zone)
+    assert clock.to_zoned_text(moment) == text
+    assert clock.to_zoned_text(moment, with_seconds=True) == text.replace(":30", ":30:07")
+    assert clock.to_local_text(moment) == text[: len("2026-11-24 04:30")]
+
+
+def test_without_the_data_of_the_zone_times_are_those_of_utc_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_local_zone", "")
+    clock.show_times_in("Mars/Olympus")
+    moment = datetime(2026, 11, 24, 3, 30, 7, tzinfo=UTC)
+    assert clock.to_local_text(moment) == clock.to_zoned_text(moment) == "2026-11-24 03:30 UTC"
+
+
+@pytest.fixture
+def machine_in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this machine have another time zone than the settings."""
     with monkeypatch.context() as changed:
-        changed.setenv("TZ", zone)
+        changed.setenv("TZ", "America/New_York")
         time.tzset()
-        assert clock.to_zoned_text(moment) == text
-        assert clock.to_zoned_text(moment, with_seconds=True) == text.replace(":30", ":30:07")
+        yield
     time.tzset()
 
 
@@ -113,12 +132,27 @@ def test_other_offsets_are_read_too() -> None:
     assert clock.parse_time("2026-11-24T03:30:00+01:00") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
 
 
-def test_a_date_is_the_beginning_of_that_day_here_or_its_end() -> None:
+@pytest.mark.parametrize(
+    ("day", "zone", "begins", "ends"),
+    [
+        ("2026-01-31", "UTC", "2026-01-31 00:00", "2026-02-01 00:00"),
+        ("2026-01-31", "Europe/Paris", "2026-01-30 23:00", "2026-01-31 23:00"),
+        # The days of 23 and of 25 hours.
+        ("2026-03-29", "Europe/Paris", "2026-03-28 23:00", "2026-03-29 22:00"),
+        ("2026-10-25", "Europe/Paris", "2026-10-24 22:00", "2026-10-25 23:00"),
+        # A day without midnight begins at 1:00, and one with two begins at the first.
+        ("2018-11-04", "America/Sao_Paulo", "2018-11-04 03:00", "2018-11-05 02:00"),
+        ("2018-11-03", "America/Sao_Paulo", "2018-11-03 03:00", "2018-11-04 03:00"),
+        ("2026-11-01", "America/Havana", "2026-11-01 04:00", "2026-11-02 05:00"),
+    ],
+)
+def test_a_date_is_the_beginning_of_that_day_or_its_end_whatever_the_zone_of_the_machine(
+    day: str, zone: str, begins: str, ends: str, machine_in_new_york: None
+) -> None:
     now = clock.now()
-    begins, ends = (clock.parse_date_or_age("2026-01-31", now, end_of_day=end) for end in (False, True))
-    assert begins == datetime(2026, 1, 31).astimezone()
-    assert ends == datetime(2026, 2, 1).astimezone()
-    assert clock.parse_date_or_age("90d", now, end_of_day=True) == now - timedelta(days=90)
+    found = [clock.parse_date_or_age(day, now, end_of_day=end, zone=zone) for end in (False, True)]
+    assert [f"{moment:%Y-%m-%d %H:%M %Z}" for moment in found] == [f"{begins} UTC", f"{ends} UTC"]
+    assert clock.parse_date_or_age("90d", now, end_of_day=True, zone=zone) == now - timedelta(days=90)
 
 
 def ago(age: str, now: str, zone: str = "UTC") -> str:
@@ -131,6 +165,10 @@ def ago(age: str, now: str, zone: str = "UTC") -> str:
 @pytest.mark.parametrize(
     ("age", "now", "expected"),
     [
+        ("0min", "2026-03-31 12:00", "2026-03-31 12:00"),
+        ("30min", "2026-03-31 12:00", "2026-03-31 11:30"),
+        ("1h", "2026-03-31 12:00", "2026-03-31 11:00"),
+        ("36h", "2026-03-31 12:00", "2026-03-30 00:00"),
         ("0d", "2026-03-31 12:00", "2026-03-31 12:00"),
         ("6w", "2026-03-31 12:00", "2026-02-17 12:00"),
         ("0m", "2026-03-31 12:00", "2026-03-31 12:00"),
@@ -144,7 +182,9 @@ def ago(age: str, now: str, zone: str = "UTC") -> str:
         ("100y", "2024-02-29 12:00", "1924-02-29 12:00"),
     ],
 )
-def test_an_age_is_in_days_weeks_or_months_and_years_of_the_calendar(age: str, now: str, expected: str) -> None:
+def test_an_age_is_in_minutes_hours_days_weeks_or_months_and_years_of_the_calendar(
+    age: str, now: str, expected: str
+) -> None:
     assert ago(age, now) == expected
 
 
@@ -153,6 +193,7 @@ def test_months_keep_the_time_of_day_of_the_zone_and_days_have_24_hours() -> Non
     assert ago("1m", "2026-04-15 09:30", "Europe/Paris") == "2026-03-15 09:30"
     assert ago("31d", "2026-04-15 09:30", "Europe/Paris") == "2026-03-15 08:30"
     assert ago("1m", "2026-04-29 02:30", "Europe/Paris") == "2026-03-29 03:30"
+    assert ago("1h", "2026-03-29 03:30", "Europe/Paris") == "2026-03-29 01:30"
     # At 23:30 in UTC the day of Paris is the next one: one month before 1 April is 1 March.
     late = datetime(2026, 3, 31, 23, 30, tzinfo=UTC)
     assert clock.parse_date_or_age("1m", late, zone="Europe/Paris") == datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
@@ -215,9 +256,9 @@ def test_a_greater_age_is_never_later(now: datetime, one: int, other: int, zone:
     "text",
     [
         "", "yesterday", "2026-02-30", "-1d", "1.5d", "99999d9", "٣d", "1M", "1Y", "2 y", "m", "1q", "99999y", "99999m",
-        "1y6m",
+        "1y6m", "h", "1H", "1.5h", "1hour", "1mn", "90s", "1d12h", "99999999h",
     ],
 )  # fmt: skip
 def test_an_invalid_date_or_age_is_reported(text: str) -> None:
     with pytest.raises(UsageError, match="invalid date or age"):
-        clock.parse_date_or_age(text, clock.now())
+        clock.parse_date_or_age(text, clock.now(), zone="UTC")

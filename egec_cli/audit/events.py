@@ -16,7 +16,15 @@ from egec_cli.context import Context
 from egec_cli.errors import UsageError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Event, ReissueRun
-from egec_cli.store.sql import contains_text, fetch_tuples, in_list, rfc3339_sql, snapshot, stream_rows
+from egec_cli.store.sql import (
+    contains_text,
+    fetch_tuples,
+    in_list,
+    last_settled_event,
+    rfc3339_sql,
+    snapshot,
+    stream_rows,
+)
 
 # All actions, by the word before the dot.
 ACTIONS: Mapping[str, Sequence[str]] = {
@@ -68,11 +76,11 @@ class EventFilter(NamedTuple):
     """The conditions for events; all must hold.
 
     Attributes:
-        since: a date or an age such as `90d`.
+        since: a date, in EGEC_TIMEZONE, or an age such as `90d`.
         until: a date (inclusive) or an age.
         action: such as `client.erase`, or `client` for all actions on clients.
         actor: a part of the actor, ignoring case.
-        after: only events with a higher id.
+        after: only events with a higher id, up to the first one that is not committed yet; see `list_events`.
         limit: maximum number: the last events or, with `after`, the next ones.
     """
 
@@ -92,6 +100,9 @@ ALL_EVENTS = EventFilter()
 
 def list_events(context: Context, wanted: EventFilter = ALL_EVENTS) -> Iterator[EventRecord]:
     """Yield the events, the newest last.
+
+    With `after`, no event can appear later among or before those that were listed, whatever other programs do: an event
+    is listed once those with lower ids are committed.
 
     Raises:
         UsageError: a date is invalid, or the limit is below 1.
@@ -126,17 +137,19 @@ def _query(context: Context, wanted: EventFilter) -> Any:
 
 
 def _conditions(context: Context, wanted: EventFilter) -> Iterator[Any]:
-    now = context.clock()
+    now, zone = context.clock(), context.settings.timezone
     if wanted.after is not None:
         yield Event.id > wanted.after
+        if (settled := last_settled_event()) is not None:
+            yield Event.id <= settled
     if wanted.client is not None:
         yield Event.client == wanted.client
     if wanted.run is not None:
         yield Event.run == wanted.run
     if wanted.since:
-        yield Event.at >= clock.parse_date_or_age(wanted.since, now)
+        yield Event.at >= clock.parse_date_or_age(wanted.since, now, zone=zone)
     if wanted.until:
-        yield Event.at < clock.parse_date_or_age(wanted.until, now, end_of_day=True)
+        yield Event.at < clock.parse_date_or_age(wanted.until, now, zone=zone, end_of_day=True)
     if wanted.action:
         prefix = f"{wanted.action}."
         yield (Event.action == wanted.action) | (peewee.fn.SUBSTR(Event.action, 1, len(prefix)) == prefix)
@@ -174,7 +187,7 @@ def retention_limit(context: Context, older_than: str = "") -> datetime | None:
     """
     now = context.clock()
     if older_than:
-        return min(clock.parse_date_or_age(older_than, now), now)
+        return min(clock.parse_date_or_age(older_than, now, zone=context.settings.timezone), now)
     return now - timedelta(days=context.settings.audit_days) if context.settings.audit_days else None
 
 

@@ -13,7 +13,7 @@ from egec_cli.context import Act, Context
 from egec_cli.errors import PermissionDenied
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import Client, CredentialState, Event, ReissueRun
-from egec_cli.store.sql import fetch_tuples, in_list, insert_many
+from egec_cli.store.sql import fetch_tuples, in_list, insert_many, recording
 
 _NOTHING: Mapping[str, object] = {}
 _COLUMNS = ("at", "actor", "host", "action", "client_id", "run_id", "outcome", "details")
@@ -38,16 +38,17 @@ def record_event(
 ) -> None:
     """Add an event; see `EventRecord` for its parts. The details must hold neither secrets nor personal data."""
     at = context.clock()
-    Event.insert(
-        at=at,
-        actor=context.actor.user,
-        host=context.actor.host,
-        action=action,
-        client=client,
-        run=run,
-        outcome=outcome,
-        details=json.dumps(details, sort_keys=True),
-    ).execute()
+    with recording(context.database):
+        Event.insert(
+            at=at,
+            actor=context.actor.user,
+            host=context.actor.host,
+            action=action,
+            client=client,
+            run=run,
+            outcome=outcome,
+            details=json.dumps(details, sort_keys=True),
+        ).execute()
     if context.log is not None:
         identifier = None if client is None else client.identifier
         act = Act(to_rfc3339(at), action, outcome, identifier, _name(run), *context.actor, details, ms=0)
@@ -84,7 +85,7 @@ def record_changes(
     # The same in less time: many clients are changed at once.
     at, user, host = to_rfc3339(context.clock()), *context.actor
     rows = [(at, user, host, action, client, None, outcome, stored) for client in clients]
-    insert_many(context.database, "event", _COLUMNS, rows)
+    _insert(context, rows)
 
 
 def record_updates(context: Context, updates: Iterable[tuple[int, Sequence[str]]], *, source: str) -> None:
@@ -121,7 +122,7 @@ def _record(
     at, user, host = to_rfc3339(context.clock()), *context.actor
     run_key = None if run is None else run.id
     rows = [(at, user, host, action, one.client, run_key, one.outcome, one.details) for one in events]
-    insert_many(context.database, "event", _COLUMNS, rows)
+    _insert(context, rows)
     if context.log is None or not events:
         return
     keys = [one.client for one in events]
@@ -132,6 +133,11 @@ def _record(
         logged = {name: value for name, value in details.items() if name not in unlogged}
         acts.append(Act(at, action, one.outcome, identifiers[one.client], _name(run), user, host, logged, ms=0))
     context.log.tell(context.database, acts)
+
+
+def _insert(context: Context, rows: Sequence[Sequence[object]]) -> None:
+    with recording(context.database):
+        insert_many(context.database, "event", _COLUMNS, rows)
 
 
 def _name(run: ReissueRun | None) -> str | None:

@@ -48,6 +48,8 @@ _TIMES = {
     "issued_before": (Words("password from before {date}"), Words("password older than {age}")),
 }
 _UNITS = {
+    "min": (Words("1 minute"), Words("{number} minutes")),
+    "h": (Words("1 hour"), Words("{number} hours")),
     "d": (Words("1 day"), Words("{number} days")),
     "w": (Words("1 week"), Words("{number} weeks")),
     "m": (Words("1 month"), Words("{number} months")),
@@ -71,8 +73,9 @@ def _explain(selectors: Mapping[str, Any]) -> Iterator[Words]:
 
 
 def _explain_time(of_date: Words, of_age: Words, text: str) -> Words:
-    one, many = _UNITS.get(text[-1:], (None, None))
-    if one is None or many is None:
+    unit = text.lstrip("0123456789")
+    if unit not in _UNITS:
         return Words(of_date.template, date=text)
-    number = int(text[:-1])
+    one, many = _UNITS[unit]
+    number = int(text.removesuffix(unit))
     return Words(of_age.template, age=one if number == 1 else Words(many.template, number=number))

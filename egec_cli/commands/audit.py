@@ -152,7 +152,7 @@ def list_command(
 def prune_command(
     older_than: Annotated[
         str,
-        typer.Option("--older-than", metavar="DATE|90d", help="Date or age in days (default: EGEC_AUDIT_DAYS)."),
+        typer.Option("--older-than", metavar="DATE|90d", help="Date or age (default: EGEC_AUDIT_DAYS)."),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the events without deleting them.")] = False,
     yes: YesOption = False,

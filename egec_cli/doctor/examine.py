@@ -48,6 +48,7 @@ def examine_installation(environ: Mapping[str, str] | None = None, now: Clock = 
     except Exception as error:  # noqa: BLE001 - as for every other check
         yield _describe_failure("configuration_file", error)
         return
+    clock.show_times_in(reading.settings.timezone)
     is_missing = _is_mail_url_missing(reading)
     yield from _run_check("configuration_file", partial(check_settings, reading, is_missing))
     for check, depends_on, findings in _checks(reading, now):

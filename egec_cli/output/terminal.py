@@ -157,7 +157,7 @@ class _Table:
 
 
 def text_for_people(value: Any) -> str:
-    """Return a value as text for a terminal: times in the local time zone (`2026-11-25 05:30`), lists without brackets.
+    """Return a value as text for a terminal: times in EGEC_TIMEZONE (`2026-11-25 05:30`), lists without brackets.
 
     Everything else is as `to_text` returns it.
     """

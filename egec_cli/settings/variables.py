@@ -87,7 +87,7 @@ OFTEN_USEFUL: tuple[Setting, ...] = (
         parsing.parse_timezone,
         schema.DEFAULT_TIMEZONE,
         "Europe/Paris",
-        "The time zone of the times in the mails: a region and a city, or `UTC`.",
+        "The time zone of days and times in mails, options and tables: a region and a city, or `UTC`.",
     ),
     Setting(
         "EGEC_TEMPLATES",

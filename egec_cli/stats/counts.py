@@ -105,12 +105,13 @@ DEFAULT_PERIOD = "30d"
 
 
 def count_since(context: Context, since: str = DEFAULT_PERIOD) -> Statistics:
-    """Return the statistics of a period that begins with a date or an age such as `30d`.
+    """Return the statistics of a period that begins with a date, in EGEC_TIMEZONE, or an age such as `30d`.
 
     Raises:
         UsageError: the period is neither.
     """
-    return _count(context, clock.parse_date_or_age(since or DEFAULT_PERIOD, context.clock()))
+    zone = context.settings.timezone
+    return _count(context, clock.parse_date_or_age(since or DEFAULT_PERIOD, context.clock(), zone=zone))
 
 
 def count_today(context: Context) -> Statistics:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,8 @@ _WORTH_A_COPY = 20
 _UNICODE_COLLATIONS = ("pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "en_US.utf8")
 # An arbitrary number, the same in every egec: the lock for creating and changing tables.
 _ADVISORY_LOCK = 3042
+# Another one: the locks of transactions that record events. The second number of a lock is the last event before them.
+_EVENT_LOCK = 3043
 
 # libpq gives no code for a failed connection (https://github.com/psycopg/psycopg/issues/1188), only a message, and
 # quotes the server in the server's language. A message that matches nothing here counts as a temporary failure.
@@ -265,6 +267,38 @@ def _copy(database: peewee.Database, table: str, columns: Sequence[str], rows: I
     with as_peewee_errors, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
+
+
+@contextmanager
+def recording(database: peewee.Database) -> Iterator[None]:
+    """Announce that events are inserted in the block, in its transaction or in the one around it.
+
+    The server draws ids before the rows are committed, in any order. So before its first id is drawn, a transaction
+    takes a lock. It conflicts with no other, and its number, which all can see, is lower than every id of the
+    transaction. A setting that ends with the transaction, or with the savepoint, notes that the lock is held: the
+    server has no memory for many locks.
+    """
+    with nullcontext() if database.in_transaction() else database.atomic():
+        _execute(
+            database,
+            f"SELECT pg_advisory_xact_lock_shared({_EVENT_LOCK}, COALESCE((SELECT MAX(id) FROM event), 0)),"  # noqa: S608 - it contains no value
+            " set_config('egec.is_recording', 'yes', true)"
+            " WHERE COALESCE(current_setting('egec.is_recording', true), '') = ''",
+        )
+        yield
+
+
+def last_settled_event(database: peewee.Database) -> int:
+    """Return the highest id up to which no event can appear any more."""
+    # The locks are read after the snapshot was taken: whoever drew an id that it shows took the lock before, and has
+    # ended if the lock is gone.
+    ((settled,),) = _execute(
+        database,
+        "SELECT LEAST((SELECT MAX(id) FROM event), (SELECT MIN(objid::bigint) FROM pg_locks"  # noqa: S608 - it contains no value
+        f" WHERE locktype = 'advisory' AND classid = {_EVENT_LOCK} AND objsubid = 2"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))",
+    )
+    return int(settled or 0)
 
 
 def truncate_log(_database: peewee.Database) -> bool:

@@ -36,6 +36,8 @@ class _Engine(Protocol):
     def try_insert_all(
         self, database: peewee.Database, table: str, columns: _Columns, rows: _Rows, constants: _Constants, /
     ) -> Sequence[int]: ...
+    def recording(self, database: peewee.Database, /) -> AbstractContextManager[None]: ...
+    def last_settled_event(self, database: peewee.Database, /) -> int | None: ...
     def truncate_log(self, database: peewee.Database, /) -> bool: ...
     def vacuum(self, database: peewee.Database, /) -> bool: ...
     def engine_version(self, database: peewee.Database, /) -> str: ...
@@ -195,6 +197,23 @@ def execute_many(database: peewee.Database, statement: str, rows: _Rows) -> int:
         cursor.executemany(statement.replace("?", database.param), rows)
     changed: int = cursor.rowcount
     return changed
+
+
+def recording(database: peewee.Database) -> AbstractContextManager[None]:
+    """Insert rows into the table `event` only in such a block; without a transaction around it, it is one."""
+    return find_engine(database).recording(database)
+
+
+def last_settled_event() -> int | None:
+    """Return the highest id up to which no event can appear any more, whatever transactions are open.
+
+    Call it before the query that lists events, which must see what was committed meanwhile.
+
+    Returns:
+        None if events always appear in the order of their ids.
+    """
+    database = models.database.obj
+    return find_engine(database).last_settled_event(database)
 
 
 def truncate_log() -> bool:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -329,6 +329,15 @@ def _insert(
             cursor.executemany(beginning + places + ending, rows[whole:])
             inserted += cursor.rowcount
     return inserted
+
+
+def recording(_database: peewee.Database) -> AbstractContextManager[None]:
+    """Do nothing: one transaction at a time writes, so events are committed in the order of their ids."""
+    return nullcontext()
+
+
+def last_settled_event(_database: peewee.Database) -> None:
+    """Return None: no event can appear before another one."""
 
 
 def truncate_log(database: peewee.Database) -> bool:

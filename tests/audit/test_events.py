@@ -1,16 +1,26 @@
 """List events with filters, and delete old ones, on both databases."""
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event as Step
 
 import pytest
 
 from egec_cli import clock
-from egec_cli.audit.events import EventFilter, count_events_before, list_events, prune_events, retention_limit
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import (
+    EventFilter,
+    EventRecord,
+    count_events_before,
+    list_events,
+    prune_events,
+    retention_limit,
+)
+from egec_cli.audit.record import record_changes, record_event
 from egec_cli.clients import fields, history, records
-from egec_cli.context import Context
+from egec_cli.context import Context, open_context
 from egec_cli.errors import UsageError
 from egec_cli.settings import load
 from egec_cli.settings.schema import SqliteFile
@@ -113,6 +123,152 @@ def test_events_are_listed_page_by_page(opened: Context, client: Client) -> None
 def test_invalid_filters_are_usage_errors(opened: Context, wanted: EventFilter) -> None:
     with pytest.raises(UsageError):
         list(list_events(opened, wanted))
+
+
+class Writer:
+    """A second connection, whose transaction records an event and stays open."""
+
+    def __init__(self, context: Context, *, writes_first: bool) -> None:
+        """Open the transaction; with `writes_first` it changes a row before it records its event."""
+        self._context = context
+        self._steps: list[Step] = [Step() for _ in range(4)]
+        self._pool = ThreadPoolExecutor(1)
+        self._done = self._pool.submit(self._work, writes_first)
+        self._wait_for(0)
+
+    def _work(self, writes_first: bool) -> None:
+        with self._context.database.connection_context(), self._context.database.atomic():
+            if writes_first:
+                ReissueRun.update(state="paused").where(ReissueRun.name == "of the writer").execute()
+            self._steps[0].set()
+            assert self._steps[1].wait(20)
+            record_event(self._context, "client.import", "started")
+            self._steps[2].set()
+            assert self._steps[3].wait(20)
+
+    def _wait_for(self, step: int) -> None:
+        if not self._steps[step].wait(20):
+            self._done.result(0)
+
+    def record(self) -> None:
+        """Record the event."""
+        self._steps[1].set()
+        self._wait_for(2)
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self._steps[3].set()
+        self._done.result(20)
+        self._pool.shutdown()
+
+
+def read_further(context: Context, found: list[EventRecord]) -> None:
+    """Add the events after the last one that was found, as a collector does."""
+    found += list_events(context, EventFilter(after=found[-1].id if found else 0))
+
+
+@pytest.mark.parametrize("first", ["writer", "other"])
+def test_no_event_is_missed_whose_transaction_ends_after_a_later_one_was_read(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The order of ids is neither that in which transactions begin nor that in which they end."""
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context:
+        run = ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
+        record_event(context, "reissue.start", "started", run=run)
+        writer = Writer(context, writes_first=first == "writer")
+        found: list[EventRecord] = []
+        with context.database.atomic():
+            # PostgreSQL numbers a transaction when it first writes.
+            Client.update(failed_logins=0).execute()
+            ReissueRun.create(name="other", selection="{}", state="done", options="{}", created_at=NOON)
+            writer.record()
+            record_event(context, "reissue.start", "started")
+        read_further(context, found)
+        assert [event.action for event in found] == ["reissue.start"]
+        # Without `after`, people see what is committed.
+        assert [event.action for event in list_events(context)] == ["reissue.start", "reissue.start"]
+        read_further(context, found)
+        writer.commit()
+        read_further(context, found)
+        assert [event.action for event in found] == ["reissue.start", "client.import", "reissue.start"]
+        assert [event.id for event in found] == sorted(event.id for event in found)
+
+
+def test_events_before_those_of_an_open_transaction_are_listed(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context:
+        # It has written, and may record an event later: that one will have a higher id.
+        ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
+        writer = Writer(context, writes_first=True)
+        record_event(context, "client.create", "created")
+        assert [event.action for event in list_events(context, EventFilter(after=0))] == ["client.create"]
+        writer.record()
+        writer.commit()
+        assert len(list(list_events(context, EventFilter(after=0)))) == 2
+
+
+def test_a_transaction_of_many_events_holds_one_lock(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server has memory for some thousands of locks."""
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context, context.database.atomic():
+        client = records.create_client(context, fields.parse_fields("jeanne@example.org"))
+        for _ in range(5):
+            record_event(context, "login", "refused", client=client)
+            record_changes(context, "client.disable", "disabled", [client.id])
+        assert locks_held(context) == 1
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_a_lock_that_a_savepoint_gives_up_is_taken_again(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context:
+        database = context.database
+        with database.atomic():
+            with database.atomic() as savepoint:
+                record_event(context, "client.create", "created")
+                if ending == "rollback":
+                    savepoint.rollback()
+            record_event(context, "client.update", "updated")
+            assert locks_held(context) == 1
+        assert locks_held(context) == 0
+
+
+def test_a_reader_of_a_large_log_does_not_read_all_of_it(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context:
+        record(context, 3, 50_000)
+        record_event(context, "client.create", "created")
+        before = rows_read(context)
+        found = list(list_events(context, EventFilter(after=49_999)))
+        assert [event.id for event in found] == [50_000, 50_001]
+        assert rows_read(context) - before < 100
+
+
+def look_up(context: Context, query: str) -> str:
+    """Return the one value that a query finds."""
+    [(value,)] = context.database.execute_sql(query)  # type: ignore[no-untyped-call] # it has none
+    return str(value)
+
+
+def locks_held(context: Context) -> int:
+    """Return how many locks the connection holds by which transactions announce their events."""
+    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    return int(look_up(context, query))
+
+
+def rows_read(context: Context) -> int:
+    """Return how many rows of the log the connection has read so far."""
+    look_up(context, "SELECT pg_stat_force_next_flush()::text")
+    return int(look_up(context, "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'event'"))
 
 
 MARK = "a-word-that-stands-nowhere-else"

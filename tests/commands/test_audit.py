@@ -2,20 +2,25 @@
 
 import json
 import os
+import re
 import subprocess
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from egec_cli import origins
+from egec_cli.audit.record import record_event
+from egec_cli.clients.selector_words import explain_selectors
 from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, Limit
 from egec_cli.store.models import RateCount
 from tests.conftest import Egec
 from tests.processes import egec_after
+from tests.screens.emulator import PROGRAM, see
 
 KEYS = ["id", "at", "action", "outcome", "client", "run", "actor", "host", "details"]
 
@@ -127,7 +132,70 @@ def test_prune_deletes_old_events_only_with_consent(egec: Egec, jeanne: str) -> 
     assert json.loads(egec("audit", "prune", "--yes", "--format", "json").out)["events"] == 0
 
 
-def moment_before(moment: datetime, hours: int) -> datetime:
+@pytest.mark.parametrize("machine", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_days_and_shown_times_are_those_of_the_settings_whatever_the_zone_of_the_machine(
+    egec: Egec, egec_process: Egec, jeanne: str, machine: str, zone: str
+) -> None:
+    # Half an hour before and after midnight, on both sides of the change to winter time of New York.
+    with open_context(load.load_settings()) as context:
+        for month, day in ((10, 31), (11, 2)):
+            midnight = datetime(2026, month, day, tzinfo=ZoneInfo(zone))
+            for minutes in (-30, 30):
+                moment = midnight.astimezone(UTC) + timedelta(minutes=minutes)
+                record_event(context._replace(clock=partial(moment_before, moment, 0)), "login", "refused")
+    env = {"TZ": machine, "EGEC_TIMEZONE": zone}
+
+    def number(*options: str) -> int:
+        ended = egec_process("audit", "list", "--action", "login", "--format", "count", *options, env=env)
+        return int(ended.out)
+
+    assert [number("--since", f"2026-{day}") for day in ("10-30", "10-31", "11-01", "11-02", "11-03")] == [
+        4,
+        3,
+        2,
+        1,
+        0,
+    ]
+    assert [number("--until", f"2026-{day}") for day in ("10-29", "10-30", "10-31", "11-01", "11-02")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    shown = see([*PROGRAM, "audit", "list", "--action", "login"], variables=env, as_it_is=True).text
+    assert re.findall(r"2026-[0-9-]+ [0-9:]+", shown) == [
+        "2026-10-30 23:30", "2026-10-31 00:30", "2026-11-01 23:30", "2026-11-02 00:30",
+    ]  # fmt: skip
+    for since, expected in (("2026-10-31", 3), ("2026-11-02", 1)):
+        ended = egec_process("stats", "--since", since, "--format", "json", env=env)
+        numbers = [one["number"] for one in json.loads(ended.out) if one["name"] == "refused" and one["reason"]]
+        assert sum(numbers) == expected
+    assert (
+        "since 2026-11-02 00:00" in see([*PROGRAM, "stats", "--since", "2026-11-02"], variables=env, as_it_is=True).text
+    )
+    tried = egec_process("audit", "prune", "--older-than", "2026-11-02", "--dry-run", "--format", "json", env=env)
+    assert json.loads(tried.out)["events"] == 3
+
+
+def test_a_past_moment_may_be_given_in_hours_and_minutes(egec: Egec, jeanne: str) -> None:
+    with open_context(load.load_settings()) as context:
+        for minutes in (90, 200):
+            earlier = context._replace(clock=partial(moment_before, context.clock(), minutes / 60))
+            record_event(earlier, "login", "refused")
+    found = {age: len(events(egec, "--action", "login", "--since", age)) for age in ("1h", "2h", "199min", "201min")}
+    assert found == {"1h": 0, "2h": 1, "199min": 1, "201min": 2}
+    assert len(events(egec, "--action", "login", "--until", "2h")) == 1
+    assert egec("stats", "--since", "3h").code == 0
+    assert egec("client", "list", "--created-after", "1h", "--format", "count").out == "1\n"
+    assert json.loads(egec("audit", "prune", "--older-than", "3h", "--dry-run", "--format", "json").out)["events"] == 1
+    assert explain_selectors({"created_after": "12h"}) == "created within the last 12 hours"
+    assert explain_selectors({"created_after": "1h"}) == "created within the last 1 hour"
+    assert explain_selectors({"created_before": "30min"}) == "created more than 30 minutes ago"
+
+
+def moment_before(moment: datetime, hours: float) -> datetime:
     return moment - timedelta(hours=hours)
 
 

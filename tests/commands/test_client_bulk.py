@@ -211,7 +211,7 @@ def test_selectors_that_cannot_be_meant_are_refused_with_what_to_do(egec: Egec, 
     for options, words in (
         (["--never-logged-in", "--last-login-before", "2y"], "one with --never-logged-in --created-before 2y"),
         (["--email-domain", "@example.org"], "Write the part after the @ alone"),
-        (["--created-before", "2 y"], "as an age: 90d, 6w, 12m or 2y"),
+        (["--created-before", "2 y"], "as an age: 30min, 12h, 90d, 6w, 12m or 2y"),
         (["--created-after", "1d", "--created-before", "2d"], "Exchange the two"),
         (["--created-before", "2062-01-01"], "--created-before 2062-01-01 is in the future"),
         (["--last-login-before", "0d"], "an age must be at least one day"),

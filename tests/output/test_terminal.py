@@ -2,7 +2,6 @@
 
 import ast
 import re
-import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.color import Color
 from wcwidth import wcswidth
 
 import egec_cli
+from egec_cli import clock
 from egec_cli.output import pager, screen, terminal
 from egec_cli.output.terminal import _Table, show_table, text_for_people
 
@@ -151,10 +151,9 @@ def test_without_a_terminal_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture
 def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setenv("TZ", "America/New_York")
-        time.tzset()
+        patch.setattr(clock, "_local_zone", "")
+        clock.show_times_in("America/New_York")
         yield
-    time.tzset()
 
 
 @pytest.mark.usefixtures("new_york")
@@ -187,7 +186,7 @@ def test_a_text_like_a_time_is_shown_whatever_it_is(text: str) -> None:
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)))
 def test_a_time_for_people_is_never_cut(at: datetime) -> None:
     shown = text_for_people(at.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
-    assert shown == f"{at.astimezone():%Y-%m-%d %H:%M}"
+    assert shown == clock.to_local_text(at)
     table = _Table(["name", "at"], [["x" * 60, shown]])
     table.fit(40, [])
     assert table.cells(table.rows[0])[1] == shown

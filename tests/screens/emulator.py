@@ -84,6 +84,7 @@ def see(
     variables: Mapping[str, str] | None = None,
     folder: Path | None = None,
     typed: str = "",
+    as_it_is: bool = False,
 ) -> Seen:
     """Run a command at a terminal until it ends, and return what was shown.
 
@@ -94,6 +95,7 @@ def see(
         variables: what the environment has beside that of the tests.
         folder: where it runs; by default, where the tests do.
         typed: what is typed at the first question, which ends with a colon.
+        as_it_is: keep what changes from run to run, such as times.
     """
     keyboard, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -130,12 +132,14 @@ def see(
     watchdog.cancel()
     os.close(keyboard)
     rows = [*screen.history.top, *(screen.buffer[row] for row in range(screen.lines))]
-    shown = [_keep_width("".join(row[column].data for column in range(columns)).rstrip()) for row in rows]
+    shown = ["".join(row[column].data for column in range(columns)).rstrip() for row in rows]
+    if not as_it_is:
+        shown = [_keep_width(line) for line in shown]
     while shown and not shown[-1]:
         shown.pop()
     cells = [row[column] for row in rows for column in range(columns)]
     coloured = any(cell.fg != "default" for cell in cells)
-    return Seen(code, _without_dated_paragraphs(shown), coloured, screen.wrapped)
+    return Seen(code, shown if as_it_is else _without_dated_paragraphs(shown), coloured, screen.wrapped)
 
 
 def _without_dated_paragraphs(lines: Sequence[str]) -> list[str]:
