@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from egec_cli.output import messages
 from tests.conftest import Egec
 from tests.screens.emulator import PROGRAM, see
 
@@ -66,3 +67,7 @@ def test_a_quiet_doctor_shows_severities_in_colour(egec: Egec) -> None:
     egec("init")
     found = at_terminal("--quiet", "doctor", EGEC_MAIL_RTE="3")
     assert "environment: \x1b[1;33mwarning\x1b[0m: unknown variable EGEC_MAIL_RTE" in found
+
+
+def test_a_list_among_details_keeps_its_accents() -> None:
+    assert messages.to_text({"fields": ["prénom"], "rows": 2}) == 'fields: ["prénom"], rows: 2'
