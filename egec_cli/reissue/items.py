@@ -132,7 +132,7 @@ def last_due(run: ReissueRun) -> datetime | None:
 
 def _find_due(run: ReissueRun, order: Any) -> datetime | None:
     waiting = ReissueItem.select(ReissueItem.not_before).where((ReissueItem.run == run) & IS_WAITING)
-    due: datetime | None = waiting.order_by(order).limit(1).scalar()
+    due: datetime | None = waiting.order_by(order).scalar()
     return due
 
 

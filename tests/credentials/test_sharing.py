@@ -28,7 +28,10 @@ def test_the_database_itself_refuses_a_number_twice_for_one_email(opened: Contex
 def test_an_email_is_shared_only_while_two_clients_have_it(opened: Context) -> None:
     first, second, third = create_sharers(opened, 3)
     assert [one.email_share for one in (first, second, third)] == [0, 1, 2]
-    assert sharing.list_shared() == [SharedEmail(OFFICE, [first.identifier, second.identifier, third.identifier])]
+    assert (sharing.count_shared(), sharing.list_shared()) == (
+        1,
+        [SharedEmail(OFFICE, [first.identifier, second.identifier, third.identifier])],
+    )
     erase_clients(opened, [second.id])
     assert Client.get_by_id(second.id).email_share == 0
     assert sharing.count_shared() == 1
