@@ -57,7 +57,9 @@ def count_words(none: str, one: str, many: str, /, number: int, **values: object
 
     English has the plural for 0, French the singular, so there are three templates; `{number}` is the number.
     """
-    return Words((none, one, many)[min(number, 2)], number=format_number(number), **values)
+    chosen = (none, one, many)[min(number, 2)]
+    template = chosen.template if isinstance(chosen, Words) else chosen
+    return Words(template, number=format_number(number), **values)
 
 
 def system_message(error: OSError) -> Words:

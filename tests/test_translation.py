@@ -233,6 +233,106 @@ def test_the_reason_of_a_refused_login_is_shown_in_french(egec: Egec, egec_proce
     )
 
 
+# Numbers: 0 and 1 take the singular in French.
+
+
+def triples() -> list[tuple[str, str, str]]:
+    """Return the texts for none, one and many of each thing that the program counts."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            elements: list[ast.expr] = []
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "count_words":
+                elements = node.args[:3]
+            elif isinstance(node, ast.Tuple) and len(node.elts) == 3:
+                elements = [one.args[0] for one in node.elts if isinstance(one, ast.Call) and one.args]
+            texts = [one.value for one in elements if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            if len(texts) == 3 and "{number}" in texts[2]:
+                found.append((texts[0], texts[1], texts[2]))
+    return found
+
+
+def test_each_counted_text_has_the_same_french_words_for_0_as_for_1() -> None:
+    counted = [(none, one) for none, one, many in triples() if none == many.replace("{number}", "0", 1)]
+    assert len(counted) >= 25
+    for none, one in counted:
+        assert re.sub(r"(?<![0-9])0(?= )", "1", FRENCH_OF[none]) == re.sub(r"(?<![0-9])0(?= )", "1", FRENCH_OF[one])
+
+
+@pytest.fixture
+def in_french(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands in this process speak French."""
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "one", "two"),
+    [
+        (["disable", "--reason", "left"], [], "1 désactivé", "2 désactivés"),
+        (["enable"], ["disable", "--reason", "left"], "1 réactivé", "2 réactivés"),
+        (["erase"], [], "1 effacé", "2 effacés"),
+        (["unblock"], [], "1 inchangé", "2 inchangés"),
+    ],
+    ids=lambda one: " ".join(one) or "-" if isinstance(one, list) else one,
+)
+def test_the_summary_of_a_change_of_many_clients_is_french(
+    egec: Egec, in_french: None, command: list[str], before: list[str], one: str, two: str
+) -> None:
+    for number, expected in ((1, one), (2, two)):
+        emails = [f"c{number}{place}@example.org" for place in range(number)]
+        for email in emails:
+            egec("client", "create", email)
+        Path("list.txt").write_text("".join(f"{email}\n" for email in emails))
+        if before:
+            egec("client", *before, "--from", "list.txt", "--yes")
+        ended = egec("client", *command, "--from", "list.txt", "--yes")
+        assert (ended.code, ended.err.splitlines()[-1]) == (0, f"egec: {expected}")
+    Path("list.txt").write_text("nobody@example.org\n")
+    ended = egec("client", *command, "--from", "list.txt", "--yes")
+    assert (ended.code, ended.err.splitlines()[-1]) == (3, "egec: 1 échec")
+
+
+def test_the_number_of_accepted_mails_is_french(
+    egec: Egec, in_french: None, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    for reference in ("D-1", "D-2"):
+        egec("client", "create", "office@example.org", "--reference", reference)
+    assert "egec: 2 courriels acceptés sur 2" in egec("activate", "office@example.org").err
+    egec("client", "create", "other@example.org", "--reference", "D-3")
+    egec("client", "create", "other@example.org", "--reference", "D-4")
+    egec("client", "disable", "ref:D-4", "--reason", "left")
+    assert "egec: 1 courriel accepté sur 1" in egec("activate", "other@example.org").err
+    server.fail_always(Fault.RCPT_550)
+    assert "egec: 0 courriel accepté sur 2" in egec("activate", "office@example.org").err
+
+
+def test_other_numbers_are_french(egec: Egec, egec_process: Egec, in_french: None) -> None:
+    egec("client", "create", "a@example.org", "--identifier", "1234567890")
+    egec("activate", "1234567890")
+    for typed_password, expected in (("x", "1 a été tapé."), ("xy", "2 ont été tapés.")):
+        ended = egec_process(
+            "verify", "--stdin", "--explain", "--no-count", stdin=f"1234567890\n{typed_password}\n", env=FRENCH
+        )
+        assert expected in ended.out
+    ended = egec_process("verify", "--stdin", "--explain", stdin="1\nx\n", env=FRENCH)
+    assert "1 caractère a été tapé." in ended.out
+    for number, expected in ((1, "1 ligne rejetée"), (2, "2 lignes rejetées")):
+        Path("table.csv").write_text("email\n" + "x\n" * number)
+        assert expected in egec("client", "import", "table.csv", "--strict").err
+    Path("table.csv").write_text("email\nb@example.org;Petit\n")
+    assert "elle a 2 cellules, mais l'en-tête a 1 colonne" in typed(egec("client", "import", "table.csv").err)
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"), [("0d", "0 jour"), ("1d", "1 jour"), ("2d", "2 jours"), ("0h", "0 heure"), ("2h", "2 heures")]
+)
+def test_ages_are_french(egec: Egec, in_french: None, age: str, expected: str) -> None:
+    egec("client", "create", "a@example.org")
+    ended = egec("client", "enable", "--created-before", age, "--dry-run")
+    assert f"il y a plus de {expected}" in ended.err
+
+
 # What programs read.
 
 MACHINES = [

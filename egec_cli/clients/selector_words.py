@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from egec_cli.errors import quoted
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, count_words, join_words
 
 # The selectors that are files.
 LISTS = frozenset({"listed", "excluded"})
@@ -48,12 +48,12 @@ _TIMES = {
     "issued_before": (Words("password from before {date}"), Words("password older than {age}")),
 }
 _UNITS = {
-    "min": (Words("1 minute"), Words("{number} minutes")),
-    "h": (Words("1 hour"), Words("{number} hours")),
-    "d": (Words("1 day"), Words("{number} days")),
-    "w": (Words("1 week"), Words("{number} weeks")),
-    "m": (Words("1 month"), Words("{number} months")),
-    "y": (Words("1 year"), Words("{number} years")),
+    "min": (Words("0 minutes"), Words("1 minute"), Words("{number} minutes")),
+    "h": (Words("0 hours"), Words("1 hour"), Words("{number} hours")),
+    "d": (Words("0 days"), Words("1 day"), Words("{number} days")),
+    "w": (Words("0 weeks"), Words("1 week"), Words("{number} weeks")),
+    "m": (Words("0 months"), Words("1 month"), Words("{number} months")),
+    "y": (Words("0 years"), Words("1 year"), Words("{number} years")),
 }
 _VALUES = {
     "status": Words("status {value}"),
@@ -76,6 +76,4 @@ def _explain_time(of_date: Words, of_age: Words, text: str) -> Words:
     unit = text.lstrip("0123456789")
     if unit not in _UNITS:
         return Words(of_date.template, date=text)
-    one, many = _UNITS[unit]
-    number = int(text.removesuffix(unit))
-    return Words(of_age.template, age=one if number == 1 else Words(many.template, number=number))
+    return Words(of_age.template, age=count_words(*_UNITS[unit], int(text.removesuffix(unit))))

@@ -32,7 +32,7 @@ from egec_cli.output.formats import (
 from egec_cli.output.messages import note, warn
 from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.store.models import Client, CredentialState
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, count_words, format_number, join_words
 
 app = new_app()
 
@@ -256,7 +256,14 @@ def _mail_to_each(
         warn("egec: client {identifier}: {message}", identifier=client.identifier, message=error.message)
         if error.hint:
             warn("      {hint}", hint=error.hint)
-    note("egec: {accepted} of {number} mails accepted", accepted=len(mailable) - len(failed), number=len(mailable))
+    accepted = count_words(
+        "egec: 0 of {total} mails accepted",
+        "egec: 1 of {total} mails accepted",
+        "egec: {number} of {total} mails accepted",
+        len(mailable) - len(failed),
+        total=format_number(len(mailable)),
+    )
+    note(accepted)
     if is_first_raised:
         raise failed[0][1]
     if failed:

@@ -34,7 +34,7 @@ from egec_cli.origins import prune_counts
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words
 
 app = new_app("List and prune the audit log.")
 
@@ -188,8 +188,10 @@ def prune_command(
 
 
 def _make_question(found: PruneResult) -> Words:
-    return Words(
-        "Permanently delete {events} events before {before}? They also disappear from `egec client show`.",
-        events=found.events,
+    return count_words(
+        "Permanently delete 0 events before {before}?",
+        "Permanently delete 1 event before {before}? It also disappears from `egec client show`.",
+        "Permanently delete {number} events before {before}? They also disappear from `egec client show`.",
+        found.events,
         before=found.before,
     )

@@ -20,7 +20,7 @@ from egec_cli.errors import ExitCode, UsageError
 from egec_cli.output.formats import OutputFormat, is_hidden, render_all
 from egec_cli.output.messages import note, to_text, warn
 from egec_cli.output.progress import ProgressLine, can_show_progress
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words, join_words
 
 DryRunOption = Annotated[
     bool,
@@ -320,6 +320,18 @@ def _warn_of(record: ChangeRecord) -> None:
         warn("egec: line {line}: {details}", line=record.line, details=what)
 
 
+_COUNTED = {
+    ChangeOutcome.DISABLED: (Words("0 disabled"), Words("1 disabled"), Words("{number} disabled")),
+    ChangeOutcome.ENABLED: (Words("0 enabled"), Words("1 enabled"), Words("{number} enabled")),
+    ChangeOutcome.UNBLOCKED: (Words("0 unblocked"), Words("1 unblocked"), Words("{number} unblocked")),
+    ChangeOutcome.ERASED: (Words("0 erased"), Words("1 erased"), Words("{number} erased")),
+    ChangeOutcome.NOTIFIED: (Words("0 notified"), Words("1 notified"), Words("{number} notified")),
+    ChangeOutcome.POSTPONED: (Words("0 postponed"), Words("1 postponed"), Words("{number} postponed")),
+    ChangeOutcome.UNCHANGED: (Words("0 unchanged"), Words("1 unchanged"), Words("{number} unchanged")),
+    ChangeOutcome.FAILED: (Words("0 failed"), Words("1 failed"), Words("{number} failed")),
+}
+
+
 class _Summary:
     """The outcomes of a change of many clients, counted, also on a progress line."""
 
@@ -358,5 +370,5 @@ class _Summary:
     def report(self, explain_nothing: Callable[[], Words]) -> None:
         """Show the numbers on stderr, or why there was nothing to do."""
         show = warn if self.failed else note
-        counts = ", ".join(f"{number} {outcome}" for outcome, number in self._numbers.items() if number)
-        show("egec: {summary}", summary=counts or explain_nothing())
+        counts = [count_words(*_COUNTED[outcome], number) for outcome, number in self._numbers.items() if number]
+        show("egec: {summary}", summary=join_words(", ", counts) if counts else explain_nothing())

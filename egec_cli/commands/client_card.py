@@ -20,7 +20,7 @@ from egec_cli.output.screen import size_of_the_terminal
 from egec_cli.output.terminal import colour_of, text_for_people
 from egec_cli.settings.schema import MaildirFolder
 from egec_cli.store.models import Client, Credential, CredentialState
-from egec_cli.translation import Words, join_words, translate
+from egec_cli.translation import Words, count_words, join_words, translate
 
 if TYPE_CHECKING:
     from egec_cli.credentials.issue import IssueResult
@@ -229,7 +229,7 @@ def _explain_block(limit: limits.LimitRecord, moment: datetime, origins: int) ->
         )
     if not origins:
         return text
-    number = Words("1 origin") if origins == 1 else Words("{number} origins", number=origins)
+    number = count_words("0 origins", "1 origin", "{number} origins", origins)
     return Words("{text}, from {origins}", text=text, origins=number)
 
 
@@ -258,7 +258,12 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
         if current is None or current.expires_at is None:
             return Words("expired: the password was never used in time")
         days = (clock.parse_time(current.expires_at) - clock.parse_time(current.issued_at)).days
-        return Words("expired: the password was never used within {days} days", days=days)
+        return count_words(
+            "expired: the password was never used within 0 days",
+            "expired: the password was never used within 1 day",
+            "expired: the password was never used within {number} days",
+            days,
+        )
     if current is None:
         parts = [Words("active: an earlier password is valid")]
     else:

@@ -50,7 +50,7 @@ _OUTCOMES = {
     ChangeOutcome.ENABLED: Words("enabled"),
     ChangeOutcome.UNBLOCKED: Words("unblocked"),
     ChangeOutcome.ERASED: Words("erased"),
-    ChangeOutcome.UNCHANGED: Words("unchanged"),
+    ChangeOutcome.UNCHANGED: Words("not changed"),
 }
 
 OptionalClientArgument = Annotated[

@@ -171,7 +171,9 @@ def run_lines(report: RunReport) -> list[Line]:
     if run.failed:
         rows.append((Words("Failed"), Part(format_number(run.failed), "red")))
     if run.skipped:
-        text = Words("{number} (they have a newer password)", number=format_number(run.skipped))
+        text = count_words(
+            "0", "1 (this client has a newer password)", "{number} (they have a newer password)", run.skipped
+        )
         rows.append((Words("Skipped"), text))
     if run.remaining:
         rows.append((Words("Left"), Part(translate(_describe_rest(run)), "yellow")))
@@ -236,9 +238,9 @@ def _describe_state(report: RunReport) -> tuple[Words, str]:
 
 
 def _describe_rest(run: RunRecord) -> Words | str:
-    number = format_number(run.remaining)
+    number: str = format_number(run.remaining)
     if run.deferred == run.remaining:
-        number = Words("{number}, all deferred", number=number)
+        number = count_words("0", "1, deferred", "{number}, all deferred", run.remaining)
     elif run.deferred:
         number = Words("{number}, of which {deferred} deferred", number=number, deferred=format_number(run.deferred))
     if run.next_attempt_at is None:

@@ -17,7 +17,7 @@ from egec_cli.errors import AT_A_PROMPT, EgecError, ExitCode, InvalidInput, Stor
 from egec_cli.logins.verify import trim, verify_login
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render, render_all
 from egec_cli.output.messages import render_error
-from egec_cli.translation import Words, system_message, translate
+from egec_cli.translation import Words, count_words, system_message, translate
 
 # Much longer than any identifier or password; the rest of a longer line is not read.
 _LONGEST_LINE = 4096
@@ -145,10 +145,14 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
         raise failure
     if unchecked:
         raise TemporaryFailure(
-            "{unchecked} logins were not checked: too many to their accounts were in progress",
+            count_words(
+                "0 logins were not checked: too many to their accounts were in progress",
+                "1 login was not checked: too many to its account were in progress",
+                "{number} logins were not checked: too many to their accounts were in progress",
+                unchecked,
+            ),
             "Try those without a verdict again.",
             code="account_busy",
-            unchecked=unchecked,
         )
     return ExitCode.PARTLY_DONE if refused else ExitCode.OK
 

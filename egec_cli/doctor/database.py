@@ -32,7 +32,7 @@ from egec_cli.store.models import (
 )
 from egec_cli.store.sql import fetch_tuples, find_engine
 from egec_cli.store.sqlite_file import Report, report_nothing
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words, format_number
 
 # The precision of NTP, plus the delay of a busy machine.
 _CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -45,7 +45,7 @@ def check_schema(found: peewee.Database, location: Database) -> Iterator[Finding
     if has_this_schema(found):
         details = Words("up to date: {schema}", schema=database.list_known_migrations()[-1])
         number = Client.select().where(Client.email.is_null(False)).count()
-        clients = (Words("no clients"), Words("1 client"), Words("{number:,} clients", number=number))[min(number, 2)]
+        clients = count_words("no clients", "1 client", "{number} clients", number)
         yield add_note(Finding("schema", Severity.OK, details), clients)
         return
     applied = database.read_applied_migrations(found)
@@ -154,11 +154,15 @@ def check_open_credentials() -> Iterator[Finding]:
         )
         yield Finding("open_credentials", Severity.WARNING, details, f"egec activate {identifier} --revoke")
     if not identifiers:
-        details = Words("{number} deliveries in doubt; a login with the mailed password settles each", number=number)
         none = Words("no deliveries in doubt")
-        some = Words("1 delivery in doubt") if number == 1 else Words("{number} deliveries in doubt", number=number)
-        short = some if number else none
-        yield add_note(Finding("open_credentials", Severity.OK, details if number else none), short)
+        details = count_words(
+            none,
+            "1 delivery in doubt; a login with the mailed password settles it",
+            "{number} deliveries in doubt; a login with the mailed password settles each",
+            number,
+        )
+        short = count_words(none, "1 delivery in doubt", "{number} deliveries in doubt", number)
+        yield add_note(Finding("open_credentials", Severity.OK, details), short)
 
 
 def check_paused_runs(context: Context) -> Iterator[Finding]:
@@ -168,11 +172,13 @@ def check_paused_runs(context: Context) -> Iterator[Finding]:
 
     paused = [run for run in list_runs(context) if run.state is RunState.PAUSED]
     for run in paused:
-        details = Words(
-            "the run {name} is paused with {remaining} of {total} clients left",
+        details = count_words(
+            "the run {name} is paused with 0 of {total} clients left",
+            "the run {name} is paused with 1 of {total} clients left",
+            "the run {name} is paused with {number} of {total} clients left",
+            run.remaining,
             name=run.name,
-            remaining=run.remaining,
-            total=run.total,
+            total=format_number(run.total),
         )
         yield Finding("paused_runs", Severity.WARNING, details, f"egec reissue resume {quoted(run.name)}")
     if not paused:
@@ -206,11 +212,11 @@ def check_failed_items(context: Context) -> Iterator[Finding]:
     )
     runs = list(fetch_tuples(query))
     for name, number in runs:
-        details = Words(
-            "1 client of the run {name} could not be mailed and has not been mailed since"
-            if number == 1
-            else "{number} clients of the run {name} could not be mailed and have not been mailed since",
-            number=number,
+        details = count_words(
+            "0 clients of the run {name} could not be mailed",
+            "1 client of the run {name} could not be mailed and has not been mailed since",
+            "{number} clients of the run {name} could not be mailed and have not been mailed since",
+            number,
             name=name,
         )
         fix = Words("egec reissue status {name} --failed; then: egec reissue retry {name}", name=quoted(name))

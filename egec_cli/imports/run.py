@@ -23,6 +23,7 @@ from egec_cli.imports.tables import Table
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.store.sql import execute_many, fetch_tuples, in_list, insert_many, try_insert_all
+from egec_cli.translation import count_words
 
 # A commit writes most pages of the indexes, so one commit is shared by several batches.
 _ROWS_AT_A_TIME = 500
@@ -113,10 +114,14 @@ def import_clients(
             assert whole is not None
             whole.rollback()
             raise InvalidInput(
-                "{rejected} rows were rejected, so nothing was imported",
+                count_words(
+                    "0 rows were rejected, so nothing was imported",
+                    "1 row was rejected, so nothing was imported",
+                    "{number} rows were rejected, so nothing was imported",
+                    work.counted["rejected"],
+                ),
                 "Correct these rows and try again, or omit --strict.",
                 code="rejected",
-                rejected=work.counted["rejected"],
             )
         if dry_run and whole is not None:
             whole.rollback()

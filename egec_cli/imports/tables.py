@@ -29,7 +29,7 @@ from egec_cli.imports.columns import (
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
 from egec_cli.imports.json_tables import JsonLinesTable, JsonListTable
 from egec_cli.output.formats import DELIMITERS, guarded, guarded_as_it_came, remove_guard
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words
 
 _DELIMITER_NAMES: dict[str, str] = {"\t": Words("tabs"), ",": Words("commas"), ";": Words("semicolons")}
 _BLANK_CELLS = BLANKS + "".join(DELIMITERS)
@@ -212,9 +212,9 @@ class CsvTable:
                         else ""
                     )
                     fault = Words(
-                        "it has {number} cells, but the header has {width} columns{between}",
+                        "it has {number} cells, but the header has {columns}{between}",
                         number=len(cells),
-                        width=width,
+                        columns=count_words("0 columns", "1 column", "{number} columns", width),
                         between=between,
                     )
                     yield Row(begins_at, (), raw, fault)

@@ -19,7 +19,7 @@ from egec_cli.logins.verify import LoginReason, LoginResult
 from egec_cli.password import LENGTH
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState
 from egec_cli.store.sql import fetch_tuples, in_list
-from egec_cli.translation import Words
+from egec_cli.translation import Words, count_words
 
 # Characters that look the same in many typefaces.
 _LOOKALIKES = {c: group for group in ("0O", "1lI") for c in group}
@@ -118,9 +118,11 @@ def _explain_identifier(typed: str) -> tuple[Cause, str]:
     if not identifier.is_identifier(typed):
         digits = sum(c in "0123456789" for c in typed)
         if typed.isdecimal() or digits >= LENGTH:
-            return "invalid_identifier", Words(
-                "An identifier has 10 digits and does not start with 0; {typed} characters were typed.",
-                typed=len(typed),
+            return "invalid_identifier", count_words(
+                "An identifier has 10 digits and does not start with 0; 0 characters were typed.",
+                "An identifier has 10 digits and does not start with 0; 1 character was typed.",
+                "An identifier has 10 digits and does not start with 0; {number} characters were typed.",
+                len(typed),
             )
         return "invalid_identifier", Words("Invalid identifier: it has 10 digits, and is in the mail.")
     swapped = _known_identifiers(f"{typed[:n]}{typed[n + 1]}{typed[n]}{typed[n + 2 :]}" for n in range(9))
@@ -209,8 +211,12 @@ def _explain_password(context: Context, client: Client, password: str) -> tuple[
         if any(variant != password and _matches(variant, usable) for variant in variants):
             return reason, hint
     if usable and len(password) != LENGTH:
-        return "wrong_length", Words(
-            "A password has {length} characters; {typed} were typed.", length=LENGTH, typed=len(password)
+        return "wrong_length", count_words(
+            "A password has {length} characters; 0 were typed.",
+            "A password has {length} characters; 1 was typed.",
+            "A password has {length} characters; {number} were typed.",
+            len(password),
+            length=LENGTH,
         )
     return None
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self, TextIO, TypeVar
 
 from egec_cli.output.messages import is_quiet, note, to_text
 from egec_cli.output.screen import cut_if_longer, text_width
-from egec_cli.translation import Words, format_number, is_english, translate
+from egec_cli.translation import Words, count_words, format_number, is_english, translate
 
 # In seconds: short commands show nothing; the time between two drawings; the time over which a rate is measured.
 PATIENCE = 1.0
@@ -370,7 +370,7 @@ class Progress:
         """Show these numbers, which include the work of other processes."""
         self._done, self._failed = done, failed
         if self._bar is not None:
-            self._bar.done, self._bar.detail = done, Words("{number} failed", number=failed)
+            self._bar.done, self._bar.detail = done, count_words("0 failed", "1 failed", "{number} failed", failed)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:

@@ -13,7 +13,7 @@ from egec_cli.reissue.backoff import Throttle
 from egec_cli.reissue.server_watch import is_doubtful, is_lost
 from egec_cli.reissue.threads import FinishedJob
 from egec_cli.store.models import ReissueRun, RunState
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, count_words, join_words
 
 # A wait up to this long needs no words.
 UNTOLD_WAIT = timedelta(seconds=10)
@@ -43,10 +43,12 @@ class Notes:
         if before is None or throttle.halved != before.halved:
             self._has_told_of_one_connection = True
             self._tell(
-                Words(
+                count_words(
+                    "the mail server asks to slow down; one connection and 0 mails per minute from now on: {reply}",
+                    "the mail server asks to slow down; one connection and 1 mail per minute from now on: {reply}",
                     "the mail server asks to slow down; "
                     "one connection and {number} mails per minute from now on: {reply}",
-                    number=f"{throttle.rate * 60:.0f}",
+                    round(throttle.rate * 60),
                     reply=throttle.reply,
                 )
             )

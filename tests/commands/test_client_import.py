@@ -219,7 +219,7 @@ def test_detected_properties_can_be_given_as_options(egec: Egec, tmp_path: Path)
         (["clients.csv", "--encoding", "klingon"], 65, "unknown encoding: 'klingon'"),
         (["clients.csv", "--on-conflict", "merge"], 2, "merge"),
         (["clients.csv", "--rejects", "clients.csv"], 73, "clients.csv already exists"),
-        (["clients.csv", "--strict"], 65, "1 rows were rejected, so nothing was imported"),
+        (["clients.csv", "--strict"], 65, "1 row was rejected, so nothing was imported"),
     ],
 )
 def test_an_invalid_import_is_refused_and_changes_nothing(
