@@ -102,10 +102,10 @@ def require_allowed(context: Context, *, names_them: bool = True) -> None:
         ConfigError: they do.
     """
     if not context.settings.shared_email and _shared_keys().exists():
-        raise forbidden_error(names_them=names_them)
+        raise _forbidden_error(names_them=names_them)
 
 
-def forbidden_error(*, names_them: bool = True) -> ConfigError:
+def _forbidden_error(*, names_them: bool = True) -> ConfigError:
     """Return the error for shared e-mails although EGEC_SHARED_EMAIL is no."""
     message = Words(
         "clients share an e-mail although EGEC_SHARED_EMAIL is no; shared e-mails: {number}", number=count_shared()

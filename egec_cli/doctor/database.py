@@ -118,7 +118,10 @@ def check_newest_entry(now: Clock) -> Iterator[Finding]:
 
 
 def check_shared_emails(found: Context) -> Iterator[Finding]:
-    """Check that clients share an e-mail only if EGEC_SHARED_EMAIL allows it."""
+    """Check that clients share an e-mail only if EGEC_SHARED_EMAIL allows it; yield a finding for each that they share.
+
+    Of many, the first ones are named and the others counted.
+    """
     number = sharing.count_shared()
     if not number:
         yield Finding("shared_emails", Severity.OK, Words("no client shares an e-mail"))
@@ -126,8 +129,22 @@ def check_shared_emails(found: Context) -> Iterator[Finding]:
         details = Words("e-mails that several clients share: {number}", number=number)
         yield Finding("shared_emails", Severity.OK, details)
     else:
-        error = sharing.forbidden_error()
-        yield Finding("shared_emails", Severity.ERROR, error.message, error.hint)
+        named = sharing.list_shared()
+        for one in named:
+            details = Words(
+                "clients share the e-mail {email} although EGEC_SHARED_EMAIL is no: {identifiers}",
+                email=one.email,
+                identifiers=", ".join(one.identifiers),
+            )
+            yield Finding("shared_emails", Severity.ERROR, details, sharing.FIX)
+        if number > len(named):
+            details = count_words(
+                "0 more e-mails are shared",
+                "1 more e-mail is shared",
+                "{number} more e-mails are shared",
+                number - len(named),
+            )
+            yield Finding("shared_emails", Severity.ERROR, details, sharing.FIX)
 
 
 # Other commands show longer lists.

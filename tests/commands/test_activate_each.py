@@ -225,3 +225,24 @@ def test_the_doctor_counts_shared_emails(office: list[str], egec: Egec) -> None:
     ended = egec("doctor", "--format", "json")
     found = {one["check"]: one for one in json.loads(ended.out)}
     assert found["shared_emails"]["verdict"] == "ok"
+
+
+def test_the_doctor_names_each_shared_email_on_a_line_of_its_own(
+    office: list[str], egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emails = [f"team{number:02}@example.org" for number in range(11)]
+    for email in emails:
+        for one in range(2):
+            assert egec("client", "create", email, "--reference", f"{email}-{one}").code == 0
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "no")
+    ended = egec("doctor", "--fields", "check,details")
+    assert ended.code == 78
+    details = [line.split(None, 1)[1] for line in ended.out.splitlines() if line.startswith("shared_emails")]
+    assert len(details) == 11
+    assert details[0] == f"clients share the e-mail {OFFICE} although EGEC_SHARED_EMAIL is no: {', '.join(office)}"
+    assert [line.split()[4] for line in details[1:10]] == emails[:9]
+    assert details[10] == "2 more e-mails are shared"
+    assert "?" not in "".join(details)
+    found = [one for one in json.loads(egec("doctor", "--format", "json").out) if one["check"] == "shared_emails"]
+    assert {one["verdict"] for one in found} == {"error"}
+    assert not any("\n" in one["details"] for one in found)
