@@ -212,7 +212,8 @@ def test_a_run_leaves_the_reserve_of_longer_windows_to_single_mails(simulation: 
     assert caught.value.code == "mail_quota_reached"
     with context.database.atomic():
         next_at = quotas.find_next_departure(RunLimits(allowed.rate, 0), simulation.clock())
-    assert f"10/h allows no mail before {next_at.astimezone():%Y-%m-%d %H:%M:%S}" in caught.value.message
+    shown_at = clock.to_zone(next_at, context.settings.timezone)
+    assert f"10/h allows no mail before {shown_at:%Y-%m-%d %H:%M:%S}" in caught.value.message
     # The mail that found no place does not count.
     assert MailCount.select().where(MailCount.owner.is_null(False)).count() == 0
 
