@@ -207,7 +207,7 @@ def _set_up_streams() -> None:
 def _wants_machine_format(arguments: Sequence[str]) -> bool:
     """Return whether `--format` names a format for programs, also for errors before the command is parsed.
 
-    A count is none of them: people read it, and scripts that read it, as those of cron, mail the errors to people.
+    A count is for people: they read it, or get the errors of the script that reads it by mail, as from cron.
     """
     output = "table"
     for before, argument in zip(["", *arguments], arguments, strict=False):

@@ -122,11 +122,11 @@ def _parse_moment(context: Context, name: str, text: str) -> datetime:
     """Return the moment of a date or an age, which must be in the past: a mistyped year would select everybody."""
     now, zone = context.clock(), context.settings.timezone
     moment = clock.parse_date_or_age(text, now, zone=zone)
-    option, is_age = f"--{name.replace('_', '-')}", not text[-1].isdigit()
-    if is_age and int(text[:-1]) == 0:
+    option, unit = f"--{name.replace('_', '-')}", text.lstrip("0123456789")
+    if unit.isalpha() and int(text.removesuffix(unit)) == 0:
         raise UsageError(
-            "{option} {text}: an age must be at least one day",
-            "Use 1d or more, or a date.",
+            "{option} {text}: an age must not be 0",
+            "Use a longer age, such as 1d, or a date.",
             option=option,
             text=text,
         )

@@ -230,7 +230,7 @@ def _mail_to_each(
         raise refusals[clients[0].id]
     mail_route.require(context)
     # A flaw of the template is found before any mail leaves.
-    sent_text = render_answer(context.settings, Answer.SENT, mailable[0].language)
+    sent_text = load_sent_text(context, mailable[0])
     for refusal in refusals.values():
         note("egec: no mail: {reason}", reason=refusal.message)
     failed: list[tuple[Client, EgecError]] = []

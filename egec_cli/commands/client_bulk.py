@@ -137,7 +137,7 @@ def select_clients(context: Context, kind: Kind, request: Request, selection: Se
     require_selector(selection)
     check_selection(context, selection, to_mail=False)
     if "-" in _files(request.selectors):
-        # So that nobody types a list in vain.
+        # Before a list is typed that could not be used.
         require_confirmation(kind, request)
     selected = Selected(context, selection, to_mail=False)
     require_confirmation(kind, request)
@@ -256,7 +256,7 @@ def _note_selection(selected: Selected) -> None:
 
 
 def _explain_nothing(selected: Selected) -> Words:
-    """Return why nobody was changed: a selector is mistyped, perhaps, or the change was made before."""
+    """Return why no client was changed: perhaps a selector is mistyped, or the change was made before."""
     if selected.matches_any():
         return Words("no client to change")
     return Words("no client matches: {selectors}", selectors=explain_selectors(selected.selectors()))

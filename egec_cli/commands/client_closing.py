@@ -84,7 +84,7 @@ def _require_logins_selected(request: Request) -> None:
     Without one, a client who signs in, as the mail asks, would be selected and notified again.
 
     Raises:
-        UsageError: there is none.
+        UsageError: such a selector is missing.
     """
     if not (request.selectors.last_login_before or request.selectors.never_logged_in):
         raise UsageError(
@@ -124,7 +124,7 @@ class _Closing:
                     yield record._replace(line=lines[key])
 
     def count_postponed(self) -> int:
-        """Return the number of clients who are left for later, also of those whom a signal left unread."""
+        """Return the number of clients who are left for later, also of those not read yet when a signal came."""
         if not self._stop.is_set():
             return self._numbers[ChangeOutcome.POSTPONED]
         left = self._changing.count() - self._numbers[ChangeOutcome.FAILED]

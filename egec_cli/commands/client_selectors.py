@@ -196,7 +196,7 @@ def _open_list(name: str, column: str, files: ExitStack) -> ClientList:
 
 
 def note_if_none(records: Iterator[Row], output: str, *, is_selected: bool) -> Iterator[Row]:
-    """Pass the records of a list on; if there are none, tell a person at a terminal, whose table does not say it.
+    """Yield the records of a list; of an empty list, tell a person at a terminal whose output does not show it.
 
     Args:
         is_selected: whether clients were selected or searched.

@@ -192,7 +192,7 @@ def _trusted_users() -> Words:
 
 
 def user_name(user: int) -> str:
-    """Return the name of a user of the operating system, or the number if there is none."""
+    """Return the name of a user of the operating system, or the number of one without a name."""
     # Imported here: few files have another owner.
     import pwd
 

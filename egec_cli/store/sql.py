@@ -200,7 +200,7 @@ def execute_many(database: peewee.Database, statement: str, rows: _Rows) -> int:
 
 
 def recording(database: peewee.Database) -> AbstractContextManager[None]:
-    """Insert rows into the table `event` only in such a block; without a transaction around it, it is one."""
+    """Return the block in which rows of the table `event` are inserted; it opens a transaction if none is open."""
     return find_engine(database).recording(database)
 
 

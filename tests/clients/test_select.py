@@ -420,12 +420,21 @@ def test_a_day_in_the_future_is_refused_and_today_is_not(
 
 
 @pytest.mark.parametrize("selector", TIMES)
-@pytest.mark.parametrize("age", ["0d", "00w", "0m", "0y"])
+@pytest.mark.parametrize("age", ["0min", "00h", "0d", "00w", "0m", "0y"])
 def test_an_age_of_zero_is_refused(sqlite: Context, selector: str, age: str) -> None:
     option = f"--{selector.replace('_', '-')}"
-    with pytest.raises(UsageError, match=f"^{option} {age}: an age must be at least one day$") as caught:
+    with pytest.raises(UsageError, match=f"^{option} {age}: an age must not be 0$") as caught:
         selected(sqlite, **{selector: age})
-    assert caught.value.hint == "Use 1d or more, or a date."
+    assert caught.value.hint == "Use a longer age, such as 1d, or a date."
+
+
+@pytest.mark.parametrize(("age", "minutes"), [("30min", 30), ("12h", 12 * 60), ("1d", 24 * 60)])
+def test_an_age_may_be_in_minutes_hours_or_days(opened: Context, age: str, minutes: int) -> None:
+    moment, a_minute = NOON - timedelta(minutes=minutes), timedelta(minutes=1)
+    older = made(opened, "older@example.org", created_at=moment - a_minute)
+    newer = made(opened, "newer@example.org", created_at=moment + a_minute)
+    assert found(selected(opened, created_before=age)) == [older]
+    assert found(selected(opened, created_after=age)) == [newer]
 
 
 def test_a_refused_mail_counts_only_if_it_is_the_last_one(opened: Context) -> None:
