@@ -1,9 +1,11 @@
 """`egec audit`: list, prune."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from egec_cli import clock
 from egec_cli.audit.events import (
     EventFilter,
     EventRecord,
@@ -176,7 +178,7 @@ def prune_command(
             render(count_events_before(before), output)
             note("egec: nothing was deleted")
             return
-        if not (yes or confirm(_make_question(count_events_before(before)))):
+        if not (yes or confirm(_make_question(count_events_before(before).events, before))):
             note("egec: nothing was deleted")
             raise typer.Exit(ExitCode.REFUSED)
         render(prune_events(context, before), output)
@@ -187,11 +189,11 @@ def prune_command(
             warn("egec: another process uses the database; the deleted data leaves its log when the next egec ends")
 
 
-def _make_question(found: PruneResult) -> Words:
+def _make_question(number: int, before: datetime) -> Words:
     return count_words(
         "Permanently delete 0 events before {before}?",
         "Permanently delete 1 event before {before}? It also disappears from `egec client show`.",
         "Permanently delete {number} events before {before}? They also disappear from `egec client show`.",
-        found.events,
-        before=found.before,
+        number,
+        before=clock.to_zoned_text(before),
     )

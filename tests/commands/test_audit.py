@@ -177,6 +177,9 @@ def test_days_and_shown_times_are_those_of_the_settings_whatever_the_zone_of_the
     )
     tried = egec_process("audit", "prune", "--older-than", "2026-11-02", "--dry-run", "--format", "json", env=env)
     assert json.loads(tried.out)["events"] == 3
+    asking = see([*PROGRAM, "audit", "prune", "--older-than", "2026-11-02"], variables=env, typed="n\n", as_it_is=True)
+    day_begins = datetime(2026, 11, 2, tzinfo=ZoneInfo(zone))
+    assert asking.text.startswith(f"Permanently delete 3 events before {day_begins:%Y-%m-%d %H:%M %Z}?")
 
 
 def test_a_past_moment_may_be_given_in_hours_and_minutes(egec: Egec, jeanne: str) -> None:
