@@ -1,7 +1,7 @@
 """List events with filters, and delete old ones, on both databases."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -162,6 +162,14 @@ class Writer:
         self._pool.shutdown()
 
 
+@pytest.fixture
+def on_postgresql(postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
+    """Return an open context on a PostgreSQL database: on SQLite, one transaction at a time records events."""
+    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
+    with open_context(load.load_settings()) as context:
+        yield context
+
+
 def read_further(context: Context, found: list[EventRecord]) -> None:
     """Add the events after the last one that was found, as a collector does."""
     found += list_events(context, EventFilter(after=found[-1].id if found else 0))
@@ -169,88 +177,71 @@ def read_further(context: Context, found: list[EventRecord]) -> None:
 
 @pytest.mark.parametrize("first", ["writer", "other"])
 def test_no_event_is_missed_whose_transaction_ends_after_a_later_one_was_read(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, first: str
+    on_postgresql: Context, first: str
 ) -> None:
     """The order of ids is neither that in which transactions begin nor that in which they end."""
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    with open_context(load.load_settings()) as context:
-        run = ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
-        record_event(context, "reissue.start", "started", run=run)
-        writer = Writer(context, writes_first=first == "writer")
-        found: list[EventRecord] = []
-        with context.database.atomic():
-            # PostgreSQL numbers a transaction when it first writes.
-            Client.update(failed_logins=0).execute()
-            ReissueRun.create(name="other", selection="{}", state="done", options="{}", created_at=NOON)
-            writer.record()
-            record_event(context, "reissue.start", "started")
-        read_further(context, found)
-        assert [event.action for event in found] == ["reissue.start"]
-        # Without `after`, people see what is committed.
-        assert [event.action for event in list_events(context)] == ["reissue.start", "reissue.start"]
-        read_further(context, found)
-        writer.commit()
-        read_further(context, found)
-        assert [event.action for event in found] == ["reissue.start", "client.import", "reissue.start"]
-        assert [event.id for event in found] == sorted(event.id for event in found)
-
-
-def test_events_before_those_of_an_open_transaction_are_listed(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    with open_context(load.load_settings()) as context:
-        # It has written, and may record an event later: that one will have a higher id.
-        ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
-        writer = Writer(context, writes_first=True)
-        record_event(context, "client.create", "created")
-        assert [event.action for event in list_events(context, EventFilter(after=0))] == ["client.create"]
+    run = ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
+    record_event(on_postgresql, "reissue.start", "started", run=run)
+    writer = Writer(on_postgresql, writes_first=first == "writer")
+    found: list[EventRecord] = []
+    with on_postgresql.database.atomic():
+        # PostgreSQL numbers a transaction when it first writes.
+        Client.update(failed_logins=0).execute()
+        ReissueRun.create(name="other", selection="{}", state="done", options="{}", created_at=NOON)
         writer.record()
-        writer.commit()
-        assert len(list(list_events(context, EventFilter(after=0)))) == 2
+        record_event(on_postgresql, "reissue.start", "started")
+    read_further(on_postgresql, found)
+    assert [event.action for event in found] == ["reissue.start"]
+    # Without `after`, people see what is committed.
+    assert [event.action for event in list_events(on_postgresql)] == ["reissue.start", "reissue.start"]
+    read_further(on_postgresql, found)
+    writer.commit()
+    read_further(on_postgresql, found)
+    assert [event.action for event in found] == ["reissue.start", "client.import", "reissue.start"]
+    assert [event.id for event in found] == sorted(event.id for event in found)
 
 
-def test_a_transaction_of_many_events_holds_one_lock(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_before_those_of_an_open_transaction_are_listed(on_postgresql: Context) -> None:
+    # It has written, and may record an event later: that one will have a higher id.
+    ReissueRun.create(name="of the writer", selection="{}", state="done", options="{}", created_at=NOON)
+    writer = Writer(on_postgresql, writes_first=True)
+    record_event(on_postgresql, "client.create", "created")
+    assert [event.action for event in list_events(on_postgresql, EventFilter(after=0))] == ["client.create"]
+    writer.record()
+    writer.commit()
+    assert len(list(list_events(on_postgresql, EventFilter(after=0)))) == 2
+
+
+def test_a_transaction_of_many_events_holds_one_lock(on_postgresql: Context) -> None:
     """A server has memory for some thousands of locks."""
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    with open_context(load.load_settings()) as context, context.database.atomic():
-        client = records.create_client(context, fields.parse_fields("jeanne@example.org"))
+    with on_postgresql.database.atomic():
+        client = records.create_client(on_postgresql, fields.parse_fields("jeanne@example.org"))
         for _ in range(5):
-            record_event(context, "login", "refused", client=client)
-            record_changes(context, "client.disable", "disabled", [client.id])
-        assert locks_held(context) == 1
+            record_event(on_postgresql, "login", "refused", client=client)
+            record_changes(on_postgresql, "client.disable", "disabled", [client.id])
+        assert locks_held(on_postgresql) == 1
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
-def test_a_lock_that_a_savepoint_gives_up_is_taken_again(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    with open_context(load.load_settings()) as context:
-        database = context.database
-        with database.atomic():
-            with database.atomic() as savepoint:
-                record_event(context, "client.create", "created")
-                if ending == "rollback":
-                    savepoint.rollback()
-            record_event(context, "client.update", "updated")
-            assert locks_held(context) == 1
-        assert locks_held(context) == 0
+def test_a_lock_that_a_savepoint_gives_up_is_taken_again(on_postgresql: Context, ending: str) -> None:
+    database = on_postgresql.database
+    with database.atomic():
+        with database.atomic() as savepoint:
+            record_event(on_postgresql, "client.create", "created")
+            if ending == "rollback":
+                savepoint.rollback()
+        record_event(on_postgresql, "client.update", "updated")
+        assert locks_held(on_postgresql) == 1
+    assert locks_held(on_postgresql) == 0
 
 
-def test_a_reader_of_a_large_log_does_not_read_all_of_it(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EGEC_DATABASE_URL", postgresql())
-    with open_context(load.load_settings()) as context:
-        record(context, 3, 50_000)
-        record_event(context, "client.create", "created")
-        before = rows_read(context)
-        found = list(list_events(context, EventFilter(after=49_999)))
-        assert [event.id for event in found] == [50_000, 50_001]
-        assert rows_read(context) - before < 100
+def test_a_reader_of_a_large_log_does_not_read_all_of_it(on_postgresql: Context) -> None:
+    record(on_postgresql, 3, 50_000)
+    record_event(on_postgresql, "client.create", "created")
+    before = rows_read(on_postgresql)
+    found = list(list_events(on_postgresql, EventFilter(after=49_999)))
+    assert [event.id for event in found] == [50_000, 50_001]
+    assert rows_read(on_postgresql) - before < 100
 
 
 def look_up(context: Context, query: str) -> str:
