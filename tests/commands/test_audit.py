@@ -4,6 +4,9 @@ import json
 import os
 import re
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -135,7 +138,7 @@ def test_prune_deletes_old_events_only_with_consent(egec: Egec, jeanne: str) -> 
 @pytest.mark.parametrize("machine", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
 def test_days_and_shown_times_are_those_of_the_settings_whatever_the_zone_of_the_machine(
-    egec: Egec, egec_process: Egec, jeanne: str, machine: str, zone: str
+    egec: Egec, jeanne: str, machine: str, zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Half an hour before and after midnight, on both sides of the change to winter time of New York.
     with open_context(load.load_settings()) as context:
@@ -144,10 +147,24 @@ def test_days_and_shown_times_are_those_of_the_settings_whatever_the_zone_of_the
             for minutes in (-30, 30):
                 moment = midnight.astimezone(UTC) + timedelta(minutes=minutes)
                 record_event(context._replace(clock=partial(moment_before, moment, 0)), "login", "refused")
-    env = {"TZ": machine, "EGEC_TIMEZONE": zone}
+    monkeypatch.setenv("EGEC_TIMEZONE", zone)
+    with machine_in(machine):
+        require_days_and_times_of(zone, egec)
 
+
+@contextmanager
+def machine_in(zone: str) -> Iterator[None]:
+    """Let the time zone of this machine, and of the processes that are started, be another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def require_days_and_times_of(zone: str, egec: Egec) -> None:
     def number(*options: str) -> int:
-        ended = egec_process("audit", "list", "--action", "login", "--format", "count", *options, env=env)
+        ended = egec("audit", "list", "--action", "login", "--format", "count", *options)
         return int(ended.out)
 
     assert [number("--since", f"2026-{day}") for day in ("10-30", "10-31", "11-01", "11-02", "11-03")] == [
@@ -164,20 +181,18 @@ def test_days_and_shown_times_are_those_of_the_settings_whatever_the_zone_of_the
         3,
         4,
     ]
-    shown = see([*PROGRAM, "audit", "list", "--action", "login"], variables=env, as_it_is=True).text
+    shown = see([*PROGRAM, "audit", "list", "--action", "login"], as_it_is=True).text
     assert re.findall(r"2026-[0-9-]+ [0-9:]+", shown) == [
         "2026-10-30 23:30", "2026-10-31 00:30", "2026-11-01 23:30", "2026-11-02 00:30",
     ]  # fmt: skip
     for since, expected in (("2026-10-31", 3), ("2026-11-02", 1)):
-        ended = egec_process("stats", "--since", since, "--format", "json", env=env)
+        ended = egec("stats", "--since", since, "--format", "json")
         numbers = [one["number"] for one in json.loads(ended.out) if one["name"] == "refused" and one["reason"]]
         assert sum(numbers) == expected
-    assert (
-        "since 2026-11-02 00:00" in see([*PROGRAM, "stats", "--since", "2026-11-02"], variables=env, as_it_is=True).text
-    )
-    tried = egec_process("audit", "prune", "--older-than", "2026-11-02", "--dry-run", "--format", "json", env=env)
+    assert "since 2026-11-02 00:00" in see([*PROGRAM, "stats", "--since", "2026-11-02"], as_it_is=True).text
+    tried = egec("audit", "prune", "--older-than", "2026-11-02", "--dry-run", "--format", "json")
     assert json.loads(tried.out)["events"] == 3
-    asking = see([*PROGRAM, "audit", "prune", "--older-than", "2026-11-02"], variables=env, typed="n\n", as_it_is=True)
+    asking = see([*PROGRAM, "audit", "prune", "--older-than", "2026-11-02"], typed="n\n", as_it_is=True)
     day_begins = datetime(2026, 11, 2, tzinfo=ZoneInfo(zone))
     assert asking.text.startswith(f"Permanently delete 3 events before {day_begins:%Y-%m-%d %H:%M %Z}?")
 
