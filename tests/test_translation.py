@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli import main, translation
-from egec_cli.clients.selector_words import explain_selectors
+from egec_cli.clients.select import explain_selectors
 from egec_cli.commands import typer_texts
 from egec_cli.errors import InvalidInput
 from egec_cli.translation import Words, detect_language, join_words, translate

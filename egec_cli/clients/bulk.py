@@ -7,8 +7,7 @@ from egec_cli import clock
 from egec_cli.clients import records
 from egec_cli.clients.change import DUE, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.clients.records import ClientRecord, ClientStatus
-from egec_cli.clients.select import SELECTED_LINE, Selected
-from egec_cli.clients.selector_words import describe_selectors, explain_selectors
+from egec_cli.clients.select import SELECTED_LINE, Selected, describe_selectors, explain_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import validity
 from egec_cli.store.models import Client

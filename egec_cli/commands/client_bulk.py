@@ -10,8 +10,14 @@ import typer
 from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
-from egec_cli.clients.select import Selected, Selection, check_selection, require_expected, require_selector
-from egec_cli.clients.selector_words import explain_selectors
+from egec_cli.clients.select import (
+    Selected,
+    Selection,
+    check_selection,
+    explain_selectors,
+    require_expected,
+    require_selector,
+)
 from egec_cli.commands.client_selectors import Selectors, open_selection, report_unmatched
 from egec_cli.commands.options import can_ask, confirm, count_clients
 from egec_cli.commands.session import open_context

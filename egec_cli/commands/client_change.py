@@ -9,8 +9,7 @@ import typer
 from egec_cli.clients import change, update
 from egec_cli.clients.change import ChangeOutcome
 from egec_cli.clients.fields import CIVILITIES
-from egec_cli.clients.records import load_record
-from egec_cli.clients.search import describe_client
+from egec_cli.clients.records import describe_client, load_record
 from egec_cli.commands.client_bulk import (
     DryRunOption,
     ExpectOption,

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli.clients import records, search
+from egec_cli.clients import records
 from egec_cli.commands.options import SELECTION, can_ask, confirm
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_at_terminal
@@ -68,7 +68,7 @@ def choose_client(
 
 def show_named(client: Client) -> None:
     """Show on stderr the client that the operator has named."""
-    for line in wrap_for(sys.stderr, to_text(search.describe_client(client))):
+    for line in wrap_for(sys.stderr, to_text(records.describe_client(client))):
         sys.stderr.write(f"{line}\n")
 
 
@@ -85,7 +85,7 @@ def find(wanted: str, *, by_part: bool, output: OutputFormat) -> Found:
     """
     try:
         if by_part and records.look_up(records.clean_key(wanted)) is None:
-            client = search.find_by_part(wanted)
+            client = records.find_by_part(wanted)
             if client is not None:
                 return Found(client, by_part=True)
         return Found(records.find_client(wanted), by_part=False)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from egec_cli import clock
-from egec_cli.clients.selector_words import explain_selectors
+from egec_cli.clients.select import explain_selectors
 from egec_cli.commands.options import count_clients
 from egec_cli.errors import quoted
 from egec_cli.output.cards import Line, Part, card_lines, describe_duration, make_line

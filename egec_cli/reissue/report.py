@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli import clock
-from egec_cli.clients.selector_words import describe_selectors
+from egec_cli.clients.select import describe_selectors
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.credentials.quotas import RunLimits, expected_duration, find_next_departure

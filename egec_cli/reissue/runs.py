@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, Self
 from egec_cli import clock
 from egec_cli.audit.record import record_event
 from egec_cli.clients import fields
-from egec_cli.clients.select import SELECTED_LINE, Selected, require_expected
-from egec_cli.clients.selector_words import LISTS, describe_selectors
+from egec_cli.clients.select import LISTS, SELECTED_LINE, Selected, describe_selectors, require_expected
 from egec_cli.context import Context
 from egec_cli.credentials import leases, sharing
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted

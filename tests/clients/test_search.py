@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from egec_cli.clients import fields, records, search
+from egec_cli.clients import fields, records
 from egec_cli.clients.records import AmbiguousClient
 from egec_cli.context import Context
 from egec_cli.errors import ClientNotFound
@@ -32,30 +32,30 @@ def marc(opened: Context) -> Client:
     "part", ["marc", "MARC", " Marc  Petit ", "petit marc", "marc@exam", ".com", "arc pet", "Marc\u00a0Petit"]
 )
 def test_a_part_that_only_one_client_has_finds_the_client(opened: Context, marc: Client, part: str) -> None:
-    assert search.find_by_part(part) == marc
+    assert records.find_by_part(part) == marc
 
 
 @pytest.mark.parametrize("part", ["éluard", "E\u0301LUARD"])
 def test_letters_with_accents_match_in_any_case_and_form(opened: Context, marc: Client, part: str) -> None:
-    found = search.find_by_part(part)
+    found = records.find_by_part(part)
     assert found is not None
     assert found.last_name == "Éluard"
 
 
 @pytest.mark.parametrize("part", ["", "  ", "nobody", "marc nobody", "%", "_", "a\0b", "\udcff"])
 def test_what_no_client_has_finds_none(opened: Context, marc: Client, part: str) -> None:
-    assert search.find_by_part(part) is None
+    assert records.find_by_part(part) is None
 
 
 # Each is contained in the e-mail of a client, or nearly the key of one.
 @pytest.mark.parametrize("key", ["marie@example.org", "marc@example.co", "5079512734", "ref:petit", "ref:marc"])
 def test_a_complete_key_is_never_taken_for_a_part(opened: Context, marc: Client, key: str) -> None:
-    assert search.find_by_part(key) is None
+    assert records.find_by_part(key) is None
 
 
 def test_several_matches_are_listed_and_none_is_chosen(opened: Context, marc: Client) -> None:
     with pytest.raises(AmbiguousClient) as caught:
-        search.find_by_part("petit")
+        records.find_by_part("petit")
     assert [client.last_name for client in caught.value.clients] == ["Petit", "Petitjean"]
     assert caught.value.message == "'petit' matches 2 clients"
     assert (caught.value.code, caught.value.exit_code) == ("ambiguous_client", 67)
@@ -65,14 +65,14 @@ def test_of_many_matches_the_first_are_listed_and_all_are_counted(opened: Contex
     for number in range(records.MOST_LISTED + 2):
         create(opened, f"c{number}@example.org")
     with pytest.raises(AmbiguousClient) as caught:
-        search.find_by_part("example")
+        records.find_by_part("example")
     assert len(caught.value.clients) == records.MOST_LISTED
     assert str(records.MOST_LISTED + 2) in caught.value.message
 
 
 def test_an_erased_client_is_not_found(opened: Context, marc: Client) -> None:
     Client.update(email=None, email_key=None, first_name="", last_name="").where(Client.id == marc.id).execute()
-    assert search.find_by_part("marc") is None
+    assert records.find_by_part("marc") is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,10 +90,10 @@ def test_a_client_is_found_only_if_no_other_matches(
         ]
         if len(matching) > 1:
             with pytest.raises(AmbiguousClient) as caught:
-                search.find_by_part(" ".join(typed))
+                records.find_by_part(" ".join(typed))
             assert len(caught.value.clients) == len(matching)
         else:
-            found = search.find_by_part(" ".join(typed))
+            found = records.find_by_part(" ".join(typed))
             assert ([] if found is None else [(found.first_name, found.last_name)]) == matching
         transaction.rollback()
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from egec_cli import clock
 from egec_cli import context as accounts_egec
-from egec_cli.clients import fields, narrow
+from egec_cli.clients import fields, select
 from egec_cli.clients.name_files import ClientList
 from egec_cli.clients.records import ClientStatus, create_client
 from egec_cli.clients.select import SELECTED_LINE, Selected, Selection, Unmatched
@@ -324,7 +324,7 @@ def test_the_selected_clients_are_those_whom_a_plain_filter_finds(
     @settings(max_examples=150)
     def check(wanted: dict[str, Any], few_keys: int) -> None:
         nonlocal non_empty
-        monkeypatch.setattr(narrow, "_FEW_KEYS", few_keys)
+        monkeypatch.setattr(select, "_FEW_KEYS", few_keys)
         expected = [identifier for identifier, one in people.items() if matches(one, wanted)][: wanted.get("limit")]
         try:
             chosen = Selected(opened._replace(clock=lambda: NOON), Selection(**wanted), to_mail=False)

@@ -16,7 +16,7 @@ import pytest
 
 from egec_cli import origins
 from egec_cli.audit.record import record_event
-from egec_cli.clients.selector_words import explain_selectors
+from egec_cli.clients.select import explain_selectors
 from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, Limit

@@ -2,8 +2,8 @@
 
 import pytest
 
-from egec_cli.commands import import_report
-from egec_cli.commands.import_report import CountedReason, RejectionReasons
+from egec_cli.commands import client_import
+from egec_cli.commands.client_import import CountedReason, RejectionReasons
 from egec_cli.imports.run import RejectedRow
 from egec_cli.translation import Words
 
@@ -42,7 +42,7 @@ def test_quoted_and_formatted_values_are_left_out_and_words_within_words_stay() 
 
 
 def test_reasons_without_end_are_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_report, "_MOST_REASONS", 2)
+    monkeypatch.setattr(client_import, "_MOST_REASONS", 2)
     assert counted(*(("", f"reason {number}") for number in (1, 2, 3, 4, 1))) == [
         ("reason 1", 2), ("other reasons", 2), ("reason 2", 1),
     ]  # fmt: skip
