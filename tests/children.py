@@ -330,7 +330,7 @@ def run_each_forked(arguments: list[str], make_input: Callable[[int], bytes], nu
 
 def count_acts(subject: str, times: int, most: int) -> None:
     """Wait for a line, then count several acts of a subject; print of each whether the limit of an hour allows it."""
-    from egec_cli import origins
+    from egec_cli import networks
     from egec_cli.context import open_context
     from egec_cli.settings import load
     from egec_cli.settings.schema import Limit
@@ -338,7 +338,7 @@ def count_acts(subject: str, times: int, most: int) -> None:
     with open_context(load.load_settings()) as context:
         sys.stdin.readline()
         for _ in range(times):
-            print(origins.count_act(context, subject, (Limit(most, 3600),)).is_within)
+            print(networks.count_act(context, subject, (Limit(most, 3600),)).is_within)
 
 
 def activate_each(identifiers: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ LAYERS = {
     "store": 5,
     "context": 6,
     "audit": 7,
-    "origins": 7,
+    "networks": 7,
     "credentials": 8,
     "clients": 9,
     "imports": 10,

@@ -32,7 +32,7 @@ from egec_cli.commands.options import (
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.errors import ExitCode
-from egec_cli.origins import prune_counts
+from egec_cli.networks import prune_counts
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
 from egec_cli.reissue import runs

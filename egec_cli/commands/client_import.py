@@ -16,8 +16,8 @@ from egec_cli.commands.options import OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, standard_input
 from egec_cli.errors import ExitCode, UsageError
-from egec_cli.imports import rows, tables
-from egec_cli.imports.columns import fold_header
+from egec_cli.imports import tables
+from egec_cli.imports.columns import FIELD_OF_COLUMN, IGNORED_COLUMNS, fold_header
 from egec_cli.imports.formats import OnConflict, TableKind, TableOptions
 from egec_cli.imports.run import EmailChange, ImportResult, RejectedRow, import_clients
 from egec_cli.imports.tables import open_rejects_file
@@ -88,7 +88,7 @@ def import_command(
     name = Words("standard input") if file == "-" else file
     with ExitStack() as files, open_context(create=True) as context:
         stream = files.enter_context(_open_seekable(file))
-        table = tables.read_table(stream, name, rows.FIELD_OF_COLUMN, options)
+        table = tables.read_table(stream, name, FIELD_OF_COLUMN, options)
         note("egec: reading {name} as {described}", name=name, described=table.described)
         _note_unused_columns(table.unused)
         rejected_rows = files.enter_context(open_rejects_file(rejects, table)) if rejects is not None else None
@@ -141,7 +141,7 @@ def _parse_columns(given: Sequence[str]) -> dict[str, str]:
         UsageError: an option has another form, or an unknown field.
     """
     found = {}
-    known = sorted(set(rows.FIELD_OF_COLUMN.values()))
+    known = sorted(set(FIELD_OF_COLUMN.values()))
     for text in given:
         column, equals, field = text.rpartition("=")
         if not (equals and column.strip() and field in known):
@@ -187,7 +187,7 @@ def _open_seekable(file: str) -> Iterator[BinaryIO]:
 
 
 def _note_unused_columns(columns: Sequence[str]) -> None:
-    unused = [column for column in columns if fold_header(column) not in rows.IGNORED_COLUMNS]
+    unused = [column for column in columns if fold_header(column) not in IGNORED_COLUMNS]
     if not unused:
         return
     hidden = len(unused) - _MOST_COLUMNS_NAMED

@@ -269,7 +269,7 @@ def _read_lines() -> tuple[str, str, str]:
         )
     if origin := trim(origin):
         # Imported here: most callers pass none.
-        from egec_cli.origins import parse_network
+        from egec_cli.networks import parse_network
 
         parse_network(origin)
     return identifier.rstrip("\r"), password.rstrip("\r"), origin

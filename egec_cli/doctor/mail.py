@@ -16,7 +16,7 @@ from egec_cli.credentials.validity import LocalMoment
 from egec_cli.doctor import database
 from egec_cli.doctor.findings import Finding, Severity, TemporaryError, add_note, convert_error
 from egec_cli.errors import ConfigError, TemporaryFailure
-from egec_cli.mail.compose import message
+from egec_cli.mail.compose import headers
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.compose.sample import sample_mail
 from egec_cli.mail.compose.template import Kind
@@ -58,7 +58,7 @@ def check_signature(settings: Settings) -> list[Finding]:
         # Imported here: few installations sign.
         from egec_cli.mail.compose import signing
 
-        signer = signing.Signer(settings.dkim, message.sender_domain(settings))
+        signer = signing.Signer(settings.dkim, headers.sender_domain(settings))
         mail = sample_mail(settings, Kind.CREDENTIALS, settings.language, at=clock.now())
     except ConfigError as error:
         return [Finding(check, Severity.ERROR, error.message, error.hint)]
@@ -203,7 +203,7 @@ def _check_extensions(settings: Settings, extensions: Iterable[str]) -> Finding:
     details = join_words("; ", [details, Words("addresses with non-ASCII characters before the @ are refused")])
     # The check of the templates reports invalid addresses.
     with suppress(ConfigError):
-        if not message.has_ascii_senders(settings):
+        if not headers.has_ascii_senders(settings):
             details = join_words("; ", [details, Words("EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO is such an address")])
             fix = Words("Change EGEC_MAIL_FROM or EGEC_MAIL_REPLY_TO, or use a server that offers SMTPUTF8.")
             return Finding(check, Severity.ERROR, details, fix)

@@ -14,6 +14,24 @@ BLANKS = f" \t\r\n\xa0{BYTE_ORDER_MARK}"
 LOST = "\ufffd"
 HAS_LOST = Words("it contains \ufffd, which marks a character that another program lost")
 TOO_LONG = Words("the line is longer than {most:,} characters; only its beginning is kept", most=LONGEST_LINE)
+_NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
+    "email": ("email", "mail", "courriel", "mél", "adresse e-mail", "adresse mail", "adresse électronique",
+              "e-mail address", "email address", "courrier électronique"),
+    "identifier": ("identifier", "identifiant", "identifiant client", "client id", "id client", "login"),
+    "reference": ("reference", "référence", "ref", "réf", "numéro de dossier", "n° de dossier", "dossier",
+                  "numéro client", "n° client", "code client", "customer number", "file number"),
+    "civility": ("civility", "civilité", "titre", "title", "civ", "m./mme"),
+    "first_name": ("first name", "prénom", "given name", "firstname", "prénoms"),
+    "last_name": ("last name", "nom", "nom de famille", "surname", "family name", "lastname", "raison sociale", "name",
+                  "société", "company"),
+    "language": ("language", "langue", "lang", "locale"),
+    "password_hash": ("password hash", "hash", "empreinte"),
+    "disabled_at": ("disabled at",),
+    "created_at": ("created at",),
+    "valid_from": ("valid from", "valable du", "valable à partir du", "valide du", "valide à partir du",
+                   "début de validité"),
+    "valid_until": ("valid until", "valid to", "valable jusqu'au", "valide jusqu'au", "fin de validité"),
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -38,6 +56,11 @@ def fold_header(name: str) -> str:
     """Return the name of a column for comparison: without case, accents, blanks and punctuation."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     return "".join(c for c in plain if c.isalnum())
+
+
+# By folded column name. `reason` is the column of a file of rejected rows.
+FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMNS.items() for name in names}
+IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
 
 def name_example(fields: Mapping[str, str]) -> str:

@@ -10,32 +10,10 @@ from unicodedata import is_normalized
 from egec_cli import clock, email_address, identifier
 from egec_cli.clients import fields
 from egec_cli.errors import InvalidInput
-from egec_cli.imports.columns import Row, fold_header
+from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import STRAY_BYTES
 from egec_cli.settings.schema import LANGUAGES
 from egec_cli.translation import Words
-
-_NAMES_OF_COLUMNS: Mapping[str, Sequence[str]] = {
-    "email": ("email", "mail", "courriel", "mél", "adresse e-mail", "adresse mail", "adresse électronique",
-              "e-mail address", "email address", "courrier électronique"),
-    "identifier": ("identifier", "identifiant", "identifiant client", "client id", "id client", "login"),
-    "reference": ("reference", "référence", "ref", "réf", "numéro de dossier", "n° de dossier", "dossier",
-                  "numéro client", "n° client", "code client", "customer number", "file number"),
-    "civility": ("civility", "civilité", "titre", "title", "civ", "m./mme"),
-    "first_name": ("first name", "prénom", "given name", "firstname", "prénoms"),
-    "last_name": ("last name", "nom", "nom de famille", "surname", "family name", "lastname", "raison sociale", "name",
-                  "société", "company"),
-    "language": ("language", "langue", "lang", "locale"),
-    "password_hash": ("password hash", "hash", "empreinte"),
-    "disabled_at": ("disabled at",),
-    "created_at": ("created at",),
-    "valid_from": ("valid from", "valable du", "valable à partir du", "valide du", "valide à partir du",
-                   "début de validité"),
-    "valid_until": ("valid until", "valid to", "valable jusqu'au", "valide jusqu'au", "fin de validité"),
-}  # fmt: skip
-# By folded column name. `reason` is the column of a file of rejected rows.
-FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMNS.items() for name in names}
-IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
 _OTHER_HASHES = {

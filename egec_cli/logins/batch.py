@@ -312,10 +312,10 @@ def _parse_origin(name: str, number: int, given: str) -> str:
     origin = given.strip()
     if origin:
         # Imported here: most lists have no such column.
-        from egec_cli import origins
+        from egec_cli import networks
 
         try:
-            origins.parse_network(origin)
+            networks.parse_network(origin)
         except InvalidInput as error:
             raise InvalidInput(
                 "{name}:{number}: {what}", error.hint, name=name, number=number, what=error.message, code=error.code

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from egec_cli import origins
+from egec_cli import networks
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
-from egec_cli.origins import Counted
+from egec_cli.networks import Counted
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Event
 from egec_cli.store.sql import fetch_tuples
@@ -48,16 +48,16 @@ def count_login(context: Context, origin: str, *, is_empty: bool = False) -> Log
         is_empty: the login names no identifier. It guesses at no account, so it is counted separately, with the same
             limits.
     """
-    found = origins.hash_text(context, origins.parse_network_or_name(origin))
+    found = networks.hash_text(context, networks.parse_network_or_name(origin))
     limits = context.settings.failures_per_origin
     act = "empty login" if is_empty else "login"
-    return LoginSource(found, origins.count_act(context, f"{act} {found}", limits) if limits else None)
+    return LoginSource(found, networks.count_act(context, f"{act} {found}", limits) if limits else None)
 
 
 def forget_login(source: LoginSource) -> None:
     """Take back the count of a login that was accepted or not checked, within a transaction."""
     if source.counted is not None and source.counted.is_within:
-        origins.forget_act(source.counted)
+        networks.forget_act(source.counted)
 
 
 def is_exempt(context: Context, client: Client | None, source: LoginSource) -> bool:

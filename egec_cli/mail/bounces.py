@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from egec_cli.errors import InvalidInput
-from egec_cli.mail.compose import message
-from egec_cli.mail.compose.message import Mark
+from egec_cli.mail.compose import headers
+from egec_cli.mail.compose.headers import Mark
 from egec_cli.mail.transports.interface import to_one_line
 from egec_cli.password import LENGTH, Alphabet
 
@@ -190,7 +190,7 @@ def _find_marks(content: bytes, parts: Sequence[Message]) -> list[Mark]:
     found: dict[Mark, None] = {}
     for text in (content, *(part.get_payload(decode=True) for part in parts if "Content-Transfer-Encoding" in part)):
         if isinstance(text, bytes):
-            found |= dict.fromkeys(islice(message.find_marks(text), _MOST_MARKS))
+            found |= dict.fromkeys(islice(headers.find_marks(text), _MOST_MARKS))
     return list(found)[:_MOST_MARKS]
 
 

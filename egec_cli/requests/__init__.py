@@ -1,4 +1,4 @@
 """Activation requests from a portal: read one, limit them, answer the client in words.
 
-May import: logins, clients, credentials, audit, origins, mail, context, store and below; not reissue.
+May import: logins, clients, credentials, audit, networks, mail, context, store and below; not reissue.
 """

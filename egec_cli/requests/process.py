@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from egec_cli import email_address, hashing, origins
+from egec_cli import email_address, hashing, networks
 from egec_cli.audit.record import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import issue, mail_route, sharing, validity
@@ -21,7 +21,7 @@ from egec_cli.credentials.validity import LocalMoment
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import ClientNotFound, EgecError, InvalidInput, TemporaryFailure
 from egec_cli.logins.verify import trim
-from egec_cli.origins import Counted, parse_network
+from egec_cli.networks import Counted, parse_network
 from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.settings.schema import Limit
 from egec_cli.store import peewee
@@ -125,10 +125,10 @@ def process_request(context: Context, request: Request) -> Processed:
     mail_route.require(context)
     sharing.require_allowed(context, names_them=False)
     settings = context.settings
-    source = origins.hash_text(context, request.network) if request.network else ""
+    source = networks.hash_text(context, request.network) if request.network else ""
     counted: list[Counted] = []
     if source and settings.requests_per_origin:
-        counted.append(origins.count_act(context, f"request {source}", settings.requests_per_origin))
+        counted.append(networks.count_act(context, f"request {source}", settings.requests_per_origin))
         if not counted[0].is_within:
             return _report_limit(context, None, source, "origin_limited", counted[0])
     clients = sharing.find_with_email(request.email.key)
@@ -170,13 +170,13 @@ def _count_for_client(context: Context, clients: Sequence[Client], request: Requ
         return None
     if clients:
         # Once for all clients with this e-mail.
-        return origins.count_act(context, f"request client {min(one.id for one in clients)}", limits)
+        return networks.count_act(context, f"request client {min(one.id for one in clients)}", limits)
     if context.settings.request_discloses:
         return None
     # As for a client, so that the second request for an unknown e-mail takes no more work than for a known one. The
     # buckets bound the number of rows.
-    bucket = origins.hash_text(context, request.email.key)[:_BUCKET_DIGITS]
-    return origins.count_act(context, f"request unknown {bucket}", limits)
+    bucket = networks.hash_text(context, request.email.key)[:_BUCKET_DIGITS]
+    return networks.count_act(context, f"request unknown {bucket}", limits)
 
 
 def _mail_first(context: Context, clients: Sequence[Client], source: str, counted: Sequence[Counted]) -> Processed:
@@ -218,7 +218,7 @@ def _mail(context: Context, client: Client, source: str) -> IssueResult:
 def _forget(counted: Sequence[Counted]) -> None:
     """Take back the counts of a request that failed: the client is asked to try again, and must then get a mail."""
     for one in counted:
-        origins.forget_act(one)
+        networks.forget_act(one)
 
 
 def _sent_text(context: Context, client: Client | None) -> str:
@@ -238,7 +238,7 @@ def _report_limit(context: Context, client: Client | None, source: str, reason: 
 
 def _refuse(context: Context, client: Client | None, source: str, error: EgecError) -> EgecError:
     """Record a refused request, and return its error."""
-    counted = origins.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
+    counted = networks.count_act(context, f"refused request {source}".rstrip(), _RECORDED)
     if counted.is_recorded:
         details = _origin(source) | ({} if counted.is_within else {"number": counted.beyond})
         with context.database.atomic():

@@ -14,7 +14,8 @@ from egec_cli.context import Act, Context, Log
 from egec_cli.credentials import issue
 from egec_cli.credentials.issue import NewPassword
 from egec_cli.doctor import database
-from egec_cli.imports import rows, tables
+from egec_cli.imports import tables
+from egec_cli.imports.columns import FIELD_OF_COLUMN
 from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
@@ -59,7 +60,7 @@ def test_a_password_is_recorded_before_it_is_shown(opened: Context) -> None:
 def test_an_import_records_the_changed_fields_without_values(opened: Context) -> None:
     jeanne, marc = create(opened), create(opened, "marc@example.org")
     table = b"email;nom;courriel2\njeanne@example.org;Dupont;\nMARC@example.org;;\nx@example.org;X;\n"
-    read = tables.read_table(BytesIO(table), "table", rows.FIELD_OF_COLUMN, TableOptions())
+    read = tables.read_table(BytesIO(table), "table", FIELD_OF_COLUMN, TableOptions())
     import_clients(opened, read, lambda _: None, on_conflict=OnConflict.UPDATE, strict=False, dry_run=False)
     events = Event.select(Event.client, Event.details).where(Event.action == "client.update").tuples()
     assert list(events) == [(jeanne.id, '{"fields": ["last_name"], "source": "import"}')]
@@ -69,7 +70,7 @@ def test_an_import_records_the_changed_fields_without_values(opened: Context) ->
 
 @pytest.mark.parametrize("options", [{"strict": False, "dry_run": True}])
 def test_a_dry_run_is_neither_recorded_nor_logged(logged: Context, acts: list[Act], options: dict[str, Any]) -> None:
-    read = tables.read_table(BytesIO(b"email\nx@example.org\n"), "table", rows.FIELD_OF_COLUMN, TableOptions())
+    read = tables.read_table(BytesIO(b"email\nx@example.org\n"), "table", FIELD_OF_COLUMN, TableOptions())
     import_clients(logged, read, lambda _: None, on_conflict=OnConflict.FAIL, **options)
     assert recorded() == []
     assert acts == []

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from egec_cli import origins
+from egec_cli import networks
 from egec_cli.audit.record import record_event
 from egec_cli.clients.select import explain_selectors
 from egec_cli.context import open_context
@@ -226,7 +226,7 @@ def test_prune_deletes_counts_of_origins_that_have_ended(
         # The later one first, as each count deletes what has ended.
         for hours in (0, 25):
             earlier = context._replace(clock=partial(moment_before, context.clock(), hours))
-            origins.count_act(earlier, f"test {hours}", (Limit(1, 86_400),))
+            networks.count_act(earlier, f"test {hours}", (Limit(1, 86_400),))
     for options, left in ((["--dry-run"], 2), (["--yes"], 1)):
         assert egec("audit", "prune", *options).code == 0
         with open_context(load.load_settings()):

@@ -18,14 +18,14 @@ from egec_cli.context import Context
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import BounceOutcome, BounceRecord
 from egec_cli.credentials.issue import issue_by_mail, issue_to_operator
-from egec_cli.imports import rows as import_rows
 from egec_cli.imports import tables
+from egec_cli.imports.columns import FIELD_OF_COLUMN
 from egec_cli.imports.formats import OnConflict, TableOptions
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.explain import explain_login
 from egec_cli.logins.verify import verify_login
 from egec_cli.mail.bounces import Incoming
-from egec_cli.mail.compose import message
+from egec_cli.mail.compose import headers
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply
 from egec_cli.store.models import Client, Credential, Event
@@ -128,7 +128,7 @@ def test_a_mail_cannot_be_marked_without_its_message_id(opened: Context, client:
     mailed(opened, other)
     random = mail.message_id.partition(".")[2]
     guesses = [
-        message.new_message_id(client.id, "egec.pro"),
+        headers.new_message_id(client.id, "egec.pro"),
         f"<{other.id}.{random}", f"<0.{random}", f"<9999999999.{random}",
         mail.message_id[:-20].replace("@", "") + "0@egec.pro>", f"<{client.id}.%@egec.pro>", "<@egec.pro>", "",
     ]  # fmt: skip
@@ -208,7 +208,7 @@ def import_another_address(egec: Context, client: Client) -> None:
 
 def import_row(egec: Context, client: Client, email: str) -> None:
     text = f"identifier,email,last_name\n{client.identifier},{email},Petit\n"
-    table = tables.read_table(BytesIO(text.encode()), "x", import_rows.FIELD_OF_COLUMN, TableOptions())
+    table = tables.read_table(BytesIO(text.encode()), "x", FIELD_OF_COLUMN, TableOptions())
     assert import_clients(egec, table, lambda _: None, on_conflict=OnConflict.UPDATE).updated == 1
 
 

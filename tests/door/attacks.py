@@ -18,7 +18,7 @@ from egec_cli.context import Context, create_database, open_context
 from egec_cli.credentials import issue
 from egec_cli.hashing import start_hash
 from egec_cli.logins.verify import verify_login
-from egec_cli.origins import prune_counts
+from egec_cli.networks import prune_counts
 from egec_cli.requests.texts import Answer, render_answer
 from egec_cli.settings import load
 from egec_cli.store.models import Client, CredentialState, Event, RateCount

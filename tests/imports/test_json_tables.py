@@ -9,9 +9,8 @@ import pytest
 
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import json_tables, tables
-from egec_cli.imports.columns import Row
+from egec_cli.imports.columns import FIELD_OF_COLUMN, Row
 from egec_cli.imports.formats import TableKind, TableOptions
-from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.tables import Table
 
 CLIENTS = [{"email": f"c{number}@example.org", "nom": f'Noël [{number}], \\ "é"'} for number in range(50)]

@@ -22,9 +22,8 @@ from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import run as importing
 from egec_cli.imports import tables
-from egec_cli.imports.columns import Row
+from egec_cli.imports.columns import FIELD_OF_COLUMN, Row
 from egec_cli.imports.formats import OnConflict, TableOptions
-from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import EmailChange, ImportResult, RejectedRow
 from egec_cli.logins.verify import verify_login
 from egec_cli.store.models import Client, Credential, Event

@@ -11,9 +11,8 @@ import pytest
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
 from egec_cli.imports import formats, tables
-from egec_cli.imports.columns import Row
+from egec_cli.imports.columns import FIELD_OF_COLUMN, Row
 from egec_cli.imports.formats import TableOptions
-from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import ImportResult, RejectedRow, import_clients
 from egec_cli.imports.tables import Table
 from egec_cli.store.models import Client

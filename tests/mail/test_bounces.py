@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from egec_cli.errors import InvalidInput
 from egec_cli.mail import bounces
 from egec_cli.mail.bounces import DeliveryStatus, Incoming, Report
-from egec_cli.mail.compose.message import Mark
+from egec_cli.mail.compose.headers import Mark
 from egec_cli.password import Alphabet, generate_password
 
 FROM = "From MAILER-DAEMON  Wed Nov 25 04:49:17 2026\n"

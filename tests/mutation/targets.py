@@ -112,7 +112,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "logins/explain.py": _LOGINS,
     "logins/limits.py": _LOGINS,
     "logins/sources.py": ("logins/test_sources.py", "commands/test_verify_origins.py"),
-    "origins.py": ("test_origins.py", "logins/test_sources.py", "requests/test_process.py"),
+    "networks.py": ("test_networks.py", "logins/test_sources.py", "requests/test_process.py"),
     # requests
     "requests/process.py": ("requests/test_process.py", "commands/test_activate_request.py"),
     "requests/texts.py": ("commands/test_activate_request.py", "requests/test_process.py"),

@@ -35,8 +35,8 @@ from egec_cli.credentials.issue import issue_by_mail, issue_to_operator
 from egec_cli.credentials.states import NewCredential
 from egec_cli.errors import AlreadyExists, ConfigError, InvalidInput, PermissionDenied, TemporaryFailure
 from egec_cli.imports import tables
+from egec_cli.imports.columns import FIELD_OF_COLUMN
 from egec_cli.imports.formats import OnConflict, TableOptions
-from egec_cli.imports.rows import FIELD_OF_COLUMN
 from egec_cli.imports.run import import_clients
 from egec_cli.logins.verify import verify_login
 from egec_cli.mail.compose.template import BUILT_IN, Kind

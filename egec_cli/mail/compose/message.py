@@ -1,13 +1,9 @@
-"""Build the messages: headers, a plain-text part and an HTML part, each parsed back before it is sent.
-
-The Message-ID and the envelope sender lead from a delivery report to the credential of its mail. Both contain the same
-mark: the key of the client, for a fast search, and random digits, which only readers of the mail or its report know.
-"""
+"""Build the messages: headers, a plain-text part and an HTML part, each parsed back before it is sent."""
 
 import os
 import re
 from binascii import b2a_qp
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
@@ -18,57 +14,13 @@ from functools import cache, lru_cache
 from html import escape
 from typing import NamedTuple
 
-from egec_cli import email_address
-from egec_cli.errors import ConfigError, InvalidInput
-from egec_cli.mail.compose import template
-from egec_cli.mail.compose.headers import format_header, parse_address_header, parse_header, parse_text_header
+from egec_cli.errors import ConfigError
+from egec_cli.mail.compose import headers, template
+from egec_cli.mail.compose.headers import NOBODY
 from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.password import Password
 from egec_cli.settings.schema import Settings
 from egec_cli.translation import Words
-
-# The client key of samples.
-NOBODY = 0
-_RANDOM_BYTES = 12
-_MARK = r"([0-9]{1,10})\.[0-9a-f]{24}"
-# In a report, a mark follows the < of a Message-ID or the + of an envelope sender, plain or as =3C or %2B.
-_MARK_BEFORE_AT = re.compile(rf"(?<![0-9.])({_MARK})(?=@|=40|%40)".encode())
-_FORM = re.compile(rf"<({_MARK})@[^<>@\s]+>")
-
-
-class Mark(NamedTuple):
-    """The client key, and the whole mark as it stands before the @."""
-
-    client: int
-    text: str
-
-
-def new_message_id(client: int, domain: str) -> str:
-    """Return a unique Message-ID; its domain must be a full domain name, otherwise filters suspect spam."""
-    return f"<{client}.{os.urandom(_RANDOM_BYTES).hex()}@{domain}>"
-
-
-def message_id_pattern(domain: str) -> str:
-    """Return a regular expression for the results of `new_message_id` with this domain."""
-    return rf"<{_MARK}@{re.escape(domain)}>"
-
-
-def envelope_sender(bounces: str, message_id: str) -> str:
-    """Return the envelope sender `local+MARK@domain` (VERP) for a mail; unchanged if its Message-ID has no mark.
-
-    Args:
-        bounces: the address that gets the bounces; its mail server must ignore what follows a +.
-    """
-    parts = _FORM.fullmatch(message_id)
-    local, _, domain = bounces.rpartition("@")
-    return f"{local}+{parts[1]}@{domain}" if parts else bounces
-
-
-def find_marks(content: bytes) -> Iterator[Mark]:
-    """Yield the marks before an @, in order and with repetitions."""
-    for found in _MARK_BEFORE_AT.finditer(content):
-        yield Mark(int(found[2]), found[1].decode())
-
 
 # An address that needs no encoding; a ? might start an encoded word.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
@@ -182,16 +134,7 @@ def finish_mail(settings: Settings, text: MailText, recipient: str, at: datetime
     Raises:
         ConfigError: the mail would be damaged.
     """
-    return _build(settings, recipient, *text, at, new_message_id(client, sender_domain(settings)))
-
-
-def sender_domain(settings: Settings) -> str:
-    """Return the domain of the address in From, in IDNA form.
-
-    Raises:
-        ConfigError: the address is invalid.
-    """
-    return _parse_setting(settings.mail_from, "EGEC_MAIL_FROM").domain
+    return _build(settings, recipient, *text, at, headers.new_message_id(client, headers.sender_domain(settings)))
 
 
 class MailForm:
@@ -209,9 +152,9 @@ class MailForm:
         """Read the templates of a kind with a password; `sentence` is that of a bulk run."""
         self._settings = settings
         self._language = language
-        self._domain = sender_domain(settings)
-        self._bounces = _bounce_address(settings)
-        self._new_message_id = re.compile(message_id_pattern(self._domain))
+        self._domain = headers.sender_domain(settings)
+        self._bounces = headers.bounce_address(settings)
+        self._new_message_id = re.compile(headers.message_id_pattern(self._domain))
         self._templates = KindTemplates.find(settings, kind, language)
         self._sentence = template.sentence_values(settings, kind, language, sentence)
         self._unnamed = template.format_greeting(settings, "", language)
@@ -246,7 +189,7 @@ class MailForm:
 
     def new_message_id(self, client: int) -> str:
         """Return a unique Message-ID for the client with this key."""
-        return new_message_id(client, self._domain)
+        return headers.new_message_id(client, self._domain)
 
     def fill(
         self,
@@ -301,7 +244,7 @@ class MailForm:
             b"expiry": _encode_qp(escape(expiry)),
         }
         content = self._up_to_text % in_text + self._from_html % in_html
-        sender = envelope_sender(self._bounces, message_id) if self._bounces else self._sender
+        sender = headers.envelope_sender(self._bounces, message_id) if self._bounces else self._sender
         return Mail(sender, recipient, message_id, self._needs_smtputf8, content)
 
     def _greet(self, name: str) -> str:
@@ -364,64 +307,19 @@ def _encode_qp(text: str) -> bytes:
 def _build(
     settings: Settings, recipient: str, subject: str, text: str, html: str, issued_at: datetime, message_id: str
 ) -> Mail:
-    sender, reply_to = _own_addresses(settings)
-    needs_smtputf8 = not (recipient.isascii() and has_ascii_senders(settings))
-    wanted: dict[str, str | Address] = {
-        "From": sender,
-        "To": recipient,
-        "Subject": subject,
-        "Date": format_datetime(issued_at),
-        "Message-ID": message_id,
-        "Auto-Submitted": "auto-generated",
-        "X-Auto-Response-Suppress": "DR, RN, NRN, OOF, AutoReply",
-    }
-    if reply_to:
-        wanted["Reply-To"] = reply_to
+    wanted = headers.list_headers(settings, recipient, subject, issued_at, message_id)
+    needs_smtputf8 = not (recipient.isascii() and headers.has_ascii_senders(settings))
     message = EmailMessage(policy=_POLICY)
     try:
         message.set_content(text, cte="quoted-printable")
         message.add_alternative(html, subtype="html", cte="quoted-printable")
-        content = b"".join(format_header(name, value) for name, value in wanted.items()) + message.as_bytes()
+        content = b"".join(headers.format_header(name, value) for name, value in wanted.items()) + message.as_bytes()
         _parse_back(content, wanted, text, html)
     except (ValueError, HeaderParseError):
         raise _damaged(Words("cannot be written as a mail")) from None
-    bounces = _bounce_address(settings)
-    comes_back_to = envelope_sender(bounces, message_id) if bounces else sender.addr_spec
+    bounces, sender = headers.bounce_address(settings), headers.own_addresses(settings)[0]
+    comes_back_to = headers.envelope_sender(bounces, message_id) if bounces else sender.addr_spec
     return Mail(comes_back_to, recipient, message_id, needs_smtputf8, content)
-
-
-def has_ascii_senders(settings: Settings) -> bool:
-    """Return whether the addresses in From and Reply-To are ASCII, so that every server accepts them.
-
-    Raises:
-        ConfigError: an address is invalid.
-    """
-    return all(address.addr_spec.isascii() for address in _own_addresses(settings) if address)
-
-
-def _own_addresses(settings: Settings) -> tuple[Address, Address | None]:
-    """Return the addresses of From and Reply-To."""
-    sender = _parse_setting(settings.mail_from, "EGEC_MAIL_FROM")
-    reply_to = settings.mail_reply_to
-    return sender, _parse_setting(reply_to, "EGEC_MAIL_REPLY_TO") if reply_to else None
-
-
-def _bounce_address(settings: Settings) -> str:
-    """Return the address for bounces in its ASCII (IDNA) form; empty if the sender gets them."""
-    return _parse_setting(settings.mail_bounces, "EGEC_MAIL_BOUNCES").addr_spec if settings.mail_bounces else ""
-
-
-def _parse_setting(setting: str, variable: str) -> Address:
-    display_name, bracket, rest = setting.rpartition("<")
-    try:
-        wire = email_address.parse_email(rest.removesuffix(">")).wire
-        # The argument `addr_spec` accepts ASCII only.
-        local_part, _, domain = wire.rpartition("@")
-        return Address(display_name.strip() if bracket else "", local_part, domain)
-    except (InvalidInput, ValueError, HeaderParseError):
-        raise ConfigError(
-            "{variable} is not an e-mail address: {setting}", "Correct {variable}.", variable=variable, setting=setting
-        ) from None
 
 
 def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, html: str) -> None:
@@ -432,7 +330,7 @@ def _parse_back(content: bytes, wanted: dict[str, str | Address], text: str, htm
     names = [name for name in parsed if name not in {"Content-Type", "MIME-Version"}]
     if names != list(wanted):
         raise _damaged(Words("has unexpected headers: {known}", known=", ".join(names)))
-    found = parse_header(content)
+    found = headers.parse_header(content)
     raw = dict(parsed.raw_items())
     for name, value in wanted.items():
         if not _is_read_as(value, found[name], _parse_header_value(name, raw[name])):
@@ -453,8 +351,8 @@ def _parse_header_value(name: str, raw: str) -> str:
 def _is_read_as(value: str | Address, unfolded: str, parsed: str) -> bool:
     """Return whether both parsers read the intended value; only `email.header` reads display names correctly."""
     if isinstance(value, Address):
-        return parse_address_header(unfolded) == value
-    return parsed == parse_text_header(unfolded) == value
+        return headers.parse_address_header(unfolded) == value
+    return parsed == headers.parse_text_header(unfolded) == value
 
 
 def _damaged(what: str) -> ConfigError:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from egec_cli.mail.compose import message
+from egec_cli.mail.compose import headers
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply, Transport
 from egec_cli.settings.schema import MaildirFolder, SendmailProgram, Settings, SmtpServer
@@ -33,7 +33,7 @@ def transport_factory(settings: Settings) -> Callable[[], Transport]:
     # Imported here: needed only with a key.
     from egec_cli.mail.compose.signing import Signer
 
-    signer = Signer(settings.dkim, message.sender_domain(settings))
+    signer = Signer(settings.dkim, headers.sender_domain(settings))
     folder = settings.mail_server
     if isinstance(folder, MaildirFolder):
         from egec_cli.mail.transports.maildir import MaildirTransport

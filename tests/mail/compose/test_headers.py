@@ -1,5 +1,6 @@
 """Header lines: short, ASCII, and read back exactly by every reader that follows RFC 2047."""
 
+import re
 from email import message_from_bytes, policy
 from email.headerregistry import Address
 
@@ -10,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egec_cli.mail.compose import headers
+from egec_cli.settings import load
+
+LARGEST_KEY = 2**31 - 1
 
 # Long texts with accents, and texts that a header could misread.
 AWKWARD = [
@@ -88,3 +92,34 @@ def test_no_value_but_a_subject_is_ever_encoded() -> None:
     recipient = "é" * 60 + "@" + "d" * 60 + ".example.org"
     assert headers.format_header("To", recipient) == f"To: {recipient}\r\n".encode()
     assert headers.parse_header(headers.format_header("To", recipient) + b"\r\n") == {"To": recipient}
+
+
+@given(st.integers(0, LARGEST_KEY), st.sampled_from(["egec.pro", "xn--strae-oqa.de", "a.b.c.example.org"]))
+def test_the_mark_of_a_message_id_is_found_in_it_and_in_its_envelope_sender(client: int, domain: str) -> None:
+    message_id = headers.new_message_id(client, domain)
+    sender = headers.envelope_sender("bounces@egec.pro", message_id)
+    for text in (message_id, sender, f"<{sender}>", f"In-Reply-To:\n {message_id}", message_id.replace("@", "=40")):
+        (mark,) = headers.find_marks(text.encode())
+        assert mark.client == client
+        assert message_id.startswith(f"<{mark.text}@")
+    assert re.fullmatch(headers.message_id_pattern(domain), message_id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1.0123456789abcdef01234567", "<.0123456789abcdef01234567@x>", "<1.0123456789abcdef0123456@x>", "<1.2@x>",
+     "<12345678901.0123456789abcdef01234567@x>", "<1.0123456789ABCDEF01234567@x>", "4.1.0123456789abcdef01234567@x"],
+)  # fmt: skip
+def test_similar_text_is_not_a_mark(text: str) -> None:
+    assert list(headers.find_marks(text.encode())) == []
+
+
+def test_a_message_id_of_another_program_leaves_the_envelope_sender_as_it_is() -> None:
+    assert headers.envelope_sender("bounces@egec.pro", "<other@example.org>") == "bounces@egec.pro"
+
+
+def test_every_address_that_may_be_set_makes_envelope_senders_that_mail_servers_take() -> None:
+    longest = f"{'b' * 28}@egec.pro"
+    assert load.load_settings({"EGEC_MAIL_BOUNCES": longest}).mail_bounces == longest
+    sender = headers.envelope_sender(longest, headers.new_message_id(LARGEST_KEY, "egec.pro"))
+    assert len(sender.partition("@")[0]) <= 64

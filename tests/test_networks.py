@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from egec_cli import origins
+from egec_cli import networks
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
 from egec_cli.settings.schema import Limit
@@ -29,7 +29,7 @@ from tests.processes import command_of
     ],
 )
 def test_the_network_of_an_address(address: str, network: str) -> None:
-    assert origins.parse_network(address) == network
+    assert networks.parse_network(address) == network
 
 
 @pytest.mark.parametrize(
@@ -38,25 +38,25 @@ def test_the_network_of_an_address(address: str, network: str) -> None:
 )
 def test_anything_else_is_not_an_address(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        origins.parse_network(text)
+        networks.parse_network(text)
     assert refused.value.code == "invalid_origin"
     assert not text.strip() or text not in refused.value.message
 
 
 def test_a_host_name_counts_as_it_is() -> None:
-    assert origins.parse_network_or_name("Mail.Example.org") == "mail.example.org"
-    assert origins.parse_network_or_name("192.0.2.7") == "192.0.2.0/24"
-    assert len(origins.parse_network_or_name("x" * 1000)) == 255
+    assert networks.parse_network_or_name("Mail.Example.org") == "mail.example.org"
+    assert networks.parse_network_or_name("192.0.2.7") == "192.0.2.0/24"
+    assert len(networks.parse_network_or_name("x" * 1000)) == 255
 
 
 def test_the_hash_of_a_network_depends_on_a_key_that_each_database_makes_once(opened: Context) -> None:
-    first = origins.hash_text(opened, "192.0.2.0/24")
-    assert origins.hash_text(opened, "192.0.2.0/24") == first
-    assert origins.hash_text(opened, "198.51.100.0/24") != first
+    first = networks.hash_text(opened, "192.0.2.0/24")
+    assert networks.hash_text(opened, "192.0.2.0/24") == first
+    assert networks.hash_text(opened, "198.51.100.0/24") != first
     [key] = [row.value for row in Installation.select().where(Installation.name == "origin_key")]
     assert len(key) == 64
     Installation.update(value="00" * 32).where(Installation.name == "origin_key").execute()
-    assert origins.hash_text(opened, "192.0.2.0/24") != first
+    assert networks.hash_text(opened, "192.0.2.0/24") != first
     assert len(first) == 12
 
 
@@ -73,7 +73,7 @@ def allowed(context: Context, minutes: list[float], limits: tuple[Limit, ...] = 
     """Count an act at each of these minutes from now, and return which are within the limits."""
     start = context.clock()
     return [
-        origins.count_act(
+        networks.count_act(
             context._replace(clock=lambda minute=minute: start + timedelta(minutes=minute)),  # type: ignore[misc]
             "test",
             limits,
@@ -95,41 +95,41 @@ def test_acts_beyond_the_limit_do_not_prolong_it(opened: Context) -> None:
 
 
 def test_subjects_are_counted_apart(opened: Context) -> None:
-    assert origins.count_act(opened, "one", PER_CLIENT).is_within
-    assert origins.count_act(opened, "another", PER_CLIENT).is_within
-    assert not origins.count_act(opened, "one", PER_CLIENT).is_within
+    assert networks.count_act(opened, "one", PER_CLIENT).is_within
+    assert networks.count_act(opened, "another", PER_CLIENT).is_within
+    assert not networks.count_act(opened, "one", PER_CLIENT).is_within
 
 
 def test_an_act_that_is_taken_back_leaves_room_for_another(opened: Context) -> None:
-    counted = origins.count_act(opened, "test", PER_CLIENT)
+    counted = networks.count_act(opened, "test", PER_CLIENT)
     for _ in range(2):
         with opened.database.atomic():
-            origins.forget_act(counted)
-    assert origins.count_act(opened, "test", PER_CLIENT).is_within
-    assert not origins.count_act(opened, "test", PER_CLIENT).is_within
+            networks.forget_act(counted)
+    assert networks.count_act(opened, "test", PER_CLIENT).is_within
+    assert not networks.count_act(opened, "test", PER_CLIENT).is_within
 
 
 def test_a_clock_that_is_set_back_locks_no_one_out(opened: Context) -> None:
-    assert origins.count_act(at(opened, days=300), "test", PER_CLIENT).is_within
-    assert origins.count_act(opened, "test", PER_CLIENT).is_within
+    assert networks.count_act(at(opened, days=300), "test", PER_CLIENT).is_within
+    assert networks.count_act(opened, "test", PER_CLIENT).is_within
 
 
 def test_the_first_tenth_and_hundredth_act_beyond_the_limit_are_worth_recording(opened: Context) -> None:
-    counted = [origins.count_act(opened, "test", (Limit(2, 60),)) for _ in range(112)]
+    counted = [networks.count_act(opened, "test", (Limit(2, 60),)) for _ in range(112)]
     assert [number for number, one in enumerate(counted) if one.is_recorded] == [0, 1, 2, 11, 101]
     assert [counted[number].beyond for number in (1, 2, 11, 101)] == [0, 1, 10, 100]
 
 
 def test_rows_without_effect_are_deleted_by_later_counts_and_by_the_nightly_pruning(opened: Context) -> None:
     for number in range(50):
-        origins.count_act(opened, f"test {number}", (Limit(1, 60),))
+        networks.count_act(opened, f"test {number}", (Limit(1, 60),))
     assert RateCount.select().count() == 50
     later = at(opened, seconds=61)
-    origins.count_act(later, "later", (Limit(1, 60),))
+    networks.count_act(later, "later", (Limit(1, 60),))
     assert RateCount.select().count() == 50 - 20 + 1
-    origins.prune_counts(later)
+    networks.prune_counts(later)
     assert [row.subject for row in RateCount.select()] == ["later"]
-    origins.prune_counts(later)
+    networks.prune_counts(later)
     assert RateCount.select().count() == 1
 
 
