@@ -130,16 +130,19 @@ def _mark_by_notice(context: Context, client: Client, sent_at: datetime, report:
     The address is marked at each client who has it.
     """
     now = context.clock()
+    # The event was recorded after the mail had left: the address may have changed between.
+    sent_at = min(sent_at, client.closing_notified_at or sent_at)
     with context.database.atomic():
-        sharers = states.find_sharers(client.id)
-        states.lock_clients([client.id, *sharers])
+        sharers = [client.id, *states.find_sharers(client.id)]
+        states.lock_clients(sharers)
         # Neither an address that has changed since, nor one that a login has shown to work, nor a marked one.
+        if states.has_one_arrived_since(sent_at, sharers):
+            return False
         is_same = Client.email_changed_at.is_null() | (Client.email_changed_at <= sent_at)
-        is_unproven = Client.last_login_at.is_null() | (Client.last_login_at <= sent_at)
         is_unmarked = Client.email_bounced_at.is_null() | (Client.email_bounced_at < sent_at)
         marks = Client.update(email_bounced_at=now)
         is_living = Client.email.is_null(False)
-        if not marks.where((Client.id == client.id) & is_living & is_same & is_unproven & is_unmarked).execute():
+        if not marks.where((Client.id == client.id) & is_living & is_same & is_unmarked).execute():
             return False
         # Some may have changed their address before they were locked.
         same = [key for key in states.find_sharers(client.id) if key in sharers]
