@@ -72,6 +72,20 @@ def next_numbers(email_keys: Sequence[str]) -> list[int]:
     return numbers
 
 
+def copy_marks(clients: Sequence[int]) -> None:
+    """Mark the addresses of further clients with an e-mail (their keys) as undeliverable if they are at another client.
+
+    A mark is about an address, so all clients who have it have the mark: it is set and cleared at all of them.
+    """
+    is_given = in_list(Client.id, clients)
+    mark = peewee.fn.MAX(Client.email_bounced_at).alias("mark")
+    keys = Client.select(Client.email_key).where(is_given)
+    marks = Client.select(Client.email_key, mark).where(Client.email_key.in_(keys)).group_by(Client.email_key)
+    found = marks.alias("found")
+    is_same = Client.email_key == found.c.email_key
+    Client.update(email_bounced_at=found.c.mark).from_(found).where(is_given & is_same).execute()
+
+
 def count_shared() -> int:
     """Count the e-mails that several clients have."""
     number: int = _shared_keys().count()
