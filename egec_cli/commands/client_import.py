@@ -23,11 +23,9 @@ from egec_cli.imports.tables import open_rejects_file
 from egec_cli.output.formats import OutputFormat, render
 from egec_cli.output.messages import note, warn
 from egec_cli.output.progress import ProgressLine
-from egec_cli.translation import Words
+from egec_cli.translation import Words, join_first
 
 app = new_app()
-
-_MOST_COLUMNS_NAMED = 10
 
 
 @app.command(
@@ -172,11 +170,8 @@ def _open_seekable(file: str) -> Iterator[BinaryIO]:
 
 def _note_unused_columns(columns: Sequence[str]) -> None:
     unused = [column for column in columns if fold_header(column) not in rows.IGNORED_COLUMNS]
-    if not unused:
-        return
-    hidden = len(unused) - _MOST_COLUMNS_NAMED
-    more = Words(" and {number} more", number=hidden) if hidden > 0 else ""
-    note("egec: ignored unknown columns: {columns}{more}", columns=", ".join(unused[:_MOST_COLUMNS_NAMED]), more=more)
+    if unused:
+        note("egec: ignored unknown columns: {columns}", columns=join_first(unused))
 
 
 def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:

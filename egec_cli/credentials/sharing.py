@@ -13,7 +13,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_tuples, in_list
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, join_first, join_words
 
 # Of the shared e-mails, the number that an error lists.
 MOST_LISTED = 10
@@ -128,7 +128,7 @@ def _forbidden_error(*, names_them: bool = True) -> ConfigError:
         return ConfigError(
             message, "Set EGEC_SHARED_EMAIL=yes. `egec doctor` lists these clients.", code="email_shared"
         )
-    lines = [f"  {one.email}: {', '.join(one.identifiers)}" for one in list_shared()]
+    lines = [join_words("", ["  ", one.email, ": ", join_first(one.identifiers)]) for one in list_shared()]
     return ConfigError(join_words("\n", [message, *lines]), FIX, code="email_shared")
 
 
