@@ -158,6 +158,7 @@ def _deliver_notice(
             language=client.language or context.settings.language,
             name=issue.greeting_name(client.civility, client.first_name, client.last_name),
             changed_at=context.clock(),
+            client=client.id,
         )
         with closing(new_transport()) as transport:
             return NoticeResult(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail

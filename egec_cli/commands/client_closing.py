@@ -70,7 +70,7 @@ def close_accounts(
                     stop=stop,
                     first_pause=closing.FIRST_PAUSE,
                 )
-                walk = _Closing(changing, closer, stop, limit=selected.limit)
+                walk = _Closing(changing, closer, stop)
                 ask = partial(count_effects, _QUESTION)
                 failed = change_selected(context, kind, request, selected, changing, output, walk=walk, ask=ask)
                 closer.finish()
@@ -112,16 +112,17 @@ def _count_effects(changing: Changing, found: Conditions, template: Words) -> Wo
 class _Closing:
     """Closes the accounts of the selected clients until a signal stops it."""
 
-    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent, *, limit: int | None) -> None:
+    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent) -> None:
         self._changing = changing
         self._closer = closer
         self._stop = stop
-        self._at_most = limit
+        # Counted before the first notice: later, those who were notified since then would be counted again.
+        self._total = changing.count()
         self._numbers = Counter[ChangeOutcome]()
 
     def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
         """Close at most this number of accounts and yield the results, without those who are left for later."""
-        self._at_most = min((one for one in (at_most, self._at_most) if one is not None), default=None)
+        self._total = self._total if at_most is None else min(self._total, at_most)
         for batch in self._changing.read_batches(at_most=at_most):
             if self._stop.is_set():
                 return
@@ -133,15 +134,10 @@ class _Closing:
 
     def count_postponed(self) -> int:
         """Return the number of clients who are left for later, also of those not read yet when a signal came."""
+        postponed = self._numbers[ChangeOutcome.POSTPONED]
         if not self._stop.is_set():
-            return self._numbers[ChangeOutcome.POSTPONED]
-        left = self._changing.count() - self._numbers[ChangeOutcome.FAILED]
-        if self._at_most is not None:
-            left = min(left, self._at_most - self._count_done())
-        return max(left, 0)
-
-    def _count_done(self) -> int:
-        return self._numbers.total() - self._numbers[ChangeOutcome.POSTPONED]
+            return postponed
+        return max(self._total - (self._numbers.total() - postponed), 0)
 
 
 def _report_undelivered(closer: Closer) -> None:

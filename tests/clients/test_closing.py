@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from egec_cli import hashing
+from egec_cli.audit.record import record_changes
 from egec_cli.clients import change, closing, fields, update
 from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
@@ -490,6 +491,17 @@ def test_a_mailbox_that_is_full_for_longer_than_a_mail_is_retried_counts_as_told
     assert (last.outcomes, last.failures()) == (["notified", "unchanged"], ["mail_deferred", None])
     assert [outcome for _, outcome, _ in events()] == ["deferred", "accepted", "deferred", "refused"]
     assert Night(context).outcomes == ["unchanged"] * 2
+
+
+def test_refused_logins_do_not_hide_how_long_a_mail_has_been_retried(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    [client] = make(context, 1)
+    server.fail_always(Fault.RCPT_451)
+    assert Night(context).outcomes == ["failed"]
+    record_changes(context, "login", "refused", [client.id] * 500, reason="wrong_password")
+    now.moment += timedelta(days=1)
+    assert Night(context).outcomes == ["notified"]
 
 
 def test_an_earlier_login_or_notice_ends_the_time_for_which_a_mail_is_retried(

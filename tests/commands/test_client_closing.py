@@ -328,6 +328,15 @@ def test_the_clients_whom_a_signal_left_are_one_number(
     assert ended.err.splitlines()[0] == f"egec: {number}"
 
 
+def test_after_a_signal_those_who_were_notified_long_after_the_start_do_not_count_as_left(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the command had run for longer than clocks may differ.
+    monkeypatch.setattr("egec_cli.clock.TOLERANCE", timedelta(0))
+    server.at(Point.KEPT, lambda: signal.raise_signal(signal.SIGINT))
+    assert egec(*UNUSED, "--yes").err.splitlines()[0] == "egec: 1 notified, 5 postponed"
+
+
 def test_clients_whom_a_quota_left_are_one_number(
     egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

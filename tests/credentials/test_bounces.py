@@ -13,7 +13,7 @@ from egec_cli.clients import fields, history
 from egec_cli.clients.change import disable_clients, enable_clients, erase_clients
 from egec_cli.clients.records import create_client, find_client
 from egec_cli.clients.select import Selected, Selection
-from egec_cli.clients.update import update_client
+from egec_cli.clients.update import send_notice, update_client
 from egec_cli.context import Context
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import BounceOutcome, BounceRecord
@@ -152,6 +152,19 @@ def test_a_delay_marks_nothing_and_a_failure_after_it_does(opened: Context, clie
     assert not is_marked(client)
     assert outcomes(opened, report_of(mail.message_id, status="4.4.7")) == ["marked"]
     assert is_marked(client)
+
+
+def test_a_notice_to_a_previous_address_is_known_and_marks_nothing(opened: Context, client: Client) -> None:
+    egec, server = with_sharing(opened), Server()
+    moved = update_client(egec, client, {"email": "new@example.org"})
+    assert moved.previous_email == "jeanne@example.org"
+    assert send_notice(egec, moved.client, moved.previous_email, lambda: server).error is None
+    successor = create_client(egec, fields.parse_fields("jeanne@example.org"))
+    (delay, failure) = read(egec, *(report_of(server.mails[0].message_id, action=one) for one in ("delayed", "failed")))
+    assert (delay.identifier, delay.outcome) == (client.identifier, "temporary")
+    assert (failure.identifier, failure.outcome) == (client.identifier, "known")
+    assert (is_marked(client), is_marked(successor)) == (False, False)
+    assert not Event.select().where(Event.action == "mail.bounce").exists()
 
 
 def test_other_messages_are_not_reports(opened: Context, client: Client) -> None:
