@@ -5,11 +5,13 @@ is shown to a person. Every start imports this module, so it imports next to not
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 DOMAIN = "egec"
 CATALOGUES = os.path.join(os.path.dirname(__file__), "locale")
 _LOCALES_WITHOUT_LANGUAGE = {"", "C", "POSIX"}
+# Of many names, the number that a message lists.
+_MOST_NAMED = 10
 _FRENCH_SEPARATORS = {ord(","): "\N{NARROW NO-BREAK SPACE}", ord("."): ","}
 
 
@@ -45,6 +47,13 @@ def join_words(separator: str, parts: Iterable[str]) -> Words:
     """Join several texts into one; each is translated separately."""
     values = {f"part_{number}": part for number, part in enumerate(parts)}
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
+
+
+def join_first(names: Sequence[str]) -> Words:
+    """Join the first ten names, and count the others: `a, b and 7 more`."""
+    first = join_words(", ", names[:_MOST_NAMED])
+    others = len(names) - _MOST_NAMED
+    return Words("{first} and {number} more", first=first, number=format_number(others)) if others > 0 else first
 
 
 def format_number(number: int) -> str:

@@ -50,10 +50,8 @@ FIRST_PAUSE = 5.0
 # The audit action of a notice, and its outcome if the notice will be tried again.
 ACTION = "client.closing"
 DEFERRED = "deferred"
-# Events after which a client is notified anew, and the largest number of events to look at.
-_BEGINS_ANEW = frozenset({ACTION, "client.enable", "client.update"})
-_SIGNED_IN = ("login", "accepted")
-_MOST_EVENTS = 200
+# Actions after which a client is notified anew.
+_BEGINS_ANEW = (ACTION, "client.enable", "client.update")
 _DAYS = {"d": 1, "w": 7}
 
 
@@ -397,13 +395,12 @@ class Closer:
 
 def _find_first_deferral(key: int) -> Event | None:
     """Return the first event of the present attempts to notify a client; None if there was none before."""
-    events = Event.select(Event.id, Event.at, Event.action, Event.outcome).where(Event.client == key)
-    first = None
-    for event in events.order_by(Event.id.desc()).limit(_MOST_EVENTS):
-        if event.action == ACTION and event.outcome == DEFERRED:
-            first = event
-        elif event.action in _BEGINS_ANEW or (event.action, event.outcome) == _SIGNED_IN:
-            break
+    is_deferral = (Event.action == ACTION) & (Event.outcome == DEFERRED)
+    has_signed_in = (Event.action == "login") & (Event.outcome == "accepted")
+    begins_anew = (Event.action.in_(_BEGINS_ANEW) & ~is_deferral) | has_signed_in
+    last = Event.select(peewee.fn.COALESCE(peewee.fn.MAX(Event.id), 0)).where((Event.client == key) & begins_anew)
+    deferrals = Event.select().where((Event.client == key) & is_deferral & (Event.id > last)).order_by(Event.id)
+    first: Event | None = deferrals.first()
     return first
 
 

@@ -180,7 +180,7 @@ def list_differences(client: Client, given: ClientFields) -> Sequence[Difference
 
 def _insert(context: Context, given: ClientFields) -> Client:
     moment = context.clock()
-    return Client.create(
+    client = Client.create(
         identifier=given.identifier or identifier.generate_identifier(),
         email=given.email.given,
         email_key=given.email.key,
@@ -195,6 +195,10 @@ def _insert(context: Context, given: ClientFields) -> Client:
         created_at=moment,
         updated_at=moment,
     )
+    if not client.email_share:
+        return client
+    sharing.copy_marks([client.id])
+    return Client.get_by_id(client.id)
 
 
 def _require_free_reference(given: ClientFields) -> None:

@@ -75,6 +75,8 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
                         number = sharing.next_number(email_key) if context.settings.shared_email else 0
                         address = {"email_changed_at": now, "email_bounced_at": None, "email_share": number}
                     Client.update(updated_at=now, **changed, **address).where(Client.id == client.id).execute()
+                    if address.get("email_share"):
+                        sharing.copy_marks([client.id])
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record_event(context, "client.update", "updated", client=stored, fields=names)
                 previous_email = stored.email if "email_key" in changed else None
@@ -156,6 +158,7 @@ def _deliver_notice(
             language=client.language or context.settings.language,
             name=issue.greeting_name(client.civility, client.first_name, client.last_name),
             changed_at=context.clock(),
+            client=client.id,
         )
         with closing(new_transport()) as transport:
             return NoticeResult(DeliveryOutcome.ACCEPTED, transport.deliver(mail).text), mail

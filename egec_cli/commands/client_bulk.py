@@ -215,10 +215,13 @@ def change_selected(
     output: OutputFormat,
     *,
     walk: Walk | None = None,
+    ask: Callable[[], Words] | None = None,
 ) -> int:
     """Change the clients whom selectors select; return the number of those that failed.
 
-    `walk` changes them (default: in batches, as the kind says).
+    Args:
+        walk: changes them (default: in batches, as the kind says).
+        ask: returns the question before the change (default: that of the kind).
     """
     agreed: int | None = None
     needs_confirmation = _needs_confirmation(kind, request)
@@ -227,7 +230,7 @@ def change_selected(
     _require_expected(request, agreed)
     if needs_confirmation and agreed:
         _note_selection(selected)
-        _confirm(Words(kind.question.template, clients=count_clients(agreed)))
+        _confirm(ask() if ask else Words(kind.question.template, clients=count_clients(agreed)))
     with ProgressLine(kind.name, Words("clients"), total=agreed) as line:
         summary = _Summary(line)
         # Clients who match only since the number was agreed wait for the next command.

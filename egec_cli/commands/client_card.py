@@ -170,7 +170,9 @@ def _name(client: Client | ClientRecord) -> str:
 
 
 def _explain_bounce(client: Client, mails: Sequence[MailRecord]) -> str:
-    bounced = next((mail for mail in mails if mail.bounce), None)
+    # A mail to an earlier address, or to another client with this one, may have bounced.
+    marked_at = clock.to_rfc3339(client.email_bounced_at)
+    bounced = next((mail for mail in mails if mail.bounced_at == marked_at), None)
     at = clock.to_local_text(client.email_bounced_at)
     return Words("on {at}: {bounce}", at=at, bounce=bounced.bounce) if bounced else at
 

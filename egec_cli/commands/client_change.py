@@ -175,7 +175,7 @@ def disable_command(
             "--notify",
             metavar="AGE",
             help="Disable only clients who were notified by mail so long ago, such as 30d or 4w; notify the others."
-            " Needs --last-login-before or --never-logged-in.",
+            " Needs --last-login-before, or --never-logged-in with --created-before.",
         ),
     ] = "",
     dry_run: DryRunOption = False,
@@ -193,7 +193,7 @@ def disable_command(
         ChangeOutcome.DISABLED,
         partial(change.disable_clients, reason=change.clean_reason(reason)),
         Words("disabling"),
-        Words("Notify or disable {clients}?") if notify else Words("Disable {clients}?"),
+        Words("Disable {clients}?"),
     )
     if notify:
         # Imported here: no other change of many clients loads what sends mail.

@@ -30,6 +30,9 @@ from egec_cli.output.formats import OutputFormat
 from egec_cli.output.messages import warn
 from egec_cli.translation import Words
 
+_EFFECTS = Words("{disabled} would be disabled, {notified} would be notified")
+_QUESTION = Words("Disable {disabled} and notify {notified}?")
+
 
 def close_accounts(
     kind: Kind, client: str, request: Request, output: OutputFormat, *, notify: str, reason: str
@@ -49,9 +52,10 @@ def close_accounts(
         selected = select_clients(context, kind, request, selection)
         found = closing.conditions(context.settings, period, context.clock())
         changing = Changing(selected, ChangeOutcome.DISABLED, due=found.is_to_notify | found.is_due)
+        count_effects = partial(_count_effects, changing, found)
         if request.dry_run:
             failed = show_dry_run(
-                context, changing, selected, request, output, count_effects=partial(_count_effects, changing, found)
+                context, changing, selected, request, output, count_effects=partial(count_effects, _EFFECTS)
             )
             error = None
         else:
@@ -66,8 +70,9 @@ def close_accounts(
                     stop=stop,
                     first_pause=closing.FIRST_PAUSE,
                 )
-                walk = _Closing(changing, closer, stop, limit=selected.limit)
-                failed = change_selected(context, kind, request, selected, changing, output, walk=walk)
+                walk = _Closing(changing, closer, stop)
+                ask = partial(count_effects, _QUESTION)
+                failed = change_selected(context, kind, request, selected, changing, output, walk=walk, ask=ask)
                 closer.finish()
             failed += report_unmatched(selected)
             _report_undelivered(closer)
@@ -81,21 +86,24 @@ def close_accounts(
 def _require_logins_selected(request: Request) -> None:
     """Require a selector by logins: the mail tells its reader that the account has not been used for a long time.
 
-    Without one, a client who signs in, as the mail asks, would be selected and notified again.
+    Without one, a client who signs in, as the mail asks, would be selected and notified again. With --never-logged-in
+    alone, a client who was created yesterday would be notified.
 
     Raises:
         UsageError: such a selector is missing.
     """
-    if not (request.selectors.last_login_before or request.selectors.never_logged_in):
+    selectors = request.selectors
+    if not (selectors.last_login_before or (selectors.never_logged_in and selectors.created_before)):
         raise UsageError(
-            "--notify needs --last-login-before or --never-logged-in: its mail says that the account is not used",
+            "--notify needs --last-login-before, or --never-logged-in with --created-before:"
+            " its mail says that the account is not used",
             "Add --last-login-before 2y, or --never-logged-in --created-before 2y.",
         )
 
 
-def _count_effects(changing: Changing, found: Conditions) -> Words:
+def _count_effects(changing: Changing, found: Conditions, template: Words) -> Words:
     return Words(
-        "{disabled} would be disabled, {notified} would be notified",
+        template.template,
         disabled=count_clients(changing.count_where(found.is_due)),
         notified=count_clients(changing.count_where(found.is_to_notify)),
     )
@@ -104,16 +112,17 @@ def _count_effects(changing: Changing, found: Conditions) -> Words:
 class _Closing:
     """Closes the accounts of the selected clients until a signal stops it."""
 
-    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent, *, limit: int | None) -> None:
+    def __init__(self, changing: Changing, closer: Closer, stop: StopEvent) -> None:
         self._changing = changing
         self._closer = closer
         self._stop = stop
-        self._at_most = limit
+        # Counted before the first notice: later, those who were notified since then would be counted again.
+        self._total = changing.count()
         self._numbers = Counter[ChangeOutcome]()
 
     def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
         """Close at most this number of accounts and yield the results, without those who are left for later."""
-        self._at_most = min((one for one in (at_most, self._at_most) if one is not None), default=None)
+        self._total = self._total if at_most is None else min(self._total, at_most)
         for batch in self._changing.read_batches(at_most=at_most):
             if self._stop.is_set():
                 return
@@ -125,15 +134,10 @@ class _Closing:
 
     def count_postponed(self) -> int:
         """Return the number of clients who are left for later, also of those not read yet when a signal came."""
+        postponed = self._numbers[ChangeOutcome.POSTPONED]
         if not self._stop.is_set():
-            return self._numbers[ChangeOutcome.POSTPONED]
-        left = self._changing.count() - self._numbers[ChangeOutcome.FAILED]
-        if self._at_most is not None:
-            left = min(left, self._at_most - self._count_done())
-        return max(left, 0)
-
-    def _count_done(self) -> int:
-        return self._numbers.total() - self._numbers[ChangeOutcome.POSTPONED]
+            return postponed
+        return max(self._total - (self._numbers.total() - postponed), 0)
 
 
 def _report_undelivered(closer: Closer) -> None:

@@ -18,6 +18,7 @@ from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat, is_for_terminal, render
 from egec_cli.output.messages import note, warn
 from egec_cli.store.models import Client
+from egec_cli.translation import join_first
 
 app = new_app()
 
@@ -128,7 +129,7 @@ def _note_others(client: Client) -> None:
     """Report who else has the e-mail of a new client: it may have been created by mistake."""
     others = [one.identifier for one in sharing.find_with_email(client.email_key or "") if one.id != client.id]
     if others:
-        note("egec: other clients have this e-mail too: {identifiers}", identifiers=", ".join(others))
+        note("egec: other clients have this e-mail too: {identifiers}", identifiers=join_first(others))
 
 
 def _show(context: Context, client: Client, record: ClientRecord, output: OutputFormat, *, has_command: bool) -> None:

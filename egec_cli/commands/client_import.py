@@ -25,11 +25,10 @@ from egec_cli.output.formats import OutputFormat, is_at_terminal, is_hidden, ren
 from egec_cli.output.messages import format_message, note, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.output.screen import wrap_for
-from egec_cli.translation import Words, format_number, translate
+from egec_cli.translation import Words, format_number, join_first, translate
 
 app = new_app()
 
-_MOST_COLUMNS_NAMED = 10
 _LONGEST_VALUE = 80
 # What a terminal shows of many; a pipe gets all rows.
 _REASONS_AT_TERMINAL = 6
@@ -188,11 +187,8 @@ def _open_seekable(file: str) -> Iterator[BinaryIO]:
 
 def _note_unused_columns(columns: Sequence[str]) -> None:
     unused = [column for column in columns if fold_header(column) not in IGNORED_COLUMNS]
-    if not unused:
-        return
-    hidden = len(unused) - _MOST_COLUMNS_NAMED
-    more = Words(" and {number} more", number=hidden) if hidden > 0 else ""
-    note("egec: ignored unknown columns: {columns}{more}", columns=", ".join(unused[:_MOST_COLUMNS_NAMED]), more=more)
+    if unused:
+        note("egec: ignored unknown columns: {columns}", columns=join_first(unused))
 
 
 def _email_change_reporter(name: str, *, dry_run: bool) -> Callable[[EmailChange], None]:

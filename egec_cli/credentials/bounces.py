@@ -18,8 +18,9 @@ from egec_cli.store.models import Client, Credential, Event
 from egec_cli.store.sql import contains_text, in_list
 from egec_cli.translation import Words
 
-# The audit action of a notice that an account will be closed.
+# The audit actions of a notice that an account will be closed, and of one to a client's previous address.
 _CLOSING = "client.closing"
+_ADDRESS_CHANGED = "client.notice"
 
 
 class BounceOutcome(StrEnum):
@@ -43,8 +44,9 @@ class BounceRecord(NamedTuple):
         identifier: the client's identifier; None if the mail is unknown.
         file: the file of the message.
         line: the line where the message starts.
-        outcome: the result; `temporary` is a delay, `unknown` a report about an unknown mail.
-        sequence: the number of the mailed password; None of a notice of closing.
+        outcome: the result; `known` means that nothing changed, `temporary` is a delay, `unknown` a report about an
+            unknown mail.
+        sequence: the number of the mailed password; None for other mails.
         address: the undeliverable address, as the report names it.
         status: the status code of RFC 3463, such as 5.1.1.
         reason: the mail server's words, or why the message was not used.
@@ -73,8 +75,11 @@ def process_messages(context: Context, incoming: Iterator[Incoming]) -> Iterator
 
 def _process(context: Context, message: Incoming, report: Report) -> BounceRecord:
     credential = _find_credential(report)
+    notice = _find_notice(report) if credential is None else None
+    found = credential or notice
+    client: Client | None = found.client if found else None
     record = BounceRecord(
-        credential.client.identifier if credential else None,
+        client.identifier if client else None,
         message.file,
         message.line,
         BounceOutcome.UNKNOWN,
@@ -87,16 +92,15 @@ def _process(context: Context, message: Incoming, report: Report) -> BounceRecor
         return record._replace(outcome=BounceOutcome.NOT_A_REPORT, reason=Words("not a report of a failed delivery"))
     if report.delivery is DeliveryStatus.DELAYED:
         return record._replace(outcome=BounceOutcome.TEMPORARY)
-    if credential is None and (notice := _find_notice(report)) is not None:
-        assert notice.client is not None, "the event was found by its client"
-        is_new = _mark_by_notice(context, notice.client, notice.at, report)
-        outcome = BounceOutcome.MARKED if is_new else BounceOutcome.KNOWN
-        return record._replace(identifier=notice.client.identifier, outcome=outcome)
-    if credential is None:
+    if credential is not None:
+        is_new = _mark(context, credential, report)
+    elif notice is not None and client is not None:
+        # The client has left the address that got a notice of the new one.
+        is_new = notice.action == _CLOSING and _mark_by_notice(context, client, notice.at, report)
+    else:
         return record._replace(
             reason=Words("unknown mail: {words}", words=report.words) if report.words else Words("unknown mail")
         )
-    is_new = _mark(context, credential, report)
     return record._replace(outcome=BounceOutcome.MARKED if is_new else BounceOutcome.KNOWN)
 
 
@@ -113,11 +117,12 @@ def _find_credential(report: Report) -> Credential | None:
 
 
 def _find_notice(report: Report) -> Event | None:
-    """Return the event of the notice of closing that has one of the marks of the report."""
+    """Return the event of the notice that has one of the marks of the report."""
     for mark in report.marks:
         # Within the client's events, by their index.
         is_named = contains_text(Event.details, f"<{mark.text}@")
-        query = Event.select(Event, Client).join(Client).where(Event.client == mark.client, Event.action == _CLOSING)
+        is_notice = Event.action.in_((_CLOSING, _ADDRESS_CHANGED))
+        query = Event.select(Event, Client).join(Client).where(Event.client == mark.client, is_notice)
         found: Event | None = query.where(is_named).first()
         if found is not None:
             return found
@@ -130,16 +135,19 @@ def _mark_by_notice(context: Context, client: Client, sent_at: datetime, report:
     The address is marked at each client who has it.
     """
     now = context.clock()
+    # The event was recorded after the mail had left: the address may have changed between.
+    sent_at = min(sent_at, client.closing_notified_at or sent_at)
     with context.database.atomic():
-        sharers = states.find_sharers(client.id)
-        states.lock_clients([client.id, *sharers])
+        sharers = [client.id, *states.find_sharers(client.id)]
+        states.lock_clients(sharers)
         # Neither an address that has changed since, nor one that a login has shown to work, nor a marked one.
+        if states.has_one_arrived_since(sent_at, sharers):
+            return False
         is_same = Client.email_changed_at.is_null() | (Client.email_changed_at <= sent_at)
-        is_unproven = Client.last_login_at.is_null() | (Client.last_login_at <= sent_at)
         is_unmarked = Client.email_bounced_at.is_null() | (Client.email_bounced_at < sent_at)
         marks = Client.update(email_bounced_at=now)
         is_living = Client.email.is_null(False)
-        if not marks.where((Client.id == client.id) & is_living & is_same & is_unproven & is_unmarked).execute():
+        if not marks.where((Client.id == client.id) & is_living & is_same & is_unmarked).execute():
             return False
         # Some may have changed their address before they were locked.
         same = [key for key in states.find_sharers(client.id) if key in sharers]

@@ -13,7 +13,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client
 from egec_cli.store.sql import fetch_tuples, in_list
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, join_first, join_words
 
 # Of the shared e-mails, the number that an error lists.
 MOST_LISTED = 10
@@ -72,6 +72,16 @@ def next_numbers(email_keys: Sequence[str]) -> list[int]:
     return numbers
 
 
+def copy_marks(clients: Sequence[int]) -> None:
+    """Mark the addresses of further clients with an e-mail (their keys) as undeliverable if they are at another client.
+
+    A mark is about an address, so all clients who have it have the mark: it is set and cleared at all of them.
+    """
+    other = Client.alias()
+    mark = other.select(peewee.fn.MAX(other.email_bounced_at)).where(other.email_key == Client.email_key)
+    Client.update(email_bounced_at=mark).where(in_list(Client.id, clients)).execute()
+
+
 def count_shared() -> int:
     """Count the e-mails that several clients have."""
     number: int = _shared_keys().count()
@@ -114,7 +124,7 @@ def _forbidden_error(*, names_them: bool = True) -> ConfigError:
         return ConfigError(
             message, "Set EGEC_SHARED_EMAIL=yes. `egec doctor` lists these clients.", code="email_shared"
         )
-    lines = [f"  {one.email}: {', '.join(one.identifiers)}" for one in list_shared()]
+    lines = [join_words("", ["  ", one.email, ": ", join_first(one.identifiers)]) for one in list_shared()]
     return ConfigError(join_words("\n", [message, *lines]), FIX, code="email_shared")
 
 

@@ -267,8 +267,15 @@ def _clear_bounce(arrived: RecordedCredential) -> None:
         return
     sharers = [arrived.client, *find_sharers(arrived.client, only_free=True)]
     later = _mails_to_same_address(credential, sharers, or_same=False)
-    if not later.where(Credential.bounced_at.is_null(False)).exists():
-        Client.update(email_bounced_at=None).where(in_list(Client.id, sharers)).execute()
+    # A notice of closing is a later mail too.
+    has_later_notice = (
+        in_list(Client.id, sharers)
+        & (Client.closing_notified_at > credential.created_at)
+        & (Client.email_bounced_at >= Client.closing_notified_at)
+    )
+    if later.where(Credential.bounced_at.is_null(False)).exists() or Client.select().where(has_later_notice).exists():
+        return
+    Client.update(email_bounced_at=None).where(in_list(Client.id, sharers)).execute()
 
 
 def find_sharers(client: int, *, only_free: bool = False) -> Sequence[int]:
@@ -299,6 +306,12 @@ def has_arrived(credential: Credential, sharers: Sequence[int]) -> bool:
     return bool(mails.where(Credential.first_used_at.is_null(False)).exists())
 
 
+def has_one_arrived_since(moment: datetime, sharers: Sequence[int]) -> bool:
+    """Return whether a login proves that a mail sent after this moment has arrived at the address of these clients."""
+    mails = _mails_to(sharers, _was_sent_after(moment))
+    return bool(mails.where(Credential.first_used_at.is_null(False)).exists())
+
+
 def _mails_to_same_address(credential: Credential, sharers: Sequence[int], *, or_same: bool) -> Any:
     """Return a query of the later mails to the clients who have the address of this mail, and of this mail itself.
 
@@ -306,15 +319,20 @@ def _mails_to_same_address(credential: Credential, sharers: Sequence[int], *, or
     """
     own = Credential.client == sharers[0]
     later = Credential.sequence > credential.sequence
+    is_later = own & (later | (Credential.id == credential.id) if or_same else later)
+    return _mails_to(sharers, is_later | (~own & _was_sent_after(credential.created_at)))
+
+
+def _was_sent_after(moment: datetime) -> Any:
+    """Return the condition that a credential was created after a moment, and for the client's present address."""
     since_change = Client.email_changed_at.is_null() | (Client.email_changed_at <= Credential.created_at)
-    is_later = (own & (later | (Credential.id == credential.id) if or_same else later)) | (
-        ~own & (Credential.created_at > credential.created_at) & since_change
-    )
-    return (
-        Credential.select(Credential.id)
-        .join(Client)
-        .where(in_list(Credential.client, sharers) & Credential.message_id.is_null(False) & is_later)
-    )
+    return (Credential.created_at > moment) & since_change
+
+
+def _mails_to(clients: Sequence[int], condition: Any) -> Any:
+    """Return a query of the credentials mailed to these clients that meet a condition."""
+    is_mailed = in_list(Credential.client, clients) & Credential.message_id.is_null(False)
+    return Credential.select(Credential.id).join(Client).where(is_mailed & condition)
 
 
 def _usable(client: Client, moment: datetime, *columns: peewee.Field) -> Any:

@@ -32,7 +32,7 @@ from egec_cli.store.models import (
 )
 from egec_cli.store.sql import fetch_tuples, find_engine
 from egec_cli.store.sqlite_file import Report, report_nothing
-from egec_cli.translation import Words, count_words, format_number
+from egec_cli.translation import Words, count_words, format_number, join_first
 
 # The precision of NTP, plus the delay of a busy machine.
 _CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -134,7 +134,7 @@ def check_shared_emails(found: Context) -> Iterator[Finding]:
             details = Words(
                 "clients share the e-mail {email} although EGEC_SHARED_EMAIL is no: {identifiers}",
                 email=one.email,
-                identifiers=", ".join(one.identifiers),
+                identifiers=join_first(one.identifiers),
             )
             yield Finding("shared_emails", Severity.ERROR, details, sharing.FIX)
         if number > len(named):

@@ -251,6 +251,9 @@ class _Import:
                 numbers = self._number(new, changes)
                 keys = self._insert(new, numbers[: len(new)])
                 self._update(changes, numbers[len(new) :])
+                written = zip([*keys, *(one.key for one in changes)], numbers, strict=True)
+                if further := [key for key, number in written if number]:
+                    sharing.copy_marks(further)
         except peewee.IntegrityError:
             return None
         return keys

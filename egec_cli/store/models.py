@@ -74,7 +74,8 @@ class Table(peewee.Model):
 class Client(Table):
     """A client record.
 
-    `email_bounced_at` is when a mail to the current e-mail last bounced, unless a later login shows that one arrived.
+    `email_bounced_at` is when a mail to the current e-mail last bounced, unless a login shows that a later one arrived.
+    It is the same for all clients with that e-mail, also for those who got the e-mail after the bounce.
     `email_share` tells records with the same e-mail apart: 0 for the first, then 1, 2, and so on. `valid_from` and
     `valid_until` are days, such as `2026-01-31`, in EGEC_TIMEZONE. `closing_notified_at` is when the client was last
     told by mail that the account will be closed.

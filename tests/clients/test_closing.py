@@ -13,19 +13,24 @@ from typing import Any
 
 import pytest
 
+from egec_cli import hashing
+from egec_cli.audit.record import record_changes
 from egec_cli.clients import change, closing, fields, update
 from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer
 from egec_cli.clients.records import create_client
 from egec_cli.context import Context
 from egec_cli.credentials import bounces, leases
+from egec_cli.credentials.issue import issue_by_mail
 from egec_cli.errors import ConfigError, UsageError
+from egec_cli.logins.verify import verify_login
 from egec_cli.mail.bounces import Incoming
 from egec_cli.mail.transports import choose
 from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
 from egec_cli.store.models import Client, Event, MailCount
 from tests.delivery_reports import report_of
+from tests.shared_emails import create_sharers, with_sharing
 from tests.smtp_server import Fault, MailServer, Point
 
 START = datetime(2027, 1, 4, 2, 30, tzinfo=UTC)
@@ -488,6 +493,17 @@ def test_a_mailbox_that_is_full_for_longer_than_a_mail_is_retried_counts_as_told
     assert Night(context).outcomes == ["unchanged"] * 2
 
 
+def test_refused_logins_do_not_hide_how_long_a_mail_has_been_retried(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    [client] = make(context, 1)
+    server.fail_always(Fault.RCPT_451)
+    assert Night(context).outcomes == ["failed"]
+    record_changes(context, "login", "refused", [client.id] * 500, reason="wrong_password")
+    now.moment += timedelta(days=1)
+    assert Night(context).outcomes == ["notified"]
+
+
 def test_an_earlier_login_or_notice_ends_the_time_for_which_a_mail_is_retried(
     context: Context, server: MailServer, now: Now
 ) -> None:
@@ -545,6 +561,18 @@ def test_a_notice_that_comes_back_marks_the_address_once(context: Context, serve
     assert Night(context).outcomes == ["disabled"] * 2
 
 
+def mail_password(context: Context, client: Client) -> str:
+    """Mail a new password to a client and return it."""
+    made = hashing.start_hash(context.settings)
+    with closing_at_end(choose.open_transport(context.settings)) as transport:
+        issue_by_mail(context, reload(client), transport, hashing=made)
+    return made.password.reveal()
+
+
+def log_in(context: Context, client: Client, password: str) -> None:
+    assert verify_login(context, client.identifier, password).accepted
+
+
 def test_a_notice_that_comes_back_marks_no_address_that_has_changed_or_worked_since(
     context: Context, server: MailServer, now: Now
 ) -> None:
@@ -552,10 +580,60 @@ def test_a_notice_that_comes_back_marks_no_address_that_has_changed_or_worked_si
     Night(context)
     now.moment += timedelta(minutes=5)
     update.update_client(context, moved, {"email": "new@example.org"})
-    Client.update(last_login_at=now.moment).where(Client.id == works.id).execute()
+    log_in(context, works, mail_password(context, works))
     for number, client in enumerate((moved, works)):
         assert bounce(context, str(read(server, number)["Message-ID"])) == ("known", client.identifier)
         assert reload(client).email_bounced_at is None
+
+
+def test_a_notice_that_comes_back_marks_no_shared_address_at_which_a_later_mail_to_another_client_arrived(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    shared = with_sharing(context)
+    first, second = create_sharers(shared)
+    Night(shared)
+    now.moment += timedelta(minutes=5)
+    log_in(shared, second, mail_password(shared, second))
+    assert bounce(shared, str(read(server, 0)["Message-ID"])) == ("known", first.identifier)
+    assert (reload(first).email_bounced_at, reload(second).email_bounced_at) == (None, None)
+
+
+@pytest.mark.parametrize("comes_first", ["login", "bounce"])
+def test_a_login_with_a_password_mailed_before_the_notice_does_not_show_that_the_notice_arrived(
+    context: Context, server: MailServer, now: Now, comes_first: str
+) -> None:
+    [client] = make(context, 1)
+    password = mail_password(context, client)
+    log_in(context, client, password)
+    now.moment += timedelta(days=800)
+    Night(context)
+    notice = str(read(server)["Message-ID"])
+    now.moment += timedelta(minutes=5)
+    if comes_first == "bounce":
+        bounce(context, notice)
+    log_in(context, client, password)
+    if comes_first == "login":
+        bounce(context, notice)
+    assert reload(client).email_bounced_at == now.moment
+    log_in(context, client, mail_password(context, client))
+    assert reload(client).email_bounced_at is None
+
+
+def test_a_notice_that_comes_back_marks_no_address_that_changed_while_it_was_sent(
+    context: Context, server: MailServer, now: Now
+) -> None:
+    [client] = make(context, 1)
+
+    def change_address() -> None:
+        now.moment += timedelta(seconds=1)
+        update.update_client(context, client, {"email": "new@example.org"})
+        now.moment += timedelta(seconds=1)
+        context.database.close()
+
+    server.at(Point.KEPT, change_address)
+    Night(context)
+    assert bounce(context, str(read(server)["Message-ID"])) == ("known", client.identifier)
+    assert reload(client).email_bounced_at is None
 
 
 # --- quotas, leases, stops ---

@@ -3,6 +3,7 @@
 import json
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -225,6 +226,25 @@ def test_the_doctor_counts_shared_emails(office: list[str], egec: Egec) -> None:
     ended = egec("doctor", "--format", "json")
     found = {one["check"]: one for one in json.loads(ended.out)}
     assert found["shared_emails"]["verdict"] == "ok"
+
+
+def test_of_many_clients_with_one_email_ten_are_named(
+    location: Database, egec: Egec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    rows = "".join(f"{OFFICE},{1_000_000_000 + number}\n" for number in range(1200))
+    Path("office.csv").write_text(f"email,identifier\n{rows}")
+    assert egec("client", "import", "office.csv").code == 0
+    first_ten = ", ".join(str(1_000_000_000 + number) for number in range(10))
+    created = egec("client", "create", OFFICE, "--reference", "D-1")
+    assert created.err == f"egec: other clients have this e-mail too: {first_ten} and 1,190 more\n"
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "no")
+    named = f"{first_ten} and 1,191 more"
+    [found] = [
+        one["details"] for one in json.loads(egec("doctor", "--format", "json").out) if one["check"] == "shared_emails"
+    ]
+    assert found == f"clients share the e-mail {OFFICE} although EGEC_SHARED_EMAIL is no: {named}"
+    assert f"  {OFFICE}: {named}\n" in egec("client", "create", "new@example.org").err
 
 
 def test_the_doctor_names_each_shared_email_on_a_line_of_its_own(

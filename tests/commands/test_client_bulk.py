@@ -241,7 +241,7 @@ def test_wrong_selectors_are_reported_before_a_missing_terminal(
     egec: Egec, three: list[str], options: list[str], code: int, words: str
 ) -> None:
     Path("names.csv").write_text("email\na@example.org\n")
-    for command in (*CHANGES, ("disable", "--reason", "left", "--never-logged-in", "--notify", "30d")):
+    for command in (*CHANGES, ("disable", "--reason", "left", "--last-login-before", "2y", "--notify", "30d")):
         if "--notify" in command and ("--limit" in options[:1] or "--never-logged-in" in options):
             continue
         ended = egec("client", *command, *options)

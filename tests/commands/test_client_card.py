@@ -1,11 +1,13 @@
 """A client at a terminal: what the kept screens do not show."""
 
 import re
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Egec
+from tests.delivery_reports import report_of
 from tests.screens.cases import prepare
 from tests.screens.emulator import PROGRAM, Seen, see
 from tests.smtp_server import Fault, MailServer
@@ -95,3 +97,24 @@ def test_the_events_of_a_client_at_a_terminal_are_those_that_were_done(
         "password 3 shown",
     ]
     assert typed("client", "erase", "D-1", "--yes").lines[-1].endswith(": erased")
+
+
+def test_the_mark_of_an_address_is_shown_without_the_bounce_of_an_earlier_one(
+    egec: Egec, server: MailServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EGEC_SHARED_EMAIL", "yes")
+    for number, name in enumerate(("jeanne", "marc")):
+        assert egec("client", "create", f"{name}@example.org", "--activate").code == 0
+        mail = message_from_bytes(server.accepted[number].content)
+        (tmp_path / "report.eml").write_bytes(report_of(mail["Message-ID"], words=f"550 5.1.1 {name} is unknown"))
+        assert egec("mail", "bounces", str(tmp_path / "report.eml")).code == 0
+    marc = egec("client", "list", "--search", "marc", "--format", "ids").out.strip()
+    assert bounce_in(typed("client", "show", marc)).endswith("550 5.1.1 marc is unknown")
+    assert egec("client", "update", marc, "--email", "jeanne@example.org", "--no-mail").code == 0
+    assert re.fullmatch(r"bounced +[0-9 :-]+", bounce_in(typed("client", "show", marc)))
+    assert re.fullmatch(r"bounced +[0-9 :-]+", bounce_in(typed("client", "create", "jeanne@example.org")))
+
+
+def bounce_in(card: Seen) -> str:
+    [line] = [line for line in card.lines if line.startswith("bounced ")]
+    return line.rstrip()

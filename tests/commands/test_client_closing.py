@@ -16,10 +16,12 @@ from egec_cli.settings import load
 from egec_cli.settings.schema import Database
 from egec_cli.store.models import Client, Event
 from tests.activations import PATIENCE, require_intact
+from tests.commands.test_client_listing import at_terminal
 from tests.conftest import Egec
 from tests.smtp_server import Fault, MailServer, Point
 
-UNUSED = ("client", "disable", "--never-logged-in", "--reason", "never used", "--notify", "30d")
+NEVER_USED = ("--never-logged-in", "--created-before", "2y")
+UNUSED = ("client", "disable", *NEVER_USED, "--reason", "never used", "--notify", "30d")
 
 
 @pytest.fixture
@@ -28,7 +30,14 @@ def clients(location: Database, egec: Egec) -> list[str]:
     addresses = [f"c{number}@example.org" for number in range(6)]
     for address in addresses:
         assert egec("client", "create", address).code == 0
+    age_clients()
     return addresses
+
+
+def age_clients() -> None:
+    """Let all clients be older than two years."""
+    with open_context(load.load_settings()):
+        Client.update(created_at=clock.now() - timedelta(days=800)).execute()
 
 
 def recipients(server: MailServer) -> list[str]:
@@ -59,6 +68,8 @@ def test_a_run_notifies_and_a_later_one_disables(egec: Egec, server: MailServer,
     assert (ended.code, ended.err) == (0, "egec: no client to change\n")
     age_notices(32)
     egec("client", "create", "new@example.org")
+    age_clients()
+    egec("client", "create", "yesterday@example.org")
     ended = egec(*UNUSED, "--yes", "--format", "jsonl")
     assert (ended.code, ended.err) == (0, "egec: 6 disabled, 1 notified\n")
     assert [json.loads(line)["outcome"] for line in ended.out.splitlines()] == ["disabled"] * 6 + ["notified"]
@@ -102,11 +113,26 @@ def test_a_dry_run_says_how_many_would_be_notified_and_disabled(
     assert (ended.code, ended.err) == (0, "egec: 2 disabled, 4 notified\n")
 
 
+def test_a_terminal_asks_with_the_numbers_of_disablings_and_of_notices(
+    egec: Egec, server: MailServer, clients: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "some.txt").write_text("\n".join(clients[:2]))
+    assert egec(*UNUSED, "--from", "some.txt").code == 0
+    age_notices(32)
+    code, seen = at_terminal(*UNUSED, typed=b"n\n")
+    assert (code, "Disable 2 clients and notify 4 clients? [y/N]:" in seen) == (1, True)
+    code, seen = at_terminal(*UNUSED, "--limit", "3", typed=b"y\n")
+    assert (code, "Disable 2 clients and notify 1 client? [y/N]:" in seen) == (0, True)
+    assert "2 disabled, 1 notified" in seen
+
+
 def test_selectors_that_match_nobody_are_told_apart_from_clients_who_wait(
     egec: Egec, server: MailServer, clients: list[str]
 ) -> None:
     nobody = (*UNUSED, "--email-domain", "nobody.example.org")
-    assert egec(*nobody, "--yes").err == "egec: no client matches: e-mail at nobody.example.org; never logged in\n"
+    assert egec(*nobody, "--yes").err == (
+        "egec: no client matches: created more than 2 years ago; e-mail at nobody.example.org; never logged in\n"
+    )
     assert egec(*nobody, "--dry-run").err.splitlines()[1:] == ["egec: no client matches; nothing was changed"]
     assert egec(*UNUSED, "--yes").code == 0
     assert egec(*UNUSED, "--yes").err == "egec: no client to change\n"
@@ -132,11 +158,17 @@ def test_a_list_names_the_clients_and_an_unknown_line_is_reported(
         (("c1@example.org", "--notify", "30d"), 2, "--notify is for many clients"),
         (("--all", "--notify", "2027-01-01", "--yes"), 2, "invalid period of notice: '2027-01-01'"),
         (("--notify", "30d", "--yes"), 2, "no client is selected"),
-        (("--never-logged-in", "--notify", "30d"), 2, "confirmation needs a terminal"),
+        ((*NEVER_USED, "--notify", "30d"), 2, "confirmation needs a terminal"),
+        (("--never-logged-in", "--notify", "30d", "--yes"), 2, "Add --last-login-before 2y, or --never-logged-in --cr"),
+        (
+            ("--never-logged-in", "--from", "some.txt", "--notify", "30d"),
+            2,
+            "or --never-logged-in with --created-before",
+        ),
         (("--all", "--notify", "30d", "--yes"), 2, "Add --last-login-before 2y, or --never-logged-in"),
-        (("--created-before", "2y", "--notify", "30d", "--yes"), 2, "--notify needs --last-login-before or"),
-        (("--status", "active", "--notify", "30d", "--dry-run"), 2, "--notify needs --last-login-before or"),
-        (("--from", "some.txt", "--notify", "30d"), 2, "--notify needs --last-login-before or"),
+        (("--created-before", "2y", "--notify", "30d", "--yes"), 2, "--notify needs --last-login-before, or"),
+        (("--status", "active", "--notify", "30d", "--dry-run"), 2, "--notify needs --last-login-before, or"),
+        (("--from", "some.txt", "--notify", "30d"), 2, "--notify needs --last-login-before, or"),
     ],
 )
 def test_a_wrong_command_line_sends_nothing(
@@ -294,6 +326,15 @@ def test_the_clients_whom_a_signal_left_are_one_number(
     done = len(server.accepted)
     number = f"{done} notified, {left} postponed" if left else f"{done} notified"
     assert ended.err.splitlines()[0] == f"egec: {number}"
+
+
+def test_after_a_signal_those_who_were_notified_long_after_the_start_do_not_count_as_left(
+    egec: Egec, server: MailServer, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the command had run for longer than clocks may differ.
+    monkeypatch.setattr("egec_cli.clock.TOLERANCE", timedelta(0))
+    server.at(Point.KEPT, lambda: signal.raise_signal(signal.SIGINT))
+    assert egec(*UNUSED, "--yes").err.splitlines()[0] == "egec: 1 notified, 5 postponed"
 
 
 def test_clients_whom_a_quota_left_are_one_number(

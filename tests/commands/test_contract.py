@@ -108,7 +108,7 @@ CASES = [
             "activate",
         )
     ),
-    Case("client disable --from some.txt --never-logged-in --reason left --notify 30d", 0, 1),
+    Case("client disable --from some.txt --never-logged-in --created-before 2y --reason left --notify 30d", 0, 1),
     Case("client show example --match", 67),
     Case(f"client erase --yes {BUSY}", 75),
     Case(f"client erase {JEANNE}", 1, answer="n"),
@@ -341,7 +341,7 @@ ELSEWHERE = [
     Case("db restore copy.db", 0, 0),
     Case("db restore copy.db", 75),
     Case("doctor", 78),
-    Case("client disable --from some.txt --never-logged-in --reason left --notify 30d", 75),
+    Case("client disable --from some.txt --never-logged-in --created-before 2y --reason left --notify 30d", 75),
     *(Case(f"reissue {act}", 75) for act in ("start", "resume", "retry")),
     Case("client create office@example.org --if-missing", 67),
     Case("activate office@example.org", 0, 3),

@@ -13,7 +13,7 @@ from egec_cli.clients import fields, history
 from egec_cli.clients.change import disable_clients, enable_clients, erase_clients
 from egec_cli.clients.records import create_client, find_client
 from egec_cli.clients.select import Selected, Selection
-from egec_cli.clients.update import update_client
+from egec_cli.clients.update import send_notice, update_client
 from egec_cli.context import Context
 from egec_cli.credentials import bounces
 from egec_cli.credentials.bounces import BounceOutcome, BounceRecord
@@ -21,7 +21,7 @@ from egec_cli.credentials.issue import issue_by_mail, issue_to_operator
 from egec_cli.imports import tables
 from egec_cli.imports.columns import FIELD_OF_COLUMN
 from egec_cli.imports.formats import OnConflict, TableOptions
-from egec_cli.imports.run import import_clients
+from egec_cli.imports.run import ImportResult, import_clients
 from egec_cli.logins.explain import explain_login
 from egec_cli.logins.verify import verify_login
 from egec_cli.mail.bounces import Incoming
@@ -154,6 +154,19 @@ def test_a_delay_marks_nothing_and_a_failure_after_it_does(opened: Context, clie
     assert is_marked(client)
 
 
+def test_a_notice_to_a_previous_address_is_known_and_marks_nothing(opened: Context, client: Client) -> None:
+    egec, server = with_sharing(opened), Server()
+    moved = update_client(egec, client, {"email": "new@example.org"})
+    assert moved.previous_email == "jeanne@example.org"
+    assert send_notice(egec, moved.client, moved.previous_email, lambda: server).error is None
+    successor = create_client(egec, fields.parse_fields("jeanne@example.org"))
+    (delay, failure) = read(egec, *(report_of(server.mails[0].message_id, action=one) for one in ("delayed", "failed")))
+    assert (delay.identifier, delay.outcome) == (client.identifier, "temporary")
+    assert (failure.identifier, failure.outcome) == (client.identifier, "known")
+    assert (is_marked(client), is_marked(successor)) == (False, False)
+    assert not Event.select().where(Event.action == "mail.bounce").exists()
+
+
 def test_other_messages_are_not_reports(opened: Context, client: Client) -> None:
     mail, _ = mailed(opened, client)
     reply = f"From: jeanne@example.org\nIn-Reply-To: {mail.message_id}\n\nBonjour\n".encode()
@@ -208,8 +221,12 @@ def import_another_address(egec: Context, client: Client) -> None:
 
 def import_row(egec: Context, client: Client, email: str) -> None:
     text = f"identifier,email,last_name\n{client.identifier},{email},Petit\n"
+    assert import_table(egec, text).updated == 1
+
+
+def import_table(egec: Context, text: str) -> ImportResult:
     table = tables.read_table(BytesIO(text.encode()), "x", FIELD_OF_COLUMN, TableOptions())
-    assert import_clients(egec, table, lambda _: None, on_conflict=OnConflict.UPDATE).updated == 1
+    return import_clients(egec, table, lambda _: None, on_conflict=OnConflict.UPDATE)
 
 
 def use_a_later_mail(egec: Context, client: Client) -> None:
@@ -423,3 +440,62 @@ def test_a_login_with_a_mail_to_a_former_address_clears_no_mark_of_the_present_o
     read(egec, report_of(mail.message_id))
     assert verify_login(egec, newcomer.identifier, clear).accepted
     assert (is_marked(first), is_marked(second), is_marked(newcomer)) == (True, True, True)
+
+
+def create_further(egec: Context, email: str) -> Client:
+    return create_client(egec, fields.parse_fields(email, reference="D-3"))
+
+
+def move(egec: Context, email: str) -> Client:
+    other = create_client(egec, fields.parse_fields("former@example.org"))
+    return update_client(egec, other, {"email": email}).client
+
+
+def import_further(egec: Context, email: str) -> Client:
+    assert import_table(egec, f"identifier,email\n,new@example.org\n1234567890,{email}\n").created == 2
+    return find_client("1234567890")
+
+
+def move_by_import(egec: Context, email: str) -> Client:
+    other = create_client(egec, fields.parse_fields("former@example.org"))
+    import_row(egec, other, email)
+    return other
+
+
+JOINING = [create_further, move, import_further, move_by_import]
+
+
+@pytest.mark.parametrize("join", JOINING)
+def test_a_further_client_with_a_marked_address_has_the_mark_until_a_login(
+    opened: Context, client: Client, join: Callable[[Context, str], Client]
+) -> None:
+    egec = with_sharing(opened)
+    bounced(egec, client)
+    newcomer = join(egec, "Jeanne@example.org")
+    assert Client.get_by_id(newcomer.id).email_bounced_at == Client.get_by_id(client.id).email_bounced_at is not None
+    assert Client.select().where(Client.email_bounced_at.is_null(False)).count() == 2
+    use_a_later_mail(egec, newcomer)
+    assert (is_marked(client), is_marked(newcomer)) == (False, False)
+
+
+@pytest.mark.parametrize("join", JOINING)
+def test_a_further_client_with_an_address_that_works_has_no_mark(
+    opened: Context, client: Client, join: Callable[[Context, str], Client]
+) -> None:
+    egec = with_sharing(opened)
+    bounced(egec, client)
+    create_client(egec, fields.parse_fields("marc@example.org"))
+    assert not is_marked(join(egec, "marc@example.org"))
+
+
+def test_a_client_who_moves_from_one_marked_address_to_another_has_the_mark_of_the_new_one(
+    opened: Context, client: Client
+) -> None:
+    egec = with_sharing(opened)
+    other = create_client(egec, fields.parse_fields("marc@example.org"))
+    bounced(egec, client)
+    bounced(egec, other)
+    update_client(egec, other, {"email": "jeanne@example.org"})
+    assert Client.get_by_id(other.id).email_bounced_at == Client.get_by_id(client.id).email_bounced_at
+    update_client(egec, other, {"email": "new@example.org"})
+    assert (is_marked(client), is_marked(other)) == (True, False)

@@ -154,3 +154,15 @@ def test_nothing_is_imported_while_shared_emails_are_forbidden(opened: Context) 
     with pytest.raises(ConfigError) as caught:
         imported(opened, "email\nnew@example.org\n")
     assert caught.value.code == "email_shared"
+
+
+def test_further_clients_get_the_mark_of_their_address_in_one_statement_for_each_batch(
+    sharing: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    [first] = create_sharers(sharing, 1)
+    Client.update(email_bounced_at=sharing.clock()).execute()
+    rows = "".join(f"{OFFICE};;E-{number};\n" for number in range(300))
+    caplog.set_level("DEBUG", "peewee")
+    assert imported(sharing, f"{HEADER}\n{rows}") == (counts(created=300), [])
+    assert {one.email_bounced_at for one in Client.select()} == {Client.get_by_id(first.id).email_bounced_at}
+    assert sum("MAX" in one.getMessage() and "email_bounced_at" in one.getMessage() for one in caplog.records) == 1

@@ -89,7 +89,9 @@ def credentials_mail(
     return finish_mail(settings, text, recipient, issued_at, client)
 
 
-def address_changed_mail(settings: Settings, *, recipient: str, language: str, name: str, changed_at: datetime) -> Mail:
+def address_changed_mail(
+    settings: Settings, *, recipient: str, language: str, name: str, changed_at: datetime, client: int = NOBODY
+) -> Mail:
     """Return the note to the previous address of a client; arguments as for `credentials_mail`.
 
     It names neither the new address nor the identifier: the previous address may belong to another person by now.
@@ -100,7 +102,7 @@ def address_changed_mail(settings: Settings, *, recipient: str, language: str, n
     greeting = template.format_greeting(settings, name, language)
     values = template.address_changed_values(settings, greeting, changed_at, language)
     templates = KindTemplates.find(settings, Kind.ADDRESS_CHANGED, language)
-    return finish_mail(settings, templates.fill(values), recipient, changed_at)
+    return finish_mail(settings, templates.fill(values), recipient, changed_at, client)
 
 
 def closing_mail(
