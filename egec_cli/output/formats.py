@@ -7,7 +7,6 @@ apostrophes already, one more is added, so that removing one restores the text.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -173,11 +172,6 @@ def is_at_terminal() -> bool:
 def is_for_terminal(output: OutputFormat) -> bool:
     """Return whether a person at a terminal reads the results, which are not hidden."""
     return output is OutputFormat.TABLE and is_at_terminal() and not is_hidden(output)
-
-
-def has_reader() -> bool:
-    """Return whether stdout can be read: it was open at the start of the program."""
-    return sys.stdout.name != os.devnull
 
 
 def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: OutputFormat) -> None:
