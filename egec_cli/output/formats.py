@@ -90,7 +90,7 @@ def render_all(
         chosen: the names of the fields to show, in this order; empty for all.
         in_table: the fields that a table shows by default.
         optional: those of them that a narrow terminal leaves out, the least important first.
-        empty: what a terminal shows for an empty list.
+        empty: what a terminal shows instead of an empty table.
         flush: flush after each result, so that a pipe sees it immediately.
         are_outcomes: reading the results does the work, so none of them waits for a pager, nor ends with it.
 
