@@ -49,8 +49,12 @@ class _Terminated(KeyboardInterrupt):
 
 def entry() -> None:
     """Run `egec` and end the process without the interpreter's slow shutdown."""
-    _protect_files_and_memory()
-    code = run()
+    try:
+        _protect_files_and_memory()
+        code = run()
+    except KeyboardInterrupt as signal_:
+        # One before the command began, or a second one while it ended.
+        code = ExitCode.TERMINATED if isinstance(signal_, _Terminated) else ExitCode.INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             if stream is not None:
@@ -254,12 +258,6 @@ def _lost_folder() -> str | None:
 
 def _file_system_failed(error: OSError) -> EgecError:
     path, reason = error.filename, system_message(error)
-    if isinstance(error, FileNotFoundError) and not str(path or "").startswith("/") and (folder := _lost_folder()):
-        return StorageError(
-            "the working folder {folder} no longer exists",
-            "Change to an existing folder, or use absolute paths.",
-            folder=folder,
-        )
     if isinstance(error, FileNotFoundError) and path:
         return StorageError("{path}: no such file or folder", "Correct the path, or create it.", path=path)
     if isinstance(error, IsADirectoryError) and path:

@@ -18,6 +18,7 @@ import pytest
 
 from egec_cli import __version__, main
 from egec_cli.errors import ExitCode
+from egec_cli.output import messages
 from egec_cli.settings import load
 from tests import children
 from tests.conftest import Egec
@@ -268,6 +269,13 @@ def test_a_signal_ends_the_command_with_the_code_of_the_signal(egec: Egec, numbe
     assert process.returncode == code
     assert word in err.decode()
     assert "Traceback" not in err.decode()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_while_the_command_ends_shows_no_traceback(number: int, code: int) -> None:
+    send = partial(children.send_to_itself, number)
+    ended = run_with([replace(load, "load_settings", send), replace(messages, "report_end", send)], "client", "list")
+    assert ended == (code, "", "")
 
 
 def test_ctrl_c_at_the_prompt_ends_its_line_and_claims_nothing(egec: Egec) -> None:
