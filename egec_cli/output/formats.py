@@ -135,9 +135,11 @@ def _flush_each(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 
 def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
-    for name in chosen:
+    for place, name in enumerate(chosen):
         if name not in names:
             raise UsageError("unknown field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names))
+        if name in chosen[:place]:
+            raise UsageError("the field {name} is chosen twice", "Name it once.", name=name)
     return list(chosen) or names
 
 

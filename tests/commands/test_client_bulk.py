@@ -253,6 +253,30 @@ def test_wrong_selectors_are_reported_before_a_missing_terminal(
     assert egec("client", "disable", "--all", "--reason", "x").err.startswith("egec: confirmation needs a terminal\n")
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--from", "--exclude", "--email-domain", "--created-before", "--created-after", "--last-login-before",
+     "--issued-before", "--column"],
+)  # fmt: skip
+def test_an_empty_selector_as_from_an_unset_variable_is_refused(egec: Egec, three: list[str], option: str) -> None:
+    for command in ("client erase --yes", "client disable --yes --reason x", "reissue start x --yes", "client list"):
+        for given in ([option, ""], [f"{option}="]):
+            ended = egec(*command.split(), "--status", "new", *given)
+            assert ended[:2] == (2, "")
+            assert ended.err == f"egec: {option} has an empty value\n      Give a value, or omit it.\n"
+    assert len(rows(egec("client", "list", "--status", "new", "--format", "jsonl"))) == 3
+
+
+def test_an_empty_time_limit_is_refused(egec: Egec, three: list[str]) -> None:
+    for option, command in (
+        ("--notify", "client disable --last-login-before 1y --reason x --yes"),
+        ("--older-than", "audit prune --yes"),
+    ):
+        ended = egec(*command.split(), option, "")
+        assert (ended.code, ended.err.splitlines()[0]) == (2, f"egec: {option} has an empty value")
+    assert disabled() == set()
+
+
 def test_a_list_to_erase_is_read_before_the_question(egec: Egec, three: list[str]) -> None:
     Path("names.csv").write_text("email\na@example.org\n")
     Path("broken.txt").write_bytes(b"a@example.org\n\xff\n")
