@@ -7,6 +7,7 @@ apostrophes already, one more is added, so that removing one restores the text.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -105,6 +106,9 @@ def render_all(
             for _ in records:
                 pass
         else:
+            if are_outcomes:
+                # If stdout is closed, this fails before any work is done.
+                os.write(sys.stdout.fileno(), b"")
             rows = _chosen(records, kind, names)
             rows = _flush_each(rows) if flush else rows
             if output is OutputFormat.TABLE:

@@ -267,6 +267,17 @@ def test_an_empty_selector_as_from_an_unset_variable_is_refused(egec: Egec, thre
     assert len(rows(egec("client", "list", "--status", "new", "--format", "jsonl"))) == 3
 
 
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_nobody_is_changed_if_stdout_is_closed(egec: Egec, three: list[str], form: str) -> None:
+    Path("names.txt").write_text("".join(f"{identifier}\n" for identifier in three))
+    for selectors in ("--from names.txt", "--all --yes"):
+        command = f"{sys.executable} -m egec_cli client disable --reason x --format {form} {selectors} >&-"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 74
+        assert "Standard output is closed" in done.stderr
+    assert disabled() == set()
+
+
 def test_an_empty_time_limit_is_refused(egec: Egec, three: list[str]) -> None:
     for option, command in (
         ("--notify", "client disable --last-login-before 1y --reason x --yes"),
