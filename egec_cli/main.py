@@ -49,8 +49,12 @@ class _Terminated(KeyboardInterrupt):
 
 def entry() -> None:
     """Run `egec` and end the process without the interpreter's slow shutdown."""
-    _protect_files_and_memory()
-    code = run()
+    try:
+        _protect_files_and_memory()
+        code = run()
+    except KeyboardInterrupt as signal_:
+        # One before the command began, or a second one while it ended.
+        code = ExitCode.TERMINATED if isinstance(signal_, _Terminated) else ExitCode.INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             if stream is not None:
@@ -77,9 +81,6 @@ def _protect_files_and_memory() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `egec` with these arguments (default: those of the process) and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
-        print(f"egec {__version__}")
-        return ExitCode.OK
     # If the caller ignores SIGTERM, keep ignoring it.
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, _terminate)
@@ -151,6 +152,9 @@ def _start_hash(arguments: Sequence[str]) -> object | None:
 
 
 def _run_command(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"egec {__version__}")
+        return ExitCode.OK
     # Loading creates many objects and no garbage, so collections would be in vain.
     gc.disable()
     if arguments[:1] == ["verify"]:
@@ -195,11 +199,12 @@ def _run_command(arguments: list[str]) -> int:
 
 
 def _set_up_streams() -> None:
-    """Write UTF-8 in every locale, and discard what goes to a closed stream."""
-    for name in ("stdout", "stderr"):
+    """Write UTF-8 in every locale. If stdout is closed, writing fails as on a full disk; a closed stderr is ignored."""
+    # What was opened for reading cannot be written.
+    for name, access in (("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+            setattr(sys, name, open(os.open(os.devnull, access), "w", encoding="utf-8"))  # noqa: SIM115 - until the end
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
@@ -253,12 +258,6 @@ def _lost_folder() -> str | None:
 
 def _file_system_failed(error: OSError) -> EgecError:
     path, reason = error.filename, system_message(error)
-    if isinstance(error, FileNotFoundError) and not str(path or "").startswith("/") and (folder := _lost_folder()):
-        return StorageError(
-            "the working folder {folder} no longer exists",
-            "Change to an existing folder, or use absolute paths.",
-            folder=folder,
-        )
     if isinstance(error, FileNotFoundError) and path:
         return StorageError("{path}: no such file or folder", "Correct the path, or create it.", path=path)
     if isinstance(error, IsADirectoryError) and path:
@@ -276,6 +275,8 @@ def _hint_on_system_error(error: OSError) -> Words:
         return Words("The file system is mounted read-only: choose another place.")
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return Words("Free some space, or raise the quota or the limit on file sizes, then try again.")
+    if error.errno == errno.EBADF:
+        return Words("Standard output is closed: send it to a terminal, a file or /dev/null.")
     if error.errno == errno.EIO:
         return Words("Check the disk, then try again.")
     return Words("Check the path and the file, then try again.")

@@ -63,7 +63,10 @@ OF_TYPER = (
 )
 # Messages of the system about files, folders and servers.
 OF_THE_SYSTEM = (
-    *map(os.strerror, (errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EIO, errno.EISDIR)),
+    *map(
+        os.strerror,
+        (errno.EACCES, errno.EBADF, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EINVAL, errno.EIO, errno.EISDIR),
+    ),
     *map(os.strerror, (errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOEXEC, errno.ENOSPC)),
     *map(os.strerror, (errno.ENOTDIR, errno.EPERM, errno.EPIPE, errno.EROFS)),
     *map(os.strerror, (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)),

@@ -425,3 +425,8 @@ def print_what_signing_needs() -> None:
         choose.open_transport(load.load_settings())
     except ConfigError as error:
         print(error.message, error.hint)
+
+
+def send_to_itself(number: int, *_: object, **__: object) -> None:
+    """Send a signal to this process."""
+    signal.raise_signal(number)

@@ -160,6 +160,14 @@ def test_a_time_zone_of_the_machine_that_python_cannot_use_does_not_matter(egec:
     assert run("verify", "--stdin", environment={"TZ": zone}, stdin="1234567890\nx\n").code == 1
 
 
+@pytest.mark.parametrize("variable", ["COLUMNS=0", "COLUMNS=-5", "COLUMNS=x", "LINES=0"])
+def test_an_impossible_size_of_the_terminal_hides_nothing(egec: Egec, variable: str) -> None:
+    egec("client", "create", "jeanne@example.org")
+    for command in (["client", "list"], ["client", "show", "jeanne@example.org"], ["stats"], ["doctor"]):
+        shown, usual = (see([*before, *PROGRAM, *command]) for before in (("env", variable), ()))
+        assert (shown.code, shown.lines) == (usual.code, usual.lines)
+
+
 # A deleted working folder.
 
 

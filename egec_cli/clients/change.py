@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from egec_cli.audit import record as audit
 from egec_cli.clients import fields
-from egec_cli.clients.name_files import ClientList, NamedClients
+from egec_cli.clients.name_files import NamedClients
 from egec_cli.context import Context
 from egec_cli.credentials import leases
 from egec_cli.credentials.states import lock_clients
@@ -316,23 +316,13 @@ def require_no_trace(context: Context, identifier: str | None) -> None:
 
 
 def change_each(
-    context: Context,
-    listed: ClientList,
-    change: Callable[[Sequence[int]], Mapping[int, ChangeRecord]],
-    *,
-    report_total: Callable[[int], None] = lambda _total: None,
+    named: NamedClients, change: Callable[[Sequence[int]], Mapping[int, ChangeRecord]]
 ) -> Iterator[ChangeRecord]:
     """Apply a change to each client that a file names, and yield the result of each line in order.
 
     Args:
         change: changes the clients with these keys and returns the results by key.
-        report_total: called with the number of lines, before the first change.
-
-    Raises:
-        InvalidInput: the file is not UTF-8, is invalid CSV or lacks the column; nothing was changed.
     """
-    named = NamedClients(context, {"listed": listed})
-    report_total(named.count_lines())
     for lines in named.read_lines():
         records = dict(change(list({line.client for line in lines if line.client is not None})))
         for line in lines:

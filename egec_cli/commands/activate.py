@@ -20,7 +20,6 @@ from egec_cli.hashing import Hashing, start_hash
 from egec_cli.mail.compose import template
 from egec_cli.output.formats import (
     OutputFormat,
-    has_reader,
     is_at_terminal,
     is_for_terminal,
     is_hidden,
@@ -305,10 +304,6 @@ def _print_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revo
         # Flush: a password in a buffer has not been shown.
         sys.stdout.flush()
 
-    if not has_reader():
-        raise UsageError(
-            "standard output is closed, so the password cannot be shown", "Send it to a terminal or a file."
-        )
     with _print_refusal(context, wanted, output):
         issue.issue_to_operator(context, wanted.find(output), show, hashing=hashing, revoke=revoke)
 

@@ -10,6 +10,7 @@ import typer
 from egec_cli.clients import bulk, change
 from egec_cli.clients.bulk import Changing, PlannedChange
 from egec_cli.clients.change import ChangeOutcome, ChangeRecord, Guard
+from egec_cli.clients.name_files import NamedClients
 from egec_cli.clients.select import (
     Selected,
     Selection,
@@ -119,7 +120,6 @@ def change_many(kind: Kind, request: Request, output: OutputFormat) -> None:
     """Change the clients, show the outcome of each, and end with the right exit code."""
     with open_selection(request.selectors) as selection, open_context(only_read=request.dry_run) as context:
         if request.is_plain_list:
-            require_confirmation(kind, request)
             failed = _change_list(context, kind, request, selection, output)
         else:
             selected = select_clients(context, kind, request, selection)
@@ -179,17 +179,16 @@ def _confirm(question: Words) -> None:
 
 def _change_list(context: Context, kind: Kind, request: Request, selection: Selection, output: OutputFormat) -> int:
     """Change the clients that a list names, one result for each line; return the number of those that failed."""
+    if "-" in _files(request.selectors):
+        # As in `select_clients`.
+        require_confirmation(kind, request)
+    named = NamedClients(context, {"listed": selection.listed})
+    require_confirmation(kind, request)
     if _needs_confirmation(kind, request):
         _confirm(Words(kind.of_list, from_file=to_text(request.selectors.from_file)))
-    assert selection.listed is not None
-    with ProgressLine(kind.name, Words("clients")) as line:
+    with ProgressLine(kind.name, Words("clients"), total=named.count_lines()) as line:
         summary = _Summary(line)
-        records = change.change_each(
-            context,
-            selection.listed,
-            lambda keys: kind.change(context, keys, change.NO_GUARD),
-            report_total=line.set_total,
-        )
+        records = change.change_each(named, lambda keys: kind.change(context, keys, change.NO_GUARD))
         render_all(summary.count(records, output), ChangeRecord, output, flush=True, are_outcomes=True)
     summary.report(lambda: Words("the list is empty"))
     kind.finish(context, summary.identifier)

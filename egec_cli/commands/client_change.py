@@ -298,6 +298,8 @@ def _choose_to_erase(*, yes: bool) -> _Choose:
         if yes:
             return choose_client(wanted, match=match, exactly=True, output=output)
         client = find_client(wanted, match=match, output=output)
+        if not can_ask():
+            raise no_terminal()
         show_named(client)
         if not confirm(Words("Permanently erase the data of client {client}?", client=client.identifier)):
             note("egec: nothing was erased")
@@ -320,8 +322,6 @@ def _change(
         change_many(kind, request, output)
         return
     require_record_format(output)
-    if kind.outcome is ChangeOutcome.ERASED and not (request.yes or can_ask()):
-        raise no_terminal()
     with open_context() as context:
         found = choose(client, match, output)
         name = describe_client(found)

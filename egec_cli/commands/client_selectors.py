@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
@@ -202,10 +202,15 @@ def note_if_none(records: Iterator[Row], output: str, *, is_selected: bool) -> I
         is_selected: whether clients were selected or searched.
     """
     is_said = output == OutputFormat.TABLE and is_at_terminal()
-    for first in records:
-        yield first
-        yield from records
-        return
+    try:
+        for first in records:
+            yield first
+            yield from records
+            return
+    finally:
+        # If the output fails at the first record, release its source before the database is closed.
+        if isinstance(records, Generator):
+            records.close()
     if sys.stderr.isatty() and not is_said:
         note("egec: no client matches" if is_selected else "egec: there are no clients")
 

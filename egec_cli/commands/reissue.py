@@ -312,10 +312,10 @@ def retry_command(
 @app.command("cancel", epilog="egec reissue cancel spring-2026\negec reissue cancel spring-2026 --yes")
 def cancel_command(name: NameArgument, yes: YesOption = False, output: RecordOption = OutputFormat.TABLE) -> None:
     """Cancel a run permanently; clients not mailed yet keep their current password."""
-    if not (yes or can_ask()):
-        raise no_terminal()
     with open_context() as context:
         run = runs.find_run(name)
+        if not (yes or can_ask()):
+            raise no_terminal()
         if not (yes or _confirm_cancel(context, run)):
             note("egec: nothing was cancelled")
             raise typer.Exit(ExitCode.REFUSED)

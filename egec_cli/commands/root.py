@@ -17,6 +17,8 @@ from egec_cli.settings.schema import ENV_FILE_VARIABLE
 
 # The help of a command with more options shows them by subject.
 _OPTIONS_IN_ONE_LIST = 7
+# What is changed or deleted at once without them.
+_TIME_LIMITS = {"notify", "older_than"}
 _ARGUMENTS, _OPTIONS = translation.Words("Arguments"), translation.Words("Options")
 
 
@@ -29,14 +31,17 @@ class _Shared:
         """Parse the arguments.
 
         Raises:
-            UsageError: an option that takes a single value is given more than once.
+            UsageError: an option that takes a single value is given more than once, or has an empty value that would
+                change too much.
         """
         given = list(args)
         rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         if not ctx.resilient_parsing:
             # Parsed again, after --help has had its turn: parsed values do not show how often an option was given.
-            _, _, order = self.make_parser(ctx).parse_args(given)  # type: ignore[attr-defined]
+            values, _, order = self.make_parser(ctx).parse_args(given)  # type: ignore[attr-defined]
             _require_once(order)
+            if "" in values.values():
+                _require_limits(values, order)
         return rest
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
@@ -57,6 +62,17 @@ def _require_once(parameters: list[Any]) -> None:
         is_option = parameter.param_type_name == "option"
         if times > 1 and is_option and not (parameter.is_flag or parameter.multiple):
             raise UsageError("{option} is given more than once", "Give it once.", option=max(parameter.opts, key=len))
+
+
+def _require_limits(values: Mapping[str, Any], parameters: list[Any]) -> None:
+    """Refuse a selector or a time limit with an empty value, as from an unset variable: too much would be changed."""
+    # Imported here: it is rarely needed.
+    from egec_cli.commands.options import SELECTION
+
+    for parameter in parameters:
+        is_limit = getattr(parameter, "rich_help_panel", None) == SELECTION or parameter.name in _TIME_LIMITS
+        if is_limit and values[parameter.name] == "":
+            raise UsageError("{option} has an empty value", "Give a value, or omit it.", option=parameter.opts[0])
 
 
 class Command(_Shared, TyperCommand):

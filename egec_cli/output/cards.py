@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import NamedTuple, TextIO
 
 from egec_cli.output import screen
@@ -63,8 +64,10 @@ def labelled_line(label: Part | str, value: Part | str, column: int) -> Line:
 def show_lines(lines: Iterable[Line], stream: TextIO) -> None:
     """Write lines to stdout or stderr: at a terminal in colour and no longer than the screen, elsewhere as they are."""
     if not stream.isatty():
-        for line in lines:
-            stream.write(f"{line.label.text}{_text_of(line.parts)}".rstrip() + "\n")
+        # As every message, those on stderr do not stop the command if they cannot be written.
+        with suppress(OSError) if stream is sys.stderr else nullcontext():
+            for line in lines:
+                stream.write(f"{line.label.text}{_text_of(line.parts)}".rstrip() + "\n")
         return
     # Imported here, for terminals only: it takes as long as the rest of a command.
     from rich.text import Text

@@ -91,7 +91,7 @@ def render_all(
         chosen: the names of the fields to show, in this order; empty for all.
         in_table: the fields that a table shows by default.
         optional: those of them that a narrow terminal leaves out, the least important first.
-        empty: what a terminal shows for an empty list.
+        empty: what a terminal shows instead of an empty table.
         flush: flush after each result, so that a pipe sees it immediately.
         are_outcomes: reading the results does the work, so none of them waits for a pager, nor ends with it.
 
@@ -106,6 +106,9 @@ def render_all(
             for _ in records:
                 pass
         else:
+            if are_outcomes:
+                # If stdout is closed, this fails before any work is done.
+                os.write(sys.stdout.fileno(), b"")
             rows = _chosen(records, kind, names)
             rows = _flush_each(rows) if flush else rows
             if output is OutputFormat.TABLE:
@@ -136,9 +139,11 @@ def _flush_each(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 
 def _known(chosen: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
-    for name in chosen:
+    for place, name in enumerate(chosen):
         if name not in names:
             raise UsageError("unknown field {name!r}", "The fields are: {known}.", name=name, known=", ".join(names))
+        if name in chosen[:place]:
+            raise UsageError("the field {name} is chosen twice", "Name it once.", name=name)
     return list(chosen) or names
 
 
@@ -173,11 +178,6 @@ def is_at_terminal() -> bool:
 def is_for_terminal(output: OutputFormat) -> bool:
     """Return whether a person at a terminal reads the results, which are not hidden."""
     return output is OutputFormat.TABLE and is_at_terminal() and not is_hidden(output)
-
-
-def has_reader() -> bool:
-    """Return whether stdout can be read: it was open at the start of the program."""
-    return sys.stdout.name != os.devnull
 
 
 def _show_rows(rows: Iterator[Sequence[Any]], names: Sequence[str], output: OutputFormat) -> None:

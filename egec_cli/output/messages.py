@@ -83,7 +83,9 @@ def _write(words: Words, colour: str | None) -> None:
         from egec_cli.output.screen import message_for_people
 
         text = message_for_people(text, colour)
-    print(text, file=sys.stderr)
+    # A message that cannot be written, as in `2>&1 | head` or on a full disk, must not stop the command half-way.
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def format_message(text: str, /, **values: object) -> str:

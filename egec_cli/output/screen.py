@@ -48,7 +48,9 @@ def open_console(stream: TextIO | None = None) -> "Console":
     from rich.theme import Theme
 
     styles = {f"{bold}{name}": f"{bold}{colour}" for bold in ("", "bold ") for name, colour in READABLE.items()}
-    return Console(file=stream, theme=Theme(styles), highlight=False, soft_wrap=True)
+    # A width, as rich shows nothing if COLUMNS is 0.
+    width = width_of(stream or sys.stdout)
+    return Console(file=stream, width=width, theme=Theme(styles), highlight=False, soft_wrap=True)
 
 
 def text_width(text: str) -> int:

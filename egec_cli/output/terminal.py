@@ -53,15 +53,15 @@ def show_table(
         rows: the values, read one row at a time.
         names: the names of the columns.
         optional: the columns that a narrow terminal leaves out, the least important first.
-        empty: what a terminal shows for an empty table.
+        empty: what a terminal shows instead of an empty table.
         may_page: show a long table in the pager.
     """
     first = list(islice(rows, _ROWS_FOR_WIDTHS))
     if not sys.stdout.isatty():
         table = _Table(names, [[to_text(value) for value in row] for row in first])
         _write_lines(table, ([to_text(value) for value in row] for row in rows))
-    elif not first and empty:
-        sys.stdout.write(f"{translate(empty)}\n")
+    elif not first:
+        sys.stdout.write(f"{translate(empty)}\n" if empty else "")
     else:
         screen_width, lines = size_of_the_terminal()
         table = _Table(names, [[text_for_people(value) for value in row] for row in first])

@@ -199,10 +199,15 @@ def test_the_memo_is_acted_out(office: Office) -> None:
     # A forgotten password: two mails, of which only the last signs in.
     office.set("EGEC_REQUESTS_PER_CLIENT=0")
     assert office.request(JEANNE) == SENT
+    # A reload sends no form again, and the address says nothing about the client.
+    office.client.reload()
+    assert office.message() == SENT
+    assert office.client.value("location.href") == f"{office.url}?envoye#activation"
     [_, last] = office.received()
     assert last.identifier == first.identifier
     assert office.sign_in(first.identifier, first.password) == REFUSED
     assert office.sign_in(last.identifier, last.password) == SIGNED_IN
+    assert office.client.value("location.href") == f"{office.url}?connecte"
     # The mail server is down: the client may keep the password.
     office.mail_server.fail_always(Fault.CUT_AT_EHLO)
     assert office.request(JEANNE).startswith(UNAVAILABLE)
@@ -261,7 +266,9 @@ def test_the_page_works_by_keyboard_for_screen_readers_on_every_screen_and_for_i
 
 def test_the_guide_shows_the_program_that_the_tests_use() -> None:
     assert PORTAL.text == FIXTURE.read_text(encoding="utf-8")
-    assert len(PORTAL.text.splitlines()) <= 150
+    assert len(PORTAL.text.splitlines()) <= 165
+    # What the page says after a redirect is what egec says.
+    assert (CHECKOUT / "templates" / "sent.fr.txt").read_text(encoding="utf-8").strip() == SENT
     assert (PORTAL.permissions, SUDOERS.permissions) == (0o755, 0o440)
 
 

@@ -39,6 +39,12 @@ class Visitor:
         self._browser.call("Page.navigate", url=url)
         self._wait_for_page()
 
+    def reload(self) -> None:
+        """Load the page again, as with F5."""
+        self.value("window.isOld = true")
+        self._browser.call("Page.reload")
+        self._wait_for_page()
+
     def forbid_scripts(self) -> None:
         """Let pages run no JavaScript."""
         self._browser.call("Emulation.setScriptExecutionDisabled", value=True)

@@ -10,7 +10,7 @@ import pytest
 
 from egec_cli.clients import change, fields, lists, records, update
 from egec_cli.clients.lists import ListQuery
-from egec_cli.clients.name_files import ClientList
+from egec_cli.clients.name_files import ClientList, NamedClients
 from egec_cli.clients.records import AmbiguousClient
 from egec_cli.clients.select import Selected, Selection, Unmatched
 from egec_cli.context import Context
@@ -192,8 +192,7 @@ def test_a_line_with_a_shared_email_excludes_every_sharer(opened: Context) -> No
 def test_a_change_of_a_list_leaves_sharers_alone_unless_named_by_identifier(opened: Context) -> None:
     _, second = create_sharers(opened)
     outcomes = change.change_each(
-        opened,
-        listing(f"{OFFICE}\n{second.identifier}\n"),
+        NamedClients(opened, {"listed": listing(f"{OFFICE}\n{second.identifier}\n")}),
         lambda keys: change.disable_clients(opened, keys, reason="x"),
     )
     assert [(one.line, one.outcome, one.failure) for one in outcomes] == [

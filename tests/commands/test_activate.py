@@ -215,7 +215,7 @@ def shown_password(egec: Egec, identifier: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code"), [("> /dev/full", 74), ("| true", 141), (">&-", 2), ("> /dev/full 2>&1", 74)]
+    ("redirection", "code"), [("> /dev/full", 74), ("| true", 141), (">&-", 74), ("> /dev/full 2>&1", 74)]
 )
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_if_the_new_password_cannot_be_shown_the_previous_one_stays_valid(

@@ -172,6 +172,9 @@ def test_every_format_of_an_empty_list_is_well_formed(egec: Egec) -> None:
 def test_fields_are_chosen_by_name_in_any_order(egec: Egec) -> None:
     egec(*JEANNE)
     assert records(egec, "--fields", "status,email") == [{"status": "new", "email": "jeanne@example.org"}]
+    assert egec("client", "list", "--fields", "email,status,email").err.startswith(
+        "egec: the field email is chosen twice"
+    )
     wrong = egec("client", "list", "--fields", "emial")
     assert wrong.code == 2
     assert "email" in wrong.err

@@ -160,9 +160,9 @@ def test_a_terminal_asks_with_the_number_and_the_selectors(egec: Egec, three: li
     assert (code, "?" in seen) == (0, False)
     # Nothing to change, so nothing to ask.
     code, seen = at_terminal("client", "enable", "--email-domain", "example.com")
-    assert (code, seen.splitlines()[-1]) == (0, "egec: no client to change")
+    assert (code, seen.splitlines()) == (0, ["egec: no client to change"])
     code, seen = at_terminal("client", "enable", "--status", "disabled")
-    assert (code, seen.splitlines()[-1]) == (0, "egec: no client matches: status disabled")
+    assert (code, seen.splitlines()) == (0, ["egec: no client matches: status disabled"])
 
 
 @pytest.mark.parametrize("command", CHANGES)
@@ -251,6 +251,61 @@ def test_wrong_selectors_are_reported_before_a_missing_terminal(
     assert (ended.code, ended.out) == (2 if code == 65 else code, "")
     assert (words in ended.err) == (code != 65)
     assert egec("client", "disable", "--all", "--reason", "x").err.startswith("egec: confirmation needs a terminal\n")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--from", "--exclude", "--email-domain", "--created-before", "--created-after", "--last-login-before",
+     "--issued-before", "--column"],
+)  # fmt: skip
+def test_an_empty_selector_as_from_an_unset_variable_is_refused(egec: Egec, three: list[str], option: str) -> None:
+    for command in ("client erase --yes", "client disable --yes --reason x", "reissue start x --yes", "client list"):
+        for given in ([option, ""], [f"{option}="]):
+            ended = egec(*command.split(), "--status", "new", *given)
+            assert ended[:2] == (2, "")
+            assert ended.err == f"egec: {option} has an empty value\n      Give a value, or omit it.\n"
+    assert len(rows(egec("client", "list", "--status", "new", "--format", "jsonl"))) == 3
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_nobody_is_changed_if_stdout_is_closed(egec: Egec, three: list[str], form: str) -> None:
+    Path("names.txt").write_text("".join(f"{identifier}\n" for identifier in three))
+    for selectors in ("--from names.txt", "--all --yes"):
+        command = f"{sys.executable} -m egec_cli client disable --reason x --format {form} {selectors} >&-"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 74
+        assert "Standard output is closed" in done.stderr
+    assert disabled() == set()
+
+
+def test_an_empty_time_limit_is_refused(egec: Egec, three: list[str]) -> None:
+    for option, command in (
+        ("--notify", "client disable --last-login-before 1y --reason x --yes"),
+        ("--older-than", "audit prune --yes"),
+    ):
+        ended = egec(*command.split(), option, "")
+        assert (ended.code, ended.err.splitlines()[0]) == (2, f"egec: {option} has an empty value")
+    assert disabled() == set()
+
+
+def test_a_list_to_erase_is_read_before_the_question(egec: Egec, three: list[str]) -> None:
+    Path("names.csv").write_text("email\na@example.org\n")
+    Path("broken.txt").write_bytes(b"a@example.org\n\xff\n")
+    for options, words in (
+        (("--from", "names.csv", "--column", "courriel"), "names.csv has no column 'courriel'"),
+        (("--from", "broken.txt"), "broken.txt:2: not UTF-8 text"),
+    ):
+        code, seen = at_terminal("client", "erase", *options)
+        assert code == 65
+        assert seen.startswith(f"egec: {words}")
+        ended = egec("client", "erase", *options)
+        assert (ended.code, ended.out) == (65, "")
+        assert ended.err.startswith(f"egec: {words}")
+    code, seen = at_terminal("client", "erase", "--from", "-")
+    assert (code, "confirmation needs a terminal" in seen) == (2, True)
+    ended = egec("client", "erase", "--from", "names.csv", "--column", "email")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("egec: confirmation needs a terminal\n")
 
 
 def test_a_list_is_not_typed_in_vain(egec: Egec, three: list[str]) -> None:

@@ -110,6 +110,7 @@ def test_unblock_resets_the_failed_logins_that_show_displays(egec: Egec, egec_pr
 
 def test_erase_asks_at_a_terminal_and_needs_yes_elsewhere(egec: Egec, jeanne: str) -> None:
     assert egec("client", "erase", jeanne).code == 2
+    assert egec("client", "erase", "unknown@example.org").code == 67
     assert at_terminal("client", "erase", jeanne, typed=b"n\n")[0] == 1
     assert shown(egec, jeanne)["email"] == "jeanne@example.org"
     code, seen = at_terminal("client", "erase", jeanne, typed=b"y\n")

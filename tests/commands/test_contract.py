@@ -208,9 +208,10 @@ def small_world(tmp_path: Path, kept: Path, egec: Egec, server: MailServer, monk
     return world.create_world(tmp_path, kept, egec, server, monkeypatch)
 
 
-def ended(line: str, stdin: Path | None = None) -> Ended:
+def ended(line: str, stdin: Path | None = None, redirection: str = "") -> Ended:
     """Run `egec` with input on descriptors 0 and 3."""
     redirected = f"< {stdin} 3< {stdin}" if stdin else "< /dev/null"
+    redirected += redirection
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m egec_cli {line} {redirected}"], capture_output=True, timeout=60
     )
@@ -299,6 +300,29 @@ def is_an_error(done: Ended, *, in_json: bool) -> None:
     assert list(told) == ["error"]
     assert is_of(told["error"], (ErrorRecord,))
     assert ERRORS[told["error"]["code"]][0] == done.code
+
+
+# The first case of each command that does something.
+WORKING = list({case.path: case for case in reversed(CASES) if case.code in (0, 3) and not case.answer}.values())
+
+
+@pytest.mark.parametrize("case", WORKING, ids=lambda case: case.path)
+def test_a_closed_stdout_is_an_error_like_a_full_disk_unless_nothing_is_written(small_world: World, case: Case) -> None:
+    done = ended(case.line, small_world.folder / case.stdin if case.stdin else None, " >&-")
+    assert done.code == (0 if case.line == "verify --stdin" else 74), done
+    assert ("egec: the output could not be written: " in done.err) is (done.code == 74)
+    assert "internal error" not in done.err
+
+
+@pytest.mark.parametrize("redirection", [" 2>&-", " 2> /dev/full"])
+@pytest.mark.parametrize(
+    "case", [case for case in WORKING if case.path in ("client import", "activate", "reissue start", "client list")],
+    ids=lambda case: case.path,
+)  # fmt: skip
+def test_a_stderr_that_cannot_be_written_changes_nothing(small_world: World, case: Case, redirection: str) -> None:
+    done = ended(f"--verbose {case.line}", None, redirection)
+    assert (done.code, done.err) == (case.code, "")
+    assert done.out != ""
 
 
 IN_LINES = [case for case in CASES if case.result is not None and case.stdin == "" and not case.answer]

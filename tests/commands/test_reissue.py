@@ -367,6 +367,7 @@ def test_a_run_that_was_cancelled_is_not_resumed(egec: Egec, server: MailServer,
     assert egec("reissue", "cancel", "spring", "--yes").code == 77
     server.stop()
     egec("reissue", "start", "summer", "--from", "nowhere", "--yes")
+    assert egec("reissue", "cancel", "summer").code == 65
     assert egec("reissue", "cancel", "summer", "--yes").code == 65
 
 
