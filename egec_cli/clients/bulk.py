@@ -1,4 +1,4 @@
-"""Change the clients whom selectors select: preview them, and walk through them in batches."""
+"""Change the selected clients: preview them, and walk through them in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -53,7 +53,7 @@ BatchEntry = tuple[int, int | None, int]
 
 
 class Changing:
-    """The selected clients for whom a change has an effect: those who are already disabled are not disabled again."""
+    """The selected clients on which a change has an effect: those who are already disabled are not disabled again."""
 
     def __init__(self, selected: Selected, outcome: ChangeOutcome, due: Any = None) -> None:
         """Combine a selection with a change, by the outcome that it has.
@@ -175,7 +175,7 @@ def change_selected(
     does the rest.
 
     Args:
-        change: changes those of the clients with these keys for whom a guard holds; returns the results by key.
+        change: changes those of the clients with these keys that pass a guard; returns the results by key.
         at_most: end after this number of clients.
         before_batch: called before each batch is changed, when the results of the previous one were taken.
     """

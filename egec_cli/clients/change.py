@@ -84,7 +84,7 @@ class Guard(NamedTuple):
     """What must hold for a client who is changed because selectors select the client.
 
     Attributes:
-        conditions: checked in the transaction of the change; clients for whom they do not hold are left out.
+        conditions: checked in the transaction of the change; clients that do not meet them are left out.
         selection: the selectors as options, for the audit log; empty without any.
     """
 
@@ -109,7 +109,7 @@ def disable_clients(
         reason: why, for readers of the history.
 
     Returns:
-        The results by key, without those for whom the guard does not hold.
+        The results by key, without those that do not pass the guard.
 
     Raises:
         InvalidInput: the reason is empty or invalid.
@@ -341,7 +341,7 @@ def change_each(
 
 
 def busy_record(identifier: str) -> ChangeRecord:
-    """Return the result for a client whom another process is mailing."""
+    """Return the result for a client that another process is mailing."""
     return _failed(identifier, _busy_error(identifier))
 
 
@@ -353,7 +353,7 @@ def record_to_error(record: ChangeRecord) -> EgecError:
 
 
 def _lock_states(keys: Sequence[int], guard: Guard, outcome: ChangeOutcome) -> Sequence[tuple[int, str, bool, bool]]:
-    """Lock these clients until the end of the transaction, and return those for whom the guard holds.
+    """Lock these clients until the end of the transaction, and return those that pass the guard.
 
     Returns:
         For each client the key, the identifier, whether the client was erased, and whether the change has an effect.

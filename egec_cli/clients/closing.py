@@ -50,7 +50,7 @@ FIRST_PAUSE = 5.0
 # The audit action of a notice, and its outcome if the notice will be tried again.
 ACTION = "client.closing"
 DEFERRED = "deferred"
-# Actions after which a client is notified anew.
+# Actions after which a client is notified again.
 _BEGINS_ANEW = (ACTION, "client.enable", "client.update")
 _DAYS = {"d": 1, "w": 7}
 
@@ -236,7 +236,7 @@ class Closer:
         """Disable those who are due.
 
         Returns:
-            The results by key, also of those for whom nothing is to do; and the keys and identifiers of the others.
+            The results by key, also of those that need nothing; and the keys and identifiers of the others.
         """
         found = conditions(self._context.settings, self._period, self._context.clock())
         guard = self._guard._replace(conditions=(found.is_due, *self._guard.conditions))

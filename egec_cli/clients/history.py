@@ -78,9 +78,9 @@ def _record(row: Credential, under_way: bool) -> MailRecord:
 
 
 def find_closing_notice(client: Client) -> str | None:
-    """Return when the client was told that the account will be closed, as RFC 3339 in UTC.
+    """Return when the client was notified that the account will be closed, as RFC 3339 in UTC.
 
-    None if nobody has told the client since the last login and the last change of the address, or if the account is
+    None if the client was not notified since the last login and the last change of the address, or if the account is
     closed.
     """
     told_at = client.closing_notified_at

@@ -1,4 +1,4 @@
-"""Find the clients whom files name: one on each line, or in one column of a table."""
+"""Find the clients that files name: one on each line, or in one column of a table."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Change many clients, whom a list names or selectors select: preview, question, progress and summary."""
+"""Change many clients, from a list or by selectors: preview, question, progress and summary."""
 
 import sys
 from collections import Counter
@@ -62,7 +62,7 @@ class Kind(NamedTuple):
 
     Attributes:
         outcome: the outcome for a client who is changed.
-        change: changes those of the clients with these keys for whom a guard holds; returns the results by key.
+        change: changes those of the clients with these keys that pass a guard; returns the results by key.
         name: what is being done, for the progress.
         question: the question before a change, with the number of clients.
         of_list: the question before a change of all clients in a list; empty for none.
@@ -216,7 +216,7 @@ def change_selected(
     walk: Walk | None = None,
     ask: Callable[[], Words] | None = None,
 ) -> int:
-    """Change the clients whom selectors select; return the number of those that failed.
+    """Change the selected clients; return the number of those that failed.
 
     Args:
         walk: changes them (default: in batches, as the kind says).

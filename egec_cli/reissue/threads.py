@@ -54,7 +54,7 @@ class HashedPassword(NamedTuple):
 class Recipient(NamedTuple):
     """The client of a mail: the client's row as it was when the credential was recorded.
 
-    `is_shared` tells whether another client has the same e-mail.
+    `is_shared`: whether another client has the same e-mail.
     """
 
     key: int

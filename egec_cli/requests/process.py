@@ -247,7 +247,7 @@ def _refuse(context: Context, client: Client | None, source: str, error: EgecErr
 
 
 def _refusal_of(client: Client | None, now: LocalMoment) -> EgecError:
-    """Return why nobody gets a mail: the client is unknown, disabled or inactive."""
+    """Return why no mail is sent: the client is unknown, disabled or inactive."""
     return (client and issue.find_refusal(client, now)) or ClientNotFound(
         "no client has the requested e-mail", "To find clients, type `egec client list --search PART`."
     )

@@ -174,7 +174,7 @@ class Credential(Table):
 MAIL_HAS_FAILED = (Credential.state == peewee.SQL(f"'{CredentialState.REFUSED}'")) | Credential.bounced_at.is_null(
     False
 )
-# For the few clients to whom mails could not be delivered.
+# For the few clients with an undeliverable address.
 Credential.add_index(Credential.client, where=MAIL_HAS_FAILED, name="credential_failed")
 
 

@@ -9,7 +9,7 @@ the end, where a search in key order would come to them last.
 
 `disable` runs `egec client disable SELECTOR` for a tenth of the clients, and a bare program that updates as many rows
 one by one in the same batches, each in a transaction; with audit, it inserts the events too. What the command takes
-if nobody is selected, its start-up, is subtracted. Memory is the peak of the process against that of a change of few.
+without a selected client, its start-up, is subtracted. Memory is the peak of the process against that of a change of few.
 """
 
 import argparse
@@ -36,7 +36,7 @@ LIMIT = 0.3
 SELECTORS = (
     "--last-login-before 2y", "--last-login-before 3y", "--last-login-before 10d", "--never-logged-in",
     "--created-before 5y", "--created-after 5y", "--created-after 30d", "--created-after 1d",
-    "--email-domain mairie-5.example.org", "--email-domain rare.example.com", "--email-domain nobody.example.net",
+    "--email-domain mairie-5.example.org", "--email-domain rare.example.com", "--email-domain unused.example.net",
     "--never-logged-in --created-before 2y", "--last-login-before 3y --email-domain mairie-5.example.org",
 )  # fmt: skip
 COLUMNS = (
@@ -92,7 +92,7 @@ class Database(NamedTuple):
 
 
 def fill(database: Database, number: int) -> None:
-    """Create the clients: of all ages, many of whom never logged in, and a few of whom are rare."""
+    """Create the clients: of all ages; many never logged in, and a few are rare."""
     chance, now = random.Random(number), datetime.now(UTC)
 
     def before(days: float) -> str:
@@ -161,11 +161,11 @@ def first_client(database: Database, selector: Sequence[str], rounds: int) -> Fi
 def disable(database: Database, number: int, rounds: int) -> None:
     """Compare a change of many clients with bare updates, and its memory with that of a change of few."""
     change = ("client", "disable", "--created-after", "90y", "--reason", "x", "--yes", "--format", "count", "--limit")
-    nobody = ("client", "disable", "--created-before", "90y", "--reason", "x", "--yes", "--format", "count")
+    none = ("client", "disable", "--created-before", "90y", "--reason", "x", "--yes", "--format", "count")
     ratios: dict[str, list[float]] = {"updates": [], "audit": []}
     memory = []
     for _ in range(rounds):
-        startup = run(database.egec(*nobody), database.folder)
+        startup = run(database.egec(*none), database.folder)
         few = run(database.egec(*change, "1000"), database.folder)
         ours = run(database.egec(*change, str(number)), database.folder)
         if ours.out != f"{number}\n":

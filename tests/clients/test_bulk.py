@@ -1,4 +1,4 @@
-"""Change the clients whom selectors select, on both databases."""
+"""Change the selected clients, on both databases."""
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def fill(context: Context, number: int) -> None:
 def changing(
     context: Context, outcome: ChangeOutcome = ChangeOutcome.DISABLED, **selectors: Any
 ) -> tuple[Context, Changing]:
-    """Return a context at noon and the selected clients for whom a change has an effect."""
+    """Return a context at noon and the selected clients on which a change has an effect."""
     at_noon = context._replace(clock=lambda: NOON)
     return at_noon, Changing(Selected(at_noon, Selection(**selectors), to_mail=False), outcome)
 

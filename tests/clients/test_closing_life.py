@@ -116,7 +116,7 @@ class Life(RuleBasedStateMachine):
             assert not server.sent
             self.disabled = True
         elif told and min(told) + PERIOD + timedelta(days=1) <= at and not self.disabled:
-            raise AssertionError("a client who was told is not closed on the day that the notice names")
+            raise AssertionError("a client who was notified is not closed on the day that the notice names")
         if server.sent:
             assert not self.disabled, "a disabled client gets a notice"
             assert not told, "a client gets two notices for one period"
@@ -141,7 +141,7 @@ class Life(RuleBasedStateMachine):
         address = f"c{self.client.id}-{number}@example.org"
         changed = update.update_client(self.egec, self.client, {"email": address})
         if changed.previous_email is None:
-            # The same address: nothing begins anew, so the notices from before still count.
+            # The same address: nothing starts again, so the notices from before still count.
             stored = self.current().closing_notified_at
             self.told = [stored] if stored is not None and self.counts(stored) else []
 

@@ -353,7 +353,7 @@ def test_two_commands_at_once_notify_each_client_once(
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: egec_process(*UNUSED, "--yes"), range(2)))
-    # A client whom the other command is mailing at this moment is left to it.
+    # A client that the other command is mailing at this moment is left to it.
     assert {ended.code for ended in both} <= {0, 3}
     assert sorted(recipients(server)) == clients
     with open_context(load.load_settings()):

@@ -18,7 +18,7 @@ from egec_cli.store.models import Credential, CredentialState, ItemState, Reissu
 
 @pytest.fixture
 def run(opened: Context) -> ReissueRun:
-    """Return a run of six clients, none of whom has been mailed."""
+    """Return a run of six clients that have not been mailed."""
     for number in range(6):
         create_client(opened, fields.parse_fields(f"c{number}@example.org"))
     return runs.start_run(opened, "spring", Selected(opened, Selection(everyone=True)))

@@ -146,7 +146,7 @@ class Kind(StrEnum):
 
 # Only these have a password. A run mails the first kind to new clients, the second to all others.
 KINDS_OF_A_RUN = (Kind.CREDENTIALS, Kind.REISSUE)
-# How long before its closing a client is told, in previews.
+# How long before its closing a client is notified, in previews.
 _USUAL_NOTICE = timedelta(days=30)
 _MONTHS = {
     "fr": "janvier/février/mars/avril/mai/juin/juillet/août/septembre/octobre/novembre/décembre",

@@ -24,7 +24,7 @@ def up(migrator, db):
             "client_sharing", client, (client.email_share, client.id), where=client.email_share > peewee.SQL("0")
         )
     )
-    # For the few clients who may be blocked, and those to whom mails could not be delivered.
+    # For the few clients who may be blocked, and those with an undeliverable address.
     db.execute_sql(
         'CREATE INDEX "client_blocked" ON "client" ("blocked_until", "id") WHERE "blocked_until" IS NOT NULL'
     )
