@@ -9,7 +9,8 @@ the end, where a search in key order would come to them last.
 
 `disable` runs `egec client disable SELECTOR` for a tenth of the clients, and a bare program that updates as many rows
 one by one in the same batches, each in a transaction; with audit, it inserts the events too. What the command takes
-without a selected client, its start-up, is subtracted. Memory is the peak of the process against that of a change of few.
+without a selected client, its start-up, is subtracted. Memory is the peak of the process against that of a change of
+few.
 """
 
 import argparse
