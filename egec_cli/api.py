@@ -34,7 +34,7 @@ from egec_cli.errors import (
 )
 from egec_cli.logins import verify
 from egec_cli.settings.load import load_settings
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 
 __all__ = [
     "AlreadyExists",

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from egec_cli import clock
 from egec_cli.clock import Clock, ServerClock
-from egec_cli.settings.schema import Settings
 from egec_cli.settings.trust import user_name
+from egec_cli.settings.types import Settings
 from egec_cli.store import database, peewee
 
 

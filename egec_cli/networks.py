@@ -21,7 +21,7 @@ from typing import NamedTuple
 from egec_cli.clock import TOLERANCE
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
-from egec_cli.settings.schema import Limit
+from egec_cli.settings.types import Limit
 from egec_cli.store.models import Installation, RateCount
 from egec_cli.store.sql import brief_transaction, delete_ended, fetch_tuples, lock_rows
 

@@ -13,7 +13,7 @@ from egec_cli.context import Context, open_context
 from egec_cli.credentials import leases
 from egec_cli.logins.verify import verify_login
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from tests.conftest import Egec
 from tests.smtp_server import Call, MailServer
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from egec_cli.mail.compose.message import Mail
     from egec_cli.password import Password
-    from egec_cli.settings.schema import SqliteFile
+    from egec_cli.settings.types import SqliteFile
 
 # Connections that stay open until the process ends.
 _kept_open: "list[sqlite3.Connection]" = []
@@ -333,7 +333,7 @@ def count_acts(subject: str, times: int, most: int) -> None:
     from egec_cli import networks
     from egec_cli.context import open_context
     from egec_cli.settings import load
-    from egec_cli.settings.schema import Limit
+    from egec_cli.settings.types import Limit
 
     with open_context(load.load_settings()) as context:
         sys.stdin.readline()
@@ -380,7 +380,7 @@ def create_files(folder: Path) -> None:
     """Create a database and folders, as a program with an open umask that uses `egec` as a library."""
     os.umask(0)
     from egec_cli import files
-    from egec_cli.settings.schema import SqliteFile
+    from egec_cli.settings.types import SqliteFile
     from egec_cli.store import database
 
     database.create_database(SqliteFile(folder / "a" / "b" / "egec.db"))

@@ -21,7 +21,7 @@ import pytest
 from egec_cli import context as accounts_egec
 from egec_cli import main
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.types import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from tests.smtp_server import MailServer
 

@@ -32,7 +32,7 @@ from urllib.parse import quote
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session, TLSSetupException
 
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.tokens import USER, Tokens
 
 HOST = "127.0.0.1"

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from egec_cli import api
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests.activations import letters
 from tests.smtp_server import Fault, MailServer
 

@@ -21,7 +21,7 @@ from egec_cli.commands.root import LazyGroup
 from egec_cli.errors import ExitCode
 from egec_cli.guides import pages
 from egec_cli.settings import load
-from egec_cli.settings.variables import FOR_EXPERTS, NEEDED_BY_EVERYONE, OFTEN_USEFUL, Setting
+from egec_cli.settings.schema import FOR_EXPERTS, NEEDED_BY_EVERYONE, OFTEN_USEFUL, Setting
 from egec_cli.translation import Words
 from tests import catalogue
 from tests.conftest import Egec

@@ -14,7 +14,7 @@ import pytest
 
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store import database
 from egec_cli.store.models import Client, Credential
 from tests.activations import PATIENCE, activated, letters, opens, require_as_good_as_new, require_intact, wait_until

@@ -12,7 +12,7 @@ import pytest
 from playhouse.migrations import Runner
 
 from egec_cli import files
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import database, sqlite_file
 from egec_cli.store.backup import backup_database
 from tests import children

@@ -14,7 +14,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.context import Context
 from egec_cli.logins import limits
-from egec_cli.settings.schema import Database, PostgresqlServer
+from egec_cli.settings.types import Database, PostgresqlServer
 from egec_cli.store.models import Client, LoginPlace
 from tests.activations import PATIENCE, wait_until
 from tests.logins.test_verify import activated

@@ -10,7 +10,7 @@ import pytest
 
 from egec_cli.clients.records import ClientStatus
 from egec_cli.settings import load
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from egec_cli.store.models import CredentialState
 from tests.activations import letter
 from tests.conftest import Ended

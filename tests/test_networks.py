@@ -9,7 +9,7 @@ import pytest
 from egec_cli import networks
 from egec_cli.context import Context
 from egec_cli.errors import InvalidInput
-from egec_cli.settings.schema import Limit
+from egec_cli.settings.types import Limit
 from egec_cli.store.models import Installation, RateCount
 from tests import children
 from tests.processes import command_of

@@ -10,7 +10,7 @@ from itertools import cycle
 import pytest
 
 from egec_cli.reissue import backoff
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from tests.activations import PATIENCE, letters
 from tests.conftest import Egec, Ended
 from tests.processes import egec_after, replace, run_with

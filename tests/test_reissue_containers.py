@@ -12,7 +12,7 @@ from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.credentials import leases
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests import children
 from tests.activations import PATIENCE, letters
 from tests.processes import command_of

@@ -11,7 +11,7 @@ import pytest
 from egec_cli.context import open_context
 from egec_cli.reissue.settle import Issuer
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from egec_cli.store.models import Credential
 from tests import children
 from tests.activations import PATIENCE, letters, require_intact, wait_until

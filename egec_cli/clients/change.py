@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
-from egec_cli.audit import record as audit
+from egec_cli.audit import events as audit
 from egec_cli.clients import fields
 from egec_cli.clients.name_files import NamedClients
 from egec_cli.context import Context

@@ -14,7 +14,7 @@ from threading import Event as StopEvent
 from typing import Any, NamedTuple
 
 from egec_cli import clock, email_address
-from egec_cli.audit import record as audit
+from egec_cli.audit import events as audit
 from egec_cli.clients import change
 from egec_cli.clients.change import NO_GUARD, ChangeOutcome, ChangeRecord, Guard
 from egec_cli.context import Context, synchronize
@@ -34,7 +34,7 @@ from egec_cli.mail.transports.interface import (
     DeliveryUnknown,
     Transport,
 )
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Event
 from egec_cli.store.sql import fetch_tuples, in_list

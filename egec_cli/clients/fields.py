@@ -9,7 +9,7 @@ from typing import NamedTuple
 from egec_cli import email_address, identifier
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import InvalidInput
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from egec_cli.translation import Words
 
 MAX_NAME = 100

@@ -1,6 +1,5 @@
 """Find the clients that files name: one on each line, or in one column of a table."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -89,6 +88,9 @@ class NamedClients:
         Raises:
             InvalidInput: a file is not UTF-8, is invalid CSV or lacks the column.
         """
+        # Imported here: it loads OpenSSL, and few commands read such a file.
+        import hashlib
+
         _Named.drop_table()
         _Named.create_table()
         self.digests: dict[str, ListDigest] = {}

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from egec_cli import email_address, identifier
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.fields import ClientFields
 from egec_cli.context import Context
-from egec_cli.credentials import sharing, states, validity
+from egec_cli.credentials import shared_emails, states, validity
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.errors import AlreadyExists, ClientNotFound, InvalidInput
 from egec_cli.store import peewee
@@ -122,8 +122,8 @@ def find_or_create(context: Context, given: ClientFields, *, if_missing: bool = 
     for _ in range(_TRIES_FOR_A_FREE_IDENTIFIER):
         try:
             with context.database.atomic():
-                sharing.require_allowed(context)
-                existing = sharing.find_with_email(given.email.key)
+                shared_emails.require_allowed(context)
+                existing = shared_emails.find_with_email(given.email.key)
                 if existing and if_missing:
                     found = _choose_same(existing, given) if context.settings.shared_email else existing[0]
                     if found is not None:
@@ -184,7 +184,7 @@ def _insert(context: Context, given: ClientFields) -> Client:
         identifier=given.identifier or identifier.generate_identifier(),
         email=given.email.given,
         email_key=given.email.key,
-        email_share=sharing.next_number(given.email.key) if context.settings.shared_email else 0,
+        email_share=shared_emails.next_number(given.email.key) if context.settings.shared_email else 0,
         reference=given.reference,
         civility=given.civility,
         first_name=given.first_name,
@@ -197,7 +197,7 @@ def _insert(context: Context, given: ClientFields) -> Client:
     )
     if not client.email_share:
         return client
-    sharing.copy_marks([client.id])
+    shared_emails.copy_marks([client.id])
     return Client.get_by_id(client.id)
 
 
@@ -294,7 +294,7 @@ def find_by_email(wanted: str) -> Sequence[Client]:
     # An invalid address may still be a reference.
     with suppress(InvalidInput):
         if "@" in wanted and "\0" not in wanted and not wanted.startswith(REFERENCE_PREFIX):
-            return sharing.find_with_email(email_address.parse_email(wanted).key)
+            return shared_emails.find_with_email(email_address.parse_email(wanted).key)
     return ()
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from egec_cli import email_address
-from egec_cli.audit import record as audit
+from egec_cli.audit import events as audit
 from egec_cli.clients import fields
 from egec_cli.clients.change import erased_error
 from egec_cli.clients.records import already_taken_error
 from egec_cli.context import Context
-from egec_cli.credentials import issue, sharing
+from egec_cli.credentials import issue, shared_emails
 from egec_cli.credentials.states import lock_clients
 from egec_cli.errors import (
     AlreadyExists,
@@ -72,11 +72,11 @@ def update_client(context: Context, client: Client, given: Mapping[str, str]) ->
                     address: dict[str, Any] = {}
                     if email_key := changed.get("email_key"):
                         # Without shared e-mails always 0, so that the database refuses a second client.
-                        number = sharing.next_number(email_key) if context.settings.shared_email else 0
+                        number = shared_emails.next_number(email_key) if context.settings.shared_email else 0
                         address = {"email_changed_at": now, "email_bounced_at": None, "email_share": number}
                     Client.update(updated_at=now, **changed, **address).where(Client.id == client.id).execute()
                     if address.get("email_share"):
-                        sharing.copy_marks([client.id])
+                        shared_emails.copy_marks([client.id])
                     names = sorted(changed.keys() - {"email_key"})
                     audit.record_event(context, "client.update", "updated", client=stored, fields=names)
                 previous_email = stored.email if "email_key" in changed else None

@@ -13,7 +13,7 @@ from egec_cli.commands.options import CLIENT_HELP, OUTPUT, RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import note_saved_mail, open_context, read_settings
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route, sharing, validity
+from egec_cli.credentials import issue, mail_route, shared_emails, validity
 from egec_cli.credentials.issue import Issued, IssueResult, NewPassword
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, ExitCode, PermissionDenied, UsageError
 from egec_cli.hashing import Hashing, start_hash
@@ -151,7 +151,7 @@ def activate_command(
     # `main` has started it already.
     hashing = ctx.obj or start_hash(settings)
     with open_context(settings) as context:
-        sharing.require_allowed(context)
+        shared_emails.require_allowed(context)
         activate = _print_password if no_mail else _mail_password
         activate(context, _Wanted(client, match, relay), hashing, revoke=revoke, output=output)
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from egec_cli import context as contexts
 from egec_cli.commands.session import make_log, note_saved_mail, open_context, read_settings, reading_standard_input
-from egec_cli.credentials import issue, mail_route, sharing
+from egec_cli.credentials import issue, mail_route, shared_emails
 from egec_cli.errors import AddressRefused, ClientNotFound, EgecError, TemporaryFailure
 from egec_cli.output.formats import OutputFormat, print_unless_quiet, render
 from egec_cli.output.messages import note
 from egec_cli.requests import process, texts
 from egec_cli.requests.process import MOST_BYTES, Request, parse_request
 from egec_cli.requests.texts import Answer
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.translation import Words
 
 
@@ -81,7 +81,7 @@ def _process_later(settings: Settings, request: Request) -> RequestResult:
     # Closed again before the process is divided.
     with open_context(settings) as context:
         mail_route.require(context)
-        sharing.require_allowed(context, names_them=False)
+        shared_emails.require_allowed(context, names_them=False)
     process.run_detached(partial(_process_unseen, settings, request))
     return RequestResult(Answer.SENT, "pending", text)
 

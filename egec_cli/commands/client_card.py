@@ -18,7 +18,7 @@ from egec_cli.output.cards import Line, Part, card_lines, count_rows, labelled_l
 from egec_cli.output.messages import to_text
 from egec_cli.output.screen import size_of_the_terminal
 from egec_cli.output.terminal import colour_of, text_for_people
-from egec_cli.settings.schema import MaildirFolder
+from egec_cli.settings.types import MaildirFolder
 from egec_cli.store.models import Client, Credential, CredentialState
 from egec_cli.translation import Words, count_words, join_words, translate
 

@@ -12,7 +12,7 @@ from egec_cli.commands.options import RecordOption
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
 from egec_cli.context import Context
-from egec_cli.credentials import mail_route, sharing
+from egec_cli.credentials import mail_route, shared_emails
 from egec_cli.credentials.validity import local_moment
 from egec_cli.errors import UsageError
 from egec_cli.output.formats import OutputFormat, is_for_terminal, render
@@ -127,7 +127,7 @@ def create_command(
 
 def _note_others(client: Client) -> None:
     """Report who else has the e-mail of a new client: it may have been created by mistake."""
-    others = [one.identifier for one in sharing.find_with_email(client.email_key or "") if one.id != client.id]
+    others = [one.identifier for one in shared_emails.find_with_email(client.email_key or "") if one.id != client.id]
     if others:
         note("egec: other clients have this e-mail too: {identifiers}", identifiers=join_first(others))
 

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from egec_cli.audit import record
+from egec_cli.audit import events
 from egec_cli.clients import lists
 from egec_cli.clients.lists import ExportRecord, ExportRecordWithHash, HtpasswdRecord, ListQuery
 from egec_cli.clients.select import Selected
@@ -96,7 +96,7 @@ def export_command(
             files.enter_context(line)
         if file is not None:
             files.enter_context(redirect_stdout(files.enter_context(atomic_write(file, force=force))))
-        if not record.try_to_record(context, "client.export", "started", with_hashes=with_hashes):
+        if not events.try_to_record(context, "client.export", "started", with_hashes=with_hashes):
             warn("egec: this export is not recorded: the database is read-only")
         query = ListQuery(selection, search, sort)
         selected = Selected(context, selection, to_mail=False)

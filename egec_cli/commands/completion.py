@@ -17,7 +17,7 @@ from egec_cli.commands import root
 from egec_cli.commands.root import LazyGroup, new_app, translate_command
 from egec_cli.errors import UsageError
 from egec_cli.output.formats import print_line
-from egec_cli.settings.schema import ENV_FILE_VARIABLE, LANGUAGES
+from egec_cli.settings.types import ENV_FILE_VARIABLE, LANGUAGES
 from egec_cli.translation import Words, translate
 
 app = new_app()

@@ -102,7 +102,7 @@ def _find_section(topic: str) -> str:
 
 
 def _settings() -> list[str]:
-    from egec_cli.settings.variables import SETTINGS
+    from egec_cli.settings.schema import SETTINGS
 
     return [setting.name for setting in SETTINGS]
 

@@ -37,7 +37,7 @@ from egec_cli.reissue import report, runs
 from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.report import RunRecord
 from egec_cli.settings.parsing import Fault, parse_rate
-from egec_cli.settings.schema import MaildirFolder, Rate
+from egec_cli.settings.types import MaildirFolder, Rate
 from egec_cli.store import peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.models import ItemState, ReissueRun, RunState

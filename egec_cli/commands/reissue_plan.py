@@ -14,7 +14,7 @@ from egec_cli.output.formats import OutputFormat, render_all
 from egec_cli.output.messages import is_quiet, note
 from egec_cli.reissue import report
 from egec_cli.reissue.runs import RunOptions
-from egec_cli.settings.schema import Rate
+from egec_cli.settings.types import Rate
 from egec_cli.store.models import ReissueRun
 from egec_cli.translation import Words
 

@@ -11,7 +11,7 @@ from egec_cli.output.cards import Line, Part, card_lines, describe_duration, mak
 from egec_cli.output.terminal import text_for_people
 from egec_cli.reissue.report import Act, FailureGroup, FailureKind, RunRecord, RunReport
 from egec_cli.settings.parsing import format_rate
-from egec_cli.settings.schema import MaildirFolder, Rate, Settings
+from egec_cli.settings.types import MaildirFolder, Rate, Settings
 from egec_cli.store.models import RunState
 from egec_cli.translation import Words, count_words, format_number, translate
 

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from egec_cli import __version__, translation
 from egec_cli.errors import ExitCode, UsageError
-from egec_cli.settings.schema import ENV_FILE_VARIABLE
+from egec_cli.settings.types import ENV_FILE_VARIABLE
 
 # The help of a command with more options shows them by subject.
 _OPTIONS_IN_ONE_LIST = 7

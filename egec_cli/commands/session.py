@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from egec_cli.errors import InvalidInput
 from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
-from egec_cli.settings.schema import MaildirFolder, Settings
+from egec_cli.settings.types import MaildirFolder, Settings
 from egec_cli.translation import system_message
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import states
 from egec_cli.mail import bounces

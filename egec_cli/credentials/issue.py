@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from egec_cli import email_address
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import leases, quotas, sharing, states, validity
+from egec_cli.credentials import leases, quotas, shared_emails, states, validity
 from egec_cli.credentials.leases import Lease
 from egec_cli.credentials.quotas import Place
 from egec_cli.credentials.states import MailOutcome, NewCredential, RecordedCredential
@@ -32,7 +32,7 @@ from egec_cli.mail.transports.interface import (
     without_secret,
 )
 from egec_cli.password import Password
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from egec_cli.translation import Words, join_words
@@ -174,7 +174,7 @@ def issue_to_operator(
 def _issue(
     context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool, is_mail: bool
 ) -> IssueResult:
-    sharing.require_allowed(context)
+    shared_emails.require_allowed(context)
     email = require_activatable(client, validity.local_moment(context))
     lease = leases.take_lease(context, client)
     unused: Place | None = None
@@ -408,7 +408,7 @@ def _compose(context: Context, client: Client, new_password: Password) -> Mail:
         password=new_password,
         issued_at=context.clock(),
         client=client.id,
-        record=sharing.find_record_name(client, name) if context.settings.shared_email else "",
+        record=shared_emails.find_record_name(client, name) if context.settings.shared_email else "",
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from egec_cli import clock, context
 from egec_cli.context import Context
 from egec_cli.errors import ConfigError, EgecError
-from egec_cli.settings.schema import MaildirFolder, Settings
+from egec_cli.settings.types import MaildirFolder, Settings
 from egec_cli.store import database
 from egec_cli.store.models import Installation
 

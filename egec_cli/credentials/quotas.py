@@ -28,7 +28,7 @@ from egec_cli.context import Context
 from egec_cli.credentials.leases import LEASE, is_owner_gone
 from egec_cli.errors import TemporaryFailure
 from egec_cli.settings.parsing import LONGEST_WINDOW, format_rate
-from egec_cli.settings.schema import Limit, Rate
+from egec_cli.settings.types import Limit, Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import MailCount, MailPace
 from egec_cli.store.sql import delete_ended, fetch_tuples, in_list, lock_rows

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from egec_cli import context
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.context import Context, Log
-from egec_cli.credentials import sharing, validity
+from egec_cli.credentials import shared_emails, validity
 from egec_cli.credentials.states import MAX_IN_DOUBT
 from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import EgecError, TemporaryFailure, UsageError, quoted
-from egec_cli.settings.schema import Database, Settings, SqliteFile
+from egec_cli.settings.types import Database, Settings, SqliteFile
 from egec_cli.store import database, models, peewee
 from egec_cli.store.backup import backup_database, restore_backup
 from egec_cli.store.models import (
@@ -122,21 +122,21 @@ def check_shared_emails(found: Context) -> Iterator[Finding]:
 
     Of many, the first ones are named and the others counted.
     """
-    number = sharing.count_shared()
+    number = shared_emails.count_shared()
     if not number:
         yield Finding("shared_emails", Severity.OK, Words("no client shares an e-mail"))
     elif found.settings.shared_email:
         details = Words("e-mails that several clients share: {number}", number=number)
         yield Finding("shared_emails", Severity.OK, details)
     else:
-        named = sharing.list_shared()
+        named = shared_emails.list_shared()
         for one in named:
             details = Words(
                 "clients share the e-mail {email} although EGEC_SHARED_EMAIL is no: {identifiers}",
                 email=one.email,
                 identifiers=join_first(one.identifiers),
             )
-            yield Finding("shared_emails", Severity.ERROR, details, sharing.FIX)
+            yield Finding("shared_emails", Severity.ERROR, details, shared_emails.FIX)
         if number > len(named):
             details = count_words(
                 "0 more e-mails are shared",
@@ -144,7 +144,7 @@ def check_shared_emails(found: Context) -> Iterator[Finding]:
                 "{number} more e-mails are shared",
                 number - len(named),
             )
-            yield Finding("shared_emails", Severity.ERROR, details, sharing.FIX)
+            yield Finding("shared_emails", Severity.ERROR, details, shared_emails.FIX)
 
 
 # Other commands show longer lists.

@@ -24,8 +24,8 @@ from egec_cli.doctor.machine import format_mode
 from egec_cli.errors import EgecError
 from egec_cli.settings import load
 from egec_cli.settings.load import LOGIN_SETTINGS, Reading
-from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
-from egec_cli.settings.variables import SETTINGS, Setting
+from egec_cli.settings.schema import SETTINGS, Setting
+from egec_cli.settings.types import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.store import database, peewee
 from egec_cli.store.database import translate_failures
 from egec_cli.store.sql import find_engine

@@ -14,7 +14,7 @@ from egec_cli.clock import Clock, to_rfc3339
 from egec_cli.doctor.findings import Finding, Severity, add_note
 from egec_cli.errors import quoted
 from egec_cli.password import Password
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store.sqlite_file import log_files
 from egec_cli.translation import Words
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from egec_cli import clock, email_address
 from egec_cli.clients import fields
 from egec_cli.context import Log
-from egec_cli.credentials import issue, mail_route, sharing
+from egec_cli.credentials import issue, mail_route, shared_emails
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.doctor import database
 from egec_cli.doctor.findings import Finding, Severity, TemporaryError, add_note, convert_error
@@ -23,7 +23,7 @@ from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint import templates
 from egec_cli.mail.lint.html import Flaw
 from egec_cli.mail.transports.interface import DeliveryOutcome, DeliveryRefused, DeliveryUnknown, Transport
-from egec_cli.settings.schema import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
+from egec_cli.settings.types import LANGUAGES, MaildirFolder, SendmailProgram, Settings, SmtpServer
 from egec_cli.store.models import Client
 from egec_cli.translation import Words, count_words, join_words, system_message
 
@@ -275,7 +275,7 @@ def preview_mail(
         identifier=client.identifier,
         sentence=words,
         at=at,
-        record=sharing.find_record_name(client, name) if settings.shared_email else "",
+        record=shared_emails.find_record_name(client, name) if settings.shared_email else "",
     )
 
 

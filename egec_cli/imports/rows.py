@@ -12,7 +12,7 @@ from egec_cli.clients import fields
 from egec_cli.errors import InvalidInput
 from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import STRAY_BYTES
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from egec_cli.translation import Words
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")

@@ -11,9 +11,9 @@ from threading import Event, Thread
 from typing import NamedTuple, TypeVar
 
 from egec_cli import clock
-from egec_cli.audit import record as audit
+from egec_cli.audit import events as audit
 from egec_cli.context import Context
-from egec_cli.credentials import sharing, states
+from egec_cli.credentials import shared_emails, states
 from egec_cli.errors import InvalidInput, TemporaryFailure
 from egec_cli.imports.columns import Row
 from egec_cli.imports.formats import OnConflict
@@ -104,7 +104,7 @@ def import_clients(
     """
     if "email" not in table.named:
         raise InvalidInput("the table has no e-mail column", "Name it: --map 'COLUMN=email'.")
-    sharing.require_allowed(context)
+    shared_emails.require_allowed(context)
     # A strict import may still be rolled back, so its changes are reported at the end.
     reports_late = strict and not dry_run
     work = _Import(context, table, report, on_conflict, None if reports_late else report_change, report_progress)
@@ -203,7 +203,7 @@ class _Import:
     def _import_rows(self, checked: Sequence[ValidRow]) -> Sequence[ValidRow]:
         """Import rows, and return those that can be compared only after these are written."""
         # The database refuses a taken e-mail only as long as all numbers of clients with the same e-mail are 0.
-        if self._all_were_new and not sharing.have_numbers() and self._insert_all(checked):
+        if self._all_were_new and not shared_emails.have_numbers() and self._insert_all(checked):
             self.counted["created"] += len(checked)
             return ()
         for _ in range(_TRIES):
@@ -253,7 +253,7 @@ class _Import:
                 self._update(changes, numbers[len(new) :])
                 written = zip([*keys, *(one.key for one in changes)], numbers, strict=True)
                 if further := [key for key, number in written if number]:
-                    sharing.copy_marks(further)
+                    shared_emails.copy_marks(further)
         except peewee.IntegrityError:
             return None
         return keys
@@ -264,7 +264,7 @@ class _Import:
             # The database refuses an e-mail that another process has just taken.
             return [0] * (len(new) + len(changes))
         moved = [str(one.values[1]) for one in changes if one.previous_email is not None]
-        numbers = sharing.next_numbers([*(one.email_key for one in new), *moved])
+        numbers = shared_emails.next_numbers([*(one.email_key for one in new), *moved])
         rest = iter(numbers[len(new) :])
         return [*numbers[: len(new)], *(0 if one.previous_email is None else next(rest) for one in changes)]
 

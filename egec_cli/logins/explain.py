@@ -11,7 +11,7 @@ from operator import ne
 from typing import Any, Literal, NamedTuple
 
 from egec_cli import clock, hashing, identifier
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import states, validity
 from egec_cli.logins import limits, sources, verify

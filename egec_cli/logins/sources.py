@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from egec_cli import networks
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
 from egec_cli.networks import Counted
 from egec_cli.store import peewee

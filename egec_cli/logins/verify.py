@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from egec_cli import hashing, identifier
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
 from egec_cli.credentials import states, validity
 from egec_cli.credentials.validity import LocalMoment

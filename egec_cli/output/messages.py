@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from egec_cli.errors import EgecError, UsageError
-from egec_cli.settings.schema import LogStyle
+from egec_cli.settings.types import LogStyle
 from egec_cli.translation import Words, translate
 
 

@@ -9,7 +9,7 @@ from egec_cli.clients import fields, records
 from egec_cli.clients.records import ClientRecord, ClientStatus
 from egec_cli.clients.select import Selected
 from egec_cli.context import Context
-from egec_cli.credentials import sharing, validity
+from egec_cli.credentials import shared_emails, validity
 from egec_cli.credentials.quotas import RunLimits, expected_duration, find_next_departure
 from egec_cli.hashing import hash_password
 from egec_cli.mail.compose.sample import render_as_text
@@ -17,7 +17,7 @@ from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.mail.transports.interface import DeliveryRefused, Transport
 from egec_cli.password import generate_password
 from egec_cli.reissue import settle
-from egec_cli.settings.schema import Rate
+from egec_cli.settings.types import Rate
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun
 from egec_cli.store.sql import stream_rows
 
@@ -106,7 +106,7 @@ def preview_run(
         InvalidInput: the sentence is invalid.
         ConfigError: a template is faulty, or clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
-    sharing.require_allowed(context)
+    shared_emails.require_allowed(context)
     settings = context.settings
     forms = settle.prepare_forms(settings, fields.clean_sentence(sentence) if sentence else "")
     total, first = selected.count(), selected.count_without_password()

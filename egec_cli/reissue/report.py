@@ -16,7 +16,7 @@ from egec_cli.reissue import items, runs
 from egec_cli.reissue.backoff import Throttle
 from egec_cli.reissue.runs import Orders
 from egec_cli.settings.parsing import format_rate
-from egec_cli.settings.schema import Rate
+from egec_cli.settings.types import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Credential, Event, ItemState, ReissueItem, ReissueRun, RunState, TimeField
 from egec_cli.store.sql import fetch_tuples, stream_rows

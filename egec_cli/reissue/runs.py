@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from egec_cli import clock
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clients import fields
 from egec_cli.clients.select import LISTS, SELECTED_LINE, Selected, describe_selectors, require_expected
 from egec_cli.context import Context
-from egec_cli.credentials import leases, sharing
+from egec_cli.credentials import leases, shared_emails
 from egec_cli.errors import AlreadyExists, InvalidInput, PermissionDenied, quoted
 from egec_cli.reissue import backoff, items
 from egec_cli.reissue.backoff import Throttle
 from egec_cli.settings.parsing import format_rate, parse_rate
-from egec_cli.settings.schema import Rate
+from egec_cli.settings.types import Rate
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, ItemState, ReissueItem, ReissueRun, RunState
 from egec_cli.store.sql import fetch_tuples, lock_rows
@@ -70,7 +70,7 @@ def start_run(
         ConfigError: clients share an e-mail although EGEC_SHARED_EMAIL is no.
     """
     clean_name, options = _clean_name(name), _clean_options(rate, sentence)
-    sharing.require_allowed(context)
+    shared_emails.require_allowed(context)
     while True:
         # Lists are hashed and compared outside the transaction: that takes as long as hashing a password.
         run = ReissueRun.get_or_none(ReissueRun.name == clean_name)

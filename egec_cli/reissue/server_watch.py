@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from egec_cli.errors import ExitCode
-from egec_cli.mail.transports.answers import same_answer
 from egec_cli.mail.transports.interface import Cause
+from egec_cli.mail.transports.reply_rules import same_answer
 from egec_cli.reissue import backoff
 from egec_cli.reissue.items import DeferredItem
 from egec_cli.reissue.threads import MAY_CONCERN_OTHERS, FinishedJob

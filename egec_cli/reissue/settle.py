@@ -6,10 +6,10 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from egec_cli import email_address
-from egec_cli.audit import record as audit
-from egec_cli.audit.record import SettledIssue
+from egec_cli.audit import events as audit
+from egec_cli.audit.events import SettledIssue
 from egec_cli.context import Context
-from egec_cli.credentials import issue, leases, quotas, sharing, validity
+from egec_cli.credentials import issue, leases, quotas, shared_emails, validity
 from egec_cli.credentials.quotas import RunLimits
 from egec_cli.credentials.states import (
     MailOutcome,
@@ -28,7 +28,7 @@ from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.runs import RunOptions
 from egec_cli.reissue.server_watch import is_accepted, is_doubtful, is_for_now, is_server_wide
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Recipient
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from egec_cli.store import peewee
 from egec_cli.store.models import OPEN_STATES, Client, Credential, CredentialState, ItemState, ReissueRun
 from egec_cli.store.sql import fetch_tuples, in_list
@@ -98,7 +98,7 @@ class Issuer:
     """
 
     def __init__(self, context: Context, run: ReissueRun, owner: str) -> None:
-        sharing.require_allowed(context)
+        shared_emails.require_allowed(context)
         self._context = context
         self._run = run
         self._owner = owner
@@ -202,7 +202,7 @@ class Issuer:
             if one.item.client not in free:
                 later = at + timedelta(seconds=backoff.WAIT_FOR_ANOTHER)
                 items.defer_item(one.item, self._owner, later, "client_busy", None)
-        is_shared = sharing.is_shared() if self._context.settings.shared_email else _NOT_SHARED
+        is_shared = shared_emails.is_shared() if self._context.settings.shared_email else _NOT_SHARED
         rows = fetch_tuples(Client.select(*_RECIPIENT_COLUMNS, is_shared).where(in_list(Client.id, free)))
         recipients = {row[0]: Recipient(*row) for row in rows}
         unmailed = list(self._finish_without_mail([(by_client[key].item, one) for key, one in recipients.items()]))
@@ -292,7 +292,7 @@ class Issuer:
             password=job.password,
             issued_at=job.issued_at,
             message_id=job.message_id,
-            record=sharing.name_record(one.reference, name, one.identifier) if one.is_shared else "",
+            record=shared_emails.name_record(one.reference, name, one.identifier) if one.is_shared else "",
         )
 
 

@@ -30,7 +30,7 @@ from egec_cli.mail.transports.interface import Cause, DeliveryRefused, LoginInte
 from egec_cli.mail.transports.login_secret import end_running_commands
 from egec_cli.password import Password, generate_password
 from egec_cli.reissue.items import ClaimedItem
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 
 # The causes of a refusal that may concern other mails too.
 MAY_CONCERN_OTHERS = frozenset({Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.UNCLEAR})

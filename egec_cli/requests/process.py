@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from egec_cli import email_address, hashing, networks
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.context import Context
-from egec_cli.credentials import issue, mail_route, sharing, validity
+from egec_cli.credentials import issue, mail_route, shared_emails, validity
 from egec_cli.credentials.issue import IssueResult
 from egec_cli.credentials.validity import LocalMoment
 from egec_cli.email_address import EmailAddress
@@ -23,7 +23,7 @@ from egec_cli.errors import ClientNotFound, EgecError, InvalidInput, TemporaryFa
 from egec_cli.logins.verify import trim
 from egec_cli.networks import Counted, parse_network
 from egec_cli.requests.texts import Answer, render_answer
-from egec_cli.settings.schema import Limit
+from egec_cli.settings.types import Limit
 from egec_cli.store import peewee
 from egec_cli.store.models import Client
 from egec_cli.translation import system_message
@@ -123,7 +123,7 @@ def process_request(context: Context, request: Request) -> Processed:
             lost, the request no longer counts.
     """
     mail_route.require(context)
-    sharing.require_allowed(context, names_them=False)
+    shared_emails.require_allowed(context, names_them=False)
     settings = context.settings
     source = networks.hash_text(context, request.network) if request.network else ""
     counted: list[Counted] = []
@@ -131,7 +131,7 @@ def process_request(context: Context, request: Request) -> Processed:
         counted.append(networks.count_act(context, f"request {source}", settings.requests_per_origin))
         if not counted[0].is_within:
             return _report_limit(context, None, source, "origin_limited", counted[0])
-    clients = sharing.find_with_email(request.email.key)
+    clients = shared_emails.find_with_email(request.email.key)
     now = validity.local_moment(context)
     mailable = [one for one in clients if issue.find_refusal(one, now) is None]
     client = next(iter((*mailable, *clients)), None)
@@ -158,7 +158,7 @@ def mail_rest(context: Context, keys: Sequence[int], email_key: str, source: str
         source: the hash of the network of the request; empty if unknown.
     """
     now = validity.local_moment(context)
-    for client in sharing.find_with_email(email_key):
+    for client in shared_emails.find_with_email(email_key):
         if client.id in keys and issue.find_refusal(client, now) is None:
             with suppress(EgecError):
                 _mail(context, client, source)

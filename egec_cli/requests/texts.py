@@ -5,8 +5,8 @@ from enum import StrEnum
 from egec_cli.errors import ConfigError, EgecError
 from egec_cli.mail.compose import template
 from egec_cli.settings import load
-from egec_cli.settings.schema import Settings
-from egec_cli.settings.variables import SETTINGS
+from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings.types import Settings
 
 
 class Answer(StrEnum):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from egec_cli.errors import ConfigError
 from egec_cli.settings import trust
 from egec_cli.settings.parsing import is_text, name_of_working_folder
-from egec_cli.settings.schema import ENV_FILE_VARIABLE
+from egec_cli.settings.types import ENV_FILE_VARIABLE
 from egec_cli.translation import Words, system_message
 
 SYSTEM_ENV_FILE = Path("/etc/egec/egec.env")

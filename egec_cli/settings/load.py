@@ -12,7 +12,8 @@ from egec_cli.password import Alphabet
 from egec_cli.settings import trust
 from egec_cli.settings.env_file import EnvFile, data_folder, find_env_file, parse_env_file
 from egec_cli.settings.parsing import NOT_TEXT, Fault, Folder, absolute_path, is_text
-from egec_cli.settings.schema import (
+from egec_cli.settings.schema import PREFIX, SETTINGS, Setting
+from egec_cli.settings.types import (
     ENV_FILE_VARIABLE,
     MAIL_FINAL_TIMEOUT,
     MAIL_TIMEOUT,
@@ -26,7 +27,6 @@ from egec_cli.settings.schema import (
     SmtpServer,
     SqliteFile,
 )
-from egec_cli.settings.variables import PREFIX, SETTINGS, Setting
 from egec_cli.translation import Words, join_words
 
 # The person that the calling program acts for. It differs from call to call, so it is never read from a file.

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import trust
-from egec_cli.settings.schema import (
+from egec_cli.settings.types import (
     DEFAULT_TIMEZONE,
     LANGUAGES,
     Database,

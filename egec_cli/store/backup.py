@@ -15,7 +15,7 @@ from pathlib import Path
 from egec_cli import files
 from egec_cli.errors import DamagedDatabase, InvalidInput, PermissionDenied, StorageError, TemporaryFailure, UsageError
 from egec_cli.files import HiddenFile
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from egec_cli.store import database, sqlite, sqlite_file
 from egec_cli.store.database import translate_failures
 from egec_cli.store.sqlite_file import Report, report_nothing

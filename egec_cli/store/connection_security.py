@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from egec_cli.errors import ConfigError
-from egec_cli.settings.schema import SettingsWarning
+from egec_cli.settings.types import SettingsWarning
 from egec_cli.translation import Words
 
 # The first version of libpq that has require_auth and sslrootcert=system, as PQlibVersion returns it.

@@ -19,7 +19,7 @@ from egec_cli.errors import (
     damaged_tables,
     number_too_large,
 )
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from egec_cli.store import models, peewee, sqlite, sqlite_file
 from egec_cli.store.sqlite_file import Report, report_nothing
 from egec_cli.translation import Words, system_message

@@ -18,7 +18,7 @@ from egec_cli.errors import (
     number_too_large,
     quoted,
 )
-from egec_cli.settings.schema import PostgresqlServer, SettingsWarning
+from egec_cli.settings.types import PostgresqlServer, SettingsWarning
 from egec_cli.store import as_peewee_errors, connection_security, peewee
 from egec_cli.translation import Words
 

@@ -21,7 +21,7 @@ from egec_cli.errors import (
     database_busy,
     not_writable,
 )
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import as_peewee_errors, peewee, sqlite_file
 from egec_cli.translation import Words, system_message
 

@@ -26,7 +26,7 @@ from egec_cli.errors import (
     database_busy,
 )
 from egec_cli.files import HiddenFile
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.translation import Words, system_message
 

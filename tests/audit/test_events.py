@@ -16,14 +16,15 @@ from egec_cli.audit.events import (
     count_events_before,
     list_events,
     prune_events,
+    record_changes,
+    record_event,
     retention_limit,
 )
-from egec_cli.audit.record import record_changes, record_event
 from egec_cli.clients import fields, history, records
 from egec_cli.context import Context, open_context
 from egec_cli.errors import UsageError
 from egec_cli.settings import load
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store.models import Client, Event, ReissueRun
 from egec_cli.store.sql import insert_many, truncate_log
 

@@ -13,7 +13,7 @@ from egec_cli import context, hashing
 from egec_cli.clients import fields, records
 from egec_cli.credentials import issue
 from egec_cli.logins import limits
-from egec_cli.settings import load, schema
+from egec_cli.settings import load, types
 from egec_cli.store.models import Client, Credential, Event
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -46,7 +46,7 @@ class Site(NamedTuple):
         context.create_database(site.settings())
         return site
 
-    def settings(self) -> schema.Settings:
+    def settings(self) -> types.Settings:
         """Return the settings that the callers' `egec` reads in the file.
 
         The file may belong to a server's account by now, whose files root does not trust.

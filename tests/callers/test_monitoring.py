@@ -4,7 +4,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.manual.blocks import executed_by
 from tests.manual.machine import machine
 from tests.manual.server import INSTALL, STATE, Server

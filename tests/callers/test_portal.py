@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.activations import Letter, letters, wait_until
 from tests.callers.service_account import free_port, running
 from tests.callers.test_recipes import ATTACKS, HOSTILE

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from egec_cli.main import entry
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.callers.service_account import PATIENCE, free_port, running
 from tests.callers.site import answer
 from tests.conftest import Ended

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from egec_cli.errors import ExitCode
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.activations import letters
 from tests.conftest import Egec, Ended
 from tests.manual.blocks import CHECKOUT

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.activations import letters
 from tests.callers.test_recipes import ATTACKS, HOSTILE
 from tests.conftest import Ended

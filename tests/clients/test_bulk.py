@@ -20,7 +20,7 @@ from egec_cli.clients.records import create_client
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.context import Context
 from egec_cli.credentials import leases
-from egec_cli.settings.schema import PostgresqlServer, SqliteFile
+from egec_cli.settings.types import PostgresqlServer, SqliteFile
 from egec_cli.store.models import Client, Event
 from egec_cli.store.sql import insert_many
 from tests.activations import wait_until

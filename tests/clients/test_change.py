@@ -33,7 +33,7 @@ from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError, InvalidInp
 from egec_cli.logins import limits
 from egec_cli.logins.verify import verify_login
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, CredentialState, Event, ReissueItem, ReissueRun
 from egec_cli.store.sql import vacuum

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from egec_cli import hashing
-from egec_cli.audit.record import record_changes
+from egec_cli.audit.events import record_changes
 from egec_cli.clients import change, closing, fields, update
 from egec_cli.clients.change import ChangeRecord, Guard
 from egec_cli.clients.closing import Closer

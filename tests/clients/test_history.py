@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from egec_cli import clock, hashing
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clients import change, fields, history, records, update
 from egec_cli.context import Context
 from egec_cli.credentials import issue, states

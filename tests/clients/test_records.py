@@ -17,7 +17,7 @@ from egec_cli.credentials import issue
 from egec_cli.credentials.validity import LocalMoment, local_moment
 from egec_cli.errors import AlreadyExists, ClientNotFound, EgecError
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.models import Client, Credential, CredentialState, Event
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from egec_cli import hashing
 from egec_cli.password import Password
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.activations import letters, opens
 from tests.conftest import Egec, Ended
 from tests.programs import require_program

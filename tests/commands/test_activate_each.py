@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.commands import activate_request
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests import children
 from tests.activations import letters, opens, wait_until
 from tests.commands.test_activate_request import JEANNE, SENT

@@ -12,7 +12,7 @@ import pytest
 
 from egec_cli import main
 from egec_cli.commands import activate_request
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests import children
 from tests.activations import letters, opens, wait_until
 from tests.conftest import Egec

@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from egec_cli import networks
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clients.select import explain_selectors
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, Limit
+from egec_cli.settings.types import Database, Limit
 from egec_cli.store.models import RateCount
 from tests.conftest import Egec
 from tests.processes import egec_after

@@ -13,7 +13,7 @@ import pytest
 
 from egec_cli import clock
 from egec_cli.settings import load
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import sql
 from tests import children
 from tests.commands.test_client_listing import at_terminal

@@ -13,7 +13,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.models import Client, Event
 from tests.activations import PATIENCE, require_intact
 from tests.commands.test_client_listing import at_terminal

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from egec_cli.clients.lists import ExportRecord
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.database import open_database as opened_database
 from egec_cli.store.sql import insert_many
 from tests.conftest import Egec

@@ -20,7 +20,7 @@ from egec_cli.audit.events import ACTIONS, OUTCOMES, EventRecord
 from egec_cli.clients.lists import SortField
 from egec_cli.clients.records import ClientStatus
 from egec_cli.commands import completion
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests.conftest import Egec
 from tests.programs import require_program
 

@@ -16,8 +16,8 @@ import pytest
 
 import egec_cli.doctor.database
 from egec_cli.commands.doctor import _GROUPS
-from egec_cli.settings.schema import Database, SqliteFile, Tls
-from egec_cli.settings.variables import SETTINGS
+from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings.types import Database, SqliteFile, Tls
 from egec_cli.store import database
 from tests import children
 from tests.conftest import Egec, Ended

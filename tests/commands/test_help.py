@@ -15,7 +15,7 @@ import pytest
 from egec_cli.commands.contract import CONTRACT, ERRORS
 from egec_cli.errors import ExitCode
 from egec_cli.guides import pages
-from egec_cli.settings.variables import SETTINGS
+from egec_cli.settings.schema import SETTINGS
 from tests.conftest import Egec
 from tests.programs import require_program
 

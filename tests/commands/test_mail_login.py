@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from egec_cli.settings.schema import Database, Tls
+from egec_cli.settings.types import Database, Tls
 from tests.activations import PATIENCE, letters, opens, wait_until
 from tests.conftest import Egec, Ended
 from tests.smtp_server import MailServer, Point

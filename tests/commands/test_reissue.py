@@ -19,7 +19,7 @@ from egec_cli.commands import reissue
 from egec_cli.context import Context
 from egec_cli.output import progress
 from egec_cli.reissue import threads
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from tests.activations import PATIENCE, letters, wait_until
 from tests.conftest import Egec
 from tests.processes import egec_after, replace

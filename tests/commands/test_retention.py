@@ -13,7 +13,7 @@ from egec_cli import clock, context
 from egec_cli.clients import fields
 from egec_cli.clients.records import create_client
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.models import Client
 from tests import children
 from tests.conftest import Ended

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from egec_cli.commands import root
 from egec_cli.errors import UsageError
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from tests.conftest import Egec
 from tests.programs import require_program
 from tests.smtp_server import Fault, MailServer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from tests import dkim_keys
 from tests.conftest import Egec
 from tests.smtp_server import MailServer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from egec_cli.context import Context
 from egec_cli.credentials import quotas
 from egec_cli.credentials.quotas import RunLimits
-from egec_cli.settings.schema import Rate
+from egec_cli.settings.types import Rate
 
 START = datetime(2026, 11, 25, 5, 30, tzinfo=UTC)
 # How often leases are renewed, in seconds.

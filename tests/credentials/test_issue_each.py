@@ -23,7 +23,7 @@ from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.choose import open_transport
 from egec_cli.mail.transports.interface import Reply, Transport
 from egec_cli.settings import load
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.store.models import Client, Credential, LoginPlace
 from tests.activations import Letter, letter, letters
 from tests.conftest import is_deep

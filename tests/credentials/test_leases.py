@@ -21,7 +21,7 @@ from egec_cli.errors import TemporaryFailure
 from egec_cli.hashing import start_hash
 from egec_cli.mail.transports import choose
 from egec_cli.settings import load
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, CredentialState
 from tests import children

@@ -13,7 +13,7 @@ from egec_cli.context import Context
 from egec_cli.credentials import mail_route
 from egec_cli.errors import ConfigError
 from egec_cli.settings import load
-from egec_cli.settings.schema import MaildirFolder
+from egec_cli.settings.types import MaildirFolder
 from egec_cli.store.models import Installation
 from tests.conftest import Egec
 from tests.smtp_server import MailServer

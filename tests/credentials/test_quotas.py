@@ -24,7 +24,7 @@ from egec_cli.errors import TemporaryFailure
 from egec_cli.reissue import runs
 from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.models import Client, Credential, MailCount, MailPace, ReissueRun
 from egec_cli.store.sql import fetch_tuples, locks_rows
 from tests import children

@@ -21,7 +21,7 @@ from egec_cli.doctor.database import (
 )
 from egec_cli.doctor.findings import Finding, Severity, exit_code
 from egec_cli.errors import ExitCode
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential, CredentialState, ItemState, ReissueItem, ReissueRun, RunState
 

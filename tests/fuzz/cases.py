@@ -4,7 +4,7 @@ from random import Random
 from typing import NamedTuple
 
 from egec_cli.output.formats import OutputFormat
-from egec_cli.settings.variables import SETTINGS
+from egec_cli.settings.schema import SETTINGS
 from tests.fuzz import files, values
 from tests.reference.command_tree import Described, Parameter, commands, describe_root
 

@@ -15,7 +15,7 @@ from egec_cli.logins import limits, sources
 from egec_cli.logins.explain import explain_login
 from egec_cli.logins.limits import AccountBusy
 from egec_cli.logins.verify import LoginReason, check_login, start_login, verify_login
-from egec_cli.settings.schema import Limit
+from egec_cli.settings.types import Limit
 from egec_cli.store.models import Client, Event, LoginPlace, RateCount
 from tests import children
 from tests.logins.test_verify import activated

@@ -26,7 +26,7 @@ from egec_cli.mail.compose.message import Mail, MailForm
 from egec_cli.mail.compose.template import BUILT_IN, KINDS_OF_A_RUN, Kind, KindTemplates
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 
 COMBINATIONS = [(kind, language) for kind in Kind for language in LANGUAGES]
 PARTICLES = [

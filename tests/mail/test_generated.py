@@ -15,7 +15,7 @@ from egec_cli.mail.compose.message import MailForm
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.password import Password
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from tests.conftest import is_deep
 from tests.mail.generated import COMBINATIONS, Generated, Generator, by_form, by_itself, require_as_it_was_meant
 

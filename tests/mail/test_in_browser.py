@@ -15,7 +15,7 @@ from egec_cli.mail.compose.sample import extract_html, sample_mail
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.password import Alphabet
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from tests.mail.browser import Browser, Place, running_browser
 
 # All tests share one browser, on one worker.

@@ -14,7 +14,7 @@ from egec_cli.credentials import issue
 from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail, closing_mail
 from egec_cli.mail.compose.template import KINDS_OF_A_RUN, Kind
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, running_rspamd
 
 # Each filter is started once.

@@ -53,7 +53,7 @@ _OUTPUT = (
     "commands/test_contract.py",
     "commands/test_client.py",
     "commands/test_reissue.py",
-    "audit/test_record.py",
+    "audit/test_recording.py",
     "test_main.py",
     "test_translation.py",
 )
@@ -69,10 +69,10 @@ TARGETS: Mapping[str, Sequence[str]] = {
     ),
     "credentials/issue.py": (
         *_ISSUING,
-        "credentials/test_sharing.py",
+        "credentials/test_shared_emails.py",
         "credentials/test_issue_each.py",
         "commands/test_activate_each.py",
-        "audit/test_record.py",
+        "audit/test_recording.py",
         "credentials/test_promises.py",
     ),
     "hashing.py": ("test_hashing.py", "logins/test_work.py"),
@@ -93,8 +93,8 @@ TARGETS: Mapping[str, Sequence[str]] = {
     ),
     "clients/name_files.py": ("clients/test_select.py", "clients/test_shared_emails.py", "clients/test_change.py"),
     "clients/update.py": ("clients/test_change.py", "clients/test_shared_emails.py", "commands/test_mail.py"),
-    "credentials/sharing.py": (
-        "credentials/test_sharing.py",
+    "credentials/shared_emails.py": (
+        "credentials/test_shared_emails.py",
         "clients/test_shared_emails.py",
         "imports/test_sharing.py",
         "credentials/test_issue_each.py",
@@ -164,14 +164,14 @@ TARGETS: Mapping[str, Sequence[str]] = {
         "mail/transports/test_sendmail.py",
         "mail/transports/test_maildir.py",
     ),
-    "mail/transports/answers.py": ("mail/transports/test_answers.py", "mail/transports/test_smtp.py"),
+    "mail/transports/reply_rules.py": ("mail/transports/test_reply_rules.py", "mail/transports/test_smtp.py"),
     "mail/transports/smtp.py": ("mail/transports/test_smtp.py", "commands/test_mail.py"),
     "mail/transports/smtp_connection.py": ("mail/transports/test_smtp_connection.py", "mail/transports/test_smtp.py"),
     # settings
     "settings/env_file.py": ("settings/test_load.py", "test_docs.py"),
     "settings/load.py": ("settings/test_load.py", "settings/test_parsing.py", "test_docs.py"),
     "settings/parsing.py": ("settings/test_parsing.py", "settings/test_load.py", "test_docs.py"),
-    "settings/variables.py": ("settings/test_load.py", "settings/test_parsing.py", "test_docs.py"),
+    "settings/schema.py": ("settings/test_load.py", "settings/test_parsing.py", "test_docs.py"),
     "settings/trust.py": ("settings/test_trust.py",),
     # statistics
     "stats/counts.py": ("stats/test_counts.py",),

@@ -14,7 +14,7 @@ from egec_cli.output import progress
 from egec_cli.output.pager import pager
 from egec_cli.output.progress import Progress, ProgressLine
 from egec_cli.output.screen import text_width
-from egec_cli.settings.schema import LogStyle
+from egec_cli.settings.types import LogStyle
 from tests.conftest import Egec
 from tests.manual.terminal import type_in
 from tests.processes import command_of, egec_after, later_release, replace

@@ -21,7 +21,7 @@ from egec_cli.mail.compose.message import Mail, MailForm, address_changed_mail, 
 from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.lint.html import Page
 from egec_cli.mail.transports import choose
-from egec_cli.settings.schema import LANGUAGES
+from egec_cli.settings.types import LANGUAGES
 from tests.activations import letter
 from tests.callers.service_account import as_service_account, give, within_service_account
 from tests.callers.site import CHECKOUT, Site

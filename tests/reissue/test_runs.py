@@ -47,7 +47,7 @@ from egec_cli.reissue.items import ItemRecord
 from egec_cli.reissue.worker import work_on_run
 from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
-from egec_cli.settings.schema import PostgresqlServer
+from egec_cli.settings.types import PostgresqlServer
 from egec_cli.store import database as store
 from egec_cli.store.models import Client, Credential, MailCount, ReissueItem, ReissueRun
 from egec_cli.store.models import Event as AuditEvent

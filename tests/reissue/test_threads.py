@@ -17,7 +17,7 @@ from egec_cli.mail.transports.login_secret import CommandSecret
 from egec_cli.mail.transports.smtp import SmtpTransport
 from egec_cli.reissue.threads import FinishedJob, HashedPassword, MailJob, Senders, ThreadFailure
 from egec_cli.settings import load
-from egec_cli.settings.schema import SecretCommand, SmtpServer
+from egec_cli.settings.types import SecretCommand, SmtpServer
 from egec_cli.store.models import CredentialState
 from tests.activations import PATIENCE, wait_until
 from tests.provider_server import ConnectionLimit, MailLimit, ProviderServer, Rule

@@ -16,7 +16,7 @@ from egec_cli.errors import ClientNotFound, EgecError, InvalidInput
 from egec_cli.logins.verify import verify_login
 from egec_cli.requests.process import MOST_BYTES, Processed, mail_rest, parse_request, process_request
 from egec_cli.settings import load
-from egec_cli.settings.schema import Limit
+from egec_cli.settings.types import Limit
 from egec_cli.store.models import Client, Credential, Event, RateCount
 from tests.activations import Letter, letters
 from tests.logins.test_work import Work

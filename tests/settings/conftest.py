@@ -8,7 +8,7 @@ import pytest
 from egec_cli.errors import ConfigError
 from egec_cli.settings import env_file
 from egec_cli.settings.load import load_settings
-from egec_cli.settings.schema import ENV_FILE_VARIABLE, Settings, SmtpServer
+from egec_cli.settings.types import ENV_FILE_VARIABLE, Settings, SmtpServer
 
 SECRET = "Geheim-4711"
 

@@ -17,9 +17,10 @@ from packaging.requirements import Requirement
 
 from egec_cli.errors import ConfigError
 from egec_cli.password import DEFAULT_SPECIALS, Alphabet
-from egec_cli.settings import env_file, load, schema, variables
+from egec_cli.settings import env_file, load, schema, types
 from egec_cli.settings.load import LOGIN_SETTINGS, load_settings
-from egec_cli.settings.schema import (
+from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings.types import (
     ENV_FILE_VARIABLE,
     Limit,
     MaildirFolder,
@@ -27,7 +28,6 @@ from egec_cli.settings.schema import (
     Settings,
     SqliteFile,
 )
-from egec_cli.settings.variables import SETTINGS
 from tests.settings.conftest import SECRET, faults, load_file, smtp, written
 
 NAMES = [setting.name for setting in SETTINGS]
@@ -53,13 +53,13 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_variable() -> Non
     assert all(re.fullmatch(r"EGEC_[A-Z_]+", name) for name in NAMES)
 
 
-def is_half_of_it(one: variables.Setting, other: variables.Setting) -> bool:
+def is_half_of_it(one: schema.Setting, other: schema.Setting) -> bool:
     """Return whether each setting needs the other."""
     return {one.name, other.name} == {"EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR"}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_has_words_and_a_valid_example(setting: variables.Setting) -> None:
+def test_every_setting_has_words_and_a_valid_example(setting: schema.Setting) -> None:
     assert setting.default
     assert setting.meaning.endswith(".")
     examples = "\n".join(
@@ -530,7 +530,7 @@ def test_a_file_must_not_name_the_person_of_a_call() -> None:
 
 
 def test_the_log_is_text_or_json() -> None:
-    assert load_settings({"EGEC_LOG": "json"}).log is schema.LogStyle.JSON
+    assert load_settings({"EGEC_LOG": "json"}).log is types.LogStyle.JSON
     with pytest.raises(ConfigError, match="EGEC_LOG must be one of text, json"):
         load_settings({"EGEC_LOG": "xml"})
 

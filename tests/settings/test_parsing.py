@@ -8,7 +8,8 @@ import pytest
 from egec_cli.password import Alphabet
 from egec_cli.settings.load import load_settings, read_settings
 from egec_cli.settings.parsing import format_rate, parse_rate
-from egec_cli.settings.schema import (
+from egec_cli.settings.schema import SETTINGS
+from egec_cli.settings.types import (
     ENV_FILE_VARIABLE,
     Limit,
     PostgresqlServer,
@@ -17,7 +18,6 @@ from egec_cli.settings.schema import (
     SmtpServer,
     Tls,
 )
-from egec_cli.settings.variables import SETTINGS
 from tests.settings.conftest import SECRET, faults, load_file, smtp, written
 
 SLASHES = "needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one"

@@ -20,7 +20,7 @@ from egec_cli.errors import UsageError
 from egec_cli.logins.verify import LoginReason, verify_login
 from egec_cli.reissue.runs import HEARTBEAT_LIFETIME
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.stats import counts
 from egec_cli.stats.counts import (
     BouncingDomain,

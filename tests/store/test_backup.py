@@ -15,7 +15,7 @@ from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.logins.verify import verify_login
 from egec_cli.settings import load
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import database
 from egec_cli.store.backup import backup_database
 from egec_cli.store.models import Client

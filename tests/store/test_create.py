@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import database
 from tests.conftest import Egec
 

@@ -14,7 +14,7 @@ import pytest
 
 from egec_cli import clock
 from egec_cli.errors import ConfigError, StorageError, TemporaryFailure
-from egec_cli.settings.schema import PostgresqlServer, SqliteFile
+from egec_cli.settings.types import PostgresqlServer, SqliteFile
 from egec_cli.store import database, models
 
 

@@ -18,7 +18,7 @@ from egec_cli.clients import fields, records
 from egec_cli.context import open_context
 from egec_cli.credentials.states import SUPERSEDED_HASHES_KEPT
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, SqliteFile
+from egec_cli.settings.types import Database, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.models import TABLES, Client, Credential
 from tests.activations import activated, letters, once, opens, require_as_good_as_new, wait_until

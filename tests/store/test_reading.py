@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from egec_cli.errors import TemporaryFailure
-from egec_cli.settings.schema import SqliteFile
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store import sqlite_file
 from tests import children
 from tests.conftest import Egec, Ended

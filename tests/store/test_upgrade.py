@@ -18,7 +18,7 @@ import pytest
 from egec_cli import clock
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.types import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.database import list_known_migrations
 from egec_cli.store.models import ReissueRun, RunState

@@ -11,7 +11,7 @@ from playhouse.migrations import Runner
 
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.types import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
 from egec_cli.store.database import HISTORY_TABLE, MIGRATIONS, list_known_migrations, prepare_database
 from egec_cli.store.models import Client, Credential

@@ -12,7 +12,7 @@ import pytest
 
 from egec_cli.context import open_context
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.types import Database, PostgresqlServer, SqliteFile
 from egec_cli.store.database import create_database, list_known_migrations
 from egec_cli.store.models import Client
 from tests.conftest import Egec

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from egec_cli import email_address
 from egec_cli.errors import ConfigError, InvalidInput
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 
 _LONGEST_LINE = 78
 # The only header here with free text (RFC 5322, 3.6.5); others must not have encoded words.

@@ -19,7 +19,7 @@ from egec_cli.mail.compose import headers, template
 from egec_cli.mail.compose.headers import NOBODY
 from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
 from egec_cli.password import Password
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.translation import Words
 
 # An address that needs no encoding; a ? might start an encoded word.

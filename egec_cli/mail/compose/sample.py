@@ -9,7 +9,7 @@ from html import escape
 from egec_cli.mail.compose import message, template
 from egec_cli.mail.compose.message import SAMPLE, SAMPLE_ADDRESS, SAMPLE_NAME, Mail
 from egec_cli.mail.compose.template import Kind, KindTemplates, MailText
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
 

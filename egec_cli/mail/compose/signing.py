@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from egec_cli.errors import ConfigError
 from egec_cli.password import Password
-from egec_cli.settings.schema import DkimKey
+from egec_cli.settings.types import DkimKey
 from egec_cli.translation import Words
 
 try:

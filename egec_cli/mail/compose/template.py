@@ -17,7 +17,7 @@ from egec_cli import clock
 from egec_cli.errors import ConfigError
 from egec_cli.password import Password
 from egec_cli.settings import trust
-from egec_cli.settings.schema import Settings
+from egec_cli.settings.types import Settings
 from egec_cli.translation import Words, system_message
 
 _PACKAGE = Path(__file__).parents[2]

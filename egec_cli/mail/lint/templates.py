@@ -20,7 +20,7 @@ from egec_cli.mail.compose.template import (
 )
 from egec_cli.mail.lint.html import Flaw, Page, Word, find_page_flaws
 from egec_cli.password import Password
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from egec_cli.translation import Words, join_words
 
 # The short texts, each with the placeholders that it must use.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from egec_cli.mail.compose import headers
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Reply, Transport
-from egec_cli.settings.schema import MaildirFolder, SendmailProgram, Settings, SmtpServer
+from egec_cli.settings.types import MaildirFolder, SendmailProgram, Settings, SmtpServer
 
 if TYPE_CHECKING:
     from egec_cli.mail.compose.signing import Signer

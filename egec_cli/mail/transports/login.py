@@ -11,7 +11,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.mail.transports.interface import to_one_line, without_secret
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.password import Password
-from egec_cli.settings.schema import SecretCommand, SmtpServer
+from egec_cli.settings.types import SecretCommand, SmtpServer
 from egec_cli.translation import Words
 
 # A longer command must not contain the response (RFC 4954, 4). Google and Dovecot refuse it.

@@ -14,7 +14,7 @@ from egec_cli.errors import ConfigError, EgecError
 from egec_cli.output.messages import note
 from egec_cli.password import Password
 from egec_cli.settings import trust
-from egec_cli.settings.schema import SecretCommand, SecretFile, SmtpServer
+from egec_cli.settings.types import SecretCommand, SecretFile, SmtpServer
 from egec_cli.translation import Words, system_message
 
 # How long a program may take, in seconds.

@@ -17,7 +17,7 @@ from egec_cli.errors import PermissionDenied, StorageError
 from egec_cli.files import make_folders
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown, Reply
-from egec_cli.settings.schema import MaildirFolder
+from egec_cli.settings.types import MaildirFolder
 from egec_cli.translation import system_message
 
 _LONGEST_LINE = 998

@@ -20,7 +20,7 @@ from egec_cli.mail.transports.interface import (
     LoginSecretUnavailable,
     LoginTimedOut,
 )
-from egec_cli.settings.schema import SecretCommand
+from egec_cli.settings.types import SecretCommand
 from egec_cli.translation import Words, system_message
 
 # How often a running program is looked at, in seconds; the end of its output is noticed at once.

@@ -16,7 +16,7 @@ from egec_cli.mail.transports.interface import (
     Reply,
     to_one_line,
 )
-from egec_cli.settings.schema import SendmailProgram
+from egec_cli.settings.types import SendmailProgram
 from egec_cli.translation import Words, system_message
 
 # Exit codes of sysexits.h and of shells that mean "not accepted". After any other code the mail may be queued;

@@ -20,7 +20,6 @@ from egec_cli.errors import (
 )
 from egec_cli.mail.compose.message import Mail
 from egec_cli.mail.transports import login, login_secret
-from egec_cli.mail.transports.answers import Stage, classify
 from egec_cli.mail.transports.interface import (
     Cause,
     DeliveryRefused,
@@ -29,6 +28,7 @@ from egec_cli.mail.transports.interface import (
     to_one_line,
 )
 from egec_cli.mail.transports.login import LoginRefused
+from egec_cli.mail.transports.reply_rules import Stage, classify
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.mail.transports.smtp_errors import (
     connection_error,
@@ -39,7 +39,7 @@ from egec_cli.mail.transports.smtp_errors import (
     unavailable_error,
 )
 from egec_cli.password import Password
-from egec_cli.settings.schema import SmtpServer, Tls
+from egec_cli.settings.types import SmtpServer, Tls
 
 _OK = 250
 _WILL_FORWARD = 251

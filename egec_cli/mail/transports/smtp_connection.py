@@ -14,7 +14,7 @@ import ssl
 import time
 from typing import Any
 
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from egec_cli.translation import Words
 
 _ANSWER_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\r?\n", re.DOTALL)

@@ -12,10 +12,10 @@ from egec_cli.errors import (
     TemporaryFailure,
 )
 from egec_cli.mail.compose.message import Mail
-from egec_cli.mail.transports.answers import Stage, classify, names_a_block
 from egec_cli.mail.transports.interface import Cause, DeliveryRefused, to_one_line, without_secret
+from egec_cli.mail.transports.reply_rules import Stage, classify, names_a_block
 from egec_cli.password import Password
-from egec_cli.settings.schema import SmtpServer, Tls
+from egec_cli.settings.types import SmtpServer, Tls
 from egec_cli.translation import Words
 
 _AUTHENTICATION_CODES = {530, 534, 535, 538}

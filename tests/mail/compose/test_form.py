@@ -17,7 +17,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.mail.compose.message import Mail, MailForm, credentials_mail
 from egec_cli.password import Alphabet, Password
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from tests.conftest import is_deep
 from tests.mail.generated import READER
 

@@ -19,7 +19,7 @@ from egec_cli.mail.compose import message
 from egec_cli.mail.compose.message import Mail
 from egec_cli.password import Password
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from tests.mail.generated import READER
 
 CLEAR = "fG69a*6jH"

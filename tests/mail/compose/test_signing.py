@@ -26,7 +26,7 @@ from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.transports import choose
 from egec_cli.password import Password
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, DkimKey
+from egec_cli.settings.types import LANGUAGES, DkimKey
 from tests import children, dkim_keys
 from tests.mail.conftest import mail_to
 from tests.processes import command_of, hide_module

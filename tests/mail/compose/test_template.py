@@ -16,7 +16,7 @@ from egec_cli.errors import ConfigError
 from egec_cli.mail.compose import template
 from egec_cli.mail.compose.template import BUILT_IN, Template
 from egec_cli.settings import load
-from egec_cli.settings.schema import LANGUAGES, Settings
+from egec_cli.settings.types import LANGUAGES, Settings
 from tests.conftest import Egec
 
 TEXT = Path("own/mail.fr.txt")

@@ -12,7 +12,7 @@ from egec_cli.errors import ExitCode
 from egec_cli.mail.transports import login
 from egec_cli.mail.transports.interface import Cause, DeliveryRefused, Transport
 from egec_cli.mail.transports.smtp import SmtpTransport
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.mail.conftest import End, TransportOf, end_of_delivery, mail_to
 from tests.mail.transports.test_smtp import all_words
 from tests.smtp_server import Fault, MailServer, Point

@@ -18,7 +18,7 @@ from egec_cli.mail.transports import interface
 from egec_cli.mail.transports.interface import LONGEST, DeliveryRefused, has_trace, to_one_line, without_secret
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
 from egec_cli.password import Alphabet, Password, generate_password
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from egec_cli.translation import Words
 from tests.mail.conftest import TransportOf, mail_to
 from tests.smtp_server import HOST, Fault, MailServer

@@ -18,7 +18,7 @@ from egec_cli.mail.transports import login_secret
 from egec_cli.mail.transports.interface import LoginSecretUnavailable, LoginTimedOut
 from egec_cli.mail.transports.login_secret import CommandSecret, FileSecret, end_running_commands
 from egec_cli.password import Password
-from egec_cli.settings.schema import SecretCommand, SecretFile
+from egec_cli.settings.types import SecretCommand, SecretFile
 from tests.activations import PATIENCE, wait_until
 from tests.processes import command_of
 from tests.tokens import counting_program, number_of_runs, python_program, shell_program

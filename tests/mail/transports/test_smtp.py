@@ -23,7 +23,7 @@ from egec_cli.mail.compose.template import Kind
 from egec_cli.mail.transports import choose
 from egec_cli.mail.transports.interface import Cause, DeliveryRefused, DeliveryUnknown
 from egec_cli.settings import load
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests import children
 from tests.mail.conftest import CONTENT, PATIENCE, End, TransportOf, end_of_delivery, mail_to
 from tests.processes import command_of

@@ -13,7 +13,7 @@ import pytest
 from egec_cli.errors import ExitCode
 from egec_cli.mail.transports.interface import DeliveryRefused
 from egec_cli.mail.transports.smtp_connection import SmtpConnection
-from egec_cli.settings.schema import Tls
+from egec_cli.settings.types import Tls
 from tests.mail.conftest import End, TransportOf, end_of_delivery, mail_to
 from tests.smtp_server import DRIPPED_RECORD, HOST, authority_file, tls_context
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from egec_cli import context, hashing
-from egec_cli.audit.record import record_event
+from egec_cli.audit.events import record_event
 from egec_cli.clients import change, fields, records
 from egec_cli.clients.select import Selected, Selection
 from egec_cli.clock import to_rfc3339
@@ -22,7 +22,7 @@ from egec_cli.logins.verify import verify_login
 from egec_cli.reissue import runs
 from egec_cli.settings import load
 from egec_cli.settings.parsing import parse_rate
-from egec_cli.settings.schema import Database
+from egec_cli.settings.types import Database
 from egec_cli.store.models import Client, Event, ReissueRun, RunState
 
 

@@ -10,9 +10,9 @@ from egec_cli.clients.change import erase_clients
 from egec_cli.clients.records import create_client
 from egec_cli.clients.update import update_client
 from egec_cli.context import Context
-from egec_cli.credentials import sharing
+from egec_cli.credentials import shared_emails
 from egec_cli.credentials.issue import issue_to_operator
-from egec_cli.credentials.sharing import SharedEmail
+from egec_cli.credentials.shared_emails import SharedEmail
 from egec_cli.errors import ConfigError
 from egec_cli.store import peewee
 from egec_cli.store.models import Client, Credential
@@ -28,19 +28,19 @@ def test_the_database_itself_refuses_a_number_twice_for_one_email(opened: Contex
 def test_an_email_is_shared_only_while_two_clients_have_it(opened: Context) -> None:
     first, second, third = create_sharers(opened, 3)
     assert [one.email_share for one in (first, second, third)] == [0, 1, 2]
-    assert (sharing.count_shared(), sharing.list_shared()) == (
+    assert (shared_emails.count_shared(), shared_emails.list_shared()) == (
         1,
         [SharedEmail(OFFICE, [first.identifier, second.identifier, third.identifier])],
     )
     erase_clients(opened, [second.id])
     assert Client.get_by_id(second.id).email_share == 0
-    assert sharing.count_shared() == 1
+    assert shared_emails.count_shared() == 1
     update_client(opened, first, {"email": "first@example.org"})
     # The last one keeps its number, which alone shares nothing.
     assert Client.get_by_id(third.id).email_share == 2
-    assert (sharing.count_shared(), sharing.list_shared()) == (0, [])
-    sharing.require_allowed(opened)
-    assert sharing.have_numbers()
+    assert (shared_emails.count_shared(), shared_emails.list_shared()) == (0, [])
+    shared_emails.require_allowed(opened)
+    assert shared_emails.have_numbers()
 
 
 def test_the_error_lists_ten_shared_emails_and_counts_all(opened: Context) -> None:
@@ -55,13 +55,13 @@ def test_the_error_lists_ten_shared_emails_and_counts_all(opened: Context) -> No
                 updated_at=opened.clock(),
             )
     with pytest.raises(ConfigError) as caught:
-        sharing.require_allowed(opened)
+        shared_emails.require_allowed(opened)
     assert (caught.value.code, caught.value.exit_code) == ("email_shared", 78)
     first, *listed = caught.value.message.splitlines()
     assert first.endswith("shared e-mails: 12")
     assert len(listed) == 10
     assert listed[0] == "  office00@example.org: 1000000000, 1000000001"
-    sharing.require_allowed(with_sharing(opened))
+    shared_emails.require_allowed(with_sharing(opened))
 
 
 def test_no_password_is_issued_while_clients_share_an_email_against_the_settings(opened: Context) -> None:
@@ -77,24 +77,24 @@ def test_no_password_is_issued_while_clients_share_an_email_against_the_settings
 def test_the_log_of_a_portal_gets_no_email(opened: Context) -> None:
     create_sharers(opened)
     with pytest.raises(ConfigError) as caught:
-        sharing.require_allowed(opened, names_them=False)
+        shared_emails.require_allowed(opened, names_them=False)
     assert OFFICE not in caught.value.message + caught.value.hint
 
 
 def test_a_mail_names_the_client_by_reference_name_or_identifier(opened: Context) -> None:
     first, second = create_sharers(opened)
-    assert sharing.find_record_name(first, "M. Petit") == "D-1"
+    assert shared_emails.find_record_name(first, "M. Petit") == "D-1"
     second.reference = None
-    assert sharing.find_record_name(second, "M. Petit") == "M. Petit"
-    assert sharing.find_record_name(second, "") == second.identifier
+    assert shared_emails.find_record_name(second, "M. Petit") == "M. Petit"
+    assert shared_emails.find_record_name(second, "") == second.identifier
     erase_clients(opened, [first.id])
-    assert sharing.find_record_name(second, "M. Petit") == ""
+    assert shared_emails.find_record_name(second, "M. Petit") == ""
 
 
 def test_the_next_numbers_follow_those_taken_and_each_other(opened: Context) -> None:
     create_sharers(opened)
-    assert sharing.next_number(OFFICE) == 2
-    assert sharing.next_numbers([OFFICE, "new@example.org", OFFICE, "new@example.org"]) == [2, 0, 3, 1]
+    assert shared_emails.next_number(OFFICE) == 2
+    assert shared_emails.next_numbers([OFFICE, "new@example.org", OFFICE, "new@example.org"]) == [2, 0, 3, 1]
 
 
 def test_the_question_whether_an_email_is_shared_reads_no_other_clients(opened: Context) -> None:
@@ -117,7 +117,7 @@ def test_the_question_whether_an_email_is_shared_reads_no_other_clients(opened: 
     # peewee's methods have no types.
     execute: Any = opened.database.execute_sql
     execute("ANALYZE")
-    sql, values = sharing._shared_keys().sql()
+    sql, values = shared_emails._shared_keys().sql()
     explain = "EXPLAIN QUERY PLAN " if isinstance(opened.database, peewee.SqliteDatabase) else "EXPLAIN "
     plan = "\n".join(str(row) for row in execute(explain + sql, values))
     assert "client_sharing" in plan

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from egec_cli.mail.transports.answers import RULES, Rule, Stage, classify, find_rule, names_a_block, same_answer
 from egec_cli.mail.transports.interface import Cause
+from egec_cli.mail.transports.reply_rules import RULES, Rule, Stage, classify, find_rule, names_a_block, same_answer
 
 GREETING, HELLO, LOGIN = Stage.GREETING, Stage.HELLO, Stage.LOGIN
 SENDER, RECIPIENT, DATA, MESSAGE = Stage.SENDER, Stage.RECIPIENT, Stage.DATA, Stage.MESSAGE
