@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def read_settings() -> Settings:
-    """Return the settings, and warn the operator of unsafe ones."""
-    settings = load.load_settings()
+def read_settings(unused: tuple[str, ...] = ()) -> Settings:
+    """Return the settings, and warn the operator of unsafe ones; `unused` as for `load_settings`."""
+    settings = load.load_settings(unused=unused)
     for warning in settings.warnings:
         note("egec: warning: {what}. {fix}", what=warning.what, fix=warning.fix)
     return settings
@@ -41,16 +41,17 @@ def make_log(settings: Settings) -> "Log | None":
 
 @contextmanager
 def open_context(
-    settings: Settings | None = None, *, create: bool = False, only_read: bool = False
+    settings: Settings | None = None, *, unused: tuple[str, ...] = (), create: bool = False, only_read: bool = False
 ) -> "Iterator[Context]":
     """Load the settings and open the context of one command.
 
     Args:
         settings: those that the command has read already, if it has.
+        unused: how the names of settings begin that the command does not use.
         create: create the database if it is missing, and report that.
         only_read: the command only reads, so a read-only database is opened too.
     """
-    settings = settings or read_settings()
+    settings = settings or read_settings(unused)
     # Imported here: it brings the database's library, and a command may start other work before.
     from egec_cli import context
 

@@ -28,6 +28,11 @@ _MOST_BYTES = 512
 _GRACE = 0.1
 _TEMPORARY_PROBLEM = 111
 _PASS_THE_LOGIN = Words("Pass the login on standard input.")
+# How the names of settings begin that no login uses: a fault in one of them must not stop all logins.
+_UNUSED = (
+    "EGEC_MAIL_", "EGEC_DKIM_", "EGEC_APP_", "EGEC_SUPPORT", "EGEC_TEMPLATES", "EGEC_PASSWORD_", "EGEC_REQUEST",
+    "EGEC_AUDIT_DAYS",
+)  # fmt: skip
 
 
 class Source(Enum):
@@ -73,7 +78,7 @@ def verify(
         count: with `explain`, count a failure; otherwise nothing but the audit log changes.
         find: returns the identifier for what an operator typed instead.
     """
-    with open_context() as context:
+    with open_context(unused=_UNUSED) as context:
         origin = password = ""
         if source is Source.LINES:
             identifier, password, origin = _read_lines()
@@ -116,7 +121,7 @@ def verify_batch(batch: str, output: OutputFormat) -> int:
 
     refused = unchecked = 0
     failure: EgecError | None = None
-    with open_context() as context, ExitStack() as files:
+    with open_context(unused=_UNUSED) as context, ExitStack() as files:
         stream: BinaryIO = standard_input(_PASS_THE_LOGIN) if batch == "-" else files.enter_context(open(batch, "rb"))
         total = login_batch.count_logins(stream) if can_show_progress() and stream.seekable() else None
         logins = login_batch.read_logins(stream, Words("standard input") if batch == "-" else batch)
@@ -168,7 +173,7 @@ def run_checkpassword(program: list[str]) -> int:
     """
     identifier, password = _read_descriptor()
     try:
-        with open_context() as context:
+        with open_context(unused=_UNUSED) as context:
             accepted = verify_login(context, identifier, password, origin=os.environ.get("TCPREMOTEIP", "")).accepted
     except EgecError as error:
         return _report_problem(error)

@@ -159,11 +159,9 @@ def check_settings(reading: Reading, is_mail_url_missing: bool) -> Iterator[Find
             yield Finding(setting.name, Severity.ERROR, error.message, error.hint)
         else:
             yield _check_setting(setting, reading)
-    reported = reading.faulty & {setting.name for setting in SETTINGS}
-    prefixes = tuple(f"{name}{suffix} " for name in reported for suffix in ("", "_FILE"))
     for fault in reading.faults:
-        if not fault.startswith(prefixes):
-            yield Finding("configuration_file", Severity.ERROR, fault, Words("Correct that line."))
+        if fault.name not in reading.sources:
+            yield Finding("configuration_file", Severity.ERROR, fault.words, Words("Correct that line."))
 
 
 def _check_file(reading: Reading) -> Iterator[Finding]:
@@ -182,8 +180,7 @@ def _check_file(reading: Reading) -> Iterator[Finding]:
 def _check_setting(setting: Setting, reading: Reading) -> Finding:
     source = reading.sources[setting.name]
     if setting.name in reading.faulty:
-        names = (f"{setting.name} ", f"{setting.name}_FILE ")
-        what = join_words("; ", (fault for fault in reading.faults if fault.startswith(names)))
+        what = join_words("; ", (fault.words for fault in reading.faults if fault.name == setting.name))
         return Finding(
             setting.name,
             Severity.ERROR,

@@ -46,34 +46,49 @@ class Source(NamedTuple):
     text: str
 
 
+class SettingFault(NamedTuple):
+    """What is wrong, in words, and the name of the setting; empty for a line of the file that is none."""
+
+    name: str
+    words: str
+
+
 class Reading(NamedTuple):
     """The settings with their faults.
 
     Attributes:
         settings: every setting; an invalid one has its default.
-        faults: what is wrong, in words; commands must not use the settings if there are any.
-        faulty: the names of the invalid settings.
+        faults: what is wrong; commands must not use these settings.
         sources: the source of each setting, by name.
         unknown: warnings about unknown EGEC_ variables of the environment, which other programs may use.
     """
 
     settings: Settings
-    faults: tuple[str, ...]
-    faulty: frozenset[str]
+    faults: tuple[SettingFault, ...]
     sources: Mapping[str, Source]
     unknown: tuple[str, ...] = ()
 
+    @property
+    def faulty(self) -> frozenset[str]:
+        """The names of the invalid settings."""
+        return frozenset(fault.name for fault in self.faults if fault.name)
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+
+def load_settings(environ: Mapping[str, str] | None = None, *, unused: tuple[str, ...] = ()) -> Settings:
     """Return the settings from the environment (default: that of the process) and the first file found.
+
+    Args:
+        unused: how the names of settings begin that the command does not use. A fault in one of them is a warning.
 
     Raises:
         ConfigError: something is wrong; the message lists all faults.
     """
     found = read_settings(environ)
-    if found.faults:
-        raise _config_error(found.faults, found.settings.env_file)
-    return found.settings
+    if faults := [fault.words for fault in found.faults if not unused or not fault.name.startswith(unused)]:
+        raise _config_error(faults, found.settings.env_file)
+    fix = Words("Correct it: this command does not need it, but others do.")
+    warnings = [SettingsWarning(fault.words, fix) for fault in found.faults]
+    return found.settings._replace(warnings=(*found.settings.warnings, *warnings))
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
@@ -84,7 +99,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     """
     environ = os.environ if environ is None else environ
     found = find_env_file(environ)
-    in_file, faults = ({}, []) if found is None else parse_env_file(found.path, found.text)
+    in_file, invalid_lines = ({}, []) if found is None else parse_env_file(found.path, found.text)
     reader = _Reader(environ, in_file, found)
     mail_timeout = reader.value("EGEC_MAIL_TIMEOUT")
     settings = Settings(
@@ -124,7 +139,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     )
     sources = {setting.name: reader.source(setting) for setting in SETTINGS}
     unknown = tuple(reader.unknown_variables())
-    return Reading(settings, (*faults, *reader.faults), frozenset(reader.faulty), sources, unknown)
+    return Reading(settings, (*(SettingFault("", words) for words in invalid_lines), *reader.faults), sources, unknown)
 
 
 def _config_error(faults: Sequence[str], env_file: Path | None) -> ConfigError:
@@ -156,8 +171,7 @@ class _Reader:
         self._env_file = env_file
         self._secret_files: list[tuple[Path, os.stat_result]] = []
         self._known = {setting.name: setting for setting in SETTINGS}
-        self.faults = [*self._unknown_in_file()]
-        self.faulty: set[str] = set()
+        self.faults = [SettingFault("", words) for words in self._unknown_in_file()]
 
     def value(self, name: str) -> Any:
         """Return the parsed value of the variable; its default if it is not set, empty or invalid."""
@@ -232,7 +246,7 @@ class _Reader:
         return SecretFile(_TOKEN_FILE, path)
 
     def _require_only_a_token(self, token: SecretCommand | SecretFile | None, password: SecretCommand | None) -> None:
-        if token is None and self.faulty.isdisjoint({_TOKEN_COMMAND, _TOKEN_FILE}):
+        if token is None and not self._is_faulty(_TOKEN_COMMAND, _TOKEN_FILE):
             self._fault(
                 "{name} has auth=oauth, but there is no token. Set {command} or {file}",
                 name="EGEC_MAIL_URL",
@@ -246,7 +260,7 @@ class _Reader:
         """Return the signing key with its selector; each needs the other."""
         key, selector = self.value("EGEC_DKIM_KEY"), self.value("EGEC_DKIM_SELECTOR")
         missing, given = ("EGEC_DKIM_SELECTOR", "EGEC_DKIM_KEY") if key else ("EGEC_DKIM_KEY", "EGEC_DKIM_SELECTOR")
-        if bool(key) != bool(selector) and self.faulty.isdisjoint({missing, given}):
+        if bool(key) != bool(selector) and not self._is_faulty(missing, given):
             example = f"{missing}={self._known[missing].example}"
             self._fault(
                 "{name} is missing, but {given} needs it. Example: {example}",
@@ -286,8 +300,10 @@ class _Reader:
         return Source(Words("the default"), "" if setting.secret else setting.default)
 
     def _fault(self, what: str, /, *, name: str, **values: object) -> None:
-        self.faults.append(Words(what, name=name, **values))
-        self.faulty.add(name)
+        self.faults.append(SettingFault(name, Words(what, name=name, **values)))
+
+    def _is_faulty(self, *names: str) -> bool:
+        return any(fault.name in names for fault in self.faults)
 
     def _text(self, name: str) -> tuple[str, Folder]:
         if self._environ.get(name) or self._env_file is None:

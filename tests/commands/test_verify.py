@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from egec_cli.commands import verify_fast
 from egec_cli.context import open_context
 from egec_cli.logins import limits
 from egec_cli.settings import load
+from egec_cli.settings.schema import SETTINGS
 from egec_cli.store.models import Client, LoginPlace
 from tests.conftest import Egec, Ended
 from tests.processes import egec_after, replace
@@ -190,6 +192,46 @@ def test_an_unreadable_standard_input_is_refused(login: tuple[str, str], argumen
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stdout) == (65, "")
     assert done.stderr.startswith("egec: standard input")
+
+
+# A value that each setting refuses.
+WRONG = {
+    "EGEC_MAIL_URL": "x", "EGEC_MAIL_RATE": "abc", "EGEC_DKIM_KEY_FILE": "/missing", "EGEC_TEMPLATES": "/missing",
+    "EGEC_AUDIT_DAYS": "x", "EGEC_REQUESTS_PER_CLIENT": "x", "EGEC_PASSWORD_SPECIALS": "aa",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "form"), [*((name, "--stdin") for name in WRONG), ("EGEC_MAIL_URL", "--batch -")])
+def test_a_wrong_setting_that_no_login_uses_stops_no_login(
+    egec_process: Egec, login: tuple[str, str], monkeypatch: pytest.MonkeyPatch, name: str, form: str
+) -> None:
+    monkeypatch.setenv(name, WRONG[name])
+    for password, code in ((login[1], 0), (login[1].swapcase(), 1)):
+        if form == "--stdin":
+            ended = egec_process("verify", "--stdin", stdin=f"{login[0]}\n{password}\n")
+        else:
+            ended = egec_process("verify", *form.split(), stdin=f"{login[0]},{password}\n")
+            code *= 3
+        assert ended.code == code
+        assert ended.err.startswith(f"egec: warning: {name} ")
+    assert egec_process("client", "list").code == 78
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EGEC_BLOCK_HOURS", "x"), ("EGEC_FAILURES_PER_ORIGIN", "x"), ("EGEC_BCRYPT_COST", "x"), ("EGEC_TIMEZONE", "x"),
+     ("EGEC_ACTOR", "a\nb"), ("EGEC_LOG", "x")],
+)  # fmt: skip
+def test_a_wrong_setting_that_logins_use_stops_them(
+    egec_process: Egec, login: tuple[str, str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert egec_process("verify", "--stdin", stdin="\n".join(login)).code == 78
+
+
+def test_the_settings_that_no_login_uses_exist() -> None:
+    names = [setting.name for setting in SETTINGS]
+    assert [start for start in verify_fast._UNUSED if not any(name.startswith(start) for name in names)] == []
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "1>/dev/full"])
