@@ -90,7 +90,7 @@ def kill_itself(*_: object, **_named: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fail_with_system_error(number: int, reason: str, path: str) -> None:
+def fail_with_system_error(number: int, reason: str, path: str, **_: object) -> None:
     """Fail as a system call on a file does."""
     raise OSError(number, reason, path)
 
@@ -142,7 +142,7 @@ def wait_before_settling(*_: object, **_named: object) -> None:
     time.sleep(600)
 
 
-def fail_with_local_secret(secret: str) -> NoReturn:
+def fail_with_local_secret(secret: str, **_: object) -> NoReturn:
     """Fail with a secret in the message and in a local variable."""
     text = f"no good: {secret}"
     raise ValueError(text)

@@ -128,19 +128,15 @@ def test_without_a_thread_a_command_ends_with_75_and_goes_on_later(
         pytest.skip("prlimit is missing: apt-get install util-linux")
     alone = ("prlimit", "--nproc=1", *become)
     identifier = "7130279332"
-    assert (
-        run(
-            "client", "create", "jeanne@example.org", "--identifier", identifier, before=become, environment=settings
-        ).code
-        == 0
-    )
-    for command, stdin in (
+    for command in (("init",), ("client", "create", "jeanne@example.org", "--identifier", identifier)):
+        assert run(*command, before=become, environment=settings).code == 0
+    for words, stdin in (
         (["activate", identifier], ""),
         (["reissue", "start", "all", "--all", "--yes"], ""),
         (["verify", "--batch", "-"], f"{identifier};xxxxxxxxx\n"),
     ):
-        ended = run(*command, before=alone, environment=settings, stdin=stdin)
-        assert ended.code == 75, (command, ended)
+        ended = run(*words, before=alone, environment=settings, stdin=stdin)
+        assert ended.code == 75, (words, ended)
         assert "another thread" in ended.err
         assert "ulimit -u" in ended.err
     assert run("reissue", "start", "all", "--all", "--yes", before=become, environment=settings).code == 0

@@ -42,6 +42,7 @@ def create_world(folder: Path, kept: Path, egec: Egec, server: MailServer, monke
 
 
 def _fill(folder: Path, egec: Egec) -> None:
+    egec("init")
     for name, identifier in {"jeanne": JEANNE, "marc": MARC, "paul": PAUL, "zoe": ZOE, "busy": BUSY}.items():
         egec("client", "create", f"{name}@example.org", "--identifier", identifier, "--reference", f"D-{name}")
     files = {

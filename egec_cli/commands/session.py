@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from egec_cli.errors import InvalidInput
 from egec_cli.output.messages import log_writer, note
 from egec_cli.settings import load
-from egec_cli.settings.types import MaildirFolder, Settings
+from egec_cli.settings.types import MaildirFolder, Settings, SqliteFile
 from egec_cli.translation import system_message
 
 if TYPE_CHECKING:
@@ -48,14 +48,16 @@ def open_context(
     Args:
         settings: those that the command has read already, if it has.
         unused: how the names of settings begin that the command does not use.
-        create: create the database if it is missing, and report that.
+        create: create the database if it is missing, and report that. If EGEC_DATABASE_URL is set, only `egec init`
+            does: without the disk that holds the database, clients would get second records, identifiers and mails.
         only_read: the command only reads, so a read-only database is opened too.
     """
     settings = settings or read_settings(unused)
     # Imported here: it brings the database's library, and a command may start other work before.
     from egec_cli import context
 
-    if create and context.create_database(settings):
+    is_default = isinstance(settings.database, SqliteFile) and settings.database.is_default
+    if create and is_default and context.create_database(settings):
         note("egec: created the database {database}", database=settings.database)
     with context.open_context(settings, log=make_log(settings), only_read=only_read) as opened:
         yield opened

@@ -103,7 +103,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     reader = _Reader(environ, in_file, found)
     mail_timeout = reader.value("EGEC_MAIL_TIMEOUT")
     settings = Settings(
-        database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db"),
+        database=reader.value("EGEC_DATABASE_URL") or SqliteFile(data_folder() / "egec.db", is_default=True),
         mail_server=reader.mail_server() or MaildirFolder(data_folder() / "mail", is_default=True),
         mail_from=reader.value("EGEC_MAIL_FROM"),
         mail_reply_to=reader.value("EGEC_MAIL_REPLY_TO") or "",

@@ -17,9 +17,10 @@ MAIL_FINAL_TIMEOUT = 600
 
 
 class SqliteFile(NamedTuple):
-    """A database in a local file."""
+    """A database in a local file; `is_default` if EGEC_DATABASE_URL is not set."""
 
     path: Path
+    is_default: bool = False
 
     def __str__(self) -> str:
         return str(self.path)

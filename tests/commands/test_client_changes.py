@@ -210,6 +210,7 @@ def test_erase_during_a_long_read_fails_and_the_command_in_its_hint_completes_it
 ) -> None:
     path = tmp_path / "database" / "egec.db"
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    assert egec("init").code == 0
     created = egec("client", "create", "odile.secret@example.org", "--format", "json").out
     identifier = json.loads(created)["identifier"]
     (tmp_path / "gone.txt").write_text("odile.secret@example.org\n")
@@ -248,6 +249,7 @@ def test_the_same_command_completes_an_erasure_that_was_stopped_before_the_file_
 ) -> None:
     path = tmp_path / "database" / "egec.db"
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    assert egec("init").code == 0
     identifier = egec("client", "create", "odile.secret@example.org", "--format", "ids").out.strip()
     egec("client", "disable", identifier, "--reason", "left")
     (tmp_path / "gone.txt").write_text(f"{identifier}\n")
@@ -268,6 +270,7 @@ def test_erase_rewrites_the_file_only_if_someone_was_erased(
 ) -> None:
     path = tmp_path / "egec.db"
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    assert egec("init").code == 0
     jeanne, marc, _ = (
         egec("client", "create", f"{name}@example.org", "--format", "ids").out.strip() for name in ("j", "m", "x")
     )

@@ -158,6 +158,7 @@ def test_what_is_exported_as_json_can_be_imported(egec: Egec, tmp_path: Path, mo
     clients = listed(egec)
     assert egec("client", "export", "--format", "json", "--output", "all.json").code == 0
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    assert egec("init").code == 0
     ended = egec("client", "import", "all.json")
     assert ended.code == 0
     assert "reading all.json as a JSON list, in utf-8" in ended.err

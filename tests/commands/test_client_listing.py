@@ -293,6 +293,7 @@ def test_an_export_imported_into_an_empty_database_gives_the_same_export(
     exported = egec("client", "export", "--with-hashes", "--format", output).out
     Path(f"clients.{output}").write_text(exported)
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    assert egec("init").code == 0
     imported = egec("client", "import", f"clients.{output}")
     assert imported.code == 0, imported.err
     assert egec("client", "export", "--with-hashes", "--format", output).out == exported

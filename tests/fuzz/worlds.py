@@ -25,6 +25,7 @@ def usual(folder: Path) -> bytes:
         command = [sys.executable, "-P", "-m", "egec_cli", *arguments]
         subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=True, timeout=60)
 
+    egec("init")
     for number, (email, identifier) in enumerate(zip(EMAILS, IDENTIFIERS, strict=True), 1):
         egec(
             "client",

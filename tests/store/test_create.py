@@ -94,6 +94,24 @@ def test_what_is_not_a_database_of_egec_is_refused_and_left_untouched(
     assert os.stat("/dev/null").st_mode == device
 
 
+@pytest.mark.parametrize("folder", ["mounted", "not/mounted"])
+@pytest.mark.parametrize("command", [("create", "a@example.org", "--if-missing", "--activate"), ("import", "one.csv")])
+def test_only_init_creates_the_database_that_a_setting_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, egec: Egec, folder: str, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "one.csv").write_text("email\na@example.org\n")
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/{folder}/egec.db")
+    monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mail")
+    ended = egec("client", *command)
+    assert (ended.code, ended.out) == (78, "")
+    assert "Type `egec init` to create it" in ended.err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name in {"mail", "not"}) == []
+    assert list((tmp_path / "mounted").iterdir()) == []
+    assert egec("init").code == 0
+    assert egec("client", *command).code == 0
+
+
 @pytest.mark.parametrize("command", [("init",), ("client", "list"), ("client", "show", "1234567890")])
 def test_a_database_of_another_program_is_named_as_that_by_every_command(
     tmp_path: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]

@@ -51,6 +51,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, egec: Egec) -> Path:
     path = tmp_path / "database" / "egec.db"
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
     monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mail")
+    assert egec("init").code == 0
     assert egec("client", "create", "jeanne@example.org", "--identifier", JEANNE).code == 0
     return path
 
@@ -224,6 +225,7 @@ def test_a_postgresql_database_that_may_only_be_read_is_read(
     url = durable_postgresql()
     monkeypatch.setenv("EGEC_DATABASE_URL", url)
     monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mail")
+    assert egec("init").code == 0
     assert egec("client", "create", "jeanne@example.org", "--identifier", JEANNE).code == 0
     with made(url) as address:
         monkeypatch.setenv("EGEC_DATABASE_URL", address)

@@ -23,6 +23,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, egec: Egec) -> Path:
     """Return an embedded database with one client, in a folder of its own; EGEC_DATABASE_URL names it too."""
     path = tmp_path / "database" / "egec.db"
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
+    assert egec("init").code == 0
     assert egec("client", "create", "jeanne@example.org").code == 0
     return path
 
