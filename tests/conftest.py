@@ -23,6 +23,7 @@ from egec_cli import main
 from egec_cli.settings import load
 from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
 from egec_cli.store import database
+from tests import forked
 from tests.smtp_server import MailServer
 
 
@@ -139,17 +140,18 @@ def egec(capfd: pytest.CaptureFixture[str]) -> Egec:
 
 @pytest.fixture
 def egec_process() -> Egec:
-    """Return a function that runs `egec` as a process of its own."""
+    """Return a function that runs `egec` as a process of its own; Python starts anew for variables that change it."""
 
     def run(*arguments: str, stdin: str | bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "egec_cli", *arguments],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            env=None if env is None else {**os.environ, **env},
-            timeout=60,
-        )
-        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+        environ = {**os.environ, **(env or {})}
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        if forked.starts_alike(environ):
+            code, out, err = forked.run(arguments, stdin=given, environ=environ, timeout=60)
+        else:
+            command = [sys.executable, "-m", "egec_cli", *arguments]
+            done = subprocess.run(command, input=given, capture_output=True, env=environ, timeout=60)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        return Ended(code, out.decode(), err.decode())
 
     return run
 
