@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
 import psycopg
@@ -20,8 +20,11 @@ import pytest
 
 from egec_cli import context as accounts_egec
 from egec_cli import main
+from egec_cli.mail.compose.template import KindTemplates
+from egec_cli.mail.lint import templates
+from egec_cli.mail.lint.html import Flaw
 from egec_cli.settings import load
-from egec_cli.settings.schema import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.schema import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.store import database
 from tests import forked
 from tests.smtp_server import MailServer
@@ -121,6 +124,29 @@ def clean_environment(
     # Output that is not flushed must stay visible as such.
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def same_mails_built_once() -> Iterator[None]:
+    """Build the samples of templates that are sound once for all tests: most of the time of starting a run goes there.
+
+    They are built again for each other template, setting of mails and sample.
+    """
+    find_damage: Callable[[Settings, KindTemplates, list[Any]], list[Flaw]] = templates._find_damage
+    sound: set[str] = set()
+
+    def find_once(settings: Settings, sources: KindTemplates, samples: list[Any]) -> list[Flaw]:
+        of_mails = (settings.mail_from, settings.mail_reply_to, settings.mail_bounces)
+        key = repr((of_mails, sources, samples))
+        if settings.dkim is None and key in sound:
+            return []
+        if not (found := find_damage(settings, sources, samples)):
+            sound.add(key)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(templates, "_find_damage", find_once)
+        yield
 
 
 @pytest.fixture
