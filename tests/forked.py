@@ -67,13 +67,13 @@ class Forked:
         self._connection.sendall(json.dumps(request).encode())
         self._connection.shutdown(socket.SHUT_WR)
         self._pid = self._receive()
-        self._code: int | None = None
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return its exit code if it has ended."""
-        if self._code is None and select.select([self._connection], [], [], 0)[0]:
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
             self.wait()
-        return self._code
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code once it has ended.
@@ -81,16 +81,23 @@ class Forked:
         Raises:
             TimeoutError: that takes longer than these seconds.
         """
-        if self._code is None:
+        if self.returncode is None:
             self._connection.settimeout(timeout)
-            self._code = self._receive()
+            self.returncode = self._receive()
             self._connection.close()
-        return self._code
+        return self.returncode
 
     def kill(self) -> None:
         """End it at once."""
+        self._send(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, number)
 
     def _receive(self) -> int:
         answer = self._connection.recv(4, socket.MSG_WAITALL)
