@@ -166,7 +166,7 @@ def egec(capfd: pytest.CaptureFixture[str]) -> Egec:
 
 @pytest.fixture
 def egec_process() -> Egec:
-    """Return a function that runs `egec` as a process of its own; Python starts anew for variables that change it."""
+    """Return a function that runs `egec` as a process of its own; it is not forked if variables change Python."""
 
     def run(*arguments: str, stdin: str | bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
         environ = {**os.environ, **(env or {})}
