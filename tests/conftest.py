@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
 import psycopg
@@ -20,9 +20,13 @@ import pytest
 
 from egec_cli import context as accounts_egec
 from egec_cli import main
+from egec_cli.mail.compose.template import KindTemplates
+from egec_cli.mail.lint import templates
+from egec_cli.mail.lint.html import Flaw
 from egec_cli.settings import load
-from egec_cli.settings.types import Database, PostgresqlServer, SqliteFile
+from egec_cli.settings.types import Database, PostgresqlServer, Settings, SqliteFile
 from egec_cli.store import database
+from tests import forked
 from tests.smtp_server import MailServer
 
 
@@ -122,6 +126,29 @@ def clean_environment(
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def same_mails_built_once() -> Iterator[None]:
+    """Build the samples of templates that are sound once for all tests: most of the time of starting a run goes there.
+
+    They are built again for each other template, setting of mails and sample.
+    """
+    find_damage: Callable[[Settings, KindTemplates, list[Any]], list[Flaw]] = templates._find_damage
+    sound: set[str] = set()
+
+    def find_once(settings: Settings, sources: KindTemplates, samples: list[Any]) -> list[Flaw]:
+        of_mails = (settings.mail_from, settings.mail_reply_to, settings.mail_bounces)
+        key = repr((of_mails, sources, samples))
+        if settings.dkim is None and key in sound:
+            return []
+        if not (found := find_damage(settings, sources, samples)):
+            sound.add(key)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(templates, "_find_damage", find_once)
+        yield
+
+
 @pytest.fixture
 def egec(capfd: pytest.CaptureFixture[str]) -> Egec:
     """Return a function that runs `egec` in this process, as its entry point does."""
@@ -139,17 +166,18 @@ def egec(capfd: pytest.CaptureFixture[str]) -> Egec:
 
 @pytest.fixture
 def egec_process() -> Egec:
-    """Return a function that runs `egec` as a process of its own."""
+    """Return a function that runs `egec` as a process of its own; it is not forked if variables change Python."""
 
     def run(*arguments: str, stdin: str | bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "egec_cli", *arguments],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            env=None if env is None else {**os.environ, **env},
-            timeout=60,
-        )
-        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+        environ = {**os.environ, **(env or {})}
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        if forked.starts_alike(environ):
+            code, out, err = forked.run(arguments, stdin=given, environ=environ, timeout=60)
+        else:
+            command = [sys.executable, "-m", "egec_cli", *arguments]
+            done = subprocess.run(command, input=given, capture_output=True, env=environ, timeout=60)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        return Ended(code, out.decode(), err.decode())
 
     return run
 

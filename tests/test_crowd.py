@@ -24,9 +24,9 @@ from tests.processes import command_of
 from tests.smtp_server import Fault, MailServer, Point
 
 PROCESSES = 8
-CLIENTS = 20
+CLIENTS = 12
 LOGINS_AT_ONCE = 6
-ROUNDS_OF_LOGINS = 25
+ROUNDS_OF_LOGINS = 12
 # Long enough for a busy machine; a crowd that needs it has failed.
 PATIENCE = 120.0
 

@@ -100,7 +100,7 @@ def test_a_kill_at_any_moment_of_the_message_and_its_settlement_locks_out_no_cli
     location: Database, server: MailServer, identifier: str, egec: Egec
 ) -> None:
     killed = 0
-    for milliseconds in range(12):
+    for milliseconds in range(8):
 
         def strike(process: subprocess.Popen[bytes], delay: float = milliseconds / 1000) -> None:
             Timer(delay, process.kill).start()

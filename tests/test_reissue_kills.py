@@ -24,8 +24,8 @@ from tests.smtp_server import MailServer, Point
 def test_a_run_killed_several_times_mails_each_client_or_reports_the_failure(
     location: Database, server: MailServer
 ) -> None:
-    seen = storm(server, people=250, workers=1, kills=3, kept_workers=0, seed=7)
-    assert seen.accepted + seen.failed == 250
+    seen = storm(server, people=120, workers=1, kills=3, kept_workers=0, seed=7)
+    assert seen.accepted + seen.failed == 120
     assert seen.kills
     require_intact(location)
 
@@ -34,8 +34,8 @@ def test_workers_that_share_a_run_mail_twice_only_what_was_under_way_at_a_kill(
     location: Database, server: MailServer
 ) -> None:
     several, kept = (2, 1) if isinstance(location, SqliteFile) else (4, 2)
-    seen = storm(server, people=250, workers=several, kills=2, kept_workers=kept, seed=8)
-    assert seen.accepted + seen.failed == 250
+    seen = storm(server, people=120, workers=several, kills=2, kept_workers=kept, seed=8)
+    assert seen.accepted + seen.failed == 120
     assert seen.kills
 
 

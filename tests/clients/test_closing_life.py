@@ -199,7 +199,7 @@ def live_through(life: Life, end: End) -> None:
 @pytest.mark.timeout(0 if is_deep() else 300)
 def test_nobody_is_closed_without_a_notice_and_nobody_is_told_twice(opened: Context) -> None:
     machine = type("LifeOnThisDatabase", (Life,), {"context": opened})
-    examples = hypothesis.settings().max_examples // (1 if is_deep() else 3)
+    examples = hypothesis.settings().max_examples // (1 if is_deep() else 6)
     with pytest.MonkeyPatch.context() as patch:
         # The templates are the built-in ones, and checking them takes longer than a night.
         patch.setattr(templates, "require_sound_notice", lambda _settings: None)

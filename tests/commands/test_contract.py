@@ -23,9 +23,10 @@ from egec_cli.commands.contract import CONTRACT, ERRORS, EVERY_COMMAND, READING,
 from egec_cli.credentials import issue
 from egec_cli.errors import ExitCode
 from egec_cli.output.messages import ErrorRecord
+from egec_cli.reissue import threads
 from tests import world
 from tests.conftest import Egec, Ended
-from tests.processes import IMPATIENT, run_with
+from tests.processes import IMPATIENT, egec_after, replace, run_with
 from tests.reference import command_tree
 from tests.smtp_server import Fault, MailServer
 from tests.world import BUSY, JEANNE, MARC, PAUL, ZOE, World
@@ -398,7 +399,7 @@ def test_a_run_ends_with_75_if_the_mail_server_is_unavailable(
     small_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGEC_MAIL_URL", AWAY["EGEC_MAIL_URL"])
-    program = [sys.executable, "-m", "egec_cli", "reissue"]
+    program = [*egec_after(replace(threads, "FIRST_WAIT_FOR_SERVER", 0.05)), "reissue"]
     lines = ("start spring --from some.txt --yes", "resume paused", "retry failed")
     # In parallel, as each command retries the server several times.
     running = [

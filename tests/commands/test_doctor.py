@@ -16,6 +16,7 @@ import pytest
 
 import egec_cli.doctor.database
 from egec_cli.commands.doctor import _GROUPS
+from egec_cli.doctor import machine
 from egec_cli.settings.schema import SETTINGS
 from egec_cli.settings.types import Database, SqliteFile, Tls
 from egec_cli.store import database
@@ -27,6 +28,8 @@ from tests.smtp_server import MailServer
 
 KEYS = ["check", "verdict", "details", "fix"]
 Findings = dict[str, dict[str, str]]
+# For processes; within this one, see `accept_cheap_hashes`.
+USUAL_COST = {"EGEC_BCRYPT_COST": "12"}
 
 
 def findings(ended: Ended) -> Findings:
@@ -44,9 +47,21 @@ def problems(ended: Ended) -> dict[str, str]:
 
 
 @pytest.fixture
+def usual_cost(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the doctor in a process find nothing wrong with the cost of a hash."""
+    for name, value in USUAL_COST.items():
+        monkeypatch.setenv(name, value)
+
+
+def accept_cheap_hashes(patch: pytest.MonkeyPatch) -> None:
+    """Let the doctor in this process accept the cost of the tests: a usual hash takes a quarter of a second."""
+    patch.setattr(machine, "_MAX_COST", 4)
+
+
+@pytest.fixture
 def sound(location: Database, durable: None, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Return the database of a sound installation, on each engine."""
-    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    accept_cheap_hashes(monkeypatch)
     return location
 
 
@@ -56,7 +71,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MailServer) ->
     path = tmp_path / "database" / "egec.db"
     database.create_database(SqliteFile(path))
     monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{path}")
-    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    accept_cheap_hashes(monkeypatch)
     return path
 
 
@@ -108,7 +123,7 @@ def test_each_setting_is_shown_with_its_source_and_without_secrets(
     found = {name: row["details"] for name, row in findings(ended).items()}
     assert found["configuration_file"] == f"{env_file}, 0600"
     assert found["EGEC_DATABASE_URL"] == f"{file} (from the environment)"
-    assert found["EGEC_BCRYPT_COST"] == "12 (from the environment)"
+    assert found["EGEC_BCRYPT_COST"] == "4 (from the environment)"
     assert found["EGEC_SUPPORT"] == f"Accueil (from {env_file})"
     assert found["EGEC_MAIL_URL"].endswith(f"(from the file that EGEC_MAIL_URL_FILE names in {env_file})")
     assert found["EGEC_LANGUAGE"] == "fr (from the default)"
@@ -213,6 +228,7 @@ def test_rights_for_other_users_are_faults(file: Path, egec: Egec) -> None:
     assert problems(egec("doctor", "--format", "json")) == {"file_rights": "error"}
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_an_unwritable_folder_is_a_finding(file: Path) -> None:
     file.parent.chmod(0o500)
     ended = run_as_any_user("doctor", "--format", "json")
@@ -243,6 +259,7 @@ def test_paths_are_quoted_in_commands(egec: Egec, tmp_path: Path, monkeypatch: p
     assert found["leftovers"]["fix"] == f"rm '{folder}/.egec-0123456789abcdef.unfinished'"
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_an_inaccessible_folder_is_a_finding(file: Path) -> None:
     file.parent.chmod(0o000)
     ended = run_as_any_user("doctor", "--format", "json")
@@ -251,11 +268,13 @@ def test_an_inaccessible_folder_is_a_finding(file: Path) -> None:
     assert set(problems(ended)) == {"file_rights", "database"}
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_a_deleted_working_folder_does_not_matter_if_every_path_is_absolute(file: Path) -> None:
     ended = run_with([children.enter_deleted_folder], "doctor", "--format", "json")
     assert (ended.code, problems(ended)) == (0, {})
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_an_internal_error_of_a_check_is_a_finding_and_the_other_checks_run(file: Path) -> None:
     defective = replace(egec_cli.doctor.database, "check_open_credentials", partial(children.fail_with, "fG69a*6jH"))
     ended = run_with([defective], "doctor", "--format", "json")
@@ -266,7 +285,7 @@ def test_an_internal_error_of_a_check_is_a_finding_and_the_other_checks_run(file
 
 
 def test_unavailable_postgresql_and_mail_servers_are_findings(egec: Egec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EGEC_BCRYPT_COST", "12")
+    accept_cheap_hashes(monkeypatch)
     monkeypatch.setenv("EGEC_DATABASE_URL", "postgresql://egec:s3cr3t@127.0.0.1:1/egec")
     monkeypatch.setenv("EGEC_MAIL_URL", "smtp://egec:s3cr3t@127.0.0.1:1")
     ended = egec("doctor", "--format", "json")
@@ -334,6 +353,7 @@ def state(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_nothing_is_changed_not_even_the_log_of_a_crashed_process(file: Path, egec_process: Egec) -> None:
     subprocess.run(command_of(children.create_client_and_stop), check=True)
     shm = file.with_name("egec.db-shm")
@@ -352,6 +372,7 @@ def test_nothing_is_changed_not_even_the_log_of_a_crashed_process(file: Path, eg
     assert state(file.parent) == before
 
 
+@pytest.mark.usefixtures("usual_cost")
 def test_it_neither_waits_for_a_writer_nor_blocks_one(file: Path, egec_process: Egec) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -381,7 +402,7 @@ def test_a_quiet_doctor_still_prints_warnings_and_faults(file: Path, egec: Egec)
 @pytest.fixture
 def terminal_variables(file: Path, server: MailServer) -> dict[str, str]:
     """Return the environment of a sound installation, for commands at a terminal."""
-    return {name: value for name, value in os.environ.items() if name.startswith("EGEC_")}
+    return {name: value for name, value in os.environ.items() if name.startswith("EGEC_")} | USUAL_COST
 
 
 def test_a_terminal_shows_problems_first_with_the_whole_command_that_corrects_each(
@@ -438,7 +459,7 @@ def test_a_group_without_problems_shows_what_is_useful_to_know(egec: Egec, file:
     for number in range(3):
         egec("client", "create", f"c{number}@example.org")
     with MailServer(tls=Tls.STARTTLS, login=("egec", "secret")) as secure:
-        variables = {name: value for name, value in os.environ.items() if name.startswith("EGEC_")}
+        variables = {name: value for name, value in os.environ.items() if name.startswith("EGEC_")} | USUAL_COST
         seen = see([*PROGRAM, "doctor"], columns=200, variables=variables | {"EGEC_MAIL_URL": secure.url})
     text = seen.text
     assert re.search(r"^\[✓\] Database: SQLite [\d.]+, 3 clients, 0\.\d MiB$", text, re.MULTILINE)

@@ -290,7 +290,7 @@ class SharedPromises(RuleBasedStateMachine):
 @pytest.mark.timeout(0 if is_deep() else 300)
 def test_the_promises_hold_for_each_client_under_any_mix_of_faults(opened: Context) -> None:
     machine = type("SharedPromisesOnThisDatabase", (SharedPromises,), {"egec": with_sharing(opened)})
-    examples = hypothesis.settings().max_examples // (2 if is_deep() else 8)
+    examples = hypothesis.settings().max_examples // (2 if is_deep() else 15)
     with without_leases():
         run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=examples, stateful_step_count=25))
 

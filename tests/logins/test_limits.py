@@ -407,4 +407,4 @@ class Logins(RuleBasedStateMachine):
 
 def test_the_limits_hold_under_any_mix_of_logins_deaths_and_clocks(opened: Context) -> None:
     machine = type("LoginsOnThisDatabase", (Logins,), {"context": opened})
-    run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=40, stateful_step_count=30))
+    run_state_machine_as_test(machine, settings=hypothesis.settings(max_examples=20, stateful_step_count=30))

@@ -20,7 +20,7 @@ from tests.conftest import is_deep
 from tests.mail.generated import COMBINATIONS, Generated, Generator, by_form, by_itself, require_as_it_was_meant
 
 CHUNKS, GROUP = 20, 50
-CLIENTS = 10_000 if is_deep() else 2_000
+CLIENTS = 10_000 if is_deep() else 1_000
 FORMS: list[tuple[Kind, str]] = [(kind, language) for kind, language in COMBINATIONS if kind in KINDS_OF_A_RUN]
 
 
@@ -85,7 +85,7 @@ def form_of_the_usual(language: str, kind: Kind) -> MailForm:
     return MailForm(load.load_settings({}), language, kind)
 
 
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=150)
 @given(client=clients(), found=organisations(), kind=st.sampled_from(Kind), language=st.sampled_from(LANGUAGES))
 def test_whatever_a_file_and_the_settings_take_is_read_as_it_was_meant(
     client: Generated, found: Settings, kind: Kind, language: str

@@ -20,7 +20,7 @@ from tests.mail.spam_filters import Rspamd, as_received, by_spamassassin, runnin
 # Each filter is started once.
 pytestmark = pytest.mark.xdist_group("spam filters")
 
-CLIENTS = 200
+CLIENTS = 80
 KINDS = list(itertools.product(Kind, LANGUAGES))
 # As in the README: reports come back to the sender's own address.
 SETTINGS = {"EGEC_MAIL_URL": "maildir:mail", "EGEC_MAIL_BOUNCES": "ne-pas-repondre@egec.pro"}

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pyte
 
+from tests.forked import Forked, starts_alike
+
 PROGRAM = [sys.executable, "-m", "egec_cli"]
 
 # Long enough for a busy machine; a command that lets it pass is ended, and its screen shows that.
@@ -102,17 +104,22 @@ def see(
     environment = {**os.environ, "TERM": "xterm-256color", "PAGER": "cat", **(variables or {})}
     for name in ("COLUMNS", "LINES"):
         environment.pop(name, None)
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-        # The terminal is that of the new session, so that passwords are asked for at it.
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
+    process: subprocess.Popen[bytes] | Forked
+    if list(command[: len(PROGRAM)]) == PROGRAM and starts_alike(environment):
+        arguments = command[len(PROGRAM) :]
+        process = Forked(arguments, streams=[follower] * 3, environ=environment, folder=folder, is_session=True)
+    else:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+            # The terminal is that of the new session, so that passwords are asked for at it.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     screen = _Screen(columns, lines, history=_LINES_KEPT, ratio=0.5)

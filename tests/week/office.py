@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,9 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.forked import Forked
 from tests.week.books import Books
 
-PROGRAM = [sys.executable, "-m", "egec_cli"]
 KILLED = -9
 # Long enough for a busy machine; a week that needs it has failed.
 PATIENCE = 600.0
@@ -36,7 +34,7 @@ class Ended(NamedTuple):
 class Running:
     """A started command."""
 
-    def __init__(self, office: "Office", command: str, process: "subprocess.Popen[bytes]", out: Path) -> None:
+    def __init__(self, office: "Office", command: str, process: Forked, out: Path) -> None:
         self._office = office
         self._command = command
         self._process = process
@@ -61,7 +59,7 @@ class Running:
     def ended(self, *codes: int) -> Ended:
         """Wait for its end, and require that it ends with one of these exit codes and no traceback."""
         self._process.wait(PATIENCE)
-        ended = Ended(self._process.returncode, self._out.read_text(), self._out.with_suffix(".err").read_text())
+        ended = Ended(self._process.wait(), self._out.read_text(), self._out.with_suffix(".err").read_text())
         self._office.check(self._command, ended, codes or (0,))
         return ended
 
@@ -84,19 +82,18 @@ class Office:
     def begin(self, *arguments: str, stdin: str = "", actor: str = "") -> Running:
         """Start a command, for an actor if given, with this input."""
         out = self.outputs / f"{next(self._numbers):06}.out"
+        its_input, keyboard = os.pipe()
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
-            process = subprocess.Popen(
-                [*PROGRAM, *arguments],
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=self._environment | ({"EGEC_ACTOR": actor} if actor else {}),
-                cwd=self._folder,
+            process = Forked(
+                arguments,
+                streams=(its_input, stdout.fileno(), stderr.fileno()),
+                environ=self._environment | ({"EGEC_ACTOR": actor} if actor else {}),
+                folder=self._folder,
             )
-        if process.stdin is not None:
-            # One that ends without reading all of it says why.
-            with suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(stdin.encode())
+        os.close(its_input)
+        # One that ends without reading all of it says why.
+        with suppress(BrokenPipeError), open(keyboard, "wb") as file:
+            file.write(stdin.encode())
         return Running(self, " ".join(arguments), process, out)
 
     def __call__(self, *arguments: str, codes: tuple[int, ...] = (0,), stdin: str = "", actor: str = "") -> Ended:

@@ -22,7 +22,7 @@ from tests.conftest import is_deep
 from tests.mail.generated import READER
 
 CHUNKS = 20
-CLIENTS = 10_000 if is_deep() else 2_000
+CLIENTS = 10_000 if is_deep() else 1_000
 CLEAR = "fG69a*6jH"
 
 FIRST_NAMES = ["Noël", "Zoé", "Anne-Lise", "Jean-François", "Aÿ", "Maëlys", "D\u2019Arcy", "Œdipe", "Loïc", "Ève"]
