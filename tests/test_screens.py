@@ -48,6 +48,7 @@ def test_a_long_list_goes_through_the_pager_without_lines_that_are_too_long(data
 
 def test_wide_and_combining_characters_keep_columns_aligned(database: dict[str, str], tmp_path: Path) -> None:
     variables = database | {"EGEC_DATABASE_URL": f"sqlite:///{tmp_path}/wide.db"}
+    see([*PROGRAM, "init"], variables=variables)
     for number, name in enumerate(["山田" * 20, "e\u0301" * 30, "Œuvre"]):
         see([*PROGRAM, "client", "create", f"a{number}@example.org", "--last-name", name], variables=variables)
     seen = see([*PROGRAM, "client", "list"], variables=variables)

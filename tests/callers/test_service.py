@@ -228,6 +228,7 @@ def test_a_dump_of_postgresql_is_restored(postgresql: Callable[[], str], tmp_pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EGEC_DATABASE_URL", url)
+        assert egec("init").code == 0
         assert egec("client", "create", "jeanne@example.org").code == 0
         before = egec("client", "export").out
         run(DUMP.text)

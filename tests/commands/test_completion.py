@@ -263,7 +263,7 @@ def test_options_are_not_candidates_after_two_dashes(egec: Egec) -> None:
 
 def test_names_come_from_the_database_that_the_line_names(egec_process: Egec, tmp_path: Path) -> None:
     (tmp_path / "other.env").write_text("EGEC_DATABASE_URL=sqlite:///other.db\n")
-    for line in ("client create jeanne@example.org", "reissue start other --all --yes"):
+    for line in ("init", "client create jeanne@example.org", "reissue start other --all --yes"):
         assert (
             subprocess.run([sys.executable, "-m", "egec_cli", "--env-file", "other.env", *line.split()]).returncode == 0
         )

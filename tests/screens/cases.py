@@ -213,9 +213,8 @@ def prepare(folder: Path) -> dict[str, str]:
     (folder / "office.csv").write_text("\n".join(["email;civility;last_name;reference", *_FROM_AN_OFFICE]))
     (folder / "moved.csv").write_text("email,reference\nmarie@example.org,D-1\npaul@example.org,D-2\n")
     (folder / "names.txt").write_text("client1@example1.org\nnobody@example.org\n9999999999\n")
-    subprocess.run(
-        [*PROGRAM, "client", "import", str(table)], env={**_environment(), **variables}, check=True, capture_output=True
-    )
+    for command in (("init",), ("client", "import", str(table))):
+        subprocess.run([*PROGRAM, *command], env={**_environment(), **variables}, check=True, capture_output=True)
     shutil.copy(folder / "egec.db", folder / "busy.db")
     _fill_busy_database(folder / "busy.db")
     runs.prepare(folder, variables)
