@@ -62,7 +62,8 @@ def restore_backup(location: SqliteFile, backup: Path, *, report: Report = repor
         TemporaryFailure: another process has the database open.
         PermissionDenied, StorageError: the database cannot be written.
     """
-    live = location.path
+    # A symbolic link stays, and SQLite keeps the logs beside its target.
+    live = Path(os.path.realpath(location.path))
     try:
         if sqlite.file_exists(live) and (obstacle := sqlite.find_obstacle(location)):
             raise obstacle

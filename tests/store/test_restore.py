@@ -137,6 +137,20 @@ def test_only_a_regular_file_is_accepted_as_a_backup_and_no_fifo_is_waited_for(
     assert "is not a file" in ended.err
 
 
+def test_a_damaged_database_that_a_link_names_is_replaced_and_the_link_stays(
+    file: Path, backup: Path, egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(file)
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/link")
+    file.write_text("damaged" * 1000)
+    ended = egec("db", "restore", str(backup))
+    assert ended.code == 0, ended
+    assert os.readlink(tmp_path / "link") == str(file)
+    assert emails(file) == ["jeanne@example.org"]
+    [previous] = kept(file)
+    assert previous.read_text() == "damaged" * 1000
+
+
 def test_a_database_is_not_restored_over_a_device(
     tmp_path: Path, backup: Path, egec: Egec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
