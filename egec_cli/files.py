@@ -93,6 +93,27 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
         OSError: it cannot be written.
     """
     require_free(target, if_taken, force=force)
+    with _hidden_beside(target) as file:
+        yield file
+        try:
+            file.move_to(target.name, force=force)
+        except FileExistsError:
+            raise _exists(target, if_taken) from None
+
+
+def require_creatable(target: Path) -> None:
+    """Require that a new file can be created.
+
+    Raises:
+        AlreadyExists, PermissionDenied, StorageError: as `create_file` does.
+    """
+    require_free(target)
+    with _hidden_beside(target):
+        pass
+
+
+@contextmanager
+def _hidden_beside(target: Path) -> Iterator[HiddenFile]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(create_hidden_file(target.parent))
@@ -108,10 +129,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
                 reason=system_message(error),
             ) from None
         yield file
-        try:
-            file.move_to(target.name, force=force)
-        except FileExistsError:
-            raise _exists(target, if_taken) from None
 
 
 @contextmanager

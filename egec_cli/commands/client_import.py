@@ -145,9 +145,12 @@ def _parse_columns(given: Sequence[str]) -> dict[str, str]:
         column, equals, field = text.rpartition("=")
         if not (equals and column.strip() and field in known):
             raise UsageError(
-                "--map {text!r} is not of the form COLUMN=FIELD",
+                "--map {text!r}: unknown field {field!r}"
+                if equals and column.strip() and field
+                else "--map {text!r} is not of the form COLUMN=FIELD",
                 "The fields are: {known}.",
                 text=text,
+                field=field,
                 known=", ".join(known),
             )
         found[column] = field
