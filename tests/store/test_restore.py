@@ -16,6 +16,7 @@ from egec_cli.store import sqlite
 from tests import children
 from tests.conftest import Egec
 from tests.processes import IMPATIENT, Call, disk_with_room_to, run_as_any_user, run_with, wrap
+from tests.screens.emulator import PROGRAM, see
 
 
 @pytest.fixture
@@ -121,6 +122,28 @@ def test_a_database_whose_list_of_tables_is_damaged_is_kept_and_replaced(file: P
     [previous] = kept(file)
     # Opening the database may change the counters in its header.
     assert previous.read_bytes()[100:] == damaged[100:]
+
+
+def test_a_restore_asks_at_a_terminal_only(file: Path, backup: Path, egec: Egec) -> None:
+    assert egec("client", "create", "marc@example.org").code == 0
+    restore = [*PROGRAM, "db", "restore", str(backup)]
+    refused = see(restore, typed="n\n", as_it_is=True, columns=300)
+    assert (refused.code, refused.lines[-1]) == (1, "egec: nothing was changed")
+    assert refused.lines[0].startswith(f"Replace {file} with {backup}? [y/N]:")
+    assert emails(file) == ["jeanne@example.org", "marc@example.org"]
+    assert see(restore, typed="y\n").code == 0
+    assert emails(file) == ["jeanne@example.org"]
+    unasked = see([*restore, "--yes"], as_it_is=True)
+    assert (unasked.code, "[y/N]" in unasked.text) == (0, False)
+
+
+@pytest.mark.parametrize("name", ["egec.db", "link"])
+def test_the_database_is_not_restored_over_itself(file: Path, egec: Egec, name: str) -> None:
+    file.with_name("link").symlink_to(file)
+    ended = egec("db", "restore", str(file.with_name(name)))
+    assert (ended.code, ended.out) == (65, "")
+    assert f"{name} is the database itself" in ended.err
+    assert kept(file) == []
 
 
 def a_fifo(path: Path) -> None:
