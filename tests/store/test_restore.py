@@ -131,7 +131,7 @@ def test_a_restore_asks_at_a_terminal_only(file: Path, backup: Path, egec: Egec)
     assert (refused.code, refused.lines[-1]) == (1, "egec: nothing was changed")
     assert refused.lines[0].startswith(f"Replace {file} with {backup}? [y/N]:")
     assert emails(file) == ["jeanne@example.org", "marc@example.org"]
-    assert see(restore, typed="y\n").code == 0
+    assert see(restore, typed="y\n", columns=300).code == 0
     assert emails(file) == ["jeanne@example.org"]
     unasked = see([*restore, "--yes"], as_it_is=True)
     assert (unasked.code, "[y/N]" in unasked.text) == (0, False)
