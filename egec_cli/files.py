@@ -21,6 +21,7 @@ _HIDDEN_NAME = re.compile(r"(\.egec-[0-9a-f]{16}\.unfinished)(-wal|-shm|-journal
 _BESIDE = ("-wal", "-shm", "-journal")
 _IF_TAKEN = Words("Name another file, or move this one away.")
 _IF_TAKEN_UNFORCED = Words("Name another file, or add --force to replace it.")
+_IF_SPECIAL = Words("Name another file; for a symbolic link, name its target.")
 
 
 class HiddenFile(NamedTuple):
@@ -39,12 +40,17 @@ class HiddenFile(NamedTuple):
     def move_to(self, name: str, *, force: bool = False) -> None:
         """Make the content durable, rename the file within its folder, and make the name durable.
 
+        Args:
+            force: replace a regular file.
+
         Raises:
             FileExistsError: the name is taken.
+            StorageError: the name is that of a folder, a device, a FIFO or a symbolic link.
             OSError: the file could not be written.
         """
         os.fsync(self.descriptor)
         if force:
+            require_free(self.path.with_name(name), force=True)
             os.rename(self.path.name, name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         else:
             os.link(self.path.name, name, src_dir_fd=self.folder, dst_dir_fd=self.folder, follow_symlinks=False)
@@ -78,15 +84,36 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
     """Create a file that gets its name after the block, unless the block raises.
 
     Args:
+        force: replace a regular file.
         if_taken: the hint if the name is taken.
 
     Raises:
         AlreadyExists: the name is taken.
-        PermissionDenied, StorageError: it cannot be created there.
+        PermissionDenied, StorageError: it cannot be created there, or the name is not that of a regular file.
         OSError: it cannot be written.
     """
-    if not force:
-        require_free(target, if_taken)
+    require_free(target, if_taken, force=force)
+    with _hidden_beside(target) as file:
+        yield file
+        try:
+            file.move_to(target.name, force=force)
+        except FileExistsError:
+            raise _exists(target, if_taken) from None
+
+
+def require_creatable(target: Path) -> None:
+    """Require that a new file can be created.
+
+    Raises:
+        AlreadyExists, PermissionDenied, StorageError: as `create_file` does.
+    """
+    require_free(target)
+    with _hidden_beside(target):
+        pass
+
+
+@contextmanager
+def _hidden_beside(target: Path) -> Iterator[HiddenFile]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(create_hidden_file(target.parent))
@@ -102,10 +129,6 @@ def create_file(target: Path, *, force: bool = False, if_taken: str = _IF_TAKEN)
                 reason=system_message(error),
             ) from None
         yield file
-        try:
-            file.move_to(target.name, force=force)
-        except FileExistsError:
-            raise _exists(target, if_taken) from None
 
 
 @contextmanager
@@ -124,13 +147,18 @@ def atomic_write(path: Path, *, force: bool = False) -> Iterator[TextIO]:
         yield stream
 
 
-def require_free(path: Path, if_taken: str = _IF_TAKEN) -> None:
-    """Require that the path does not exist.
+def require_free(path: Path, if_taken: str = _IF_TAKEN, *, force: bool = False) -> None:
+    """Require that the path does not exist; with `force`, a regular file may.
 
     Raises:
-        AlreadyExists: it exists; `if_taken` is the hint.
+        AlreadyExists: a regular file exists; `if_taken` is the hint.
+        StorageError: a folder, a device, a FIFO or a symbolic link exists, which is never replaced.
     """
-    if os.path.lexists(path):
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise StorageError("{path} is not a regular file", _IF_SPECIAL, path=path)
+    if not force:
         raise _exists(path, if_taken)
 
 

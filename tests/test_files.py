@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,10 +50,45 @@ def test_a_file_that_another_process_creates_meanwhile_is_kept(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
-    os.symlink(tmp_path / "elsewhere", tmp_path / "new.csv")
-    with pytest.raises(AlreadyExists), files.atomic_write(tmp_path / "new.csv"):
-        pass
+def _make_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 7))
+    except PermissionError:
+        pytest.skip("only root can create a device")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        _make_device,
+        partial(os.symlink, "elsewhere"),
+        partial(os.symlink, "target"),
+    ],
+    ids=["FIFO", "folder", "device", "dangling link", "link"],
+)
+def test_only_a_regular_file_is_replaced(tmp_path: Path, make: Callable[[Path], None], *, force: bool) -> None:
+    (tmp_path / "target").write_text("old")
+    path = tmp_path / "new.csv"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(StorageError) as failed, files.atomic_write(path, force=force):
+        raise AssertionError("it must fail before the content is written")
+    assert failed.value.message == f"{path} is not a regular file"
+    assert "--force" not in failed.value.hint
+    assert os.path.samestat(path.lstat(), before)
+    assert (tmp_path / "target").read_text() == "old"
+    assert {one.name for one in tmp_path.iterdir()} == {"new.csv", "target"}
+
+
+def test_a_link_that_another_process_creates_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    with pytest.raises(StorageError), files.atomic_write(path, force=True):
+        path.symlink_to("elsewhere")
+    assert path.is_symlink()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_error_for_a_missing_folder_has_the_given_name(tmp_path: Path) -> None:

@@ -172,6 +172,15 @@ ACTIONS: Mapping[str, Sequence[str]] = {
     "mail": ("bounce", "test"),
     "reissue": ("cancel", "finish", "pause", "resume", "retry", "start"),
 }  # fmt: skip
+
+
+def list_actions() -> Iterator[str]:
+    """Yield the words of `EventFilter.action`: each action, and each word before the dot."""
+    for kind, acts in ACTIONS.items():
+        yield kind
+        yield from (f"{kind}.{act}" for act in acts if act)
+
+
 # The outcomes but two kinds: `reissue.pause` has the code of an error, `login.explain` the reason of a refusal.
 OUTCOMES = (
     "accepted", "cancelled", "created", "deferred", "disabled", "done", "enabled", "erased", "failed", "in_doubt",

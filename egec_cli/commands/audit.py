@@ -1,16 +1,18 @@
 """`egec audit`: list, prune."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from egec_cli import clock
 from egec_cli.audit.events import (
+    OUTCOMES,
     EventFilter,
     EventRecord,
     PruneResult,
     count_events_before,
+    list_actions,
     list_events,
     prune_events,
     retention_limit,
@@ -31,7 +33,8 @@ from egec_cli.commands.options import (
 )
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context
-from egec_cli.errors import ExitCode
+from egec_cli.context import Context
+from egec_cli.errors import ExitCode, UsageError
 from egec_cli.networks import prune_counts
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import note, warn
@@ -123,6 +126,7 @@ def list_command(
     """
     is_page = output is OutputFormat.TABLE and is_at_terminal() and after is None and limit is None
     with open_context(only_read=True) as context:
+        _require_known(context, action, outcome)
         wanted = EventFilter(
             since=since,
             until=until,
@@ -148,6 +152,32 @@ def list_command(
         )
         if isinstance(events, list) and len(events) == ROWS_AT_TERMINAL:
             note("the latest {shown}; --limit 0 for all", shown=ROWS_AT_TERMINAL)
+
+
+def _require_known(context: Context, action: str, outcome: str) -> None:
+    """Require that an action and an outcome, if given, can occur, or did in an earlier version.
+
+    Raises:
+        UsageError: one cannot.
+    """
+    actions = list(list_actions())
+    if action and action not in actions and not list(list_events(context, EventFilter(action=action, limit=1))):
+        raise UsageError(
+            "unknown action {action!r}", "The actions are: {known}.", action=action, known=", ".join(actions)
+        )
+    if outcome and outcome not in OUTCOMES:
+        # Imported here: few have another outcome.
+        from egec_cli.commands.contract import ERRORS
+        from egec_cli.logins.explain import Cause
+
+        known = outcome in ERRORS or outcome in get_args(Cause)
+        if not known and not list(list_events(context, EventFilter(outcome=outcome, limit=1))):
+            raise UsageError(
+                "unknown outcome {outcome!r}",
+                "The outcomes are: {known}; the codes of errors; the reasons of `egec verify --explain`.",
+                outcome=outcome,
+                known=", ".join(OUTCOMES),
+            )
 
 
 @app.command("prune", epilog="egec audit prune --yes")

@@ -68,7 +68,10 @@ def export_command(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the file of --output.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option(
+            "--force", help="Overwrite the file of --output; only a regular file is replaced.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     output: Annotated[
         ExportFormat, typer.Option("--format", help=_FORMAT_HELP, rich_help_panel=OUTPUT)

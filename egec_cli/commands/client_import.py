@@ -143,11 +143,15 @@ def _parse_columns(given: Sequence[str]) -> dict[str, str]:
     known = sorted(set(FIELD_OF_COLUMN.values()))
     for text in given:
         column, equals, field = text.rpartition("=")
-        if not (equals and column.strip() and field in known):
+        is_complete = equals and column.strip() and field
+        if not is_complete or field not in known:
             raise UsageError(
-                "--map {text!r} is not of the form COLUMN=FIELD",
+                "--map {text!r}: unknown field {field!r}"
+                if is_complete
+                else "--map {text!r} is not of the form COLUMN=FIELD",
                 "The fields are: {known}.",
                 text=text,
+                field=field,
                 known=", ".join(known),
             )
         found[column] = field

@@ -274,11 +274,9 @@ def _sort_fields(_path: str, prefix: str) -> Iterator[str]:
 
 
 def _actions(_path: str, _prefix: str) -> Iterator[str]:
-    from egec_cli.audit.events import ACTIONS
+    from egec_cli.audit.events import list_actions
 
-    for kind, acts in ACTIONS.items():
-        yield kind
-        yield from (f"{kind}.{act}" for act in acts if act)
+    return list_actions()
 
 
 def _outcomes(_path: str, _prefix: str) -> Sequence[str]:

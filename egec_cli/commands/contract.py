@@ -287,8 +287,9 @@ CONTRACT: Mapping[str, Contract] = {
     "db backup": Contract((Result((database.BackupResult,)),), {ExitCode.ALREADY_EXISTS: "the file already exists"}),
     "db restore": Contract(
         (Result((database.RestoreResult,)),),
-        {
-            ExitCode.INVALID_INPUT: "the file is not a backup",
+        _DECLINED
+        | {
+            ExitCode.INVALID_INPUT: "the file is not a backup, or it is the database itself",
             ExitCode.TEMPORARY_FAILURE: "another egec uses the database",
         },
     ),

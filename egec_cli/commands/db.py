@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.commands.options import OutputOption, RecordOption
+from egec_cli.commands.options import OutputOption, RecordOption, can_ask, confirm
 from egec_cli.commands.root import new_app
 from egec_cli.commands.session import make_log, read_settings
 from egec_cli.doctor import database
 from egec_cli.errors import ExitCode
 from egec_cli.output.formats import OutputFormat, is_hidden, render
-from egec_cli.output.messages import warn
+from egec_cli.output.messages import note, warn
 from egec_cli.output.progress import ProgressLine
+from egec_cli.settings.types import SqliteFile
 from egec_cli.store.sqlite_file import COPYING
 from egec_cli.translation import Words
 
@@ -57,10 +58,19 @@ def backup_command(
 @app.command("restore", epilog="egec db restore /var/backups/egec-2026-11-25.db")
 def restore_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Backup made by `egec db backup`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation at a terminal.")] = False,
     output: RecordOption = OutputFormat.TABLE,
 ) -> None:
-    """Replace the SQLite database with a backup; the replaced database is kept next to it."""
+    """Replace the SQLite database with a backup; the replaced database is kept next to it.
+
+    Without a terminal it does not ask, since nothing is lost.
+    """
     settings = read_settings()
+    if isinstance(settings.database, SqliteFile) and can_ask() and not yes:
+        question = Words("Replace {database} with {file}?", database=settings.database, file=file)
+        if not confirm(question):
+            note("egec: nothing was changed")
+            raise typer.Exit(ExitCode.REFUSED)
     with ProgressLine(COPYING) as line:
         restored = database.restore_from(settings, file, log=make_log(settings), report=line.show_bytes)
     render(restored, output)

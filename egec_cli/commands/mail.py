@@ -72,7 +72,9 @@ def preview_command(
     text: Annotated[bool, typer.Option("--text", help="Print the text (default without --html and --eml).")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML to a new file.")] = None,
     eml: Annotated[Path | None, typer.Option("--eml", metavar="FILE", help="Write the mail to a new file.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite existing regular files.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Show a mail as a client would receive it, with a sample password; nothing is sent."""
     if sentence and kind not in KINDS_OF_A_RUN:

@@ -35,7 +35,13 @@ class _Shared:
                 change too much.
         """
         given = list(args)
-        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        try:
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except typer.TyperException as error:
+            # Typer leaves it out for an option without its value.
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
         if not ctx.resilient_parsing:
             # Parsed again, after --help has had its turn: parsed values do not show how often an option was given.
             values, _, order = self.make_parser(ctx).parse_args(given)  # type: ignore[attr-defined]

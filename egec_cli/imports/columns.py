@@ -63,6 +63,20 @@ FIELD_OF_COLUMN = {fold_header(name): field for field, names in _NAMES_OF_COLUMN
 IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
 
+def require_mapped(name: str, names: Sequence[str], mapped: Collection[str]) -> None:
+    """Raise if a column that the operator has mapped to a field is not one of the columns (`names`)."""
+    folded = {fold_header(column) for column in names}
+    missing = next((column for column in mapped if fold_header(column) not in folded), None)
+    if missing is not None:
+        raise InvalidInput(
+            "{name} has no column {column!r}; its columns are: {columns}",
+            "Correct --map, or the first line of the file.",
+            name=name,
+            column=missing,
+            columns=", ".join(names)[:300],
+        )
+
+
 def name_example(fields: Mapping[str, str]) -> str:
     """Return a header as an example."""
     return ";".join(list(dict.fromkeys(fields.values()))[:4])

@@ -25,6 +25,7 @@ from egec_cli.imports.columns import (
     fold_header,
     name_example,
     require_columns,
+    require_mapped,
 )
 from egec_cli.imports.formats import LONGEST_LINE, SAVE_AS_CSV, Lines, LineTooLong, TableKind, TableOptions
 from egec_cli.imports.json_tables import JsonLinesTable, JsonListTable
@@ -152,6 +153,7 @@ class CsvTable:
             raise InvalidInput(
                 "invalid header in {name}: {reason}", SAVE_AS_CSV, name=name, reason=_describe_error(error)
             ) from None
+        require_mapped(name, names, given.columns)
         places = {
             place: known[fold_header(column)] for place, column in enumerate(names) if fold_header(column) in known
         }
@@ -326,6 +328,6 @@ def open_rejects_file(path: Path, table: Table) -> Iterator[RejectsFile]:
         PermissionDenied, StorageError, OSError: it cannot be written.
     """
     # Checked now: when the first row is rejected, other rows have already been imported.
-    files.require_free(path)
+    files.require_creatable(path)
     with ExitStack() as stack:
         yield RejectsFile(table, path, stack)

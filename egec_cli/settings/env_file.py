@@ -70,7 +70,9 @@ def find_env_file(environ: Mapping[str, str]) -> EnvFile | None:
         found = _env_file_if_any(path)
         if found is None:
             raise ConfigError(
-                "the settings file {path} does not exist",
+                "the settings file {path} is a directory"
+                if path.is_dir()
+                else "the settings file {path} does not exist",
                 "Correct the path after --env-file or in {variable}.",
                 path=path,
                 variable=ENV_FILE_VARIABLE,
@@ -160,7 +162,8 @@ def parse_env_file(path: Path, text: str) -> tuple[dict[str, str], list[str]]:
     faults: list[str] = []
     bindings = list(parse_stream(StringIO(text, newline=None)))
     for binding in bindings:
-        if binding.error:
+        # A name alone would count as unset.
+        if binding.error or (binding.key and binding.value is None):
             # A statement includes the empty lines above it.
             line, statement = binding.original.line, binding.original.string
             line += statement.count("\n", 0, len(statement) - len(statement.lstrip()))

@@ -27,7 +27,7 @@ from egec_cli.settings.types import (
     SmtpServer,
     SqliteFile,
 )
-from egec_cli.translation import Words, join_words
+from egec_cli.translation import Words, join_words, system_message
 
 # The person that the calling program acts for. It differs from call to call, so it is never read from a file.
 ACTOR_VARIABLE = "EGEC_ACTOR"
@@ -330,9 +330,9 @@ class _Reader:
         except trust.UntrustedFile as error:
             self._fault("{name}_FILE is refused: {what}. {fix}", name=name, what=error.message, fix=error.hint)
             return "", folder
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8
-            kind = type(error).__name__
-            self._fault("{name}_FILE names {path}, which cannot be read ({kind})", name=name, path=path, kind=kind)
+        except (OSError, ValueError) as error:
+            reason = system_message(error) if isinstance(error, OSError) else Words("it is not UTF-8 text")
+            self._fault("{name}_FILE names {path}, which cannot be read: {reason}", name=name, path=path, reason=reason)
             return "", folder
         if not text:
             self._fault("{name}_FILE names {path}, which is empty", name=name, path=path)

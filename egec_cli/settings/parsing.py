@@ -335,6 +335,8 @@ def parse_database(text: str, folder: Folder) -> Database:
             raise Fault("names no file")
         if path.startswith("//") and not path.startswith("///"):
             raise Fault("needs three slashes before a relative path (sqlite:///egec.db), four before an absolute one")
+        if "?" in path:
+            raise Fault("has a ? in its path, but an SQLite file takes no options")
         return SqliteFile(absolute_path(folder, path))
     if text.startswith(("postgresql://", "postgres://")):
         _url_parts(text)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from egec_cli import files
@@ -57,12 +57,18 @@ def restore_backup(location: SqliteFile, backup: Path, *, report: Report = repor
         The file that keeps the previous database, if there was one.
 
     Raises:
-        InvalidInput: the backup is not a valid database of egec.
+        InvalidInput: the backup is not a valid database of egec, or it is the database itself.
         ConfigError: a newer egec made the backup.
         TemporaryFailure: another process has the database open.
         PermissionDenied, StorageError: the database cannot be written.
     """
-    live = location.path
+    # A symbolic link stays, and SQLite keeps the logs beside its target.
+    live = Path(os.path.realpath(location.path))
+    with suppress(OSError):
+        if os.path.samefile(backup, live):
+            raise InvalidInput(
+                "{backup} is the database itself", "Name a file that `egec db backup` created.", backup=backup
+            )
     try:
         if sqlite.file_exists(live) and (obstacle := sqlite.find_obstacle(location)):
             raise obstacle

@@ -73,6 +73,38 @@ def test_events_can_be_filtered_and_reduced_to_fields(egec: Egec, jeanne: str) -
     assert egec("audit", "list", "--since", "yesterday").code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (
+            "--action",
+            "egec: unknown action 'issue'\n      The actions are: audit, audit.prune, client, client.closing, ",
+        ),
+        (
+            "--outcome",
+            "egec: unknown outcome 'issue'\n      The outcomes are: accepted, cancelled, created, deferred, ",
+        ),
+    ],
+)
+def test_an_unknown_action_or_outcome_is_refused_unless_an_old_event_has_it(
+    egec: Egec, jeanne: str, option: str, told: str
+) -> None:
+    ended = egec("audit", "list", option, "issue")
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+    with open_context(load.load_settings()) as context, context.database.atomic():
+        record_event(context, "issue", "issue")
+    assert len(events(egec, option, "issue")) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--action", "reissue"), ("--outcome", "limited"), ("--outcome", "mail_blocked"), ("--outcome", "wrong_digit")],
+)
+def test_a_known_action_or_outcome_without_events_lists_none(egec: Egec, jeanne: str, option: str, value: str) -> None:
+    assert events(egec, option, value) == []
+
+
 def test_a_shown_password_is_recorded_as_shown(egec: Egec, jeanne: str) -> None:
     egec("activate", jeanne, "--no-mail", "--show-password")
     egec("activate", jeanne)

@@ -215,7 +215,14 @@ def test_detected_properties_can_be_given_as_options(egec: Egec, tmp_path: Path)
     [
         (["nowhere.csv"], 74, "nowhere.csv: no such file"),
         (["clients.csv", "--map", "x"], 2, "is not of the form COLUMN=FIELD"),
+        (["clients.csv", "--map", "Solde=balance"], 2, "--map 'Solde=balance': unknown field 'balance'"),
         (["clients.csv", "--map", "Solde=balance"], 2, "The fields are: civility, created_at, disabled_at, email"),
+        (
+            ["clients.csv", "--map", "Ville=reference"],
+            65,
+            "clients.csv has no column 'Ville'; its columns are: Courriel",
+        ),
+        (["clients.csv", "--rejects", "nowhere/rejects.csv"], 74, "nowhere/rejects.csv cannot be created"),
         (["clients.csv", "--delimiter", ";;"], 2, "is not one character"),
         (["clients.csv", "--encoding", "klingon"], 65, "unknown encoding: 'klingon'"),
         (["clients.csv", "--on-conflict", "merge"], 2, "merge"),

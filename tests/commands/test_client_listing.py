@@ -127,6 +127,10 @@ def test_export_writes_a_new_private_file_and_nothing_to_stdout(egec: Egec, five
     assert len(file.read_text().splitlines()) == 2
     assert egec("client", "export", "--output", "nowhere/clients.csv").code == 74
     assert egec("client", "export", "--force").code == 2
+    os.mkfifo("pipe")
+    refused = egec("client", "export", "--output", "pipe", "--force")
+    assert (refused.code, refused.err.splitlines()[0]) == (74, "egec: pipe is not a regular file")
+    assert stat.S_ISFIFO(os.lstat("pipe").st_mode)
     assert egec("client", "export", "--fields", "x", "--output", "other.csv").code == 2
     assert not Path("other.csv").exists()
 

@@ -191,6 +191,7 @@ CASES = [
     Case("db backup copy.db", 0, 0),
     Case("db backup some.txt", 73),
     Case("db restore some.txt", 65),
+    Case("db restore some.txt", 1, answer="n"),
     Case("doctor", 3, 0),
     Case("doctor", 75, 0, env=AWAY),
     Case("completion bash", 0),

@@ -206,3 +206,17 @@ def test_repeated_flags_options_with_many_values_and_help_stay_allowed(egec: Ege
     assert egec("client", "import", "clients.csv", "--map", "Adresse=email", "--map", "Famille=last_name").code == 0
     ended = egec("client", "list", "--status", "new", "--status", "active", "--help")
     assert (ended.code, ended.out.startswith("Usage: egec client list")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("client", "list", "--from"), "Type `egec client list --help`."),
+        (("client", "list", "--all=3"), "Type `egec client list --help`."),
+        (("--env-file",), "Type `egec --help`."),
+    ],
+)
+def test_an_error_in_an_option_names_the_help_of_its_command(egec: Egec, arguments: tuple[str, ...], hint: str) -> None:
+    ended = egec(*arguments)
+    assert ended.code == 2
+    assert ended.err.splitlines()[1].strip() == hint

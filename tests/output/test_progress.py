@@ -262,7 +262,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("client", "erase", "--from", "ids.txt", "--yes", "--format", "count"): "erasing {bar}  100%  300/300 clients",
     ("client", "erase", "1000000000", "--yes"): "removing copies from the database file  in 0:0",
     ("db", "backup", "new.db"): "copying the database {bar}  100%  0/0 MB",
-    ("db", "restore", "backup.db"): "restoring the backup {bar}  100%  0/0 MB",
+    ("db", "restore", "backup.db", "--yes"): "restoring the backup {bar}  100%  0/0 MB",
     ("verify", "--batch", "logins.txt"): "checking {bar}  100%  20/20 logins",
 }
 

@@ -137,6 +137,7 @@ def test_a_postgresql_url_is_kept_as_it_is(url: str, kept: str) -> None:
         ("sqlite:///", "names no file"),
         ("sqlite://x", SLASHES),
         ("sqlite://host/x.db", SLASHES),
+        ("sqlite:///x.db?mode=ro", "has a ? in its path, but an SQLite file takes no options"),
         ("postgresql://h:x/d", NO_URL),
         ("mysql://h/d", "must begin with sqlite:/// or postgresql://"),
         ("egec.db", "must begin with sqlite:/// or postgresql://"),

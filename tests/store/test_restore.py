@@ -16,6 +16,7 @@ from egec_cli.store import sqlite
 from tests import children
 from tests.conftest import Egec
 from tests.processes import IMPATIENT, Call, disk_with_room_to, run_as_any_user, run_with, wrap
+from tests.screens.emulator import PROGRAM, see
 
 
 @pytest.fixture
@@ -124,6 +125,28 @@ def test_a_database_whose_list_of_tables_is_damaged_is_kept_and_replaced(file: P
     assert previous.read_bytes()[100:] == damaged[100:]
 
 
+def test_a_restore_asks_at_a_terminal_only(file: Path, backup: Path, egec: Egec) -> None:
+    assert egec("client", "create", "marc@example.org").code == 0
+    restore = [*PROGRAM, "db", "restore", str(backup)]
+    refused = see(restore, typed="n\n", as_it_is=True, columns=300)
+    assert (refused.code, refused.lines[-1]) == (1, "egec: nothing was changed")
+    assert refused.lines[0].startswith(f"Replace {file} with {backup}? [y/N]:")
+    assert emails(file) == ["jeanne@example.org", "marc@example.org"]
+    assert see(restore, typed="y\n", columns=300).code == 0
+    assert emails(file) == ["jeanne@example.org"]
+    unasked = see([*restore, "--yes"], as_it_is=True)
+    assert (unasked.code, "[y/N]" in unasked.text) == (0, False)
+
+
+@pytest.mark.parametrize("name", ["egec.db", "link"])
+def test_the_database_is_not_restored_over_itself(file: Path, egec: Egec, name: str) -> None:
+    file.with_name("link").symlink_to(file)
+    ended = egec("db", "restore", str(file.with_name(name)))
+    assert (ended.code, ended.out) == (65, "")
+    assert f"{name} is the database itself" in ended.err
+    assert kept(file) == []
+
+
 def a_fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -136,6 +159,20 @@ def test_only_a_regular_file_is_accepted_as_a_backup_and_no_fifo_is_waited_for(
     ended = egec("db", "restore", str(tmp_path / "copy.db"))
     assert (ended.code, ended.out) == (65, "")
     assert "is not a file" in ended.err
+
+
+def test_a_damaged_database_that_a_link_names_is_replaced_and_the_link_stays(
+    file: Path, backup: Path, egec: Egec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(file)
+    monkeypatch.setenv("EGEC_DATABASE_URL", f"sqlite:///{tmp_path}/link")
+    file.write_text("damaged" * 1000)
+    ended = egec("db", "restore", str(backup))
+    assert ended.code == 0, ended
+    assert os.readlink(tmp_path / "link") == str(file)
+    assert emails(file) == ["jeanne@example.org"]
+    [previous] = kept(file)
+    assert previous.read_text() == "damaged" * 1000
 
 
 def test_a_database_is_not_restored_over_a_device(
