@@ -259,13 +259,7 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
     if record.status is ClientStatus.EXPIRED:
         if current is None or current.expires_at is None:
             return Words("expired: the password was never used in time")
-        days = (clock.parse_time(current.expires_at) - clock.parse_time(current.issued_at)).days
-        return count_words(
-            "expired: the password was never used within 0 days",
-            "expired: the password was never used within 1 day",
-            "expired: the password was never used within {number} days",
-            days,
-        )
+        return Words("expired on {at}: the password was never used", at=text_for_people(current.expires_at))
     if current is None:
         parts = [Words("active: an earlier password is valid")]
     else:

@@ -6,7 +6,7 @@ Each kind of mail has its own templates, and values for their placeholders.
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -321,14 +321,14 @@ def format_time(settings: Settings, moment: datetime, language: str) -> str:
 
 
 def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str:
-    """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
+    """Return the sentence with the last day of an unused password, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = clock.to_zone(issued_at + timedelta(days=settings.unused_password_days), settings.timezone)
+    last_day = clock.find_last_day(issued_at, settings.unused_password_days, settings.timezone)
     return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
 
 
-def _format_date(local: datetime, language: str) -> str:
+def _format_date(local: date, language: str) -> str:
     day = "1er" if language == "fr" and local.day == 1 else local.day
     return f"{day} {_MONTHS[language].split('/')[local.month - 1]} {local.year}"
 
