@@ -193,7 +193,10 @@ def _explain_status(
         text = _explain_block(limit, context.clock(), sources.count_networks(client))
         return _Meaning(text, f"egec client unblock {identifier}", "blocked")
     last = mails[0] if mails else None
-    if client.email_bounced_at is not None or (last is not None and last.failure == "mail_refused"):
+    is_ascii = record.email.rpartition("@")[0].isascii()
+    # With an ASCII address, it is the sender that the server does not support.
+    fails_again = {"mail_refused"} if is_ascii else {"mail_refused", "smtputf8_not_offered"}
+    if client.email_bounced_at is not None or (last is not None and last.failure in fails_again):
         command = f"egec client update {identifier} --email {translate(Words('EMAIL'))}"
     elif record.status is not ClientStatus.ACTIVE or (last is not None and last.state is CredentialState.IN_DOUBT):
         command = activate
