@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from egec_cli.errors import ConfigError, UsageError
 
@@ -118,6 +118,24 @@ def to_zone(moment: datetime, zone: str) -> datetime:
     return moment.astimezone(find_zone(zone))
 
 
+def find_last_day(moment: datetime, days: int, zone: str) -> date:
+    """Return the day of a time zone that is some days after the day of a moment.
+
+    Raises:
+        ConfigError: this machine does not know the time zone.
+    """
+    return to_zone(moment, zone).date() + timedelta(days=days)
+
+
+def find_end_of_day(day: date, zone: str) -> datetime:
+    """Return the first moment after a day of a time zone; a day may have 23 or 25 hours.
+
+    Raises:
+        ConfigError: this machine does not know the time zone.
+    """
+    return datetime.combine(day + timedelta(days=1), datetime.min.time(), find_zone(zone)).astimezone(UTC)
+
+
 def parse_time(text: str) -> datetime:
     """Return the time that `to_rfc3339` wrote.
 
@@ -189,6 +207,32 @@ def parse_date_or_age(text: str, now: datetime, *, zone: str, end_of_day: bool =
             "Write it as 2026-01-31, or as an age: 30min, 12h, 90d, 6w, 12m or 2y.",
             text=text,
         ) from None
+
+
+def parse_past(text: str, now: datetime, *, zone: str, option: str) -> datetime:
+    """Return the time of a date or an age that must be in the past: a mistyped year would select everything.
+
+    Raises:
+        UsageError: it is invalid, 0 or in the future; names the option.
+        ConfigError: this machine does not know the time zone.
+    """
+    moment, unit = parse_date_or_age(text, now, zone=zone), text.lstrip("0123456789")
+    if unit.isalpha() and int(text.removesuffix(unit)) == 0:
+        raise UsageError(
+            "{option} {text}: an age must not be 0",
+            "Use a longer age, such as 1d, or a date.",
+            option=option,
+            text=text,
+        )
+    if moment > now:
+        raise UsageError(
+            "{option} {text} is in the future",
+            "Use {today} or an earlier day, or an age such as 90d.",
+            option=option,
+            text=text,
+            today=to_zone(now, zone).date().isoformat(),
+        )
+    return moment
 
 
 def _months_before(local: datetime, months: int) -> datetime:

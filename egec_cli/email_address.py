@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from egec_cli.errors import InvalidInput, UsageError
-from egec_cli.translation import Words
+from egec_cli.translation import Words, join_first
 
 
 class EmailAddress(NamedTuple):
@@ -44,14 +44,79 @@ def parse_email(text: str) -> EmailAddress:
         )
     try:
         valid = validate_email(given, check_deliverability=False)
-    except EmailNotValidError as error:
+    except EmailNotValidError:
         raise InvalidInput(
-            "invalid e-mail address {given!r}: {error}", "Correct the address.", given=given, error=Words(str(error))
+            "invalid e-mail address {given!r}: {fault}", "Correct the address.", given=given, fault=_find_fault(given)
         ) from None
     local = unicodedata.normalize("NFC", valid.local_part.casefold())
     return EmailAddress(
         given=given, key=f"{local}@{valid.ascii_domain}", wire=f"{valid.local_part}@{valid.ascii_domain}"
     )
+
+
+# Characters before and after the @, and those of the latter that IDNA replaces with a dot.
+_ASCII_BEFORE = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]")
+_ASCII_AFTER = re.compile(r"[A-Za-z0-9.-]")
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+_LONGEST, _LONGEST_LABEL = 254, 63
+# Characters that people cannot see or tell from others.
+_NAMED = {
+    " ": Words("a space"),
+    "\t": Words("a tab"),
+    "\u00a0": Words("a no-break space"),
+    "\u200b": Words("a zero-width space"),
+    "\ufe6b": Words("a small @"),
+    "\uff20": Words("a full-width @"),
+}
+
+
+def _find_fault(given: str) -> Words:
+    """Return why the library refuses an address. Its own messages are long, and in English alone."""
+    local, at, domain = given.rpartition("@")
+    if "<" in given or ">" in given:
+        return Words("write the address alone, without a name and without < >")
+    if not at:
+        lookalike = next((_name(character) for character in given if character in "\ufe6b\uff20"), None)
+        return Words("it has {what} instead of an @", what=lookalike) if lookalike else Words("it has no @")
+    if "@" in local:
+        return Words("it has more than one @")
+    for part, ascii_ones, nothing, faulty in (
+        (local, _ASCII_BEFORE, Words("nothing is before the @"), Words("before the @ it has {what}")),
+        (domain, _ASCII_AFTER, Words("nothing is after the @"), Words("after the @ it has {what}")),
+    ):
+        if not part:
+            return nothing
+        # Beyond ASCII, letters, digits and marks are valid on both sides, punctuation and symbols before the @ alone.
+        valid = "LNMPS" if part is local else "LNM"
+        wrong = [
+            character
+            for character in dict.fromkeys(part if part is local else _DOTS.sub(".", part))
+            if not (ascii_ones.match(character) if character.isascii() else unicodedata.category(character)[0] in valid)
+        ]
+        if wrong:
+            return Words(faulty.template, what=join_first([_name(character) for character in wrong]))
+    labels = _DOTS.split(domain)
+    if not all((*local.split("."), *labels)):
+        return Words("a dot must have other characters on both sides")
+    if any(label.startswith("-") or label.endswith("-") for label in labels):
+        return Words("after the @ a hyphen must have letters or digits on both sides")
+    if len(given.encode(errors="surrogatepass")) > _LONGEST or max(map(len, labels)) > _LONGEST_LABEL:
+        return Words("it is too long")
+    if len(labels) == 1:
+        return Words("the part after the @ has no dot")
+    if _good_domain(domain):
+        return Words("the part before the @ is invalid")
+    return Words("mail cannot be sent to the domain {domain!r}", domain=domain)
+
+
+def _name(character: str) -> str:
+    """Return how to show a character that is perhaps invisible: `'ß'`, or `U+202E (RIGHT-TO-LEFT OVERRIDE)`."""
+    if character in _NAMED:
+        return _NAMED[character]
+    if (character.isascii() and character.isprintable()) or character.isalnum():
+        return f"'{character}'"
+    name = unicodedata.name(character, "")
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
 def parse_domain(text: str) -> str:

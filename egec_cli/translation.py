@@ -44,7 +44,7 @@ class Words(str):
 
 
 def join_words(separator: str, parts: Iterable[str]) -> Words:
-    """Join several texts into one; each is translated separately."""
+    """Join several texts into one; each is translated separately, and the separator gets the spaces of French."""
     values = {f"part_{number}": part for number, part in enumerate(parts)}
     return Words(separator.join(f"{{{name}}}" for name in values), **values)
 
@@ -81,8 +81,17 @@ def translate(value: object) -> str:
     if _look_up is _unchanged or not (isinstance(value, Words) and value.template):
         return str(value)
     template = _look_up(value.template)
+    if "part_0" in value.values:
+        template = add_french_spaces(template)
     values = {name: translate(one) if isinstance(one, Words) else one for name, one in value.values.items()}
     return _formatted(template, values) if values else template
+
+
+def add_french_spaces(text: str) -> str:
+    """Return a text with a no-break space before each colon and semicolon that a blank follows, if it has none yet."""
+    for mark in (": ", "; "):
+        text = text.replace(mark, f"\u00a0{mark}").replace(f"\u00a0\u00a0{mark}", f"\u00a0{mark}")
+    return text
 
 
 def _formatted(template: str, values: Mapping[str, object]) -> str:

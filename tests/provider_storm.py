@@ -228,7 +228,7 @@ def create_clients(people: int) -> dict[str, str]:
 
 def _accept(context: Context, new: Sequence[NewCredential]) -> None:
     at = context.clock()
-    recorded = record_credentials(new, at=at, by="storm", unused_days=0)
+    recorded = record_credentials(new, at=at, by="storm", expires_at=None)
     settle_credentials([MailOutcome(one, CredentialState.ACCEPTED) for one in recorded.values()], at=at)
 
 

@@ -88,6 +88,14 @@ def test_the_example_file_explains_every_setting_in_its_group_and_no_other() -> 
     assert dict(zip(rest[::2], named, strict=True)) == dict(zip(GROUPS, expected, strict=True))
 
 
+def test_an_apostrophe_is_written_as_the_example_shows(tmp_path: Path) -> None:
+    for text in (ENV_EXAMPLE, MANUAL):
+        [example] = re.findall(r"'L\S*assistance'", text)
+        (tmp_path / "egec.env").write_text(f"EGEC_SUPPORT={example}\n")
+        (tmp_path / "egec.env").chmod(0o600)
+        assert load.load_settings({"EGEC_ENV_FILE": str(tmp_path / "egec.env")}).support == "L'assistance"
+
+
 def names_of(setting: Setting) -> list[str]:
     return [setting.name, f"{setting.name}_FILE"] if setting.secret else [setting.name]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egec_cli import email_address
+from egec_cli import email_address, translation
 from egec_cli.email_address import EmailAddress
 from egec_cli.errors import InvalidInput
 
@@ -73,6 +73,64 @@ def test_an_invalid_address_is_refused_in_one_printable_line(text: str) -> None:
         email_address.parse_email(text)
     assert refused.value.message.isprintable()
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "fault", "in_french"),
+    [
+        ("jean example.org", "it has no @", "il n\u2019y a pas de @"),
+        (
+            "jean\uff20example.org",
+            "it has a full-width @ instead of an @",
+            "il y a un @ pleine chasse au lieu d\u2019un @",
+        ),
+        ("a@b@x.fr", "it has more than one @", "il y a plus d\u2019un @"),
+        ("@x.fr", "nothing is before the @", "il n\u2019y a rien avant le @"),
+        ("a@", "nothing is after the @", "il n\u2019y a rien après le @"),
+        (
+            "Léon Dupont <leon@example.org>",
+            "write the address alone, without a name and without < >",
+            "écrivez l\u2019adresse seule, sans nom et sans < >",
+        ),
+        (
+            "a\u200bb\u202e@x.fr",
+            "before the @ it has a zero-width space, U+202E (RIGHT-TO-LEFT OVERRIDE)",
+            "avant le @",
+        ),
+        ("a (b)@x.fr", "before the @ it has a space, '(', ')'", "avant le @ il y a une espace, '(', ')'"),
+        ("a@x_y\u20ac.fr", "after the @ it has '_', U+20AC (EURO SIGN)", "après le @ il y a '_', U+20AC (EURO SIGN)"),
+        (
+            "a@x..fr",
+            "a dot must have other characters on both sides",
+            "un point doit être entre deux autres caractères",
+        ),
+        (
+            "a@-x.fr",
+            "after the @ a hyphen must have letters or digits on both sides",
+            "après le @, un tiret doit être entre deux lettres ou chiffres",
+        ),
+        (f"a@{'b' * 64}.fr", "it is too long", "elle est trop longue"),
+        ("a@x", "the part after the @ has no dot", "la partie après le @ n\u2019a pas de point"),
+        (
+            "a@xn--a.fr",
+            "mail cannot be sent to the domain 'xn--a.fr'",
+            "le domaine 'xn--a.fr' ne peut pas recevoir de courriel",
+        ),
+        ("\u0301a@x.fr", "the part before the @ is invalid", "la partie avant le @ est invalide"),
+    ],
+)
+def test_the_fault_of_an_address_is_named_in_both_languages(
+    monkeypatch: pytest.MonkeyPatch, text: str, fault: str, in_french: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        email_address.parse_email(text)
+    assert refused.value.message == f"invalid e-mail address {text!r}: {fault}"
+    monkeypatch.setenv("LANGUAGE", "fr")
+    translation.set_language({"LANG": "fr_FR.UTF-8"})
+    try:
+        assert in_french in translation.translate(refused.value.message)
+    finally:
+        translation.set_language({})
 
 
 @hypothesis.settings(deadline=None)

@@ -78,7 +78,7 @@ def test_joined_words_are_translated_separately(monkeypatch: pytest.MonkeyPatch)
     both = join_words("; ", [Words("empty"), "data"])
     assert both == "empty; data"
     monkeypatch.setattr(translation, "_look_up", lambda text: "vide" if text == "empty" else text)
-    assert translate(both) == "vide; data"
+    assert translate(both) == f"vide{NO_BREAK_SPACE}; data"
     assert translate("empty") == "empty"
     assert translate(Words("")) == ""
 
@@ -131,6 +131,32 @@ def test_translations_follow_french_typography() -> None:
         assert not re.search(rf"«(?!{NO_BREAK_SPACE})", text), french
 
 
+def test_texts_that_the_code_joins_follow_french_typography(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "fr")
+    translation.set_language({"LANG": "fr_FR.UTF-8"})
+    try:
+        joined = {
+            separator: translate(join_words(separator, ["a", Words("yes"), "b; c"])) for separator in ("; ", ": ", ", ")
+        }
+    finally:
+        translation.set_language({})
+    assert joined == {
+        "; ": f"a{NO_BREAK_SPACE}; oui{NO_BREAK_SPACE}; b; c",
+        ": ": f"a{NO_BREAK_SPACE}: oui{NO_BREAK_SPACE}: b; c",
+        ", ": "a, oui, b; c",
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(catalogue.PACKAGE)) for path in MODULES])
+def test_what_is_shown_has_no_colon_or_semicolon_that_no_translation_can_space(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"Part", "make_line"}:
+            texts = [part for argument in node.args for part in ast.walk(argument) if isinstance(part, ast.Constant)]
+            catalogued = {text for text, _ in catalogue.templates_of(path)}
+            shown = [text.value for text in texts if isinstance(text.value, str) and text.value not in catalogued]
+            assert not [text for text in shown if re.search("[:;] ", text)], f"{path}:{node.lineno}"
+
+
 def test_the_compiled_catalogue_is_that_of_its_source() -> None:
     with catalogue.MO.open("rb") as file:
         compiled = gettext.GNUTranslations(file)
@@ -159,6 +185,7 @@ def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path
         flat = re.sub(r"\s+", " ", text).split("{")[0].strip()
         if len(flat) > 8 and FRENCH_OF[text] != text:
             assert flat not in shown, flat
+    assert not re.search(rf"(?<!{NO_BREAK_SPACE})[;:]\s", re.sub(r"`[^`]*`|egec:", "", ended.out))
     for word in ("Usage:", "Arguments:", "Options:", "Commands", "required", "default", "Example", "<str>", "<int"):
         assert word not in shown
 
@@ -183,7 +210,7 @@ def test_the_help_of_every_command_is_french_throughout(egec_process: Egec, path
         (("client", "list", "--limit", "-1"), 2, "-1 n'est pas dans l'intervalle x>=0.", "Tapez"),
         (("client", "list", "--status", "x"), 2, "'x' n'est pas l'une de ces valeurs : 'new', 'active'", "Tapez"),
         (("client", "show", "1234567890"), 67, "aucun client n'a l'identifiant '1234567890'", "Tapez `egec"),
-        (("client", "create", "jeanne"), 65, "adresse électronique invalide 'jeanne' : Une adresse", "Corrigez"),
+        (("client", "create", "jeanne"), 65, "adresse électronique invalide 'jeanne' : il n'y a pas", "Corrigez"),
         (("client", "create", "a@example.org"), 73, "adresse a@example.org : appartient déjà au client", "Tapez"),
         (("client", "import", "none.csv"), 74, "none.csv : ce fichier ou ce dossier n'existe pas", "Corrigez"),
         (("audit", "list", "--since", "demain"), 2, "date ou ancienneté invalide : 'demain'", "Écrivez"),

@@ -326,11 +326,11 @@ def retention_limit(context: Context, older_than: str = "") -> datetime | None:
         None if EGEC_AUDIT_DAYS keeps all events.
 
     Raises:
-        UsageError: `older_than` is neither a date nor an age.
+        UsageError: `older_than` is neither a date nor an age, or not in the past.
     """
     now = context.clock()
     if older_than:
-        return min(clock.parse_date_or_age(older_than, now, zone=context.settings.timezone), now)
+        return clock.parse_past(older_than, now, zone=context.settings.timezone, option="--older-than")
     return now - timedelta(days=context.settings.audit_days) if context.settings.audit_days else None
 
 

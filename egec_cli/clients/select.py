@@ -112,7 +112,12 @@ def check_selection(
     if selection.email_domain:
         # The same selection, however it is typed.
         selection = selection._replace(email_domain=email_address.parse_domain(selection.email_domain))
-    moments = {name: _parse_moment(context, name, text) for name in _DATES if (text := getattr(selection, name))}
+    now, zone = context.clock(), context.settings.timezone
+    moments = {
+        name: clock.parse_past(text, now, zone=zone, option=f"--{name.replace('_', '-')}")
+        for name in _DATES
+        if (text := getattr(selection, name))
+    }
     after, before = moments.get("created_after"), moments.get("created_before")
     if after is not None and before is not None and after >= before:
         raise UsageError(
@@ -122,29 +127,6 @@ def check_selection(
             before=selection.created_before,
         )
     return selection, moments
-
-
-def _parse_moment(context: Context, name: str, text: str) -> datetime:
-    """Return the moment of a date or an age, which must be in the past: a mistyped year would select everybody."""
-    now, zone = context.clock(), context.settings.timezone
-    moment = clock.parse_date_or_age(text, now, zone=zone)
-    option, unit = f"--{name.replace('_', '-')}", text.lstrip("0123456789")
-    if unit.isalpha() and int(text.removesuffix(unit)) == 0:
-        raise UsageError(
-            "{option} {text}: an age must not be 0",
-            "Use a longer age, such as 1d, or a date.",
-            option=option,
-            text=text,
-        )
-    if moment > now:
-        raise UsageError(
-            "{option} {text} is in the future",
-            "Use {today} or an earlier day, or an age such as 90d.",
-            option=option,
-            text=text,
-            today=clock.to_zone(now, zone).date().isoformat(),
-        )
-    return moment
 
 
 class Selected:

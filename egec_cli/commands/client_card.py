@@ -193,7 +193,10 @@ def _explain_status(
         text = _explain_block(limit, context.clock(), sources.count_networks(client))
         return _Meaning(text, f"egec client unblock {identifier}", "blocked")
     last = mails[0] if mails else None
-    if client.email_bounced_at is not None or (last is not None and last.failure == "mail_refused"):
+    is_ascii = record.email.rpartition("@")[0].isascii()
+    # With an ASCII address, it is the sender that the server does not support.
+    fails_again = {"mail_refused"} if is_ascii else {"mail_refused", "smtputf8_not_offered"}
+    if client.email_bounced_at is not None or (last is not None and last.failure in fails_again):
         command = f"egec client update {identifier} --email {translate(Words('EMAIL'))}"
     elif record.status is not ClientStatus.ACTIVE or (last is not None and last.state is CredentialState.IN_DOUBT):
         command = activate
@@ -259,13 +262,7 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
     if record.status is ClientStatus.EXPIRED:
         if current is None or current.expires_at is None:
             return Words("expired: the password was never used in time")
-        days = (clock.parse_time(current.expires_at) - clock.parse_time(current.issued_at)).days
-        return count_words(
-            "expired: the password was never used within 0 days",
-            "expired: the password was never used within 1 day",
-            "expired: the password was never used within {number} days",
-            days,
-        )
+        return Words("expired on {at}: the password was never used", at=text_for_people(current.expires_at))
     if current is None:
         parts = [Words("active: an earlier password is valid")]
     else:

@@ -36,13 +36,17 @@ def summary_lines(report: RunReport, *, unmatched: int = 0, code: int = 0, with_
         with_next: name the next command; an error that follows may name it.
     """
     run = report.run
-    parts = [Part(f"{run.name}: ", "bold")]
+    parts = [_heading(run.name)]
     for part in _count_outcomes(report, unmatched):
         parts += [Part(", "), part] if len(parts) > 1 else [part]
     if code:
         parts.append(Part(translate(Words(" (exit {code})", code=code))))
     following = _next_lines(report, unmatched) if with_next else []
     return [make_line(*parts, indent=_INDENT), *reason_lines(report.failures), *following]
+
+
+def _heading(name: str) -> Part:
+    return Part(f"{translate(Words('{heading}:', heading=name))} ", "bold")
 
 
 def _count_outcomes(report: RunReport, unmatched: int) -> Iterator[Part]:
@@ -198,7 +202,7 @@ def run_lines(report: RunReport) -> list[Line]:
         rows.append((Words("Last worker"), _describe_act(report.worked, clock.to_rfc3339(report.worked.at))))
     command = _next_command(report)
     return [
-        make_line(Part(f"{run.name}: ", "bold"), Part(translate(state), style), indent=_INDENT),
+        make_line(_heading(run.name), Part(translate(state), style), indent=_INDENT),
         *card_lines(rows),
         *reason_lines(report.failures),
         *([next_line(command, later=run.next_attempt_at is not None)] if command else []),
@@ -253,9 +257,7 @@ def _describe_present_rate(report: RunReport) -> str:
     run, asked = report.run, _describe_rate(report.rate)
     if run.throttled_rate is None:
         return asked
-    return Words(
-        "{rate}/min, slowed down by the mail server (set: {asked})", rate=f"{run.throttled_rate:g}", asked=asked
-    )
+    return Words("{rate:g}/min, slowed down by the mail server (set: {asked})", rate=run.throttled_rate, asked=asked)
 
 
 def _last_refusal(report: RunReport) -> str:
@@ -298,7 +300,7 @@ def preview_lines(
         (Words("Rate"), _describe_rate(found.rate)),
         (Words("Duration"), _describe_expected_duration(found)),
     ]
-    lines = [make_line(Part(f"{name}: ", "bold"), translate(count_clients(sum(found.mails.values()))))]
+    lines = [make_line(_heading(name), translate(count_clients(sum(found.mails.values()))))]
     if existing is not None:
         text = Words(
             "The run {name} already exists. State: {state}; clients left: {remaining} of {total}; failed: {failed}.",

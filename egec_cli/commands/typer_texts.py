@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from egec_cli.translation import Words, translate
+from egec_cli.translation import Words, add_french_spaces, is_english, translate
 
 # Placeholders for option values without a metavar, by type.
 _VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
@@ -22,7 +22,7 @@ class _Formatter(typer.Context.formatter_class):  # type: ignore[misc, valid-typ
         super().write_heading(translate(Words("{heading}:", heading=heading)).removesuffix(":"))
 
     def write_dl(self, rows: Any, *arguments: Any, **options: Any) -> None:
-        super().write_dl([(name, _translate(text)) for name, text in rows], *arguments, **options)
+        super().write_dl([(name, _translate_row(text)) for name, text in rows], *arguments, **options)
 
 
 class _Context(typer.Context):
@@ -45,6 +45,12 @@ def translate_help(command: Any) -> None:
 def _translate(text: str | None) -> str | None:
     # The catalogue contains these texts with their values filled in.
     return translate(Words(text)) if text else text
+
+
+def _translate_row(text: str) -> str:
+    text = _translate(text) or ""
+    # Typer joins what it adds, such as the default and the range, with a semicolon.
+    return text if is_english() else add_french_spaces(text)
 
 
 _FORMS = (

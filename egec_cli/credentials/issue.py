@@ -101,8 +101,8 @@ def issue_by_mail(
         EgecError: the mail was refused; nothing has changed for the client (65, 74, 75, 77 or 78).
     """
 
-    def prepare() -> _Handover:
-        mail = _compose(context, client, hashing.password)
+    def prepare(issued_at: datetime) -> _Handover:
+        mail = _compose(context, client, hashing.password, issued_at)
         failure = _try_to_connect(transport)
 
         def deliver(_sequence: int) -> Reply:
@@ -168,11 +168,17 @@ def issue_to_operator(
         )
         return Reply("shown to the operator")
 
-    return _issue(context, client, lambda: (None, show_password), hashing=hashing, revoke=revoke, is_mail=False)
+    return _issue(context, client, lambda _: (None, show_password), hashing=hashing, revoke=revoke, is_mail=False)
 
 
 def _issue(
-    context: Context, client: Client, prepare: Callable[[], _Handover], *, hashing: Hashing, revoke: bool, is_mail: bool
+    context: Context,
+    client: Client,
+    prepare: Callable[[datetime], _Handover],
+    *,
+    hashing: Hashing,
+    revoke: bool,
+    is_mail: bool,
 ) -> IssueResult:
     shared_emails.require_allowed(context)
     email = require_activatable(client, validity.local_moment(context))
@@ -182,9 +188,11 @@ def _issue(
         # Before anything is recorded. The password is being hashed meanwhile.
         place = unused = quotas.take_place(context, lease.owner) if is_mail else None
         with lease.renewed(context, also=[place.extend] if place else []):
-            message_id, hand_over = prepare()
+            # One moment for the mail and the credential: the password works to the end of the day that the mail names.
+            issued_at = context.clock()
+            message_id, hand_over = prepare(issued_at)
             new = NewCredential(client.id, hashing.result(), message_id)
-            recorded = _record(context, client, new, revoke=revoke, is_shown=not is_mail)
+            recorded = _record(context, client, new, issued_at, revoke=revoke, is_shown=not is_mail)
             unused = None
             try:
                 outcome, error, _ = send_recorded(recorded, lambda: hand_over(recorded.sequence), hashing.password)
@@ -397,7 +405,7 @@ def _require_email(identifier: str, email: str | None) -> str:
     return email
 
 
-def _compose(context: Context, client: Client, new_password: Password) -> Mail:
+def _compose(context: Context, client: Client, new_password: Password, issued_at: datetime) -> Mail:
     name = greeting_name(client.civility, client.first_name, client.last_name)
     return message.credentials_mail(
         context.settings,
@@ -406,7 +414,7 @@ def _compose(context: Context, client: Client, new_password: Password) -> Mail:
         name=name,
         identifier=client.identifier,
         password=new_password,
-        issued_at=context.clock(),
+        issued_at=issued_at,
         client=client.id,
         record=shared_emails.find_record_name(client, name) if context.settings.shared_email else "",
     )
@@ -420,14 +428,14 @@ def greeting_name(civility: str, first_name: str, last_name: str) -> str:
 
 
 def _record(
-    context: Context, client: Client, new: NewCredential, *, revoke: bool, is_shown: bool
+    context: Context, client: Client, new: NewCredential, issued_at: datetime, *, revoke: bool, is_shown: bool
 ) -> RecordedCredential:
     with context.database.atomic():
         recorded = states.record_credentials(
             [new],
-            at=context.clock(),
+            at=issued_at,
             by=context.actor.user,
-            unused_days=context.settings.unused_password_days,
+            expires_at=validity.find_expiry(context.settings, issued_at),
             revoke=revoke,
         ).get(client.id)
         if recorded is None:

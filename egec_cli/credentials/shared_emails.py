@@ -124,7 +124,10 @@ def _forbidden_error(*, names_them: bool = True) -> ConfigError:
         return ConfigError(
             message, "Set EGEC_SHARED_EMAIL=yes. `egec doctor` lists these clients.", code="email_shared"
         )
-    lines = [join_words("", ["  ", one.email, ": ", join_first(one.identifiers)]) for one in list_shared()]
+    lines = [
+        Words("  {email}: {identifiers}", email=one.email, identifiers=join_first(one.identifiers))
+        for one in list_shared()
+    ]
     return ConfigError(join_words("\n", [message, *lines]), FIX, code="email_shared")
 
 

@@ -12,7 +12,7 @@ transactions never wait for each other.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from egec_cli import clock
@@ -64,14 +64,14 @@ def record_credentials(
     *,
     at: datetime,
     by: str,
-    unused_days: int,
+    expires_at: datetime | None,
     revoke: bool = False,
     run: ReissueRun | None = None,
 ) -> dict[int, RecordedCredential]:
     """Record new credentials, one per client, in state `sending`, under the clients' next sequences.
 
-    Unused passwords expire after `unused_days` (0 = never). `revoke` invalidates every earlier password immediately,
-    also those whose mail is under way.
+    Unused passwords stop working at `expires_at` (None = never). `revoke` invalidates every earlier password
+    immediately, also those whose mail is under way.
 
     Returns:
         The recorded credentials by client key, without clients who have `MAX_IN_DOUBT` unsettled credentials.
@@ -90,8 +90,7 @@ def record_credentials(
         in_list(Credential.client, keys) & (Credential.state == CredentialState.SENDING)
     ).execute()
     raise_refusal_cost(one.password_hash for one in new)
-    expires = at + timedelta(days=unused_days) if unused_days else None
-    times = clock.to_rfc3339(at), clock.to_rfc3339_or_none(expires)
+    times = clock.to_rfc3339(at), clock.to_rfc3339_or_none(expires_at)
     insert_many(
         database.obj,
         "credential",

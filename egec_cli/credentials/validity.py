@@ -1,5 +1,7 @@
 """The validity of an account: from the day `valid_from` to the day `valid_until`, both included, in EGEC_TIMEZONE.
 
+And that of an unused password, which also ends with a day.
+
 A day is what the clocks of the time zone show, so it may last 23 or 25 hours. Without a date, the validity has no
 beginning or no end. Outside it, the client can neither sign in nor get a password.
 """
@@ -10,6 +12,7 @@ from typing import Any
 
 from egec_cli import clock
 from egec_cli.context import Context
+from egec_cli.settings.types import Settings
 from egec_cli.store.models import Client
 
 # Clocks of any time zone differ from UTC by less.
@@ -62,6 +65,18 @@ class LocalMoment:
 def local_moment(context: Context) -> LocalMoment:
     """Return the present moment."""
     return LocalMoment(context.clock(), context.settings.timezone)
+
+
+def find_expiry(settings: Settings, issued_at: datetime) -> datetime | None:
+    """Return the end of the last day of an unused password, which its mail names; None if it does not expire.
+
+    Raises:
+        ConfigError: this machine does not know the time zone.
+    """
+    if not settings.unused_password_days:
+        return None
+    last_day = clock.find_last_day(issued_at, settings.unused_password_days, settings.timezone)
+    return clock.find_end_of_day(last_day, settings.timezone)
 
 
 def is_valid_at(now: LocalMoment) -> Any:

@@ -97,8 +97,8 @@ def _describe_failure(check: str, error: Exception) -> Finding:
     if isinstance(error, EgecError):
         return convert_error(check, error)
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        details = Words("{where}{reason}", where=where, reason=system_message(error))
+        parts = [str(error.filename)] if error.filename else []
+        details = join_words(": ", [*parts, system_message(error)])
         return Finding(check, Severity.ERROR, details, Words("Give the user that runs egec access to it."))
     # Without the error's message: it may quote a secret.
     details = Words("internal error: {kind}", kind=type(error).__name__)

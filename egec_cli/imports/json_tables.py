@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from io import TextIOWrapper
 from itertools import chain
 from typing import Any, NamedTuple
@@ -156,21 +156,25 @@ class _JsonTable:
             return Row(line, (), raw, HAS_LOST)
         if isinstance(found, str):
             return Row(line, (), raw, found)
-        values = {
-            self._known[fold_header(key)]: value for key, value in found.items() if fold_header(key) in self._known
-        }
-        for field, value in values.items():
+        values: dict[str, Any] = {}
+        for key, value in _list_pairs(found, raw):
+            field = self._known.get(fold_header(key))
+            if field is None:
+                continue
+            if field in values:
+                return Row(line, (), raw, Words("it has several values for {field}", field=field))
             if not (value is None or isinstance(value, str | int)) or isinstance(value, bool):
                 return Row(line, (), raw, Words("its {field} is neither text nor a number", field=field))
+            values[field] = value
         cells = ["" if values.get(field) is None else str(values[field]) for field in self.fields]
         return Row(line, cells, raw, absent=self._every - values.keys())
 
     def encode_rejected(self, raw: str, reason: str) -> bytes:
-        """Return the original row with the reason as a further key; invalid JSON becomes the key `row`."""
+        """Return the original row with the reason as a further key; one that no object can hold becomes `row`."""
         row = _parse_object(raw)
-        with_reason = (
-            {"reason": reason, "row": raw.rstrip("\r\n")} if isinstance(row, str) else {**row, "reason": reason}
-        )
+        with_reason = {"reason": reason, "row": raw.rstrip("\r\n")}
+        if isinstance(row, dict) and len(row) == len(_list_pairs(row, raw)):
+            with_reason = {**row, "reason": reason}
         try:
             return f"{json.dumps(with_reason, ensure_ascii=False)}\n".encode(self.encoding, errors="surrogateescape")
         except UnicodeEncodeError:
@@ -249,6 +253,18 @@ class JsonListTable(_JsonTable):
         """Yield the rows."""
         for line, value, raw in chain([self._first], self._elements):
             yield self._row(line, value if isinstance(value, dict) else _NOT_AN_OBJECT, raw)
+
+
+def _list_pairs(found: dict[str, Any], raw: str) -> Collection[tuple[str, Any]]:
+    """Return the keys and values of an object, with those keys that its text has twice.
+
+    A hook for each object would make `json` slower. So the text is parsed again only if it has more quotation marks
+    than the keys and texts of the object.
+    """
+    if raw.count('"') == 2 * (len(found) + sum(isinstance(value, str) for value in found.values())):
+        return found.items()
+    pairs: tuple[tuple[str, Any], ...] = json.loads(raw.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=tuple)
+    return pairs
 
 
 def _parse_object(line: str) -> dict[str, Any] | str:

@@ -216,7 +216,7 @@ class Issuer:
             list(new.values()),
             at=at,
             by=self._context.actor.user,
-            unused_days=self._context.settings.unused_password_days,
+            expires_at=validity.find_expiry(self._context.settings, at),
             run=self._run,
         )
         for key in new.keys() - recorded.keys():

@@ -219,7 +219,7 @@ def recorded(egec: Context, client: Client) -> RecordedCredential:
     """Record a credential whose mail is under way."""
     new = NewCredential(client.id, hashing.start_hash(egec.settings).result(), "<id@example.org>")
     with egec.database.atomic():
-        return record_credentials([new], at=egec.clock(), by="test", unused_days=0)[client.id]
+        return record_credentials([new], at=egec.clock(), by="test", expires_at=None)[client.id]
 
 
 def test_a_mail_under_way_when_its_client_is_erased_never_opens_the_account(opened: Context) -> None:

@@ -58,7 +58,7 @@ def test_a_mail_without_a_recorded_result_is_shown_in_doubt(opened: Context) -> 
     client = records.create_client(opened, fields.parse_fields("jeanne@example.org"))
     with opened.database.atomic():
         new = NewCredential(client.id, "hash", "<id@example.org>")
-        states.record_credentials([new], at=opened.clock() + timedelta(seconds=1), by="cron", unused_days=0)
+        states.record_credentials([new], at=opened.clock() + timedelta(seconds=1), by="cron", expires_at=None)
     entry = history.load_history(opened, client).entries[-1]
     assert (entry.action, entry.outcome, entry.actor) == ("credential.issue", "in_doubt", "cron")
     assert entry.details["message_id"] == "<id@example.org>"

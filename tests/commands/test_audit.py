@@ -20,6 +20,7 @@ from egec_cli.clients.select import explain_selectors
 from egec_cli.context import open_context
 from egec_cli.settings import load
 from egec_cli.settings.types import Database, Limit
+from egec_cli.store.models import Event as AuditEvent
 from egec_cli.store.models import RateCount
 from tests.conftest import Egec
 from tests.processes import egec_after
@@ -155,16 +156,30 @@ def test_an_export_is_recorded_with_or_without_hashes(egec: Egec, jeanne: str) -
 
 
 def test_prune_deletes_old_events_only_with_consent(egec: Egec, jeanne: str) -> None:
-    refused = egec("audit", "prune", "--older-than", "0d")
+    with open_context(load.load_settings()) as context:
+        AuditEvent.update(at=context.clock() - timedelta(days=2)).execute()
+    refused = egec("audit", "prune", "--older-than", "1d")
     assert (refused.code, len(events(egec))) == (2, 1)
     assert "--yes" in refused.err
-    tried = egec("audit", "prune", "--older-than", "0d", "--dry-run", "--format", "json")
+    tried = egec("audit", "prune", "--older-than", "1d", "--dry-run", "--format", "json")
     assert json.loads(tried.out)["events"] == 1
     assert len(events(egec)) == 1
-    done = egec("audit", "prune", "--older-than", "0d", "--yes", "--format", "json")
+    done = egec("audit", "prune", "--older-than", "1d", "--yes", "--format", "json")
     assert list(json.loads(done.out)) == ["events", "before"]
     assert [e["action"] for e in events(egec)] == ["audit.prune", "audit.prune"]
     assert json.loads(egec("audit", "prune", "--yes", "--format", "json").out)["events"] == 0
+
+
+@pytest.mark.parametrize(
+    ("age", "words"), [("2099-01-01", "--older-than 2099-01-01 is in the future"), ("0d", "an age must not be 0")]
+)
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_prune_deletes_nothing_if_the_age_is_not_in_the_past(
+    egec: Egec, jeanne: str, age: str, words: str, option: str
+) -> None:
+    refused = egec("audit", "prune", "--older-than", age, option)
+    assert (refused.code, refused.out, len(events(egec))) == (2, "", 1)
+    assert words in refused.err
 
 
 @pytest.mark.parametrize("machine", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])

@@ -89,7 +89,7 @@ SUMMARY = [
     "updated    0",
     "unchanged  0",
     "rejected   32",
-    "  30 \u00d7 email: invalid e-mail address …: The part after the @-sign contains invalid characters: '@'.",
+    "  30 \u00d7 email: invalid e-mail address …: it has more than one @",
     "   2 \u00d7 civility: unknown civility: … (use one of M., Mme, Mlle, Dr, Pr, Me, Mr, Mrs, Ms, Mx)",
 ]
 

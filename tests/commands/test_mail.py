@@ -16,6 +16,7 @@ from egec_cli.doctor.mail import check_server
 from egec_cli.mail.compose.template import BUILT_IN
 from egec_cli.settings import load
 from tests.conftest import Egec, Ended
+from tests.screens.emulator import PROGRAM, see
 from tests.smtp_server import Fault, MailServer, Point
 
 
@@ -356,6 +357,7 @@ def test_a_client_with_a_non_ascii_address_is_mailed_only_if_the_server_accepts_
         assert strict.accepted == []
     shown = json.loads(egec("client", "show", identifier, "--format", "json").out)
     assert (shown["mails"][0]["state"], shown["status"]) == ("refused", "new")
+    assert f"Next: egec client update {identifier} --email EMAIL" in see([*PROGRAM, "client", "show", identifier]).text
     with MailServer() as willing:
         monkeypatch.setenv("EGEC_MAIL_URL", willing.url)
         assert egec(*again).code == 0

@@ -357,7 +357,7 @@ def test_in_french_zero_takes_the_singular(egec: Egec, server: MailServer, monke
     egec("client", "create", "c0@example.org")
     server.fail_always(Fault.RCPT_550)
     ended = egec("reissue", "start", "spring", "--all", "--yes")
-    assert "\nspring: 0 envoyé, 1 refusé (code 3)\n" in ended.err
+    assert "\nspring\u00a0: 0 envoyé, 1 refusé (code 3)\n" in ended.err
     shown = egec("reissue", "start", "summer", "--all", "--never-logged-in", "--limit", "1", "--expect", "0", "--yes")
     assert "1 client sélectionné, et non 0 comme prévu" in shown.err
 

@@ -139,10 +139,13 @@ def test_the_lines_of_cron_notify_close_and_erase_and_spare_who_signs_in_or_is_e
 
 def test_the_script_stops_above_its_limit_and_at_an_unknown_exemption(house: House, server: MailServer) -> None:
     populate(dict.fromkeys(("one", "two", "three"), (5 * YEAR, 3 * YEAR)))
-    line = house.lines[0].replace(" 200 ", " 2 ")
+    line = house.lines[0].replace(" 200 ", " 2 ").replace("unused", "d'office: \\n")
     ended = house.run(line, FIRST_NIGHT)
     assert ended.code == 65
-    assert "retention: 3 clients, more than 2; nothing was changed." in ended.err
+    _, found, typed = ended.err.partition("retention: 3 clients, more than 2; nothing was changed. Look at: egec ")
+    assert found
+    words = [*shlex.split(house.at_home(line))[2:], "--exclude", house.at_home("/etc/egec/exempt.txt"), "--dry-run"]
+    assert shlex.split(typed) == words
     exempt(house, "R-typo")
     ended = house.run(house.lines[0], FIRST_NIGHT)
     assert ended.code == 3

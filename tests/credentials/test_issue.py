@@ -217,7 +217,10 @@ def test_expired_unsettled_credentials_take_no_room(opened: Context, client: Cli
     for _ in range(states.MAX_IN_DOUBT):
         with opened.database.atomic():
             states.record_credentials(
-                [NewCredential(client.id, "-", None)], at=opened.clock() - timedelta(days=31), by="x", unused_days=30
+                [NewCredential(client.id, "-", None)],
+                at=opened.clock() - timedelta(days=31),
+                by="x",
+                expires_at=opened.clock() - timedelta(days=1),
             )
     assert (
         issue_to_operator(opened, client, lambda _shown: None, hashing=hashing.start_hash(opened.settings)).sequence
@@ -230,7 +233,7 @@ def test_an_unused_password_expires_and_a_used_one_does_not(
 ) -> None:
     issue = start_issue()
     issue.advance(End.ACCEPT)
-    later = opened._replace(clock=lambda: opened.clock() + timedelta(days=30))
+    later = opened._replace(clock=lambda: opened.clock() + timedelta(days=31))
     assert opens(later, client, issue) == [False]
     assert opens(opened, client, issue) == [True]
     assert opens(later, client, issue) == [True]
@@ -482,7 +485,12 @@ def test_without_a_limit_in_days_an_unused_password_never_expires(opened: Contex
 def test_only_the_recorded_credentials_are_returned(opened: Context, client: Client) -> None:
     other = create_client(opened, fields.parse_fields("marc@example.org"))
     recorded = [
-        states.record_credentials([NewCredential(one.id, "-", None)], at=opened.clock(), by="x", unused_days=30)
+        states.record_credentials(
+            [NewCredential(one.id, "-", None)],
+            at=opened.clock(),
+            by="x",
+            expires_at=opened.clock() + timedelta(days=30),
+        )
         for one in (client, other, client)
     ]
     assert [list(one) for one in recorded] == [[client.id], [other.id], [client.id]]

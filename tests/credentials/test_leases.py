@@ -170,7 +170,7 @@ def test_a_lease_too_far_in_the_future_is_shortened_beside_a_normal_one(opened: 
 def test_a_mail_under_a_lease_too_far_in_the_future_is_shown_as_in_doubt(opened: Context, client: Client) -> None:
     with opened.database.atomic():
         states.record_credentials(
-            [NewCredential(client.id, "hash", "<1@x>")], at=opened.clock(), by="test", unused_days=0
+            [NewCredential(client.id, "hash", "<1@x>")], at=opened.clock(), by="test", expires_at=None
         )
     for ahead, state in {leases.LEASE: CredentialState.SENDING, timedelta(hours=1): CredentialState.IN_DOUBT}.items():
         held_by(client, owner_with(), opened, ahead=ahead)

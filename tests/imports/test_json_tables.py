@@ -1,6 +1,7 @@
 """JSON lists: read element by element however they are written, or refused at the line that is wrong."""
 
 import json
+import re
 import tracemalloc
 from io import BytesIO
 from pathlib import Path
@@ -49,6 +50,41 @@ def test_a_list_is_read_however_it_is_written(
     rows = rows_of(text, kind)
     assert cells_of(rows) == [list(client.values()) for client in CLIENTS]
     assert [row.fault for row in rows] == [""] * len(CLIENTS)
+
+
+GOOD = '{"email": "a@x.fr"}'
+
+
+@pytest.mark.parametrize("form", ["{}\n{}\n{}\n", "[{},{},{}]"], ids=["lines", "list"])
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        ('{"email": "b@x.fr", "email": "c@x.fr"}', "email"),
+        ('{"email": "b@x.fr", "email": null}', "email"),
+        ('{"email": "b@x.fr", "\\u0065mail": "b@x.fr"}', "email"),
+        ('{"email": "b@x.fr", "reference": 1, "reference": 2}', "reference"),
+        ('{"E-mail": "b@x.fr", "courriel": "c@x.fr"}', "email"),
+    ],
+)
+def test_a_row_with_several_values_for_a_field_is_rejected(form: str, written: str, field: str) -> None:
+    table = table_of(form.format(GOOD, written, GOOD).encode())
+    rows = list(table)
+    assert [row.fault for row in rows] == ["", f"it has several values for {field}", ""]
+    rejected = json.loads(table.encode_rejected(rows[1].raw, "reason"))
+    # No value is lost.
+    assert all(text in json.dumps(rejected) for text in re.findall(r"\w@x.fr", written))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"email": "b@x.fr", "nom": "a \\"quoted\\" name"}',
+        '{"email": "b@x.fr", "other": 1, "other": 2}',
+        '{"email": "b@x.fr", "other": {"email": "c@x.fr"}}',
+    ],
+)
+def test_other_quotation_marks_and_unknown_keys_reject_no_row(written: str) -> None:
+    assert [(row.fault, row.cells[0]) for row in rows_of(f"{GOOD}\n{written}\n")] == [("", "a@x.fr"), ("", "b@x.fr")]
 
 
 def test_a_row_has_its_first_line_and_its_text() -> None:

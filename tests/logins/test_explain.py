@@ -25,7 +25,9 @@ def issued(context: Context, client: Client, clear: str, state: CredentialState 
     """Issue this password, and settle its mail with this state."""
     new = NewCredential(client.id, hashing.hash_password(Password(clear), 4), "<x@egec.pro>")
     with context.database.atomic():
-        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30)[client.id]
+        recorded = states.record_credentials(
+            [new], at=context.clock(), by="test", expires_at=context.clock() + timedelta(days=30)
+        )[client.id]
         states.settle_credentials(
             [MailOutcome(recorded, state, "mail_refused" if state == "refused" else None)], at=context.clock()
         )
@@ -167,9 +169,9 @@ def is_in_doubt_since(context: Context, client: Client) -> None:
 def was_revoked(context: Context, client: Client) -> None:
     with context.database.atomic():
         new = NewCredential(client.id, "", None)
-        recorded = states.record_credentials([new], at=context.clock(), by="test", unused_days=30, revoke=True)[
-            client.id
-        ]
+        recorded = states.record_credentials(
+            [new], at=context.clock(), by="test", expires_at=context.clock() + timedelta(days=30), revoke=True
+        )[client.id]
         states.settle_credentials([MailOutcome(recorded, CredentialState.REFUSED, "mail_refused")], at=context.clock())
 
 

@@ -5,6 +5,7 @@ P1 to P4 are the promises of `test_promises`.
 
 import hashlib
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import partial
@@ -556,7 +557,9 @@ def test_once_the_mail_of_a_dead_worker_is_settled_as_accepted_no_earlier_passwo
     for number, made in enumerate(passwords):
         with context.database.atomic():
             new = NewCredential(one.id, made.result(), f"<{number}@example.org>")
-            states.record_credentials([new], at=context.clock(), by="test", unused_days=30, run=run)
+            states.record_credentials(
+                [new], at=context.clock(), by="test", expires_at=context.clock() + timedelta(days=30), run=run
+            )
     with context.database.atomic():
         claimed = items.claim_items(run, dead, 5, at=context.clock(), until=context.clock() + leases.LEASE)
         # It was killed when it had the answer to the second mail.
@@ -910,6 +913,60 @@ def kinds(server: MailServer) -> list[tuple[str, Kind]]:
         (mail.recipient, SUBJECTS[str(message_from_bytes(mail.content, policy=policy.default)["Subject"])])
         for mail in server.accepted
     ]
+
+
+def require_last_day(context: Context, content: bytes) -> str:
+    """Return the last day that a mail names, if its password works to the end of that day and not any longer."""
+    text = message_from_bytes(content, policy=policy.default).get_body(("plain",))
+    assert text is not None
+    named = re.search("d\u2019ici au (.*), ce mot", text.get_content())
+    assert named is not None
+    received = letter(content)
+    ends = Credential.select().join(Client).where(Client.identifier == received.identifier).get().expires_at
+    last = ends - timedelta(milliseconds=1)
+    zone = context.settings.timezone
+    assert f"{clock.to_zone(last, zone).day} " in named[1]
+    assert clock.to_zone(ends, zone).day != clock.to_zone(last, zone).day
+    assert not signs_in(context._replace(clock=lambda: ends), received)
+    assert signs_in(context._replace(clock=lambda: last), received)
+    return named[1]
+
+
+@pytest.mark.parametrize("in_bulk", [False, True])
+@pytest.mark.parametrize(
+    ("zone", "issued_at", "named"),
+    [
+        ("Europe/Paris", "2026-11-29T08:00:00Z", "29 décembre 2026"),
+        # The first day lasts 23 hours; the second case has a day of 25 hours before the last.
+        ("Europe/Paris", "2026-03-29T21:59:59Z", "28 avril 2026"),
+        ("Europe/Paris", "2026-09-30T22:00:00Z", "31 octobre 2026"),
+        # After the last day the clocks go from 23:59:59 to 01:00.
+        ("Africa/Cairo", "2026-03-24T08:00:00Z", "23 avril 2026"),
+    ],
+)
+def test_a_password_works_to_the_end_of_the_day_that_its_mail_names(
+    context: Context, server: MailServer, zone: str, issued_at: str, named: str, in_bulk: bool
+) -> None:
+    context = context._replace(
+        settings=context.settings._replace(timezone=zone), clock=lambda: clock.parse_time(issued_at)
+    )
+    if in_bulk:
+        work(context, start(context))
+    else:
+        issue(context, client(0))
+    assert require_last_day(context, server.accepted[0].content) == named
+
+
+def test_a_password_works_to_the_end_of_the_named_day_if_midnight_comes_during_the_issue(
+    context: Context, server: MailServer
+) -> None:
+    midnight = datetime(2026, 11, 29, 23, tzinfo=UTC)
+    for before in range(12):
+        # The clock advances at each look at it, so that the day ends between any two of them.
+        ticks = itertools.count(-before)
+        issue(context._replace(clock=lambda: midnight + timedelta(milliseconds=next(ticks))), client(0))  # noqa: B023
+        require_last_day(context, server.accepted[-1].content)
+        Credential.delete().execute()
 
 
 def test_only_clients_who_had_a_password_get_the_mail_about_a_new_one(opened: Context, server: MailServer) -> None:

@@ -6,7 +6,7 @@ Each kind of mail has its own templates, and values for their placeholders.
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -152,23 +152,46 @@ _MONTHS = {
     "fr": "janvier/février/mars/avril/mai/juin/juillet/août/septembre/octobre/novembre/décembre",
     "en": "January/February/March/April/May/June/July/August/September/October/November/December",
 }
-# French names of places in whose time zone clients of a French organisation live, with their preposition.
+# The cities of time zones with their French names, if they have others, and the preposition.
 _PLACES_IN_FRENCH = {
-    "Africa/Algiers": "d\u2019Alger",
-    "America/Cayenne": "de Cayenne",
-    "America/Guadeloupe": "de la Guadeloupe",
-    "America/Marigot": "de Saint-Martin",
-    "America/Martinique": "de la Martinique",
-    "America/Miquelon": "de Saint-Pierre-et-Miquelon",
-    "America/Montreal": "de Montréal",
-    "America/St_Barthelemy": "de Saint-Barthélemy",
-    "Europe/Brussels": "de Bruxelles",
-    "Europe/London": "de Londres",
-    "Indian/Reunion": "de La Réunion",
-    "Pacific/Marquesas": "des Marquises",
-    "Pacific/Noumea": "de Nouméa",
-    "Pacific/Wallis": "de Wallis-et-Futuna",
-}
+    "Addis Ababa": "d\u2019Addis-Abeba", "Algiers": "d\u2019Alger", "Andorra": "d\u2019Andorre",
+    "Athens": "d\u2019Athènes", "Baghdad": "de Bagdad",
+    "Bahrain": "de Bahreïn", "Baku": "de Bakou", "Beirut": "de Beyrouth",
+    "Bogota": "de Bogotá", "Brussels": "de Bruxelles", "Bucharest": "de Bucarest", "Cairo": "du Caire",
+    "Chisinau": "de Chișinău", "Comoro": "des Comores", "Copenhagen": "de Copenhague", "Damascus": "de Damas",
+    "Dhaka": "de Dacca", "Dubai": "de Dubaï", "Guadeloupe": "de la Guadeloupe", "Guernsey": "de Guernesey",
+    "Havana": "de La Havane", "Ho Chi Minh": "d\u2019Hô-Chi-Minh-Ville", "Isle of Man": "de l\u2019île de Man",
+    "Jerusalem": "de Jérusalem", "Kabul": "de Kaboul", "Kathmandu": "de Katmandou",
+    "Kolkata": "de Calcutta", "Kuwait": "du Koweït", "Kyiv": "de Kiev", "Lisbon": "de Lisbonne", "Lome": "de Lomé",
+    "London": "de Londres", "Malta": "de Malte", "Manila": "de Manille", "Marigot": "de Saint-Martin",
+    "Marquesas": "des Marquises", "Martinique": "de la Martinique", "Mauritius": "de l\u2019île Maurice",
+    "Mexico City": "de Mexico", "Miquelon": "de Saint-Pierre-et-Miquelon", "Mogadishu": "de Mogadiscio",
+    "Montreal": "de Montréal", "Moscow": "de Moscou", "Muscat": "de Mascate", "Ndjamena": "de N\u2019Djamena",
+    "Nicosia": "de Nicosie", "Noumea": "de Nouméa", "Qatar": "du Qatar",
+    "Reunion": "de La Réunion", "Riyadh": "de Riyad", "San Marino": "de Saint-Marin", "Sao Paulo": "de São Paulo",
+    "Seoul": "de Séoul", "Singapore": "de Singapour", "St Barthelemy": "de Saint-Barthélemy", "Tbilisi": "de Tbilissi",
+    "Tehran": "de Téhéran", "Tirane": "de Tirana", "Ulaanbaatar": "d\u2019Oulan-Bator",
+    "Vatican": "du Vatican", "Vienna": "de Vienne", "Wallis": "de Wallis-et-Futuna", "Warsaw": "de Varsovie",
+    "Yerevan": "d\u2019Erevan",
+}  # fmt: skip
+# Cities of the same name in French. For all others, a mail in French tells the difference from UTC.
+_SAME_IN_FRENCH = frozenset(
+    re.split(
+        r"\s*/\s*",
+        """
+    Abidjan / Accra / Amman / Amsterdam / Antananarivo / Bamako / Bangkok / Bangui / Banjul / Belgrade / Berlin /
+    Bratislava / Brazzaville / Budapest / Buenos Aires / Bujumbura / Caracas / Casablanca / Cayenne / Chicago /
+    Conakry / Dakar / Djibouti / Douala / Dublin / Freetown / Gaborone / Gibraltar / Halifax / Harare / Helsinki /
+    Hong Kong / Istanbul / Jakarta / Jersey / Johannesburg / Kampala / Karachi / Khartoum / Kiev / Kigali / Kinshasa /
+    Kuala Lumpur / La Paz / Lagos / Libreville / Lima / Ljubljana / Los Angeles / Luanda / Lubumbashi / Lusaka /
+    Luxembourg / Madrid / Malabo / Maputo / Mayotte / Melbourne / Minsk / Monaco / Monrovia / Montevideo / Nairobi /
+    New York / Niamey / Nouakchott / Oslo / Ouagadougou / Panama / Paris / Phnom Penh / Podgorica / Port-au-Prince /
+    Porto-Novo / Prague / Riga / Rome / Santiago / Sarajevo / Shanghai / Skopje / Sofia / Stockholm / Sydney / Tahiti
+    / Tallinn / Tokyo / Toronto / Tripoli / Tunis / Vaduz / Vancouver / Vientiane / Vilnius / Windhoek / Zagreb /
+    Zurich
+    """.strip(),
+    )
+)
 
 # The placeholder, and the short text, that names the client in a mail to an address that several clients share.
 SHARED = "shared"
@@ -321,14 +344,14 @@ def format_time(settings: Settings, moment: datetime, language: str) -> str:
 
 
 def format_expiry(settings: Settings, issued_at: datetime, language: str) -> str:
-    """Return the sentence with the date when an unused password expires, after a blank; may be empty."""
+    """Return the sentence with the last day of an unused password, after a blank; may be empty."""
     if not settings.unused_password_days:
         return ""
-    last_day = clock.to_zone(issued_at + timedelta(days=settings.unused_password_days), settings.timezone)
+    last_day = clock.find_last_day(issued_at, settings.unused_password_days, settings.timezone)
     return f" {render_text(settings, 'expiry', language, date=_format_date(last_day, language))}"
 
 
-def _format_date(local: datetime, language: str) -> str:
+def _format_date(local: date, language: str) -> str:
     day = "1er" if language == "fr" and local.day == 1 else local.day
     return f"{day} {_MONTHS[language].split('/')[local.month - 1]} {local.year}"
 
@@ -340,8 +363,11 @@ def _name_zone(zone: str, local: datetime, language: str) -> str:
         return "temps universel" if french else "UTC"
     city = zone.rpartition("/")[2].replace("_", " ")
     if french:
-        of_city = f"d\u2019{city}" if city[0] in "AEIOU" else f"de {city}"
-        name = f"heure {_PLACES_IN_FRENCH.get(zone, of_city)}"
+        # Such as +05:45.
+        place = _PLACES_IN_FRENCH.get(city, f"UTC{local.isoformat()[-6:]}")
+        if city in _SAME_IN_FRENCH:
+            place = f"d\u2019{city}" if city[0] in "AEIO" else f"de {city}"
+        name = f"heure {place}"
     else:
         name = f"{city} time"
     if local.utcoffset() == local.replace(fold=1 - local.fold).utcoffset():

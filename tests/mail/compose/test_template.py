@@ -233,6 +233,14 @@ def zone(name: str, **others: str) -> Settings:
          "1er juillet 2026 à 12:00:00 (heure d\u2019Amsterdam)", "1 July 2026 at 12:00:00 (Amsterdam time)"),
         ("America/Argentina/Buenos_Aires", "2026-06-01T12:00:00",
          "1er juin 2026 à 09:00:00 (heure de Buenos Aires)", "1 June 2026 at 09:00:00 (Buenos Aires time)"),
+        ("Africa/Cairo", "2026-06-01T12:00:00",
+         "1er juin 2026 à 15:00:00 (heure du Caire)", "1 June 2026 at 15:00:00 (Cairo time)"),
+        ("Europe/Athens", "2026-06-01T12:00:00",
+         "1er juin 2026 à 15:00:00 (heure d\u2019Athènes)", "1 June 2026 at 15:00:00 (Athens time)"),
+        ("Antarctica/Casey", "2026-06-01T12:00:00",
+         "1er juin 2026 à 20:00:00 (heure UTC+08:00)", "1 June 2026 at 20:00:00 (Casey time)"),
+        ("America/North_Dakota/New_Salem", "2026-06-01T12:00:00",
+         "1er juin 2026 à 07:00:00 (heure UTC-05:00)", "1 June 2026 at 07:00:00 (New Salem time)"),
         ("UTC", "2026-09-02T10:00:00",
          "2 septembre 2026 à 10:00:00 (temps universel)", "2 September 2026 at 10:00:00 (UTC)"),
     ],
@@ -240,6 +248,13 @@ def zone(name: str, **others: str) -> Settings:
 def test_a_time_is_written_as_clients_read_it(name: str, moment: str, french: str, english: str) -> None:
     assert template.format_time(zone(name), at(moment), "fr") == french
     assert template.format_time(zone(name), at(moment), "en") == english
+
+
+def test_each_french_name_of_a_place_is_that_of_a_time_zone() -> None:
+    cities = {name.rpartition("/")[2].replace("_", " ") for name in zoneinfo.available_timezones()}
+    named = {*template._PLACES_IN_FRENCH, *template._SAME_IN_FRENCH}
+    assert len(named) == len(template._PLACES_IN_FRENCH) + len(template._SAME_IN_FRENCH)
+    assert named - cities == set()
 
 
 def read_back(text: str, language: str, name: str) -> datetime:
