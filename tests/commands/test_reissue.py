@@ -388,8 +388,14 @@ def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytes
     # The clients are mailed in their order.
     monkeypatch.setenv("EGEC_WORKERS", "1")
     server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
-    for others in ("c1@example.org", "c2@example.org"):
-        server.fail_always(Fault.RCPT_421, recipient=others)
+    has_begun = Event()
+
+    def shut_down() -> None:
+        if not has_begun.is_set():
+            has_begun.set()
+            server.fail_always(Fault.MAIL_421)
+
+    server.at(Point.RCPT, shut_down)
     assert egec("reissue", "start", "spring", "--all", "--yes").code == 75
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out) == {
         "name": "spring", "state": "paused", "total": 3, "accepted": 0, "failed": 1, "remaining": 2,
@@ -577,6 +583,9 @@ def test_a_run_whose_terminal_is_closed_settles_its_mails_and_can_be_resumed(
     os.close(controller)
     # As the shell of a closed terminal does, too.
     os.kill(pid, signal.SIGHUP)
+    # Once it has arrived, the program ignores any further one.
+    ignored = re.compile(r"^SigIgn:.*[13579bdf]$", re.MULTILINE)
+    wait_until(lambda: ignored.search(Path(f"/proc/{pid}/status").read_text()) is not None)
     is_closed.set()
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
