@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     TEMPORARY_FAILURE = 75, "temporary failure; nothing was lost, try again"
     NOT_PERMITTED = 77, "not permitted"
     CONFIGURATION = 78, "configuration missing or invalid"
+    HUNG_UP = 129, "terminal closed (SIGHUP); what was started can be resumed"
     INTERRUPTED = 130, "interrupted (Ctrl-C); what was started can be resumed"
     BROKEN_PIPE = 141, "the reader of the output closed the pipe (as in `| head`)"
     TERMINATED = 143, "terminated (SIGTERM); what was started can be resumed"
@@ -35,6 +36,22 @@ class ExitCode(IntEnum):
 
 # The argument of a KeyboardInterrupt at a prompt, before any work.
 AT_A_PROMPT = ""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal other than Ctrl-C arrived. Work in progress is settled while this exception travels up.
+
+    Libraries handle KeyboardInterrupt: psycopg cancels the running statement, so that it can be rolled back.
+    """
+
+    def __init__(self, exit_code: ExitCode) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+def code_of_signal(interruption: KeyboardInterrupt) -> ExitCode:
+    """Return the exit code after a signal."""
+    return interruption.exit_code if isinstance(interruption, Stopped) else ExitCode.INTERRUPTED
 
 
 class EgecError(Exception):

@@ -18,9 +18,11 @@ from egec_cli.errors import (
     EgecError,
     ExitCode,
     InvalidInput,
+    Stopped,
     StorageError,
     TemporaryFailure,
     UsageError,
+    code_of_signal,
 )
 from egec_cli.translation import Words, join_words, system_message
 
@@ -34,17 +36,19 @@ _LONGEST_HELP_LINE = 120
 # Python's message if the system allows no further thread; it has no exception class for that.
 _NO_THREAD = "can't start new thread"
 
+# The signals besides Ctrl-C that end a command.
+_STOPS: dict[int, ExitCode] = {signal.SIGHUP: ExitCode.HUNG_UP, signal.SIGTERM: ExitCode.TERMINATED}
+# What is reported when a signal ends the command.
+_ENDS = {
+    ExitCode.HUNG_UP: Words("the terminal was closed"),
+    ExitCode.INTERRUPTED: Words("interrupted"),
+    ExitCode.TERMINATED: Words("terminated"),
+}
+
 # Of an internal error, the last ones: a recursion has a thousand.
 _LINES_OF_A_TRACEBACK = 20
 
 WHERE_TO_REPORT = Words("the maintainers of egec")
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. Work in progress is settled while this exception travels up.
-
-    Libraries handle KeyboardInterrupt: psycopg cancels the running statement, so that it can be rolled back.
-    """
 
 
 def entry() -> None:
@@ -54,7 +58,7 @@ def entry() -> None:
         code = run()
     except KeyboardInterrupt as signal_:
         # One before the command began, or a second one while it ended.
-        code = ExitCode.TERMINATED if isinstance(signal_, _Terminated) else ExitCode.INTERRUPTED
+        code = code_of_signal(signal_)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             if stream is not None:
@@ -81,9 +85,10 @@ def _protect_files_and_memory() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `egec` with these arguments (default: those of the process) and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # If the caller ignores SIGTERM, keep ignoring it.
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, _terminate)
+    for number in _STOPS:
+        # If the caller ignores it (nohup), keep ignoring it.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     _set_up_streams()
     machine = _wants_machine_format(arguments)
     # Programs read the same texts in every locale.
@@ -95,10 +100,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code
     except EgecError as error:
         return _fail(error, machine)
-    except _Terminated as signal_:
-        return _stopped(Words("terminated"), signal_, ExitCode.TERMINATED)
     except KeyboardInterrupt as signal_:
-        return _stopped(Words("interrupted"), signal_, ExitCode.INTERRUPTED)
+        return _stopped(signal_)
     except BrokenPipeError:
         _silence(sys.stdout)
         return ExitCode.BROKEN_PIPE
@@ -305,21 +308,24 @@ def _internal_error(error: Exception) -> EgecError:
     )
 
 
-def _stopped(what: Words, interruption: KeyboardInterrupt, code: ExitCode) -> int:
+def _stopped(interruption: KeyboardInterrupt) -> int:
     """Report that a signal ended the command, and the present state: the argument of the interruption, if any."""
     from egec_cli.output.messages import report_end
 
+    code = code_of_signal(interruption)
     state = next(iter(interruption.args), Words("Nothing was lost; run the same command again to continue."))
     with suppress(OSError):
         if state == AT_A_PROMPT:
             # The prompt has not ended its line.
             print(file=sys.stderr)
-        report_end(Words("egec: {what}", what=join_words(". ", [what, state] if state else [what])))
+        report_end(Words("egec: {what}", what=join_words(". ", [_ENDS[code], state] if state else [_ENDS[code]])))
     return code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # Both a closed terminal and its shell send SIGHUP; systemd sends it after SIGTERM.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise Stopped(_STOPS[number])
 
 
 def _silence(stream: object) -> None:

@@ -145,6 +145,7 @@ class Fault(Enum):
     RCPT_550_USER_UNKNOWN = Point.RCPT, b"550 5.1.1 User unknown\r\n"
     RCPT_550_POLICY = Point.RCPT, b"550 5.7.1 Your address is on a block list\r\n"
     SILENT_AT_RCPT = Point.RCPT, HUSH
+    RCPT_WITHOUT_CODE = Point.RCPT, b"Thank you\r\n"
     DRIPPED_RCPT = Point.RCPT, DRIPPED_LINE
     CUT_AT_RCPT = Point.RCPT, HANG_UP
 

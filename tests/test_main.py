@@ -253,7 +253,12 @@ def test_a_closed_standard_input_is_invalid_input(egec: Egec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGHUP, 129, "terminal was closed"),
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+    ],
 )
 def test_a_signal_ends_the_command_with_the_code_of_the_signal(egec: Egec, number: int, code: int, word: str) -> None:
     egec("client", "create", "jeanne@example.org")
@@ -271,7 +276,7 @@ def test_a_signal_ends_the_command_with_the_code_of_the_signal(egec: Egec, numbe
     assert "Traceback" not in err.decode()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_while_the_command_ends_shows_no_traceback(number: int, code: int) -> None:
     send = partial(children.send_to_itself, number)
     ended = run_with([replace(load, "load_settings", send), replace(messages, "report_end", send)], "client", "list")

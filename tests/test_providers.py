@@ -27,7 +27,7 @@ from tests.provider_server import (
     Tarpit,
 )
 from tests.provider_storm import CHANGES, PROFILES, create_clients, storm
-from tests.smtp_server import Point
+from tests.smtp_server import Fault, Point
 
 # Before a run pauses, the server may refuse this many clients.
 MOST_TRIED = 10
@@ -171,6 +171,25 @@ def test_connections_that_the_server_turns_away_are_no_trouble(
     require_each_mailed_once(server)
     assert pauses(egec) == 0
     assert len(server.mails_tried) == PEOPLE
+
+
+def test_workers_that_share_a_run_mail_all_but_the_clients_at_whom_the_server_drops_the_connection(
+    location: Database, monkeypatch: pytest.MonkeyPatch, egec: Egec
+) -> None:
+    create_clients(PEOPLE)
+    monkeypatch.setenv("EGEC_MAIL_CONNECTIONS", "4")
+    with ProviderServer(Tarpit(0.1, [Point.KEPT])) as server:
+        monkeypatch.setenv("EGEC_MAIL_URL", server.url)
+        for number in range(2):
+            server.fail_always(Fault.CUT_AT_RCPT, recipient=f"c{number}@example.org")
+        command = [*egec_after(), "reissue", "start", "spring", "--all", "--yes", "--wait", "0", "--format", "json"]
+        workers = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+        assert [worker.wait(timeout=PATIENCE) for worker in workers] == [75, 75]
+    found = status(egec)
+    assert (found["accepted"], found["failed"], found["deferred"]) == (PEOPLE - 2, 0, 2)
+    assert found["next_attempt_at"] is not None
+    assert pauses(egec) == 0
+    require_each_mailed_once(server, PEOPLE - 2)
 
 
 def test_workers_share_fewer_connections_than_there_are_workers(

@@ -63,7 +63,7 @@ def test_a_mail_that_was_accepted_just_before_a_kill_is_not_sent_again(
     assert (len(mails), sum(mails.values())) == (3, 3 + len(first - settled))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_after_a_signal_mails_under_way_are_settled_and_the_next_command_continues(
     location: Database, server: MailServer, egec: Egec, number: signal.Signals, code: int
 ) -> None:
@@ -86,7 +86,7 @@ def test_after_a_signal_mails_under_way_are_settled_and_the_next_command_continu
     assert len(identifiers) == len(set(identifiers)) == 40
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_run_started_with_a_signal_ignored_keeps_ignoring_it(
     monkeypatch: pytest.MonkeyPatch, server: MailServer, egec: Egec, number: signal.Signals
 ) -> None:

@@ -71,6 +71,7 @@ EVERY_COMMAND = (
     ExitCode.USAGE,
     ExitCode.INTERNAL_ERROR,
     ExitCode.FILE_SYSTEM,
+    ExitCode.HUNG_UP,
     ExitCode.INTERRUPTED,
     ExitCode.BROKEN_PIPE,
     ExitCode.TERMINATED,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from egec_cli.errors import UsageError
+from egec_cli.errors import AT_A_PROMPT, UsageError
 from egec_cli.output.formats import OutputFormat, require_record_format
 from egec_cli.output.messages import note
 from egec_cli.translation import Words, count_words, format_number, translate
@@ -87,8 +87,9 @@ def confirm(question: Words) -> bool:
     sys.stderr.flush()
     try:
         answer = sys.stdin.readline()
-    except KeyboardInterrupt:
-        raise typer.Abort from None
+    except KeyboardInterrupt as interruption:
+        interruption.args = (AT_A_PROMPT,)
+        raise
     if not answer:
         raise typer.Abort
     return answer.strip().lower() in {"y", "yes", translate(Words("y")), translate(Words("yes"))}

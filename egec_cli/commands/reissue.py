@@ -28,7 +28,7 @@ from egec_cli.commands.root import new_app
 from egec_cli.commands.session import open_context, stop_on_signal
 from egec_cli.context import Context
 from egec_cli.credentials import mail_route
-from egec_cli.errors import EgecError, ExitCode, UsageError, database_busy, quoted
+from egec_cli.errors import EgecError, ExitCode, UsageError, code_of_signal, database_busy, quoted
 from egec_cli.output.formats import OutputFormat, is_at_terminal, render, render_all
 from egec_cli.output.messages import is_quiet, note, warn
 from egec_cli.output.progress import Progress
@@ -388,9 +388,7 @@ def _work(context: Context, run: ReissueRun, output: OutputFormat, wait: int, se
     except KeyboardInterrupt as signal_:
         # A second signal ends the program at once.
         if has_ended and has_lines:
-            # SIGTERM raises an exception of a class of its own.
-            is_ctrl_c = signal_.__class__ is KeyboardInterrupt
-            _try_to_summarise(context, run, unmatched, ExitCode.INTERRUPTED if is_ctrl_c else ExitCode.TERMINATED)
+            _try_to_summarise(context, run, unmatched, code_of_signal(signal_))
         raise
     code = ExitCode.PARTLY_DONE if after.failed or after.remaining or unmatched else ExitCode.OK
     if output in _SUMMARISED and not _wants_card(output):
@@ -421,7 +419,7 @@ def _try_to_summarise(context: Context, run: ReissueRun, unmatched: int, code: i
 
 def _show_if_possible(context: Context, show: Callable[[], object]) -> None:
     """Connect to the database and call `show`; leave it out if either fails."""
-    with suppress(EgecError, peewee.PeeweeException), translate_failures(context.settings.database):
+    with suppress(EgecError, peewee.PeeweeException, OSError), translate_failures(context.settings.database):
         context.database.connect(reuse_if_open=True)
         show()
 

@@ -17,7 +17,7 @@ from egec_cli.translation import system_message
 if TYPE_CHECKING:
     from egec_cli.context import Context, Log
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def read_settings(unused: tuple[str, ...] = ()) -> Settings:
@@ -98,7 +98,7 @@ def reading_standard_input(hint: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Event]:
-    """Set the event at the first signal in the block; a second signal ends the program at once, as usual.
+    """Set the event at the first signal in the block; a second one, except SIGHUP, ends the program at once, as usual.
 
     After the block, the first signal ends the command after all, so that the exit code shows it. A signal that was
     ignored when the program started (nohup, a background job of a script) stays ignored.
@@ -111,6 +111,8 @@ def stop_on_signal() -> Iterator[Event]:
         received.append(number)
         stop.set()
         restore()
+        # Both a closed terminal and its shell send it; that is no second request.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -120,6 +122,10 @@ def stop_on_signal() -> Iterator[Event]:
     previous |= {number: signal.signal(number, handle) for number in handled}
     try:
         yield stop
+    except OSError:
+        # Nothing can be written to a closed terminal.
+        if signal.SIGHUP not in received:
+            raise
     finally:
         restore()
     if received:

@@ -85,7 +85,7 @@ def pause_error(run: ReissueRun, refusal: FinishedJob, until: datetime | None) -
             code=error.code,
             reply=refusal_words(refusal),
         )
-    elif is_doubtful(refusal):
+    elif is_doubtful(refusal) and refusal.result.cause is not Cause.DROPPED:
         error = TemporaryFailure(
             "the mail server refuses all mails at present: {reply}",
             error.hint if refusal.result.cause is Cause.BLOCKED else "",

@@ -3,8 +3,8 @@
 A server that refuses everybody (a used-up quota, a blocked sender) must not make a run fail for thousands of clients.
 So the answers that may concern other mails too are compared: the run has to pause once the same answer has come for
 `MOST_IN_A_ROW` different clients in a row, or for more clients than `_LARGEST_SHARE` of the last `_LAST` mails.
-Refusals that concern only their recipient never count. A server may also accept the data of each mail and then drop
-the connection: lost answers are one answer too, but only in a row. Their mails stay in doubt, and count as attempts.
+Refusals that concern only their recipient never count. A server may also drop the connection at each mail: that is one
+answer too, but only in a row. If it came after the data of the mail, the mail stays in doubt and counts as an attempt.
 """
 
 from collections import Counter, deque
@@ -22,7 +22,7 @@ from egec_cli.store.models import CredentialState
 MOST_IN_A_ROW = 5
 _LAST = 50
 _LARGEST_SHARE = 0.2
-# The key of lost answers, which no answer has.
+# The key of lost answers and connections, which no answer has.
 _LOST = "?"
 
 
@@ -71,7 +71,8 @@ class _Answer(NamedTuple):
     """The answer to one of the last mails.
 
     Attributes:
-        key: the same for the same refusal of different clients, and for lost answers; None for an accepted mail.
+        key: the same for the same refusal of different clients, and for lost answers and connections; None for an
+            accepted mail.
         counts: false if the mail was under way when the same refusal came before: it says nothing new.
     """
 
@@ -104,7 +105,8 @@ class ServerWatch:
             return
         if not is_for_now(finished):
             self.withheld[finished.job.item.key] = finished
-        key = _LOST if is_lost(finished) else same_answer(result.outcome.server_reply or result.error.message)
+        is_dropped = is_lost(finished) or result.cause is Cause.DROPPED
+        key = _LOST if is_dropped else same_answer(result.outcome.server_reply or result.error.message)
         self._last.append(_Answer(finished, key, counts=not self._is_echo(finished, key)))
         if self.refusal is None and self._comes_for_everybody(key):
             self.refusal = finished
@@ -165,7 +167,7 @@ class ServerWatch:
             settled: those that were settled just now, without counting an attempt.
         """
         not_counted = {id(one) for one in settled}
-        deferred = [one.finished for one in self._last if one.key not in {None, _LOST} and is_for_now(one.finished)]
+        deferred = [one.finished for one in self._last if is_doubtful(one.finished) and is_for_now(one.finished)]
         refused = [one.job.item for one in deferred if id(one) not in not_counted]
         failed = {item.key: item.attempts + 1 for item in refused}
         taken_back = Counter(item.key for item in refused)

@@ -104,11 +104,14 @@ class Issuer:
         self._owner = owner
         self._forms = prepare_forms(context.settings, RunOptions.parse(run.options).sentence)
 
-    def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime, *, is_pausing: bool) -> list[ItemRecord]:
+    def settle_jobs(self, finished: Sequence[FinishedJob], at: datetime, *, takes_back: bool) -> list[ItemRecord]:
         """Settle the outcomes of mails, and return the clients who are finished.
 
         Clients whose mail was refused for good, maybe for a reason that concerns everybody, stay claimed: their items
         are for `fail_clients`, or are given back when the run pauses.
+
+        Args:
+            takes_back: the run pauses, and refusals that may concern everybody count as no attempt.
         """
         self._record_events(settle_credentials([_outcome(one) for one in finished], at=at))
         leases.release_leases([one.job.item.client for one in finished], self._owner)
@@ -121,7 +124,7 @@ class Issuer:
         for one in finished:
             if one.result is None:
                 items.give_back_items([one.job.item.key], self._owner)
-            elif is_server_wide(one) or (is_pausing and is_doubtful(one)):
+            elif is_server_wide(one) or (takes_back and is_doubtful(one)):
                 items.give_back_items([one.job.item.key], self._owner, due=at)
             elif is_for_now(one):
                 records += self._defer_client(one, at)

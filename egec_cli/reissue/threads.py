@@ -33,7 +33,7 @@ from egec_cli.reissue.items import ClaimedItem
 from egec_cli.settings.types import Settings
 
 # The causes of a refusal that may concern other mails too.
-MAY_CONCERN_OTHERS = frozenset({Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.UNCLEAR})
+MAY_CONCERN_OTHERS = frozenset({Cause.THROTTLED, Cause.CONNECTIONS, Cause.BLOCKED, Cause.DROPPED, Cause.UNCLEAR})
 # How often a mail is tried while the mail server is unavailable, before the run is paused.
 MOST_SERVER_ATTEMPTS = 5
 # How long it waits between the attempts, in seconds: twice as long each time, plus up to one FIRST_WAIT_FOR_SERVER.

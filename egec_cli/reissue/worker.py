@@ -28,7 +28,7 @@ from egec_cli.credentials import leases, quotas, states
 from egec_cli.credentials.issue import SendResult
 from egec_cli.errors import EgecError, TemporaryFailure
 from egec_cli.mail.transports.interface import Cause, Transport, without_addresses
-from egec_cli.reissue import items, messages, runs
+from egec_cli.reissue import backoff, items, messages, runs
 from egec_cli.reissue.backoff import Throttle, wait_after_refusals
 from egec_cli.reissue.items import ClaimedItem, ItemRecord
 from egec_cli.reissue.pace import Held, Pace, TurnResult, WorkUnderWay
@@ -341,7 +341,8 @@ class _Worker:
         # All at once and in one order, so that two workers never deadlock.
         clients = {one.job.item.client for one in self._work.finished} | {one.item.client for one in hashed}
         states.lock_clients(sorted(clients))
-        finished = self._settle_jobs(at)
+        takes_back = self._takes_back_attempts(orders.pauses)
+        finished = self._settle_jobs(at, takes_back=takes_back)
         departures = Departures(limits, planned, at, now)
         jobs, unmailed = self._issuer.record_passwords(hashed, departures, at) if hashed else ([], [])
         self._send_heartbeat(at)
@@ -362,7 +363,7 @@ class _Worker:
             decided = self._watch.decide(orders.pauses, has_nothing_left=has_nothing_left)
         finished += self._issuer.fail_clients(decided)
         if self._is_stopping and self._work.all_jobs_are_finished:
-            self._give_back_all(at)
+            self._give_back_all(at, takes_back=takes_back)
         has_nothing_left = has_nothing_left and len(decided) == len(self._watch.withheld)
         is_done = has_nothing_left and runs.finish_if_done(self._context, self._run)
         next_due = next_departure = None
@@ -385,11 +386,21 @@ class _Worker:
             is_done,
         )
 
-    def _give_back_all(self, at: datetime) -> None:
+    def _takes_back_attempts(self, pauses: int) -> bool:
+        """Return whether no attempt counts that failed by the answer for which the run pauses.
+
+        After the longest wait, lost connections count: a run whose last clients are the cause of them would never end.
+        """
+        refusal = self._pauses_for
+        if refusal is None or refusal.result is None:
+            return False
+        return refusal.result.cause is not Cause.DROPPED or pauses <= len(backoff.WAITS)
+
+    def _give_back_all(self, at: datetime, *, takes_back: bool) -> None:
         """Give back all clients of this worker, the refused ones after all others."""
         items.give_back_items([*self._work.hashing, *(one.item.key for one in self._work.hashed)], self._owner)
         items.give_back_items(self._watch.withheld, self._owner, due=at)
-        if self._pauses_for is not None:
+        if takes_back:
             # Some were claimed again before the pause.
             items.take_back_attempts(self._watch.attempts_to_take_back(self._work.finished), at)
         runs.mark_alive(self._context, self._run, alive=False)
@@ -407,13 +418,12 @@ class _Worker:
             waits=is_doubtful(refusal) or is_lost(refusal),
         )
 
-    def _settle_jobs(self, at: datetime) -> list[ItemRecord]:
+    def _settle_jobs(self, at: datetime, *, takes_back: bool) -> list[ItemRecord]:
         """Settle finished jobs; when the run pauses, no client has failed by the answer that all would get."""
-        is_pausing = self._pauses_for is not None
         records = (
-            self._issuer.settle_jobs(self._work.finished, at, is_pausing=is_pausing) if self._work.finished else []
+            self._issuer.settle_jobs(self._work.finished, at, takes_back=takes_back) if self._work.finished else []
         )
-        if is_pausing:
+        if takes_back:
             items.take_back_attempts(self._watch.attempts_to_take_back(self._work.finished), at)
         return records
 

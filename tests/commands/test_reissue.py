@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -386,8 +388,14 @@ def paused(egec: Egec, server: MailServer, people: list[str], monkeypatch: pytes
     # The clients are mailed in their order.
     monkeypatch.setenv("EGEC_WORKERS", "1")
     server.fail_always(Fault.RCPT_550, recipient="c0@example.org")
-    for others in ("c1@example.org", "c2@example.org"):
-        server.fail_always(Fault.RCPT_421, recipient=others)
+    has_begun = Event()
+
+    def shut_down() -> None:
+        if not has_begun.is_set():
+            has_begun.set()
+            server.fail_always(Fault.MAIL_421)
+
+    server.at(Point.RCPT, shut_down)
     assert egec("reissue", "start", "spring", "--all", "--yes").code == 75
     assert run_of(egec("reissue", "status", "spring", "--format", "json").out) == {
         "name": "spring", "state": "paused", "total": 3, "accepted": 0, "failed": 1, "remaining": 2,
@@ -558,6 +566,40 @@ def test_after_an_interruption_the_bar_and_the_summary_of_the_resumed_run_agree(
     assert resumed.returncode == 3
     assert re.search(r"3/3.* 1 failed", shown)
     assert "spring: 2 mailed, 1 refused (exit 3)" in shown
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "jsonl"]])
+@pytest.mark.parametrize("log", ["/dev/tty", "run.log"])
+def test_a_run_whose_terminal_is_closed_settles_its_mails_and_can_be_resumed(
+    server: MailServer, egec: Egec, people: list[str], options: list[str], log: str, tmp_path: Path
+) -> None:
+    arrived, is_closed = Event(), Event()
+    server.at(Point.KEPT, lambda: arrived.set() or is_closed.wait(PATIENCE))  # type: ignore[func-returns-value]
+    command = shlex.join([*WITH_PROGRESS, "reissue", "start", "spring", "--all", "--yes", *options])
+    pid, controller = pty.fork()
+    if pid == 0:
+        os.execv("/bin/sh", ["sh", "-c", f"exec {command} 2> {log}"])
+    assert arrived.wait(PATIENCE)
+    os.close(controller)
+    # As the shell of a closed terminal does, too.
+    os.kill(pid, signal.SIGHUP)
+    # Once it has arrived, the program ignores any further one.
+    ignored = re.compile(r"^SigIgn:.*[13579bdf]$", re.MULTILINE)
+    wait_until(lambda: ignored.search(Path(f"/proc/{pid}/status").read_text()) is not None)
+    is_closed.set()
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    left = run_of(egec("reissue", "status", "spring", "--format", "json").out)
+    assert (left["state"], left["accepted"]) == ("paused", len(server.accepted))
+    states = egec("reissue", "status", "spring", "--items", "--format", "ids", "--fields", "outcome").out.split()
+    assert set(states) == {"accepted", "waiting"}
+    if log == "run.log":
+        told = (tmp_path / log).read_text()
+        assert "Traceback" not in told
+        assert "egec: the terminal was closed." in told
+        assert ("\nNext: egec reissue resume spring\n" in told) is (not options)
+    assert egec("reissue", "resume", "spring").code == 0
+    assert sorted(mail.recipient for mail in server.accepted) == [f"c{number}@example.org" for number in range(3)]
 
 
 def test_retry_takes_a_rate(egec: Egec, server: MailServer, people: list[str]) -> None:

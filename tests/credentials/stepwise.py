@@ -41,6 +41,7 @@ class End(Enum):
     REFUSE_MESSAGE = auto()
     REFUSE_LOGIN = auto()  # such as for a token that has expired
     GO_AWAY = auto()
+    DROP = auto()
     LOSE_ANSWER = auto()
 
 
@@ -61,6 +62,7 @@ REFUSALS = {
     End.REFUSE_MESSAGE: _refusal(InvalidInput("refused"), "552 5.6.0 Message refused", Cause.UNCLEAR),
     End.REFUSE_LOGIN: _refusal(ConfigError("token expired"), "535 5.7.8 Token expired", Cause.BLOCKED),
     End.GO_AWAY: _refusal(TemporaryFailure("closed"), None, Cause.UNREACHABLE),
+    End.DROP: _refusal(TemporaryFailure("dropped"), None, Cause.DROPPED),
 }
 
 

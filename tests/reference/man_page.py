@@ -92,6 +92,7 @@ _FRENCH = {
     ExitCode.TEMPORARY_FAILURE.meaning: "échec temporaire ; rien n’est perdu, réessayez",
     ExitCode.NOT_PERMITTED.meaning: "non permis",
     ExitCode.CONFIGURATION.meaning: "configuration manquante ou invalide",
+    ExitCode.HUNG_UP.meaning: "terminal fermé (SIGHUP) ; ce qui était commencé peut être repris",
     ExitCode.INTERRUPTED.meaning: "interrompu (Ctrl-C) ; ce qui était commencé peut être repris",
     ExitCode.BROKEN_PIPE.meaning: "le lecteur de la sortie a fermé le tube (comme dans `| head`)",
     ExitCode.TERMINATED.meaning: "arrêté (SIGTERM) ; ce qui était commencé peut être repris",

@@ -284,6 +284,84 @@ def test_a_server_that_answers_no_mail_pauses_the_run_and_its_mails_stay_in_doub
     assert summary(context, run) == ("done", 20, 0, 0)
 
 
+@pytest.mark.parametrize("poison", [(0,), (0, 1), (3, 15, 27)], ids=str)
+@pytest.mark.parametrize("fault", [Fault.CUT_AT_RCPT, Fault.RCPT_WITHOUT_CODE, Fault.CUT_IN_354, Fault.CUT_IN_MESSAGE])
+def test_clients_at_whom_the_server_drops_the_connection_are_deferred_and_all_others_mailed(
+    at_provider: Open, monkeypatch: pytest.MonkeyPatch, fault: Fault, poison: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(backoff, "WAITS", (60.0,))
+    context, server = at_provider(clients=30)
+    recipients = {f"c{number}@example.org" for number in poison}
+    for one in recipients:
+        server.fail_always(fault, recipient=one)
+    run = start(context)
+    error = require_pause(context, run, patience=timedelta())
+    assert error.code == "run_deferred"
+    assert summary(context, run) == ("paused", 30 - len(poison), 0, len(poison))
+    deferred = {email: item for email, item in items_by_email().items() if item.state == ItemState.WAITING}
+    assert deferred.keys() == recipients
+    reason = "in_doubt" if fault is Fault.CUT_IN_MESSAGE else "mail_server_unavailable"
+    assert {(one.attempts, one.failure) for one in deferred.values()} == {(1, reason)}
+    assert all(one.details and one.not_before > context.clock() for one in deferred.values())
+    assert set(mailed(server).values()) == {1}
+    assert report.load_run(context, run).next_attempt_at is not None
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT_AT_RCPT, Fault.RCPT_WITHOUT_CODE, Fault.CUT_BEFORE_354, Fault.RCPT_421])
+@pytest.mark.parametrize("before", [0, 10])
+def test_a_server_that_drops_every_connection_pauses_the_run_and_counts_no_attempt(
+    at_provider: Open, fault: Fault, before: int
+) -> None:
+    context, server = at_provider(clients=40, mail_connections=4)
+    has_begun = Event()
+
+    def begin() -> None:
+        if len(server.accepted) >= before and not has_begun.is_set():
+            has_begun.set()
+            server.fail_always(fault)
+
+    begin()
+    server.at(Point.KEPT, begin)
+    run = start(context)
+    for _ in range(2):
+        error = require_pause(context, run, now=True)
+        assert error.code == "mail_server_unavailable"
+        assert "closed the connection" in error.message
+    tried = {one.recipient for one in server.mails_tried}
+    assert 5 + before <= len(tried) < 30 + before
+    assert attempts() == [0] * 40
+    shown = report.load_run(context, run)
+    assert (shown.failed, shown.waits_because) == (0, "mail_server_unavailable")
+    assert before <= shown.accepted < before + 4
+    server.work_again()
+    work_again(context, run, now=True)
+    assert summary(context, run) == ("done", 40, 0, 0)
+    assert set(mailed(server).values()) == {1}
+
+
+@pytest.mark.parametrize("clients", [1, 2, 6])
+def test_the_last_clients_fail_in_the_end_if_the_server_drops_the_connection_each_time(
+    at_provider: Open, monkeypatch: pytest.MonkeyPatch, clients: int
+) -> None:
+    monkeypatch.setattr(backoff, "WAITS", (300.0, 7200.0))
+    context, server = at_provider(clients=clients, mail_retry_hours=3)
+    server.fail_always(Fault.CUT_AT_RCPT)
+    run, passed = start(context), timedelta()
+    later = context._replace(clock=lambda: context.clock() + passed)
+    pauses, records = 0, []
+    while summary(later, run)[0] != "done":
+        assert pauses < 20
+        try:
+            records += work_again(later, run, patience=timedelta())
+        except TemporaryFailure:
+            pauses += 1
+        passed += timedelta(hours=2, minutes=30)
+    assert summary(later, run) == ("done", 0, clients, 0)
+    failed = ReissueItem.select()
+    assert {one.failure for one in failed} == {"mail_server_unavailable"}
+    assert min(one.attempts for one in failed) >= 2
+
+
 def test_a_run_whose_quota_is_used_up_says_that_it_waits_for_it_and_until_when(at_provider: Open) -> None:
     context, _ = at_provider(clients=3)
     run = runs.start_run(context, "spring", Selected(context, EVERYONE), rate=parse_rate("2/d"))

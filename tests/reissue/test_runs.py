@@ -393,7 +393,7 @@ def test_an_unavailable_server_pauses_the_run_and_nothing_is_lost(context: Conte
     assert set(mailed(server).values()) == {1}
 
 
-@pytest.mark.parametrize("fault", [Fault.MAIL_421, Fault.BANNER_421, Fault.CUT_AT_EHLO, Fault.CUT_AT_RCPT])
+@pytest.mark.parametrize("fault", [Fault.MAIL_421, Fault.BANNER_421, Fault.CUT_AT_EHLO])
 def test_the_same_mail_is_sent_when_a_server_is_available_again_soon(
     context: Context, server: MailServer, fault: Fault
 ) -> None:

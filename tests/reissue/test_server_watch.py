@@ -74,6 +74,29 @@ def test_lost_answers_count_only_for_different_clients_in_a_row(ends: list[str])
     assert watch.withheld == {}
 
 
+def dropped(client: int, *, began_at: float) -> FinishedJob:
+    one = refused(client, "", Cause.DROPPED, began_at=began_at)
+    assert one.result is not None
+    error = TemporaryFailure("closed" if client % 2 else "cannot send", code="mail_server_unavailable")
+    return one._replace(result=one.result._replace(error=error))
+
+
+@given(st.lists(st.sampled_from(["accepted", "lost", "dropped"]), max_size=100))
+def test_connections_lost_at_any_point_and_with_any_words_count_together_but_only_in_a_row(ends: list[str]) -> None:
+    watch = ServerWatch()
+    row = 0
+    for number, end in enumerate(ends):
+        row = 0 if end == "accepted" else row + 1
+        make = {"accepted": accepted, "lost": lost, "dropped": dropped}[end]
+        watch.add(make(number, began_at=number))
+        assert (watch.refusal is not None) == (row >= MOST_IN_A_ROW)
+        if row >= MOST_IN_A_ROW:
+            break
+    last = list(enumerate(ends[: number + 1] if ends else []))[-50:]
+    taken_back = [one.key for one in watch.attempts_to_take_back([])]
+    assert taken_back == [client for client, end in last if end == "dropped"]
+
+
 def test_lost_answers_of_one_client_or_under_way_at_once_say_little() -> None:
     assert watch_all(*(lost(1, began_at=number) for number in range(20))).refusal is None
     assert watch_all(*(lost(number, began_at=number / 100) for number in range(10))).refusal is None

@@ -35,7 +35,8 @@ class Cause(StrEnum):
 
     `RECIPIENT`: only this recipient, also for now, as by greylisting. `THROTTLED`: we send too much or too fast.
     `CONNECTIONS`: too many connections; the others go on. `BLOCKED`: our sender, address or login. `UNREACHABLE`: no
-    connection, or it was lost. `UNCLEAR`: one of these; the answers for other recipients decide.
+    connection or no login. `DROPPED`: the connection was lost after the login, maybe because of this recipient.
+    `UNCLEAR`: one of these; the answers for other recipients decide.
     """
 
     RECIPIENT = "recipient"
@@ -43,6 +44,7 @@ class Cause(StrEnum):
     CONNECTIONS = "connections"
     BLOCKED = "blocked"
     UNREACHABLE = "unreachable"
+    DROPPED = "dropped"
     UNCLEAR = "unclear"
 
 

@@ -155,8 +155,10 @@ RULES = (
         words=_CONNECTION_LIMIT,
     ),
     # The connection ended, and so nothing is said about the mail.
-    Rule(Cause.UNREACHABLE, "RFC 5321, 3.8", codes="421", words=_TIMED_OUT_OR_ENDING),
-    Rule(Cause.UNREACHABLE, "RFC 3463, 3.5", codes="421", status=r"4\.2"),
+    Rule(Cause.UNREACHABLE, "RFC 5321, 3.8", _OPENING, "421", words=_TIMED_OUT_OR_ENDING),
+    Rule(Cause.UNREACHABLE, "RFC 3463, 3.5", _OPENING, "421", r"4\.2"),
+    Rule(Cause.DROPPED, "RFC 5321, 3.8", _MAILING, "421", words=_TIMED_OUT_OR_ENDING),
+    Rule(Cause.DROPPED, "RFC 3463, 3.5", _MAILING, "421", r"4\.2"),
     # Blocks with a code of their own.
     Rule(
         Cause.BLOCKED,

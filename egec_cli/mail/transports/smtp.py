@@ -147,7 +147,7 @@ class SmtpTransport:
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise DeliveryRefused(
-                unavailable_error(self._server, describe_failure(error), was_connected=True), cause=Cause.UNREACHABLE
+                unavailable_error(self._server, describe_failure(error), was_connected=True), cause=Cause.DROPPED
             ) from None
         except DeliveryRefused:
             self._must_reset = True
@@ -327,7 +327,7 @@ class SmtpTransport:
 def _closed_the_connection(refusal: DeliveryRefused) -> bool:
     """Return whether the server ended the connection: with 421 or without a word."""
     if refusal.reply is None:
-        return refusal.cause is Cause.UNREACHABLE
+        return refusal.cause is Cause.DROPPED
     return refusal.reply.startswith(f"{_CLOSING} ")
 
 

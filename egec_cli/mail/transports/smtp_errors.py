@@ -137,7 +137,7 @@ def refused_mail_error(server: SmtpServer, stage: Stage, code: int, text: str, c
             recipient=mail.recipient,
             reply=reply,
         )
-    if cause is Cause.UNREACHABLE:
+    if cause in {Cause.UNREACHABLE, Cause.DROPPED}:
         return unavailable_error(server, reply, was_connected=True)
     return TemporaryFailure(
         "the mail server {server} temporarily refuses {subject}: {reply}",

@@ -266,6 +266,10 @@ UNREACHABLE = [
     Answer("any", HELLO, "454 TLS not available due to temporary reason"),
     Answer("any", HELLO, "451 Local error"),
 ]
+DROPPED = [
+    Answer("Postfix", RECIPIENT, "421 4.4.2 mail.example.org Error: timeout exceeded"),
+    Answer("Exchange", MESSAGE, "421 4.4.2 Connection dropped due to ConnectionReset"),
+]
 UNCLEAR = [
     Answer("Free", MESSAGE, "550 spam detected"),
     Answer("Strato", MESSAGE, "550 5.7.1 Refused by local policy. No SPAM please!"),
@@ -289,6 +293,7 @@ ANSWERS = [
         (Cause.CONNECTIONS, TOO_MANY_CONNECTIONS),
         (Cause.BLOCKED, BLOCKED),
         (Cause.UNREACHABLE, UNREACHABLE),
+        (Cause.DROPPED, DROPPED),
         (Cause.UNCLEAR, UNCLEAR),
     )
     for answer in answers

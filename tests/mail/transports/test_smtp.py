@@ -82,6 +82,7 @@ REFUSED_BEFORE_354 = {
     Fault.RCPT_550_USER_UNKNOWN: INVALID_INPUT,
     Fault.RCPT_550_POLICY: NOT_PERMITTED,
     Fault.SILENT_AT_RCPT: TEMPORARY_FAILURE,
+    Fault.RCPT_WITHOUT_CODE: TEMPORARY_FAILURE,
     Fault.DRIPPED_RCPT: TEMPORARY_FAILURE,
     Fault.CUT_AT_RCPT: TEMPORARY_FAILURE,
     Fault.DATA_421: TEMPORARY_FAILURE,
@@ -341,7 +342,7 @@ def test_a_server_that_hangs_up_between_two_mails_is_connected_to_once_more(
     mail_server.fail_always(fault)
     with pytest.raises(DeliveryRefused) as refusal:
         transport.deliver(mail_to())
-    assert refusal.value.cause is Cause.UNREACHABLE
+    assert refusal.value.cause is (Cause.UNREACHABLE if fault is Fault.MAIL_421 else Cause.DROPPED)
     assert len(mail_server.accepted) == 2
 
 
@@ -402,7 +403,7 @@ def test_the_connection_goes_on_after_a_refusal_of_one_mail(
         (Point.RCPT, "450 4.1.8 Unknown sender", Cause.BLOCKED, 75, "mail_deferred", "administrator"),
         (Point.RCPT, "550 5.1.1 User unknown", Cause.RECIPIENT, 65, "mail_refused", "Correct the address"),
         (Point.RCPT, "550 5.7.1 No", Cause.UNCLEAR, 65, "mail_refused", "administrator"),
-        (Point.DATA, "421 4.4.2 Timed out", Cause.UNREACHABLE, 75, "mail_server_unavailable", "later"),
+        (Point.DATA, "421 4.4.2 Timed out", Cause.DROPPED, 75, "mail_server_unavailable", "later"),
         (Point.DATA, "554 No", Cause.UNCLEAR, 65, "mail_refused", "administrator"),
         (Point.DATA, "452 Full", Cause.THROTTLED, 75, "mail_throttled", "more slowly"),
         (Point.MESSAGE, "550 5.4.5 Daily user sending limit exceeded", Cause.THROTTLED, 75, "mail_throttled", "slowly"),
@@ -483,7 +484,7 @@ def test_the_answer_to_a_mail_may_take_longer_than_every_other(mail_server: Mail
         with pytest.raises(DeliveryRefused, match=rf"within {IMPATIENCE} s") as refusal:
             transport.deliver(mail_to("second@example.org"))
         assert time.monotonic() - began < PATIENCE / 2
-        assert refusal.value.cause is Cause.UNREACHABLE
+        assert refusal.value.cause is Cause.DROPPED
 
 
 def test_by_default_a_mail_is_in_doubt_only_after_ten_minutes() -> None:
