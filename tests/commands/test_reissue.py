@@ -575,7 +575,7 @@ def test_a_run_whose_terminal_is_closed_settles_its_mails_and_can_be_resumed(
 ) -> None:
     arrived, is_closed = Event(), Event()
     server.at(Point.KEPT, lambda: arrived.set() or is_closed.wait(PATIENCE))  # type: ignore[func-returns-value]
-    command = shlex.join([*WITH_PROGRESS, "reissue", "start", "spring", "--all", "--yes", *options])
+    command = shlex.join([*WITH_PROGRESS, "reissue", "start", "spring", "--all", "--yes", "--rate", "1", *options])
     pid, controller = pty.fork()
     if pid == 0:
         os.execv("/bin/sh", ["sh", "-c", f"exec {command} 2> {log}"])
@@ -598,7 +598,7 @@ def test_a_run_whose_terminal_is_closed_settles_its_mails_and_can_be_resumed(
         assert "Traceback" not in told
         assert "egec: the terminal was closed." in told
         assert ("\nNext: egec reissue resume spring\n" in told) is (not options)
-    assert egec("reissue", "resume", "spring").code == 0
+    assert egec("reissue", "resume", "spring", "--rate", "0").code == 0
     assert sorted(mail.recipient for mail in server.accepted) == [f"c{number}@example.org" for number in range(3)]
 
 
