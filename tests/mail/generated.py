@@ -280,7 +280,8 @@ def _said(found: Settings, kind: Kind, language: str, client: Generated) -> tupl
     subject, _, text = _template(f"{kind}.{language}.txt", is_shared).substitute(values).partition("\n\n")
     escaped = {name: escape(value) for name, value in values.items()}
     page = _template(f"{kind}.{language}.html", is_shared).substitute(escaped)
-    return subject.removeprefix("Subject: "), text.rstrip("\n"), page.rstrip("\n")
+    # A name of blanks may end the subject, where a header has none.
+    return subject.removeprefix("Subject: ").strip(), text.rstrip("\n"), page.rstrip("\n")
 
 
 @cache

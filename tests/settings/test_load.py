@@ -72,7 +72,7 @@ def test_every_setting_has_words_and_a_valid_example(setting: schema.Setting) ->
 def test_without_any_variable_the_defaults_hold(tmp_path: Path) -> None:
     data = tmp_path / "data" / "egec"
     assert load_settings({}) == Settings(
-        database=SqliteFile(data / "egec.db"),
+        database=SqliteFile(data / "egec.db", is_default=True),
         mail_server=MaildirFolder(data / "mail", is_default=True),
         mail_from="eGEC <ne-pas-repondre@egec.pro>",
         mail_reply_to="",

@@ -177,15 +177,22 @@ def a_link_to_nowhere(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("make", [a_file, a_folder, a_link_to_nowhere])
+@pytest.mark.parametrize(
+    ("make", "code", "hint"),
+    [
+        (a_file, 73, "move this one away"),
+        (a_folder, 74, "not a regular file"),
+        (a_link_to_nowhere, 74, "not a regular file"),
+    ],
+)
 def test_what_is_there_already_is_refused_and_left_alone(
-    file: Path, folder: Path, egec: Egec, make: Callable[[Path], None]
+    file: Path, folder: Path, egec: Egec, make: Callable[[Path], None], code: int, hint: str
 ) -> None:
     make(folder / "copy.db")
     before = (folder / "copy.db").lstat()
     ended = egec("db", "backup", str(folder / "copy.db"))
-    assert (ended.code, ended.out) == (73, "")
-    assert "move this one away" in ended.err
+    assert (ended.code, ended.out) == (code, "")
+    assert hint in ended.err
     assert (folder / "copy.db").lstat() == before
     assert list(folder.iterdir()) == [folder / "copy.db"]
 
