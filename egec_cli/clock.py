@@ -95,6 +95,12 @@ def to_local_text(moment: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M}" if is_known else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
+def to_last_day_text(end: datetime) -> str:
+    """Return the last day, in the time zone of the settings, of what ends at a moment: `2026-11-25`."""
+    local, _ = _to_local(end - timedelta(milliseconds=1))
+    return local.date().isoformat()
+
+
 def to_zoned_text(moment: datetime, *, with_seconds: bool = False) -> str:
     """Return a time for messages, which may be read elsewhere, as `to_local_text` does: `2026-11-25 05:30 CET`."""
     local, _ = _to_local(moment)

@@ -54,9 +54,10 @@ def parse_email(text: str) -> EmailAddress:
     )
 
 
-# Characters before and after the @, and those of the latter that IDNA replaces with a dot.
+# The ASCII characters that are valid before and after the @.
 _ASCII_BEFORE = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]")
 _ASCII_AFTER = re.compile(r"[A-Za-z0-9.-]")
+# Characters that IDNA treats as a dot.
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 _LONGEST, _LONGEST_LABEL = 254, 63
 # Characters that people cannot see or tell from others.

@@ -133,8 +133,8 @@ _COLUMNS = (
 
 
 # Refusals that never let a client count as notified, and others that may concern every mail.
-_OF_THE_SERVER = frozenset({Cause.UNREACHABLE, Cause.DROPPED, Cause.THROTTLED, Cause.CONNECTIONS})
-_DOUBTFUL = frozenset({Cause.BLOCKED, Cause.UNCLEAR})
+_OF_THE_SERVER = frozenset({Cause.UNREACHABLE, Cause.THROTTLED, Cause.CONNECTIONS})
+_DOUBTFUL = frozenset({Cause.BLOCKED, Cause.DROPPED, Cause.UNCLEAR})
 # An error that the next mail would meet too.
 _OF_THE_SETTINGS = frozenset({ExitCode.CONFIGURATION, ExitCode.FILE_SYSTEM})
 

@@ -27,6 +27,7 @@ from egec_cli.output.formats import (
     print_unless_quiet,
     render,
     render_all,
+    require_open_stdout,
 )
 from egec_cli.output.messages import note, warn
 from egec_cli.requests.texts import Answer, render_answer
@@ -304,6 +305,7 @@ def _print_password(context: Context, wanted: _Wanted, hashing: Hashing, *, revo
         # Flush: a password in a buffer has not been shown.
         sys.stdout.flush()
 
+    require_open_stdout()
     with _print_refusal(context, wanted, output):
         issue.issue_to_operator(context, wanted.find(output), show, hashing=hashing, revoke=revoke)
 

@@ -262,7 +262,7 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
     if record.status is ClientStatus.EXPIRED:
         if current is None or current.expires_at is None:
             return Words("expired: the password was never used in time")
-        return Words("expired on {at}: the password was never used", at=text_for_people(current.expires_at))
+        return Words("expired after {day}: the password was never used", day=_last_day(current.expires_at))
     if current is None:
         parts = [Words("active: an earlier password is valid")]
     else:
@@ -275,10 +275,15 @@ def _explain_password(client: Client, record: ClientRecord, mails: Sequence[Mail
             )
         ]
     if current is not None and current.first_used_at is None and current.expires_at is not None:
-        parts.append(Words("it expires on {at}", at=text_for_people(current.expires_at)))
+        parts.append(Words("it expires after {day}", day=_last_day(current.expires_at)))
     if client.failed_logins:
         parts.append(Words("failed logins since: {failures}", failures=client.failed_logins))
     return join_words(", ", parts)
+
+
+def _last_day(end: str) -> str:
+    """Return the day that the mail of an unused password names, from the moment when the password expires."""
+    return clock.to_last_day_text(clock.parse_time(end))
 
 
 def _fold(happened: Sequence[_Happened]) -> Iterator[_Happened]:
@@ -478,5 +483,5 @@ def show_activation(context: Context, client: Client, issued: "IssueResult") -> 
         values += [(Words("server"), str(server)), (Words("reply"), issued.server_reply or "")]
     expires: str = Words("never")
     if credential.expires_at is not None:
-        expires = Words("{at}, if it is not used before", at=clock.to_local_text(credential.expires_at))
+        expires = Words("after {day}, if it is not used before", day=clock.to_last_day_text(credential.expires_at))
     show_lines([_bold_line(heading), *card_lines([*values, (Words("expires"), expires)], indent=0)], sys.stdout)

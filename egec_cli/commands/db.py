@@ -14,6 +14,7 @@ from egec_cli.output.formats import OutputFormat, is_hidden, render
 from egec_cli.output.messages import note, warn
 from egec_cli.output.progress import ProgressLine
 from egec_cli.settings.types import SqliteFile
+from egec_cli.store.backup import require_other_file
 from egec_cli.store.sqlite_file import COPYING
 from egec_cli.translation import Words
 
@@ -67,6 +68,7 @@ def restore_command(
     """
     settings = read_settings()
     if isinstance(settings.database, SqliteFile) and can_ask() and not yes:
+        require_other_file(settings.database, file)
         question = Words("Replace {database} with {file}?", database=settings.database, file=file)
         if not confirm(question):
             note("egec: nothing was changed")

@@ -1,5 +1,6 @@
 """What commands share beside their options: settings, the context, standard input, an orderly stop on signals."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -75,10 +76,14 @@ def standard_input(hint: str) -> BinaryIO:
     """Return the bytes of standard input.
 
     Raises:
-        InvalidInput: standard input is closed; `hint` says what to pass on it.
+        InvalidInput: standard input is closed, or open for writing only; `hint` says what to pass on it.
     """
     if sys.stdin is None:
         raise InvalidInput("standard input is closed", hint)
+    try:
+        os.read(sys.stdin.fileno(), 0)
+    except OSError as error:
+        raise InvalidInput("standard input: {reason}", hint, reason=system_message(error)) from None
     return sys.stdin.buffer
 
 

@@ -28,10 +28,11 @@ _MOST_BYTES = 512
 _GRACE = 0.1
 _TEMPORARY_PROBLEM = 111
 _PASS_THE_LOGIN = Words("Pass the login on standard input.")
-# How the names of settings begin that no login uses: a fault in one of them must not stop all logins.
+# How the names of settings begin that no login needs: a fault in one of them must not stop all logins. A refusal has
+# the built-in text if EGEC_TEMPLATES is invalid.
 _UNUSED = (
-    "EGEC_MAIL_", "EGEC_DKIM_", "EGEC_APP_", "EGEC_SUPPORT", "EGEC_TEMPLATES", "EGEC_PASSWORD_", "EGEC_REQUEST",
-    "EGEC_AUDIT_DAYS",
+    "EGEC_MAIL_", "EGEC_DKIM_", "EGEC_APP_", "EGEC_SUPPORT", "EGEC_TEMPLATES", "EGEC_PASSWORD_",
+    "EGEC_UNUSED_PASSWORD_DAYS", "EGEC_REQUEST", "EGEC_SHARED_EMAIL", "EGEC_AUDIT_DAYS",
 )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def next_numbers(email_keys: Sequence[str]) -> list[int]:
 
 
 def copy_marks(clients: Sequence[int]) -> None:
-    """Mark the addresses of further clients with an e-mail (their keys) as undeliverable if they are at another client.
+    """Copy the bounce mark of an e-mail to clients, given by their keys, who have just got it.
 
     A mark is about an address, so all clients who have it have the mark: it is set and cleared at all of them.
     """

@@ -1,9 +1,9 @@
 """The validity of an account: from the day `valid_from` to the day `valid_until`, both included, in EGEC_TIMEZONE.
 
-And that of an unused password, which also ends with a day.
-
 A day is what the clocks of the time zone show, so it may last 23 or 25 hours. Without a date, the validity has no
 beginning or no end. Outside it, the client can neither sign in nor get a password.
+
+An unused password expires at the end of a day too: `find_expiry`.
 """
 
 from datetime import datetime, timedelta

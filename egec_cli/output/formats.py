@@ -107,8 +107,7 @@ def render_all(
                 pass
         else:
             if are_outcomes:
-                # If stdout is closed, this fails before any work is done.
-                os.write(sys.stdout.fileno(), b"")
+                require_open_stdout()
             rows = _chosen(records, kind, names)
             rows = _flush_each(rows) if flush else rows
             if output is OutputFormat.TABLE:
@@ -173,6 +172,15 @@ def is_hidden(output: OutputFormat) -> bool:
 def is_at_terminal() -> bool:
     """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
+
+
+def require_open_stdout() -> None:
+    """Require that stdout is open, before work is done whose results would be lost.
+
+    Raises:
+        OSError: it is closed.
+    """
+    os.write(sys.stdout.fileno(), b"")
 
 
 def is_for_terminal(output: OutputFormat) -> bool:

@@ -47,7 +47,7 @@ class Source(NamedTuple):
 
 
 class SettingFault(NamedTuple):
-    """What is wrong, in words, and the name of the setting; empty for a line of the file that is none."""
+    """What is wrong, in words, and the name of the setting; empty if a line of the file is not a known setting."""
 
     name: str
     words: str

@@ -47,6 +47,21 @@ def backup_database(location: Database, target: Path, *, report: Report = report
         sqlite_file.copy_database(source, target, patience=database.BUSY_TIMEOUT, report=report)
 
 
+def require_other_file(location: SqliteFile, backup: Path) -> None:
+    """Require that a backup exists and is not the database itself.
+
+    Raises:
+        InvalidInput: it is the database.
+        OSError: it does not exist.
+    """
+    status = os.stat(backup)
+    with suppress(OSError):
+        if os.path.samestat(status, os.stat(location.path)):
+            raise InvalidInput(
+                "{backup} is the database itself", "Name a file that `egec db backup` created.", backup=backup
+            )
+
+
 def restore_backup(location: SqliteFile, backup: Path, *, report: Report = report_nothing) -> Path | None:
     """Replace the SQLite database, which may be damaged or missing, by a backup.
 
@@ -62,13 +77,9 @@ def restore_backup(location: SqliteFile, backup: Path, *, report: Report = repor
         TemporaryFailure: another process has the database open.
         PermissionDenied, StorageError: the database cannot be written.
     """
+    require_other_file(location, backup)
     # A symbolic link stays, and SQLite keeps the logs beside its target.
     live = Path(os.path.realpath(location.path))
-    with suppress(OSError):
-        if os.path.samefile(backup, live):
-            raise InvalidInput(
-                "{backup} is the database itself", "Name a file that `egec db backup` created.", backup=backup
-            )
     try:
         if sqlite.file_exists(live) and (obstacle := sqlite.find_obstacle(location)):
             raise obstacle

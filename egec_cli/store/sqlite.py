@@ -92,7 +92,9 @@ def require_file(location: SqliteFile) -> None:
     if not file_exists(location.path):
         raise ConfigError(
             "the database {path} does not exist",
-            "Type `egec init` to create it, or set EGEC_DATABASE_URL.",
+            "Type `egec init` to create it, or set EGEC_DATABASE_URL."
+            if location.is_default
+            else "Mount its disk, or correct EGEC_DATABASE_URL. To create a new, empty database, type `egec init`.",
             code="database_missing",
             path=location.path,
         )

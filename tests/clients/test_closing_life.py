@@ -27,7 +27,7 @@ from tests.credentials.stepwise import REFUSALS, End, answer_with
 PERIOD = timedelta(days=30)
 DORMANT = timedelta(days=60)
 START = datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
-OF_THE_SERVER = {Cause.UNREACHABLE, Cause.DROPPED, Cause.THROTTLED, Cause.CONNECTIONS}
+OF_THE_SERVER = {Cause.UNREACHABLE, Cause.THROTTLED, Cause.CONNECTIONS}
 
 
 class Sent(NamedTuple):

@@ -227,6 +227,9 @@ def test_if_the_new_password_cannot_be_shown_the_previous_one_stays_valid(
     done = subprocess.run([require_program("bash"), "-c", f"set -o pipefail; (sleep 0.2; {activate}) {redirection}"])
     assert done.returncode == code
     assert egec_process("verify", "--stdin", stdin=f"{identifier}\n{previous}\n").code == 0
+    # Where nothing can be written, no password is even created: many in doubt would stop further mails.
+    passwords = json.loads(egec("client", "show", identifier, "--format", "json").out)["last_sequence"]
+    assert passwords == (2 if redirection == "| true" else 1)
 
 
 def test_an_error_in_the_text_for_the_client_is_found_before_the_mail_leaves(

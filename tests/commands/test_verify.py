@@ -198,6 +198,7 @@ def test_an_unreadable_standard_input_is_refused(login: tuple[str, str], argumen
 WRONG = {
     "EGEC_MAIL_URL": "x", "EGEC_MAIL_RATE": "abc", "EGEC_DKIM_KEY_FILE": "/missing", "EGEC_TEMPLATES": "/missing",
     "EGEC_AUDIT_DAYS": "x", "EGEC_REQUESTS_PER_CLIENT": "x", "EGEC_PASSWORD_SPECIALS": "aa",
+    "EGEC_UNUSED_PASSWORD_DAYS": "x", "EGEC_SHARED_EMAIL": "x",
 }  # fmt: skip
 
 

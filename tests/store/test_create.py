@@ -105,7 +105,7 @@ def test_only_init_creates_the_database_that_a_setting_names(
     monkeypatch.setenv("EGEC_MAIL_URL", f"maildir:{tmp_path}/mail")
     ended = egec("client", *command)
     assert (ended.code, ended.out) == (78, "")
-    assert "Type `egec init` to create it" in ended.err
+    assert "Mount its disk, or correct EGEC_DATABASE_URL." in ended.err
     assert sorted(path.name for path in tmp_path.iterdir() if path.name in {"mail", "not"}) == []
     assert list((tmp_path / "mounted").iterdir()) == []
     assert egec("init").code == 0

@@ -173,6 +173,7 @@ _PLACES_IN_FRENCH = {
     "Tehran": "de Téhéran", "Tirane": "de Tirana", "Ulaanbaatar": "d\u2019Oulan-Bator",
     "Vatican": "du Vatican", "Vienna": "de Vienne", "Wallis": "de Wallis-et-Futuna", "Warsaw": "de Varsovie",
     "Yerevan": "d\u2019Erevan",
+    "Helsinki": "d\u2019Helsinki",
 }  # fmt: skip
 # Cities of the same name in French. For all others, a mail in French tells the difference from UTC.
 _SAME_IN_FRENCH = frozenset(
@@ -181,7 +182,7 @@ _SAME_IN_FRENCH = frozenset(
         """
     Abidjan / Accra / Amman / Amsterdam / Antananarivo / Bamako / Bangkok / Bangui / Banjul / Belgrade / Berlin /
     Bratislava / Brazzaville / Budapest / Buenos Aires / Bujumbura / Caracas / Casablanca / Cayenne / Chicago /
-    Conakry / Dakar / Djibouti / Douala / Dublin / Freetown / Gaborone / Gibraltar / Halifax / Harare / Helsinki /
+    Conakry / Dakar / Djibouti / Douala / Dublin / Freetown / Gaborone / Gibraltar / Halifax / Harare /
     Hong Kong / Istanbul / Jakarta / Jersey / Johannesburg / Kampala / Karachi / Khartoum / Kiev / Kigali / Kinshasa /
     Kuala Lumpur / La Paz / Lagos / Libreville / Lima / Ljubljana / Los Angeles / Luanda / Lubumbashi / Lusaka /
     Luxembourg / Madrid / Malabo / Maputo / Mayotte / Melbourne / Minsk / Monaco / Monrovia / Montevideo / Nairobi /

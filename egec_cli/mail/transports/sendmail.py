@@ -81,7 +81,12 @@ def _run(command: list[str | bytes], content: bytes, timeout: float) -> tuple[in
         OSError: the program cannot be run.
     """
     process = subprocess.Popen(  # noqa: S603 - the program is the operator's, the addresses are checked
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Ctrl-C and a closed terminal reach this process alone, which settles the mail under way.
+        start_new_session=True,
     )
     output = {"stdout": bytearray(), "stderr": bytearray()}
     threads = [

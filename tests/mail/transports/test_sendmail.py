@@ -1,5 +1,6 @@
 """Mail passed to a program: real scripts in place of sendmail, with every exit."""
 
+import os
 import resource
 import time
 from binascii import b2a_qp
@@ -55,6 +56,12 @@ def test_the_program_runs_once_for_each_mail_and_prepare_runs_nothing(
     assert list(path.parent.glob("sendmail.*")) == []
     assert [end_of_delivery(transport, mail_to()) for _ in range(3)] == [End.ACCEPTED] * 3
     assert len(list(path.parent.glob("sendmail.*"))) == 3
+
+
+def test_a_signal_to_the_terminal_does_not_reach_the_program(program: Program, transport_of: TransportOf) -> None:
+    path = program('cat > /dev/null; cut -d" " -f6 /proc/$$/stat > "$0.session"')
+    assert end_of_delivery(transport_of(f"sendmail:{path}"), mail_to()) is End.ACCEPTED
+    assert int(Path(f"{path}.session").read_text()) != os.getsid(0)
 
 
 @pytest.mark.parametrize("recipient", ["-oX@example.org", "--@example.org", "-bp@example.org", "$(id)`id`@example.org"])
