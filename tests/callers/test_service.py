@@ -120,7 +120,7 @@ def test_the_nights_work_mails_who_is_new_with_the_secret_that_systemd_hands_ove
 def test_systemd_tries_again_after_what_is_a_temporary_failure_and_after_nothing_else() -> None:
     assert NIGHT.one("Restart") == "on-failure"
     given_up_after = {int(code) for code in NIGHT.one("RestartPreventExitStatus").split()}
-    ends_by_itself = {code for code in ExitCode if code < ExitCode.INTERRUPTED}
+    ends_by_itself = {code for code in ExitCode if code < ExitCode.HUNG_UP}
     done = {ExitCode.OK, ExitCode.PARTLY_DONE}
     assert ends_by_itself - done - given_up_after == {ExitCode.TEMPORARY_FAILURE}
 

@@ -419,7 +419,7 @@ def test_a_block_of_the_last_client_pauses_the_run_and_fails_the_client_after_th
 
 
 def test_a_blocked_client_among_the_last_ones_fails_if_the_server_accepts_mail_afterwards(at_provider: Open) -> None:
-    context, _ = at_provider(RefusesSome("554 5.7.1 Blocked by our policy", 0), mail_connections=1)
+    context, _ = at_provider(RefusesSome("554 5.7.1 Blocked by our policy", 0), workers=1, mail_connections=1)
     run = start(context)
     work(context, run)
     assert summary(context, run) == ("done", FEW - 1, 1, 0)

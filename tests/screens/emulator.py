@@ -36,7 +36,7 @@ _DATE = rf"\d{{1,2}}(?:er)? (?:{_MONTHS.replace(' ', '|')}) \d{{4}}"
 _CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?!:\d)"), "2026-11-25 05:30"),
     # The last day of a password.
-    (re.compile(r"((?<=after )|(?<=après le ))\d{4}-\d\d-\d\d"), "2026-12-25"),
+    (re.compile(r"(expire[sd]? +after|expire +après le|expiré après le) \d{4}-\d\d-\d\d"), r"\1 2026-12-25"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:2525"),
     (re.compile(r"\b[3-5]\d min\b"), "44 min"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "2026-11-25T04:30:00.000Z"),
