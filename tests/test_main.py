@@ -239,7 +239,7 @@ def test_data_that_nobody_can_read_is_an_error_and_other_closed_streams_do_not_m
     egec: Egec, closed: str, code: int, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     egec("client", "create", "jeanne@example.org")
-    # As in many containers; each line is then written by itself.
+    # As in many containers; each line is then written separately.
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     ended = subprocess.run(["sh", "-c", f"{' '.join(PROGRAM)} {command} {closed}"], timeout=60, capture_output=True)
     assert ended.returncode == code

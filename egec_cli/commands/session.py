@@ -116,7 +116,7 @@ def stop_on_signal() -> Iterator[Event]:
         received.append(number)
         stop.set()
         restore()
-        # Both a closed terminal and its shell send it; that is no second request.
+        # Both a closed terminal and its shell send it; together they are one request.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def restore() -> None:

@@ -185,7 +185,7 @@ def test_the_mail_of_cron_names_each_client_whose_notice_may_not_have_arrived(ho
     assert "egec: the notices of 1 client may not have arrived; they count nevertheless" in lines
     assert "      See `egec audit list --action client.closing`." in lines
     assert mailed(server) == ["one", "three"]
-    # Nobody is told twice.
+    # No client is notified twice.
     server.work_again()
     assert house.run(house.lines[0], FIRST_NIGHT + timedelta(days=1)) == Ended(0, "", "")
     assert mailed(server) == ["full", "one", "three"]

@@ -1,4 +1,4 @@
-"""Clients who share an e-mail, each mailed by itself: under every fault of the mail server, and any mix of them.
+"""Clients who share an e-mail, each mailed separately: under every fault of the mail server, and any mix of them.
 
 The promises P1 to P4 of `test_promises` hold for each client, whatever happens to the mails of the others.
 """

@@ -175,7 +175,7 @@ _PLACES_IN_FRENCH = {
     "Yerevan": "d\u2019Erevan",
     "Helsinki": "d\u2019Helsinki",
 }  # fmt: skip
-# Cities of the same name in French. For all others, a mail in French tells the difference from UTC.
+# Cities of the same name in French. For all others, a mail in French gives the offset from UTC.
 _SAME_IN_FRENCH = frozenset(
     re.split(
         r"\s*/\s*",
