@@ -81,6 +81,7 @@ def translate(value: object) -> str:
     if _look_up is _unchanged or not (isinstance(value, Words) and value.template):
         return str(value)
     template = _look_up(value.template)
+    # Of `join_words`, whose separator is in no catalogue.
     if "part_0" in value.values:
         template = add_french_spaces(template)
     values = {name: translate(one) if isinstance(one, Words) else one for name, one in value.values.items()}
@@ -88,7 +89,9 @@ def translate(value: object) -> str:
 
 
 def add_french_spaces(text: str) -> str:
-    """Return a text with a no-break space before each colon and semicolon that a blank follows, if it has none yet."""
+    """Return a text, if it is French, with a no-break space before each colon and semicolon that a blank follows."""
+    if is_english():
+        return text
     for mark in (": ", "; "):
         text = text.replace(mark, f"\u00a0{mark}").replace(f"\u00a0\u00a0{mark}", f"\u00a0{mark}")
     return text

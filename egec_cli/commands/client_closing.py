@@ -116,13 +116,13 @@ class _Closing:
         self._changing = changing
         self._closer = closer
         self._stop = stop
-        # Counted before the first notice: later, those who were notified since then would be counted again.
-        self._total = changing.count()
+        self._total = 0
         self._numbers = Counter[ChangeOutcome]()
 
     def change(self, at_most: int | None) -> Iterator[ChangeRecord]:
         """Close at most this number of accounts and yield the results, without those who are left for later."""
-        self._total = self._total if at_most is None else min(self._total, at_most)
+        # Counted before the first notice: later, those who were notified since then would be counted again.
+        self._total = self._changing.count() if at_most is None else at_most
         for batch in self._changing.read_batches(at_most=at_most):
             if self._stop.is_set():
                 return

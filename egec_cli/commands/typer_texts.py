@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from egec_cli.translation import Words, add_french_spaces, is_english, translate
+from egec_cli.translation import Words, add_french_spaces, translate
 
 # Placeholders for option values without a metavar, by type.
 _VALUES = {"str": Words("<str>"), "int": Words("<int>"), "int range": Words("<int range>")}
@@ -48,9 +48,8 @@ def _translate(text: str | None) -> str | None:
 
 
 def _translate_row(text: str) -> str:
-    text = _translate(text) or ""
     # Typer joins what it adds, such as the default and the range, with a semicolon.
-    return text if is_english() else add_french_spaces(text)
+    return add_french_spaces(_translate(text) or "")
 
 
 _FORMS = (

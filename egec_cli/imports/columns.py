@@ -64,7 +64,7 @@ IGNORED_COLUMNS = {"reason", "status", "last_sequence", "last_login_at"}
 
 
 def require_mapped(name: str, names: Sequence[str], mapped: Collection[str]) -> None:
-    """Raise if a column that the operator has mapped to a field is not one of the columns (`names`)."""
+    """Require that each column which the operator has mapped to a field is one of the columns (`names`)."""
     folded = {fold_header(column) for column in names}
     missing = next((column for column in mapped if fold_header(column) not in folded), None)
     if missing is not None:

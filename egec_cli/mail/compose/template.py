@@ -160,7 +160,8 @@ _PLACES_IN_FRENCH = {
     "Bogota": "de Bogotá", "Brussels": "de Bruxelles", "Bucharest": "de Bucarest", "Cairo": "du Caire",
     "Chisinau": "de Chișinău", "Comoro": "des Comores", "Copenhagen": "de Copenhague", "Damascus": "de Damas",
     "Dhaka": "de Dacca", "Dubai": "de Dubaï", "Guadeloupe": "de la Guadeloupe", "Guernsey": "de Guernesey",
-    "Havana": "de La Havane", "Ho Chi Minh": "d\u2019Hô-Chi-Minh-Ville", "Isle of Man": "de l\u2019île de Man",
+    "Havana": "de La Havane", "Helsinki": "d\u2019Helsinki",
+    "Ho Chi Minh": "d\u2019Hô-Chi-Minh-Ville", "Isle of Man": "de l\u2019île de Man",
     "Jerusalem": "de Jérusalem", "Kabul": "de Kaboul", "Kathmandu": "de Katmandou",
     "Kolkata": "de Calcutta", "Kuwait": "du Koweït", "Kyiv": "de Kiev", "Lisbon": "de Lisbonne", "Lome": "de Lomé",
     "London": "de Londres", "Malta": "de Malte", "Manila": "de Manille", "Marigot": "de Saint-Martin",
@@ -173,26 +174,21 @@ _PLACES_IN_FRENCH = {
     "Tehran": "de Téhéran", "Tirane": "de Tirana", "Ulaanbaatar": "d\u2019Oulan-Bator",
     "Vatican": "du Vatican", "Vienna": "de Vienne", "Wallis": "de Wallis-et-Futuna", "Warsaw": "de Varsovie",
     "Yerevan": "d\u2019Erevan",
-    "Helsinki": "d\u2019Helsinki",
 }  # fmt: skip
 # Cities of the same name in French. For all others, a mail in French gives the offset from UTC.
-_SAME_IN_FRENCH = frozenset(
-    re.split(
-        r"\s*/\s*",
-        """
-    Abidjan / Accra / Amman / Amsterdam / Antananarivo / Bamako / Bangkok / Bangui / Banjul / Belgrade / Berlin /
-    Bratislava / Brazzaville / Budapest / Buenos Aires / Bujumbura / Caracas / Casablanca / Cayenne / Chicago /
-    Conakry / Dakar / Djibouti / Douala / Dublin / Freetown / Gaborone / Gibraltar / Halifax / Harare /
-    Hong Kong / Istanbul / Jakarta / Jersey / Johannesburg / Kampala / Karachi / Khartoum / Kiev / Kigali / Kinshasa /
-    Kuala Lumpur / La Paz / Lagos / Libreville / Lima / Ljubljana / Los Angeles / Luanda / Lubumbashi / Lusaka /
-    Luxembourg / Madrid / Malabo / Maputo / Mayotte / Melbourne / Minsk / Monaco / Monrovia / Montevideo / Nairobi /
-    New York / Niamey / Nouakchott / Oslo / Ouagadougou / Panama / Paris / Phnom Penh / Podgorica / Port-au-Prince /
-    Porto-Novo / Prague / Riga / Rome / Santiago / Sarajevo / Shanghai / Skopje / Sofia / Stockholm / Sydney / Tahiti
-    / Tallinn / Tokyo / Toronto / Tripoli / Tunis / Vaduz / Vancouver / Vientiane / Vilnius / Windhoek / Zagreb /
-    Zurich
-    """.strip(),
-    )
-)
+_SAME_IN_FRENCH = frozenset({
+    "Abidjan", "Accra", "Amman", "Amsterdam", "Antananarivo", "Bamako", "Bangkok", "Bangui", "Banjul", "Belgrade",
+    "Berlin", "Bratislava", "Brazzaville", "Budapest", "Buenos Aires", "Bujumbura", "Caracas", "Casablanca",
+    "Cayenne", "Chicago", "Conakry", "Dakar", "Djibouti", "Douala", "Dublin", "Freetown", "Gaborone", "Gibraltar",
+    "Halifax", "Harare", "Hong Kong", "Istanbul", "Jakarta", "Jersey", "Johannesburg", "Kampala", "Karachi",
+    "Khartoum", "Kiev", "Kigali", "Kinshasa", "Kuala Lumpur", "La Paz", "Lagos", "Libreville", "Lima", "Ljubljana",
+    "Los Angeles", "Luanda", "Lubumbashi", "Lusaka", "Luxembourg", "Madrid", "Malabo", "Maputo", "Mayotte",
+    "Melbourne", "Minsk", "Monaco", "Monrovia", "Montevideo", "Nairobi", "New York", "Niamey", "Nouakchott", "Oslo",
+    "Ouagadougou", "Panama", "Paris", "Phnom Penh", "Podgorica", "Port-au-Prince", "Porto-Novo", "Prague", "Riga",
+    "Rome", "Santiago", "Sarajevo", "Shanghai", "Skopje", "Sofia", "Stockholm", "Sydney", "Tahiti", "Tallinn",
+    "Tokyo", "Toronto", "Tripoli", "Tunis", "Vaduz", "Vancouver", "Vientiane", "Vilnius", "Windhoek", "Zagreb",
+    "Zurich",
+})  # fmt: skip
 
 # The placeholder, and the short text, that names the client in a mail to an address that several clients share.
 SHARED = "shared"
